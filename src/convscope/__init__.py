@@ -1,0 +1,40 @@
+"""convscope trains convolutional image classifiers, compares them honestly, and lets you look inside.
+
+The names below are the public face. They are loaded when first used, so that importing convscope costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_FACE = {
+    "DataBundle": "data",
+    "ImageSet": "data",
+    "Recipe": "runs",
+    "Run": "runs",
+    "RunSpec": "runs",
+    "Scope": "scope",
+    "build_net": "nets",
+    "evaluate": "scans",
+    "load_data": "data",
+    "open_run": "runs",
+    "train": "train",
+    "write_report": "report",
+}
+_ROOMS = ("data", "draw", "errors", "graph", "lenses", "nets", "report", "runs", "scans", "study", "train")
+__all__ = ["__version__", *sorted(_FACE), *(r for r in _ROOMS if r not in _FACE)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FACE:
+        return getattr(import_module(f"convscope.{_FACE[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"convscope.{name}")
+    raise AttributeError(f"module 'convscope' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,80 @@
+"""What can go wrong, and what a user can do about it.
+
+ConvscopeError
+├── RequestError            the request cannot be met as it was put            (exit status 2)
+│   ├── UnknownNameError    a name that is not there; lists what there is
+│   ├── SettingError        a setting with an impossible value; names its key
+│   ├── DataError           files that cannot be read as images; names the file
+│   ├── NetworkError        a network that does not fit its input or cannot be built
+│   ├── RunFolderError      a folder that is no run, or another run's, or too new
+│   └── MissingPackageError a package that this request needs and is not installed
+└── FailedError             it was right to try, and it failed on the way      (exit status 1)
+    ├── DivergedError       the loss is no number any more
+    └── StoppedError        the user stopped it; says how to go on
+
+Every message is one line that says what was given, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConvscopeError(Exception):
+    """The root of all errors that convscope raises on purpose."""
+
+    exit_status = 1
+
+
+class RequestError(ConvscopeError):
+    """The request cannot be met as it was put."""
+
+    exit_status = 2
+
+
+class UnknownNameError(RequestError):
+    """A name that is not there: 'layer 'conv9' is not in this network; it has conv1, conv2'."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "here") -> None:
+        names = [str(k) for k in known]
+        close = get_close_matches(str(name), names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        listed = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
+        super().__init__(f"{kind} {name!r} is not {where}; {hint}there is {listed or 'none'}")
+
+
+class SettingError(RequestError):
+    """A setting with an impossible value; the message begins with its key."""
+
+
+class DataError(RequestError):
+    """Files that cannot be read as a labelled set of images; the message names the file and a remedy."""
+
+
+class NetworkError(RequestError):
+    """A network that does not fit its input, or that cannot be built from what was given."""
+
+
+class RunFolderError(RequestError):
+    """A folder that holds no run, another run, or a run of a newer convscope."""
+
+
+class MissingPackageError(RequestError):
+    """A package that is needed for this and is not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str | None = None) -> None:
+        what = f"convscope[{extra}]" if extra else package
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed; pip install '{what}'")
+
+
+class FailedError(ConvscopeError):
+    """It was right to try, and it failed on the way."""
+
+
+class DivergedError(FailedError):
+    """The training loss became infinite, not a number, or exploded."""
+
+
+class StoppedError(FailedError):
+    """The user stopped it; the message says how to go on."""
