@@ -21,11 +21,11 @@ _FACE = {
     "evaluate": "scans",
     "load_data": "data",
     "open_run": "runs",
-    "train": "train",
+    "train": "training",
     "write_report": "report",
 }
-_ROOMS = ("data", "draw", "errors", "graph", "lenses", "nets", "report", "runs", "scans", "study", "train")
-__all__ = ["__version__", *sorted(_FACE), *(r for r in _ROOMS if r not in _FACE)]
+_ROOMS = ("data", "draw", "errors", "graph", "lenses", "nets", "report", "runs", "scans", "study", "training")
+__all__ = ["__version__", *sorted(_FACE), *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:
