@@ -25,7 +25,7 @@ _FACE = {
     "write_report": "report",
 }
 _ROOMS = ("data", "draw", "errors", "graph", "lenses", "nets", "report", "runs", "scans", "study", "training")
-__all__ = ["__version__", *sorted(_FACE), *_ROOMS]
+__all__ = [*_FACE, *_ROOMS, "__version__"]  # noqa: PLE0604 (the values are strings)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,62 @@
+"""The run folder and its formats: what was asked for, what came out, written whole or not at all."""
+
+from convscope.runs.environment import describe_environment
+from convscope.runs.files import load_weights, read_tensors, write_tensors, write_whole
+from convscope.runs.run import (
+    ANATOMY,
+    CHECKPOINT,
+    ENVIRONMENT,
+    GIVEN,
+    HISTORY,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    REPORT,
+    SPEC,
+    Card,
+    Run,
+    build_from_spec,
+    open_run,
+)
+from convscope.runs.spec import (
+    FORMAT,
+    Recipe,
+    RunSpec,
+    describe,
+    dump_spec,
+    load_spec,
+    make_spec,
+    parse_overrides,
+    read_spec,
+)
+
+__all__ = [
+    "ANATOMY",
+    "CHECKPOINT",
+    "ENVIRONMENT",
+    "FORMAT",
+    "GIVEN",
+    "HISTORY",
+    "METRICS",
+    "MODEL",
+    "PREDICTIONS",
+    "REPORT",
+    "SPEC",
+    "Card",
+    "Recipe",
+    "Run",
+    "RunSpec",
+    "build_from_spec",
+    "describe",
+    "describe_environment",
+    "dump_spec",
+    "load_spec",
+    "load_weights",
+    "make_spec",
+    "open_run",
+    "parse_overrides",
+    "read_spec",
+    "read_tensors",
+    "write_tensors",
+    "write_whole",
+]

@@ -1,0 +1,25 @@
+"""From a recipe to a trained network: the loop, optimizers, schedules and checkpoints."""
+
+from convscope.training.device import autocast, choose_device, number_format, own_random_state
+from convscope.training.live import LiveTable, Lines, Silent
+from convscope.training.loop import EVALUATION_BATCH, Normalizer, Trainer, Watcher
+from convscope.training.optimizers import make_optimizer, rate_at
+from convscope.training.train import train, train_spec
+
+__all__ = [
+    "EVALUATION_BATCH",
+    "Lines",
+    "LiveTable",
+    "Normalizer",
+    "Silent",
+    "Trainer",
+    "Watcher",
+    "autocast",
+    "choose_device",
+    "make_optimizer",
+    "number_format",
+    "own_random_state",
+    "rate_at",
+    "train",
+    "train_spec",
+]

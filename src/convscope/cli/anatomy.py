@@ -1,0 +1,64 @@
+"""convscope anatomy: a row per operation of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli.options import Json, Set
+
+if TYPE_CHECKING:
+    from convscope.graph import Anatomy
+
+
+def anatomy(
+    net: Annotated[str, typer.Argument(help="A name of the catalogue, a plain text, timm:NAME or module:callable.")],
+    input: Annotated[
+        str | None, typer.Option("--input", metavar="CxHxW", help="Shape of the images; the network's own by default.")
+    ] = None,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    json: Json = False,
+) -> None:
+    """Print a table of a network's operations.
+
+    Shapes, parameters, neurons, multiply-adds and receptive fields."""
+    from convscope.cli.show import print_json
+    from convscope.runs import parse_overrides
+    from convscope.study import anatomy_of
+
+    table = anatomy_of(net, input, parse_overrides(set_))
+    if json:
+        print_json(table.to_json())
+    else:
+        _print(table)
+
+
+def _print(table: Anatomy) -> None:
+    from convscope.cli.show import print_line, print_table
+
+    shape = "×".join(str(n) for n in table.input)
+    columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-adds", "receptive field", "stride")
+    print_table(f"{table.network} on {shape}", columns, [_row(layer) for layer in table.to_json()["layers"]], left=2)
+    parts = table.to_json()
+    print_line(
+        f"\n{table.parameters:,} parameters ({table.trainable:,} trainable), {table.neurons:,} neurons, "
+        f"{table.multiply_adds:,} multiply-adds an image"
+    )
+    for kind in ("convolutional", "dense"):
+        part = parts[kind]
+        print_line(
+            f"  {kind:13} {part['parameters']:>12,} parameters ({100 * part['parameters'] / max(1, table.parameters):.2f} %) "
+            f"{part['neurons']:>10,} neurons ({100 * part['neurons'] / max(1, table.neurons):.2f} %)"
+        )
+    if table.note:
+        print_line(f"note: {table.note}")
+
+
+def _row(layer: dict[str, Any]) -> tuple[str, ...]:
+    def side(value: int | list[int] | None) -> str:
+        return "" if value is None else "×".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    count = (f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "neurons", "multiply_adds"))
+    shape = "×".join(str(n) for n in layer["output_shape"])
+    return (layer["name"], layer["kind"], shape, *count, side(layer["receptive_field"]), side(layer["stride"]))

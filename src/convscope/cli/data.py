@@ -1,0 +1,75 @@
+"""convscope data: what is in a data set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli.options import Json, Set, SkipBad
+
+if TYPE_CHECKING:
+    from convscope.data import DataBundle
+
+
+def data(
+    name: Annotated[
+        str | None, typer.Argument(help="A name (mnist …), a path, or hub:owner/name; all names if left out.")
+    ] = None,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    skip_bad: SkipBad = False,
+    json: Json = False,
+) -> None:
+    """Tell what is in a data set.
+
+    It is decoded into the cache if need be."""
+    from convscope.cli.show import print_json, print_table
+    from convscope.data import data_names, load_data
+    from convscope.runs import parse_overrides
+
+    if name is None:
+        names = data_names()
+        if json:
+            print_json(names)
+        else:
+            print_table("data sets by name", ("name", ""), list(names.items()), left=2)
+        return
+    bundle = load_data(name, **({"skip_bad": True} if skip_bad else {}), **parse_overrides(set_))
+    if json:
+        print_json(_facts(bundle))
+    else:
+        _print(bundle)
+
+
+def _facts(bundle: DataBundle) -> dict[str, Any]:
+    splits = {"train": bundle.train, "val": bundle.val, "test": bundle.test}
+    return {
+        "name": bundle.name,
+        "source": bundle.source,
+        "input": list(bundle.input_shape),
+        "images": {name: len(split) for name, split in splits.items()},
+        "classes": {target: list(names) for target, names in bundle.train.classes.items()},
+        "mean": list(bundle.mean),
+        "std": list(bundle.std),
+        "duplicates": bundle.duplicates,
+        "left_out": [{"file": file, "reason": reason} for file, reason in bundle.left_out],
+        "digest": bundle.digest,
+    }
+
+
+def _print(bundle: DataBundle) -> None:
+    from convscope.cli.show import print_line, print_table
+
+    facts = _facts(bundle)
+    shape = "×".join(str(n) for n in bundle.input_shape)
+    counts = ", ".join(f"{n:,} {split}" for split, n in facts["images"].items())
+    print_line(f"{bundle.name}: {counts} images of {shape}, from {bundle.source}")
+    per_class = {
+        s: getattr(bundle, s).targets_of("class").bincount(minlength=len(bundle.classes)) for s in facts["images"]
+    }
+    rows = [(c, *(f"{int(per_class[s][k]):,}" for s in per_class)) for k, c in enumerate(bundle.classes)]
+    print_table("images per class", ("class", *per_class), rows)
+    if bundle.duplicates:
+        print_line(f"{bundle.duplicates} training images are also test images and were left out")
+    for file, reason in bundle.left_out:
+        print_line(f"left out: {file}: {reason}")

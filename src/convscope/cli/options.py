@@ -1,0 +1,24 @@
+"""Options that several verbs share, each explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given several times.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and count them.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
+
+
+def overrides(given: list[str], seed: int | None = None, skip_bad: bool = False) -> list[str]:
+    """--set, --seed and --skip-bad as one list of overrides of a run's spec."""
+    seeds = [] if seed is None else [f"recipe.seed={seed}"]
+    return [*given, *seeds, *(["data.skip_bad=true"] if skip_bad else [])]

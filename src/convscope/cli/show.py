@@ -1,0 +1,61 @@
+"""Tables and figures as the verbs print them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(values: Any) -> None:
+    """JSON on stdout."""
+    print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
+
+
+def print_line(text: str) -> None:
+    """A line on stdout, as it is."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
+    """A table on stdout; the first `left` columns are words, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2), pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def share(figure: dict[str, float | None]) -> str:
+    """A share with its interval in percent: '99.41 % (99.33 to 99.48)'."""
+    if figure["value"] is None:
+        return "not defined"
+    return f"{100 * figure['value']:.2f} % ({100 * (figure['low'] or 0):.2f} to {100 * (figure['high'] or 0):.2f})"
+
+
+def number(figure: dict[str, float | None], form: str = ".4f") -> str:
+    """A number with its interval: '0.0213 (0.0195 to 0.0231)'."""
+    if figure["value"] is None:
+        return "not defined"
+    return f"{figure['value']:{form}} ({figure['low']:{form}} to {figure['high']:{form}})"
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """The figures that matter of an evaluated run."""
+    rows = [("accuracy", share(metrics["accuracy"]))]
+    if metrics["top5"]["value"] is not None:
+        rows.append(("top-5 accuracy", share(metrics["top5"])))
+    if len(metrics["heads"]) > 1:
+        rows += [(f"  {name}", share(head["accuracy"])) for name, head in metrics["heads"].items()]
+    else:
+        rows += [(f"{name}, mean of classes", share(metrics[name])) for name in ("precision", "recall", "f1")]
+    rows += [
+        ("loss", number(metrics["loss"])),
+        ("overfit %", number(metrics["overfit_percent"], ".2f")),
+        ("calibration error", share(metrics["calibration_error"])),
+    ]
+    print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)

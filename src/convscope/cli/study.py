@@ -1,0 +1,39 @@
+"""convscope study: train, evaluate, look, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, overrides
+
+
+def study(
+    spec: Annotated[str, typer.Argument(help="A shipped study (lines, mnist, cifar10) or a YAML file.")],
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    json: Json = False,
+) -> None:
+    """Train, evaluate, look inside, report.
+
+    The whole way from a data set and a network to an illustrated report.
+
+    What is already there of the same study is kept: it goes on where it was stopped.
+    """
+    from convscope.cli.show import print_json, print_line, print_metrics
+    from convscope.report import write_report
+    from convscope.study import find_spec, run_study
+
+    name, found = find_spec(spec, overrides(set_, seed, skip_bad))
+    run = run_study(found, out or Path("runs") / name, device=device)
+    report = write_report(run)
+    if json:
+        print_json({"run": str(run.path), "report": str(report), **run.metrics})
+    else:
+        print_metrics(run.metrics)
+        print_line(f"\nreport: {report}")

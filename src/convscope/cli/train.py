@@ -1,0 +1,44 @@
+"""convscope train: a network, trained; no evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, overrides
+
+
+def train(
+    spec: Annotated[str | None, typer.Argument(help="A shipped study or a YAML file.")] = None,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a network, or go on with an unfinished run."""
+    from convscope.cli.show import print_json, print_line
+    from convscope.errors import SettingError
+    from convscope.study import find_spec, resume_run, train_study
+
+    if (spec is None) == (resume is None):
+        raise SettingError("train: give either a spec, such as lines, or --resume RUN")
+    if resume is not None:
+        if set_ or out or seed is not None or skip_bad:
+            raise SettingError(
+                "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad out"
+            )
+        run = resume_run(resume, device=device)
+    else:
+        name, found = find_spec(str(spec), overrides(set_, seed, skip_bad))
+        run = train_study(found, out or Path("runs") / name, device=device)
+    if json:
+        print_json({"run": str(run.path), "history": run.history.to_dict("records")})
+    else:
+        print_line(f"trained: {run.path}; next: convscope evaluate {run.path}")

@@ -1,0 +1,164 @@
+"""From a name and options to an nn.Module: the catalogue, a plain text, timm, torchvision, or a user's own callable."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
+from torch import nn
+
+from convscope.errors import MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.nets.catalogue import CATALOGUE
+from convscope.nets.plain import plain_net
+
+Init = Literal["default", "xavier", "he"]
+SHAPE_OPTIONS = ("classes", "channels", "image_size")
+
+
+class NetSpec(BaseModel):
+    """Which network: its name, how its weights begin, and the options of its builder beside them.
+
+    `name` is a name of the catalogue, a plain network's text ("c32 M f128"), `timm:NAME`, `torchvision:NAME`,
+    or `package.module:callable`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    init: Init = "default"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The builder's own options, all that is neither name nor init."""
+        return dict(self.model_extra or {})
+
+
+def build_net(name: str, *, init: Init = "default", **options: Any) -> nn.Module:
+    """A plain nn.Module that takes normalised images (N, C, H, W) and gives logits (N, classes).
+
+    The weights are drawn from PyTorch's global random state: seed it before, for the same weights again.
+    The module carries the NetSpec that it was built from, as `net.convscope_spec`.
+
+    Args:
+        name: see NetSpec.
+        init: "default" as PyTorch does; "xavier" (Glorot & Bengio 2010, uniform) or "he" (He et al. 2015,
+            normal, fan in), both with biases 0.
+        options: of the builder; `classes`, `channels`, `image_size` go with every network.
+    Raises:
+        UnknownNameError: no such network, module or callable.
+        SettingError: an option that the builder does not have, or a value that it cannot take.
+        NetworkError: the network does not fit the image size.
+        MissingPackageError: timm or torchvision is asked for and not installed.
+
+    Example:
+        >>> net = build_net("net1", width=6, kernel=5)
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon:
+        build = _FOREIGN.get(prefix)
+        net = build(rest, options) if build else _from_callable(prefix, rest, options)
+    elif name in CATALOGUE:
+        net = _from_catalogue(name, options)
+    elif name[:1] in set("cfMAGBD") and any(letter.isdigit() or letter == " " for letter in name):
+        net = _checked(name, plain_net, {"layers": name, **options})
+    else:
+        raise UnknownNameError("network", name, CATALOGUE, "in the catalogue")
+    _initialise(net, init)
+    net.convscope_spec = NetSpec(name=name, init=init, **options)  # type: ignore[assignment]
+    return net
+
+
+def natural_shape(name: str) -> dict[str, int]:
+    """The classes, channels and image size that a network of the catalogue was made for (CIFAR-10's for all others)."""
+    entry = CATALOGUE.get(name, CATALOGUE["lean-cifar"])
+    return {key: getattr(entry, key) for key in SHAPE_OPTIONS}
+
+
+def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
+    own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
+    shape = natural_shape(name) | {key: options[key] for key in SHAPE_OPTIONS if key in options}
+    return _checked(name, plain_net, {"layers": _checked(name, CATALOGUE[name].text, own), **shape})
+
+
+def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """function(**options), with a wrong option named in one line."""
+    try:
+        return validate_call(function)(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+            own = inspect.signature(CATALOGUE[name].text).parameters if name in CATALOGUE else ()
+            known = [*own, *SHAPE_OPTIONS]
+            raise UnknownNameError("option", key, known, f"one of {name}'s") from None
+        raise SettingError(f"net.{key}: {first['input']!r} for {name}: {first['msg']}") from None
+    except NetworkError as error:
+        raise NetworkError(f"{name}: {error}") from None
+
+
+def _from_timm(name: str, options: dict[str, Any]) -> nn.Module:
+    timm = _library("timm", f"the network timm:{name}")
+    names = {"classes": "num_classes", "channels": "in_chans"}
+    taken = {names.get(key, key): value for key, value in options.items() if key != "image_size"}
+    if name not in timm.list_models():
+        raise UnknownNameError("network", name, timm.list_models(f"*{name[:5]}*"), "in timm")
+    return timm.create_model(name, **taken)
+
+
+def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    models = _library("torchvision", f"the network torchvision:{name}").models
+    taken = {"num_classes" if key == "classes" else key: value for key, value in options.items() if key != "image_size"}
+    if taken.pop("channels", 3) != 3:
+        raise SettingError(f"net.channels: torchvision's {name} takes images of 3 channels")
+    if name not in models.list_models():
+        raise UnknownNameError("network", name, models.list_models(), "in torchvision")
+    return models.get_model(name, **taken)
+
+
+_FOREIGN = {"timm": _from_timm, "torchvision": _from_torchvision}
+
+
+def _library(package: str, purpose: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError:
+        raise MissingPackageError(package, purpose, "zoo") from None
+
+
+def _from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Module:
+    """The user's own builder; of classes, channels and image_size it is given those that it takes."""
+    try:
+        builder = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise NetworkError(f"{module}:{attribute} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
+    except AttributeError:
+        found = [key for key, value in vars(import_module(module)).items() if callable(value) and key[0] != "_"]
+        raise UnknownNameError("callable", attribute, found, f"in module {module}") from None
+    parameters = inspect.signature(builder).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    given = {key: value for key, value in options.items() if takes_all or key in parameters or key not in SHAPE_OPTIONS}
+    try:
+        net = builder(**given)
+    except TypeError as error:
+        raise SettingError(f"net: {module}:{attribute} does not take these options: {error}") from None
+    if not isinstance(net, nn.Module):
+        raise NetworkError(f"{module}:{attribute} gave a {type(net).__name__}; expected a torch.nn.Module")
+    return net
+
+
+@torch.no_grad()
+def _initialise(net: nn.Module, init: Init) -> None:
+    if init == "default":
+        return
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if init == "xavier":
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

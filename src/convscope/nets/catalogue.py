@@ -1,0 +1,119 @@
+"""The networks that come with convscope: each a function from its options to a plain network's text.
+
+Parameter counts in the comments are for the defaults, 10 classes, and are met exactly (tests/nets/test_catalogue.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from convscope.nets.text import Count
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, le=64)]
+
+
+def _report_b_head(dropout: float = 0.0) -> str:
+    """The head that the four networks of report B share; dropout after each hidden layer (its place is assumed)."""
+    drop = f" D{dropout:g}" if dropout else ""
+    return f"f120{drop} f84{drop}"
+
+
+def vgg_cifar(batch_norm: bool = True) -> str:
+    """Report A's VGG-like network; batch norm (where on) follows each convolution."""
+    b = "b" if batch_norm else ""
+    return f"c64{b} M c128{b} M c256{b} c256{b} M f1024 f1024"  # 6,216,074 without batch norm
+
+
+def net1(width: Count = 18, multiplier: Factor = 2.0, kernel: Count = 3, stride: Count = 1) -> str:
+    """Report B's first network: two convolutions without padding."""
+    second = max(1, round(width * multiplier))
+    k = f"k{kernel}s{stride}p0"
+    return f"c{width}{k} M c{second}{k} M {_report_b_head()}"  # 173,026
+
+
+def net2(width: Count = 64, kernel: Count = 5) -> str:
+    """Report B's second network: four convolutions. At kernel 7 the last has padding 2, or nothing would be left."""
+    last_padding = 2 if kernel == 7 else 1
+    unpadded, padded, last = f"k{kernel}p0", f"k{kernel}p1", f"k{kernel}p{last_padding}"
+    body = f"c{width}{unpadded} c{2 * width}{padded} M c{4 * width}{unpadded} c{8 * width}{last} M"
+    return f"{body} {_report_b_head()}"  # 4,870,654
+
+
+def net3(width: Count = 96, dropout: Share = 0.1) -> str:
+    """Report B's third network: net2 at kernel 3 with batch norm and dropout."""
+    body = f"c{width}p0b c{2 * width}p1b M c{4 * width}p0b c{8 * width}p1b M"
+    return f"{body} {_report_b_head(dropout)}"  # 6,819,454
+
+
+def net4(dropout: Share = 0.3) -> str:
+    """Report B's fourth network: six convolutions with batch norm, and dropout."""
+    return f"c64p0b c64p1b c128p1b M c256p0b c256p1b c512p1b M {_report_b_head(dropout)}"  # 4,403,518
+
+
+def lenet5() -> str:
+    """Report C's LeNet-5 for grey 28×28 images."""
+    return "c32k5 M c64k5 M f1024"  # 3,274,634
+
+
+def lenet_bn(dropout: Share = 0.5) -> str:
+    """Report C's improved network: batch norm after each pool, dropout (its share is assumed)."""
+    return f"c32k5 M B c64 M B D{dropout:g} c64 Mu B f256 B D{dropout:g}"
+
+
+def conv7() -> str:
+    """Report D's network of part 1: one 7×7 convolution (its shape is assumed)."""
+    return "c32k7p0 B M f1024"
+
+
+def lines_net(width: Count = 16) -> str:
+    """For the Lines set: three pairs of convolutions, narrow, because a line has few pixels."""
+    return f"c{width}b c{width}b M c{2 * width}b c{2 * width}b M c{4 * width}b c{4 * width}b M f128b"
+
+
+def mnist_net(width: Count = 16) -> str:
+    """For MNIST: two pairs of convolutions with batch norm and a little dropout."""
+    return f"c{width}b c{width}b M c{2 * width}b c{2 * width}b M f128b D0.3"
+
+
+def lean_cifar(width: Count = 32) -> str:
+    """For CIFAR-10 on a laptop: one convolution at full size, pooled at once, then pairs of twice the width."""
+    return f"c{width}b M c{2 * width}b c{2 * width}b M c{4 * width}b c{4 * width}b M"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of the catalogue: its text from its options, and the input it was made for."""
+
+    text: Callable[..., str]
+    channels: int = 3
+    image_size: int = 32
+    classes: int = 10
+
+    @property
+    def about(self) -> str:
+        return (self.text.__doc__ or "").split("\n")[0]
+
+
+CATALOGUE: dict[str, Entry] = {
+    "vgg-cifar": Entry(vgg_cifar),
+    "net1": Entry(net1),
+    "net2": Entry(net2),
+    "net3": Entry(net3),
+    "net4": Entry(net4),
+    "lenet5": Entry(lenet5, channels=1, image_size=28),
+    "lenet-bn": Entry(lenet_bn, channels=1, image_size=28),
+    "conv7": Entry(conv7, channels=3, image_size=28),
+    "lines-net": Entry(lines_net, channels=3, image_size=28, classes=96),
+    "mnist-net": Entry(mnist_net, channels=1, image_size=28),
+    "lean-cifar": Entry(lean_cifar),
+}
+
+
+def catalogue() -> dict[str, str]:
+    """The names of the networks that come with convscope, each with a line about it."""
+    return {name: entry.about for name, entry in CATALOGUE.items()}

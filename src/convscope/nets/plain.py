@@ -1,0 +1,126 @@
+"""A plain network from its text: an nn.Sequential with named layers conv1, bn1, relu1, pool1 … fc1."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from torch import nn
+
+from convscope.errors import NetworkError
+from convscope.nets.text import Count, Word, parse_layers
+
+
+def plain_net(layers: str, *, classes: Count = 10, channels: Count = 3, image_size: Count = 32) -> nn.Sequential:
+    """The network that a line of text describes, with its output layer (`classes` units, no softmax).
+
+    Args:
+        layers: the text, see convscope.nets.text.
+        classes: number of output units.
+        channels: channels of the input images.
+        image_size: side of the input images in pixels.
+    Raises:
+        SettingError: the text is not in the grammar.
+        NetworkError: a window does not fit into the map that reaches it; the layer and the map's size are named.
+
+    Example:
+        >>> net = plain_net("c8 M f16", classes=3, channels=1, image_size=8)
+        >>> [name for name, _ in net.named_children()]
+        ['conv1', 'relu1', 'pool1', 'flatten', 'fc1', 'relu2', 'fc2']
+    """
+    stack = _Stack(channels, image_size)
+    for word in parse_layers(layers):
+        _ADD[word.letter](stack, word)
+    stack.dense(classes)
+    return nn.Sequential(stack.modules)
+
+
+class _Stack:
+    """Layers added so far, and the shape of what comes out of them."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        self.modules: OrderedDict[str, nn.Module] = OrderedDict()
+        self.units = channels
+        self.side: int | None = side  # None once the maps are flattened
+        self._count: Counter[str] = Counter()
+
+    def add(self, kind: str, module: nn.Module) -> None:
+        self._count[kind] += 1
+        self.modules[f"{kind}{self._count[kind]}"] = module
+
+    def next_name(self, kind: str) -> str:
+        return f"{kind}{self._count[kind] + 1}"
+
+    def slide(self, name: str, kernel: int, stride: int, padding: int, dilation: int = 1, up: bool = False) -> None:
+        """Takes the side of the map through one sliding window."""
+        assert self.side is not None  # the grammar has no window after a dense layer
+        span, room = dilation * (kernel - 1) + 1, self.side + 2 * padding
+        if span > room:
+            raise NetworkError(
+                f"{name}: its {span}×{span} window does not fit the {self.side}×{self.side} map that reaches it"
+                f"{f' with padding {padding}' if padding else ''}; take larger images, a smaller kernel or fewer pools"
+            )
+        steps = -((span - room) // stride) if up else (room - span) // stride
+        if up and steps * stride >= self.side + padding:  # PyTorch drops a window that would start in the far padding
+            steps -= 1
+        self.side = steps + 1
+
+    def activate(self, word: Word) -> None:
+        if "b" in word.flags:
+            self.normalize()
+        if "l" not in word.flags:
+            self.add("relu", nn.ReLU())
+
+    def normalize(self) -> None:
+        self.add("bn", nn.BatchNorm1d(self.units) if self.side is None else nn.BatchNorm2d(self.units))
+
+    def dense(self, units: int) -> None:
+        if self.side is not None:
+            self.modules["flatten"] = nn.Flatten()
+            self.units, self.side = self.units * self.side**2, None
+        self.add("fc", nn.Linear(self.units, units))
+        self.units = units
+
+
+def _conv(stack: _Stack, word: Word) -> None:
+    units, get = int(word.number or 0), word.settings.get
+    kernel, stride, dilation, groups = get("k", 3), get("s", 1), get("d", 1), get("g", 1)
+    padding = get("p", dilation * (kernel - 1) // 2)
+    name = stack.next_name("conv")
+    if stack.units % groups or units % groups:
+        raise NetworkError(f"{name}: {groups} groups do not divide {stack.units} inputs and {units} filters")
+    stack.slide(name, kernel, stride, padding, dilation)
+    stack.add("conv", nn.Conv2d(stack.units, units, kernel, stride, padding, dilation, groups))
+    stack.units = units
+    stack.activate(word)
+
+
+def _dense(stack: _Stack, word: Word) -> None:
+    stack.dense(int(word.number or 0))
+    stack.activate(word)
+
+
+def _pool(stack: _Stack, word: Word) -> None:
+    kernel = word.settings.get("k", 2)
+    stride, padding, up = word.settings.get("s", kernel), word.settings.get("p", 0), "u" in word.flags
+    name = stack.next_name("pool")
+    if 2 * padding > kernel:
+        raise NetworkError(f"{name}: padding {padding} is more than half of its {kernel}×{kernel} window")
+    stack.slide(name, kernel, stride, padding, up=up)
+    pool = nn.MaxPool2d if word.letter == "M" else nn.AvgPool2d
+    stack.add("pool", pool(kernel, stride, padding, ceil_mode=up))
+
+
+def _global_pool(stack: _Stack, word: Word) -> None:
+    stack.add("pool", nn.AdaptiveAvgPool2d(1))
+    stack.side = 1
+
+
+_ADD = {
+    "c": _conv,
+    "f": _dense,
+    "M": _pool,
+    "A": _pool,
+    "G": _global_pool,
+    "B": lambda stack, word: stack.normalize(),
+    "D": lambda stack, word: stack.add("drop", nn.Dropout(word.number or 0.0)),
+}

@@ -1,0 +1,98 @@
+"""Plain networks as a line of text: "c64b M c128b M f1024 D0.5".
+
+A network is a row of words, from the image to the last hidden layer; the output layer is added by the builder.
+
+    c64     convolution of 64 filters, 3×3, stride 1, same padding, then ReLU
+    f1024   dense ("fully connected") layer of 1024 units, then ReLU; the maps are flattened before the first
+    M       max pool 2×2 (stride = kernel)       A   average pool 2×2
+    G       global average pool                  B   batch norm
+    D0.3    dropout of 30 %
+
+Letters behind the number change a word, in any order:
+
+    k5 kernel 5×5 · s2 stride 2 · p0 padding 0 · d2 dilation 2 · g4 groups 4      (c; k, s and p also M and A)
+    b  batch norm between the layer and its ReLU                                 (c, f)
+    l  linear: no ReLU                                                           (c, f)
+    u  round a window that sticks out over the edge up ("ceil mode")              (M, A)
+
+"c32k7p0 B M f1024" is a 7×7 convolution without padding, ReLU, batch norm, a pool and a dense layer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from convscope.errors import SettingError
+
+Count = Annotated[int, Field(ge=1, le=65536)]
+
+_WORD = re.compile(r"([cfMAGBD])(\d*\.?\d*)((?:[kspdg]\d+|[blu])*)")
+_LETTER = re.compile(r"([kspdg])(\d+)|([blu])")
+_ALLOWED = {"c": "kspdgbl", "f": "bl", "M": "kspu", "A": "kspu", "G": "", "B": "", "D": ""}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a network's text: its letter, its number, and the letters behind it."""
+
+    text: str
+    letter: str
+    number: float | None = None
+    settings: dict[str, int] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+
+
+def parse_layers(text: str) -> tuple[Word, ...]:
+    """The words of a plain network's text.
+
+    Raises:
+        SettingError: a word that the grammar does not have; it is named, with what was expected.
+
+    Example:
+        >>> [word.letter for word in parse_layers("c64b M f10")]
+        ['c', 'M', 'f']
+    """
+    words = tuple(_parse_word(word) for word in text.split())
+    if not words:
+        raise SettingError("layers: the network's text is empty; write for example 'c32 M c64 M f128'")
+    first_dense = next((i for i, word in enumerate(words) if word.letter == "f"), len(words))
+    for word in words[first_dense:]:
+        if word.letter in "cMAG":
+            raise SettingError(f"layers: {word.text!r} comes after a dense layer, where there are no maps any more")
+    return words
+
+
+def _parse_word(text: str) -> Word:
+    match = _WORD.fullmatch(text)
+    if match is None:
+        raise SettingError(
+            f"layers: {text!r} is no layer; expected c64, f128, M, A, G, B or D0.3, "
+            "with letters such as k5 s2 p0 b behind (see convscope.nets.text)"
+        )
+    letter, number, rest = match.groups()
+    found = [(key or flag, value) for key, value, flag in _LETTER.findall(rest)]
+    for key, _ in found:
+        if key not in _ALLOWED[letter]:
+            allowed = ", ".join(_ALLOWED[letter]) or "none"
+            raise SettingError(f"layers: {text!r}: the letter {key!r} does not go with {letter!r}; allowed: {allowed}")
+    return Word(
+        text,
+        letter,
+        _checked_number(text, letter, number),
+        {key: int(value) for key, value in found if value},
+        frozenset(key for key, value in found if not value),
+    )
+
+
+def _checked_number(text: str, letter: str, number: str) -> float | None:
+    if letter in "cf" and not (number.isdigit() and int(number) > 0):
+        raise SettingError(f"layers: {text!r} needs a whole number of units above 0, such as {letter}64")
+    if letter == "D" and not (number and number != "." and 0 <= float(number) < 1):
+        raise SettingError(f"layers: {text!r} needs a share from 0 to below 1, such as D0.3")
+    if letter in "MAGB" and number:
+        raise SettingError(f"layers: {text!r} takes no number; a kernel is written {letter}k{number}")
+    return float(number) if number else None

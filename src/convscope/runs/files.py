@@ -1,0 +1,88 @@
+"""Files that are written whole or not at all, and tensors in safetensors. No pickle is ever read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from convscope.errors import FailedError, RunFolderError
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part: temporary name, flush, rename.
+
+    Raises:
+        FailedError: it cannot be written (a full disk, no rights); the old file is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FailedError(f"{path} cannot be written: {error.strerror or error}; free space or choose --out") from None
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Writes tensors with a card of JSON values beside them in the file's header, whole or not at all."""
+    packed = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    write_whole(path, save(packed, metadata={"convscope": json.dumps(card, ensure_ascii=False)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file, and its card (empty where another program wrote it).
+
+    Raises:
+        RunFolderError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("convscope", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is missing") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged and cannot be read: {error}") from None
+
+
+def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Copies named tensors into a network's parameters and buffers, in place, keeping dtype, device and layout.
+
+    Raises:
+        RunFolderError: names or shapes differ from the network's.
+    """
+    own = net.state_dict()
+    wrong = [f"{n} missing" for n in own if n not in tensors] + [f"{n} unknown" for n in tensors if n not in own]
+    wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in own.items()
+              if n in tensors and tensors[n].shape != t.shape]  # fmt: skip
+    if wrong:
+        raise RunFolderError(f"{where} does not belong to this network: {'; '.join(wrong[:3])}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,246 @@
+"""A run is a folder: everything needed to reopen, resume, verify and share it, in formats that other tools read.
+
+spec.yaml                what was asked for, every value stated
+environment.json         versions, hardware, date, digest of the data
+history.parquet          a row an epoch
+checkpoint.safetensors   the training's last state; gone when it is finished
+model.safetensors        the trained weights; with the card: classes, input shape, normalisation, task
+predictions.safetensors  logits and targets of the test images, in order
+metrics.json             what they come to, with intervals
+anatomy.json             the table of the network's operations
+report.html              the illustrated report
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from convscope.data import DataBundle, load_data
+from convscope.errors import NetworkError, RunFolderError
+from convscope.nets import Task, build_net, make_task
+from convscope.runs.files import load_weights, read_tensors, write_tensors, write_whole
+from convscope.runs.spec import RunSpec, dump_spec, load_spec
+
+SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
+CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
+METRICS, ANATOMY, REPORT = "metrics.json", "anatomy.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one must know beside the weights to use a network: it travels in the header of model.safetensors.
+
+    Attributes:
+        input_shape: (C, H, W) of the images.
+        mean, std: of each channel, to normalise images in [0, 1].
+        classes: names of the classes of each target.
+        task: kind of each head, by target.
+    """
+
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: dict[str, tuple[str, ...]]
+    task: dict[str, str]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Card:
+        classes = {target: tuple(names) for target, names in values["classes"].items()}
+        shape, mean, std = (tuple(values[key]) for key in ("input_shape", "mean", "std"))
+        return cls(shape, mean, std, classes, dict(values["task"]))
+
+
+class Run:
+    """A run folder, opened; its parts are read when first asked for.
+
+    Example:
+        >>> run = open_run("runs/lines")                      # doctest: +SKIP
+        >>> run.metrics["accuracy"]["value"]                  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, net: nn.Module | None = None) -> None:
+        self.path = path
+        self._given = net
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What was asked for."""
+        return load_spec(self.path / SPEC)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training came to its end."""
+        return (self.path / MODEL).exists()
+
+    @cached_property
+    def card(self) -> Card:
+        """Input shape, normalisation, classes and task."""
+        return Card.from_json(self._model[1])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the first head's classes."""
+        return self.task.heads[0].classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        return self.card.input_shape
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of each channel, for images in [0, 1]."""
+        return self.card.mean, self.card.std
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network's outputs mean."""
+        return make_task(self.card.task, self.card.classes)  # type: ignore[arg-type]
+
+    @cached_property
+    def net(self) -> nn.Module:
+        """The trained network, on the CPU, in evaluation mode.
+
+        Raises:
+            NetworkError: the run was made from a module that has no name to build it from; give it to open_run.
+        """
+        if self._given is None and self.spec.net.name == GIVEN:
+            raise NetworkError(f"{self.path} was trained from a module: open it with open_run(path, net=that module)")
+        net = self._given or build_from_spec(self.spec, self.card)
+        load_weights(net, self._model[0], self.path / MODEL)
+        return net.eval()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate."""
+        return pd.read_parquet(self._file(HISTORY))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What the test images come to, each figure with its interval; see convscope.scans.evaluate."""
+        return self.read_json(METRICS)
+
+    @cached_property
+    def predictions(self) -> dict[str, Tensor]:
+        """`logits` (N, outputs), and `target.NAME` (N,) for every head, of the test images in order."""
+        return read_tensors(self._file(PREDICTIONS))[0]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, hardware, date, and the digest of the data."""
+        return self.read_json(ENVIRONMENT)
+
+    def load_data(self) -> DataBundle:
+        """The run's data set, loaded again.
+
+        Raises:
+            RunFolderError: its content is not what the run was trained on.
+        """
+        data = load_data(self.spec.data)
+        digest = self.environment.get("data", {}).get("digest")
+        if digest not in (None, data.digest):
+            raise RunFolderError(
+                f"{self.path}: its data set {data.name!r} has changed since the training "
+                f"(digest {data.digest[:12]}, then {digest[:12]}); bring the old data back, or train again"
+            )
+        return data
+
+    def has(self, part: str) -> bool:
+        """Whether a file of the folder is there."""
+        return (self.path / part).exists()
+
+    def read_json(self, part: str) -> dict[str, Any]:
+        """A JSON file of the folder."""
+        try:
+            return json.loads(self._file(part).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(f"{self.path / part} is damaged: {error}") from None
+
+    def write_json(self, part: str, values: Any) -> None:
+        """Writes a JSON file of the folder, whole or not at all."""
+        write_whole(self.path / part, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_tensors(self, part: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any] | None = None) -> None:
+        """Writes tensors of the folder, whole or not at all."""
+        write_tensors(self.path / part, tensors, card or {})
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes the history, a row an epoch."""
+        buffer = io.BytesIO()
+        pd.DataFrame(rows).to_parquet(buffer, index=False)
+        write_whole(self.path / HISTORY, buffer.getvalue())
+
+    def write_model(self, net: nn.Module, card: Card) -> None:
+        """Writes the trained weights with their card."""
+        self.write_tensors(MODEL, net.state_dict(), asdict(card))
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Writes what was asked for."""
+        write_whole(self.path / SPEC, dump_spec(spec))
+
+    def _file(self, part: str) -> Path:
+        path = self.path / part
+        if not path.exists():
+            raise RunFolderError(f"{path} is missing; {_CURES.get(part, 'the run is not complete')}")
+        return path
+
+    @cached_property
+    def _model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return read_tensors(self._file(MODEL))
+
+
+GIVEN = "given-module"
+"""Name of the network in the spec of a run that was trained from a module of the user's own."""
+
+_CURES = {
+    MODEL: "the training has not come to its end: convscope train --resume takes it there",
+    PREDICTIONS: "convscope evaluate makes it",
+    METRICS: "convscope evaluate makes it",
+}
+
+
+def open_run(path: str | Path, net: nn.Module | None = None) -> Run:
+    """The run in a folder.
+
+    Args:
+        path: the folder.
+        net: the network to load the weights into, where the spec does not say how to build it.
+    Raises:
+        RunFolderError: there is no run, or one that this convscope is too old to read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is no folder; expected a run, such as runs/lines")
+    if not (folder / SPEC).exists():
+        raise RunFolderError(f"{folder} holds no run: {SPEC} is missing")
+    run = Run(folder, net)
+    run.spec  # noqa: B018 (refuses here what cannot be read)
+    return run
+
+
+def build_from_spec(spec: RunSpec, card: Card) -> nn.Module:
+    """An untrained network as the spec names it, fitted to the data's shape and the task's outputs."""
+    channels, height, width = card.input_shape
+    if height != width and ":" not in spec.net.name:
+        raise NetworkError(
+            f"{spec.net.name} takes square images; these are {height}×{width}: set data.image_size, or use module:callable"
+        )
+    shape = {"classes": make_task(card.task, card.classes).outputs, "channels": channels, "image_size": height}  # type: ignore[arg-type]
+    return build_net(spec.net.name, init=spec.net.init, **(shape | spec.net.options))

@@ -1,0 +1,215 @@
+"""What a run is asked to be: data, network, task and recipe. The same model is the file format of spec.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from convscope.data import Augmentation, DataSpec
+from convscope.errors import RunFolderError, SettingError
+from convscope.nets import NetSpec, TaskSpec
+
+FORMAT = 1
+"""Version of the run folder's format; raised when an older convscope could no longer read it."""
+
+_DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
+
+
+class Recipe(BaseModel):
+    """How a network is trained. `Recipe()` trains a decent network on any of the sets.
+
+    Attributes:
+        optimizer: sgd, adam, adamw or rmsprop.
+        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop.
+        momentum, nesterov: of sgd; momentum also of rmsprop, which has none by default.
+        batch: images a step. The last, smaller batch of an epoch is left out.
+        epochs: passes over the training images.
+        schedule: course of the rate. "constant"; "step" (times `step_factor` every `step_epochs`); "cosine" (to 0);
+            "one-cycle" (linear up for the share `warmup` of all steps, then linear down to 0);
+            "inverse" (rate / (1 + decay × step), Keras' `decay`).
+        weight_decay: on filters and dense weights, not on biases and batch norm. Decoupled in adamw, an L2 term elsewhere.
+        label_smoothing: share of the target spread over all classes.
+        clip_norm: largest norm of the gradient; none by default.
+        patience: stop after so many epochs without a better `watch`, and restore the best weights; never by default.
+        watch: what patience looks at.
+        precision: "auto" is bf16 on a GPU that has it, else fp32.
+        compile: through torch.compile (needs a C++ compiler on the CPU; pays off in long runs).
+        channels_last: keep feature maps as N H W C in memory, which convolutions prefer on CPU and GPU.
+        augmentation: of the training images.
+        seed: of the first weights, the order of images, augmentation and dropout.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
+    rate: float | None = Field(None, gt=0)
+    momentum: float | None = Field(None, ge=0, lt=1)
+    nesterov: bool = True
+    batch: int = Field(128, ge=1)
+    epochs: int = Field(10, ge=1)
+    schedule: Literal["constant", "step", "cosine", "one-cycle", "inverse"] = "one-cycle"
+    warmup: float = Field(0.2, gt=0, lt=1)
+    step_epochs: int = Field(10, ge=1)
+    step_factor: float = Field(0.1, gt=0, le=1)
+    decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip_norm: float | None = Field(None, gt=0)
+    patience: int | None = Field(None, ge=1)
+    watch: Literal["val_loss", "val_accuracy"] = "val_loss"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    channels_last: bool = True
+    augmentation: Augmentation = Augmentation()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, given: Any) -> Any:
+        """Fills in what follows from the optimizer, so that a saved recipe states every value."""
+        if not isinstance(given, Mapping):
+            return given
+        optimizer = given.get("optimizer", "adamw")
+        derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": 0.9 if optimizer == "sgd" else 0.0}
+        return {**given, **{key: value for key, value in derived.items() if given.get(key) is None}}
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs a momentum above 0; set momentum, or nesterov: false")
+        return self
+
+
+class RunSpec(BaseModel):
+    """All that a run is made from; two runs of one spec on one machine's CPU give the same bits.
+
+    Attributes:
+        about: a line in words.
+        data, net, task, recipe: see DataSpec, NetSpec, convscope.nets.make_task and Recipe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    about: str = ""
+    data: DataSpec
+    net: NetSpec
+    task: TaskSpec = "softmax"
+    recipe: Recipe = Recipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        """`data: mnist` and `net: net4` are short for a source and a name."""
+        if not isinstance(given, Mapping):
+            return given
+        short = {"data": "source", "net": "name"}
+        return {key: {short[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+
+
+def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
+    """The spec in a YAML text, with `key.key=value` overrides.
+
+    Args:
+        text: YAML.
+        where: the file's name, for error messages.
+        overrides: as given to --set; values are YAML, so `recipe.epochs=3` is a number.
+    Raises:
+        SettingError: no YAML, or a key or value that a spec does not have; file and key are named.
+        RunFolderError: the spec is of a newer format.
+    """
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise SettingError(f"{where}{line}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(given, dict):
+        raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
+    _check_format(given.get("format", FORMAT), where)
+    for override in overrides:
+        _override(given, override)
+    return make_spec(given, where)
+
+
+def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
+    """The spec in a mapping; an unknown key or impossible value is a SettingError that names it."""
+    try:
+        return RunSpec.model_validate(given)
+    except ValidationError as error:
+        raise SettingError(f"{where}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of pydantic as 'key: what was given: what was expected'."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("dict[", "literal[")))
+    if first["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    lead = f"{key}: " if key else ""
+    return f"{lead}{message}" if first["type"] == "value_error" else f"{lead}{first['input']!r}: {message}"
+
+
+def dump_spec(spec: RunSpec) -> str:
+    """The spec as YAML, every value stated, so that it means the same when defaults change."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
+    """The spec in a YAML file; errors as read_spec, and a file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingError(f"{path} cannot be read: {reason}") from None
+    return read_spec(text, str(path), overrides)
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """`key=value` pairs as a flat mapping, values read as YAML: {"width": 64}.
+
+    Raises:
+        SettingError: a pair without '='.
+    """
+    pairs: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not (key and equals):
+            raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SettingError(f"--set {override}: the value is no YAML; quote it") from None
+    return pairs
+
+
+def _override(given: dict[str, Any], override: str) -> None:
+    [(key, value)] = parse_overrides([override]).items()
+    *path, last = key.split(".")
+    if not path and last in {"data", "net"} and isinstance(value, str):  # another set or network altogether
+        given[last] = value
+        return
+    node = given
+    for part in path:
+        if isinstance(node.get(part), str):
+            node[part] = {{"data": "source", "net": "name"}.get(part, part): node[part]}
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise SettingError(f"--set {override}: {part!r} is a value, it has no settings of its own")
+    node[last] = value
+
+
+def _check_format(version: Any, where: str) -> None:
+    if not isinstance(version, int) or version < 1:
+        raise RunFolderError(f"{where}: format {version!r} is unknown; this convscope reads 1 to {FORMAT}")
+    if version > FORMAT:
+        raise RunFolderError(
+            f"{where}: written by a newer convscope (format {version}; this one reads up to {FORMAT}): upgrade it"
+        )

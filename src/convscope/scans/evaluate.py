@@ -1,0 +1,171 @@
+"""`evaluate`: the test images, looked at once; what comes out is kept in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convscope.data import DataBundle
+from convscope.nets import Head, Task
+from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
+from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, difference, f_score, proportion
+from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
+from convscope.scans.scan import Scan, Seen, feed, feed_stored
+from convscope.training import Normalizer, choose_device
+
+
+def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
+    """The metrics of a run on its test images, each with a 95 % interval; also kept as metrics.json.
+
+    The network sees the test images once: its predictions are stored, and used again as long as weights and data are the same.
+
+    Args:
+        run: a trained run.
+        data: its data set, loaded where not given.
+        device: see convscope.training.choose_device.
+    Returns:
+        `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy)); of the
+        first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with the
+        same for each head, a row a class, and the confusion matrix (rows true, columns predicted). A figure is
+        {"value", "low", "high"}, all null where it is not defined.
+    Raises:
+        RunFolderError: the training is not finished, or the data has changed.
+    """
+    data = data or run.load_data()
+    scans = _Scans(run.task)
+    key = {"model": _digest(run), "data": data.digest, "split": "test"}
+    stored = _stored(run, key)
+    if stored is None:
+        predictions = Predictions(run.task)
+        where = choose_device(device)
+        feed(run.net, data.test, Normalizer(*run.normalization, where), [predictions, *scans.all], where)
+        run.write_tensors(PREDICTIONS, predictions.result(), key)
+        run.net.cpu()
+    else:
+        feed_stored(stored, scans.all)
+    metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run))}
+    run.write_json(METRICS, metrics)
+    run.__dict__.pop("metrics", None)  # what was read of them before is out of date
+    run.__dict__.pop("predictions", None)
+    return metrics
+
+
+def _digest(run: Run) -> str:
+    return hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest() if run.is_trained else ""
+
+
+def _stored(run: Run, key: dict[str, str]) -> Seen | None:
+    """The predictions of the same weights on the same data, if they were kept."""
+    if not run.has(PREDICTIONS):
+        return None
+    tensors, card = read_tensors(run.path / PREDICTIONS)
+    if card != key:
+        return None
+    targets = {head.target: tensors[f"target.{head.target}"] for head in run.task.heads}
+    return Seen(tensors["index"], tensors["logits"], targets)
+
+
+def _train_accuracy(run: Run) -> Estimate:
+    """Accuracy on the training images as recorded while the kept weights' epoch ran (augmented, with dropout)."""
+    history, recipe = run.history, run.spec.recipe
+    row = history.iloc[-1]
+    if recipe.patience is not None:
+        column = history[recipe.watch]
+        row = history.loc[column.idxmax() if recipe.watch == "val_accuracy" else column.idxmin()]
+    n = int(run.environment["data"]["images"]["train"])
+    return proportion(round(float(row["train_accuracy"]) * n), n)
+
+
+@dataclass
+class _OfHead:
+    """The scans of one head."""
+
+    head: Head
+    confusion: Confusion
+    loss: Loss
+    top5: TopK | None
+    calibration: Calibration
+
+    @property
+    def all(self) -> list[Scan]:
+        return [self.confusion, self.loss, self.calibration, *([self.top5] if self.top5 else [])]
+
+
+class _Scans:
+    """All scans that an evaluation feeds, and what they come to."""
+
+    def __init__(self, task: Task) -> None:
+        self.loss, self.right = Loss(task.heads), AllRight(task)
+        self.heads = [
+            _OfHead(h, Confusion(h), Loss((h,)), TopK(h) if len(h.classes) > 5 else None, Calibration(h))
+            for h in task.heads
+        ]
+
+    @property
+    def all(self) -> list[Scan]:
+        return [self.loss, self.right, *(scan for head in self.heads for scan in head.all)]
+
+    def summary(self, train_accuracy: Estimate) -> dict[str, Any]:
+        accuracy = self.right.result()
+        overfit = difference(train_accuracy, accuracy)
+        heads = {of.head.target: _summary_of_head(of) for of in self.heads}
+        first = next(iter(heads.values()))
+        shared = ("top5", "precision", "recall", "f1", "calibration_error")
+        return {
+            "loss": self.loss.result().to_json(),
+            "accuracy": accuracy.to_json(),
+            "train_accuracy": train_accuracy.to_json(),
+            "overfit_percent": {k: None if v is None else 100 * v for k, v in overfit.to_json().items()},
+            **{key: first[key] for key in shared},
+            "heads": heads,
+        }
+
+
+def _summary_of_head(of: _OfHead) -> dict[str, Any]:
+    matrix = of.confusion.result().numpy()
+    right, n, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    calibration = of.calibration.result()
+    return {
+        "kind": of.head.kind,
+        "classes": list(of.head.classes),
+        "loss": of.loss.result().to_json(),
+        "accuracy": proportion(int(right.sum()), int(n.sum())).to_json(),
+        "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
+        "precision": bootstrap(matrix, lambda t: _mean_share(t, 1)).to_json(),
+        "recall": bootstrap(matrix, lambda t: _mean_share(t, 2)).to_json(),
+        "f1": bootstrap(matrix, _mean_f1).to_json(),
+        "calibration_error": calibration.error.to_json(),
+        "per_class": [
+            {
+                "class": name,
+                "images": int(n[k]),
+                "precision": proportion(int(right[k]), int(predicted[k])).to_json(),
+                "recall": proportion(int(right[k]), int(n[k])).to_json(),
+                "f1": f_score(int(right[k]), int(predicted[k]), int(n[k])).to_json(),
+            }
+            for k, name in enumerate(of.head.classes)
+        ],
+        "confusion": matrix.tolist(),
+        "reliability": _reliability_json(calibration),
+    }
+
+
+def _reliability_json(found: Reliability) -> list[dict[str, Any]]:
+    rows = zip(found.count.tolist(), found.accuracy.tolist(), found.confidence.tolist(), strict=True)
+    return [{"images": n, "accuracy": a, "confidence": c} for n, a, c in rows if n]
+
+
+def _mean_share(tables: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean over classes of right / (sum along axis): precision along true classes, recall along predicted; 0 where undefined."""
+    right, total = np.diagonal(tables, axis1=1, axis2=2), tables.sum(axis)
+    return np.divide(right, total, out=np.zeros_like(right), where=total > 0).mean(1)
+
+
+def _mean_f1(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    right = np.diagonal(tables, axis1=1, axis2=2)
+    total = tables.sum(1) + tables.sum(2)
+    return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(1)

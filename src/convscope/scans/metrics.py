@@ -1,0 +1,170 @@
+"""Scans of a network's answers: predictions, loss, confusion matrix, top-k accuracy and calibration of one head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from convscope.nets import Head, Task
+from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
+from convscope.scans.scan import ExactSum, Seen
+
+
+class Predictions:
+    """Keeps every output and target; the result is in the order of the images."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.parts: list[dict[str, Tensor]] = []
+
+    def update(self, seen: Seen) -> None:
+        targets = {f"target.{head.target}": seen.targets[head.target] for head in self.task.heads}
+        part = {"index": seen.index, "logits": seen.outputs, **targets}
+        self.parts.append({name: tensor.cpu() for name, tensor in part.items()})
+
+    def merge(self, other: Predictions) -> None:
+        self.parts += other.parts
+
+    def result(self) -> dict[str, Tensor]:
+        """`index` (N,), `logits` (N, U), and `target.NAME` (N,) for every head."""
+        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        order = joined["index"].argsort()
+        return {name: tensor[order] for name, tensor in joined.items()}
+
+
+class Loss:
+    """Mean cross-entropy in nats with its interval; of one head, or of the weighted sum of all."""
+
+    def __init__(self, heads: tuple[Head, ...]) -> None:
+        self.heads = heads
+        self.n, self.sum, self.squares = 0, ExactSum(), ExactSum()
+
+    def update(self, seen: Seen) -> None:
+        losses = torch.stack([h.weight * h.losses(seen.outputs, seen.targets[h.target]) for h in self.heads]).sum(0)
+        self.n += len(losses)
+        self.sum.add(losses)
+        self.squares.add(losses.double().square())
+
+    def merge(self, other: Loss) -> None:
+        self.n += other.n
+        self.sum.merge(other.sum)
+        self.squares.merge(other.squares)
+
+    def result(self) -> Estimate:
+        return mean(self.sum.value, self.squares.value, self.n)
+
+
+class AllRight:
+    """Share of images that every head gets right."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.right, self.n = task, 0, 0
+
+    def update(self, seen: Seen) -> None:
+        self.right += int(self.task.correct(seen.outputs, seen.targets).sum())
+        self.n += len(seen.index)
+
+    def merge(self, other: AllRight) -> None:
+        self.right, self.n = self.right + other.right, self.n + other.n
+
+    def result(self) -> Estimate:
+        return proportion(self.right, self.n)
+
+
+class Confusion:
+    """The confusion matrix of a head: rows are true classes, columns predicted ones."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.metric = MulticlassConfusionMatrix(num_classes=len(head.classes))
+
+    def update(self, seen: Seen) -> None:
+        self.metric.update(self.head.logits(seen.outputs).argmax(1).cpu(), seen.targets[self.head.target].cpu())
+
+    def merge(self, other: Confusion) -> None:
+        self.metric.merge_state(other.metric)
+
+    def result(self) -> Int[Tensor, "K K"]:
+        return self.metric.confmat.clone()
+
+
+class TopK:
+    """Share of images whose true class is among the k most probable."""
+
+    def __init__(self, head: Head, k: int = 5) -> None:
+        self.head = head
+        self.metric = MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
+
+    def update(self, seen: Seen) -> None:
+        self.metric.update(self.head.logits(seen.outputs).cpu(), seen.targets[self.head.target].cpu())
+
+    def merge(self, other: TopK) -> None:
+        self.metric.merge_state(other.metric)
+
+    def result(self) -> Estimate:
+        return proportion(int(self.metric.tp), int(self.metric.tp + self.metric.fn))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How well confidence matches accuracy.
+
+    Attributes:
+        error: expected calibration error, the mean gap between confidence and accuracy over bins, weighted by images.
+        count, accuracy, confidence: of each bin (B,); NaN where it is empty.
+    """
+
+    error: Estimate
+    count: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+
+class Calibration:
+    """Expected calibration error over equal bins of the highest probability.
+
+    torchmetrics has the same figure, but keeps every probability and adds them in the order of arrival; this keeps three
+    numbers a bin, and merges exactly.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 2.
+    """
+
+    def __init__(self, head: Head, bins: int = 15) -> None:
+        self.head, self.bins = head, bins
+        self.counts = torch.zeros(bins, 2, dtype=torch.int64)  # wrong, right
+        self.confidence = [[ExactSum(), ExactSum()] for _ in range(bins)]
+
+    def update(self, seen: Seen) -> None:
+        confidence, predicted = self.head.logits(seen.outputs).softmax(1).cpu().max(1)
+        right = (predicted == seen.targets[self.head.target].cpu()).long()
+        place = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1  # bins are (a, b], as in the source
+        self.counts += torch.bincount(place * 2 + right, minlength=2 * self.bins).view(-1, 2)
+        for b in place.unique().tolist():
+            for r in (0, 1):
+                self.confidence[b][r].add(confidence[(place == b) & (right == r)])
+
+    def merge(self, other: Calibration) -> None:
+        self.counts += other.counts
+        for mine, theirs in zip(self.confidence, other.confidence, strict=True):
+            for r in (0, 1):
+                mine[r].merge(theirs[r])
+
+    def result(self) -> Reliability:
+        counts = self.counts.numpy()
+        sums = np.array([[cell.value for cell in row] for row in self.confidence])
+        n = counts.sum(1)
+        with np.errstate(invalid="ignore"):
+            mean_confidence = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+            accuracy, confidence = counts[:, 1] / n, sums.sum(1) / n
+
+        def error(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+            gaps = np.abs(tables[..., 1] - (tables * mean_confidence).sum(-1))
+            return gaps.sum(-1) / tables.sum((-1, -2))
+
+        return Reliability(bootstrap(counts, error) if n.sum() else UNDEFINED, n, accuracy, confidence)

@@ -1,0 +1,93 @@
+"""A study: from a spec to a trained and evaluated run. (Several runs, and the table across them, build on this.)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+from convscope.data import load_data
+from convscope.errors import RunFolderError, UnknownNameError
+from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, read_spec
+from convscope.scans import evaluate
+from convscope.training import Watcher, train_spec
+
+
+def shipped_studies() -> dict[str, str]:
+    """The studies that come with convscope: name → a line about it."""
+    return {name: read_spec(text, f"{name}.yaml").about for name, text in _shipped_texts().items()}
+
+
+def find_spec(name: str, overrides: Iterable[str] = ()) -> tuple[str, RunSpec]:
+    """A study's short name and its spec.
+
+    Args:
+        name: a shipped study ("lines") or a YAML file.
+        overrides: `key=value`, see convscope.runs.read_spec.
+    Raises:
+        UnknownNameError: neither a shipped study nor a file.
+        SettingError: the file or an override is wrong.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.exists():
+            raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
+        return path.stem, load_spec(path, overrides)
+    texts = _shipped_texts()
+    if name not in texts:
+        raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
+    return name, read_spec(texts[name], f"{name}.yaml (shipped)", overrides)
+
+
+def run_study(spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
+    """A trained and evaluated run of the spec in the folder `out`.
+
+    What is there already of the same spec is kept: an unfinished training goes on, a finished one is not done again.
+
+    Raises:
+        RunFolderError: `out` holds a run of another spec.
+    """
+    if (out / SPEC).exists() and (run := open_run(out)).is_trained:
+        _check_same(run, spec)
+        data = run.load_data()
+    else:
+        data = load_data(spec.data)
+        run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher)
+    evaluate(run, data, device)
+    return run
+
+
+def train_study(spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
+    """A trained run of the spec in the new folder `out`.
+
+    Raises:
+        RunFolderError: `out` holds a run already.
+    """
+    return train_spec(spec, load_data(spec.data), out, device=device, watcher=watcher)
+
+
+def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
+    """The unfinished training in a folder, taken to its end.
+
+    Raises:
+        RunFolderError: the folder holds no run, or a finished one.
+    """
+    run = open_run(folder)
+    if run.is_trained:
+        raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
+    return train_spec(run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher)
+
+
+def _check_same(run: Run, spec: RunSpec) -> None:
+    different = [key for key in ("data", "net", "task", "recipe") if getattr(run.spec, key) != getattr(spec, key)]
+    if different:
+        raise RunFolderError(
+            f"{run.path} holds a finished run with other settings ({', '.join(different)}); "
+            "choose another --out, or delete it"
+        )
+
+
+def _shipped_texts() -> dict[str, str]:
+    folder = resources.files("convscope.study") / "shipped"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}

@@ -1,0 +1,96 @@
+"""A training as one sees it: a live table and bar on a terminal, a line an epoch elsewhere. Both go to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_SHOWN = 12
+_COLUMNS = (
+    ("epoch", "epoch", "{:d}"),
+    ("train loss", "train_loss", "{:.4f}"),
+    ("train acc.", "train_accuracy", "{:.2%}"),
+    ("val loss", "val_loss", "{:.4f}"),
+    ("val acc.", "val_accuracy", "{:.2%}"),
+    ("rate", "rate", "{:.2e}"),
+    ("seconds", "seconds", "{:.1f}"),
+    ("images/s", "images_per_s", "{:,.0f}"),
+)
+
+
+def default_watcher() -> LiveTable | Lines:
+    """A live table where stderr is a terminal, else lines."""
+    return LiveTable() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """One line an epoch, for logs."""
+
+    def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
+        self.epochs = epochs
+
+    def step(self, epoch: int, step: int, loss: float | None) -> None:
+        pass
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        cells = (f"{title} {form.format(row[key])}" for title, key, form in _COLUMNS[1:])
+        print(f"epoch {row['epoch']}/{self.epochs}", *cells, sep="  ", file=sys.stderr, flush=True)  # noqa: T201
+
+    def end(self) -> None:
+        pass
+
+
+class Silent(Lines):
+    """Nothing at all."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        pass
+
+
+class LiveTable:
+    """The last epochs as a table, and a bar over the steps of the whole training."""
+
+    def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
+        self.epochs, self.steps, self.rows = epochs, steps, list(history)
+        self.loss, self.drawn = float("nan"), 0.0
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(None), TextColumn("{task.percentage:.0f} %"),
+            TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        done = len(history) * steps
+        self.task = self.bar.add_task(
+            "", total=epochs * steps, completed=done, epoch=len(history) + 1, epochs=epochs, loss=self.loss
+        )
+        self.live = Live(self._screen(), console=Console(stderr=True), refresh_per_second=4)
+        self.live.start()
+
+    def step(self, epoch: int, step: int, loss: float | None) -> None:
+        if loss is not None:  # a smoothed loss: single steps jump
+            self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
+        if time.monotonic() - self.drawn > 0.2:
+            self.drawn = time.monotonic()
+            self.bar.update(self.task, completed=epoch * self.steps + step, epoch=epoch + 1, loss=self.loss)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.bar.update(self.task, completed=row["epoch"] * self.steps, epoch=row["epoch"])
+        self.live.update(self._screen())
+
+    def end(self) -> None:
+        self.live.stop()
+
+    def _screen(self) -> Group:
+        table = Table(box=None, padding=(0, 2), header_style="bold")
+        for title, _, _ in _COLUMNS:
+            table.add_column(title, justify="right")
+        best = max((row["val_accuracy"] for row in self.rows), default=None)
+        for row in self.rows[-_SHOWN:]:
+            style = "green" if row["val_accuracy"] == best else ""
+            table.add_row(*(form.format(row[key]) for _, key, form in _COLUMNS), style=style)
+        return Group(table, self.bar)

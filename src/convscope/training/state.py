@@ -1,0 +1,81 @@
+"""The state of a training between two steps: what a checkpoint holds, no more and no less.
+
+Order of images, augmentation and dropout follow from (seed, epoch, step), and the rate from the step; so a checkpoint needs
+no random state, and going on from one gives the same bits as never having stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import RunFolderError
+from convscope.runs import CHECKPOINT, Run, load_weights, read_tensors
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands.
+
+    Attributes:
+        epoch, step: the step to do next; step counts within the epoch.
+        sums: loss × images, right images, images and seconds of the epoch so far.
+        history: the rows of the finished epochs.
+        best_epoch, best: the epoch with the best `watch` and its weights, where the recipe has patience.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("loss", "correct", "images", "seconds"), 0.0))
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def begin_epoch(self) -> None:
+        """Moves to the next epoch's first step."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.sums = dict.fromkeys(self.sums, 0.0)
+
+
+def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Writes the checkpoint, whole or not at all."""
+    packed = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    packed |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    for number, slots in optimizer.state_dict()["state"].items():
+        packed |= {f"optimizer.{number}.{key}": value for key, value in slots.items() if isinstance(value, Tensor)}
+    card = {key: getattr(state, key) for key in ("epoch", "step", "sums", "history", "best_epoch")}
+    run.write_tensors(CHECKPOINT, packed, card)
+
+
+def load_state(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Reads the checkpoint into the network and its optimizer, and gives the state.
+
+    Raises:
+        RunFolderError: the checkpoint is damaged or belongs to another network.
+    """
+    path = run.path / CHECKPOINT
+    tensors, card = read_tensors(path)
+    if "epoch" not in card:
+        raise RunFolderError(f"{path} is no checkpoint of convscope")
+    load_weights(net, _under("net.", tensors), path)
+    _load_optimizer(optimizer, _under("optimizer.", tensors))
+    return TrainingState(**json.loads(json.dumps(card)), best=_under("best.", tensors))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Fills the optimizer's slots, each laid out in memory like its parameter, as the optimizer itself would have."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        number, key = name.split(".", 1)
+        parameter = parameters[int(number)]
+        is_map = tensor.shape == parameter.shape and tensor.ndim > 0
+        slot = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if is_map else tensor.clone()
+        optimizer.state[parameter][key] = slot.detach()

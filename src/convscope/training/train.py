@@ -1,0 +1,170 @@
+"""`train`: opens or makes the run folder, then lets a Trainer do the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convscope.data import DataBundle
+from convscope.errors import NetworkError, RunFolderError, SettingError
+from convscope.nets import NetSpec, Task, TaskSpec, make_task
+from convscope.runs import (
+    CHECKPOINT,
+    ENVIRONMENT,
+    GIVEN,
+    SPEC,
+    Card,
+    Recipe,
+    Run,
+    RunSpec,
+    build_from_spec,
+    describe_environment,
+    open_run,
+)
+from convscope.training.device import choose_device, own_random_state
+from convscope.training.interrupt import stop_wish
+from convscope.training.live import default_watcher
+from convscope.training.loop import Trainer, Watcher
+
+
+def train(
+    net: nn.Module,
+    data: DataBundle,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    *,
+    task: TaskSpec = "softmax",
+    device: str = "auto",
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    """A run: the network trained by the recipe, with history and weights in the folder `out`.
+
+    Args:
+        net: takes normalised images (N, C, H, W), gives logits; trained in place and left in evaluation mode.
+        data: see load_data. Only its train and val images are looked at.
+        recipe: how; `Recipe()` by default.
+        out: the run folder, new or empty; runs/<data>-<network> by default.
+        task: what the outputs mean; see make_task.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        resume: go on from the checkpoint in `out`, which must be of the same spec.
+        watcher: is told of every step and epoch; a live table on a terminal by default.
+    Raises:
+        RunFolderError: `out` holds another run already, or nothing to resume.
+        NetworkError: the network does not fit the images or the task.
+        DivergedError, StoppedError: see Trainer.fit.
+
+    Example:
+        >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
+    """
+    named = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
+    spec = RunSpec(data=data.spec, net=named, task=task, recipe=recipe or Recipe())
+    folder = Path(out) if out else Path("runs") / f"{data.name}-{named.name}"
+    return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher)
+
+
+def train_spec(
+    spec: RunSpec,
+    data: DataBundle,
+    out: Path,
+    *,
+    net: nn.Module | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    """As `train`, with everything named by a spec; the network is built from it, seeded, where none is given."""
+    where = choose_device(device)
+    task = make_task(spec.task, data.train.classes)
+    card = _card(data, task)
+    with own_random_state(where):
+        torch.manual_seed(spec.recipe.seed)
+        net = build_from_spec(spec, card) if net is None else net
+        _check_fit(net, card, task)
+        run = _reopen(out, spec, data) if resume else _begin(out, spec, data)
+        _check_sizes(data)
+        trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
+        with stop_wish() as wish:
+            trainer.fit(watcher or default_watcher(), wish)
+    run.write_model(net, card)
+    (run.path / CHECKPOINT).unlink(missing_ok=True)
+    return open_run(out, None if spec.net.name != GIVEN else net)
+
+
+def _card(data: DataBundle, task: Task) -> Card:
+    classes = {head.target: head.classes for head in task.heads}
+    kinds = {head.target: str(head.kind) for head in task.heads}
+    return Card(data.input_shape, data.mean, data.std, classes, kinds)
+
+
+def _begin(out: Path, spec: RunSpec, data: DataBundle) -> Run:
+    """A new run folder."""
+    if (out / SPEC).exists():
+        state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
+        raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunFolderError(f"{out} exists and is no run; choose another --out")
+    run = Run(out)
+    run.write_json(ENVIRONMENT, {**describe_environment(), "data": describe_data(data)})
+    run.write_spec(spec)
+    return run
+
+
+def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
+    """The unfinished run in a folder, after making sure that it is the same one."""
+    run = open_run(out)
+    if run.is_trained:
+        raise RunFolderError(f"{out} holds a finished run; there is nothing to resume")
+    different = [key for key in ("data", "net", "task", "recipe") if getattr(run.spec, key) != getattr(spec, key)]
+    if different:
+        raise RunFolderError(f"{out} holds a run with other settings ({', '.join(different)}); choose another --out")
+    then = run.environment["data"]["digest"]
+    if then != data.digest:
+        raise RunFolderError(
+            f"{out}: the data set {data.name!r} has changed since this run began; train again elsewhere"
+        )
+    return run
+
+
+def describe_data(data: DataBundle) -> dict[str, object]:
+    """What environment.json says of the data."""
+    return {
+        "name": data.name,
+        "source": data.source,
+        "digest": data.digest,
+        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+        "duplicates": data.duplicates,
+        "left_out": [list(pair) for pair in data.left_out],
+    }
+
+
+def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
+    """One pass of two blank images: the network must give (2, outputs)."""
+    parameter = next(net.parameters(), None)
+    if parameter is None:
+        raise NetworkError("this network has no parameters to train")
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        with torch.no_grad():
+            outputs = net.eval()(torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = "×".join(str(n) for n in card.input_shape)
+        raise NetworkError(f"the network cannot take images of {shape}: {str(error).splitlines()[0]}") from None
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if given != (2, task.outputs):
+        raise NetworkError(
+            f"for 2 images the network gives {given}; the task needs (2, {task.outputs}): check net.classes"
+        )
+
+
+def _check_sizes(data: DataBundle) -> None:
+    for name, images in (("train", data.train), ("val", data.val)):
+        if len(images) < 2:
+            raise SettingError(
+                f"data: the {name} split has {len(images)} images; at least 2 are needed: check data.split"
+            )
