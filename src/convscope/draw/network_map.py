@@ -1,0 +1,98 @@
+"""A network as a drawing: one slab an operation, as tall as its map and as thick as it has channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+_FAMILIES = {
+    "conv": ("conv", "conv_transpose"),
+    "pool": ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "global_avg_pool", "pool"),
+    "dense": ("dense", "matmul", "attention"),
+    "join": ("add", "concat", "mul"),
+}
+_HEIGHT, _TALLEST, _GAP = 190, 120, 16
+_THIN = 4
+
+
+def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int, int]) -> str:
+    """An SVG of the network, from left to right in order of execution; hovering tells each operation's figures.
+
+    Args:
+        layers: rows of an anatomy table: name, kind, output_shape, parameters, receptive_field.
+        input_shape: (C, H, W) of the images.
+    """
+    largest = max(input_shape[1:])
+    shown = [{"name": "image", "kind": "input", "output_shape": input_shape, "parameters": 0}, *layers]
+    x, pieces = 8.0, []
+    for layer in shown:
+        family = _family(layer["kind"])
+        if family == "other":  # norms, activations, dropout: a thin line right behind the slab they work on
+            pieces.append(_slab(x - _GAP + 5, _THIN, _side(layer, largest), family, layer))
+            x += _THIN + 2
+            continue
+        thickness = _thickness(layer)
+        pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(x + thickness / 2, layer))
+        x += thickness + _GAP + 22
+    return (
+        f'<svg class="network-map" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x:.0f} {_HEIGHT}" '
+        f'width="{x:.0f}" height="{_HEIGHT}" role="img" aria-label="drawing of the network">{"".join(pieces)}</svg>'
+    )
+
+
+def _family(kind: str) -> str:
+    if kind == "input":
+        return "input"
+    return next((family for family, kinds in _FAMILIES.items() if kind in kinds), "other")
+
+
+def _side(layer: Mapping[str, Any], largest: int) -> float:
+    """Height of the slab: the map's side to the power of ½, so that 4×4 maps can still be seen."""
+    shape = layer["output_shape"]
+    if len(shape) < 3:
+        return min(_TALLEST, 14 + 10 * math.log2(1 + shape[-1]) if shape else 14)
+    return max(8.0, _TALLEST * math.sqrt(max(shape[1:]) / largest))
+
+
+def _thickness(layer: Mapping[str, Any]) -> float:
+    shape = layer["output_shape"]
+    return 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
+
+
+def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[str, Any]) -> str:
+    """A box seen from the front: a face, and the top and right side that give it depth."""
+    top, depth = 12 + (_TALLEST - side) / 2 + 10, min(9.0, side / 6)
+    right, bottom = x + thickness, top + side
+    lid = f"{x:.1f},{top:.1f} {x + depth:.1f},{top - depth:.1f} {right + depth:.1f},{top - depth:.1f} {right:.1f},{top:.1f}"
+    edge = (
+        f"{right:.1f},{top:.1f} {right + depth:.1f},{top - depth:.1f} {right + depth:.1f},{bottom - depth:.1f} "
+        f"{right:.1f},{bottom:.1f}"
+    )
+    return (
+        f'<g class="slab {family}"><title>{escape(_title(layer))}</title>'
+        f'<rect x="{x:.1f}" y="{top:.1f}" width="{thickness:.1f}" height="{side:.1f}"/>'
+        f'<polygon class="lid" points="{lid}"/><polygon class="edge" points="{edge}"/></g>'
+    )
+
+
+def _title(layer: Mapping[str, Any]) -> str:
+    parts = [f"{layer['name']} ({layer['kind']})", _shape(layer["output_shape"])]
+    if layer["parameters"]:
+        parts.append(f"{layer['parameters']:,} parameters")
+    if layer.get("receptive_field"):
+        parts.append(f"receptive field {layer['receptive_field']}")
+    return " · ".join(parts)
+
+
+def _label(x: float, layer: Mapping[str, Any]) -> str:
+    name = str(layer["name"]).split(".")[-1]
+    return (
+        f'<text x="{x:.1f}" y="{_HEIGHT - 24}" text-anchor="middle">{escape(name)}</text>'
+        f'<text class="shape" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{_shape(layer["output_shape"])}</text>'
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "×".join(str(n) for n in shape)

@@ -1,0 +1,96 @@
+"""Tensors → pictures, as uint8 arrays (H, W, 3) and PNG. Pixels are enlarged by repetition, never blurred."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+
+def picture(image: Float[Tensor, "C H W"]) -> Picture:
+    """An image in [0, 1] as it is; one channel becomes grey, of more than three the first three are shown."""
+    shown = image.detach().float().cpu().clamp(0, 1)
+    if len(shown) < 3:
+        shown = shown[:1].expand(3, -1, -1)
+    return (shown[:3] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def map_picture(feature_map: Float[Tensor, "H W"], top: float | None = None) -> Picture:
+    """A feature map in grey: 0 and below is black, `top` (by default the map's own maximum) is white."""
+    return picture(_scaled(feature_map, top)[None])
+
+
+def tinted_picture(feature_map: Float[Tensor, "h w"], image: Float[Tensor, "C H W"], top: float | None = None) -> Picture:
+    """A feature map in the image's own colours: each pixel of the image, as bright as the map is active there."""
+    height, width = image.shape[1:]
+    # the nearest position of the map for each pixel's centre, so that a position stays a crisp square
+    rows = (torch.arange(height) * feature_map.shape[0]) // height
+    columns = (torch.arange(width) * feature_map.shape[1]) // width
+    return picture(image.detach().cpu() * _scaled(feature_map, top)[rows][:, columns])
+
+
+def filter_picture(weights: Float[Tensor, "C h w"]) -> Picture:
+    """A filter on image channels in colour: grey is weight 0, and the largest weight (by size) reaches black or white."""
+    weights = weights.detach().float().cpu()
+    return picture(0.5 + 0.5 * weights / weights.abs().max().clamp_min(1e-12))
+
+
+def signed_picture(values: Float[Tensor, "H W"], top: float | None = None) -> Picture:
+    """Signed values on a diverging scale: blue below 0, white at 0, red above; ±`top` is fully saturated."""
+    values = values.detach().float().cpu()
+    share = (values / (top or values.abs().max().clamp_min(1e-12))).clamp(-1, 1)
+    fade = 1 - share.abs()
+    red, green, blue = torch.where(share > 0, 1, fade), fade, torch.where(share < 0, 1, fade)
+    return picture(torch.stack([red, 0.15 + 0.85 * green, blue]))
+
+
+def sheet(pictures: list[Picture], columns: int | None = None, gap: int = 1, scale: int = 1, ground: int = 255) -> Picture:
+    """Pictures of one size side by side in rows.
+
+    Args:
+        pictures: at least one, all of the same height and width.
+        columns: of the sheet; about a square by default.
+        gap: pixels between pictures, before enlarging.
+        scale: how many times each pixel is repeated.
+        ground: grey level of the gaps.
+    """
+    height, width = pictures[0].shape[:2]
+    columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    whole = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), ground, np.uint8)
+    for place, one in enumerate(pictures):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        whole[top : top + height, left : left + width] = one
+    return enlarge(whole, scale)
+
+
+def enlarge(shown: Picture, scale: int) -> Picture:
+    """The picture with every pixel repeated `scale` times in both directions."""
+    return shown.repeat(scale, 0).repeat(scale, 1)
+
+
+def png(shown: Picture) -> bytes:
+    """The picture as a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(shown).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(shown: Picture) -> str:
+    """The picture as a data URI for an <img>, so that a page needs no file beside it."""
+    return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
+
+
+def _scaled(feature_map: Float[Tensor, "H W"], top: float | None) -> Float[Tensor, "H W"]:
+    values = feature_map.detach().float().cpu()
+    peak = float(values.max()) if top is None else top
+    return (values / peak).clamp(0, 1) if peak > 0 else torch.zeros_like(values)

@@ -1,0 +1,102 @@
+"""The parts of a report that look inside: the drawing of the network, its table, first filters, and feature maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from convscope.draw import data_uri, enlarge, filter_picture, map_picture, network_map, picture, sheet, signed_picture
+from convscope.draw import tinted_picture as tinted
+from convscope.report.subject import Subject
+
+_SHEET_PX = 520
+_MOST_UNITS = 64
+_RECTIFIED = {"relu", "relu6", "leaky_relu", "gelu", "silu", "elu", "hardswish"}
+
+
+def network(subject: Subject) -> dict[str, Any]:
+    """The anatomy table and its drawing."""
+    table = subject.anatomy.to_json()
+    return {"table": table, "map": network_map(table["layers"], subject.run.input_shape)}
+
+
+def first_filters(subject: Subject) -> dict[str, Any] | None:
+    """The first convolution's filters as a sheet: in colour on colour images, else signed, blue below 0 and red above."""
+    layer = _first_convolution(subject)
+    if layer is None:
+        return None
+    weights = subject.scope.filters(layer)[:_MOST_UNITS]
+    if weights.shape[1] == 3:
+        pictures = [filter_picture(w) for w in weights]
+    else:
+        pictures = [signed_picture(w[0]) for w in weights]
+    return {
+        "layer": layer,
+        "units": len(subject.scope.filters(layer)),
+        "shown": len(pictures),
+        "size": "×".join(str(n) for n in weights.shape[1:]),
+        "colour": weights.shape[1] == 3,
+        "picture": data_uri(_enlarged(pictures)),
+    }
+
+
+def feature_maps(subject: Subject) -> dict[str, Any] | None:
+    """Feature maps of the first convolution on a few test images, in grey and in the image's colours.
+
+    One scale for all maps of an image: white is the image's largest activation.
+    """
+    first = _first_convolution(subject)
+    if first is None:
+        return None
+    layer = _after_activation(subject, first)
+    rows = subject.chosen_images()
+    images = subject.data.test.images(rows)
+    maps = subject.scope.activations(images, layers=[layer])[layer]
+    answers = subject.answers[0]
+    shown = []
+    for row, image, units in zip(rows, images, maps[:, :_MOST_UNITS], strict=True):
+        top = max(float(units.max()), 1e-12)
+        small = picture(image)
+        shown.append({
+            "row": row,
+            "class": answers.head.classes[answers.true[row]],
+            "image": data_uri(enlarge(small, max(1, 160 // max(small.shape[:2])))),
+            "grey": data_uri(_enlarged([map_picture(unit, top) for unit in units], ground=40)),
+            "tinted": data_uri(_enlarged([tinted(unit, image, top) for unit in units], ground=40)),
+            "silent": int((maps[len(shown)].flatten(1).amax(1) <= 0).sum()),
+            "top": top,
+        })  # fmt: skip
+    return {"layer": layer, "units": maps.shape[1], "shown": min(maps.shape[1], _MOST_UNITS), "images": shown}
+
+
+def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
+    """The first training images of each class; of many classes an even choice."""
+    classes, targets = subject.data.classes, subject.data.train.targets_of("class")
+    chosen = torch.linspace(0, len(classes) - 1, min(len(classes), most_classes)).round().long().tolist()
+    found = []
+    for k in chosen:
+        rows = torch.nonzero(targets == k).flatten()[:n]
+        pictures = [picture(image) for image in subject.data.train.images(rows)]
+        found.append({"class": classes[k], "picture": data_uri(sheet(pictures, columns=n, gap=2))})
+    return found
+
+
+def _first_convolution(subject: Subject) -> str | None:
+    return next((layer.name for layer in subject.anatomy.layers if layer.kind == "conv"), None)
+
+
+def _after_activation(subject: Subject, convolution: str) -> str:
+    """The activation right behind a convolution (with at most a norm between), else the convolution itself."""
+    layers = list(subject.anatomy.layers)
+    start = next(i for i, layer in enumerate(layers) if layer.name == convolution)
+    for layer in layers[start + 1 : start + 3]:
+        if layer.kind in _RECTIFIED:
+            return layer.name
+    return convolution
+
+
+def _enlarged(pictures: list[Any], ground: int = 255) -> Any:
+    """A sheet of about _SHEET_PX pixels a side."""
+    flat = sheet(pictures, gap=1, ground=ground)
+    return enlarge(flat, max(1, round(_SHEET_PX / flat.shape[1])))

@@ -1,0 +1,162 @@
+// Charts, the confusion matrix, sortable tables and copy buttons of a report. No network, no library but Vega.
+
+const json = (id) => JSON.parse(document.getElementById(id).textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// ---- charts ----
+
+function chartTheme() {
+  const ink = colour("ink"), faint = colour("faint"), line = colour("line");
+  return {
+    background: null, font: "system-ui, Segoe UI, Roboto, DejaVu Sans, sans-serif", view: { stroke: null },
+    axis: { labelColor: faint, titleColor: faint, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal", labelFontSize: 11.5 },
+    legend: { labelColor: ink, labelFontSize: 12.5 },
+  };
+}
+
+function drawCharts() {
+  const charts = json("charts");
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    const { config, ...spec } = charts[place.dataset.chart];
+    vegaEmbed(place, spec, { actions: false, renderer: "svg", config: chartTheme(), tooltip: { theme: dark.matches ? "dark" : "light" } });
+  }
+}
+
+// ---- the confusion matrix: a canvas, because 96 × 96 cells are too many for elements ----
+
+class Confusion {
+  constructor(place, data) {
+    Object.assign(this, { place, ...data, size: data.classes.length, at: null });
+    this.canvas = place.querySelector("canvas");
+    this.readout = place.querySelector(".readout");
+    this.order = Object.values(data.orders)[0];
+    this.totals = data.matrix.map((row) => row.reduce((a, b) => a + b, 0));
+    place.querySelector(".order").addEventListener("change", (e) => { this.order = data.orders[e.target.value]; this.draw(); });
+    place.querySelector(".errors").addEventListener("change", () => this.draw());
+    this.canvas.addEventListener("pointermove", (e) => this.point(e));
+    this.canvas.addEventListener("pointerdown", (e) => this.point(e));
+    this.canvas.addEventListener("pointerleave", () => this.select(null));
+    this.canvas.addEventListener("keydown", (e) => this.step(e));
+    new ResizeObserver(() => this.draw()).observe(place);
+  }
+
+  layout() {
+    const width = this.place.clientWidth, context = this.canvas.getContext("2d");
+    context.font = "12px system-ui, sans-serif";
+    const widest = Math.max(...this.classes.map((name) => context.measureText(name).width));
+    let cell = Math.min(46, (width - widest - 12) / this.size);
+    const font = Math.max(7.5, Math.min(12, cell - 1));
+    const named = cell >= 7.2 && cell * this.size > 150;  // below that, names are in the readout alone
+    const margin = named ? Math.ceil(widest * font / 12) + 10 : 2;
+    cell = Math.min(46, (width - margin - 2) / this.size);
+    return { cell, margin, font, named };
+  }
+
+  draw() {
+    const { cell, margin, font, named } = (this.shape = this.layout());
+    const ratio = devicePixelRatio || 1, side = margin + cell * this.size + 2, errors = this.place.querySelector(".errors").checked;
+    this.canvas.width = this.canvas.height = Math.round(side * ratio);
+    this.canvas.style.width = this.canvas.style.height = `${side}px`;
+    const c = this.canvas.getContext("2d");
+    c.scale(ratio, ratio);
+    c.fillStyle = colour("ground");
+    c.fillRect(margin, margin, cell * this.size, cell * this.size);
+    const gap = cell > 12 ? 1 : cell > 6 ? 0.5 : 0;
+    const most = Math.max(...this.matrix.map((row, i) => Math.max(0, ...row.filter((_, j) => j !== i).map((n) => n / (this.totals[i] || 1)))));
+    this.order.forEach((i, y) => this.order.forEach((j, x) => {
+      const n = this.matrix[i][j];
+      if (!n || (errors && i === j)) return;
+      const share = n / this.totals[i], ink = i === j ? share : Math.sqrt(share / (errors ? most : Math.max(most, 0.25)));
+      c.globalAlpha = i === j ? 0.15 + 0.85 * ink : Math.min(1, 0.12 + 0.88 * ink);
+      c.fillStyle = colour(i === j ? "accent" : "warm");
+      c.fillRect(margin + x * cell, margin + y * cell, cell - gap, cell - gap);
+      c.globalAlpha = 1;
+      if (cell >= 26) this.write(c, n, margin + (x + 0.5) * cell, margin + (y + 0.5) * cell, cell, (i === j ? 0.15 + 0.85 * ink : 0.12 + 0.88 * ink) > 0.55);
+    }));
+    if (named) this.writeNames(c, margin, cell, font);
+    if (this.at) this.frame(c, margin, cell);
+  }
+
+  write(c, n, x, y, cell, onDark) {
+    c.font = `${Math.min(12.5, cell / String(n).length * 1.35)}px system-ui, sans-serif`;
+    c.textAlign = "center"; c.textBaseline = "middle";
+    c.fillStyle = onDark ? colour("card") : colour("ink");
+    c.fillText(n, x, y);
+  }
+
+  writeNames(c, margin, cell, font) {
+    c.font = `${font}px system-ui, sans-serif`;
+    c.fillStyle = colour("ink"); c.textBaseline = "middle"; c.textAlign = "right";
+    this.order.forEach((k, place) => {
+      c.fillText(this.classes[k], margin - 5, margin + (place + 0.5) * cell);
+      c.save(); c.translate(margin + (place + 0.5) * cell, margin - 5); c.rotate(-Math.PI / 2); c.textAlign = "left";
+      c.fillText(this.classes[k], 0, 0); c.restore();
+    });
+  }
+
+  frame(c, margin, cell) {
+    const [y, x] = this.at;
+    c.strokeStyle = colour("ink"); c.lineWidth = 1.5;
+    c.strokeRect(margin + x * cell - 0.5, margin + y * cell - 0.5, cell, cell);
+    c.globalAlpha = 0.07; c.fillStyle = colour("ink");
+    c.fillRect(margin, margin + y * cell, cell * this.size, cell); c.fillRect(margin + x * cell, margin, cell, cell * this.size);
+    c.globalAlpha = 1;
+  }
+
+  point(event) {
+    const { cell, margin } = this.shape, box = this.canvas.getBoundingClientRect();
+    const [y, x] = [event.clientY - box.top, event.clientX - box.left].map((v) => Math.floor((v - margin) / cell));
+    this.select(x < 0 || y < 0 || x >= this.size || y >= this.size ? null : [y, x]);
+  }
+
+  step(event) {
+    const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const at = this.at ?? [0, 0];
+    this.select(at.map((v, k) => Math.min(this.size - 1, Math.max(0, v + move[k]))));
+  }
+
+  select(at) {
+    if (String(at) === String(this.at)) return;
+    this.at = at;
+    this.draw();
+    if (!at) return;
+    const [i, j] = [this.order[at[0]], this.order[at[1]]], n = this.matrix[i][j], share = (100 * n / (this.totals[i] || 1)).toFixed(1);
+    const verb = i === j ? "recognised" : `taken for “${this.classes[j]}”`;
+    this.readout.textContent = `“${this.classes[i]}” ${verb}: ${n.toLocaleString("en")} of ${this.totals[i].toLocaleString("en")} images, ${share} %.`;
+  }
+}
+
+// ---- tables and copying ----
+
+function makeSortable(table) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  const value = (row, k) => { const cell = row.cells[k]; return cell.dataset.value ?? cell.textContent.replace(/[,%\s]/g, ""); };
+  heads.forEach((head, k) => head.addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") !== "descending", numeric = head.classList.contains("n");
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const compare = (a, b) => numeric ? parseFloat(value(a, k)) - parseFloat(value(b, k)) : value(b, k).localeCompare(value(a, k));
+    body.append(...[...body.rows].sort((a, b) => (down ? -1 : 1) * compare(a, b)));
+  }));
+}
+
+function addCopy(block) {
+  const text = block.textContent, button = document.createElement("button");
+  button.textContent = "copy";
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  });
+  block.append(button);
+}
+
+const matrices = json("matrices");
+const shown = [...document.querySelectorAll("[data-matrix]")].map((place) => new Confusion(place, matrices[place.dataset.matrix]));
+document.querySelectorAll("table.sortable").forEach(makeSortable);
+document.querySelectorAll("pre.copy").forEach(addCopy);
+drawCharts();
+dark.addEventListener("change", () => { drawCharts(); shown.forEach((matrix) => matrix.draw()); });

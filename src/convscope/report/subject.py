@@ -1,0 +1,71 @@
+"""What a report is about: a run with its data and predictions, gathered once for all parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convscope.data import DataBundle
+from convscope.draw import data_uri, enlarge, picture
+from convscope.graph import Anatomy
+from convscope.nets import Head
+from convscope.runs import ANATOMY, Run
+from convscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network answered to one head's question about every test image."""
+
+    head: Head
+    true: Int[Tensor, " N"]
+    predicted: Int[Tensor, " N"]
+    confidence: Float[Tensor, " N"]
+
+    @property
+    def wrong(self) -> Bool[Tensor, " N"]:
+        return self.true != self.predicted
+
+
+class Subject:
+    """A trained and evaluated run, and what its report needs of it."""
+
+    def __init__(self, run: Run, data: DataBundle) -> None:
+        self.run, self.data = run, data
+        self.metrics: dict[str, Any] = run.metrics
+        self.scope = Scope(run)
+
+    @cached_property
+    def answers(self) -> list[Answers]:
+        """One for each head."""
+        stored, found = self.run.predictions, []
+        for head in self.run.task.heads:
+            confidence, predicted = head.logits(stored["logits"]).softmax(1).max(1)
+            found.append(Answers(head, stored[f"target.{head.target}"], predicted, confidence))
+        return found
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The network's table, kept in the run folder because tracing takes seconds."""
+        if self.run.has(ANATOMY):
+            return Anatomy.from_json(self.run.read_json(ANATOMY))
+        table = self.scope.anatomy()
+        self.run.write_json(ANATOMY, table.to_json())
+        return table
+
+    def thumbnail(self, row: int) -> str:
+        """A test image as a data URI, enlarged by repetition to at least 64 px."""
+        shown = picture(self.data.test[row][0])
+        return data_uri(enlarge(shown, max(1, 64 // max(shown.shape[:2]))))
+
+    def chosen_images(self, n: int = 3) -> list[int]:
+        """Test images to look inside with: right ones of different classes, the first of each, spread over the classes."""
+        answers = self.answers[0]
+        classes = torch.linspace(0, len(answers.head.classes) - 1, n).round().long().unique().tolist()
+        rows = [torch.nonzero((answers.true == k) & ~answers.wrong).flatten()[:1].tolist() for k in classes]
+        return [row for found in rows for row in found] or [0]
