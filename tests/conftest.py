@@ -3,10 +3,68 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 with install_import_hook("convscope", "beartype.beartype"):
     import convscope  # noqa: F401
 
+import numpy as np
+import torch
+
+from convscope.data import DataBundle, load_data
+
 os.environ.setdefault("COLUMNS", "120")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(cache))
+    monkeypatch.setenv("HF_HOME", str(cache / "hub"))
+
+
+@pytest.fixture
+def random_state_kept() -> Iterator[None]:
+    """Fails a test that moves PyTorch's or NumPy's global random state."""
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+
+
+def write_spots(path: Path, n: int = 180, channels: int = 3, seed: int = 0, side: int = 8) -> Path:
+    """An .npz of small noisy images, whose class is the third of the image that has a bright spot."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    images = generator.integers(0, 90, (n, side, side, channels), dtype=np.uint8)
+    third = side // 3
+    for image, label in zip(images, labels, strict=True):
+        row = generator.integers(0, side - 2)
+        image[row : row + 2, label * third : label * third + 2] = 255
+    np.savez(path, x=images, y=labels)
+    return path
+
+
+@pytest.fixture
+def spots(tmp_path: Path) -> Callable[..., DataBundle]:
+    """Makes and loads a small set of three classes that a small network learns in a few epochs."""
+
+    def make(n: int = 180, **settings: object) -> DataBundle:
+        return load_data(str(write_spots(tmp_path / "spots.npz", n)), **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, for tests that need one."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CONVSCOPE_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("no real data: set CONVSCOPE_DATA to a folder that holds cifar10 and mnist")
+    return folder

@@ -108,7 +108,7 @@ class TopK:
         self.metric.merge_state(other.metric)
 
     def result(self) -> Estimate:
-        return proportion(int(self.metric.tp), int(self.metric.tp + self.metric.fn))
+        return proportion(int(self.metric.tp.sum()), int((self.metric.tp + self.metric.fn).sum()))
 
 
 @dataclass(frozen=True)

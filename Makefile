@@ -1,0 +1,54 @@
+# The commands of the project; each sets up what it needs in .venv first.
+#   make study      the main job: data, training, evaluation, report of the Lines study
+#   make test       all tests but the slow ones
+#   make test-slow  the slow ones (whole studies on real data; needs CONVSCOPE_DATA)
+#   make lint       format, lint, types, arrows between rooms
+#   make bench      speed, as ratios and against the machine's limit
+#   make docs       what is generated in docs/
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: study test test-slow lint format bench docs clean
+.DELETE_ON_ERROR:
+
+study: $(VENV)/.installed
+	$(BIN)/convscope study lines
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/step.py
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,129 @@
+"""What a training step costs beside the arithmetic that cannot be avoided.
+
+The whole step of `convscope train` (fetch a batch, augment, normalise, forward, backward, optimizer, bookkeeping) against the
+bare forward + backward + optimizer step of the same network on one fixed batch, in the same number format and layout.
+The two take turns, so that whatever else the machine does falls on both.
+
+    python bench/step.py [--net net4] [--batch 128] [--device cpu] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from machine import describe, matrix_product_rate, wait
+
+from convscope.data import Augmentation, Batch, DataBundle, batches, load_data
+from convscope.nets import build_net, make_task
+from convscope.runs import Recipe, Run
+from convscope.training import Trainer, autocast, make_optimizer
+
+AUGMENTATION = Augmentation(crop=4, padding="reflect", flip="random", brightness=0.2, contrast=0.2, saturation=0.2)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--net", default="net4")
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--rounds", type=int, default=7)
+    given = options.parse_args()
+    device = torch.device(given.device)
+    data = _images(given.batch * 4)
+    recipe = Recipe(optimizer="sgd", batch=given.batch, augmentation=AUGMENTATION, epochs=1000)
+    trainer = _trainer(given.net, data, recipe, device)
+    ours, bare = _whole_steps(trainer), _bare_step(trainer)
+    ratio = _take_turns(ours, bare, given.rounds, device)
+    print(describe(device))
+    for dtype in (torch.float32, torch.bfloat16):
+        print(f"matrix product 2048³ in {str(dtype)[6:]}: {matrix_product_rate(device, dtype) / 1e9:,.0f} GFLOP/s")
+    print(f"{given.net}, batch {given.batch}, {str(trainer.dtype)[6:]}, augmentation: shift, flip, colour jitter")
+    print(f"bare step {1e3 * ratio[1]:.1f} ms, whole step {1e3 * ratio[0]:.1f} ms, ratio {ratio[0] / ratio[1]:.3f} (median)")
+
+
+def _images(n: int) -> DataBundle:
+    """Random images of CIFAR-10's shape: the time does not depend on what they show."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.npz"
+        np.savez(path, x=generator.integers(0, 256, (n * 2, 32, 32, 3), dtype=np.uint8), y=np.arange(n * 2) % 10)
+        return load_data(str(path), split="70/10/20")
+
+
+def _trainer(name: str, data: DataBundle, recipe: Recipe, device: torch.device) -> Trainer:
+    torch.manual_seed(0)
+    net = build_net(name)
+    task = make_task("softmax", data.train.classes)
+    return Trainer(Run(Path(tempfile.mkdtemp())), net, data, task, recipe, device, resume=False)
+
+
+def _whole_steps(trainer: Trainer) -> Callable[[], None]:
+    """Steps of the training loop, epoch after epoch."""
+    trainer.net.train()
+
+    def endless() -> Iterator[Batch]:
+        epoch = 0
+        while True:
+            yield from batches(
+                trainer.data.train, trainer.batch, device=trainer.device, seed=0, epoch=epoch, drop_last=True,
+                augmentation=trainer.recipe.augmentation,
+            )  # fmt: skip
+            epoch += 1
+
+    source = endless()
+
+    def step() -> None:
+        batch = next(source)
+        loss, _ = trainer._step(batch.images, batch.targets)
+        if trainer.look_every == 1:
+            float(loss)
+
+    return step
+
+
+def _bare_step(trainer: Trainer) -> Callable[[], None]:
+    """Forward, backward and optimizer on one batch that lies ready."""
+    net = copy.deepcopy(trainer.net)
+    optimizer = make_optimizer(net, trainer.recipe)
+    batch = next(batches(trainer.data.train, trainer.batch, device=trainer.device, drop_last=True))
+    images, targets = trainer._prepare(batch.images), batch.targets["class"]
+
+    def step() -> None:
+        with autocast(trainer.device, trainer.dtype):
+            outputs = net(images)
+        torch.nn.functional.cross_entropy(outputs.float(), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _take_turns(
+    ours: Callable[[], None], bare: Callable[[], None], rounds: int, device: torch.device
+) -> tuple[float, float]:
+    """Median seconds of each, taken in turn."""
+    times: list[list[float]] = [[], []]
+    inner = 1 if device.type == "cpu" else 50
+    for round_ in range(rounds + 2):
+        for place, step in enumerate((ours, bare)):
+            wait(device)
+            start = time.perf_counter()
+            for _ in range(inner):
+                step()
+            wait(device)
+            if round_ >= 2:  # the first two warm up
+                times[place].append((time.perf_counter() - start) / inner)
+    medians = [sorted(t)[len(t) // 2] for t in times]
+    return medians[0], medians[1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.errors import MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.nets import build_net
+
+
+def test_a_plain_text_is_a_network() -> None:
+    net = build_net("c4 M f8", classes=3, channels=1, image_size=8)
+    assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        nets.append(build_net("net1", init="he"))
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+
+
+def test_initialisations_have_their_spread() -> None:
+    torch.manual_seed(0)
+    shape = (128, 64, 3, 3)  # conv2 of vgg-cifar
+    fan_in, fan_out = shape[1] * 9, shape[0] * 9
+    xavier = build_net("vgg-cifar", init="xavier").conv2
+    he = build_net("vgg-cifar", init="he").conv2
+    assert xavier.weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.02)
+    assert he.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
+    assert not xavier.bias.any()
+    assert not he.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "expected"),
+    [
+        ("net9", {}, UnknownNameError, "network 'net9' is not in the catalogue; did you mean 'net4'|there is"),
+        ("net1", {"wdth": 3}, UnknownNameError, "option 'wdth' is not one of net1's; did you mean 'width'"),
+        ("net1", {"width": 0}, SettingError, "net.width: 0"),
+        ("net1", {"width": "wide"}, SettingError, "net.width: 'wide'"),
+        ("net3", {"dropout": 1.5}, SettingError, "net.dropout: 1.5"),
+        ("net2", {"image_size": 16}, NetworkError, "net2: conv4"),
+        ("c4 M x", {}, SettingError, "'x' is no layer"),
+        ("timm:resnet18", {}, MissingPackageError, r"convscope\[zoo\]"),
+        ("nowhere.to:find", {}, NetworkError, "cannot be imported"),
+        ("os:no_such", {}, UnknownNameError, "callable 'no_such' is not in module os"),
+        ("os:getcwd", {}, NetworkError, "gave a str"),
+    ],
+)
+def test_what_cannot_be_built_says_why(name: str, options: dict[str, Any], error: type, expected: str) -> None:
+    with pytest.raises(error, match=expected):
+        build_net(name, **options)
+
+
+def test_a_users_callable_gets_the_shape_options_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("my_nets")
+    module.tiny = lambda classes, depth=1: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes * depth))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_nets", module)
+    net = build_net("my_nets:tiny", classes=4, channels=1, image_size=8, depth=2)
+    assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 8)
+    with pytest.raises(SettingError, match="does not take these options"):
+        build_net("my_nets:tiny", classes=4, no_such=1)
+
+
+def test_timm_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm itself imports torchvision, which does not import beside the CPU build: a stand-in takes its place."""
+    asked: dict[str, Any] = {}
+
+    def create_model(name: str, **options: Any) -> nn.Module:
+        asked.update(name=name, **options)
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(options["num_classes"]))
+
+    timm = types.ModuleType("timm")
+    timm.create_model = create_model  # type: ignore[attr-defined]
+    timm.list_models = lambda pattern="*": ["resnet18"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    build_net("timm:resnet18", classes=5, channels=1, image_size=64, pretrained=True)
+    assert asked == {"name": "resnet18", "num_classes": 5, "in_chans": 1, "pretrained": True}
+    with pytest.raises(UnknownNameError, match="network 'resnet9' is not in timm"):
+        build_net("timm:resnet9")
+
+
+def test_torchvision_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchvision = types.ModuleType("torchvision")
+    torchvision.models = types.SimpleNamespace(  # type: ignore[attr-defined]
+        list_models=lambda: ["vgg16"], get_model=lambda name, **options: nn.Linear(2, options["num_classes"])
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    assert build_net("torchvision:vgg16", classes=7, channels=3, image_size=224).out_features == 7
+    with pytest.raises(SettingError, match="3 channels"):
+        build_net("torchvision:vgg16", channels=1)
+
+
+def test_a_network_carries_its_spec() -> None:
+    spec = build_net("net4", dropout=0.5).convscope_spec
+    assert (spec.name, spec.options) == ("net4", {"dropout": 0.5})

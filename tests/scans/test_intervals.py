@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from convscope.scans import bootstrap, difference, f_score, mean, proportion
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_proportion_is_wilsons_interval(counts: tuple[int, int]) -> None:
+    right, n = counts
+    found = proportion(right, n)
+    expected = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert found.value == right / n
+    assert found.low == pytest.approx(expected.low, abs=1e-12)
+    assert found.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_a_share_of_nothing_is_not_defined() -> None:
+    assert proportion(0, 0).value is None
+    assert f_score(0, 0, 0).value is None
+
+
+def test_f_score_is_scikit_learns() -> None:
+    true, predicted = np.array([1, 1, 1, 1, 0, 0, 0, 1, 0, 0]), np.array([1, 0, 1, 1, 1, 0, 0, 1, 0, 1])
+    right = int(((true == 1) & (predicted == 1)).sum())
+    found = f_score(right, int(predicted.sum()), int(true.sum()))
+    assert found.value == pytest.approx(f1_score(true, predicted))
+    assert 0 < found.low < found.value < found.high < 1
+
+
+def test_mean_is_the_normal_interval() -> None:
+    values = np.random.default_rng(0).exponential(size=400)
+    found = mean(values.sum(), (values**2).sum(), len(values))
+    low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
+
+
+def test_difference_is_newcombes_example() -> None:
+    """Newcombe 1998, table II, (a): 56/70 - 48/80 = 0.2 with 0.0524 to 0.3339 by method 10."""
+    found = difference(proportion(56, 70), proportion(48, 80))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
+def test_bootstrap_of_a_share_agrees_with_scipys() -> None:
+    counts = np.array([150, 50])
+    found = bootstrap(counts, lambda tables: tables[:, 0] / tables.sum(1))
+    data = (np.repeat([1.0, 0.0], counts),)
+    expected = stats.bootstrap(data, np.mean, n_resamples=3000, method="percentile", rng=1).confidence_interval
+    assert found.value == 0.75
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    """Of 300 samples of 200 images the 95 % interval must hold the true share in 95 %: 300 × 0.95 ± 4 standard errors."""
+    draws = np.random.default_rng(7).binomial(200, 0.7, size=300)
+    held = 0
+    for right in draws:
+        found = bootstrap(np.array([right, 200 - right]), lambda tables: tables[:, 0] / tables.sum(1))
+        held += found.low <= 0.7 <= found.high
+    assert 285 - 4 * (300 * 0.95 * 0.05) ** 0.5 <= held <= 300

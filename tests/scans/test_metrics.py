@@ -1,0 +1,113 @@
+"""Metrics against scikit-learn and torchmetrics; and merged in any order against seen at once."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
+from torchmetrics.classification import MulticlassCalibrationError
+
+from convscope.nets import make_task
+from convscope.scans import AllRight, Calibration, Confusion, Loss, Predictions, Scan, Seen, TopK
+
+K, N = 12, 500
+TASK = make_task("softmax", {"class": tuple(f"k{i}" for i in range(K))})
+HEAD = TASK.heads[0]
+MAKERS: dict[str, Callable[[], Scan]] = {
+    "predictions": lambda: Predictions(TASK),
+    "loss": lambda: Loss(TASK.heads),
+    "all right": lambda: AllRight(TASK),
+    "confusion": lambda: Confusion(HEAD),
+    "top 5": lambda: TopK(HEAD),
+    "calibration": lambda: Calibration(HEAD),
+}
+
+
+def _seen(seed: int = 0) -> Seen:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, K, (N,), generator=generator)
+    outputs = torch.randn(N, K, generator=generator) + 2.5 * torch.nn.functional.one_hot(targets, K)
+    return Seen(torch.arange(N), outputs, {"class": targets})
+
+
+def _rows(seen: Seen, rows: torch.Tensor) -> Seen:
+    return Seen(seen.index[rows], seen.outputs[rows], {name: target[rows] for name, target in seen.targets.items()})
+
+
+def _plain(result: Any) -> Any:
+    """A result as nested plain values, so that `==` compares every bit."""
+    if isinstance(result, dict):
+        return {name: tensor.tolist() for name, tensor in result.items()}
+    if hasattr(result, "tolist"):
+        return result.tolist()
+    return [str(part.tolist()) if hasattr(part, "tolist") else part for part in vars(result).values()]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_merging_is_exact_however_the_data_was_cut(name: str) -> None:
+    seen = _seen()
+    whole = MAKERS[name]()
+    whole.update(seen)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    parts = []
+    for rows in (order[:7], order[7:300], order[300:301], order[301:]):
+        part = MAKERS[name]()
+        for piece in rows.split(64):
+            part.update(_rows(seen, piece))
+        parts.append(part)
+    merged = parts[2]
+    for other in (parts[3], parts[0], parts[1]):
+        merged.merge(other)
+    assert _plain(merged.result()) == _plain(whole.result())
+
+
+def _result(name: str) -> Any:
+    scan = MAKERS[name]()
+    scan.update(_seen())
+    return scan.result()
+
+
+def test_loss_is_scikit_learns() -> None:
+    seen = _seen()
+    expected = log_loss(seen.targets["class"], seen.outputs.double().softmax(1))
+    assert _result("loss").value == pytest.approx(expected, abs=1e-6)
+
+
+def test_confusion_is_scikit_learns() -> None:
+    seen = _seen()
+    expected = confusion_matrix(seen.targets["class"], seen.outputs.argmax(1))
+    assert _result("confusion").tolist() == expected.tolist()
+
+
+def test_top_five_is_scikit_learns() -> None:
+    seen = _seen()
+    assert _result("top 5").value == pytest.approx(top_k_accuracy_score(seen.targets["class"], seen.outputs, k=5))
+
+
+def test_calibration_is_torchmetrics() -> None:
+    seen = _seen()
+    oracle = MulticlassCalibrationError(num_classes=K, n_bins=15, norm="l1")
+    expected = oracle(seen.outputs.softmax(1), seen.targets["class"]).item()
+    assert _result("calibration").error.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_calibration_by_hand() -> None:
+    """Two answers at confidence 0.8, one right: the gap is 0.3; two at 0.6, both right: 0.4; the mean is 0.35."""
+    logit = [math.log(p / (1 - p)) for p in (0.8, 0.8, 0.6, 0.6)]
+    outputs = torch.tensor([[value, 0.0] for value in logit])
+    scan = Calibration(make_task("softmax", {"class": ("a", "b")}).heads[0])
+    scan.update(Seen(torch.arange(4), outputs, {"class": torch.tensor([0, 1, 0, 0])}))
+    assert scan.result().error.value == pytest.approx(0.35, abs=1e-6)
+    assert scan.result().count.sum() == 4
+
+
+def test_predictions_come_out_in_the_order_of_the_images() -> None:
+    seen = _seen()
+    scan = Predictions(TASK)
+    for rows in torch.arange(N).flip(0).split(99):
+        scan.update(_rows(seen, rows))
+    found = scan.result()
+    assert torch.equal(found["logits"], seen.outputs)
+    assert torch.equal(found["target.class"], seen.targets["class"])

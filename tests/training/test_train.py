@@ -1,0 +1,233 @@
+"""Training: it learns, it repeats to the bit, it can be stopped at any moment, and it says what went wrong."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from convscope.data import Augmentation, DataBundle
+from convscope.errors import DivergedError, NetworkError, RunFolderError, SettingError, StoppedError
+from convscope.nets import build_net
+from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
+from convscope.training import Silent, choose_device, train
+
+Make = Callable[..., DataBundle]
+NET = "c8b M c8b f16b D0.3"
+
+
+def _net(seed: int = 0, **options: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_net(NET, classes=3, image_size=8, **options)
+
+
+def _recipe(**changes: Any) -> Recipe:
+    settings = {"epochs": 3, "batch": 24, "rate": 0.01, "augmentation": Augmentation(crop=1, brightness=0.2)}
+    return Recipe(**(settings | changes))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256((path / MODEL).read_bytes()).hexdigest()
+
+
+class _StopAt(Silent):
+    """Presses Ctrl-C, or dies, at a step."""
+
+    def __init__(self, epoch: int, step: int, act: Callable[[], None]) -> None:
+        self.at, self.act = (epoch, step), act
+
+    def step(self, epoch: int, step: int, loss: float | None) -> None:
+        if (epoch, step) == self.at:
+            self.act()
+
+
+def test_it_learns(spots: Make, tmp_path: Path) -> None:
+    run = train(_net(), spots(600), _recipe(epochs=12, augmentation=Augmentation()), tmp_path / "run", device="cpu")
+    assert run.history.val_accuracy.iloc[-1] > 0.9
+    assert run.history.train_loss.iloc[-1] < 0.5 * run.history.train_loss.iloc[0]
+
+
+def test_the_history_is_a_table_that_other_tools_read(spots: Make, tmp_path: Path) -> None:
+    train(_net(), spots(), _recipe(), tmp_path / "run", device="cpu")
+    table = pd.read_parquet(tmp_path / "run" / "history.parquet")
+    assert table.epoch.tolist() == [1, 2, 3]
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate", "seconds", "images_per_s"} < set(table)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_interrupted_and_resumed_gives_the_same_bits(spots: Make, tmp_path: Path, optimizer: str) -> None:
+    """Stopped in the middle of the second epoch; resumed with a network of other weights; the result is the same file."""
+    data, recipe = spots(), _recipe(optimizer=optimizer, rate=0.004)
+    train(_net(), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
+    stop = _StopAt(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(StoppedError, match=r"stopped in epoch 2 of 3 after step 2 .*convscope train --resume"):
+        train(_net(), data, recipe, tmp_path / "halves", device="cpu", watcher=stop)
+    assert not (tmp_path / "halves" / MODEL).exists()
+    train(_net(seed=9), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
+    assert _digest(tmp_path / "whole") == _digest(tmp_path / "halves")
+    timeless = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate"]
+    whole, halves = (open_run(tmp_path / name).history[timeless] for name in ("whole", "halves"))
+    pd.testing.assert_frame_equal(whole, halves, check_exact=True)
+
+
+def test_killed_between_checkpoints_and_resumed_gives_the_same_bits(spots: Make, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    data, recipe = spots(), _recipe(patience=5)
+    train(_net(), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
+    with pytest.raises(Killed):
+        train(_net(), data, recipe, tmp_path / "halves", device="cpu", watcher=_StopAt(1, 3, die))
+    train(_net(seed=9), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
+    assert _digest(tmp_path / "whole") == _digest(tmp_path / "halves")
+    assert not (tmp_path / "halves" / CHECKPOINT).exists()
+
+
+def test_killed_before_the_first_checkpoint_begins_again(spots: Make, tmp_path: Path) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    data = spots()
+    with pytest.raises(KeyboardInterrupt):
+        train(_net(), data, _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(0, 1, die))
+    train(_net(), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
+    train(_net(), data, _recipe(), tmp_path / "other", device="cpu", watcher=Silent())
+    assert _digest(tmp_path / "run") == _digest(tmp_path / "other")
+
+
+def test_the_seed_decides(spots: Make, tmp_path: Path) -> None:
+    digests = set()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(_net(), spots(), _recipe(seed=seed), tmp_path / name, device="cpu", watcher=Silent())
+        digests.add(_digest(tmp_path / name))
+    assert len(digests) == 2
+
+
+@pytest.mark.usefixtures("random_state_kept")
+def test_the_global_random_state_is_left_alone(spots: Make, tmp_path: Path) -> None:
+    data = spots()
+    before = torch.get_rng_state()
+    net = _net()
+    torch.set_rng_state(before)
+    train(net, data, _recipe(epochs=1), tmp_path / "run", device="cpu", watcher=Silent())
+
+
+def test_the_network_comes_back_trained_and_the_run_can_be_reopened(spots: Make, tmp_path: Path) -> None:
+    data, net = spots(), _net()
+    run = train(net, data, _recipe(), tmp_path / "run", device="cpu", watcher=Silent())
+    images = data.test.images([0, 1])
+    assert not net.training
+    with torch.no_grad():
+        torch.testing.assert_close(open_run(run.path).net(images), net(images))
+    assert run.classes == data.classes
+    assert run.normalization == (data.mean, data.std)
+
+
+def test_a_module_of_the_users_own_is_given_again_to_reopen(spots: Make, tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+    run = train(make(), spots(), _recipe(epochs=1), tmp_path / "run", device="cpu", watcher=Silent())
+    with pytest.raises(NetworkError, match="open it with open_run"):
+        open_run(run.path).net  # noqa: B018
+    assert open_run(run.path, make()).net(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
+
+
+def test_patience_stops_and_restores_the_best_weights(spots: Make, tmp_path: Path) -> None:
+    recipe = _recipe(epochs=40, rate=0.05, schedule="constant", patience=2, watch="val_accuracy")
+    run = train(_net(), spots(), recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    accuracies = run.history.val_accuracy
+    best = accuracies.idxmax()
+    assert len(run.history) == best + 3
+    weights, _ = read_tensors(run.path / MODEL)
+    until_best = train(  # the schedule is constant, so a training of so many epochs goes the same way
+        _net(), spots(), _recipe(epochs=int(best) + 1, rate=0.05, schedule="constant"), tmp_path / "short", device="cpu",
+        watcher=Silent(),
+    )  # fmt: skip
+    expected, _ = read_tensors(until_best.path / MODEL)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_an_impossible_rate_is_told_with_epoch_step_and_rate(spots: Make, tmp_path: Path) -> None:
+    recipe = _recipe(optimizer="sgd", rate=1e9, schedule="constant")
+    with pytest.raises(DivergedError, match=r"the loss is .* in epoch 1, step \d+, at rate 1e\+09; there is no good"):
+        train(_net(), spots(), recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    assert not (tmp_path / "run" / MODEL).exists()
+
+
+def test_weights_that_turn_to_nan_name_the_last_good_checkpoint(spots: Make, tmp_path: Path) -> None:
+    net = _net()
+
+    def poison() -> None:
+        with torch.no_grad():
+            net.conv1.weight.fill_(float("nan"))
+
+    with pytest.raises(DivergedError, match="in epoch 2, step 3, .*the last good checkpoint is that of epoch 1"):
+        train(net, spots(), _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 2, poison))
+    tensors, card = read_tensors(tmp_path / "run" / CHECKPOINT)
+    assert card["epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_a_folder_that_is_taken_is_refused(spots: Make, tmp_path: Path) -> None:
+    data = spots()
+    train(_net(), data, _recipe(epochs=1), tmp_path / "run", device="cpu", watcher=Silent())
+    with pytest.raises(RunFolderError, match="holds a finished run already; choose another --out"):
+        train(_net(), data, _recipe(epochs=1), tmp_path / "run", device="cpu")
+    with pytest.raises(RunFolderError, match="there is nothing to resume"):
+        train(_net(), data, _recipe(epochs=1), tmp_path / "run", device="cpu", resume=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match="exists and is no run"):
+        train(_net(), data, _recipe(epochs=1), tmp_path / "mine", device="cpu")
+
+
+def test_another_spec_or_other_data_is_not_resumed(spots: Make, tmp_path: Path) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(_net(), spots(), _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 1, die))
+    with pytest.raises(RunFolderError, match=r"other settings \(recipe\)"):
+        train(_net(), spots(), _recipe(epochs=9), tmp_path / "run", device="cpu", resume=True)
+    with pytest.raises(RunFolderError, match="has changed since this run began"):
+        train(_net(), spots(210), _recipe(), tmp_path / "run", device="cpu", resume=True)
+
+
+def test_networks_that_do_not_fit_are_refused_before_anything_is_written(spots: Make, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"gives \(2, 7\); the task needs \(2, 3\)"):
+        train(build_net(NET, classes=7, image_size=8), spots(), _recipe(), tmp_path / "run", device="cpu")
+    with pytest.raises(NetworkError, match="cannot take images of 3×8×8"):
+        train(build_net(NET, classes=3, image_size=12), spots(), _recipe(), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(SettingError, match="device: 'cuda:7' is not in this machine; it has cpu"):
+        choose_device("cuda:7")
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"channels_last": False}, {"clip_norm": 1.0}, {"label_smoothing": 0.1}])
+def test_every_way_of_computing_learns(spots: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = _recipe(epochs=10, augmentation=Augmentation(), **changes)
+    run = train(_net(), spots(600), recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    assert run.history.val_accuracy.iloc[-1] > 0.8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("changes", [{}, {"precision": "fp32"}, {"compile": True}])
+def test_it_learns_on_a_gpu(spots: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = _recipe(epochs=12, augmentation=Augmentation(crop=1, flip="none"), **changes)
+    run = train(_net(), spots(600), recipe, tmp_path / "run", device="cuda", watcher=Silent())
+    assert run.history.val_accuracy.iloc[-1] > 0.8
+    assert open_run(run.path).net.fc1.weight.device.type == "cpu"
