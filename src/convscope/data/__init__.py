@@ -1,0 +1,26 @@
+"""Labelled images: from a name or a path to three sets of pixels, and from a set to batches.
+
+`load_data` finds a source, decodes it once into one tensor, and divides it into train, val and test. `batches` makes the
+batches of an epoch from such a set, and `augment` distorts them.
+"""
+
+from __future__ import annotations
+
+from convscope.data.augment import Augmentation, augment
+from convscope.data.batches import Batch, batches
+from convscope.data.catalogue import data_names
+from convscope.data.load import load_data
+from convscope.data.sets import DataBundle, ImageSet
+from convscope.data.spec import DataSpec
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "DataBundle",
+    "DataSpec",
+    "ImageSet",
+    "augment",
+    "batches",
+    "data_names",
+    "load_data",
+]

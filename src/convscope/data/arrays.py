@@ -1,0 +1,109 @@
+"""Arrays of images in an `.npz` file.
+
+    x_train, y_train, x_val, y_val, x_test, y_test     images and labels of each split (val and test as there are)
+    x, y                                               or all together
+    classes                                            optional: the names of the classes, as strings
+
+`images` may stand for `x` and `labels` for `y`, before or after the split: `train_images` is `x_train`.
+Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); uint8, or floats in [0, 1].
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.data.images import Item
+from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.errors import DataError
+
+_WORDS = {"x": "x", "images": "x", "y": "y", "labels": "y"}
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays(Source):
+    """The arrays of an `.npz` file; its parts follow each other."""
+
+    file: Path
+    images: tuple[np.ndarray, ...]
+
+    def digest(self) -> str:
+        return file_digest_of(self.file)
+
+    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+        starts = np.cumsum([0, *map(len, self.images)])
+        for row in rows:
+            part = int(np.searchsorted(starts, row, side="right")) - 1
+            yield self.images[part][row - starts[part]]
+
+    def name(self, row: int) -> str:
+        return f"{self.file} image {row}"
+
+
+def open_arrays(file: Path) -> Arrays:
+    """The images and labels of an `.npz` file; its keys are described at the top of this module.
+
+    Raises:
+        DataError: the file cannot be read without pickle, lacks a key, or has images of another shape or range.
+    """
+    arrays = _read(file)
+    names = arrays.pop("classes", None)
+    found = _by_split(file, arrays)
+    images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in found.items()}
+    for split, pair in found.items():
+        if len(pair["x"]) != len(pair["y"]):
+            raise DataError(
+                f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one label for each image"
+            )
+    values = np.concatenate([pair["y"] for pair in found.values()])
+    labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
+    parts = rows_of_parts({split: len(array) for split, array in images.items()})
+    return Arrays(f"file {file}", parts, labels, classes, file, tuple(images.values()))
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            return {key: opened[key] for key in opened.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise DataError(
+            f"{file}: cannot be read as .npz ({error}); save it again with numpy.savez, numbers and strings only"
+        ) from None
+
+
+def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in arrays.items():
+        words = key.lower().split("_")
+        kinds = [_WORDS[word] for word in words if word in _WORDS]
+        if kinds:
+            found.setdefault(split_of(words) or "all", {})[kinds[0]] = array
+    complete = found and all({"x", "y"} == set(pair) for pair in found.values())
+    if not complete or ("all" in found and len(found) > 1):
+        raise DataError(
+            f"{file}: has the keys {', '.join(arrays) or 'none'}; expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
+        )
+    return found
+
+
+def _as_images(where: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
+        raise DataError(
+            f"{where}: images have the shape {array.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "f" and array.size and 0 <= array.min() and array.max() <= 1:
+        return np.round(array * 255).astype(np.uint8)
+    raise DataError(
+        f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them and save again"
+    )

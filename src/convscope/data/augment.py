@@ -1,0 +1,205 @@
+"""Random distortions of a whole batch, as tensors on the batch's device.
+
+All random numbers of a step are drawn on the CPU by a generator seeded with the step's key, nine for each image whether
+used or not: the same key gives the same distortions on every device, and switching one distortion on changes no other.
+Distortions follow each other in the order of the fields of `Augmentation`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from convscope.data.seeds import generator
+from convscope.errors import SettingError
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+_DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturation", "cut_row", "cut_column")
+
+
+class Augmentation(BaseModel):
+    """Which distortions the training images get; each is off at its default.
+
+    Args:
+        crop: shift by up to so many pixels up, down, left and right: the same as a random crop after padding by so much.
+        padding: what comes in from outside. "zero" is black; "reflect" mirrors the image at its edge.
+        flip: mirror left and right. "random": each image with probability ½ at each step. "alternate": a random half of
+            the images in the first epoch, the other half in the second, and so on, so that in two epochs each is seen
+            both ways (Jordan 2024, arXiv 2404.00498).
+        rotation: turn about the centre by up to so many degrees either way, bilinear.
+        brightness: multiply by a factor from 1 − b to 1 + b: `f·x`.
+        contrast: the same with the distance to the mean luma m of the image: `f·x + (1 − f)·m`.
+        saturation: the same with the distance to each pixel's luma g: `f·x + (1 − f)·g`; nothing for grey images.
+            Factors are drawn for each image, from 0 at least, and the values are clamped to [0, 1] after each of the three.
+            Luma is 0.299 R + 0.587 G + 0.114 B.
+        cutout: side in pixels of a square painted in the mean colour of its image, about any pixel; what sticks out over
+            the edge is lost (DeVries & Taylor 2017, arXiv 1708.04552).
+
+    Example:
+        >>> Augmentation(crop=4, flip="random").padding
+        'zero'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: int = Field(default=0, ge=0)
+    padding: Literal["zero", "reflect"] = "zero"
+    flip: Literal["none", "random", "alternate"] = "none"
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    brightness: float = Field(default=0.0, ge=0)
+    contrast: float = Field(default=0.0, ge=0)
+    saturation: float = Field(default=0.0, ge=0)
+    cutout: int = Field(default=0, ge=0)
+
+
+def augment(
+    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"],
+    augmentation: Augmentation,
+    key: tuple[int, ...],
+    index: Int[Tensor, " N"] | None = None,
+) -> Float[Tensor, "N C H W"]:
+    """The distorted images, floats in [0, 1], before normalization; the given ones are untouched.
+
+    Args:
+        images: floats in [0, 1], or uint8 from 0 to 255, which is faster.
+        augmentation: which distortions.
+        key: (seed, epoch, step), each from 0 up; decides all that is random.
+        index: the position of each image in its set, by which flip "alternate" knows it again in the next epoch;
+            None takes the position in the batch.
+
+    Raises:
+        SettingError: padding "reflect" with a crop as large as the image: there is nothing left to mirror.
+
+    Example:
+        >>> augment(torch.rand(8, 3, 32, 32), Augmentation(crop=4, flip="random"), key=(0, 0, 0)).shape
+        torch.Size([8, 3, 32, 32])
+    """
+    height, width = images.shape[2:]
+    if augmentation.padding == "reflect" and augmentation.crop >= min(height, width):
+        raise SettingError(
+            f"crop: {augmentation.crop} with padding reflect needs images larger than that; these are {height}×{width}"
+        )
+    drawn = torch.from_numpy(generator("augment", *key).random((len(_DRAWS), len(images)), dtype="float32"))
+    draws = dict(zip(_DRAWS, drawn.to(images.device, non_blocking=True), strict=True))
+    images = _shift_and_flip(images, augmentation, draws, _flipped(augmentation, draws, key, index))
+    images = images.float().div_(255) if images.dtype == torch.uint8 else images.clone()
+    if augmentation.rotation:
+        images = _rotate(images, augmentation, (2 * draws["angle"] - 1) * augmentation.rotation)
+    _jitter(images, augmentation, draws)
+    return _cut_out(images, augmentation.cutout, draws) if augmentation.cutout else images
+
+
+def _flipped(
+    augmentation: Augmentation, draws: dict[str, Tensor], key: tuple[int, ...], index: Tensor | None
+) -> Tensor:
+    if augmentation.flip == "none":
+        return torch.zeros_like(draws["flip"], dtype=torch.bool)
+    if augmentation.flip == "random":
+        return draws["flip"] < 0.5
+    seed, epoch = (*key, 0)[:2]
+    own = torch.arange(len(draws["flip"])) if index is None else index
+    return (_coins(own.to(draws["flip"].device), seed) + epoch) % 2 == 1
+
+
+def _coins(index: Int[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
+    """0 or 1 for each image, fixed by its position and the seed (the finisher of SplitMix64, with wrapping int64)."""
+    mixed = index.long() + int(generator("alternate", seed).integers(2**62))
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        mixed = (mixed ^ (mixed >> shift)) * factor
+    return (mixed >> 31) & 1
+
+
+def _shift_and_flip(
+    images: Shaped[Tensor, "N C H W"], augmentation: Augmentation, draws: dict[str, Tensor], flipped: Tensor
+) -> Shaped[Tensor, "N C H W"]:
+    """One gather: for each pixel of the result, where it comes from."""
+    if not augmentation.crop and augmentation.flip == "none":
+        return images
+    n, channels, height, width = images.shape
+    rows, row_inside = _origins(height, draws["row"], augmentation)
+    columns, column_inside = _origins(width, draws["column"], augmentation)
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    column_inside = torch.where(flipped[:, None], column_inside.flip(1), column_inside)
+    origin = (rows[:, :, None] * width + columns[:, None, :]).view(n, 1, height * width)
+    moved = images.reshape(n, channels, -1).gather(2, origin.expand(n, channels, -1)).view_as(images)
+    if augmentation.crop and augmentation.padding == "zero":
+        moved.mul_((row_inside[:, None, :, None] & column_inside[:, None, None, :]).to(moved.dtype))
+    return moved
+
+
+def _origins(
+    size: int, draw: Float[Tensor, " N"], augmentation: Augmentation
+) -> tuple[Int[Tensor, "N S"], Tensor]:
+    """For each place along one axis the place it comes from, and whether that lies inside the image."""
+    shift = (draw * (2 * augmentation.crop + 1)).long().clamp_(max=2 * augmentation.crop) - augmentation.crop
+    place = torch.arange(size, device=draw.device) + shift[:, None]
+    inside = (place >= 0) & (place < size)
+    if augmentation.padding == "zero":
+        return place.clamp(0, size - 1), inside
+    mirrored = place.abs()
+    return (size - 1) - ((size - 1) - mirrored).abs(), inside
+
+
+def _rotate(
+    images: Float[Tensor, "N C H W"], augmentation: Augmentation, degrees: Float[Tensor, " N"]
+) -> Float[Tensor, "N C H W"]:
+    height, width = images.shape[2:]
+    cosine, sine = torch.cos(degrees * (math.pi / 180)), torch.sin(degrees * (math.pi / 180))
+    nothing = torch.zeros_like(sine)
+    # affine_grid counts both axes from -1 to 1, so that a turn of an oblong image must change the units
+    first = torch.stack([cosine, -sine * (height / width), nothing], dim=1)
+    second = torch.stack([sine * (width / height), cosine, nothing], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    outside = "zeros" if augmentation.padding == "zero" else "reflection"
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+
+
+def _jitter(images: Float[Tensor, "N C H W"], augmentation: Augmentation, draws: dict[str, Tensor]) -> None:
+    """Brightness, contrast and saturation, in place."""
+    if augmentation.brightness:
+        images.mul_(_factors(draws["brightness"], augmentation.brightness)).clamp_(0, 1)
+    if augmentation.contrast:
+        _away_from(
+            images, _luma(images).mean(dim=(1, 2, 3), keepdim=True), draws["contrast"], augmentation.contrast
+        )
+    if augmentation.saturation and images.shape[1] == 3:
+        _away_from(images, _luma(images), draws["saturation"], augmentation.saturation)
+
+
+def _away_from(images: Tensor, centre: Tensor, draw: Float[Tensor, " N"], share: float) -> None:
+    factors = _factors(draw, share)
+    images.mul_(factors).add_(centre * (1 - factors)).clamp_(0, 1)
+
+
+def _factors(draw: Float[Tensor, " N"], share: float) -> Float[Tensor, "N 1 1 1"]:
+    low = max(0.0, 1 - share)
+    return (low + draw * (1 + share - low))[:, None, None, None]
+
+
+def _luma(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
+    if images.shape[1] != 3:
+        return images.mean(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+def _cut_out(
+    images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]
+) -> Float[Tensor, "N C H W"]:
+    height, width = images.shape[2:]
+    rows = _within(height, side, draws["cut_row"])[:, None, :, None]
+    columns = _within(width, side, draws["cut_column"])[:, None, None, :]
+    return torch.where(rows & columns, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+def _within(size: int, side: int, draw: Float[Tensor, " N"]) -> Tensor:
+    """Which places along one axis the square covers; its centre is any pixel."""
+    start = (draw * size).long().clamp_(max=size - 1) - side // 2
+    distance = torch.arange(size, device=draw.device) - start[:, None]
+    return (distance >= 0) & (distance < side)

@@ -1,0 +1,131 @@
+"""Batches of an image set, on the device where they are needed.
+
+There are no worker processes: a batch is one gather from memory and a few tensor operations, a few milliseconds.
+On CUDA the pixels of a data set move to the device once, where they fit, and batches are made there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from convscope.data.augment import Augmentation, augment
+from convscope.data.seeds import generator
+from convscope.data.sets import ImageSet
+from convscope.errors import SettingError
+
+RESIDENT_SHARE = 0.5  # of the device's free memory that pixels may take, before the network is there
+_resident: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # pixels → device → their copy there, or None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images of a set with their targets, on one device.
+
+    Args:
+        images: floats in [0, 1], before normalization.
+        targets: for each target of the set its indices.
+        index: the position of each image in the set.
+    """
+
+    images: Float[Tensor, "N C H W"]
+    targets: dict[str, Int64[Tensor, " N"]]
+    index: Int64[Tensor, " N"]
+
+
+def batches(
+    image_set: ImageSet,
+    size: int,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int | None = None,
+    epoch: int = 0,
+    first_step: int = 0,
+    augmentation: Augmentation | None = None,
+    drop_last: bool = False,
+) -> Iterator[Batch]:
+    """The batches of one epoch, in their order.
+
+    Args:
+        image_set: where the images come from.
+        size: images in a batch; the last one may have fewer.
+        device: where the batches are to be.
+        seed: fixes, with `epoch`, the order of the images and the augmentation. None: the order of the set.
+        epoch: counted from 0.
+        first_step: begin with this batch; those before it cost nothing, and the rest are as if they had been made.
+        augmentation: distortions; None for none.
+        drop_last: leave out a last batch that is not full.
+
+    Raises:
+        SettingError: size, epoch, first_step or seed is out of range.
+
+    Example:
+        >>> sum(len(batch.index) for batch in batches(data.test, 500))
+        10000
+    """
+    for name, value, least in (
+        ("size", size, 1),
+        ("epoch", epoch, 0),
+        ("first_step", first_step, 0),
+        ("seed", seed or 0, 0),
+    ):
+        if value < least:
+            raise SettingError(f"{name}: {value} is out of range; give {least} or more")
+    stop = len(image_set) // size if drop_last else -(-len(image_set) // size)
+    return _batches(image_set, size, torch.device(device), seed, epoch, range(first_step, stop), augmentation)
+
+
+def _batches(
+    image_set: ImageSet,
+    size: int,
+    device: torch.device,
+    seed: int | None,
+    epoch: int,
+    steps: range,
+    augmentation: Augmentation | None,
+) -> Iterator[Batch]:
+    pixels = _on_device(image_set.pixels, device)
+    rows = image_set.index.to(pixels.device)
+    targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
+    order = _order(len(image_set), seed, epoch).to(pixels.device)
+    for step in steps:
+        index = order[step * size : (step + 1) * size]
+        chosen = rows[index]
+        images = _moved(pixels[chosen], device)
+        if augmentation is None:
+            images = images.float().div_(255)
+        else:
+            images = augment(images, augmentation, (seed or 0, epoch, step), index)
+        yield Batch(
+            images,
+            {name: _moved(values[chosen], device) for name, values in targets.items()},
+            _moved(index, device),
+        )
+
+
+def _order(n_images: int, seed: int | None, epoch: int) -> Int64[Tensor, " N"]:
+    if seed is None:
+        return torch.arange(n_images)
+    return torch.from_numpy(generator("order", seed, epoch).permutation(n_images))
+
+
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    if values.device.type == "cpu" and device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def _on_device(pixels: UInt8[Tensor, "M C H W"], device: torch.device) -> UInt8[Tensor, "M C H W"]:
+    """The pixels on a CUDA device where they fit, copied once for all sets that share them; else as they are."""
+    if device.type != "cuda":
+        return pixels
+    copies = _resident.setdefault(pixels, {})
+    if device not in copies:
+        free, _ = torch.cuda.mem_get_info(device)
+        copies[device] = pixels.to(device) if pixels.nbytes <= RESIDENT_SHARE * free else None
+    return pixels if copies[device] is None else copies[device]

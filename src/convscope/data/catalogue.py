@@ -1,0 +1,128 @@
+"""The data sets that are known by name, and where the images of a request come from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from convscope.data.arrays import open_arrays
+from convscope.data.folders import open_folder
+from convscope.data.source import Source
+from convscope.data.spec import DataSpec
+from convscope.data.tables import open_hub, open_parquet
+from convscope.errors import DataError, SettingError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the catalogue.
+
+    Args:
+        line: what it is, in one line.
+        hub: its name on the Hugging Face Hub; none for a generated set.
+        copy: the folder's name under CONVSCOPE_DATA.
+        image_size, grey, split: taken where the request does not say.
+    """
+
+    line: str
+    hub: str = ""
+    copy: str = ""
+    image_size: int | None = None
+    grey: bool = False
+    split: str | None = None
+
+
+LINES = "lines"
+_CATALOGUE = {
+    LINES: Entry(
+        "generated: one line on black, 96 classes of length, width, colour and angle, 96,000 images, 28×28×3",
+        split="60/40",
+    ),
+    "mnist": Entry("handwritten digits, 70,000 images, 28×28 grey", "ylecun/mnist", "mnist"),
+    "fashion-mnist": Entry(
+        "articles of clothing, 70,000 images, 28×28 grey", "zalando-datasets/fashion_mnist", "fashion-mnist"
+    ),
+    "cifar10": Entry(
+        "ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"
+    ),
+    "cifar10-grey28": Entry(
+        "CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True
+    ),
+    "cats-dogs": Entry(
+        "photographs of cats and dogs, scaled to 128×128×3",
+        "microsoft/cats_vs_dogs",
+        "cats-dogs",
+        image_size=128,
+    ),
+}
+
+
+def data_names() -> dict[str, str]:
+    """The names that `load_data` knows, each with one line of description."""
+    return {name: entry.line for name, entry in _CATALOGUE.items()}
+
+
+def with_defaults(spec: DataSpec) -> DataSpec:
+    """The spec with the catalogue's defaults filled in where it does not say.
+
+    Raises:
+        SettingError: the Lines set is asked for in another size, or in grey.
+    """
+    entry = _CATALOGUE.get(spec.source)
+    if entry is None:
+        return spec
+    if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
+        key = "grey" if spec.grey else "image_size"
+        raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")
+    filled = {
+        "image_size": spec.image_size or entry.image_size,
+        "grey": spec.grey or entry.grey,
+        "split": spec.split or entry.split,
+    }
+    return spec.model_copy(update=filled)
+
+
+def find(source: str) -> tuple[str, Source]:
+    """What the images come from, still encoded, and the short name of the set.
+
+    A name of the catalogue is looked for in the folder CONVSCOPE_DATA first, then on the Hub.
+
+    Raises:
+        UnknownNameError: it is no name of the catalogue and no path.
+        DataError: nothing is there, or it is none of the kinds that can be read.
+    """
+    if entry := _CATALOGUE.get(source):
+        return source, _open_known(entry)
+    if source.startswith("hub:"):
+        name = source.removeprefix("hub:")
+        return name.rsplit("/", 1)[-1], open_hub(name)
+    path = Path(source).expanduser()
+    if path.exists():
+        return path.absolute().name.removesuffix(path.suffix if path.is_file() else ""), _open_path(path)
+    if os.sep in source or "/" in source or path.suffix:
+        raise DataError(
+            f"{source}: no such file or folder; give a path, hub:owner/name, or one of {', '.join(_CATALOGUE)}"
+        )
+    raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
+
+
+def _open_known(entry: Entry) -> Source:
+    folder = os.environ.get("CONVSCOPE_DATA")
+    copy = Path(folder).expanduser() / entry.copy if folder else None
+    if copy and copy.is_dir():
+        return _open_path(copy, words="copy in CONVSCOPE_DATA")
+    return open_hub(entry.hub)
+
+
+def _open_path(path: Path, words: str | None = None) -> Source:
+    if path.is_dir():
+        tables = next(path.rglob("*.parquet"), None) is not None
+        return open_parquet(path, words) if tables else open_folder(path, words)
+    if path.suffix == ".parquet":
+        return open_parquet(path, words)
+    if path.suffix == ".npz":
+        return open_arrays(path)
+    raise DataError(
+        f"{path}: is none of the kinds that can be read; give an image folder, a .parquet file, a folder of them, or an .npz file"
+    )

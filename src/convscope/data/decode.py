@@ -1,0 +1,124 @@
+"""From encoded images to one array of pixels: a look at every header first, then the pixels, in parallel threads."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.console import progress_bar
+from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
+from convscope.data.parallel import chunks, in_order
+from convscope.data.source import Source
+from convscope.data.spec import DataSpec
+from convscope.data.store import Block, Filling, block_of
+from convscope.errors import DataError
+
+_SMALL = 64 * 64  # images of fewer pixels decode so fast that threads only wait for the interpreter's lock
+_CHUNK = 256
+_CHUNK_BYTES = 4 << 20
+
+
+def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Filling:
+    """What fills the cache with these rows of a source, in their order.
+
+    The headers are read at once, so that the shape is known, and what is no image is found, before anything is
+    written; the pixels when the blocks are drawn. Then `about` holds 'encoding', and as 'faults' a pair (position in
+    `rows`, reason) for each image that cannot be read; it stays black.
+
+    Raises:
+        DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no `spec.image_size`.
+    """
+    return _Decoder(source, rows, spec).filling()
+
+
+def bad_image(name: str, reason: str) -> DataError:
+    """The error for an image that cannot be used, with the remedy."""
+    return DataError(
+        f"{name}: {reason}; repair or remove it, or leave such images out with skip_bad=True (--skip-bad)"
+    )
+
+
+@dataclass
+class _Decoder:
+    source: Source
+    rows: Int64[np.ndarray, " n"]
+    spec: DataSpec
+    faults: dict[int, str] = field(default_factory=dict)  # by position in rows
+
+    def filling(self) -> Filling:
+        headers = self._headers()
+        channels = 3 if not self.spec.grey and any(header.colour for header in headers.values()) else 1
+        height, width = (self.spec.image_size,) * 2 if self.spec.image_size else self._common_size(headers)
+        encodings = Counter(header.encoding for header in headers.values())
+        about: dict[str, Any] = {"encoding": " and ".join(name for name, _ in encodings.most_common())}
+        n_threads = _n_threads(max(header.height * header.width for header in headers.values()))
+        shape = (len(self.rows), channels, height, width)
+        return Filling(shape, self._blocks(shape[1:], n_threads, about), about)
+
+    def _headers(self) -> dict[int, Header]:
+        headers: dict[int, Header] = {}
+        with progress_bar("reading headers", len(self.rows)) as advance:
+            for chunk in chunks(enumerate(self.source.items(self.rows)), _CHUNK):
+                for position, item in chunk:
+                    try:
+                        headers[position] = header_of(item)
+                    except UnreadableError as error:
+                        self._note(position, str(error))
+                advance(len(chunk))
+        if not headers:
+            raise DataError(f"{self.source.words}: holds no image that can be read; check the path")
+        return headers
+
+    def _common_size(self, headers: dict[int, Header]) -> tuple[int, int]:
+        first, *others = headers
+        height, width = headers[first].height, headers[first].width
+        for other in others:
+            if (headers[other].height, headers[other].width) != (height, width):
+                raise DataError(
+                    f"{self._name(other)} is {headers[other].width}×{headers[other].height} and {self._name(first)} is "
+                    f"{width}×{height} (width × height); give image_size, such as {min(height, width)}, to bring all to one size"
+                )
+        return height, width
+
+    def _blocks(self, shape: tuple[int, int, int], n_threads: int, about: dict[str, Any]) -> Iterator[Block]:
+        known = frozenset(self.faults)
+
+        def decode(chunk: list[tuple[int, Item]]) -> tuple[Block, dict[int, str]]:
+            pixels, found = np.zeros((len(chunk), *shape), np.uint8), {}
+            for place, (position, item) in enumerate(chunk):
+                if position in known:
+                    continue
+                try:
+                    pixels[place] = pixels_of(item, shape[0], self.spec.image_size)
+                except UnreadableError as error:
+                    found[position] = str(error)
+            return block_of(pixels), found
+
+        size = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
+        with progress_bar("decoding", len(self.rows)) as advance:
+            for block, found in in_order(
+                decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads
+            ):
+                for position, reason in found.items():
+                    self._note(position, reason)
+                yield block
+                advance(len(block.pixels))
+        about["faults"] = sorted(self.faults.items())
+
+    def _note(self, position: int, reason: str) -> None:
+        if not self.spec.skip_bad:
+            raise bad_image(self._name(position), reason)
+        self.faults[position] = reason
+
+    def _name(self, position: int) -> str:
+        return self.source.name(int(self.rows[position]))
+
+
+def _n_threads(area: int) -> int:
+    return 1 if area < _SMALL else os.cpu_count() or 1

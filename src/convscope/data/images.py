@@ -1,0 +1,119 @@
+"""One encoded image: what its header says, and its pixels.
+
+Whatever a file holds, it becomes 8 bits a channel, grey or RGB:
+
+- 16-bit grey is scaled from 0…65535 to 0…255 (Pillow reads 16-bit colour as 8-bit); a 32-bit image has no known
+  range and is refused.
+- What is transparent shows white. Palettes, CMYK and other colour spaces become RGB.
+- Of an animation the first frame counts. The orientation that a camera noted (Exif) is applied.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+Item = Path | bytes | np.ndarray  # a file, its bytes, or pixels (H, W) or (H, W, 3) as they are
+
+_GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+_ORIENTATION = 0x0112  # the Exif tag
+
+
+class UnreadableError(Exception):
+    """This is no image, or a damaged one; the message is the end of a sentence that the file's name begins."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image before its pixels are decoded."""
+
+    encoding: str
+    height: int
+    width: int
+    colour: bool
+
+
+def header_of(item: Item) -> Header:
+    """The header of an image; its pixels are not decoded.
+
+    Raises:
+        UnreadableError: it is no image, or of a kind that has no known range of values.
+    """
+    with _opened(item) as image:
+        width, height = image.size
+        if _orientation(image) >= 5:  # turned by a quarter
+            width, height = height, width
+        return Header(image.format or "arrays", height, width, image.mode not in _GREY_MODES)
+
+
+def pixels_of(item: Item, channels: int, image_size: int | None) -> UInt8[np.ndarray, "C H W"]:
+    """The pixels of an image, shape (C, H, W), 0…255.
+
+    Args:
+        channels: 1 for grey, 3 for RGB.
+        image_size: scale the shorter side to this and cut out the centre (bilinear over the area that a pixel covers,
+            so that nothing aliases); None leaves the size as it is.
+
+    Raises:
+        UnreadableError: it is no image, or damaged.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(item) as image:
+        if _orientation(image) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _on_white(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+        if image_size is not None and image.size != (image_size, image_size):
+            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(item: Item) -> Iterator[Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if isinstance(item, np.ndarray):
+            yield Image.fromarray(item)
+        else:
+            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+                yield image
+    except UnidentifiedImageError:
+        raise UnreadableError("is no image") from None
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+        raise UnreadableError(f"is damaged or cut short ({error})") from None
+
+
+def _orientation(image: Any) -> int:
+    return int(image.getexif().get(_ORIENTATION, 1)) if "exif" in image.info else 1
+
+
+def _eight_bits(image: Any) -> Any:
+    from PIL import Image
+
+    # Pillow before 11 opens 16-bit PNG, and every version 16-bit PGM, as "I"; neither format holds 32 bits
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UnreadableError("has 32 bits a value and so no known range; save it with 8 or 16 bits")
+    return image
+
+
+def _on_white(image: Any) -> Any:
+    if not image.has_transparency_data:
+        return image
+    from PIL import Image
+
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

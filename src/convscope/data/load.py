@@ -1,0 +1,166 @@
+"""From a request to a DataBundle: find the source, decode it or take it from the cache, divide it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from convscope.data import lines
+from convscope.data.catalogue import LINES, find, with_defaults
+from convscope.data.decode import bad_image, filling_of
+from convscope.data.sets import DataBundle, ImageSet
+from convscope.data.source import Source
+from convscope.data.spec import DataSpec, make_spec
+from convscope.data.splits import divide, limited, without_test_images
+from convscope.data.store import Stored, key_of, obtain
+from convscope.errors import DataError, SettingError
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Pixels and targets, row by row, before they are divided; `parts` leaves out what cannot be used."""
+
+    name: str
+    stored: Stored
+    parts: dict[str, Int64[np.ndarray, " n"]]
+    targets: dict[str, Int64[np.ndarray, " M"]]
+    classes: dict[str, tuple[str, ...]]
+    total: int
+    words: str
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Any) -> DataBundle:
+    """A data set, decoded and divided into train, val and test; see DataBundle for how.
+
+    Pixels are decoded once and kept in the cache folder (CONVSCOPE_CACHE moves it), by the content of the source and the
+    settings that change them. What would take much of the free memory is mapped from there instead of read.
+
+    Args:
+        source: a name of `data_names()`, `hub:owner/name`, or a path; DataSpec says more. Or a whole DataSpec.
+        settings: the other fields of DataSpec.
+
+    Raises:
+        UnknownNameError: the source is no known name and no path; the message lists the names.
+        SettingError: a setting is impossible; the message begins with its key.
+        DataError: the source cannot be read as labelled images; the message names the file and the remedy.
+
+    Example:
+        >>> data = load_data("lines", limit=960)
+        >>> len(data.train), len(data.val), len(data.test)
+        (518, 58, 384)
+    """
+    spec = with_defaults(make_spec(source, settings))
+    return _bundle(_lines(spec) if spec.source == LINES else _decoded(spec), spec)
+
+
+def _lines(spec: DataSpec) -> _Labelled:
+    n_classes = len(lines.class_names())
+    per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
+    if per_class == 0:
+        raise SettingError(
+            f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more"
+        )
+    key = key_of(drawing=lines.DRAWING, per_class=per_class, seed=spec.seed)
+    stored = obtain(LINES, key, lambda: lines.filling(per_class, spec.seed))
+    classes = {"class": lines.class_names(), **lines.FACTORS}
+    parts = {"all": np.arange(n_classes * per_class)}
+    total = n_classes * lines.PER_CLASS
+    return _Labelled(
+        LINES, stored, parts, lines.targets(per_class), classes, total, f"generated, seed {spec.seed}"
+    )
+
+
+def _decoded(spec: DataSpec) -> _Labelled:
+    name, source = find(spec.source)
+    wrong_labels = _wrong_labels(source, spec)
+    usable = {part: np.setdiff1d(rows, list(wrong_labels)) for part, rows in source.parts.items()}
+    if not any(map(len, usable.values())):
+        raise DataError(f"{source.words}: holds no labelled image; check the path and the labels")
+    if spec.limit:
+        usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes)
+    rows = np.sort(np.concatenate(list(usable.values())))
+    stored = _stored(name, source, rows, spec)
+    faults = {int(rows[position]): reason for position, reason in stored.about["faults"]}
+    if faults and not spec.skip_bad:
+        row = min(faults)
+        raise bad_image(source.name(row), faults[row])
+    good = {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()}
+    left_out = tuple((source.name(row), reason) for row, reason in sorted({**wrong_labels, **faults}.items()))
+    words = f"{source.words}, {stored.about['encoding']}"
+    targets, classes = {"class": source.labels[rows]}, {"class": source.classes}
+    return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out)
+
+
+def _wrong_labels(source: Source, spec: DataSpec) -> dict[int, str]:
+    n_classes = len(source.classes)
+    rows = np.flatnonzero((source.labels < 0) | (source.labels >= n_classes))
+    wrong = {int(row): f"has the label {source.labels[row]}, outside 0 … {n_classes - 1}" for row in rows}
+    if wrong and not spec.skip_bad:
+        raise bad_image(source.name(min(wrong)), wrong[min(wrong)])
+    return wrong
+
+
+def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
+    chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
+    key = key_of(content=source.digest(), image_size=spec.image_size, grey=spec.grey, rows=chosen)
+    with warnings.catch_warnings():
+        # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        return obtain(name, key, partial(filling_of, source, rows, spec))
+
+
+def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
+    labels = data.targets["class"]
+    sets, duplicates = without_test_images(
+        divide(data.parts, labels, spec.split, spec.seed, data.total), data.stored.digests
+    )
+    targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
+    made = {
+        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes)
+        for name, rows in sets.items()
+    }
+    mean, std = _mean_and_std(data.stored, sets["train"])
+    return DataBundle(
+        train=made["train"],
+        val=made["val"],
+        test=made["test"],
+        name=data.name,
+        classes=data.classes["class"],
+        mean=mean,
+        std=std,
+        source=data.words,
+        digest=_digest(data, sets),
+        left_out=data.left_out,
+        duplicates=duplicates,
+        spec=spec,
+    )
+
+
+def _mean_and_std(
+    stored: Stored, rows: Int64[np.ndarray, " n"]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel in [0, 1], from the exact sums that are kept with each image."""
+    height, width = stored.pixels.shape[2:]
+    sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)
+    std = np.sqrt(np.maximum(squares - sums**2, 0)) / 255
+    return tuple((sums / 255).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def _digest(data: _Labelled, sets: dict[str, Int64[np.ndarray, " n"]]) -> str:
+    content = blake2b(str(data.stored.pixels.shape[1:]).encode(), digest_size=32)
+    for split in ("train", "val", "test"):
+        rows = sets[split]
+        content.update(f"{split} {len(rows)}".encode())
+        content.update(data.stored.digests[rows].tobytes())
+        for name in sorted(data.targets):
+            content.update(data.targets[name][rows].astype("<i8").tobytes())
+    return content.hexdigest()

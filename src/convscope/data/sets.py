@@ -1,0 +1,128 @@
+"""Labelled images, as every other room sees them: one tensor of pixels, and sets that are rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int, Int64, UInt8
+from torch import Tensor
+
+from convscope.data.spec import DataSpec
+from convscope.errors import UnknownNameError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Images with their targets: the rows `index` of a tensor of pixels that several sets share.
+
+    `len(images)` is N; `images[i]` is one image (C, H, W) in [0, 1] with its class index.
+
+    Args:
+        pixels: 0…255, of all M images of the source; possibly mapped from a file, so never write to it.
+        index: the N rows of `pixels` that belong to this set.
+        targets: for each target its index per row of `pixels`, within `classes`. 'class' is always there; the Lines set
+            also has 'length', 'width', 'colour' and 'angle'.
+        classes: for each target the names of its indices.
+    """
+
+    pixels: UInt8[Tensor, "M C H W"]
+    index: Int[Tensor, " N"]
+    targets: dict[str, Int64[Tensor, " M"]]
+    classes: dict[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> tuple[Float[Tensor, "C H W"], int]:
+        row = int(self.index[i])  # IndexError past the end, so that a plain loop over the set stops
+        return self.pixels[row].float().div_(255), int(self.targets["class"][row])
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.pixels.shape[1:]))
+        return f"ImageSet({len(self):,} images of {shape}; {_targets_in_words(self.classes)})"
+
+    def images(
+        self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n C H W"]:
+        """Images as floats in [0, 1], before normalization, shape (n, C, H, W).
+
+        Args:
+            rows: positions within this set (0 … N − 1), or a slice of them; None for all, which takes 4 bytes a value.
+        """
+        return self.pixels[self._rows(rows)].float().div_(255)
+
+    def targets_of(self, name: str = "class") -> Int64[Tensor, " N"]:
+        """The target of each image of this set, as an index into `classes[name]`, shape (N,).
+
+        Raises:
+            UnknownNameError: there is no such target; the message lists those there are.
+        """
+        if name not in self.targets:
+            raise UnknownNameError("target", name, self.targets, "in this data set")
+        return self.targets[name][self.index]
+
+    def subset(self, rows: Sequence[int] | slice | Int[Tensor, " n"]) -> ImageSet:
+        """The set of these positions (0 … N − 1), in their order; it shares the pixels."""
+        return replace(self, index=self._rows(rows))
+
+    def _rows(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None) -> Int[Tensor, " n"]:
+        if rows is None:
+            return self.index
+        if isinstance(rows, slice):
+            return self.index[rows]
+        chosen = torch.as_tensor(rows)
+        return self.index[chosen if chosen.dtype == torch.bool else chosen.long()]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DataBundle:
+    """A data set ready for use: three sets of images, and all that a report must say about them.
+
+    No image of `test` is in `train` or `val`: images there whose pixels equal those of a test image are taken out.
+    A source with its own splits keeps them; each that is missing is drawn from train, a seeded tenth of every class.
+    So a source with train and test has 90 % of its train left, and one without splits is divided 80/10/10.
+
+    Args:
+        train, val, test: the sets; they share one tensor of pixels.
+        name: the catalogue's name, or the last part of the path or Hub name.
+        classes: names of the target 'class'.
+        mean, std: of each channel over the training images, in [0, 1]; std is 1 where a channel never changes.
+        source: where the pixels came from, in words: "copy in CONVSCOPE_DATA, JPEG".
+        digest: of pixels, targets and splits, hexadecimal; the same for the same content wherever it lies.
+        left_out: under `skip_bad`, the images that are in no set: (file or row, reason).
+        duplicates: how many images were taken out of train and val because a test image has the same pixels.
+        spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle again.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    digest: str
+    left_out: tuple[tuple[str, str], ...]
+    duplicates: int
+    spec: DataSpec
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.train.pixels.shape[1:]
+        return channels, height, width
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))
+        shape = "×".join(map(str, self.input_shape))
+        targets = _targets_in_words(self.train.classes)
+        return (
+            f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
+        )
+
+
+def _targets_in_words(classes: dict[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{name} of {len(names)}" for name, names in classes.items())

@@ -1,0 +1,111 @@
+"""A labelled source before its images are decoded, and the words that sources share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, file_digest
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.data.images import Item
+from convscope.errors import DataError
+
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """Images that can be read one by one, in the order of their rows.
+
+    Args:
+        words: where it is, for people: "image folder /data/cats".
+        parts: the rows of each split that the source has ('train', 'val', 'test'), or of 'all'.
+        labels: the class of each row as an index into `classes`; outside its range where the source is wrong.
+        classes: the names of the classes.
+    """
+
+    words: str
+    parts: dict[str, Int64[np.ndarray, " n"]]
+    labels: Int64[np.ndarray, " M"]
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A digest of all bytes that the images come from."""
+
+    @abstractmethod
+    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+        """The encoded images of these rows, which ascend."""
+
+    @abstractmethod
+    def name(self, row: int) -> str:
+        """What to call a row in a message: its file, or its file and row."""
+
+
+def split_of(words: Sequence[str]) -> str | None:
+    """The split that the first word to name one stands for: ["data", "validation"] gives 'val'."""
+    for word in words:
+        for split, names in _SPLIT_WORDS.items():
+            if word.lower() in names:
+                return split
+    return None
+
+
+def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
+    """The rows of each part when the parts follow each other: {"train": 2, "test": 1} gives [0, 1] and [2].
+
+    A source with a single part has no splits, whatever that part is called.
+    """
+    ends = np.cumsum(list(sizes.values()))
+    parts = {name: np.arange(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+    return parts if len(parts) > 1 else {"all": rows for rows in parts.values()}
+
+
+def encode_labels(
+    values: np.ndarray, names: Sequence[str] | None, where: str
+) -> tuple[Int64[np.ndarray, " M"], tuple[str, ...]]:
+    """Labels as indices into class names.
+
+    Integers with names are indices already. Without names the distinct values, sorted, are the classes; negative
+    integers, by custom 'no label', are none and stay negative.
+
+    Args:
+        values: integers or strings, one an image; a second axis of length one is dropped.
+        names: of the classes, where the source has them.
+        where: the file that a message names.
+
+    Raises:
+        DataError: the labels are neither integers nor strings, or not one an image.
+    """
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    if values.ndim != 1 or values.dtype.kind not in "iuU":
+        raise DataError(
+            f"{where}: labels are {values.dtype} of shape {values.shape}; "
+            "expected one integer or one string for each image; convert them and save again"
+        )
+    if names is not None and values.dtype.kind != "U":
+        return values.astype(np.int64), tuple(map(str, names))
+    classes = np.unique(values if values.dtype.kind == "U" else values[values >= 0])
+    if names is not None:
+        raise DataError(f"{where}: labels are strings and class names are given too; leave one of them out")
+    labels = np.searchsorted(classes, values).astype(np.int64)
+    if values.dtype.kind == "i":
+        labels[values < 0] = -1
+    return labels, tuple(map(str, classes))
+
+
+def file_digest_of(file: Path) -> str:
+    """A digest of the bytes of a file, read in pieces."""
+    try:
+        with file.open("rb") as opened:
+            return file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None

@@ -1,0 +1,102 @@
+"""What to load: the settings of a data set, checked before anything is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from convscope.errors import SettingError
+
+
+class DataSpec(BaseModel):
+    """Which data set, and how its images and splits are made.
+
+    Args:
+        source: a name of `data_names()`, `hub:owner/name`, or a path: an image folder, a folder of parquet files,
+            one `.parquet` or one `.npz` file. A catalogue name wins over a path of that name; write `./mnist` for the path.
+        image_size: side in pixels. The shorter side of an image is scaled to it, then the centre is cut out.
+            None keeps the size that the images have, which must then be the same for all.
+        grey: one channel, the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B).
+        split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class by class:
+            "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100), fractions (to 1) or
+            counts (to the number of images).
+        limit: at most so many images of each split of the source, chosen class by class, for quick trials.
+        seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division into splits.
+        skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of stopping.
+
+    Example:
+        >>> DataSpec(source="mnist", split="60/40").seed
+        0
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(min_length=1)
+    image_size: int | None = Field(default=None, ge=1)
+    grey: bool = False
+    split: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    skip_bad: bool = False
+
+    @field_validator("split")
+    @classmethod
+    def _split_has_parts(cls, split: str | None) -> str | None:
+        if split is not None:
+            _numbers(split)
+        return split
+
+
+def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any]) -> DataSpec:
+    """The spec of a source and its settings; a DataSpec is taken as it is, changed by the settings.
+
+    Raises:
+        SettingError: a setting that does not exist or has an impossible value; the message begins with its key.
+    """
+    given = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
+    try:
+        return DataSpec(**{**given, **settings})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"])) or "source"
+        if fault["type"] == "extra_forbidden":
+            raise SettingError(
+                f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}"
+            ) from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {fault['input']!r}") from None
+
+
+def split_shares(split: str, total: int) -> tuple[float, float | None, float]:
+    """The shares (train, val, test) of a split such as "60/40"; val is None where only train and test are given.
+
+    Args:
+        split: percent adding up to 100, fractions adding up to 1, or counts adding up to `total`, tried in this order.
+        total: number of images in the whole source.
+
+    Raises:
+        SettingError: the numbers add up to none of these.
+    """
+    numbers = _numbers(split)
+    whole = sum(numbers)
+    if not any(abs(whole - right) < 1e-6 for right in (100, 1, total)):
+        raise SettingError(
+            f"split: {split!r} adds up to {whole:g}; percent must add up to 100, fractions to 1, "
+            f"counts to the {total} images that there are"
+        )
+    shares = [number / whole for number in numbers]
+    return shares[0], shares[1] if len(shares) == 3 else None, shares[-1]
+
+
+def _numbers(split: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in split.split("/")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(0 < number < float("inf") for number in numbers):
+        raise ValueError(
+            "a split is two or three positive numbers with '/' between them, such as 60/40 or 70/10/20"
+        )
+    return numbers

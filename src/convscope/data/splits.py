@@ -1,0 +1,119 @@
+"""Which rows become train, val and test: drawn class by class, and no test image in the others."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from convscope.data.seeds import generator
+from convscope.data.spec import split_shares
+from convscope.errors import SettingError
+
+Rows = Int64[np.ndarray, " n"]
+
+
+def stratified(
+    labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
+    """A mask that chooses exactly `count` of n images at random, each class within one of its share.
+
+    The images, shuffled within their classes, stand in a row, class after class; every (n/count)-th is taken.
+
+    Example:
+        >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
+        np.int64(2)
+    """
+    n = len(labels)
+    shuffled = rng.permutation(n)
+    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    place = np.arange(n)
+    taken = (place + 1) * count // n > place * count // n if n else np.zeros(0, bool)
+    chosen = np.zeros(n, bool)
+    chosen[in_classes[taken]] = True
+    return chosen
+
+
+def limited(
+    parts: dict[str, Rows], labels: Int64[np.ndarray, " M"], limit: int, seed: int, classes: tuple[str, ...]
+) -> dict[str, Rows]:
+    """At most `limit` rows of each part, with each class that the part has.
+
+    Raises:
+        SettingError: the limit leaves a class without an image.
+    """
+    chosen = {}
+    for name, rows in parts.items():
+        own = labels[rows]
+        keep = (
+            stratified(own, limit, generator("limit", seed))
+            if len(rows) > limit
+            else np.ones(len(rows), bool)
+        )
+        present, counts = np.unique(own, return_counts=True)
+        if lost := set(present) - set(own[keep]):
+            enough = -(-len(rows) // counts.min())
+            label = min(lost)
+            what = repr(classes[label]) if 0 <= label < len(classes) else label
+            raise SettingError(
+                f"limit: {limit} leaves no image of class {what} in {name}; {enough} are enough for one of each"
+            )
+        chosen[name] = rows[keep]
+    return chosen
+
+
+def divide(
+    parts: dict[str, Rows], labels: Int64[np.ndarray, " M"], split: str | None, seed: int, total: int
+) -> dict[str, Rows]:
+    """The rows of train, val and test, each ascending.
+
+    Args:
+        parts: the rows of the source's own splits, or of 'all'.
+        labels: the class of each row.
+        split: as in DataSpec; None keeps the source's own splits and draws those that are missing from train,
+            a tenth of it each.
+        seed: fixes what is drawn.
+        total: images in the whole source, that counts in `split` refer to.
+
+    Raises:
+        SettingError: the split is impossible, or leaves a set without an image.
+    """
+    if split is None and "train" in parts:
+        done, rest = {name: rows for name, rows in parts.items() if name != "train"}, parts["train"]
+    else:
+        done, rest = {}, np.sort(np.concatenate(list(parts.values())))
+    for name, count in _counts(split, len(rest), total).items():
+        if name not in done:
+            chosen = stratified(labels[rest], count, generator(name, seed))
+            done[name], rest = rest[chosen], rest[~chosen]
+    done["train"] = rest
+    if empty := [name for name, rows in done.items() if not len(rows)]:
+        raise SettingError(f"split: leaves no image for {empty[0]}; choose another one, or add images")
+    return done
+
+
+def without_test_images(
+    sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]
+) -> tuple[dict[str, Rows], int]:
+    """The sets without those train and val images whose pixels equal a test image's, and how many these were."""
+    in_test = {digest.tobytes() for digest in digests[sets["test"]]}
+    kept = dict(sets)
+    for name in ("train", "val"):
+        new = np.array([digest.tobytes() not in in_test for digest in digests[sets[name]]], bool)
+        kept[name] = sets[name][new]
+        if not len(kept[name]):
+            raise SettingError(
+                f"split: every image of {name} is a test image too; choose another one, or add images"
+            )
+    return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
+
+
+def _counts(split: str | None, n_images: int, total: int) -> dict[str, int]:
+    """How many images go into test and val; where val is not said, a tenth of train."""
+    if split is None:
+        return {"test": max(1, round(n_images / 10)), "val": max(1, round(n_images / 10))}
+    _, val, test = split_shares(split, total)
+    n_test = round(test * n_images)
+    return {
+        "test": n_test,
+        "val": round(val * n_images) if val is not None else max(1, round((n_images - n_test) / 10)),
+    }

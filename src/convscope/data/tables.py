@@ -1,0 +1,217 @@
+"""Tables of encoded images: parquet files in the layout of the Hugging Face Hub, and sets of the Hub itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.data.images import Item
+from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.errors import DataError
+
+_LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the images and the labels, and the names of the classes where the schema has them."""
+
+    image: str
+    label: str
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One table, read in pieces.
+
+    Args:
+        name: what to call it in a message.
+        schema: the Arrow schema.
+        n_rows: number of rows.
+        pieces: reads one column, as Arrow arrays that follow each other.
+        files: the files that its bytes lie in.
+    """
+
+    name: str
+    schema: Any
+    n_rows: int
+    pieces: Callable[[str], Iterator[Any]]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables(Source):
+    """Tables that follow each other, all with the same columns."""
+
+    columns: Columns
+    tables: tuple[Table, ...]
+
+    def digest(self) -> str:
+        lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
+        lines += [file_digest_of(file) for table in self.tables for file in table.files]
+        return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
+
+    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+        start = 0
+        for table in self.tables:
+            for piece in table.pieces(self.columns.image):
+                stop = start + len(piece)
+                first, last = np.searchsorted(rows, (start, stop))
+                yield from _encoded(piece.take(rows[first:last] - start)) if last > first else ()
+                start = stop
+
+    def name(self, row: int) -> str:
+        for table in self.tables:
+            if row < table.n_rows:
+                return f"{table.name} row {row}"
+            row -= table.n_rows
+        raise IndexError(row)
+
+
+def open_parquet(path: Path, words: str | None = None) -> Tables:
+    """The images of a parquet file, or of all in a folder; the split is read off the names, as in `train-00000-of-00001.parquet`.
+
+    Raises:
+        DataError: a file is damaged, or no column holds images or labels.
+    """
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    by_split: dict[str, list[Table]] = {}
+    for file in files:
+        own = file.relative_to(path.parent if path.is_file() else path)
+        name = [word for part in (own.stem, *reversed(own.parent.parts)) for word in re.split(r"[-_.]", part)]
+        by_split.setdefault(split_of(name) or "all", []).append(_parquet_table(file))
+    if "all" in by_split and len(by_split) > 1:
+        raise DataError(
+            f"{by_split['all'][0].name}: its name tells no split, while others' do; begin it with train-, val- or test-"
+        )
+    return _tables(words or f"parquet {path}", by_split)
+
+
+def open_hub(name: str) -> Tables:
+    """A set of the Hugging Face Hub, downloaded and kept by `datasets`.
+
+    Raises:
+        DataError: the set is not there or cannot be reached, or no column holds images or labels.
+    """
+    import datasets
+
+    try:
+        found = datasets.load_dataset(name)
+    except Exception as error:  # the network, the Hub, or a script of the set: whatever it is, it ends here
+        raise DataError(
+            f"hub:{name}: cannot be loaded from the Hub ({_first_line(error)}); check the name and the network, "
+            "or set CONVSCOPE_DATA to a folder that holds a copy"
+        ) from error
+    by_split: dict[str, list[Table]] = {}
+    for split in found:
+        table = _hub_table(f"{name} {split}", found[split])
+        by_split.setdefault(split_of(re.split(r"[-_.]", split)) or "all", []).append(table)
+    if len(by_split) > 1:
+        by_split.pop("all", None)  # extra splits for another use, such as 'unsupervised'
+    return _tables(f"Hub {name}", by_split)
+
+
+def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
+    tables = tuple(table for members in by_split.values() for table in members)
+    columns = _columns(tables[0])
+    if different := [
+        table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)
+    ]:
+        raise DataError(
+            f"{different[0].name}: lacks the columns {columns.image!r} and {columns.label!r} of {tables[0].name}"
+        )
+    parts = rows_of_parts(
+        {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
+    )
+    values = np.concatenate([_values(table, columns.label) for table in tables])
+    labels, classes = encode_labels(values, columns.classes, tables[0].name)
+    return Tables(words, parts, labels, classes, columns, tables)
+
+
+def _parquet_table(file: Path) -> Table:
+    from pyarrow import ArrowException, parquet
+
+    def pieces(column: str) -> Iterator[Any]:
+        try:
+            with parquet.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
+                    yield batch.column(0)
+        except (ArrowException, OSError) as error:
+            raise DataError(
+                f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
+            ) from None
+
+    try:
+        with parquet.ParquetFile(file) as opened:
+            return Table(str(file), opened.schema_arrow, opened.metadata.num_rows, pieces, (file,))
+    except (ArrowException, OSError) as error:
+        raise DataError(
+            f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
+        ) from None
+
+
+def _hub_table(name: str, dataset: Any) -> Table:
+    def pieces(column: str) -> Iterator[Any]:
+        for batch in dataset.select_columns([column]).with_format("arrow").iter(batch_size=_BATCH):
+            yield batch.column(0).combine_chunks()
+
+    files = tuple(Path(each["filename"]) for each in dataset.cache_files)
+    return Table(name, dataset.features.arrow_schema, len(dataset), pieces, files)
+
+
+def _columns(table: Table) -> Columns:
+    import pyarrow as pa
+
+    features = _features(table.schema)
+    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    images += [
+        f.name
+        for f in table.schema
+        if pa.types.is_binary(f.type) or (pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0)
+    ]
+    labels = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
+    labels += [name for name in _LABEL_COLUMNS if name in table.schema.names]
+    if not images or not labels:
+        raise DataError(
+            f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (binary, or a struct "
+            f"with 'bytes') and one of labels, named {', '.join(_LABEL_COLUMNS[:-1])} or {_LABEL_COLUMNS[-1]}; rename them"
+        )
+    names = features.get(labels[0], {}).get("names")
+    return Columns(images[0], labels[0], tuple(names) if names else None)
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """What the Hub notes of each column, in the metadata of the schema."""
+    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = noted.get("info", {}).get("features", {})
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _values(table: Table, column: str) -> np.ndarray:
+    import pyarrow as pa
+
+    values: list[Any] = [value for piece in table.pieces(column) for value in piece.to_pylist()]
+    if pa.types.is_integer(table.schema.field(column).type):
+        return np.array([-1 if value is None else value for value in values], np.int64)  # null is 'no label'
+    return np.array(values)
+
+
+def _encoded(piece: Any) -> Iterator[Item]:
+    for value in piece.to_pylist():
+        if isinstance(value, dict):
+            value = value["bytes"] if value["bytes"] is not None else Path(value["path"] or "")
+        yield value if value is not None else b""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
