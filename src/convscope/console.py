@@ -23,13 +23,7 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-    )
-    with Progress(
-        *columns, TextColumn(unit), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
+    with Progress(*columns, TextColumn(unit), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda n: bar.advance(task, n)

@@ -65,9 +65,7 @@ class MissingPackageError(RequestError):
 
     def __init__(self, package: str, purpose: str, extra: str | None = None) -> None:
         what = f"convscope[{extra}]" if extra else package
-        super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed; pip install '{what}'"
-        )
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed; pip install '{what}'")
 
 
 class FailedError(ConvscopeError):
