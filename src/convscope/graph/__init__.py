@@ -1,0 +1,24 @@
+"""The traced network: its operations, their sizes and receptive fields, and running any part of it.
+
+`trace` turns a module into a `TracedGraph`; `anatomy` and `receptive_fields` read it. Every lens stands on it.
+"""
+
+from __future__ import annotations
+
+from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
+from convscope.graph.fields import ReceptiveField, receptive_fields
+from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.tracing import trace
+
+__all__ = [
+    "Anatomy",
+    "Layer",
+    "Operation",
+    "ReceptiveField",
+    "Share",
+    "TracedGraph",
+    "anatomy",
+    "anatomy_of",
+    "receptive_fields",
+    "trace",
+]

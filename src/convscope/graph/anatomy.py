@@ -1,0 +1,276 @@
+"""The anatomy of a network: a table with a row per operation, and its totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from html import escape
+from math import prod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convscope.errors import NetworkError
+from convscope.graph.calls import Call
+from convscope.graph.fields import receptive_fields
+from convscope.graph.hooked import HookedLayer, hooked_layers
+from convscope.graph.traced import TracedGraph
+from convscope.graph.tracing import check_images, trace
+
+CONVOLUTIONAL = ("conv", "conv_transpose")
+DENSE = ("dense",)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the table, with its numbers for one image.
+
+    Attributes:
+        name: as `Operation.name`.
+        kind: as `Operation.kind`.
+        output_shape: without the batch.
+        parameters: elements of the parameters that it is the first to use.
+        neurons: its outputs, where it is convolutional or dense; else 0, as pools, norms and activations add none.
+        multiply_adds: multiplications with their additions; 0 for what is no product of weights or activations.
+        receptive_field: (height, width) in pixels on the infinite plane; None where unknown.
+        stride: (down, across) in pixels; None where the operation has no rows and columns that lie evenly on the image.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    neurons: int
+    multiply_adds: int
+    receptive_field: tuple[int, int] | None
+    stride: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one sort of layers holds of the whole network; shares run from 0 to 1."""
+
+    parameters: int
+    parameters_share: float
+    neurons: int
+    neurons_share: float
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The table of a network's layers, and its totals for one image.
+
+    Attributes:
+        network: its name.
+        input: (C, H, W).
+        layers: in order of execution.
+        parameters: elements of all its parameters, those that no layer uses included.
+        trainable: of these, those that require a gradient.
+        note: one line on what the table does not know exactly; None where it knows all.
+    """
+
+    network: str
+    input: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    parameters: int
+    trainable: int
+    note: str | None = None
+
+    @property
+    def neurons(self) -> int:
+        """Outputs of convolutional and dense layers; inputs and pools are not counted."""
+        return sum(layer.neurons for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def convolutional(self) -> Share:
+        """What the convolutions hold of the network's parameters and neurons."""
+        return self._share(CONVOLUTIONAL)
+
+    @property
+    def dense(self) -> Share:
+        """What the dense layers hold of the network's parameters and neurons."""
+        return self._share(DENSE)
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as plain values; a receptive field or stride is one number where it is square, else [h, w]."""
+        return {
+            "network": self.network,
+            "input": list(self.input),
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "neurons": self.neurons,
+            "multiply_adds": self.multiply_adds,
+            "convolutional": asdict(self.convolutional),
+            "dense": asdict(self.dense),
+            "layers": [_layer_to_json(layer) for layer in self.layers],
+            **({"note": self.note} if self.note else {}),
+        }
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Anatomy:
+        """The anatomy that `to_json` wrote; its totals are worked out again from the layers."""
+        return cls(
+            network=table["network"],
+            input=tuple(table["input"]),
+            layers=tuple(_layer_from_json(row) for row in table["layers"]),
+            parameters=table["parameters"],
+            trainable=table["trainable"],
+            note=table.get("note"),
+        )
+
+    def _share(self, kinds: tuple[str, ...]) -> Share:
+        layers = [layer for layer in self.layers if layer.kind in kinds]
+        parameters, neurons = (
+            sum(layer.parameters for layer in layers),
+            sum(layer.neurons for layer in layers),
+        )
+        return Share(
+            parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1)
+        )
+
+    def _repr_html_(self) -> str:
+        titles = (
+            "layer",
+            "kind",
+            "output",
+            "parameters",
+            "neurons",
+            "multiply-adds",
+            "receptive field",
+            "stride",
+        )
+        rows = [_row(_cells(layer)) for layer in self.layers]
+        total = _row(
+            [
+                "total",
+                "",
+                "",
+                *(f"{n:,}" for n in (self.parameters, self.neurons, self.multiply_adds)),
+                "",
+                "",
+            ]
+        )
+        note = f"<p>{escape(self.note)}</p>" if self.note else ""
+        caption = f"<caption>{escape(self.network)}, input {_times(self.input)}</caption>"
+        head = f"<thead>{_row(titles, 'th')}</thead>"
+        return f"<table>{caption}{head}<tbody>{''.join(rows)}</tbody><tfoot>{total}</tfoot></table>{note}"
+
+
+def anatomy(net: nn.Module, example: Float[Tensor, "N C H W"], name: str | None = None) -> Anatomy:
+    """The table of a network's operations: shapes, parameters, neurons, multiply-adds and receptive fields.
+
+    Read off the traced graph. A network that cannot be exported is run once with forward hooks instead: then the rows are
+    its modules, receptive fields are unknown, and the note says why.
+
+    Args:
+        net: any image network; it is left as it was found.
+        example: a batch of which only shape, type and device matter.
+        name: what to call the network; None means its class.
+
+    Returns:
+        The table, its numbers for one image. The parameters of its layers sum to those the network uses.
+
+    Raises:
+        RequestError: the example is no batch of images.
+        NetworkError: the network does not run on such images; give an example of the size it was made for.
+
+    Example:
+        >>> table = anatomy(nn.Sequential(nn.Conv2d(3, 64, 3, padding=1)), torch.zeros(1, 3, 32, 32))
+        >>> table.parameters, table.neurons
+        (1792, 65536)
+    """
+    check_images(example)
+    try:
+        graph = trace(net, example)
+    except NetworkError as error:
+        layers = [_hooked_layer(layer) for layer in hooked_layers(net, example)]
+        note = f"read by forward hooks, so modules only and without receptive fields: {error}"
+        return _whole(net, example.shape[1:], layers, name, note)
+    return anatomy_of(graph, name=name)
+
+
+def anatomy_of(graph: TracedGraph, name: str | None = None) -> Anatomy:
+    """The anatomy of a network that has been traced already; see `anatomy`."""
+    fields = receptive_fields(graph)
+    layers = [
+        Layer(
+            name=op.name,
+            kind=op.kind,
+            output_shape=op.output_shape,
+            parameters=op.n_parameters,
+            neurons=_neurons(op.kind, op.output_shape),
+            multiply_adds=op.row.multiply_adds(Call(op.node, 1)),
+            receptive_field=fields[op.name].size,
+            stride=fields[op.name].stride,
+        )
+        for op in graph.operations
+    ]
+    unknown = [f"{op.name} ({op.target})" for op in graph.operations if not op.known]
+    note = f"taken to see the whole image, for want of a rule: {', '.join(unknown)}" if unknown else None
+    return _whole(graph.net, graph.input_shape, layers, name, note)
+
+
+def _whole(
+    net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None
+) -> Anatomy:
+    parameters = list(net.parameters())
+    return Anatomy(
+        network=name or type(net).__name__,
+        input=tuple(shape),
+        layers=tuple(layers),
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        note=note,
+    )
+
+
+def _hooked_layer(layer: HookedLayer) -> Layer:
+    neurons = _neurons(layer.kind, layer.output_shape)
+    return Layer(
+        layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None
+    )
+
+
+def _neurons(kind: str, output_shape: tuple[int, ...]) -> int:
+    return prod(output_shape) if kind in CONVOLUTIONAL + DENSE else 0
+
+
+def _layer_to_json(layer: Layer) -> dict[str, Any]:
+    return {
+        **asdict(layer),
+        "output_shape": list(layer.output_shape),
+        "receptive_field": _side(layer.receptive_field),
+        "stride": _side(layer.stride),
+    }
+
+
+def _layer_from_json(row: dict[str, Any]) -> Layer:
+    pairs = {key: _pair(row[key]) for key in ("receptive_field", "stride")}
+    return Layer(**{**row, "output_shape": tuple(row["output_shape"]), **pairs})
+
+
+def _side(pair: tuple[int, int] | None) -> int | list[int] | None:
+    return None if pair is None else pair[0] if pair[0] == pair[1] else list(pair)
+
+
+def _pair(side: int | list[int] | None) -> tuple[int, int] | None:
+    return None if side is None else (side, side) if isinstance(side, int) else (side[0], side[1])
+
+
+def _cells(layer: Layer) -> list[str]:
+    counts = [f"{n:,}" for n in (layer.parameters, layer.neurons, layer.multiply_adds)]
+    pairs = ["" if pair is None else _times(pair) for pair in (layer.receptive_field, layer.stride)]
+    return [layer.name, layer.kind, _times(layer.output_shape), *counts, *pairs]
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _row(cells: Iterable[str], tag: str = "td") -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

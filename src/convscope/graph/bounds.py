@@ -1,0 +1,240 @@
+"""Exact receptive fields at every position: the graph run on bounding boxes instead of values.
+
+A tensor of *bounds* has the shape of an operation's output, with the batch axis taken by four rows: the first row and the
+first column of the image that can reach each element, and the last ones, exclusive and negated. With that sign the union of
+boxes is the minimum, so a rule is the operation's own form with the minimum in place of its sum. What no pixel reaches
+(weights, constants, padding) is +∞, which a minimum leaves out. Row r lies r · 2²⁰ higher than its pixels, so that a row can
+be told by its values where a network folds the batch's axis into another one; float32 holds these whole numbers exactly.
+
+Many operations treat all units alike; such axes are kept expanded (stride 0), so a rule looks at one unit and expands again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.nn import functional as F
+
+from convscope.graph.calls import Call, batch_axes, resolve
+from convscope.graph.windows import Window, adaptive_spans, transposed_windows, windows
+
+Bounds = Tensor | tuple[Tensor, ...]
+NOTHING = float("inf")
+ROWS = 4
+_APART = 2.0**20
+
+
+def of_image(shape: tuple[int, ...]) -> Tensor:
+    """The bounds of the image itself, C H W: each pixel sees itself, in every channel."""
+    channels, height, width = shape
+    y = torch.arange(height, dtype=torch.float32).view(1, height, 1).expand(1, height, width)
+    x = torch.arange(width, dtype=torch.float32).view(1, 1, width).expand(1, height, width)
+    rows = torch.stack([y, x, -y - 1, -x - 1])
+    return (rows + _offsets().view(ROWS, 1, 1, 1)).expand(ROWS, channels, height, width)
+
+
+def boxes(bounds: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Top, left, bottom, right of the union at each position along `axes`; zeros where no pixel reaches it."""
+    thin = _thin(bounds)
+    row_of = torch.floor(thin / _APART + 0.5)
+    others = [axis for axis in range(thin.ndim) if axis not in axes]
+    rows = [thin.where(row_of == row, NOTHING).amin(others) - row * _APART for row in range(ROWS)]
+    union = torch.stack(rows).expand(ROWS, *(bounds.shape[axis] for axis in axes))
+    union = torch.where(union.isinf(), 0.0, union)
+    return torch.cat([union[:2], -union[2:]]).to(torch.int64)
+
+
+def whole_image(call: Call) -> Bounds:
+    """Every element sees the whole image: the bounds of an operation about which nothing is known."""
+    height, width = call.image_size
+    rows = torch.tensor([0.0, 0.0, -height, -width]) + _offsets()
+    found = []
+    for shape, axis in zip(call.output_shapes, batch_axes(call.node), strict=True):
+        if axis < 0:  # a by-product that nobody reads, else tracing would have refused it
+            found.append(torch.full(shape, NOTHING))
+            continue
+        along = rows.repeat_interleave(
+            shape[axis] // ROWS
+        )  # several entries an image where axes were folded into one
+        found.append(along.view(*[-1 if a == axis else 1 for a in range(len(shape))]).expand(shape))
+    return tuple(found) if isinstance(call.node.meta["val"], list | tuple) else found[0]
+
+
+def elementwise(call: Call) -> Tensor:
+    """Each element sees what the elements at its place in the inputs see."""
+    return reduce(torch.minimum, [_thin(x) for x in call.inputs]).expand(call.output_shape)
+
+
+def reduced(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
+    """An output that sees all of its input along some axes, which it drops or keeps at size 1."""
+
+    def bounds(call: Call) -> Bounds:
+        seen = _thin(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
+        found = tuple(seen.expand(shape) for shape in call.output_shapes)
+        return found if isinstance(call.node.meta["val"], tuple) else found[0]
+
+    return bounds
+
+
+def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Tensor]:
+    """An output that sees all of its input along some axes and keeps them: dense layers, norms, softmax."""
+
+    def bounds(call: Call) -> Tensor:
+        seen = [_thin(x).amin(axes(call), keepdim=True) for x in call.inputs]
+        return reduce(torch.minimum, seen).expand(call.output_shape)
+
+    return bounds
+
+
+def group_norm(call: Call) -> Tensor:
+    """Each unit sees its whole group of units, at all positions."""
+    x = _units(call.input, call["num_groups"]).flatten(2).amin(2)  # 4, groups or 1
+    x = _spread_groups(x, call.output_shape[1])
+    return x.view(*x.shape, *[1] * (len(call.output_shape) - 2)).expand(call.output_shape)
+
+
+def convolution(call: Call) -> Tensor:
+    x = _units(call.input, call["groups"]).amin(2)
+    for axis, window in enumerate(windows(call), start=2):
+        x = _slide(x, axis, window, call.output_shape[axis])
+    return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
+
+
+def transposed_convolution(call: Call) -> Tensor:
+    x = _units(call.input, call["groups"]).amin(2)
+    apart, close = windows(call), transposed_windows(call)
+    for axis, (spread, window) in enumerate(zip(apart, close, strict=True), start=2):
+        x = _slide(_insert_gaps(x, axis, spread.stride), axis, window, call.output_shape[axis])
+    return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
+
+
+def pool(call: Call) -> Bounds:
+    x = _thin(call.input, axes=(1,))
+    for axis, window in enumerate(windows(call), start=2):
+        x = _slide(x, axis, window, call.output_shape[axis])
+    return _as_yielded(x.expand(call.output_shape), call)
+
+
+def adaptive_pool(call: Call) -> Bounds:
+    x = _thin(call.input, axes=(1,))
+    for axis in range(2, len(call.output_shape)):
+        spans = adaptive_spans(call.input_shape[axis], call.output_shape[axis])
+        x = torch.stack([x.narrow(axis, a, b - a).amin(axis) for a, b in spans], axis)
+    return _as_yielded(x.expand(call.output_shape), call)
+
+
+def matmul(call: Call) -> Tensor:
+    """Element (i, j) sees row i of the left factor and column j of the right one."""
+    left, right = (call[name] for name in list(call.arguments)[:2])
+    seen = [x.amin(axis, keepdim=True) for x, axis in ((left, -1), (right, -2)) if x is not None]
+    return reduce(torch.minimum, seen).expand(call.output_shape)
+
+
+def attention(call: Call) -> Tensor:
+    """Each query position sees itself and, through their keys and values, all others."""
+    query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
+    seen = [
+        None if query is None else query.amin(-1, keepdim=True),
+        *(_over_last_two(x) for x in (key, value, mask)),
+    ]
+    return reduce(torch.minimum, [x for x in seen if x is not None]).expand(call.output_shape)
+
+
+def recurrent(call: Call) -> Bounds:
+    """Step t sees the steps up to t, or all of them in a bidirectional layer; the last states see all."""
+    time = 1 if call["batch_first"] else 0
+    x = call.input.amin(-1, keepdim=True)
+    steps = x.amin(time, keepdim=True) if call["bidirectional"] else x.cummin(time).values
+    last = x.amin(time).unsqueeze(0)
+    shapes = call.output_shapes
+    return (steps.expand(shapes[0]), *(last.expand(shape) for shape in shapes[1:]))
+
+
+def part(call: Call) -> Tensor:
+    """One of the tensors that an operation yields together."""
+    return call.values[call.node.args[0]][call.node.args[1]]
+
+
+def moved(call: Call) -> Bounds:
+    """Reshaping, slicing, joining, padding: the operation itself, done to the bounds."""
+    if any(node in call.values and not _is_float(node) for node in call.node.all_input_nodes):
+        return whole_image(call)  # where to read is itself worked out from the image
+    arguments = {
+        name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n)
+        for name, a in call.arguments.items()
+    }
+    if "value" in arguments and arguments.get("mode", "constant") == "constant":
+        arguments["value"] = NOTHING  # the fill of a constant padding
+    if call.node.target is torch.ops.aten.view.default:  # a view of values need not be one of expanded bounds
+        return arguments["self"].reshape(arguments["size"])
+    return call.node.target(**arguments)  # type: ignore[operator]
+
+
+def _bounds_or_constant(call: Call, node: Node) -> Any:
+    """Of a tensor that does not depend on the image: its integers (they may be an index), or that no pixel reaches it."""
+    if node in call.values:
+        return call.values[node]
+    value = call.constant(node) if call.constant else node.meta["val"]
+    return torch.full_like(value, NOTHING, dtype=torch.float32) if value.is_floating_point() else value
+
+
+def _offsets() -> Tensor:
+    return torch.arange(ROWS) * _APART
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta["val"]
+    return value.is_floating_point() if isinstance(value, Tensor) else True
+
+
+def _thin(x: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
+    """`x` with each expanded axis (of `axes`, or of all) cut to size 1."""
+    for axis in range(x.ndim) if axes is None else axes:
+        if x.stride(axis) == 0 and x.shape[axis] > 1:
+            x = x.narrow(axis, 0, 1)
+    return x
+
+
+def _units(x: Tensor, groups: int) -> Tensor:
+    """The units of each group on an axis of their own: 4, groups, units a group, …; a single one where all are alike."""
+    x = _thin(x, axes=(1,))
+    return x.unsqueeze(1) if x.shape[1] == 1 else x.unflatten(1, (groups, -1))
+
+
+def _spread_groups(x: Tensor, n_units: int) -> Tensor:
+    """From one entry a group to one entry a unit."""
+    groups = x.shape[1]
+    return x if groups == 1 else x.repeat_interleave(n_units // groups, dim=1)
+
+
+def _slide(x: Tensor, axis: int, window: Window, n_outputs: int) -> Tensor:
+    """The union over each of the window's `n_outputs` positions along `axis`."""
+    after = (n_outputs - 1) * window.stride + window.span - window.before - x.shape[axis]
+    padding = [0, 0] * (x.ndim - 1 - axis) + [
+        window.before,
+        after,
+    ]  # negative: those positions are never read
+    taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
+    return taps[..., :: window.dilation].amin(-1)
+
+
+def _insert_gaps(x: Tensor, axis: int, stride: int) -> Tensor:
+    shape = list(x.shape)
+    shape[axis] = (shape[axis] - 1) * stride + 1
+    apart = x.new_full(shape, NOTHING)
+    apart.transpose(0, axis)[::stride] = x.transpose(0, axis)
+    return apart
+
+
+def _over_last_two(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.amin((-2, -1), keepdim=True)
+
+
+def _as_yielded(x: Tensor, call: Call) -> Bounds:
+    """`x` for every tensor that the operation yields (a max pool may give its indices too)."""
+    return (x,) * len(call.output_shapes) if isinstance(call.node.meta["val"], tuple) else x

@@ -1,0 +1,104 @@
+"""The receptive field of each operation: what part of the image its units see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph import bounds, grids
+from convscope.graph.bounds import ROWS, Bounds
+from convscope.graph.calls import Call, batch_axes
+from convscope.graph.grids import Grid
+from convscope.graph.traced import Operation, TracedGraph
+
+
+@dataclass(frozen=True, eq=False)
+class ReceptiveField:
+    """What part of the image the units of one operation see.
+
+    Size, stride and centre are those on the infinite plane, as papers give them; `box` is exact on this image, with
+    what borders cut off, holes of dilation skip and branches add.
+
+    Attributes:
+        size: (height, width) in pixels. Where an operation has no rows and columns, or they do not lie evenly on the
+            image, the size of the largest exact box.
+        stride: (down, across), pixels from one position's field to the next; None where there is no such step.
+        centre: (y, x) of position (0, 0)'s field, pixel centres at integers; None as stride.
+        boxes: top, left, bottom, right of each position, bottom and right exclusive; zeros where a position sees nothing.
+            One position for an operation without rows and columns.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int] | None
+    centre: tuple[float, float] | None
+    boxes: Int[Tensor, "4 rows columns"]
+
+    def box(self, row: int = 0, column: int = 0) -> tuple[int, int, int, int]:
+        """The smallest box of the image that holds all pixels which the units at this position see.
+
+        Args:
+            row: from 0 at the top.
+            column: from 0 at the left.
+
+        Returns:
+            (top, left, bottom, right) in pixels, half-open, so that `image[:, top:bottom, left:right]` is the patch.
+
+        Raises:
+            RequestError: there is no such position.
+        """
+        rows, columns = self.boxes.shape[1:]
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise RequestError(
+                f"position ({row}, {column}) is not on this map; it has {rows} rows and {columns} columns"
+            )
+        top, left, bottom, right = self.boxes[:, row, column].tolist()
+        return top, left, bottom, right
+
+
+def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
+    """The receptive field of each operation, by name, in order of execution.
+
+    It counts which pixels *can* matter, whatever the weights' values. Units of one operation share one field: the union.
+    An operation that convscope does not know (`Operation.known`) is taken to see the whole image.
+
+    Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", for the sizes on
+    the infinite plane; the boxes are worked out position by position instead, so that they hold for any graph.
+
+    Example:
+        >>> receptive_fields(graph)["conv3"].size
+        (7, 7)
+    """
+    height, width = graph.input_shape[-2:]
+    seen: dict = {graph.image: bounds.of_image(graph.input_shape)}
+    planes: dict = {graph.image: grids.OF_IMAGE}
+    last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
+    fields = {}
+    for op in graph.operations:
+        planes[op.node] = op.row.field.grid(Call(op.node, ROWS, planes))
+        call = Call(op.node, ROWS, seen, lambda node: graph.constant(node, ROWS), (height, width))
+        seen[op.node] = op.row.field.bounds(call)
+        fields[op.name] = _summary(op, seen[op.node], planes[op.node])
+        for source in op.node.all_input_nodes:
+            if last_reader[source] is op:
+                seen.pop(source, None)
+    return fields
+
+
+def _summary(op: Operation, found: Bounds, grid: Grid | list | None) -> ReceptiveField:
+    grid = grid if isinstance(grid, Grid) else None
+    boxes = _boxes(found if isinstance(found, Tensor) else found[0], op, grid)
+    if grid is not None:
+        return ReceptiveField(grid.size, grid.stride, grid.centre, boxes)
+    height, width = (boxes[2] - boxes[0]).max(), (boxes[3] - boxes[1]).max()
+    return ReceptiveField((int(height), int(width)), None, None, boxes)
+
+
+def _boxes(found: Tensor, op: Operation, grid: Grid | None) -> Int[Tensor, "4 rows columns"]:
+    """The union over the units at each position; over everything where there are no rows and columns."""
+    if grid is not None:
+        return bounds.boxes(found, grid.axes)
+    is_map = found.ndim == 4 and len(op.output_shape) == 3 and batch_axes(op.node)[0] == 0
+    return bounds.boxes(found, (2, 3) if is_map else ()).view(ROWS, *(found.shape[2:] if is_map else (1, 1)))

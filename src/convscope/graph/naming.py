@@ -1,0 +1,65 @@
+"""Names for operations: the path of the module they run in, and their kind where the module runs several."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from torch import nn
+from torch.fx import Node
+
+
+def module_path(node: Node) -> str:
+    """The path of the innermost module in whose forward the node runs; "" for the network itself."""
+    innermost = _stack(node)[-1][1]
+    return innermost[0]
+
+
+def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node], str]) -> dict[Node, str]:
+    """A name for each node, unlike all others.
+
+    A layer is called by its path: "layer1.0.conv2". What a module computes besides gets the module's path and its kind:
+    "layer1.0.add", "layer1.0.relu_2". A layer used again gets a number from its second use: "relu_2".
+    """
+    nodes = list(nodes)
+    layers = _layer_nodes(nodes, net)
+    paths = {path for path, _ in net.named_modules()}
+    taken: set[str] = set()
+    names: dict[Node, str] = {}
+    for node in sorted(
+        nodes, key=lambda node: node not in layers
+    ):  # layers first: a path belongs to its module
+        path = module_path(node)
+        base = path if node in layers else f"{path}.{kind(node)}".lstrip(".")
+        own = {base} if node in layers else set()
+        names[node] = _unused(base, taken | (paths - own))
+        taken.add(names[node])
+    return names
+
+
+def _layer_nodes(nodes: list[Node], net: nn.Module) -> set[Node]:
+    """The node that stands for each call of a module without children: the one with its weights, else its last."""
+    calls: dict[str, list[Node]] = defaultdict(list)
+    for node in nodes:
+        calls[_stack(node)[-1][0]].append(node)
+    found: set[Node] = set()
+    for call in calls.values():
+        path = module_path(call[0])
+        if path and not any(net.get_submodule(path).children()):
+            with_weights = [node for node in call if any(n.op == "placeholder" for n in node.all_input_nodes)]
+            found.add(with_weights[0] if len(with_weights) == 1 else call[-1])
+    return found
+
+
+def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:
+    """The calls of modules around the node, outermost first: (key of this very call, (module's path, its class))."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [("", ("", ""))] + [(k, (v[0], str(v[1]))) for k, v in stack.items() if k != v[0]]
+
+
+def _unused(base: str, taken: set[str]) -> str:
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name

@@ -1,0 +1,208 @@
+"""What convscope knows of each operator: a row per aten overload, with its kind, its receptive field, its multiply-adds.
+
+To teach it another operator, add a row. One without a row is named after itself, sees the whole image and costs nothing;
+the anatomy's note then names it. Operators that torch tags as pointwise need no row: they are named after themselves.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from convscope.graph import bounds, costs, grids
+from convscope.graph.bounds import Bounds
+from convscope.graph.calls import Call
+
+
+@dataclass(frozen=True)
+class Field:
+    """How an operator passes receptive fields on: at each position of this image, and on the infinite plane."""
+
+    bounds: Callable[[Call], Bounds]
+    grid: Callable[[Call], object] = grids.no_grid
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator's kind in the field's words, its receptive field, and its multiply-adds for one image.
+
+    `known` is false for an operator without a row, whose field is therefore taken as the whole image.
+    """
+
+    kind: str
+    field: Field
+    multiply_adds: Callable[[Call], int] = costs.nothing
+    known: bool = True
+
+
+def _dim(call: Call) -> list[int]:
+    """The axes named by `dim`; none or an empty list means all but the batch's."""
+    dim = call["dim"]
+    return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
+
+
+def _last(call: Call) -> list[int]:
+    return [-1]
+
+
+def _normalized(call: Call) -> list[int]:
+    return list(range(-len(call["normalized_shape"]), 0))
+
+
+def _positions(call: Call) -> list[int]:
+    return list(range(2, len(call.input_shape)))
+
+
+def _statistics(call: Call) -> list[int]:
+    """Batch norm without running statistics measures each map as a whole."""
+    return _positions(call) if "training" in call and call["training"] else []
+
+
+def _instance(call: Call) -> list[int]:
+    return _positions(call) if call["use_input_stats"] else []
+
+
+def _mixed(axes: Callable[[Call], list[int]]) -> Field:
+    return Field(bounds.mixed(axes), grids.kept_beside(axes))
+
+
+def _batch_norm_bounds(call: Call) -> Bounds:
+    return bounds.mixed(_statistics)(call) if _statistics(call) else bounds.elementwise(call)
+
+
+def _instance_norm_bounds(call: Call) -> Bounds:
+    return bounds.mixed(_instance)(call) if _instance(call) else bounds.elementwise(call)
+
+
+_ELEMENTWISE = Field(bounds.elementwise, grids.joined)
+_BATCH_NORM = Field(_batch_norm_bounds, grids.kept_beside(_statistics))
+_REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+_CONV = Field(bounds.convolution, grids.windowed)
+_CONV_TRANSPOSE = Field(bounds.transposed_convolution)
+_POOL = Field(bounds.pool, grids.windowed)
+_ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
+_MATMUL = Field(bounds.matmul)
+_RECURRENT = Field(bounds.recurrent)
+_WHOLE = Field(bounds.whole_image)
+_MOVED = Field(bounds.moved)
+_SAME_PLACE = Field(bounds.moved, grids.joined)
+
+_TABLE: dict[str, Row] = {
+    # products with weights or of activations
+    **{
+        f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution)
+        for n in (1, 2, 3)
+        for o in ("default", "padding")
+    },
+    "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
+    "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
+    "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
+    "aten.linear.default": Row("dense", _mixed(_last), costs.dense),
+    "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
+    "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
+    "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),
+    "aten.addmm.default": Row("matmul", _WHOLE, costs.added_matmul, known=False),
+    "aten.baddbmm.default": Row("matmul", _WHOLE, costs.added_matmul, known=False),
+    "aten.einsum.default": Row("matmul", _WHOLE, costs.einsum, known=False),
+    "aten.scaled_dot_product_attention.default": Row("attention", Field(bounds.attention), costs.attention),
+    "aten.rnn_tanh.input": Row("rnn", _RECURRENT, costs.recurrent),
+    "aten.rnn_relu.input": Row("rnn", _RECURRENT, costs.recurrent),
+    "aten.lstm.input": Row("lstm", _RECURRENT, costs.recurrent),
+    "aten.gru.input": Row("gru", _RECURRENT, costs.recurrent),
+    # norms and other layers that mix along axes
+    "aten.batch_norm.default": Row("batch_norm", _BATCH_NORM),
+    "aten._native_batch_norm_legit_no_training.default": Row(
+        "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
+    ),
+    "aten.instance_norm.default": Row(
+        "instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))
+    ),
+    "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
+    "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
+    "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),
+    "aten.softmax.int": Row("softmax", _mixed(_dim)),
+    "aten.log_softmax.int": Row("log_softmax", _mixed(_dim)),
+    # pools and reductions
+    **{f"aten.max_pool{n}d.default": Row("max_pool", _POOL) for n in (1, 2, 3)},
+    **{f"aten.max_pool{n}d_with_indices.default": Row("max_pool", _POOL) for n in (2, 3)},
+    **{f"aten.avg_pool{n}d.default": Row("avg_pool", _POOL) for n in (1, 2, 3)},
+    **{f"aten.adaptive_avg_pool{n}d.default": Row("adaptive_avg_pool", _ADAPTIVE) for n in (1, 2, 3)},
+    **{f"aten.adaptive_max_pool{n}d.default": Row("adaptive_max_pool", _ADAPTIVE) for n in (1, 2, 3)},
+    "aten.mean.dim": Row("mean", _REDUCED),
+    "aten.sum.dim_IntList": Row("sum", _REDUCED),
+    "aten.amax.default": Row("max", _REDUCED),
+    "aten.amin.default": Row("min", _REDUCED),
+    "aten.max.dim": Row("max", _REDUCED),
+    "aten.min.dim": Row("min", _REDUCED),
+    "aten.var.correction": Row("var", _REDUCED),
+    "aten.std.correction": Row("std", _REDUCED),
+    "aten.linalg_vector_norm.default": Row("norm", _REDUCED),
+    # elementwise operators that torch does not tag so
+    "aten.hardswish.default": Row("hardswish", _ELEMENTWISE),
+    "aten.prelu.default": Row("prelu", _ELEMENTWISE),
+    "aten.log_sigmoid.default": Row("log_sigmoid", _ELEMENTWISE),
+    "aten.dropout.default": Row("dropout", _ELEMENTWISE),
+    "aten.feature_dropout.default": Row("dropout", _ELEMENTWISE),
+    "aten.alpha_dropout.default": Row("dropout", _ELEMENTWISE),
+    "aten.to.dtype": Row("to", _ELEMENTWISE),
+    "aten._to_copy.default": Row("to", _ELEMENTWISE),
+    "aten.type_as.default": Row("to", _ELEMENTWISE),
+    "aten.copy.default": Row("copy", Field(lambda call: call["src"].expand(call.output_shape))),
+    "aten.contiguous.default": Row("contiguous", _ELEMENTWISE),
+    "aten.clone.default": Row("clone", _ELEMENTWISE),
+    "aten.alias.default": Row("alias", _ELEMENTWISE),
+    "aten.detach.default": Row("detach", _ELEMENTWISE),
+    # the same values elsewhere
+    "aten.cat.default": Row("concat", Field(bounds.moved, grids.concatenated)),
+    "aten.flatten.using_ints": Row("flatten", _MOVED),
+    "aten.pad.default": Row("pad", Field(bounds.moved, grids.padded)),
+    "aten.constant_pad_nd.default": Row("pad", Field(bounds.moved, grids.padded)),
+    "aten.permute.default": Row("permute", Field(bounds.moved, grids.permuted)),
+    "aten.transpose.int": Row("transpose", Field(bounds.moved, grids.transposed)),
+    "aten.slice.Tensor": Row("slice", Field(bounds.moved, grids.sliced)),
+    "aten.chunk.default": Row("split", Field(bounds.moved, grids.split)),
+    "aten.split.Tensor": Row("split", Field(bounds.moved, grids.split)),
+    "aten.split_with_sizes.default": Row("split", Field(bounds.moved, grids.split)),
+    "aten.view.default": Row("reshape", _MOVED),
+    "aten.reshape.default": Row("reshape", _MOVED),
+    "aten.unflatten.int": Row("reshape", _MOVED),
+    "aten.squeeze.default": Row("squeeze", _MOVED),
+    "aten.squeeze.dim": Row("squeeze", _MOVED),
+    "aten.squeeze.dims": Row("squeeze", _MOVED),
+    "aten.unsqueeze.default": Row("unsqueeze", _MOVED),
+    "aten.expand.default": Row("expand", _MOVED),
+    "aten.expand_as.default": Row("expand", _ELEMENTWISE),
+    "aten.repeat.default": Row("repeat", _MOVED),
+    "aten.select.int": Row("select", _MOVED),
+    "aten.narrow.default": Row("slice", _MOVED),
+    "aten.unbind.int": Row("split", _MOVED),
+    "aten.stack.default": Row("stack", _MOVED),
+    "aten.roll.default": Row("roll", _MOVED),
+    "aten.flip.default": Row("flip", _MOVED),
+    "aten.index.Tensor": Row("index", _MOVED),
+    "aten.index_select.default": Row("index", _MOVED),
+    "aten.select_scatter.default": Row("select_scatter", _MOVED),
+    "aten.slice_scatter.default": Row("slice_scatter", _MOVED),
+    "aten.pixel_shuffle.default": Row("pixel_shuffle", _MOVED),
+    "aten.pixel_unshuffle.default": Row("pixel_unshuffle", _MOVED),
+    "aten.channel_shuffle.default": Row("channel_shuffle", _MOVED),
+    "aten.upsample_nearest2d.vec": Row("upsample", _MOVED),
+}
+_PART = Row("part", Field(bounds.part, grids.part))
+
+
+def row_of(node: Node) -> Row:
+    """What is known of the operator that `node` calls."""
+    if node.target is operator.getitem:
+        return _PART
+    if not isinstance(node.target, OpOverload):
+        return Row(str(getattr(node.target, "__name__", node.target)), _WHOLE, known=False)
+    name = node.target._schema.name.split("::")[-1].strip("_")
+    pointwise = torch.Tag.pointwise in node.target.tags
+    unlisted = Row(name, _ELEMENTWISE) if pointwise else Row(name, _WHOLE, known=False)
+    return _TABLE.get(str(node.target), unlisted)

@@ -1,0 +1,261 @@
+"""The traced network: its operations in order of execution, and running any part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
+from convscope.graph.naming import module_path, name_operations
+from convscope.graph.table import Row, row_of
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation of a traced network that depends on the image.
+
+    Attributes:
+        name: the path of its module, such as "layer1.0.conv2"; with its kind where the module computes more than itself.
+        kind: in the field's words: conv, dense, relu, max_pool, add, …
+        target: torch's name of the operator, such as "aten.conv2d.default".
+        inputs: names of the operations that it reads; "input" is the image.
+        module: path of the module in whose forward it runs, "" for the network's own.
+        output_shape: the shape of its result (of the first, where it gives several) for one image, without the batch.
+        parameters: names of the parameters that it is the first to use, directly or through the making of its weights.
+        n_parameters: the number of their elements.
+        known: whether its receptive field is exact; if not, it is taken as the whole image.
+    """
+
+    name: str
+    kind: str
+    target: str
+    inputs: tuple[str, ...]
+    module: str
+    output_shape: tuple[int, ...]
+    parameters: tuple[str, ...]
+    n_parameters: int
+    known: bool
+    node: Node = field(repr=False)
+    row: Row = field(repr=False)
+
+
+class TracedGraph:
+    """A network as a plain list of operations, run with the network's own weights.
+
+    `trace` makes it. No weight is copied: training the network on, or moving it to another device, shows at once.
+    Operations are those of evaluation mode, whatever mode the network is in.
+
+    Attributes:
+        operations: in order of execution.
+        outputs: names of the operations whose results the network returns.
+        input_shape: (C, H, W) of the images that it takes.
+    """
+
+    def __init__(
+        self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]
+    ) -> None:
+        self.net, self._module, self._image, self._weights = net, module, image, weights
+        self.input_shape: tuple[int, ...] = shape_of_one(image)
+        self.operations = self._list_operations()
+        self._node_of = {op.name: op.node for op in self.operations} | {INPUT: image}
+        returned = next(node for node in module.graph.nodes if node.op == "output").all_input_nodes
+        named = {op.node: op.name for op in self.operations}
+        self.outputs = tuple(named[node] for node in returned if node in named)
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.input_shape))
+        return f"TracedGraph({type(self.net).__name__}, {shape} images, {len(self.operations)} operations)"
+
+    @property
+    def image(self) -> Node:
+        """The node that stands for the batch of images."""
+        return self._image
+
+    @cached_property
+    def by_name(self) -> dict[str, Operation]:
+        return {op.name: op for op in self.operations}
+
+    def operation(self, name: str) -> Operation:
+        """The operation of that name.
+
+        Raises:
+            UnknownNameError: there is none; the message lists those there are.
+        """
+        if name not in self.by_name:
+            raise UnknownNameError("layer", name, self.by_name, "in this network")
+        return self.by_name[name]
+
+    def run(
+        self,
+        images: Float[Tensor, "N C H W"] | None,
+        outputs: Sequence[str] | None = None,
+        given: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The results of the wanted operations, by name.
+
+        Only what they need is run, and each tensor is let go after its last use. Gradients flow unless switched off
+        around the call. An in-place operation of the network is run out of place, so every result stays as it was.
+
+        Args:
+            images: normalised, of the size that the network was traced with, any number. None where `given` suffices.
+            outputs: names of operations; None means what the network returns.
+            given: results to start from, by name, in place of running the operations that would give them. Of an
+                operation with several results it is the first.
+
+        Returns:
+            Name → tensor, in the order wanted; of an operation with several results, the first.
+
+        Raises:
+            UnknownNameError: a name is not in this network.
+            RequestError: the images have another shape than those traced, or `given` does not suffice without images.
+
+        Example:
+            >>> hidden = graph.run(images, ["conv3"])
+            >>> logits = graph.run(None, given=hidden)[graph.outputs[0]]
+        """
+        wanted = tuple(outputs or self.outputs)
+        values = self._start(images, given or {})
+        n = _batch_size(values)
+        nodes = self._needed([self.operation(name).node for name in wanted], values)
+        keep = {self._node_of[name] for name in wanted}
+        for node, finished in _with_last_uses(nodes, keep):
+            if node not in values:
+                values[node] = self._execute(node, values.__getitem__, n)
+            for done in finished:
+                values.pop(done, None)
+        return {name: _first(values[self._node_of[name]]) for name in wanted}
+
+    def constant(self, node: Node, n: int) -> Tensor:
+        """The value of a tensor that does not depend on the image, for a batch of `n` images."""
+        with torch.no_grad():
+            return self._execute(node, lambda source: self.constant(source, n), n)
+
+    def _start(self, images: Tensor | None, given: Mapping[str, Tensor]) -> dict[Node, Any]:
+        values: dict[Node, Any] = {self.operation(name).node: value for name, value in given.items()}
+        if images is None:
+            return values
+        if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
+            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
+            raise RequestError(
+                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
+            )
+        return {**values, self._image: images}
+
+    def _needed(self, wanted: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
+        """The nodes to run for those wanted, in order; those that already have a value end the search."""
+        found: set[Node] = set()
+        pending = list(wanted)
+        while pending:
+            node = pending.pop()
+            if node in found:
+                continue
+            found.add(node)
+            if node is self._image and node not in values:
+                raise RequestError(
+                    "what was given does not suffice to run the wanted layers; pass images as well"
+                )
+            if node not in values:
+                pending += [
+                    source
+                    for source in node.all_input_nodes
+                    if is_tensor_node(source) or source.op == "get_attr"
+                ]
+        return [node for node in self._module.graph.nodes if node in found]
+
+    def _execute(self, node: Node, value_of: Callable[[Node], Any], n: int) -> Any:
+        if node.op == "placeholder":
+            source = self._weights[node]
+            return source if isinstance(source, Tensor) else attribute(self.net, source)
+        if node.op == "get_attr":  # a part of the graph of its own, such as the body of a torch.no_grad()
+            return attribute(self._module, str(node.target))
+        args, kwargs = resolve(node.args, value_of, n), resolve(node.kwargs, value_of, n)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _list_operations(self) -> tuple[Operation, ...]:
+        nodes = [node for node in reachable(self._image) if is_tensor_node(node)]
+        names = name_operations(nodes, self.net, lambda node: row_of(node).kind) | {self._image: INPUT}
+        counted: set[int] = set()
+        return tuple(self._operation(node, names, counted) for node in nodes)
+
+    def _operation(self, node: Node, names: Mapping[Node, str], counted: set[int]) -> Operation:
+        row = row_of(node)
+        parameters = {}
+        for path in self._weight_paths(node, names):
+            weight = attribute(self.net, path)
+            if isinstance(weight, nn.Parameter) and id(weight) not in counted:
+                counted.add(id(weight))
+                parameters[path] = weight.numel()
+        return Operation(
+            name=names[node],
+            kind=row.kind,
+            target=str(node.target),
+            inputs=tuple(names[source] for source in node.all_input_nodes if source in names),
+            module=module_path(node),
+            output_shape=shape_of_one(node),
+            parameters=tuple(parameters),
+            n_parameters=sum(parameters.values()),
+            known=row.known,
+            node=node,
+            row=row,
+        )
+
+    def _weight_paths(self, node: Node, names: Mapping[Node, str]) -> list[str]:
+        """The network's own tensors that the node uses, also through operations that only prepare weights."""
+        sources = [source for source in node.all_input_nodes if source not in names]
+        paths = [p for source in sources for p in self._weight_paths(source, names)]
+        own = self._weights.get(node)
+        return [own] if isinstance(own, str) else paths
+
+
+def attribute(root: nn.Module, path: str) -> Any:
+    """The attribute at a dotted path of modules."""
+    found: Any = root
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def reachable(start: Node) -> list[Node]:
+    """The nodes that depend on `start`, in order of execution, without those that only handle its size."""
+    found = {start}
+    for node in start.graph.nodes:
+        if (
+            node.op == "call_function"
+            and is_tensor_node(node)
+            and any(s in found for s in node.all_input_nodes)
+        ):
+            found.add(node)
+    return [node for node in start.graph.nodes if node in found and node is not start]
+
+
+def _with_last_uses(nodes: list[Node], keep: set[Node]) -> list[tuple[Node, list[Node]]]:
+    """Each node with those that nobody needs any more once it has run."""
+    last = {source: node for node in nodes for source in (*node.all_input_nodes, node)}
+    finished: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for source, node in last.items():
+        if source not in keep:
+            finished[node].append(source)
+    return list(finished.items())
+
+
+def _batch_size(values: Mapping[Node, Any]) -> int:
+    """The number of images, read off any tensor that has the batch's axis."""
+    for node, value in values.items():
+        axis = batch_axes(node)[0]
+        if axis >= 0:
+            return value.shape[axis] // shapes_at(node, 1)[0][axis]
+    raise RequestError("nothing to run on; pass images, or results to start from")
+
+
+def _first(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else value[0]
