@@ -39,5 +39,9 @@ def describe(device: torch.device) -> str:
     from convscope.runs import describe_environment
 
     found = describe_environment()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{found['processor']}, {found['threads']} threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{found['processor']}, {found['threads']} threads"
+    )
     return f"{name}; Python {found['python']}, PyTorch {found['packages']['torch']}, {found['date'][:10]}"

@@ -44,7 +44,9 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         print(f"matrix product 2048³ in {str(dtype)[6:]}: {matrix_product_rate(device, dtype) / 1e9:,.0f} GFLOP/s")
     print(f"{given.net}, batch {given.batch}, {str(trainer.dtype)[6:]}, augmentation: shift, flip, colour jitter")
-    print(f"bare step {1e3 * ratio[1]:.1f} ms, whole step {1e3 * ratio[0]:.1f} ms, ratio {ratio[0] / ratio[1]:.3f} (median)")
+    print(
+        f"bare step {1e3 * ratio[1]:.1f} ms, whole step {1e3 * ratio[0]:.1f} ms, ratio {ratio[0] / ratio[1]:.3f} (median)"
+    )
 
 
 def _images(n: int) -> DataBundle:

@@ -60,7 +60,11 @@ def test_an_unknown_name_of_the_face() -> None:
 
 
 def test_the_error_tree_is_drawn_as_it_is() -> None:
-    drawn = [line.split("──")[-1].split()[0] for line in (errors.__doc__ or "").splitlines() if "Error" in line and "─" in line]
+    drawn = [
+        line.split("──")[-1].split()[0]
+        for line in (errors.__doc__ or "").splitlines()
+        if "Error" in line and "─" in line
+    ]
     real = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
     assert sorted(["ConvscopeError", *drawn]) == sorted(real)
 
@@ -78,5 +82,7 @@ def test_constraints_pin_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     names = {"".join(c for c in want.split(">")[0].split("[")[0] if c not in " =").lower() for want in wanted}
-    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
     assert names <= pinned

@@ -216,7 +216,9 @@ def test_an_unknown_device_is_refused() -> None:
         choose_device("cuda:7")
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"channels_last": False}, {"clip_norm": 1.0}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "changes", [{"precision": "bf16"}, {"channels_last": False}, {"clip_norm": 1.0}, {"label_smoothing": 0.1}]
+)
 def test_every_way_of_computing_learns(spots: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = _recipe(epochs=10, augmentation=Augmentation(), **changes)
     run = train(_net(), spots(600), recipe, tmp_path / "run", device="cpu", watcher=Silent())

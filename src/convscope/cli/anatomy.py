@@ -38,7 +38,7 @@ def _print(table: Anatomy) -> None:
     from convscope.cli.show import print_line, print_table
 
     shape = "×".join(str(n) for n in table.input)
-    columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-adds", "receptive field", "stride")
+    columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-\nadds", "receptive\nfield", "stride")
     print_table(f"{table.network} on {shape}", columns, [_row(layer) for layer in table.to_json()["layers"]], left=2)
     parts = table.to_json()
     print_line(

@@ -124,15 +124,11 @@ def open_hub(name: str) -> Tables:
 def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     columns = _columns(tables[0])
-    if different := [
-        table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)
-    ]:
+    if different := [table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)]:
         raise DataError(
             f"{different[0].name}: lacks the columns {columns.image!r} and {columns.label!r} of {tables[0].name}"
         )
-    parts = rows_of_parts(
-        {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    )
+    parts = rows_of_parts({split: sum(table.n_rows for table in members) for split, members in by_split.items()})
     values = np.concatenate([_values(table, columns.label) for table in tables])
     labels, classes = encode_labels(values, columns.classes, tables[0].name)
     return Tables(words, parts, labels, classes, columns, tables)
@@ -147,17 +143,13 @@ def _parquet_table(file: Path) -> Table:
                 for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
                     yield batch.column(0)
         except (ArrowException, OSError) as error:
-            raise DataError(
-                f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
-            ) from None
+            raise DataError(f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again") from None
 
     try:
         with parquet.ParquetFile(file) as opened:
             return Table(str(file), opened.schema_arrow, opened.metadata.num_rows, pieces, (file,))
     except (ArrowException, OSError) as error:
-        raise DataError(
-            f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
-        ) from None
+        raise DataError(f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again") from None
 
 
 def _hub_table(name: str, dataset: Any) -> Table:

@@ -24,9 +24,7 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
     return _curves(history, measure, *titles[measure], test_accuracy).properties(width="container").to_dict()
 
 
-def _curves(
-    history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None
-) -> alt.LayerChart:
+def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None) -> alt.LayerChart:
     wide = history[["epoch", f"train_{measure}", f"val_{measure}"]]
     wide = wide.rename(columns={f"train_{measure}": "train", f"val_{measure}": "val"})
     long = wide.melt("epoch", var_name="images", value_name="value")
@@ -75,7 +73,9 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
             ],
         )
     )
-    honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[4, 4], color="#888", strokeWidth=1)
+    honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
+        strokeDash=[4, 4], color="#888", strokeWidth=1
+    )
     return alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230).to_dict()
 
 

@@ -13,8 +13,9 @@ _FAMILIES = {
     "dense": ("dense", "matmul", "attention"),
     "join": ("add", "concat", "mul"),
 }
-_HEIGHT, _TALLEST, _GAP = 190, 120, 16
-_THIN = 4
+_SIZES_ONLY = ("flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand", "contiguous", "part")
+_HEIGHT, _TALLEST, _GAP = 190, 120, 14
+_THIN, _DEPTH = 3, 9
 
 
 def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int, int]) -> str:
@@ -26,25 +27,30 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
     """
     largest = max(input_shape[1:])
     shown = [{"name": "image", "kind": "input", "output_shape": input_shape, "parameters": 0}, *layers]
-    x, pieces = 8.0, []
+    x, pieces, labels_end = 6.0, [], 0.0
     for layer in shown:
         family = _family(layer["kind"])
-        if family == "other":  # norms, activations, dropout: a thin line right behind the slab they work on
-            pieces.append(_slab(x - _GAP + 5, _THIN, _side(layer, largest), family, layer))
+        if family == "none":
+            continue
+        if family == "other":  # norms, activations, dropout: a thin slab right behind the one they work on
+            pieces.append(_slab(x, _THIN, _side(layer, largest), family, layer))
             x += _THIN + 2
             continue
-        thickness = _thickness(layer)
-        pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(x + thickness / 2, layer))
-        x += thickness + _GAP + 22
+        thickness, label = _thickness(layer), _label_width(layer)
+        centre = max(x + _GAP + thickness / 2, labels_end + label / 2)  # labels of neighbours must not touch
+        x, labels_end = centre - thickness / 2, centre + label / 2 + 8
+        pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(centre, layer))
+        x += thickness + _DEPTH + 2
+    width = max(x + _DEPTH, labels_end)
     return (
-        f'<svg class="network-map" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x:.0f} {_HEIGHT}" '
-        f'width="{x:.0f}" height="{_HEIGHT}" role="img" aria-label="drawing of the network">{"".join(pieces)}</svg>'
+        f'<svg class="network-map" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {_HEIGHT}" '
+        f'width="{width:.0f}" height="{_HEIGHT}" role="img" aria-label="drawing of the network">{"".join(pieces)}</svg>'
     )
 
 
 def _family(kind: str) -> str:
-    if kind == "input":
-        return "input"
+    if kind == "input" or kind in _SIZES_ONLY:
+        return "input" if kind == "input" else "none"
     return next((family for family, kinds in _FAMILIES.items() if kind in kinds), "other")
 
 
@@ -63,7 +69,7 @@ def _thickness(layer: Mapping[str, Any]) -> float:
 
 def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[str, Any]) -> str:
     """A box seen from the front: a face, and the top and right side that give it depth."""
-    top, depth = 12 + (_TALLEST - side) / 2 + 10, min(9.0, side / 6)
+    top, depth = 12 + (_TALLEST - side) / 2 + 10, min(float(_DEPTH), side / 6)
     right, bottom = x + thickness, top + side
     lid = f"{x:.1f},{top:.1f} {x + depth:.1f},{top - depth:.1f} {right + depth:.1f},{top - depth:.1f} {right:.1f},{top:.1f}"
     edge = (
@@ -84,6 +90,11 @@ def _title(layer: Mapping[str, Any]) -> str:
     if layer.get("receptive_field"):
         parts.append(f"receptive field {layer['receptive_field']}")
     return " · ".join(parts)
+
+
+def _label_width(layer: Mapping[str, Any]) -> float:
+    """About the width of a label in pixels; SVG text cannot be measured here."""
+    return max(6.8 * len(str(layer["name"]).split(".")[-1]), 6.1 * len(_shape(layer["output_shape"])))
 
 
 def _label(x: float, layer: Mapping[str, Any]) -> str:

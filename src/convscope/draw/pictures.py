@@ -27,7 +27,9 @@ def map_picture(feature_map: Float[Tensor, "H W"], top: float | None = None) -> 
     return picture(_scaled(feature_map, top)[None])
 
 
-def tinted_picture(feature_map: Float[Tensor, "h w"], image: Float[Tensor, "C H W"], top: float | None = None) -> Picture:
+def tinted_picture(
+    feature_map: Float[Tensor, "h w"], image: Float[Tensor, "C H W"], top: float | None = None
+) -> Picture:
     """A feature map in the image's own colours: each pixel of the image, as bright as the map is active there."""
     height, width = image.shape[1:]
     # the nearest position of the map for each pixel's centre, so that a position stays a crisp square
@@ -51,7 +53,9 @@ def signed_picture(values: Float[Tensor, "H W"], top: float | None = None) -> Pi
     return picture(torch.stack([red, 0.15 + 0.85 * green, blue]))
 
 
-def sheet(pictures: list[Picture], columns: int | None = None, gap: int = 1, scale: int = 1, ground: int = 255) -> Picture:
+def sheet(
+    pictures: list[Picture], columns: int | None = None, gap: int = 1, scale: int = 1, ground: int = 255
+) -> Picture:
     """Pictures of one size side by side in rows.
 
     Args:

@@ -48,9 +48,7 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
             program = _export(net, example)
         except Exception as error:  # export fails in as many ways as there are networks
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise NetworkError(
-                f"network {type(net).__name__} cannot be traced for {shape} images; {reason}"
-            ) from error
+            raise NetworkError(f"network {type(net).__name__} cannot be traced for {shape} images; {reason}") from error
     _refuse_mixing(program, net)
     return TracedGraph(net, program.graph_module, _image_of(program), _weights_of(program))
 
@@ -58,9 +56,7 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
 def check_images(images: Tensor) -> None:
     """Raises RequestError unless `images` is a batch N C H W of floats."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        given = (
-            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        )
+        given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise RequestError(
             f"the example is {given}; expected a float tensor (N, C, H, W), such as torch.zeros(1, 3, 32, 32)"
         )
@@ -73,14 +69,10 @@ def first_line(error: BaseException) -> str:
 
 
 def _export(net: nn.Module, example: Tensor) -> ExportedProgram:
-    pair = (
-        example.detach()[:1].expand(2, -1, -1, -1).contiguous()
-    )  # export takes a batch of one for a fixed one
+    pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()  # export takes a batch of one for a fixed one
     program = torch.export.export(net, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     if not _replace_in_place(program.graph):
-        program = program.run_decompositions(
-            {}
-        )  # without a table it does nothing but make in-place writes explicit
+        program = program.run_decompositions({})  # without a table it does nothing but make in-place writes explicit
     program.graph.eliminate_dead_code()
     return program
 

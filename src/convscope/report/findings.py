@@ -53,9 +53,7 @@ def _classes(subject: Subject) -> str:
 
 def _confusion(subject: Subject) -> str:
     head = _first_head(subject)
-    errors = [
-        (n, i, j) for i, row in enumerate(head["confusion"]) for j, n in enumerate(row) if i != j and n > 0
-    ]
+    errors = [(n, i, j) for i, row in enumerate(head["confusion"]) for j, n in enumerate(row) if i != j and n > 0]
     if not errors:
         return "No test image was mistaken."
     wrong = sum(n for n, _, _ in errors)
@@ -85,8 +83,8 @@ def _course(subject: Subject) -> str:
     best = int(losses.idxmin())
     if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
         return f"The validation loss was lowest in epoch {best + 1} of {len(history)} and rose afterwards: patience would have helped."
-    falling = len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2]
-    if falling and recipe.patience is None:
+    anneals = recipe.schedule in {"one-cycle", "cosine"}  # there the loss falls to the end, whatever the length
+    if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and recipe.patience is None and not anneals:
         return "The validation loss was still falling when the training ended: more epochs may help."
     return ""
 

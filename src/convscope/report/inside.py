@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from convscope.draw import data_uri, enlarge, filter_picture, map_picture, network_map, picture, sheet, signed_picture
+from convscope.draw import (
+    Picture,
+    data_uri,
+    enlarge,
+    filter_picture,
+    map_picture,
+    network_map,
+    picture,
+    sheet,
+    signed_picture,
+)
 from convscope.draw import tinted_picture as tinted
 from convscope.report.subject import Subject
 
@@ -37,14 +48,14 @@ def first_filters(subject: Subject) -> dict[str, Any] | None:
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
         "colour": weights.shape[1] == 3,
-        "picture": data_uri(_enlarged(pictures)),
+        "picture": data_uri(_enlarged(pictures, columns=8)),
     }
 
 
 def feature_maps(subject: Subject) -> dict[str, Any] | None:
     """Feature maps of the first convolution on a few test images, in grey and in the image's colours.
 
-    One scale for all maps of an image: white is the image's largest activation.
+    One scale for all maps of an image: white is the level that half a percent of its activations exceed.
     """
     first = _first_convolution(subject)
     if first is None:
@@ -56,7 +67,7 @@ def feature_maps(subject: Subject) -> dict[str, Any] | None:
     answers = subject.answers[0]
     shown = []
     for row, image, units in zip(rows, images, maps[:, :_MOST_UNITS], strict=True):
-        top = max(float(units.max()), 1e-12)
+        top = max(float(units.flatten().quantile(0.995)), 1e-12)
         small = picture(image)
         shown.append({
             "row": row,
@@ -96,7 +107,8 @@ def _after_activation(subject: Subject, convolution: str) -> str:
     return convolution
 
 
-def _enlarged(pictures: list[Any], ground: int = 255) -> Any:
-    """A sheet of about _SHEET_PX pixels a side."""
-    flat = sheet(pictures, gap=1, ground=ground)
-    return enlarge(flat, max(1, round(_SHEET_PX / flat.shape[1])))
+def _enlarged(pictures: list[Picture], ground: int = 255, columns: int | None = None) -> Picture:
+    """A sheet of about _SHEET_PX pixels a side; each picture is enlarged by itself, so that the gaps stay thin."""
+    across = columns or math.ceil(math.sqrt(len(pictures)))
+    scale = max(1, _SHEET_PX // (across * pictures[0].shape[1]))
+    return sheet([enlarge(one, scale) for one in pictures], columns=across, gap=3, ground=ground)
