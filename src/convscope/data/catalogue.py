@@ -102,7 +102,7 @@ def find(source: str) -> tuple[str, Source]:
         return path.absolute().name.removesuffix(path.suffix if path.is_file() else ""), _open_path(path)
     if os.sep in source or "/" in source or path.suffix:
         raise DataError(
-            f"{source}: no such file or folder; give a path, hub:owner/name, or one of {', '.join(_CATALOGUE)}"
+            f"{source}: no such file or folder; give a path, hub:owner/name or one of {', '.join(_CATALOGUE)}"
         )
     raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
 
@@ -124,5 +124,6 @@ def _open_path(path: Path, words: str | None = None) -> Source:
     if path.suffix == ".npz":
         return open_arrays(path)
     raise DataError(
-        f"{path}: is none of the kinds that can be read; give an image folder, a .parquet file, a folder of them, or an .npz file"
+        f"{path}: is none of the kinds that can be read; "
+        "give an image folder, a .parquet file, a folder of them, or an .npz file"
     )

@@ -41,11 +41,13 @@ class _Labelled:
 def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Any) -> DataBundle:
     """A data set, decoded and divided into train, val and test; see DataBundle for how.
 
-    Pixels are decoded once and kept in the cache folder (CONVSCOPE_CACHE moves it), by the content of the source and the
-    settings that change them. What would take much of the free memory is mapped from there instead of read.
+    Pixels are decoded once and kept in the cache folder (CONVSCOPE_CACHE moves it), by the content of the
+    source and the settings that change them. What would take much of the free memory is mapped from there
+    instead of read.
 
     Args:
-        source: a name of `data_names()`, `hub:owner/name`, or a path; DataSpec says more. Or a whole DataSpec.
+        source: a name of `data_names()`, `hub:owner/name`, or a path; DataSpec says more. Or a whole
+            DataSpec.
         settings: the other fields of DataSpec.
 
     Raises:

@@ -17,7 +17,8 @@ def stratified(
 ) -> Bool[np.ndarray, " n"]:
     """A mask that chooses exactly `count` of n images at random, each class within one of its share.
 
-    The images, shuffled within their classes, stand in a row, class after class; every (n/count)-th is taken.
+    The images, shuffled within their classes, stand in a row, class after class; from a random start every
+    (n/count)-th is taken, so that each image has the same chance.
 
     Example:
         >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
@@ -26,10 +27,9 @@ def stratified(
     n = len(labels)
     shuffled = rng.permutation(n)
     in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    place = np.arange(n)
-    taken = (place + 1) * count // n > place * count // n if n else np.zeros(0, bool)
+    steps = (np.arange(n + 1) * count + rng.integers(max(n, 1))) // max(n, 1)
     chosen = np.zeros(n, bool)
-    chosen[in_classes[taken]] = True
+    chosen[in_classes] = np.diff(steps) > 0
     return chosen
 
 
@@ -54,8 +54,9 @@ def limited(
             enough = -(-len(rows) // counts.min())
             label = min(lost)
             what = repr(classes[label]) if 0 <= label < len(classes) else label
+            where = f" in {name}" if len(parts) > 1 else ""
             raise SettingError(
-                f"limit: {limit} leaves no image of class {what} in {name}; {enough} are enough for one of each"
+                f"limit: {limit} leaves no image of class {what}{where}; {enough} are enough for all"
             )
         chosen[name] = rows[keep]
     return chosen
@@ -94,7 +95,7 @@ def divide(
 def without_test_images(
     sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]
 ) -> tuple[dict[str, Rows], int]:
-    """The sets without those train and val images whose pixels equal a test image's, and how many these were."""
+    """The sets without the train and val images that equal a test image, and how many these were."""
     in_test = {digest.tobytes() for digest in digests[sets["test"]]}
     kept = dict(sets)
     for name in ("train", "val"):
