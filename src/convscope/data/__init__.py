@@ -1,7 +1,7 @@
 """Labelled images: from a name or a path to three sets of pixels, and from a set to batches.
 
-`load_data` finds a source, decodes it once into one tensor, and divides it into train, val and test. `batches` makes the
-batches of an epoch from such a set, and `augment` distorts them.
+`load_data` finds a source, decodes it once into one tensor, and divides it into train, val and test.
+`batches` makes the batches of an epoch from such a set, and `augment` distorts them.
 """
 
 from __future__ import annotations

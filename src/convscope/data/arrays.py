@@ -1,7 +1,7 @@
 """Arrays of images in an `.npz` file.
 
-    x_train, y_train, x_val, y_val, x_test, y_test     images and labels of each split (val and test as there are)
-    x, y                                               or all together
+    x_train, y_train, x_val, y_val, x_test, y_test     images and labels of each split (val and test as there
+    are) x, y                                               or all together
     classes                                            optional: the names of the classes, as strings
 
 `images` may stand for `x` and `labels` for `y`, before or after the split: `train_images` is `x_train`.
@@ -49,7 +49,8 @@ def open_arrays(file: Path) -> Arrays:
     """The images and labels of an `.npz` file; its keys are described at the top of this module.
 
     Raises:
-        DataError: the file cannot be read without pickle, lacks a key, or has images of another shape or range.
+        DataError: the file cannot be read without pickle, lacks a key, or has images of another shape or
+        range.
     """
     arrays = _read(file)
     names = arrays.pop("classes", None)
@@ -58,7 +59,7 @@ def open_arrays(file: Path) -> Arrays:
     for split, pair in found.items():
         if len(pair["x"]) != len(pair["y"]):
             raise DataError(
-                f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one label for each image"
+                f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one each"
             )
     values = np.concatenate([pair["y"] for pair in found.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
@@ -68,11 +69,12 @@ def open_arrays(file: Path) -> Arrays:
 
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            return {key: opened[key] for key in opened.files}
+        with file.open("rb") as opened:  # numpy leaves a broken file open
+            arrays = np.load(opened, allow_pickle=False)
+            return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise DataError(
-            f"{file}: cannot be read as .npz ({error}); save it again with numpy.savez, numbers and strings only"
+            f"{file}: cannot be read as .npz ({error}); save numbers and strings with numpy.savez"
         ) from None
 
 
@@ -86,7 +88,8 @@ def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, 
     complete = found and all({"x", "y"} == set(pair) for pair in found.values())
     if not complete or ("all" in found and len(found) > 1):
         raise DataError(
-            f"{file}: has the keys {', '.join(arrays) or 'none'}; expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
+            f"{file}: has the keys {', '.join(arrays) or 'none'}; "
+            "expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
         )
     return found
 
@@ -98,12 +101,13 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         array = array[..., 0]
     if array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
         raise DataError(
-            f"{where}: images have the shape {array.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
+            f"{where}: images have the shape {array.shape}; "
+            "expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
         )
     if array.dtype == np.uint8:
         return array
-    if array.dtype.kind == "f" and array.size and 0 <= array.min() and array.max() <= 1:
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
         return np.round(array * 255).astype(np.uint8)
     raise DataError(
-        f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them and save again"
+        f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them first"
     )

@@ -1,8 +1,9 @@
 """Random distortions of a whole batch, as tensors on the batch's device.
 
-All random numbers of a step are drawn on the CPU by a generator seeded with the step's key, nine for each image whether
-used or not: the same key gives the same distortions on every device, and switching one distortion on changes no other.
-Distortions follow each other in the order of the fields of `Augmentation`.
+All random numbers of a step are drawn on the CPU by a generator seeded with the step's key, nine for each
+image whether
+used or not: the same key gives the same distortions on every device, and switching one distortion on changes
+no other. Distortions follow each other in the order of the fields of `Augmentation`.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ class Augmentation(BaseModel):
     """Which distortions the training images get; each is off at its default.
 
     Args:
-        crop: shift by up to so many pixels up, down, left and right: the same as a random crop after padding by so much.
+        crop: shift by up to so many pixels up, down, left and right: the same as a random crop after padding
+            by so much.
         padding: what comes in from outside. "zero" is black; "reflect" mirrors the image at its edge.
-        flip: mirror left and right. "random": each image with probability ½ at each step. "alternate": a random half of
-            the images in the first epoch, the other half in the second, and so on, so that in two epochs each is seen
-            both ways (Jordan 2024, arXiv 2404.00498).
+        flip: mirror left and right. "random": each image with probability ½ at each step. "alternate": a
+            random half of the images in the first epoch, the other half in the second, and so on, so that in
+            two epochs each is seen both ways (Jordan 2024, arXiv 2404.00498).
         rotation: turn about the centre by up to so many degrees either way, bilinear.
         brightness: multiply by a factor from 1 − b to 1 + b: `f·x`.
         contrast: the same with the distance to the mean luma m of the image: `f·x + (1 − f)·m`.
-        saturation: the same with the distance to each pixel's luma g: `f·x + (1 − f)·g`; nothing for grey images.
-            Factors are drawn for each image, from 0 at least, and the values are clamped to [0, 1] after each of the three.
-            Luma is 0.299 R + 0.587 G + 0.114 B.
-        cutout: side in pixels of a square painted in the mean colour of its image, about any pixel; what sticks out over
-            the edge is lost (DeVries & Taylor 2017, arXiv 1708.04552).
+        saturation: the same with the distance to each pixel's luma g: `f·x + (1 − f)·g`; nothing for grey
+            images. Factors are drawn for each image, from 0 at least, and the values are clamped to [0, 1]
+            after each of the three. Luma is 0.299 R + 0.587 G + 0.114 B.
+        cutout: side in pixels of a square painted in the mean colour of its image, about any pixel; what
+            sticks out over the edge is lost (DeVries & Taylor 2017, arXiv 1708.04552).
 
     Example:
         >>> Augmentation(crop=4, flip="random").padding
@@ -70,8 +72,8 @@ def augment(
         images: floats in [0, 1], or uint8 from 0 to 255, which is faster.
         augmentation: which distortions.
         key: (seed, epoch, step), each from 0 up; decides all that is random.
-        index: the position of each image in its set, by which flip "alternate" knows it again in the next epoch;
-            None takes the position in the batch.
+        index: the position of each image in its set, by which flip "alternate" knows it again in the next
+            epoch; None takes the position in the batch.
 
     Raises:
         SettingError: padding "reflect" with a crop as large as the image: there is nothing left to mirror.
@@ -83,7 +85,7 @@ def augment(
     height, width = images.shape[2:]
     if augmentation.padding == "reflect" and augmentation.crop >= min(height, width):
         raise SettingError(
-            f"crop: {augmentation.crop} with padding reflect needs images larger than that; these are {height}×{width}"
+            f"crop: {augmentation.crop} px with padding reflect needs larger images than {height}×{width}"
         )
     drawn = torch.from_numpy(generator("augment", *key).random((len(_DRAWS), len(images)), dtype="float32"))
     draws = dict(zip(_DRAWS, drawn.to(images.device, non_blocking=True), strict=True))
@@ -108,7 +110,7 @@ def _flipped(
 
 
 def _coins(index: Int[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
-    """0 or 1 for each image, fixed by its position and the seed (the finisher of SplitMix64, with wrapping int64)."""
+    """0 or 1 for each image, fixed by its position and the seed (mixed as in SplitMix64, wrapping)."""
     mixed = index.long() + int(generator("alternate", seed).integers(2**62))
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         mixed = (mixed ^ (mixed >> shift)) * factor
@@ -133,7 +135,9 @@ def _shift_and_flip(
     return moved
 
 
-def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
+def _origins(
+    size: int, draw: Float[Tensor, " N"], augmentation: Augmentation
+) -> tuple[Int[Tensor, "N S"], Tensor]:
     """For each place along one axis the place it comes from, and whether that lies inside the image."""
     shift = (draw * (2 * augmentation.crop + 1)).long().clamp_(max=2 * augmentation.crop) - augmentation.crop
     place = torch.arange(size, device=draw.device) + shift[:, None]
@@ -163,7 +167,9 @@ def _jitter(images: Float[Tensor, "N C H W"], augmentation: Augmentation, draws:
     if augmentation.brightness:
         images.mul_(_factors(draws["brightness"], augmentation.brightness)).clamp_(0, 1)
     if augmentation.contrast:
-        _away_from(images, _luma(images).mean(dim=(1, 2, 3), keepdim=True), draws["contrast"], augmentation.contrast)
+        _away_from(
+            images, _luma(images).mean(dim=(1, 2, 3), keepdim=True), draws["contrast"], augmentation.contrast
+        )
     if augmentation.saturation and images.shape[1] == 3:
         _away_from(images, _luma(images), draws["saturation"], augmentation.saturation)
 
@@ -185,7 +191,9 @@ def _luma(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
-def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:
+def _cut_out(
+    images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]
+) -> Float[Tensor, "N C H W"]:
     height, width = images.shape[2:]
     rows = _within(height, side, draws["cut_row"])[:, None, :, None]
     columns = _within(width, side, draws["cut_column"])[:, None, None, :]

@@ -1,7 +1,8 @@
 """Batches of an image set, on the device where they are needed.
 
-There are no worker processes: a batch is one gather from memory and a few tensor operations, a few milliseconds.
-On CUDA the pixels of a data set move to the device once, where they fit, and batches are made there.
+There are no worker processes: a batch is one gather from memory and a few tensor operations, a few
+milliseconds. On CUDA the pixels of a data set move to the device once, where they fit, and batches are made
+there.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def batches(
         device: where the batches are to be.
         seed: fixes, with `epoch`, the order of the images and the augmentation. None: the order of the set.
         epoch: counted from 0.
-        first_step: begin with this batch; those before it cost nothing, and the rest are as if they had been made.
+        first_step: begin with this batch; those before it cost nothing, and the rest are as if they had been
+            made.
         augmentation: distortions; None for none.
         drop_last: leave out a last batch that is not full.
 
@@ -121,7 +123,7 @@ def _moved(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _on_device(pixels: UInt8[Tensor, "M C H W"], device: torch.device) -> UInt8[Tensor, "M C H W"]:
-    """The pixels on a CUDA device where they fit, copied once for all sets that share them; else as they are."""
+    """The pixels on a CUDA device where they fit, copied once for all sets over them; else as they are."""
     if device.type != "cuda":
         return pixels
     copies = _resident.setdefault(pixels, {})

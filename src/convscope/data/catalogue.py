@@ -43,8 +43,12 @@ _CATALOGUE = {
     "fashion-mnist": Entry(
         "articles of clothing, 70,000 images, 28×28 grey", "zalando-datasets/fashion_mnist", "fashion-mnist"
     ),
-    "cifar10": Entry("ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"),
-    "cifar10-grey28": Entry("CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True),
+    "cifar10": Entry(
+        "ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"
+    ),
+    "cifar10-grey28": Entry(
+        "CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True
+    ),
     "cats-dogs": Entry(
         "photographs of cats and dogs, scaled to 128×128×3",
         "microsoft/cats_vs_dogs",
@@ -98,7 +102,7 @@ def find(source: str) -> tuple[str, Source]:
         return path.absolute().name.removesuffix(path.suffix if path.is_file() else ""), _open_path(path)
     if os.sep in source or "/" in source or path.suffix:
         raise DataError(
-            f"{source}: no such file or folder; give a path, hub:owner/name, or one of {', '.join(_CATALOGUE)}"
+            f"{source}: no such file or folder; give a path, hub:owner/name or one of {', '.join(_CATALOGUE)}"
         )
     raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
 
@@ -120,5 +124,6 @@ def _open_path(path: Path, words: str | None = None) -> Source:
     if path.suffix == ".npz":
         return open_arrays(path)
     raise DataError(
-        f"{path}: is none of the kinds that can be read; give an image folder, a .parquet file, a folder of them, or an .npz file"
+        f"{path}: is none of the kinds that can be read; "
+        "give an image folder, a .parquet file, a folder of them, or an .npz file"
     )

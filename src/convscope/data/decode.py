@@ -1,4 +1,4 @@
-"""From encoded images to one array of pixels: a look at every header first, then the pixels, in parallel threads."""
+"""From encoded images to one array of pixels: every header first, then the pixels, in parallel threads."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ _CHUNK_BYTES = 4 << 20
 def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Filling:
     """What fills the cache with these rows of a source, in their order.
 
-    The headers are read at once, so that the shape is known, and what is no image is found, before anything is
-    written; the pixels when the blocks are drawn. Then `about` holds 'encoding', and as 'faults' a pair (position in
-    `rows`, reason) for each image that cannot be read; it stays black.
+    The headers are read at once, so that the shape is known, and what is no image is found, before anything
+    is written; the pixels when the blocks are drawn. Then `about` holds 'encoding', and as 'faults' a pair
+    (position in `rows`, reason) for each image that cannot be read; it stays black.
 
     Raises:
-        DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no `spec.image_size`.
+        DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no
+        `spec.image_size`.
     """
     return _Decoder(source, rows, spec).filling()
 
 
 def bad_image(name: str, reason: str) -> DataError:
     """The error for an image that cannot be used, with the remedy."""
-    return DataError(f"{name}: {reason}; repair or remove it, or leave such images out with skip_bad=True (--skip-bad)")
+    return DataError(
+        f"{name}: {reason}; repair or remove it, or leave such images out with skip_bad=True (--skip-bad)"
+    )
 
 
 @dataclass
@@ -79,8 +82,9 @@ class _Decoder:
         for other in others:
             if (headers[other].height, headers[other].width) != (height, width):
                 raise DataError(
-                    f"{self._name(other)} is {headers[other].width}×{headers[other].height} and {self._name(first)} is "
-                    f"{width}×{height} (width × height); give image_size, such as {min(height, width)}, to bring all to one size"
+                    f"{self._name(other)} is {headers[other].width}×{headers[other].height} and "
+                    f"{self._name(first)} {width}×{height} (width × height); "
+                    f"give image_size, such as image_size={min(height, width)}, for one size"
                 )
         return height, width
 
@@ -100,7 +104,9 @@ class _Decoder:
 
         size = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
         with progress_bar("decoding", len(self.rows)) as advance:
-            for block, found in in_order(decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads):
+            for block, found in in_order(
+                decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads
+            ):
                 for position, reason in found.items():
                     self._note(position, reason)
                 yield block

@@ -45,8 +45,8 @@ class ImageFolder(Source):
 def open_folder(root: Path, words: str | None = None) -> ImageFolder:
     """The image folder at `root`. A folder named train, val or test (or training, validation …) is a split.
 
-    The names of the class folders, sorted, are the classes. Every file below a class folder is one of its images;
-    hidden files and those that file managers leave are passed over.
+    The names of the class folders, sorted, are the classes. Every file below a class folder is one of its
+    images; hidden files and those that file managers leave are passed over.
 
     Raises:
         DataError: there are no class folders, or one of them is empty.
@@ -81,7 +81,7 @@ def _files_by_class(folder: Path) -> dict[str, list[Path]]:
 def _check_train_has_all(root: Path, found: dict[str, dict[str, list[Path]]], classes: list[str]) -> None:
     if missing := sorted(set(classes) - set(found.get("train", classes))):
         raise DataError(
-            f"{root}: class {missing[0]!r} has images, but none of them in train; add some or remove its folder"
+            f"{root}: class {missing[0]!r} has images, but none in train; add some or remove its folder"
         )
 
 

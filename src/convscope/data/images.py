@@ -2,7 +2,8 @@
 
 Whatever a file holds, it becomes 8 bits a channel, grey or RGB:
 
-- 16-bit grey is scaled from 0…65535 to 0…255 (Pillow reads 16-bit colour as 8-bit); a 32-bit image has no known
+- 16-bit grey is scaled from 0…65535 to 0…255 (Pillow reads 16-bit colour as 8-bit); a 32-bit image has no
+known
   range and is refused.
 - What is transparent shows white. Palettes, CMYK and other colour spaces become RGB.
 - Of an animation the first frame counts. The orientation that a camera noted (Exif) is applied.
@@ -27,7 +28,7 @@ _ORIENTATION = 0x0112  # the Exif tag
 
 
 class UnreadableError(Exception):
-    """This is no image, or a damaged one; the message is the end of a sentence that the file's name begins."""
+    """This is no image, or a damaged one; the message ends a sentence that the file's name begins."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def pixels_of(item: Item, channels: int, image_size: int | None) -> UInt8[np.nda
 
     Args:
         channels: 1 for grey, 3 for RGB.
-        image_size: scale the shorter side to this and cut out the centre (bilinear over the area that a pixel covers,
-            so that nothing aliases); None leaves the size as it is.
+        image_size: scale the shorter side to this and cut out the centre (bilinear over the area that a pixel
+            covers, so that nothing aliases); None leaves the size as it is.
 
     Raises:
         UnreadableError: it is no image, or damaged.

@@ -7,9 +7,9 @@
 | colour | red or blue |
 | angle | 0° … 165° in steps of 15°, counted from horizontal, anticlockwise |
 
-Every combination is a class of 1,000 images of 28×28×3. The line is a rectangle of length × width whose centre lies
-anywhere, in fractions of a pixel too, as long as the whole of it is inside the image. A pixel's value is 255 × the
-share of its area that the rectangle covers.
+Every combination is a class of 1,000 images of 28×28×3. The line is a rectangle of length × width whose
+centre lies anywhere, in fractions of a pixel too, as long as the whole of it is inside the image. A pixel's
+value is 255 × the share of its area that the rectangle covers.
 """
 
 from __future__ import annotations
@@ -92,13 +92,14 @@ def coverage(
 ) -> Float32[np.ndarray, "n H W"]:
     """The share of each pixel's area that a convex polygon covers, (n, H, W), exact up to rounding.
 
-    The area under an edge y(x) within the pixel [j, j+1] × [i, i+1] is the integral of clamp(y(x) − i, 0, 1) over the
-    edge's part of [j, j+1]. With G(t) = c·(t − c/2), c = clamp(t, 0, 1), the integral of clamp, and slope m, it is
-    (G at the right end − G at the left end) / m. The edges below the polygon count negative.
+    The area under an edge y(x) within the pixel [j, j+1] × [i, i+1] is the integral of clamp(y(x) − i, 0, 1)
+    over the edge's part of [j, j+1]. With G(t) = c·(t − c/2), c = clamp(t, 0, 1), the integral of clamp, and
+    slope m, it is (G at the right end − G at the left end) / m. The edges below the polygon count negative.
 
     Args:
         corners: (x, y) of the polygon about its centre, in order around it.
-        centres: (x, y) of the centre in each image; pixel (i, j) spans y from i to i + 1 and x from j to j + 1.
+        centres: (x, y) of the centre in each image; pixel (i, j) spans y from i to i + 1 and x from j to j +
+            1.
         side: H and W in pixels.
     """
     columns = np.arange(side + 1, dtype=np.float32)

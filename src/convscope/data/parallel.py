@@ -13,7 +13,7 @@ Out = TypeVar("Out")
 
 
 def in_order(work: Callable[[In], Out], tasks: Iterable[In], n_threads: int) -> Iterator[Out]:
-    """The results of the tasks in their order; tasks are drawn, and results kept, only a few ahead of the reader."""
+    """The results of the tasks in their order; only a few tasks are drawn ahead of the reader."""
     if n_threads == 1:
         yield from map(work, tasks)
         return

@@ -1,4 +1,4 @@
-"""One independent stream of random numbers for each purpose; the global random state is never read or moved."""
+"""One independent stream of random numbers for each purpose; the global random state is left alone."""
 
 from __future__ import annotations
 

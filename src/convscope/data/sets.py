@@ -22,8 +22,8 @@ class ImageSet:
     Args:
         pixels: 0…255, of all M images of the source; possibly mapped from a file, so never write to it.
         index: the N rows of `pixels` that belong to this set.
-        targets: for each target its index per row of `pixels`, within `classes`. 'class' is always there; the Lines set
-            also has 'length', 'width', 'colour' and 'angle'.
+        targets: for each target its index per row of `pixels`, within `classes`. 'class' is always there; the
+            Lines set also has 'length', 'width', 'colour' and 'angle'.
         classes: for each target the names of its indices.
     """
 
@@ -43,11 +43,14 @@ class ImageSet:
         shape = "×".join(map(str, self.pixels.shape[1:]))
         return f"ImageSet({len(self):,} images of {shape}; {_targets_in_words(self.classes)})"
 
-    def images(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+    def images(
+        self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n C H W"]:
         """Images as floats in [0, 1], before normalization, shape (n, C, H, W).
 
         Args:
-            rows: positions within this set (0 … N − 1), or a slice of them; None for all, which takes 4 bytes a value.
+            rows: positions within this set (0 … N − 1), or a slice of them; None for all, which takes 4 bytes
+                a value.
         """
         return self.pixels[self._rows(rows)].float().div_(255)
 
@@ -78,20 +81,23 @@ class ImageSet:
 class DataBundle:
     """A data set ready for use: three sets of images, and all that a report must say about them.
 
-    No image of `test` is in `train` or `val`: images there whose pixels equal those of a test image are taken out.
-    A source with its own splits keeps them; each that is missing is drawn from train, a seeded tenth of every class.
-    So a source with train and test has 90 % of its train left, and one without splits is divided 80/10/10.
+    No image of `test` is in `train` or `val`: images there whose pixels equal those of a test image are taken
+    out. A source with its own splits keeps them; each that is missing is drawn from train, a seeded tenth of
+    every class. So a source with train and test has 90 % of its train left, and one without splits is divided
+    80/10/10.
 
     Args:
         train, val, test: the sets; they share one tensor of pixels.
         name: the catalogue's name, or the last part of the path or Hub name.
         classes: names of the target 'class'.
-        mean, std: of each channel over the training images, in [0, 1]; std is 1 where a channel never changes.
+        mean, std: of each channel over the training images, in [0, 1]; std is 1 where a channel never
+            changes.
         source: where the pixels came from, in words: "copy in CONVSCOPE_DATA, JPEG".
         digest: of pixels, targets and splits, hexadecimal; the same for the same content wherever it lies.
         left_out: under `skip_bad`, the images that are in no set: (file or row, reason).
         duplicates: how many images were taken out of train and val because a test image has the same pixels.
-        spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle again.
+        spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
+            again.
     """
 
     train: ImageSet
@@ -117,7 +123,9 @@ class DataBundle:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))
         shape = "×".join(map(str, self.input_shape))
         targets = _targets_in_words(self.train.classes)
-        return f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
+        return (
+            f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
+        )
 
 
 def _targets_in_words(classes: dict[str, tuple[str, ...]]) -> str:

@@ -66,7 +66,7 @@ def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
     """
     ends = np.cumsum(list(sizes.values()))
     parts = {name: np.arange(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-    return parts if len(parts) > 1 else {"all": rows for rows in parts.values()}
+    return parts if len(parts) > 1 else {"all": np.arange(ends[-1])}
 
 
 def encode_labels(
@@ -74,8 +74,8 @@ def encode_labels(
 ) -> tuple[Int64[np.ndarray, " M"], tuple[str, ...]]:
     """Labels as indices into class names.
 
-    Integers with names are indices already. Without names the distinct values, sorted, are the classes; negative
-    integers, by custom 'no label', are none and stay negative.
+    Integers with names are indices already. Without names the distinct values, sorted, are the classes;
+    negative integers, by custom 'no label', are none and stay negative.
 
     Args:
         values: integers or strings, one an image; a second axis of length one is dropped.
@@ -91,15 +91,13 @@ def encode_labels(
             f"{where}: labels are {values.dtype} of shape {values.shape}; "
             "expected one integer or one string for each image; convert them and save again"
         )
-    if names is not None and values.dtype.kind != "U":
-        return values.astype(np.int64), tuple(map(str, names))
-    classes = np.unique(values if values.dtype.kind == "U" else values[values >= 0])
-    if names is not None:
+    if names is not None and values.dtype.kind == "U":
         raise DataError(f"{where}: labels are strings and class names are given too; leave one of them out")
-    labels = np.searchsorted(classes, values).astype(np.int64)
-    if values.dtype.kind == "i":
-        labels[values < 0] = -1
-    return labels, tuple(map(str, classes))
+    if names is not None:
+        return values.astype(np.int64), tuple(names)
+    none = np.zeros(len(values), bool) if values.dtype.kind == "U" else values < 0
+    classes = np.unique(values[~none])
+    return np.where(none, -1, np.searchsorted(classes, values)).astype(np.int64), tuple(map(str, classes))
 
 
 def file_digest_of(file: Path) -> str:

@@ -14,17 +14,21 @@ class DataSpec(BaseModel):
     """Which data set, and how its images and splits are made.
 
     Args:
-        source: a name of `data_names()`, `hub:owner/name`, or a path: an image folder, a folder of parquet files,
-            one `.parquet` or one `.npz` file. A catalogue name wins over a path of that name; write `./mnist` for the path.
+        source: a name of `data_names()`, `hub:owner/name`, or a path: an image folder, a folder of parquet
+            files, one `.parquet` or one `.npz` file. A catalogue name wins over a path of that name; write
+            `./mnist` for the path.
         image_size: side in pixels. The shorter side of an image is scaled to it, then the centre is cut out.
             None keeps the size that the images have, which must then be the same for all.
         grey: one channel, the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B).
-        split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class by class:
-            "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100), fractions (to 1) or
+        split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
+            by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
+                fractions (to 1) or
             counts (to the number of images).
         limit: at most so many images of each split of the source, chosen class by class, for quick trials.
-        seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division into splits.
-        skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of stopping.
+        seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division
+            into splits.
+        skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of
+            stopping.
 
     Example:
         >>> DataSpec(source="mnist", split="60/40").seed
@@ -53,7 +57,8 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any
     """The spec of a source and its settings; a DataSpec is taken as it is, changed by the settings.
 
     Raises:
-        SettingError: a setting that does not exist or has an impossible value; the message begins with its key.
+        SettingError: a setting that does not exist or has an impossible value; the message begins with its
+        key.
     """
     given = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
     try:
@@ -62,16 +67,20 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "source"
         if fault["type"] == "extra_forbidden":
-            raise SettingError(f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}") from None
+            raise SettingError(
+                f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}"
+            ) from None
         message = fault["msg"].removeprefix("Value error, ")
         raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {fault['input']!r}") from None
 
 
 def split_shares(split: str, total: int) -> tuple[float, float | None, float]:
-    """The shares (train, val, test) of a split such as "60/40"; val is None where only train and test are given.
+    """The shares (train, val, test) of a split such as "60/40"; val is None where only train and test are
+    given.
 
     Args:
-        split: percent adding up to 100, fractions adding up to 1, or counts adding up to `total`, tried in this order.
+        split: percent adding up to 100, fractions adding up to 1, or counts adding up to `total`, tried in
+            this order.
         total: number of images in the whole source.
 
     Raises:
@@ -94,5 +103,7 @@ def _numbers(split: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) not in (2, 3) or not all(0 < number < float("inf") for number in numbers):
-        raise ValueError("a split is two or three positive numbers with '/' between them, such as 60/40 or 70/10/20")
+        raise ValueError(
+            "a split is two or three positive numbers with '/' between them, such as 60/40 or 70/10/20"
+        )
     return numbers

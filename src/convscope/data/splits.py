@@ -12,10 +12,13 @@ from convscope.errors import SettingError
 Rows = Int64[np.ndarray, " n"]
 
 
-def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
+def stratified(
+    labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
     """A mask that chooses exactly `count` of n images at random, each class within one of its share.
 
-    The images, shuffled within their classes, stand in a row, class after class; every (n/count)-th is taken.
+    The images, shuffled within their classes, stand in a row, class after class; from a random start every
+    (n/count)-th is taken, so that each image has the same chance.
 
     Example:
         >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
@@ -24,10 +27,9 @@ def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Gener
     n = len(labels)
     shuffled = rng.permutation(n)
     in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    place = np.arange(n)
-    taken = (place + 1) * count // n > place * count // n if n else np.zeros(0, bool)
+    steps = (np.arange(n + 1) * count + rng.integers(max(n, 1))) // max(n, 1)
     chosen = np.zeros(n, bool)
-    chosen[in_classes[taken]] = True
+    chosen[in_classes] = np.diff(steps) > 0
     return chosen
 
 
@@ -42,14 +44,19 @@ def limited(
     chosen = {}
     for name, rows in parts.items():
         own = labels[rows]
-        keep = stratified(own, limit, generator("limit", seed)) if len(rows) > limit else np.ones(len(rows), bool)
+        keep = (
+            stratified(own, limit, generator("limit", seed))
+            if len(rows) > limit
+            else np.ones(len(rows), bool)
+        )
         present, counts = np.unique(own, return_counts=True)
         if lost := set(present) - set(own[keep]):
             enough = -(-len(rows) // counts.min())
             label = min(lost)
             what = repr(classes[label]) if 0 <= label < len(classes) else label
+            where = f" in {name}" if len(parts) > 1 else ""
             raise SettingError(
-                f"limit: {limit} leaves no image of class {what} in {name}; {enough} are enough for one of each"
+                f"limit: {limit} leaves no image of class {what}{where}; {enough} are enough for all"
             )
         chosen[name] = rows[keep]
     return chosen
@@ -85,15 +92,19 @@ def divide(
     return done
 
 
-def without_test_images(sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]) -> tuple[dict[str, Rows], int]:
-    """The sets without those train and val images whose pixels equal a test image's, and how many these were."""
+def without_test_images(
+    sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]
+) -> tuple[dict[str, Rows], int]:
+    """The sets without the train and val images that equal a test image, and how many these were."""
     in_test = {digest.tobytes() for digest in digests[sets["test"]]}
     kept = dict(sets)
     for name in ("train", "val"):
         new = np.array([digest.tobytes() not in in_test for digest in digests[sets[name]]], bool)
         kept[name] = sets[name][new]
         if not len(kept[name]):
-            raise SettingError(f"split: every image of {name} is a test image too; choose another one, or add images")
+            raise SettingError(
+                f"split: every image of {name} is a test image too; choose another one, or add images"
+            )
     return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
 
 

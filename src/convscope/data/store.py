@@ -4,11 +4,11 @@ An entry of the cache is a folder named by its key:
 
     pixels.npy     uint8 (M, C, H, W)
     digests.npy    uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
-    moments.npy    int64 (M, 2, C)      of each image and channel the sum, and the sum of squares, of its pixels
-    about.json     what the decoder had to say
+    moments.npy    int64 (M, 2, C)      of each image and channel the sum, and the sum of squares, of its
+    pixels about.json     what the decoder had to say
 
-It is filled under a temporary name, flushed to the disk, and renamed. Where two processes make the same entry at
-once, both do the work and the first to finish is kept. `.npy` files are read without pickle.
+It is filled under a temporary name, flushed to the disk, and renamed. Where two processes make the same entry
+at once, both do the work and the first to finish is kept. `.npy` files are read without pickle.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Filling:
-    """What fills a new entry: the shape (M, C, H, W), the blocks in order, and `about`, read once they are written."""
+    """What fills a new entry: its shape, the blocks in order, and `about`, complete after the last."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, int, int, int]  # M C H W
     blocks: Iterable[Block]
     about: dict[str, Any]
 
@@ -74,7 +74,7 @@ def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> Block:
 
 
 def cache_folder() -> Path:
-    """Where decoded pixels are kept: $CONVSCOPE_CACHE, else $XDG_CACHE_HOME/convscope, else ~/.cache/convscope."""
+    """Where pixels are kept: $CONVSCOPE_CACHE, else $XDG_CACHE_HOME/convscope, else ~/.cache/convscope."""
     if chosen := os.environ.get("CONVSCOPE_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -103,7 +103,7 @@ def obtain(name: str, key: str, fill: Callable[[], Filling]) -> Stored:
 
 
 def available_memory() -> int:
-    """Bytes of memory that a new allocation may take, within the limit of a container; 4 GB where no one says."""
+    """Bytes of memory still to be had, within the limit of a container; 4 GB where no one says."""
     figures = [_figure("/proc/meminfo", "MemAvailable:", 1024)]
     limit = _figure("/sys/fs/cgroup/memory.max")
     if limit is not None:

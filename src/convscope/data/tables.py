@@ -1,10 +1,12 @@
-"""Tables of encoded images: parquet files in the layout of the Hugging Face Hub, and sets of the Hub itself."""
+"""Tables of encoded images: parquet files in the layout of the Hugging Face Hub, and sets of the Hub."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +25,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the images and the labels, and the names of the classes where the schema has them."""
+    """Which columns hold the images and the labels, and the names of the classes where the schema says."""
 
     image: str
     label: str
@@ -79,7 +81,8 @@ class Tables(Source):
 
 
 def open_parquet(path: Path, words: str | None = None) -> Tables:
-    """The images of a parquet file, or of all in a folder; the split is read off the names, as in `train-00000-of-00001.parquet`.
+    """The images of a parquet file, or of all in a folder; the split is read off the names, as in
+    `train-00000-of-00001.parquet`.
 
     Raises:
         DataError: a file is damaged, or no column holds images or labels.
@@ -92,7 +95,8 @@ def open_parquet(path: Path, words: str | None = None) -> Tables:
         by_split.setdefault(split_of(name) or "all", []).append(_parquet_table(file))
     if "all" in by_split and len(by_split) > 1:
         raise DataError(
-            f"{by_split['all'][0].name}: its name tells no split, while others' do; begin it with train-, val- or test-"
+            f"{by_split['all'][0].name}: its name tells no split, as others' do; "
+            "begin it with train-, val- or test-"
         )
     return _tables(words or f"parquet {path}", by_split)
 
@@ -106,10 +110,11 @@ def open_hub(name: str) -> Tables:
     import datasets
 
     try:
-        found = datasets.load_dataset(name)
+        with _silent("huggingface_hub"):  # it logs every attempt to reach the network
+            found = datasets.load_dataset(name)
     except Exception as error:  # the network, the Hub, or a script of the set: whatever it is, it ends here
         raise DataError(
-            f"hub:{name}: cannot be loaded from the Hub ({_first_line(error)}); check the name and the network, "
+            f"hub:{name}: cannot be loaded ({_first_line(error)}); check the name and the network, "
             "or set CONVSCOPE_DATA to a folder that holds a copy"
         ) from error
     by_split: dict[str, list[Table]] = {}
@@ -124,11 +129,16 @@ def open_hub(name: str) -> Tables:
 def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     columns = _columns(tables[0])
-    if different := [table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)]:
+    if different := [
+        table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)
+    ]:
         raise DataError(
-            f"{different[0].name}: lacks the columns {columns.image!r} and {columns.label!r} of {tables[0].name}"
+            f"{different[0].name}: lacks the columns {columns.image!r} and {columns.label!r}, "
+            f"which {tables[0].name} has; give each split the same columns"
         )
-    parts = rows_of_parts({split: sum(table.n_rows for table in members) for split, members in by_split.items()})
+    parts = rows_of_parts(
+        {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
+    )
     values = np.concatenate([_values(table, columns.label) for table in tables])
     labels, classes = encode_labels(values, columns.classes, tables[0].name)
     return Tables(words, parts, labels, classes, columns, tables)
@@ -143,13 +153,17 @@ def _parquet_table(file: Path) -> Table:
                 for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
                     yield batch.column(0)
         except (ArrowException, OSError) as error:
-            raise DataError(f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again") from None
+            raise DataError(
+                f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
+            ) from None
 
     try:
         with parquet.ParquetFile(file) as opened:
             return Table(str(file), opened.schema_arrow, opened.metadata.num_rows, pieces, (file,))
     except (ArrowException, OSError) as error:
-        raise DataError(f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again") from None
+        raise DataError(
+            f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
+        ) from None
 
 
 def _hub_table(name: str, dataset: Any) -> Table:
@@ -175,8 +189,8 @@ def _columns(table: Table) -> Columns:
     labels += [name for name in _LABEL_COLUMNS if name in table.schema.names]
     if not images or not labels:
         raise DataError(
-            f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (binary, or a struct "
-            f"with 'bytes') and one of labels, named {', '.join(_LABEL_COLUMNS[:-1])} or {_LABEL_COLUMNS[-1]}; rename them"
+            f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (bytes "
+            f"or a struct with 'bytes') and one of labels ({', '.join(_LABEL_COLUMNS)}); rename them"
         )
     names = features.get(labels[0], {}).get("names")
     return Columns(images[0], labels[0], tuple(names) if names else None)
@@ -203,6 +217,17 @@ def _encoded(piece: Any) -> Iterator[Item]:
         if isinstance(value, dict):
             value = value["bytes"] if value["bytes"] is not None else Path(value["path"] or "")
         yield value if value is not None else b""
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    known = logging.getLogger(logger)
+    level = known.level
+    known.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        known.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,160 @@
+"""Everything that can be wrong with a source: one line that names it, and nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope.data import load_data
+from convscope.errors import DataError
+
+from .samples import encoded, make_folder, noise
+from .test_load import write_parquet
+
+
+def fails(cache: Path, source: str | Path, *parts: str, **settings: object) -> None:
+    with pytest.raises(DataError) as caught:
+        load_data(source, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+    assert not list(cache.rglob("*.npy"))
+
+
+def test_truncated_image(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    bad = tmp_path / "bee" / "004.png"
+    bad.write_bytes(bad.read_bytes()[:120])
+    fails(cache, tmp_path, f"{bad}: is damaged or cut short", "skip_bad")
+    data = load_data(tmp_path, skip_bad=True)
+    assert len(data.train) + len(data.val) + len(data.test) == 19
+    (name, reason), *others = data.left_out
+    assert (name, others) == (str(bad), [])
+    assert reason.startswith("is damaged")
+    with pytest.raises(DataError, match="cut short"):  # also when the pixels come from the cache
+        load_data(tmp_path)
+
+
+def test_no_image(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "ant" / "notes.txt").write_text("five legs?")
+    fails(cache, tmp_path, "notes.txt: is no image; repair or remove it")
+    assert load_data(tmp_path, skip_bad=True).left_out == (
+        (str(tmp_path / "ant" / "notes.txt"), "is no image"),
+    )
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "ant" / ".DS_Store").write_text("")
+    (tmp_path / "ant" / "Thumbs.db").write_text("")
+    assert load_data(tmp_path).left_out == ()
+
+
+def test_empty_class_folder(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "cat").mkdir()
+    fails(cache, tmp_path, f"{tmp_path / 'cat'}: this class folder is empty; put images into it or remove it")
+
+
+def test_no_class_folders(tmp_path: Path, cache: Path) -> None:
+    fails(cache, tmp_path, "no class folders", "<class>/…")
+
+
+def test_class_without_training_images(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path, 4, ("train", "test"))
+    (tmp_path / "test" / "ant").rename(tmp_path / "test" / "cat")
+    fails(cache, tmp_path, "class 'cat' has images, but none in train")
+
+
+def test_different_sizes(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "bee" / "000.png").write_bytes(encoded(noise(9, 12, 3, 5)))
+    fails(cache, tmp_path, "bee/000.png is 12×9", "ant/000.png 8×8", "image_size=8")
+
+
+def test_unreadable_files(tmp_path: Path, cache: Path) -> None:
+    for name in ("set.npz", "set.parquet"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 nothing")
+        fails(cache, tmp_path / name, name)
+    (tmp_path / "set.txt").write_text("")
+    fails(cache, tmp_path / "set.txt", "none of the kinds that can be read")
+    fails(cache, tmp_path / "missing", "no such file or folder")
+
+
+def test_cut_short_parquet(tmp_path: Path, cache: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [encoded(noise(8, 8, 3, k)) for k in range(20)], [0, 1] * 10)
+    whole = (tmp_path / "train.parquet").read_bytes()
+    (tmp_path / "train.parquet").write_bytes(whole[:500])
+    fails(cache, tmp_path / "train.parquet", "train.parquet: is no parquet file, or damaged")
+
+
+def test_npz_never_unpickles(tmp_path: Path, cache: Path) -> None:
+    np.savez(tmp_path / "set.npz", x=np.array([{}, {}], dtype=object), y=np.arange(2))
+    fails(cache, tmp_path / "set.npz", "cannot be read as .npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros(3)}, "has the keys a; expected x_train"),
+        ({"x": np.zeros((3, 4), np.uint8), "y": np.arange(3)}, "images have the shape (3, 4)"),
+        ({"x": np.zeros((3, 4, 4), np.int64), "y": np.arange(3)}, "expected uint8, or floats from 0 to 1"),
+        ({"x": np.full((3, 4, 4), 7.0), "y": np.arange(3)}, "expected uint8, or floats from 0 to 1"),
+        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.arange(2)}, "3 images and 2 labels"),
+        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.zeros(3)}, "expected one integer or one string"),
+    ],
+)
+def test_wrong_arrays(tmp_path: Path, cache: Path, arrays: dict, message: str) -> None:
+    np.savez(tmp_path / "set.npz", **arrays)
+    fails(cache, tmp_path / "set.npz", message)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_out_of_range(tmp_path: Path, cache: Path, label: int) -> None:
+    features = {"picture": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
+    pictures = [encoded(noise(8, 8, 3, k)) for k in range(20)]
+    write_parquet(tmp_path / "all.parquet", pictures, [0, 1] * 9 + [0, label], features)
+    fails(cache, tmp_path / "all.parquet", f"all.parquet row 19: has the label {label}, outside 0 … 1")
+    assert load_data(tmp_path / "all.parquet", skip_bad=True).left_out[0][0].endswith("row 19")
+
+
+def test_rows_without_image_or_label(tmp_path: Path, cache: Path) -> None:
+    pictures: list[bytes | None] = [encoded(noise(8, 8, 3, k)) for k in range(20)]
+    pictures[7] = None
+    write_parquet(tmp_path / "all.parquet", pictures, [0, 1] * 9 + [0, None])
+    fails(cache, tmp_path / "all.parquet", "row 19: has the label -1")
+    assert len(load_data(tmp_path / "all.parquet", skip_bad=True).left_out) == 2
+
+
+def test_columns_with_other_names(tmp_path: Path, cache: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": ["a"], "mood": [1]}), tmp_path / "all.parquet")
+    fails(cache, tmp_path / "all.parquet", "has the columns text, mood; expected one of images")
+
+
+def test_nothing_can_be_read(tmp_path: Path, cache: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("")
+    fails(cache, tmp_path, "holds no image that can be read", skip_bad=True)
+
+
+def test_missing_set_without_network(cache: Path) -> None:
+    program = (
+        "import os; os.environ['HF_HUB_OFFLINE'] = '1'\n"
+        "import convscope\n"
+        "try: convscope.load_data('fashion-mnist')\n"
+        "except convscope.errors.DataError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("hub:zalando-datasets/fashion_mnist: cannot be loaded")
+    assert "CONVSCOPE_DATA" in line

@@ -1,0 +1,89 @@
+"""batches: every image once, the same order for the same seed, resumed in the middle of an epoch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from convscope.data import Augmentation, ImageSet, batches
+from convscope.errors import SettingError
+
+
+def make_set(n: int = 23) -> ImageSet:
+    """Every second of 2n images; image k is k all over, its class is k mod 5, its parity k mod 2."""
+    rows = torch.arange(2 * n)
+    pixels = rows.to(torch.uint8)[:, None, None, None].expand(2 * n, 3, 4, 4).contiguous()
+    targets = {"class": rows % 5, "parity": rows % 2}
+    return ImageSet(pixels, rows[::2], targets, {"class": tuple("abcde"), "parity": ("even", "odd")})
+
+
+def test_in_order() -> None:
+    images = make_set()
+    found = list(batches(images, 10))
+    assert [len(batch.index) for batch in found] == [10, 10, 3]
+    assert torch.cat([batch.index for batch in found]).tolist() == list(range(23))
+    assert torch.equal(torch.cat([batch.images for batch in found]), images.images())
+    assert torch.equal(torch.cat([batch.targets["class"] for batch in found]), images.targets_of())
+
+
+def test_shuffled_images_keep_their_targets() -> None:
+    images = make_set()
+    found = list(batches(images, 10, seed=0))
+    index = torch.cat([batch.index for batch in found])
+    assert sorted(index.tolist()) == list(range(23)) != index.tolist()
+    for batch in found:
+        values = (batch.images[:, 0, 0, 0] * 255).round().long()
+        assert torch.equal(values, images.index[batch.index])
+        assert torch.equal(batch.targets["class"], values % 5)
+        assert torch.equal(batch.targets["parity"], values % 2)
+
+
+def test_seed_and_epoch_decide_the_order() -> None:
+    def order(**settings: int) -> list[int]:
+        return torch.cat([batch.index for batch in batches(make_set(), 10, **settings)]).tolist()
+
+    assert order(seed=0) == order(seed=0)
+    assert len({tuple(order(seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 2, 3, 9])
+def test_resumed_in_the_middle_is_the_same(first_step: int) -> None:
+    settings = {"seed": 3, "epoch": 4, "augmentation": Augmentation(crop=1, flip="alternate", brightness=0.5)}
+    whole = list(batches(make_set(), 10, **settings))[first_step:]
+    resumed = list(batches(make_set(), 10, first_step=first_step, **settings))
+    assert len(whole) == len(resumed)
+    for a, b in zip(whole, resumed, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.index, b.index)
+
+
+def test_drop_last() -> None:
+    assert [len(batch.index) for batch in batches(make_set(), 10, drop_last=True)] == [10, 10]
+    assert len(list(batches(make_set(20), 10, drop_last=True))) == 2
+
+
+def test_random_state_is_left_alone() -> None:
+    state = torch.get_rng_state()
+    list(batches(make_set(), 10, seed=0, augmentation=Augmentation(crop=1)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"epoch": -1}, {"first_step": -1}, {"seed": -1}])
+def test_bad_settings_at_once(wrong: dict) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(wrong))}: "):
+        batches(make_set(), **{"size": 10, **wrong})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_the_same_on_cuda(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.data.batches.RESIDENT_SHARE", share)
+    settings = {"seed": 3, "augmentation": Augmentation(crop=1, flip="random", brightness=0.5)}
+    images = make_set()
+    for here, there in zip(
+        batches(images, 10, **settings), batches(images, 10, device="cuda", **settings), strict=True
+    ):
+        assert there.images.is_cuda
+        assert torch.allclose(here.images, there.images.cpu(), atol=1e-6)
+        assert torch.equal(here.targets["class"], there.targets["class"].cpu())

@@ -1,0 +1,139 @@
+"""The cache: whole or not at all, with two processes at once, on a full disk, with little memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope.data import load_data, store
+from convscope.errors import DataError
+
+from .samples import make_folder
+
+
+def filling(n: int = 6) -> store.Filling:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 4, 5), dtype=np.uint8)
+    return store.Filling(
+        pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"}
+    )
+
+
+def test_what_goes_in_comes_out(cache: Path) -> None:
+    made = store.obtain("set", "key", filling)
+    again = store.obtain("set", "key", lambda: pytest.fail("made twice"))
+    expected = np.concatenate([block.pixels for block in filling().blocks])
+    for stored in (made, again):
+        assert np.array_equal(stored.pixels.numpy(), expected)
+        assert np.array_equal(stored.moments[:, 0], expected.sum((2, 3)))
+        assert np.array_equal(stored.moments[:, 1], (expected.astype(int) ** 2).sum((2, 3)))
+        assert len({digest.tobytes() for digest in stored.digests}) == 6
+        assert stored.about == {"words": "é"}
+    assert [each.name for each in (cache / "data").iterdir()] == ["set-key"]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_mapped_or_read(share: float, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(store, "MEMORY_SHARE", share)
+    stored = store.obtain("set", "key", filling)
+    file = cache / "data" / "set-key" / "pixels.npy"
+    mapped = str(file) in Path("/proc/self/maps").read_text() if sys.platform == "linux" else share == 0
+    assert mapped == (share == 0)
+    before = file.read_bytes()
+    stored.pixels[0] += 1
+    assert file.read_bytes() == before
+
+
+def test_interrupted_leaves_nothing(cache: Path) -> None:
+    def blocks() -> Iterator[store.Block]:
+        yield from list(filling().blocks)[:1]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.obtain("set", "key", lambda: store.Filling((6, 3, 4, 5), blocks(), {}))
+    assert list((cache / "data").iterdir()) == []
+
+
+def test_full_disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"No space left on device.; make room, or set CONVSCOPE_CACHE"):
+        store.obtain("set", "key", filling)
+    assert list((cache / "data").iterdir()) == []
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="cannot write decoded images there"):
+        store.obtain("set", "key", filling)
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "digests.npy", "about.json"])
+def test_damaged_from_outside(cache: Path, name: str) -> None:
+    store.obtain("set", "key", filling)
+    file = cache / "data" / "set-key" / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"damaged .*delete the folder"):
+        store.obtain("set", "key", filling)
+
+
+def test_abandoned_folders_are_swept(cache: Path) -> None:
+    old, new = cache / "data" / ".unfinished-old", cache / "data" / ".unfinished-new"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    store.obtain("set", "key", filling)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_two_processes_at_once(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path / "bugs", 100, size=32)
+    program = (
+        "import sys, time; from pathlib import Path; from convscope.data import load_data\n"
+        "Path(sys.argv[2]).write_text('')\n"
+        "while len(list(Path(sys.argv[2]).parent.glob('ready*'))) < 2: time.sleep(0.001)\n"
+        "print(load_data(sys.argv[1]).digest)"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "bugs"), str(tmp_path / f"ready{k}")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(2)
+    ]
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert [error for _, error in outputs] == ["", ""]
+    assert outputs[0] == outputs[1] == (f"{load_data(tmp_path / 'bugs').digest}\n", "")
+    assert len(list((cache / "data").iterdir())) == 1
+
+
+def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    before = load_data(tmp_path).digest
+    (tmp_path / "ant" / "000.png").unlink()
+    assert load_data(tmp_path).digest != before
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CONVSCOPE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert store.cache_folder() == tmp_path / "convscope"
+    for ignored in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert store.cache_folder() == Path.home() / ".cache" / "convscope"
+
+
+def test_available_memory() -> None:
+    assert 2**20 < store.available_memory() < 2**50
