@@ -1,12 +1,14 @@
 """Exact receptive fields at every position: the graph run on bounding boxes instead of values.
 
-A tensor of *bounds* has the shape of an operation's output, with the batch axis taken by four rows: the first row and the
-first column of the image that can reach each element, and the last ones, exclusive and negated. With that sign the union of
-boxes is the minimum, so a rule is the operation's own form with the minimum in place of its sum. What no pixel reaches
-(weights, constants, padding) is +∞, which a minimum leaves out. Row r lies r · 2²⁰ higher than its pixels, so that a row can
-be told by its values where a network folds the batch's axis into another one; float32 holds these whole numbers exactly.
+A tensor of *bounds* has the shape of an operation's output, with the batch axis taken by four rows: the first
+row and the first column of the image that can reach each element, and the last ones, exclusive and negated.
+With that sign the union of boxes is the minimum, so a rule is the operation's own form with the minimum in
+place of its sum. What no pixel reaches (weights, constants, padding) is +∞, which a minimum leaves out. Row r
+lies r · 2²⁰ higher than its pixels, so that a row can be told by its values where a network folds the batch's
+axis into another one; float32 holds these whole numbers exactly.
 
-Many operations treat all units alike; such axes are kept expanded (stride 0), so a rule looks at one unit and expands again.
+Many operations treat all units alike; such axes are kept expanded (stride 0), so a rule looks at one unit and
+expands again.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def boxes(bounds: Tensor, axes: tuple[int, ...]) -> Tensor:
     row_of = torch.floor(thin / _APART + 0.5)
     others = [axis for axis in range(thin.ndim) if axis not in axes]
     rows = [thin.where(row_of == row, NOTHING).amin(others) - row * _APART for row in range(ROWS)]
-    union = torch.stack(rows).expand(ROWS, *(bounds.shape[axis] for axis in axes))
+    union = torch.stack(rows).expand(ROWS, *(bounds.shape[axis] for axis in sorted(axes)))
+    union = union.transpose(1, 2) if axes and axes[0] > axes[1] else union
     union = torch.where(union.isinf(), 0.0, union)
     return torch.cat([union[:2], -union[2:]]).to(torch.int64)
 
@@ -157,7 +160,7 @@ def recurrent(call: Call) -> Bounds:
 
 def part(call: Call) -> Tensor:
     """One of the tensors that an operation yields together."""
-    return call.values[call.node.args[0]][call.node.args[1]]
+    return call.input[call.arguments["1"]]
 
 
 def moved(call: Call) -> Bounds:

@@ -69,8 +69,9 @@ def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
 class Call:
     """The arguments of one node by name, defaults filled in, with the values that a rule works on in place of tensors.
 
-    `call["stride"]` is a plain value; `call["input"]` is what `values` holds for that tensor, and None for one that does
-    not depend on the image (weights, constants). `n` is the batch's size at which shapes are given.
+    `call["stride"]` is a plain value; `call["input"]` is what `values` holds for that tensor, and None for
+    one that does not depend on the image (weights, constants). `n` is the batch's size at which shapes are
+    given.
     """
 
     def __init__(
