@@ -1,6 +1,7 @@
 """The traced network: its operations, their sizes and receptive fields, and running any part of it.
 
-`trace` turns a module into a `TracedGraph`; `anatomy` and `receptive_fields` read it. Every lens stands on it.
+`trace` turns a module into a `TracedGraph`; `anatomy` and `receptive_fields` read it. Every lens stands on
+it.
 """
 
 from __future__ import annotations

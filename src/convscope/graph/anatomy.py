@@ -31,10 +31,13 @@ class Layer:
         kind: as `Operation.kind`.
         output_shape: without the batch.
         parameters: elements of the parameters that it is the first to use.
-        neurons: its outputs, where it is convolutional or dense; else 0, as pools, norms and activations add none.
-        multiply_adds: multiplications with their additions; 0 for what is no product of weights or activations.
+        neurons: its outputs, where it is convolutional or dense; else 0, as pools, norms and activations add
+            none.
+        multiply_adds: multiplications with their additions; 0 for what is no product of weights or
+            activations.
         receptive_field: (height, width) in pixels on the infinite plane; None where unknown.
-        stride: (down, across) in pixels; None where the operation has no rows and columns that lie evenly on the image.
+        stride: (down, across) in pixels; None where the operation has no rows and columns that lie evenly on
+            the image.
     """
 
     name: str
@@ -129,7 +132,9 @@ class Anatomy:
             sum(layer.parameters for layer in layers),
             sum(layer.neurons for layer in layers),
         )
-        return Share(parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1))
+        return Share(
+            parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1)
+        )
 
     def _repr_html_(self) -> str:
         titles = (
@@ -162,8 +167,8 @@ class Anatomy:
 def anatomy(net: nn.Module, example: Float[Tensor, "N C H W"], name: str | None = None) -> Anatomy:
     """The table of a network's operations: shapes, parameters, neurons, multiply-adds and receptive fields.
 
-    Read off the traced graph. A network that cannot be exported is run once with forward hooks instead: then the rows are
-    its modules, receptive fields are unknown, and the note says why.
+    Read off the traced graph. A network that cannot be exported is run once with forward hooks instead: then
+    the rows are its modules, receptive fields are unknown, and the note says why.
 
     Args:
         net: any image network; it is left as it was found.
@@ -213,7 +218,9 @@ def anatomy_of(graph: TracedGraph, name: str | None = None) -> Anatomy:
     return _whole(graph.net, graph.input_shape, layers, name, note)
 
 
-def _whole(net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None) -> Anatomy:
+def _whole(
+    net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None
+) -> Anatomy:
     parameters = list(net.parameters())
     return Anatomy(
         network=name or type(net).__name__,
@@ -227,7 +234,9 @@ def _whole(net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str 
 
 def _hooked_layer(layer: HookedLayer) -> Layer:
     neurons = _neurons(layer.kind, layer.output_shape)
-    return Layer(layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None)
+    return Layer(
+        layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None
+    )
 
 
 def _neurons(kind: str, output_shape: tuple[int, ...]) -> int:

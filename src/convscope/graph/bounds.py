@@ -1,12 +1,14 @@
 """Exact receptive fields at every position: the graph run on bounding boxes instead of values.
 
-A tensor of *bounds* has the shape of an operation's output, with the batch axis taken by four rows: the first row and the
-first column of the image that can reach each element, and the last ones, exclusive and negated. With that sign the union of
-boxes is the minimum, so a rule is the operation's own form with the minimum in place of its sum. What no pixel reaches
-(weights, constants, padding) is +∞, which a minimum leaves out. Row r lies r · 2²⁰ higher than its pixels, so that a row can
-be told by its values where a network folds the batch's axis into another one; float32 holds these whole numbers exactly.
+A tensor of *bounds* has the shape of an operation's output, with the batch axis taken by four rows: the first
+row and the first column of the image that can reach each element, and the last ones, exclusive and negated.
+With that sign the union of boxes is the minimum, so a rule is the operation's own form with the minimum in
+place of its sum. What no pixel reaches (weights, constants, padding) is +∞, which a minimum leaves out. Row r
+lies r · 2²⁰ higher than its pixels, so that a row can be told by its values where a network folds the batch's
+axis into another one; float32 holds these whole numbers exactly.
 
-Many operations treat all units alike; such axes are kept expanded (stride 0), so a rule looks at one unit and expands again.
+Many operations treat all units alike; such axes are kept expanded (stride 0), so a rule looks at one unit and
+expands again.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def boxes(bounds: Tensor, axes: tuple[int, ...]) -> Tensor:
     row_of = torch.floor(thin / _APART + 0.5)
     others = [axis for axis in range(thin.ndim) if axis not in axes]
     rows = [thin.where(row_of == row, NOTHING).amin(others) - row * _APART for row in range(ROWS)]
-    union = torch.stack(rows).expand(ROWS, *(bounds.shape[axis] for axis in axes))
+    union = torch.stack(rows).expand(ROWS, *(bounds.shape[axis] for axis in sorted(axes)))
+    union = union.transpose(1, 2) if axes and axes[0] > axes[1] else union
     union = torch.where(union.isinf(), 0.0, union)
     return torch.cat([union[:2], -union[2:]]).to(torch.int64)
 
@@ -58,7 +61,9 @@ def whole_image(call: Call) -> Bounds:
         if axis < 0:  # a by-product that nobody reads, else tracing would have refused it
             found.append(torch.full(shape, NOTHING))
             continue
-        along = rows.repeat_interleave(shape[axis] // ROWS)  # several entries an image where axes were folded into one
+        along = rows.repeat_interleave(
+            shape[axis] // ROWS
+        )  # several entries an image where axes were folded into one
         found.append(along.view(*[-1 if a == axis else 1 for a in range(len(shape))]).expand(shape))
     return tuple(found) if isinstance(call.node.meta["val"], list | tuple) else found[0]
 
@@ -155,7 +160,7 @@ def recurrent(call: Call) -> Bounds:
 
 def part(call: Call) -> Tensor:
     """One of the tensors that an operation yields together."""
-    return call.values[call.node.args[0]][call.node.args[1]]
+    return call.input[call.arguments["1"]]
 
 
 def moved(call: Call) -> Bounds:
@@ -163,7 +168,8 @@ def moved(call: Call) -> Bounds:
     if any(node in call.values and not _is_float(node) for node in call.node.all_input_nodes):
         return whole_image(call)  # where to read is itself worked out from the image
     arguments = {
-        name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n) for name, a in call.arguments.items()
+        name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n)
+        for name, a in call.arguments.items()
     }
     if "value" in arguments and arguments.get("mode", "constant") == "constant":
         arguments["value"] = NOTHING  # the fill of a constant padding

@@ -1,7 +1,8 @@
 """Multiply-adds of one operation for one image: one multiplication with its addition counts once, biases do not count.
 
-Only products of weights or of activations with each other count: convolutions, dense layers, matrix products, attention,
-recurrent layers. Everything else (norms, activations, pools, sums) counts 0, as is the field's habit.
+Only products of weights or of activations with each other count: convolutions, dense layers, matrix products,
+attention, recurrent layers. Everything else (norms, activations, pools, sums) counts 0, as is the field's
+habit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ def einsum(call: Call) -> int:
     factors = [shapes_at(node, call.n)[0] for node in call.arguments["tensors"]]
     if len(factors) < 2 or "..." in call.arguments["equation"]:
         return 0
-    letters = {c: size for term, shape in zip(terms, factors, strict=True) for c, size in zip(term, shape, strict=True)}
+    letters = {
+        c: size
+        for term, shape in zip(terms, factors, strict=True)
+        for c, size in zip(term, shape, strict=True)
+    }
     return prod(letters.values())
 
 

@@ -19,16 +19,17 @@ from convscope.graph.traced import Operation, TracedGraph
 class ReceptiveField:
     """What part of the image the units of one operation see.
 
-    Size, stride and centre are those on the infinite plane, as papers give them; `box` is exact on this image, with
-    what borders cut off, holes of dilation skip and branches add.
+    Size, stride and centre are those on the infinite plane, as papers give them; `box` is exact on this
+    image, with what borders cut off, holes of dilation skip and branches add.
 
     Attributes:
-        size: (height, width) in pixels. Where an operation has no rows and columns, or they do not lie evenly on the
-            image, the size of the largest exact box.
-        stride: (down, across), pixels from one position's field to the next; None where there is no such step.
+        size: (height, width) in pixels. Where an operation has no rows and columns, or they do not lie evenly
+            on the image, the size of the largest exact box.
+        stride: (down, across), pixels from one position's field to the next; None where there is no such
+            step.
         centre: (y, x) of position (0, 0)'s field, pixel centres at integers; None as stride.
-        boxes: top, left, bottom, right of each position, bottom and right exclusive; zeros where a position sees nothing.
-            One position for an operation without rows and columns.
+        boxes: top, left, bottom, right of each position, bottom and right exclusive; zeros where a position
+            sees nothing. One position for an operation without rows and columns.
     """
 
     size: tuple[int, int]
@@ -44,7 +45,8 @@ class ReceptiveField:
             column: from 0 at the left.
 
         Returns:
-            (top, left, bottom, right) in pixels, half-open, so that `image[:, top:bottom, left:right]` is the patch.
+            (top, left, bottom, right) in pixels, half-open, so that `image[:, top:bottom, left:right]` is the
+            patch.
 
         Raises:
             RequestError: there is no such position.
@@ -61,11 +63,13 @@ class ReceptiveField:
 def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     """The receptive field of each operation, by name, in order of execution.
 
-    It counts which pixels *can* matter, whatever the weights' values. Units of one operation share one field: the union.
-    An operation that convscope does not know (`Operation.known`) is taken to see the whole image.
+    It counts which pixels *can* matter, whatever the weights' values. Units of one operation share one field:
+    the union. An operation that convscope does not know (`Operation.known`) is taken to see the whole image.
 
-    Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", for the sizes on
-    the infinite plane; the boxes are worked out position by position instead, so that they hold for any graph.
+    Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", for the
+        sizes on
+    the infinite plane; the boxes are worked out position by position instead, so that they hold for any
+    graph.
 
     Example:
         >>> receptive_fields(graph)["conv3"].size

@@ -1,7 +1,8 @@
 """Receptive fields on the infinite plane: size, stride and first centre, where all positions of a map are alike.
 
-A `Grid` follows a map through the graph as long as its positions lie evenly on the image. Where they do not any more
-(flattening, dense layers, global pools, branches that disagree) there is none, and only the exact boxes remain.
+A `Grid` follows a map through the graph as long as its positions lie evenly on the image. Where they do not
+any more (flattening, dense layers, global pools, branches that disagree) there is none, and only the exact
+boxes remain.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ class Grid:
         first: top and left of what position (0, 0) sees.
         last: its bottom and right, exclusive.
         stride: how far the field moves from one position to the next, down and to the right.
+        alike: whether all units see the same; if not, this is their union, and says nothing of some of them.
     """
 
     axes: Pair
     first: Pair
     last: Pair
     stride: Pair
+    alike: bool = True
 
     @property
     def size(self) -> Pair:
@@ -59,11 +62,20 @@ def joined(call: Call) -> Grid | None:
         *(shapes_at(n, call.n)[0] for n in call.node.all_input_nodes if n in call.values),
     ]
     row, column = grids[0].axes
-    if len({len(shape) for shape in shapes}) > 1 or len({(shape[row], shape[column]) for shape in shapes}) > 1:
+    if (
+        len({len(shape) for shape in shapes}) > 1
+        or len({(shape[row], shape[column]) for shape in shapes}) > 1
+    ):
         return None
     first = (min(g.first[0] for g in grids), min(g.first[1] for g in grids))
     last = (max(g.last[0] for g in grids), max(g.last[1] for g in grids))
-    return replace(grids[0], first=first, last=last)
+    return replace(grids[0], first=first, last=last, alike=all(g.alike for g in grids))
+
+
+def convolution(call: Call) -> Grid | None:
+    """As a window; without groups every unit sees all units of the input."""
+    grid = windowed(call)
+    return replace(grid, alike=grid.alike or call["groups"] == 1) if grid else None
 
 
 def windowed(call: Call) -> Grid | None:
@@ -89,31 +101,34 @@ def kept_beside(axes: Callable[[Call], list[int]]) -> Callable[[Call], Grid | No
 def concatenated(call: Call) -> Grid | None:
     grids = call.inputs
     axis = call["dim"] % len(call.output_shape)
-    return None if None in grids or axis in grids[0].axes else joined(call)
+    together = None if None in grids or axis in grids[0].axes else joined(call)
+    same = len({(g.first, g.last) for g in grids if g}) == 1
+    return replace(together, alike=together.alike and same) if together else None
 
 
 def split(call: Call) -> Any:
     """One grid for each of the parts of a map that is cut along its units."""
     grid = call.input
     axis = call["dim"] % len(call.input_shape)
-    return [grid if grid and axis not in grid.axes else None] * len(call.output_shapes)
+    return [grid if grid and grid.alike and axis not in grid.axes else None] * len(call.output_shapes)
 
 
 def part(call: Call) -> Grid | None:
     together = call.input
-    return together[call.node.args[1]] if isinstance(together, list) else together
+    return together[call.arguments["1"]] if isinstance(together, list) else together
 
 
 def sliced(call: Call) -> Grid | None:
     grid, axis, start, step = call.input, call["dim"], call["start"] or 0, call["step"]
-    if grid is None or axis not in grid.axes:
-        return grid
+    if grid is None or (axis % len(call.input_shape) not in grid.axes):
+        return grid if grid and (grid.alike or call.output_shape == call.input_shape) else None
+    axis %= len(call.input_shape)
     start = max(start + call.input_shape[axis], 0) if start < 0 else start
     along = grid.axes.index(axis)
     moved = start * grid.stride[along]
     first, last, stride = list(grid.first), list(grid.last), list(grid.stride)
     first[along], last[along], stride[along] = first[along] + moved, last[along] + moved, stride[along] * step
-    return Grid(grid.axes, (first[0], first[1]), (last[0], last[1]), (stride[0], stride[1]))
+    return replace(grid, first=tuple(first), last=tuple(last), stride=tuple(stride))
 
 
 def padded(call: Call) -> Grid | None:
@@ -154,4 +169,5 @@ def _slide(grid: Grid | None, found: tuple[Window, ...]) -> Grid | None:
         first=(top - y.before * down, left - x.before * across),
         last=(bottom + (y.span - 1 - y.before) * down, right + (x.span - 1 - x.before) * across),
         stride=(down * y.stride, across * x.stride),
+        alike=grid.alike,
     )

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from convscope.errors import NetworkError
 from convscope.graph.untouched import left_as_found
 
-_KINDS = {
-    **{layer: "conv" for layer in (nn.Conv1d, nn.Conv2d, nn.Conv3d)},
-    **{layer: "conv_transpose" for layer in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)},
-    **{layer: "batch_norm" for layer in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)},
+_KINDS: dict[type[nn.Module], str] = {
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "batch_norm"),
     nn.Linear: "dense",
     nn.ReLU: "relu",
     nn.GELU: "gelu",
@@ -69,7 +69,9 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
 
 def _hook(path: str, layers: list[HookedLayer], counted: set[int]) -> Callable[[nn.Module, Any, Any], None]:
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        result = output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
+        result = (
+            output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
+        )
         if result is None:
             return
         new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
@@ -91,14 +93,16 @@ def _kind(module: nn.Module) -> str:
 def _multiply_adds(kind: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
     """Every weight is used once at every position."""
     if kind == "conv":
-        return module.weight.numel() * prod(output.shape[2:])  # type: ignore[operator, union-attr]
+        return module.weight.numel() * prod(output.shape[2:])  # type: ignore[operator]
     if kind == "conv_transpose":
-        return module.weight.numel() * prod(inputs[0].shape[2:])  # type: ignore[operator, union-attr]
+        return module.weight.numel() * prod(inputs[0].shape[2:])  # type: ignore[operator]
     if kind == "dense":
-        return module.weight.numel() * prod(output.shape[1:-1])  # type: ignore[operator, union-attr]
+        return module.weight.numel() * prod(output.shape[1:-1])  # type: ignore[operator]
     return 0
 
 
 def _numbered(name: str, taken: list[str]) -> str:
-    number = 1 + sum(t == name or t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit() for t in taken)
+    number = 1 + sum(
+        t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in taken
+    )
     return name if number == 1 else f"{name}_{number}"

@@ -18,15 +18,18 @@ def module_path(node: Node) -> str:
 def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node], str]) -> dict[Node, str]:
     """A name for each node, unlike all others.
 
-    A layer is called by its path: "layer1.0.conv2". What a module computes besides gets the module's path and its kind:
-    "layer1.0.add", "layer1.0.relu_2". A layer used again gets a number from its second use: "relu_2".
+    A layer is called by its path: "layer1.0.conv2". What a module computes besides gets the module's path and
+    its kind: "layer1.0.add", "layer1.0.relu_2". A layer used again gets a number from its second use:
+    "relu_2".
     """
     nodes = list(nodes)
     layers = _layer_nodes(nodes, net)
     paths = {path for path, _ in net.named_modules()}
     taken: set[str] = set()
     names: dict[Node, str] = {}
-    for node in sorted(nodes, key=lambda node: node not in layers):  # layers first: a path belongs to its module
+    for node in sorted(
+        nodes, key=lambda node: node not in layers
+    ):  # layers first: a path belongs to its module
         path = module_path(node)
         base = path if node in layers else f"{path}.{kind(node)}".lstrip(".")
         own = {base} if node in layers else set()
@@ -43,10 +46,15 @@ def _layer_nodes(nodes: list[Node], net: nn.Module) -> set[Node]:
     found: set[Node] = set()
     for call in calls.values():
         path = module_path(call[0])
-        if path and not any(net.get_submodule(path).children()):
+        if path and _is_layer(net.get_submodule(path)):
             with_weights = [node for node in call if any(n.op == "placeholder" for n in node.all_input_nodes)]
             found.add(with_weights[0] if len(with_weights) == 1 else call[-1])
     return found
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it has no parts, other than those that work out its weights."""
+    return all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:

@@ -1,7 +1,8 @@
 """What convscope knows of each operator: a row per aten overload, with its kind, its receptive field, its multiply-adds.
 
-To teach it another operator, add a row. One without a row is named after itself, sees the whole image and costs nothing;
-the anatomy's note then names it. Operators that torch tags as pointwise need no row: they are named after themselves.
+To teach it another operator, add a row. One without a row is named after itself, sees the whole image and
+costs nothing; the anatomy's note then names it. Operators that torch tags as pointwise need no row: they are
+named after themselves.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _positions(call: Call) -> list[int]:
 
 def _statistics(call: Call) -> list[int]:
     """Batch norm without running statistics measures each map as a whole."""
-    return _positions(call) if "training" in call and call["training"] else []
+    return _positions(call) if call["training"] else []
 
 
 def _instance(call: Call) -> list[int]:
@@ -82,7 +83,7 @@ def _instance_norm_bounds(call: Call) -> Bounds:
 _ELEMENTWISE = Field(bounds.elementwise, grids.joined)
 _BATCH_NORM = Field(_batch_norm_bounds, grids.kept_beside(_statistics))
 _REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
-_CONV = Field(bounds.convolution, grids.windowed)
+_CONV = Field(bounds.convolution, grids.convolution)
 _CONV_TRANSPOSE = Field(bounds.transposed_convolution)
 _POOL = Field(bounds.pool, grids.windowed)
 _ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
@@ -90,11 +91,14 @@ _MATMUL = Field(bounds.matmul)
 _RECURRENT = Field(bounds.recurrent)
 _WHOLE = Field(bounds.whole_image)
 _MOVED = Field(bounds.moved)
-_SAME_PLACE = Field(bounds.moved, grids.joined)
 
 _TABLE: dict[str, Row] = {
     # products with weights or of activations
-    **{f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution) for n in (1, 2, 3) for o in ("default", "padding")},
+    **{
+        f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution)
+        for n in (1, 2, 3)
+        for o in ("default", "padding")
+    },
     "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
@@ -115,7 +119,9 @@ _TABLE: dict[str, Row] = {
     "aten._native_batch_norm_legit_no_training.default": Row(
         "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
     ),
-    "aten.instance_norm.default": Row("instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))),
+    "aten.instance_norm.default": Row(
+        "instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))
+    ),
     "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
     "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
     "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),

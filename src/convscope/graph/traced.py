@@ -25,13 +25,16 @@ class Operation:
     """One operation of a traced network that depends on the image.
 
     Attributes:
-        name: the path of its module, such as "layer1.0.conv2"; with its kind where the module computes more than itself.
+        name: the path of its module, such as "layer1.0.conv2"; with its kind where the module computes more
+            than itself.
         kind: in the field's words: conv, dense, relu, max_pool, add, …
         target: torch's name of the operator, such as "aten.conv2d.default".
         inputs: names of the operations that it reads; "input" is the image.
         module: path of the module in whose forward it runs, "" for the network's own.
-        output_shape: the shape of its result (of the first, where it gives several) for one image, without the batch.
-        parameters: names of the parameters that it is the first to use, directly or through the making of its weights.
+        output_shape: the shape of its result (of the first, where it gives several) for one image, without
+            the batch.
+        parameters: names of the parameters that it is the first to use, directly or through the making of its
+            weights.
         n_parameters: the number of their elements.
         known: whether its receptive field is exact; if not, it is taken as the whole image.
     """
@@ -52,8 +55,8 @@ class Operation:
 class TracedGraph:
     """A network as a plain list of operations, run with the network's own weights.
 
-    `trace` makes it. No weight is copied: training the network on, or moving it to another device, shows at once.
-    Operations are those of evaluation mode, whatever mode the network is in.
+    `trace` makes it. No weight is copied: training the network on, or moving it to another device, shows at
+    once. Operations are those of evaluation mode, whatever mode the network is in.
 
     Attributes:
         operations: in order of execution.
@@ -61,7 +64,9 @@ class TracedGraph:
         input_shape: (C, H, W) of the images that it takes.
     """
 
-    def __init__(self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]) -> None:
+    def __init__(
+        self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]
+    ) -> None:
         self.net, self._module, self._image, self._weights = net, module, image, weights
         self.input_shape: tuple[int, ...] = shape_of_one(image)
         self.operations = self._list_operations()
@@ -101,21 +106,23 @@ class TracedGraph:
     ) -> dict[str, Tensor]:
         """The results of the wanted operations, by name.
 
-        Only what they need is run, and each tensor is let go after its last use. Gradients flow unless switched off
-        around the call. An in-place operation of the network is run out of place, so every result stays as it was.
+        Only what they need is run, and each tensor is let go after its last use. Gradients flow unless
+        switched off around the call. An in-place operation of the network is run out of place, so every
+        result stays as it was.
 
         Args:
-            images: normalised, of the size that the network was traced with, any number. None where `given` suffices.
+            images: normalised, of the size that the network was traced with, any number. None where `given`
+                suffices.
             outputs: names of operations; None means what the network returns.
-            given: results to start from, by name, in place of running the operations that would give them. Of an
-                operation with several results it is the first.
+            given: results to start from, by name, in place of running the operations that would give them.
 
         Returns:
             Name → tensor, in the order wanted; of an operation with several results, the first.
 
         Raises:
             UnknownNameError: a name is not in this network.
-            RequestError: the images have another shape than those traced, or `given` does not suffice without images.
+            RequestError: the images have another shape than those traced, or `given` does not suffice without
+                images, or names an operation with several results.
 
         Example:
             >>> hidden = graph.run(images, ["conv3"])
@@ -140,6 +147,9 @@ class TracedGraph:
 
     def _start(self, images: Tensor | None, given: Mapping[str, Tensor]) -> dict[Node, Any]:
         values: dict[Node, Any] = {self.operation(name).node: value for name, value in given.items()}
+        for name in given:
+            if not isinstance(self.by_name[name].node.meta["val"], Tensor):
+                raise RequestError(f"layer {name!r} has several results; give those of its parts instead")
         if images is None:
             return values
         if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
@@ -159,10 +169,14 @@ class TracedGraph:
                 continue
             found.add(node)
             if node is self._image and node not in values:
-                raise RequestError("what was given does not suffice to run the wanted layers; pass images as well")
+                raise RequestError(
+                    "what was given does not suffice to run the wanted layers; pass images as well"
+                )
             if node not in values:
                 pending += [
-                    source for source in node.all_input_nodes if is_tensor_node(source) or source.op == "get_attr"
+                    source
+                    for source in node.all_input_nodes
+                    if is_tensor_node(source) or source.op == "get_attr"
                 ]
         return [node for node in self._module.graph.nodes if node in found]
 
@@ -223,7 +237,11 @@ def reachable(start: Node) -> list[Node]:
     """The nodes that depend on `start`, in order of execution, without those that only handle its size."""
     found = {start}
     for node in start.graph.nodes:
-        if node.op == "call_function" and is_tensor_node(node) and any(s in found for s in node.all_input_nodes):
+        if (
+            node.op == "call_function"
+            and is_tensor_node(node)
+            and any(s in found for s in node.all_input_nodes)
+        ):
             found.add(node)
     return [node for node in start.graph.nodes if node in found and node is not start]
 

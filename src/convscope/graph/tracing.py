@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 
 import torch
 from jaxtyping import Float
@@ -32,8 +33,9 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
 
     Raises:
         RequestError: the example is no batch of images.
-        NetworkError: the network cannot be exported: it fails on such images, or its path depends on pixel values, or it
-            lets the images of a batch act on each other. `anatomy` still works on most such networks.
+        NetworkError: the network cannot be exported: it fails on such images, or its path depends on pixel
+            values, or it lets the images of a batch act on each other. `anatomy` still works on most such
+            networks.
 
     Example:
         >>> net = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 8, 3), relu1=nn.ReLU()))
@@ -48,15 +50,19 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
             program = _export(net, example)
         except Exception as error:  # export fails in as many ways as there are networks
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise NetworkError(f"network {type(net).__name__} cannot be traced for {shape} images; {reason}") from error
+            raise NetworkError(
+                f"network {type(net).__name__} cannot be traced for {shape} images; {reason}"
+            ) from error
     _refuse_mixing(program, net)
     return TracedGraph(net, program.graph_module, _image_of(program), _weights_of(program))
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: object) -> None:
     """Raises RequestError unless `images` is a batch N C H W of floats."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        given = (
+            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        )
         raise RequestError(
             f"the example is {given}; expected a float tensor (N, C, H, W), such as torch.zeros(1, 3, 32, 32)"
         )
@@ -69,10 +75,12 @@ def first_line(error: BaseException) -> str:
 
 
 def _export(net: nn.Module, example: Tensor) -> ExportedProgram:
-    pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()  # export takes a batch of one for a fixed one
+    # Export takes a batch of one for a fixed size, so it is shown two.
+    pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()
     program = torch.export.export(net, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     if not _replace_in_place(program.graph):
-        program = program.run_decompositions({})  # without a table it does nothing but make in-place writes explicit
+        _bypass_dropout(program)
+        program = program.run_decompositions({})  # an empty table: little but in-place writes made explicit
     program.graph.eliminate_dead_code()
     return program
 
@@ -93,6 +101,15 @@ def _replace_in_place(graph: Graph) -> bool:
         elif (source := _shares_memory_with(node)) is not None:
             storage[node] = storage[source]
     return True
+
+
+def _bypass_dropout(program: ExportedProgram) -> None:
+    """Dropout returns its very input in evaluation, which `run_decompositions` would make a copy of."""
+    for node in program.graph.nodes:
+        if isinstance(node.target, OpOverload) and "dropout" in node.target._schema.name:
+            node.replace_all_uses_with(node.args[0])
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
 
 
 def _shares_memory_with(node: Node) -> Node | None:
@@ -147,11 +164,11 @@ def _inputs(program: ExportedProgram) -> Iterator[tuple[Node, InputKind, str]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what export has to say about itself from the user: warnings and log lines."""
+    """Keeps what export has to say about itself from the user: warnings, log lines, the graph printed on failure."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -15,9 +15,9 @@ from torch import nn
 def left_as_found(net: nn.Module) -> Iterator[None]:
     """Puts `net` back as it was at the end, after an exception too: modes, attributes, hooks, buffers, random state.
 
-    A module's whole state is its `__dict__`: the train/eval flag, the hooks, the tables of parameters and buffers, and
-    whatever a forward assigns on the way (recurrent layers and weight norm do). Buffers may also be written in place,
-    so their contents are kept beside.
+    A module's whole state is its `__dict__`: the train/eval flag, the hooks, the tables of parameters and
+    buffers, and whatever a forward assigns on the way (recurrent layers and weight norm do). Buffers may also
+    be written in place, so their contents are kept beside.
     """
     attributes = [(module, _contents(module)) for module in net.modules()]
     frozen = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
@@ -55,5 +55,5 @@ def _restore(module: nn.Module, contents: dict[str, tuple[Any, Any]]) -> None:
 def _same(value: dict | list, held: dict | list) -> bool:
     """Whether the container still holds the very same objects, in the same order."""
     if isinstance(value, dict):
-        return list(value) == list(held) and all(value[k] is held[k] for k in value)  # type: ignore[call-overload]
+        return list(value) == list(held) and all(value[k] is held[k] for k in value)
     return len(value) == len(held) and all(a is b for a, b in zip(value, held, strict=True))

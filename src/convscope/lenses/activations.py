@@ -1,0 +1,66 @@
+"""What a network's layers answer to images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import UnknownNameError
+from convscope.graph import TracedGraph
+
+
+def activations(
+    graph: TracedGraph, images: Float[Tensor, "N C H W"], layers: Sequence[str]
+) -> dict[str, Tensor]:
+    """The activations of some layers for each image, in one pass that ends after the last of them.
+
+    A layer's activations are its own output: those of a convolution lie before the ReLU that follows it.
+
+    Args:
+        graph: the traced network, in evaluation mode whatever mode the network is in.
+        images: normalised, of the size that the graph was traced with.
+        layers: see `select_layers`.
+
+    Returns:
+        Name → tensor of that layer, (N, U, H, W) for a map and (N, U) for a dense layer, in the network's
+        order.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        RequestError: the images have another shape than those traced.
+
+    Example:
+        >>> maps = activations(graph, images, ["conv*"])
+        >>> maps["conv1"].shape
+        torch.Size([8, 64, 32, 32])
+    """
+    names = select_layers(graph, layers)
+    with torch.no_grad():
+        return graph.run(images, names)
+
+
+def select_layers(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
+    """The names of the operations that are meant, in the network's order, each once.
+
+    Args:
+        graph: the traced network.
+        layers: each a name ("layer1.0.conv2"), a pattern ("layer1.*"; * for any letters, ? for one), or a
+            kind ("conv"). A name comes before a kind of the same word.
+
+    Raises:
+        UnknownNameError: one of them means no layer; the message lists those there are.
+    """
+    wanted: set[str] = set()
+    for layer in [layers] if isinstance(layers, str) else layers:
+        found = {layer} & graph.by_name.keys()
+        found = found or {
+            op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)
+        }
+        if not found:
+            raise UnknownNameError("layer", layer, graph.by_name, "in this network")
+        wanted |= found
+    return [op.name for op in graph.operations if op.name in wanted]

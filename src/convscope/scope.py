@@ -1,0 +1,181 @@
+"""One object over one network: the face of the graph and the lenses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convscope.errors import RequestError
+from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
+from convscope.lenses import activations, filters
+
+Normalization = tuple[Sequence[float], Sequence[float]]
+SLACK = 0.01  # what resizing with a sharp filter may overshoot
+
+
+@runtime_checkable
+class RunLike(Protocol):
+    """What a scope needs of a run: the network, its classes, and the images that it takes."""
+
+    @property
+    def net(self) -> nn.Module: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def normalization(self) -> Any: ...
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...
+
+
+class Scope:
+    """A network to look into: its anatomy, its answers, its filters, what its units see.
+
+    Images are floats in [0, 1], (C, H, W) or (N, C, H, W), before normalisation; the scope normalises them
+    and moves them to the network's device. It answers in evaluation mode and leaves the network as it was
+    found. The network is traced when first needed; its weights stay its own, so a scope over a network that
+    trains on shows the present ones.
+
+    Args:
+        net_or_run: a run, which knows the rest; or any module, with an example.
+        example: a batch of images (N, C, H, W), of which only the shape matters; needed with a module.
+        classes: names of the classes, in the order of the logits.
+        normalize: (means, deviations), one number a channel; None where the network takes pixels in [0, 1].
+
+    Raises:
+        RequestError: a module came without an example, or the normalisation does not fit the channels.
+
+    Example:
+        >>> scope = Scope(net, example=torch.zeros(1, 3, 32, 32))
+        >>> scope.probabilities(images).argmax(1)
+    """
+
+    def __init__(
+        self,
+        net_or_run: nn.Module | RunLike,
+        example: Tensor | None = None,
+        classes: Sequence[str] | None = None,
+        normalize: Normalization | None = None,
+    ) -> None:
+        if isinstance(net_or_run, nn.Module):
+            self.net, shape = net_or_run, _shape_of(example)
+        elif isinstance(net_or_run, RunLike):
+            self.net, shape = net_or_run.net, tuple(net_or_run.input_shape)
+            classes = classes or net_or_run.classes
+            normalize = normalize or net_or_run.normalization
+        else:
+            given = type(net_or_run).__name__
+            raise RequestError(
+                f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
+            )
+        self.classes = tuple(classes or ())
+        self.input_shape = shape
+        self._mean, self._deviation = _normalization(normalize, channels=shape[0])
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.input_shape))
+        return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
+
+    @cached_property
+    def graph(self) -> TracedGraph:
+        """The traced network, for what the methods here do not offer; see `convscope.graph.trace`."""
+        return trace(self.net, self._example())
+
+    def anatomy(self) -> Anatomy:
+        """The table of the network's operations; see `convscope.graph.anatomy`."""
+        if "graph" in vars(self):
+            return anatomy_of(self.graph)
+        return anatomy(self.net, self._example())
+
+    def activations(self, images: Float[Tensor, "*N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
+        """The activations of some layers for each image; see `convscope.lenses.activations`."""
+        return activations(self.graph, self.prepare(images), layers)
+
+    def filters(self, layer: str) -> Tensor:
+        """A copy of a layer's weights, (out, in, kh, kw) for a convolution; see `convscope.lenses.filters`."""
+        return filters(self.net, layer)
+
+    def logits(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
+        """The network's answer to each image, before the softmax."""
+        with torch.no_grad():
+            return self.graph.run(self.prepare(images))[self.graph.outputs[0]]
+
+    def probabilities(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
+        """The softmax of the logits; each row sums to 1. One sigmoid output gives the probability of its one class."""
+        logits = self.logits(images)
+        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+
+    def receptive_field(self, layer: str) -> ReceptiveField:
+        """What part of the image a layer's units see.
+
+        Raises:
+            UnknownNameError: there is no such layer; the message lists those there are.
+        """
+        name = self.graph.operation(layer).name
+        return self._fields[name]
+
+    def prepare(self, images: Tensor) -> Float[Tensor, "N C H W"]:
+        """The images as the network takes them: a batch, normalised, on its device.
+
+        Raises:
+            RequestError: they have another shape than the network takes, or pixels that are not in [0, 1].
+        """
+        batch = images.unsqueeze(0) if images.ndim == 3 else images
+        self._check(images, batch)
+        place = self._example()
+        batch = batch.to(place)
+        return (batch - self._mean.to(place)) / self._deviation.to(place)
+
+    @cached_property
+    def _fields(self) -> dict[str, ReceptiveField]:
+        return receptive_fields(self.graph)
+
+    def _check(self, images: Tensor, batch: Tensor) -> None:
+        want = "×".join(map(str, self.input_shape))
+        if batch.ndim != 4 or tuple(batch.shape[1:]) != self.input_shape or not len(batch):
+            got = "×".join(map(str, images.shape))
+            raise RequestError(
+                f"images have the shape {got}; this network takes {want} or N×{want}: resize them first"
+            )
+        if not images.is_floating_point():
+            raise RequestError(
+                f"images are {images.dtype}; expected floats in [0, 1]: divide whole numbers by 255"
+            )
+        low, high = (float(v) for v in images.aminmax())
+        if not (low >= -SLACK and high <= 1 + SLACK):  # also when they are NaN
+            raise RequestError(
+                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: divide by 255, "
+                "or leave out your own normalisation"
+            )
+
+    def _example(self) -> Float[Tensor, "N C H W"]:
+        """A black image of the network's type, on its device."""
+        weights = (p for p in self.net.parameters() if p.is_floating_point())
+        like = next(weights, torch.zeros(()))
+        return torch.zeros((1, *self.input_shape), dtype=like.dtype, device=like.device)
+
+
+def _shape_of(example: Tensor | None) -> tuple[int, ...]:
+    if example is None or example.ndim != 4:
+        given = "none" if example is None else f"one of shape {tuple(example.shape)}"
+        raise RequestError(
+            f"a scope over a module needs an example of shape (N, C, H, W), and there is {given}; "
+            "pass example=torch.zeros(1, 3, 32, 32)"
+        )
+    return tuple(example.shape[1:])
+
+
+def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tensor, Tensor]:
+    mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
+    if len(mean) != channels or len(deviation) != channels or not all(d > 0 for d in deviation):
+        raise RequestError(
+            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
+        )
+    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+
+import pytest
+import torch
+from graph_networks import Deciding, Failing, Recurrent, Residual
+from torch import Tensor, nn
+
+from convscope.errors import NetworkError, RequestError
+from convscope.graph import anatomy, trace
+from convscope.graph.tracing import check_images
+
+
+def state(net: nn.Module) -> list:
+    """All that a user could find changed."""
+    modules = [(m.training, list(m._forward_hooks.items()), sorted(vars(m))) for m in net.modules()]
+    parameters = [(id(p), p.requires_grad, p.grad, p.tolist()) for p in net.parameters()]
+    return [
+        *modules,
+        *parameters,
+        [(id(b), b.tolist()) for b in net.buffers()],
+        torch.get_rng_state().tolist(),
+    ]
+
+
+def prepared(net: nn.Module) -> nn.Module:
+    """In a mixed state: partly in training mode, partly frozen, with a hook."""
+    net.train()
+    first = next(net.children())
+    first.eval()
+    next(net.parameters()).requires_grad_(False)
+    first.register_forward_hook(lambda module, inputs, output: None)
+    return net
+
+
+@pytest.mark.parametrize(
+    "net", [Residual(), Recurrent(), Deciding(), Failing()], ids=lambda net: type(net).__name__
+)
+def test_the_network_is_left_as_found(net: nn.Module) -> None:
+    prepared(net)
+    example = torch.rand(1, 1, 7, 8) if isinstance(net, Recurrent) else torch.rand(1, 3, 9, 8)
+    before = state(net)
+    for look in (trace, anatomy):
+        try:
+            look(net, example)
+        except NetworkError:
+            assert isinstance(net, Deciding | Failing)
+        assert state(net) == before
+    copy.deepcopy(net)  # nothing of the tracing hangs on it
+
+
+def test_weight_norm_by_hook() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(1, 2, 3)))
+    weight = net[0].weight
+    trace(net, torch.zeros(1, 1, 5, 5))
+    assert net[0].weight is weight
+
+
+def test_reasons_are_one_line() -> None:
+    with pytest.raises(
+        NetworkError, match="network Failing cannot be traced for 3×9×8 images; ValueError: no forward today$"
+    ):
+        trace(Failing(), torch.zeros(1, 3, 9, 8))
+    with pytest.raises(NetworkError) as error:
+        trace(Deciding(), torch.zeros(1, 3, 9, 8))
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_act_on_each_other_are_refused() -> None:
+    class Centred(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean()
+
+    with pytest.raises(
+        NetworkError, match=r"aten.mean.default works out one value from all images of a batch"
+    ):
+        trace(Centred(), torch.zeros(1, 1, 2, 2))
+
+
+def test_export_is_silent(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    for net, shape in ((Recurrent(), (1, 7, 8)), (Deciding(), (3, 9, 8))):
+        anatomy(net, torch.zeros(1, *shape))
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert logging.root.manager.disable == 0
+
+
+@pytest.mark.parametrize(
+    "example", [torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "photo.png"]
+)
+def test_an_example_must_be_a_batch_of_images(example: object) -> None:
+    with pytest.raises(RequestError, match="expected a float tensor"):
+        check_images(example)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.errors import UnknownNameError
+from convscope.lenses import filters
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(4, 6, (3, 5), groups=2), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 2))
+
+
+def test_a_copy_of_the_weights() -> None:
+    net = network()
+    weights = filters(net, "0")
+    assert weights.shape == (6, 2, 3, 5)
+    assert torch.equal(weights, net[0].weight)
+    weights.zero_()
+    assert net[0].weight.abs().sum() > 0
+    assert not weights.requires_grad
+    assert filters(net, "3").shape == (2, 6)
+
+
+@pytest.mark.parametrize("layer", ["1", "conv1"])
+def test_a_layer_without_filters(layer: str) -> None:
+    with pytest.raises(
+        UnknownNameError, match=f"layer with filters '{layer}' is not in this network; there is 0, 3"
+    ):
+        filters(network(), layer)
