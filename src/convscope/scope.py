@@ -99,7 +99,7 @@ class Scope:
         return activations(self.graph, self.prepare(images), layers)
 
     def filters(self, layer: str) -> Tensor:
-        """A copy of a layer's weights, (out, in, kh, kw) for a convolution; see `convscope.lenses.filters`."""
+        """A copy of a layer's weights, (out, in, kh, kw) of a convolution; see `convscope.lenses.filters`."""
         return filters(self.net, layer)
 
     def logits(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
@@ -108,7 +108,7 @@ class Scope:
             return self.graph.run(self.prepare(images))[self.graph.outputs[0]]
 
     def probabilities(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
-        """The softmax of the logits; each row sums to 1. One sigmoid output gives the probability of its one class."""
+        """The softmax of the logits; each row sums to 1. A single logit gives its sigmoid."""
         logits = self.logits(images)
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
@@ -151,8 +151,8 @@ class Scope:
         low, high = (float(v) for v in images.aminmax())
         if not (low >= -SLACK and high <= 1 + SLACK):  # also when they are NaN
             raise RequestError(
-                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: divide by 255, "
-                "or leave out your own normalisation"
+                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: "
+                "divide by 255, or leave out your own normalisation"
             )
 
     def _example(self) -> Float[Tensor, "N C H W"]:
@@ -176,6 +176,7 @@ def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tens
     mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
     if len(mean) != channels or len(deviation) != channels or not all(d > 0 for d in deviation):
         raise RequestError(
-            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
+            f"normalize is {normalize}; expected a mean and a positive deviation for "
+            f"each of {channels} channels"
         )
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

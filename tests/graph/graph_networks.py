@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
 
 class Branches(nn.Module):
-    """An inception block: branches of unlike reach, concatenated, then a grouped convolution that keeps them apart."""
+    """An inception block: branches of unlike reach, joined, then kept apart by a grouped convolution."""
 
     def __init__(self) -> None:
         super().__init__()

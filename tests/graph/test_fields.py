@@ -132,7 +132,7 @@ def test_the_plane_agrees_with_boxes_away_from_the_border(case: str) -> None:
 
 
 def test_units_of_unlike_reach_are_told_apart_when_cut() -> None:
-    """The last four units do not see through the 5×5 branch, so the field of their layer is the smaller one."""
+    """The last units do not see through the 5×5 branch, so the field of their layer is the smaller one."""
     fields = receptive_fields(trace(Branches(), torch.zeros(1, 2, 31, 31)))
     assert fields["grouped"].size == (7, 7)
     assert (fields["slice_2"].size, fields["slice_2"].stride) == ((5, 5), None)

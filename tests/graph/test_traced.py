@@ -37,7 +37,7 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def _plain_attention() -> Iterator[None]:
-    """torch's attention layer takes a fused path of other rounding in evaluation; the graph has the plain one."""
+    """In evaluation torch's attention takes a fused path of other rounding; the graph has the plain one."""
     torch.backends.mha.set_fastpath_enabled(False)
     yield
     torch.backends.mha.set_fastpath_enabled(True)
