@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope.errors import RequestError
+from convscope.errors import NetworkError, RequestError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
 from convscope.lenses import activations, filters
 
@@ -90,9 +90,10 @@ class Scope:
 
     def anatomy(self) -> Anatomy:
         """The table of the network's operations; see `convscope.graph.anatomy`."""
-        if "graph" in vars(self):
+        try:
             return anatomy_of(self.graph)
-        return anatomy(self.net, self._example())
+        except NetworkError:  # it cannot be traced: by hooks, then
+            return anatomy(self.net, self._example())
 
     def activations(self, images: Float[Tensor, "*N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
         """The activations of some layers for each image; see `convscope.lenses.activations`."""

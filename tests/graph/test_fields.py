@@ -6,11 +6,16 @@ import pytest
 import torch
 from graph_networks import (
     Branches,
+    Dynamic,
+    Focus,
+    Frozen,
     Mixer,
     Recurrent,
     Residual,
+    Shuffle,
     SqueezeExcite,
     Transformer,
+    Windowed,
     Writing,
     chain,
     net4,
@@ -74,6 +79,11 @@ NETWORKS = {
     "transformer": (Transformer(), (3, 8, 8)),
     "rnn": (Recurrent(nn.RNN), (1, 7, 8)),
     "lstm, both ways": (Recurrent(nn.LSTM, bidirectional=True), (1, 7, 8)),
+    "shuffled": (Shuffle(), (3, 8, 9)),
+    "pixels as units": (Focus(), (3, 8, 10)),
+    "filters from the image": (Dynamic(), (3, 5, 6)),
+    "windows": (Windowed(), (3, 8, 12)),
+    "frozen": (Frozen(), (3, 6, 7)),
     "written in place": (Writing(), (3, 6, 5)),
 }
 
