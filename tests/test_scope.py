@@ -81,7 +81,7 @@ def test_bad_images(scope: Scope, images: torch.Tensor, message: str) -> None:
 
 
 def test_whole_numbers(scope: Scope) -> None:
-    with pytest.raises(RequestError, match="images are torch.uint8; expected floats"):
+    with pytest.raises(RequestError, match=r"images are torch\.uint8; expected floats"):
         scope.prepare(torch.zeros(3, 8, 8, dtype=torch.uint8))
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope.errors import RequestError
+from convscope.errors import NetworkError, RequestError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
 from convscope.lenses import activations, filters
 
@@ -90,16 +90,17 @@ class Scope:
 
     def anatomy(self) -> Anatomy:
         """The table of the network's operations; see `convscope.graph.anatomy`."""
-        if "graph" in vars(self):
+        try:
             return anatomy_of(self.graph)
-        return anatomy(self.net, self._example())
+        except NetworkError:  # it cannot be traced: by hooks, then
+            return anatomy(self.net, self._example())
 
     def activations(self, images: Float[Tensor, "*N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
         """The activations of some layers for each image; see `convscope.lenses.activations`."""
         return activations(self.graph, self.prepare(images), layers)
 
     def filters(self, layer: str) -> Tensor:
-        """A copy of a layer's weights, (out, in, kh, kw) for a convolution; see `convscope.lenses.filters`."""
+        """A copy of a layer's weights, (out, in, kh, kw) of a convolution; see `convscope.lenses.filters`."""
         return filters(self.net, layer)
 
     def logits(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
@@ -108,7 +109,7 @@ class Scope:
             return self.graph.run(self.prepare(images))[self.graph.outputs[0]]
 
     def probabilities(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
-        """The softmax of the logits; each row sums to 1. One sigmoid output gives the probability of its one class."""
+        """The softmax of the logits; each row sums to 1. A single logit gives its sigmoid."""
         logits = self.logits(images)
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
@@ -151,8 +152,8 @@ class Scope:
         low, high = (float(v) for v in images.aminmax())
         if not (low >= -SLACK and high <= 1 + SLACK):  # also when they are NaN
             raise RequestError(
-                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: divide by 255, "
-                "or leave out your own normalisation"
+                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: "
+                "divide by 255, or leave out your own normalisation"
             )
 
     def _example(self) -> Float[Tensor, "N C H W"]:
@@ -176,6 +177,7 @@ def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tens
     mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
     if len(mean) != channels or len(deviation) != channels or not all(d > 0 for d in deviation):
         raise RequestError(
-            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
+            f"normalize is {normalize}; expected a mean and a positive deviation for "
+            f"each of {channels} channels"
         )
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
 
 class Branches(nn.Module):
-    """An inception block: branches of unlike reach, concatenated, then a grouped convolution that keeps them apart."""
+    """An inception block: branches of unlike reach, joined, then kept apart by a grouped convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,3 +173,75 @@ class Failing(nn.Module):
         self.calls += 1
         self.left_over = x
         raise ValueError("no forward today\nand a second line")
+
+
+class Shuffle(nn.Module):
+    """A ShuffleNet unit: half of the units pass by, then the halves are interleaved by reshaping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.grouped = nn.Conv2d(8, 4, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed, seen = self.stem(x).chunk(2, dim=1)
+        x = torch.cat([passed, self.depthwise(seen)], dim=1)
+        n, c, h, w = x.shape
+        return self.grouped(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
+
+
+class Focus(nn.Module):
+    """Neighbouring pixels become units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(12, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=1))
+
+
+class Dynamic(nn.Module):
+    """The image itself makes the filters, and the batch is folded into the units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.make = nn.Linear(3, 27)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        filters = self.make(x.mean((2, 3))).view(n * c, 1, 3, 3)
+        return F.conv2d(x.reshape(1, n * c, h, w), filters, groups=n * c).view(n, c, h - 2, w - 2)
+
+
+class Windowed(nn.Module):
+    """Attention within shifted windows, which are folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 2, stride=2)
+        self.qkv = nn.Linear(4, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        n, h, w, c = x.shape
+        x = torch.roll(x, (-1, -1), (1, 2)).view(n, h // 2, 2, w // 2, 2, c)
+        x = F.scaled_dot_product_attention(
+            *self.qkv(x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)).chunk(3, dim=-1)
+        )
+        x = x.view(n, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+        return torch.roll(x, (1, 1), (1, 2)).permute(0, 3, 1, 2)
+
+
+class Frozen(nn.Module):
+    """A backbone under no_grad, as for a new head on pre-trained features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.backbone(x)
+        return self.head(x)

@@ -6,11 +6,16 @@ import pytest
 import torch
 from graph_networks import (
     Branches,
+    Dynamic,
+    Focus,
+    Frozen,
     Mixer,
     Recurrent,
     Residual,
+    Shuffle,
     SqueezeExcite,
     Transformer,
+    Windowed,
     Writing,
     chain,
     net4,
@@ -74,6 +79,11 @@ NETWORKS = {
     "transformer": (Transformer(), (3, 8, 8)),
     "rnn": (Recurrent(nn.RNN), (1, 7, 8)),
     "lstm, both ways": (Recurrent(nn.LSTM, bidirectional=True), (1, 7, 8)),
+    "shuffled": (Shuffle(), (3, 8, 9)),
+    "pixels as units": (Focus(), (3, 8, 10)),
+    "filters from the image": (Dynamic(), (3, 5, 6)),
+    "windows": (Windowed(), (3, 8, 12)),
+    "frozen": (Frozen(), (3, 6, 7)),
     "written in place": (Writing(), (3, 6, 5)),
 }
 
@@ -132,7 +142,7 @@ def test_the_plane_agrees_with_boxes_away_from_the_border(case: str) -> None:
 
 
 def test_units_of_unlike_reach_are_told_apart_when_cut() -> None:
-    """The last four units do not see through the 5×5 branch, so the field of their layer is the smaller one."""
+    """The last units do not see through the 5×5 branch, so the field of their layer is the smaller one."""
     fields = receptive_fields(trace(Branches(), torch.zeros(1, 2, 31, 31)))
     assert fields["grouped"].size == (7, 7)
     assert (fields["slice_2"].size, fields["slice_2"].stride) == ((5, 5), None)

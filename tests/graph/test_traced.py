@@ -6,11 +6,16 @@ import pytest
 import torch
 from graph_networks import (
     Branches,
+    Dynamic,
+    Focus,
+    Frozen,
     Mixer,
     Recurrent,
     Residual,
+    Shuffle,
     SqueezeExcite,
     Transformer,
+    Windowed,
     Writing,
     chain,
     net4,
@@ -30,6 +35,11 @@ NETWORKS = {
     "transformer": (Transformer(), (3, 8, 8)),
     "lstm": (Recurrent(nn.LSTM), (1, 7, 8)),
     "gru": (Recurrent(nn.GRU), (1, 7, 8)),
+    "shuffled": (Shuffle(), (3, 8, 9)),
+    "pixels as units": (Focus(), (3, 8, 10)),
+    "filters from the image": (Dynamic(), (3, 5, 6)),
+    "windows": (Windowed(), (3, 8, 12)),
+    "frozen": (Frozen(), (3, 6, 7)),
     "written in place": (Writing(), (3, 6, 5)),
     "net4": (net4(), (3, 32, 32)),
 }
@@ -37,7 +47,7 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def _plain_attention() -> Iterator[None]:
-    """torch's attention layer takes a fused path of other rounding in evaluation; the graph has the plain one."""
+    """In evaluation torch's attention takes a fused path of other rounding; the graph has the plain one."""
     torch.backends.mha.set_fastpath_enabled(False)
     yield
     torch.backends.mha.set_fastpath_enabled(True)

@@ -63,7 +63,8 @@ def test_weight_norm_by_hook() -> None:
 
 def test_reasons_are_one_line() -> None:
     with pytest.raises(
-        NetworkError, match="network Failing cannot be traced for 3×9×8 images; ValueError: no forward today$"
+        NetworkError,
+        match=r"network Failing cannot be traced for 3×9×8 images; ValueError: no forward today$",
     ):
         trace(Failing(), torch.zeros(1, 3, 9, 8))
     with pytest.raises(NetworkError) as error:

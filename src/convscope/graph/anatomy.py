@@ -100,7 +100,7 @@ class Anatomy:
         return self._share(DENSE)
 
     def to_json(self) -> dict[str, Any]:
-        """The table as plain values; a receptive field or stride is one number where it is square, else [h, w]."""
+        """The table as plain values; a square receptive field or stride is one number, else [h, w]."""
         return {
             "network": self.network,
             "input": list(self.input),

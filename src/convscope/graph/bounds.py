@@ -41,7 +41,7 @@ def of_image(shape: tuple[int, ...]) -> Tensor:
 
 
 def boxes(bounds: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Top, left, bottom, right of the union at each position along `axes`; zeros where no pixel reaches it."""
+    """Top, left, bottom, right of the union at each position along `axes`; zeros where no pixel reaches."""
     thin = _thin(bounds)
     row_of = torch.floor(thin / _APART + 0.5)
     others = [axis for axis in range(thin.ndim) if axis not in axes]
@@ -179,7 +179,7 @@ def moved(call: Call) -> Bounds:
 
 
 def _bounds_or_constant(call: Call, node: Node) -> Any:
-    """Of a tensor that does not depend on the image: its integers (they may be an index), or that no pixel reaches it."""
+    """Of a tensor beside the image its own integers, which may be an index; else that no pixel reaches it."""
     if node in call.values:
         return call.values[node]
     value = call.constant(node) if call.constant else node.meta["val"]
@@ -204,7 +204,7 @@ def _thin(x: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
 
 
 def _units(x: Tensor, groups: int) -> Tensor:
-    """The units of each group on an axis of their own: 4, groups, units a group, …; a single one where all are alike."""
+    """4, groups, units a group, …; a single group of one unit where all are alike."""
     x = _thin(x, axes=(1,))
     return x.unsqueeze(1) if x.shape[1] == 1 else x.unflatten(1, (groups, -1))
 

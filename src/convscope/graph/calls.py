@@ -14,7 +14,7 @@ from torch.fx.node import map_aggregate
 
 
 def at_batch(value: Any, n: int) -> Any:
-    """A size of the traced graph, which may be an expression of the batch's size, at a batch of `n` images."""
+    """A size of the graph, which may be an expression of the batch's size, at a batch of `n` images."""
     if not isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
         return value
     expression = value.node.expr
@@ -54,7 +54,7 @@ def shape_of_one(node: Node) -> tuple[int, ...]:
 
 
 def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
-    """An argument with each size at a batch of `n` images and each tensor node replaced by what `values` gives for it."""
+    """An argument with sizes at a batch of `n` images, and for each tensor node what `values` gives."""
 
     def one(a: Any) -> Any:
         if not isinstance(a, Node):
@@ -67,7 +67,7 @@ def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
 
 
 class Call:
-    """The arguments of one node by name, defaults filled in, with the values that a rule works on in place of tensors.
+    """The arguments of one node by name, defaults filled in, with what a rule works on in place of tensors.
 
     `call["stride"]` is a plain value; `call["input"]` is what `values` holds for that tensor, and None for
     one that does not depend on the image (weights, constants). `n` is the batch's size at which shapes are

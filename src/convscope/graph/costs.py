@@ -1,8 +1,8 @@
-"""Multiply-adds of one operation for one image: one multiplication with its addition counts once, biases do not count.
+"""Multiply-adds of one operation for one image.
 
-Only products of weights or of activations with each other count: convolutions, dense layers, matrix products,
-attention, recurrent layers. Everything else (norms, activations, pools, sums) counts 0, as is the field's
-habit.
+A multiplication with its addition counts once, biases do not count. Only products of weights or of
+activations with each other count: convolutions, dense layers, matrix products, attention, recurrent layers.
+Everything else (norms, activations, pools, sums) counts 0, as is the field's habit.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from convscope.graph import bounds, grids
 from convscope.graph.bounds import ROWS, Bounds
 from convscope.graph.calls import Call, batch_axes
 from convscope.graph.grids import Grid
+from convscope.graph.table import WHOLE
 from convscope.graph.traced import Operation, TracedGraph
 
 
@@ -81,9 +82,13 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
     fields = {}
     for op in graph.operations:
-        planes[op.node] = op.row.field.grid(Call(op.node, ROWS, planes))
         call = Call(op.node, ROWS, seen, lambda node: graph.constant(node, ROWS), (height, width))
-        seen[op.node] = op.row.field.bounds(call)
+        made = (
+            call.arguments.get("weight") in seen
+        )  # a layer whose very weights are worked out from the image
+        field = WHOLE if made else op.row.field
+        planes[op.node] = field.grid(Call(op.node, ROWS, planes))
+        seen[op.node] = field.bounds(call)
         fields[op.name] = _summary(op, seen[op.node], planes[op.node])
         for source in op.node.all_input_nodes:
             if last_reader[source] is op:

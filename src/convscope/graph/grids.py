@@ -1,4 +1,4 @@
-"""Receptive fields on the infinite plane: size, stride and first centre, where all positions of a map are alike.
+"""Receptive fields on the infinite plane, where all positions of a map are alike: size, stride, first centre.
 
 A `Grid` follows a map through the graph as long as its positions lie evenly on the image. Where they do not
 any more (flattening, dense layers, global pools, branches that disagree) there is none, and only the exact

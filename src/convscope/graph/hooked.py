@@ -41,7 +41,7 @@ class HookedLayer:
 
 
 def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[HookedLayer]:
-    """The modules of the network without children, or with parameters of their own, in the order in which they finish.
+    """The modules that have no children, or parameters of their own, in the order in which they finish.
 
     Multiply-adds are known for convolutions and dense layers. The network is left as it was found.
 
@@ -61,8 +61,8 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
             shape = "×".join(map(str, example.shape[1:]))
             reason = " ".join(str(error).split())[:200]
             raise NetworkError(
-                f"network {type(net).__name__} does not run on {shape} images ({type(error).__name__}: {reason}); "
-                "give an example of the size it was made for"
+                f"network {type(net).__name__} does not run on {shape} images "
+                f"({type(error).__name__}: {reason}); give an example of the size it was made for"
             ) from error
     return layers
 

@@ -39,7 +39,7 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node]
 
 
 def _layer_nodes(nodes: list[Node], net: nn.Module) -> set[Node]:
-    """The node that stands for each call of a module without children: the one with its weights, else its last."""
+    """The node that stands for each call of a layer: the one with its weights, else its last."""
     calls: dict[str, list[Node]] = defaultdict(list)
     for node in nodes:
         calls[_stack(node)[-1][0]].append(node)
@@ -58,7 +58,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:
-    """The calls of modules around the node, outermost first: (key of this very call, (module's path, its class))."""
+    """The calls of modules around the node, outermost first: (key of the call, (path, class))."""
     stack = node.meta.get("nn_module_stack") or {}
     return [("", ("", ""))] + [(k, (v[0], str(v[1]))) for k, v in stack.items() if k != v[0]]
 

@@ -1,8 +1,9 @@
-"""What convscope knows of each operator: a row per aten overload, with its kind, its receptive field, its multiply-adds.
+"""What convscope knows of each operator: a row per aten overload.
 
-To teach it another operator, add a row. One without a row is named after itself, sees the whole image and
-costs nothing; the anatomy's note then names it. Operators that torch tags as pointwise need no row: they are
-named after themselves.
+A row holds the kind, the rule for receptive fields, and the rule for multiply-adds. To teach it another
+operator, add a row. One without a row is named after itself, sees the whole image and costs nothing; the
+anatomy's note then names it. Operators that torch tags as pointwise need no row: they are named after
+themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from convscope.graph.calls import Call
 
 @dataclass(frozen=True)
 class Field:
-    """How an operator passes receptive fields on: at each position of this image, and on the infinite plane."""
+    """How an operator passes receptive fields on: at each position of the image, and on the plane."""
 
     bounds: Callable[[Call], Bounds]
     grid: Callable[[Call], object] = grids.no_grid
@@ -89,7 +90,7 @@ _POOL = Field(bounds.pool, grids.windowed)
 _ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
 _MATMUL = Field(bounds.matmul)
 _RECURRENT = Field(bounds.recurrent)
-_WHOLE = Field(bounds.whole_image)
+WHOLE = Field(bounds.whole_image)
 _MOVED = Field(bounds.moved)
 
 _TABLE: dict[str, Row] = {
@@ -106,9 +107,9 @@ _TABLE: dict[str, Row] = {
     "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),
-    "aten.addmm.default": Row("matmul", _WHOLE, costs.added_matmul, known=False),
-    "aten.baddbmm.default": Row("matmul", _WHOLE, costs.added_matmul, known=False),
-    "aten.einsum.default": Row("matmul", _WHOLE, costs.einsum, known=False),
+    "aten.addmm.default": Row("matmul", WHOLE, costs.added_matmul, known=False),
+    "aten.baddbmm.default": Row("matmul", WHOLE, costs.added_matmul, known=False),
+    "aten.einsum.default": Row("matmul", WHOLE, costs.einsum, known=False),
     "aten.scaled_dot_product_attention.default": Row("attention", Field(bounds.attention), costs.attention),
     "aten.rnn_tanh.input": Row("rnn", _RECURRENT, costs.recurrent),
     "aten.rnn_relu.input": Row("rnn", _RECURRENT, costs.recurrent),
@@ -201,8 +202,8 @@ def row_of(node: Node) -> Row:
     if node.target is operator.getitem:
         return _PART
     if not isinstance(node.target, OpOverload):
-        return Row(str(getattr(node.target, "__name__", node.target)), _WHOLE, known=False)
+        return Row(str(getattr(node.target, "__name__", node.target)), WHOLE, known=False)
     name = node.target._schema.name.split("::")[-1].strip("_")
     pointwise = torch.Tag.pointwise in node.target.tags
-    unlisted = Row(name, _ELEMENTWISE) if pointwise else Row(name, _WHOLE, known=False)
+    unlisted = Row(name, _ELEMENTWISE) if pointwise else Row(name, WHOLE, known=False)
     return _TABLE.get(str(node.target), unlisted)

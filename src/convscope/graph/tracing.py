@@ -77,7 +77,11 @@ def first_line(error: BaseException) -> str:
 def _export(net: nn.Module, example: Tensor) -> ExportedProgram:
     # Export takes a batch of one for a fixed size, so it is shown two.
     pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()
-    program = torch.export.export(net, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    with (
+        torch.no_grad(),
+        _plain_attention(),
+    ):  # else each no_grad() of the network hides its body from the graph
+        program = torch.export.export(net, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     if not _replace_in_place(program.graph):
         _bypass_dropout(program)
         program = program.run_decompositions({})  # an empty table: little but in-place writes made explicit
@@ -86,7 +90,10 @@ def _export(net: nn.Module, example: Tensor) -> ExportedProgram:
 
 
 def _replace_in_place(graph: Graph) -> bool:
-    """Gives each in-place operation its out-of-place twin, and later readers its result; False where views forbid it."""
+    """Gives each in-place operation its out-of-place twin, and its result to later readers.
+
+    Returns False where another view of the written memory is read later, for then the twin is not enough.
+    """
     order = {node: i for i, node in enumerate(graph.nodes)}
     storage: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -136,8 +143,8 @@ def _refuse_mixing(program: ExportedProgram, net: nn.Module) -> None:
     for node in reachable(_image_of(program)):
         if isinstance(node.meta["val"], Tensor) and -1 in batch_axes(node):
             raise NetworkError(
-                f"network {type(net).__name__} cannot be traced: {node.target} works out one value from all images of a "
-                "batch; let each image stand alone"
+                f"network {type(net).__name__} cannot be traced: {node.target} works out one value from all "
+                "images of a batch; let each image stand alone"
             )
 
 
@@ -147,7 +154,7 @@ def _image_of(program: ExportedProgram) -> Node:
 
 
 def _weights_of(program: ExportedProgram) -> dict[Node, str | Tensor]:
-    """For each other input of the graph the path of the network's parameter or buffer, or the constant itself."""
+    """For each other input of the graph the path of the parameter or buffer, or the constant itself."""
     own = (InputKind.PARAMETER, InputKind.BUFFER)
     return {
         node: target if kind in own else program.constants[target]
@@ -163,8 +170,19 @@ def _inputs(program: ExportedProgram) -> Iterator[tuple[Node, InputKind, str]]:
 
 
 @contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keeps torch's attention layers off their fused path, which runs without gradients only."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what export has to say about itself from the user: warnings, log lines, the graph printed on failure."""
+    """Keeps what export says of itself from the user: warnings, log lines, the graph printed on failure."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -13,7 +13,7 @@ from torch import nn
 
 @contextmanager
 def left_as_found(net: nn.Module) -> Iterator[None]:
-    """Puts `net` back as it was at the end, after an exception too: modes, attributes, hooks, buffers, random state.
+    """Puts `net` back as it was, after an exception too: modes, attributes, hooks, buffers, random state.
 
     A module's whole state is its `__dict__`: the train/eval flag, the hooks, the tables of parameters and
     buffers, and whatever a forward assigns on the way (recurrent layers and weight norm do). Buffers may also

@@ -42,13 +42,13 @@ def windows(call: Call) -> tuple[Window, ...]:
 
 
 def transposed_windows(call: Call) -> tuple[Window, ...]:
-    """The windows of a transposed convolution over its input with stride − 1 empty positions between neighbours."""
+    """The windows of a transposed convolution over its input, spread out by stride − 1 empty positions."""
     found = windows(call)
     return tuple(Window(w.kernel, 1, w.span - 1 - w.before, w.dilation) for w in found)
 
 
 def adaptive_windows(call: Call) -> tuple[Window, ...] | None:
-    """The equal windows of an adaptive pool; None where they differ in size or where one window covers an axis."""
+    """The equal windows of an adaptive pool; None where they differ in size or one covers an axis."""
     shapes = list(zip(call.input_shape[2:], call.output_shape[2:], strict=True))
     if any(size % n or (n == 1 and size > 1) for size, n in shapes):
         return None
