@@ -1,5 +1,6 @@
 """The house itself: arrows between rooms, faces, the error tree, and that looking at help loads nothing heavy."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -81,8 +82,9 @@ def test_help_loads_nothing_heavy() -> None:
 def test_constraints_pin_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    names = {"".join(c for c in want.split(">")[0].split("[")[0] if c not in " =").lower() for want in wanted}
-    pinned = {
-        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    }
-    assert names <= pinned
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert {_package(want) for want in wanted} <= {_package(line) for line in lines if "==" in line}
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[>=\[ ]", requirement)[0].lower().replace("_", "-")

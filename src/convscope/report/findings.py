@@ -42,6 +42,8 @@ def _overfitting(subject: Subject) -> str:
 
 def _classes(subject: Subject) -> str:
     rows = _first_head(subject)["per_class"]
+    if all(row["recall"]["value"] == 1 for row in rows):
+        return ""
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"] or 0) for pick in (min, max))
     if worst["recall"]["value"] is None or worst["recall"]["high"] >= best["recall"]["low"]:
         return "No class can be told from the others by how often it is recognised."
@@ -107,7 +109,9 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _percent(figure: dict[str, float]) -> str:
-    return f"{100 * figure['value']:.1f} % ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"
+    digits = 2 if figure["high"] - figure["low"] < 0.005 else 1
+    value, low, high = (f"{100 * figure[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} % ({low} to {high})"
 
 
 def _times(n: int) -> str:

@@ -1,7 +1,7 @@
 """Scans look at a data set: reducers that one pass over the images feeds, and that merge exactly."""
 
 from convscope.scans.evaluate import evaluate
-from convscope.scans.intervals import Estimate, bootstrap, difference, f_score, mean, proportion
+from convscope.scans.intervals import Estimate, bootstrap, difference, f_score, mean, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import ExactSum, Scan, Seen, feed, feed_stored
 
@@ -24,5 +24,6 @@ __all__ = [
     "feed",
     "feed_stored",
     "mean",
+    "mean_over_classes",
     "proportion",
 ]

@@ -6,13 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convscope.data import DataBundle
 from convscope.nets import Head, Task
 from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
-from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, difference, f_score, proportion
+from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import Scan, Seen, feed, feed_stored
 from convscope.training import Normalizer, choose_device
@@ -127,26 +124,23 @@ class _Scans:
 
 def _summary_of_head(of: _OfHead) -> dict[str, Any]:
     matrix = of.confusion.result().numpy()
-    right, n, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    right, images, predicted = (counts.tolist() for counts in (matrix.diagonal(), matrix.sum(1), matrix.sum(0)))
+    shares = {
+        "precision": list(map(proportion, right, predicted)),
+        "recall": list(map(proportion, right, images)),
+        "f1": list(map(f_score, right, predicted, images)),
+    }
     calibration = of.calibration.result()
     return {
         "kind": of.head.kind,
         "classes": list(of.head.classes),
         "loss": of.loss.result().to_json(),
-        "accuracy": proportion(int(right.sum()), int(n.sum())).to_json(),
+        "accuracy": proportion(sum(right), sum(images)).to_json(),
         "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
-        "precision": bootstrap(matrix, lambda t: _mean_share(t, 1)).to_json(),
-        "recall": bootstrap(matrix, lambda t: _mean_share(t, 2)).to_json(),
-        "f1": bootstrap(matrix, _mean_f1).to_json(),
+        **{key: mean_over_classes(shares[key], 2 if key == "f1" else 1).to_json() for key in shares},
         "calibration_error": calibration.error.to_json(),
         "per_class": [
-            {
-                "class": name,
-                "images": int(n[k]),
-                "precision": proportion(int(right[k]), int(predicted[k])).to_json(),
-                "recall": proportion(int(right[k]), int(n[k])).to_json(),
-                "f1": f_score(int(right[k]), int(predicted[k]), int(n[k])).to_json(),
-            }
+            {"class": name, "images": images[k], **{key: shares[key][k].to_json() for key in shares}}
             for k, name in enumerate(of.head.classes)
         ],
         "confusion": matrix.tolist(),
@@ -157,15 +151,3 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
 def _reliability_json(found: Reliability) -> list[dict[str, Any]]:
     rows = zip(found.count.tolist(), found.accuracy.tolist(), found.confidence.tolist(), strict=True)
     return [{"images": n, "accuracy": a, "confidence": c} for n, a, c in rows if n]
-
-
-def _mean_share(tables: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Mean over classes of right / (sum along axis): precision along true classes, recall along predicted; 0 where undefined."""
-    right, total = np.diagonal(tables, axis1=1, axis2=2), tables.sum(axis)
-    return np.divide(right, total, out=np.zeros_like(right), where=total > 0).mean(1)
-
-
-def _mean_f1(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    right = np.diagonal(tables, axis1=1, axis2=2)
-    total = tables.sum(1) + tables.sum(2)
-    return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0).mean(1)

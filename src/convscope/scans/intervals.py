@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,26 @@ def mean(total: float, total_of_squares: float, n: int) -> Estimate:
     variance = max(0.0, total_of_squares / n - value**2) * n / max(1, n - 1)
     half = _Z * math.sqrt(variance / n)
     return Estimate(value, value - half, value + half)
+
+
+def mean_over_classes(estimates: Sequence[Estimate], classes_per_error: int = 1) -> Estimate:
+    """The mean of one share a class, with an interval from the classes' own; a share that is not defined counts as 0.
+
+    The distances from each share to its limits are added as variances are (MOVER: Zou & Donner 2008,
+    doi:10.1002/sim.3095). Unlike a bootstrap it keeps a width where not one image is wrong.
+
+    Args:
+        estimates: of the classes.
+        classes_per_error: how many of the shares one mistaken image enters. 1 for recall (its true class) and precision
+            (the predicted one), which are then independent; 2 for F1, whose variance can at most double by that.
+    """
+    k = len(estimates)
+    figures = [(0.0, 0.0, 0.0) if e.value is None else (e.value, e.low, e.high) for e in estimates]
+    value = sum(v for v, _, _ in figures) / k
+    below, above = (
+        math.sqrt(classes_per_error * sum((f[0] - f[side]) ** 2 for f in figures)) / k for side in (1, 2)
+    )
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

@@ -1,0 +1,89 @@
+"""A request that cannot be met: one line that says what is wrong and what to do, exit status 2, nothing half-written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["studdy"], "No such command 'studdy'. Did you mean 'study'?"),
+        (["study"], "Missing argument"),
+        (["study", "mnits"], "study 'mnits' is not shipped, and no YAML file; did you mean 'mnist'?"),
+        (["study", "none.yaml"], "study file 'none.yaml' is not there"),
+        (["study", "lines", "--set", "recipe.epocs=1"], "recipe.epocs: there is no such setting"),
+        (["study", "lines", "--set", "recipe.epochs"], "expected key=value"),
+        (["study", "lines", "--set", "recipe.rate=-1"], "recipe.rate: -1: Input should be greater than 0"),
+        (["study", "lines", "--set", "data.limit=96", "--set", "net=net9"], "network 'net9' is not in the catalogue"),
+        (["study", "lines", "--set", "data.limit=960", "--device", "cuda:9"], "device: 'cuda:9' is not in this machine"),
+        (["train"], "give either a spec, such as lines, or --resume RUN"),
+        (["train", "--resume", "nowhere"], "nowhere is no folder; expected a run"),
+        (["train", "--resume", ".", "--seed", "1"], "leave --set, --out, --seed, --skip-bad out"),
+        (["evaluate", "nowhere"], "nowhere is no folder; expected a run"),
+        (["report", "."], "holds no run: spec.yaml is missing"),
+        (["anatomy", "net4", "--input", "32x32"], "--input 32x32: expected channels, height and width, such as 3x32x32"),
+        (["anatomy", "net4", "--input", "3x4x4"], "net4: conv2: its 3×3 window|net4: conv3|net4: conv4|net4: pool"),
+        (["anatomy", "net4", "--set", "widht=3"], "option 'widht' is not one of net4's"),
+        (["data", "no-such-set"], "no-such-set"),
+        (["data", "lines", "--set", "limit=960", "--set", "split=70/50"], "adds up to 120"),
+        (["data", "lines", "--set", "limt=3"], "limt: no such setting"),
+    ],
+)  # fmt: skip
+def test_one_line_and_status_two(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = command(*arguments)
+    assert found.status == 2
+    assert any(part in found.complaint for part in expected.split("|")), found.complaint
+    assert found.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_on_the_way_is_status_one(command: Command, study_file: Path, tmp_path: Path) -> None:
+    changes = ("--set", "recipe.optimizer=sgd", "--set", "recipe.rate=1e9", "--set", "recipe.schedule=constant")
+    found = command("train", study_file, "--out", tmp_path / "run", *changes, "--device", "cpu")
+    assert found.status == 1
+    assert "the loss is" in found.complaint
+    assert "try a lower recipe.rate" in found.complaint
+
+
+def test_an_error_of_our_own_is_one_line_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    import convscope.study
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug\nin two lines")
+
+    monkeypatch.setattr(convscope.study, "anatomy_of", broken)
+    found = command("anatomy", "net4")
+    assert found.status == 1
+    assert found.complaint == "unexpected ZeroDivisionError: a bug in two lines (--debug shows where)"
+    assert "Traceback" in command("anatomy", "net4", "--debug").err
+
+
+def test_a_taken_folder_is_refused(command: Command, study_file: Path, tmp_path: Path) -> None:
+    assert command("train", study_file, "--out", tmp_path / "run", "--device", "cpu").status == 0
+    again = command("train", study_file, "--out", tmp_path / "run", "--device", "cpu")
+    assert (again.status, "holds a finished run already" in again.complaint) == (2, True)
+    other = command("study", study_file, "--out", tmp_path / "run", "--set", "recipe.epochs=1", "--device", "cpu")
+    assert (other.status, "other settings (recipe)" in other.complaint) == (2, True)
+
+
+def test_bad_images_are_named_and_can_be_skipped(command: Command, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (16, 16), (10 * i, 99, 20)).save(tmp_path / "pets" / name / f"{i}.png")
+    broken = tmp_path / "pets" / "cat" / "broken.jpg"
+    broken.write_bytes(b"no image at all")
+    stopped = command("data", tmp_path / "pets")
+    assert stopped.status == 2
+    assert "broken.jpg" in stopped.complaint
+    skipped = command("data", tmp_path / "pets", "--skip-bad", "--json")
+    assert skipped.status == 0
+    assert [Path(row["file"]).name for row in skipped.json["left_out"]] == ["broken.jpg"]
