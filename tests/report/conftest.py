@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convscope.data import load_data
+from convscope.nets import build_net
+from convscope.report import write_report
+from convscope.runs import Recipe, Run
+from convscope.scans import evaluate
+from convscope.training import Silent, train
+from tests.conftest import write_spots
+
+FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def _reported(folder: Path, source: str, net: str, **settings: Any) -> Run:
+    data = load_data(source, **settings)
+    torch.manual_seed(0)
+    built = build_net(net, classes=len(data.classes), channels=data.input_shape[0], image_size=data.input_shape[1])
+    recipe = Recipe(epochs=4, batch=24, rate=0.005)
+    run = train(built, data, recipe, folder, device="cpu", watcher=Silent())
+    evaluate(run, data)
+    write_report(run, data)
+    return run
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of three classes, with mistakes, evaluated and reported."""
+    folder = tmp_path_factory.mktemp("three")
+    return _reported(folder / "run", str(write_spots(folder / "spots.npz", 240)), "c8b M f8")
+
+
+@pytest.fixture(scope="session")
+def reported_96(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of 96 classes that it has hardly learned."""
+    return _reported(tmp_path_factory.mktemp("many") / "run", "lines", "c8b M f16", limit=96 * 20, split="60/40")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; without it the test is skipped, or fails where CONVSCOPE_REQUIRE_BROWSER is set."""
+    path = os.environ.get("CONVSCOPE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        missing = "no Chromium on PATH; install Debian's package chromium, or set CONVSCOPE_CHROMIUM"
+        if os.environ.get("CONVSCOPE_REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield opened
+        opened.close()

@@ -1,0 +1,96 @@
+"""What is in the report's file."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import RunFolderError
+from convscope.report import Subject, render, write_report
+from convscope.report.findings import findings
+from convscope.report.mistakes import confused_pairs, confusion_matrices
+from convscope.runs import REPORT, Run, open_run
+
+
+class _Links(HTMLParser):
+    """All addresses that a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key in {"src", "href", "srcset", "data"} and value is not None:
+                self.found.append(value)
+            if tag == "section" and key == "id" and value is not None:
+                self.parts.append(value)
+
+
+def _read(run: Run) -> tuple[str, _Links]:
+    text = (run.path / REPORT).read_text()
+    links = _Links()
+    links.feed(text)
+    return text, links
+
+
+def test_one_file_that_needs_no_network(reported: Run) -> None:
+    text, links = _read(reported)
+    assert all(link.startswith(("data:", "#")) for link in links.found), links.found
+    assert "@import" not in text.split("</style>")[0]
+    assert len(text) < 8_000_000
+
+
+def test_all_parts_are_there(reported: Run) -> None:
+    _, links = _read(reported)
+    expected = ["answers", "training", "confusion", "classes", "mistakes", "network", "filters", "maps", "data", "again"]
+    assert links.parts == expected
+
+
+def test_figures_are_those_of_the_metrics(reported: Run) -> None:
+    text, _ = _read(reported)
+    metrics = reported.metrics
+    assert f"{100 * metrics['accuracy']['value']:.2f} %" in text
+    assert f"{metrics['loss']['value']:.3f}" in text
+    for row in metrics["heads"]["class"]["per_class"]:
+        assert f"{100 * row['recall']['value']:.1f} %" in text
+
+
+def test_text_from_outside_cannot_become_markup(reported: Run, tmp_path: Path) -> None:
+    subject = Subject(open_run(reported.path), reported.load_data())
+    head = subject.metrics["heads"]["class"]
+    head["classes"][0] = head["per_class"][0]["class"] = "</script><script>alert(1)</script>"
+    text = render(subject)
+    assert "<script>alert(1)" not in text
+    assert re.search(r"&lt;/script&gt;", text)
+
+
+def test_the_most_confused_pair_is_the_matrixs_largest(reported_96: Run) -> None:
+    subject = Subject(reported_96, reported_96.load_data())
+    matrix = reported_96.metrics["heads"]["class"]["confusion"]
+    largest = max(n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j)
+    first = confused_pairs(subject)[0]
+    assert first["images"] == largest
+    assert all(row["true"] == first["true"] and row["predicted"] == first["predicted"] for row in first["examples"])
+
+
+def test_every_order_of_classes_has_each_once(reported_96: Run) -> None:
+    [matrix] = confusion_matrices(Subject(reported_96, reported_96.load_data()))
+    assert all(sorted(order) == list(range(96)) for order in matrix["orders"].values())
+
+
+def test_findings_are_sentences(reported: Run) -> None:
+    found = findings(Subject(reported, reported.load_data()))
+    assert len(found) >= 4
+    assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in found)
+
+
+def test_a_run_without_evaluation_is_refused(reported: Run, tmp_path: Path) -> None:
+    for file in reported.path.iterdir():
+        if file.name not in {"metrics.json", REPORT}:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(RunFolderError, match="convscope evaluate makes it"):
+        write_report(open_run(tmp_path))
+    assert not (tmp_path / REPORT).exists()
