@@ -50,7 +50,7 @@ def open_arrays(file: Path) -> Arrays:
 
     Raises:
         DataError: the file cannot be read without pickle, lacks a key, or has images of another shape or
-        range.
+            range.
     """
     arrays = _read(file)
     names = arrays.pop("classes", None)
