@@ -23,7 +23,8 @@ class DataSpec(BaseModel):
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
             fractions (to 1) or counts (to the number of images).
-        limit: at most so many images of each split of the source, chosen class by class, for quick trials.
+        limit: at most so many images of each split of the source (of all generated lines), chosen class by
+            class, for quick trials.
         seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division
             into splits.
         skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of

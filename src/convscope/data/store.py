@@ -4,8 +4,8 @@ An entry of the cache is a folder named by its key:
 
     pixels.npy     uint8 (M, C, H, W)
     digests.npy    uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
-    moments.npy    int64 (M, 2, C)      of each image and channel the sum, and the sum of squares, of its
-    pixels about.json     what the decoder had to say
+    moments.npy    int64 (M, 2, C)      sum, and sum of squares, of the pixels of each image and channel
+    about.json     what the decoder had to say
 
 It is filled under a temporary name, flushed to the disk, and renamed. Where two processes make the same entry
 at once, both do the work and the first to finish is kept. `.npy` files are read without pickle.
