@@ -26,8 +26,8 @@ _DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturatio
 class Augmentation(BaseModel):
     """Which distortions the training images get; each is off at its default.
 
-    The three factors f of brightness, contrast and saturation are drawn for each image, evenly, and never below
-    0; values are clamped to [0, 1] after each of the three. Luma is 0.299 R + 0.587 G + 0.114 B.
+    The factors f of brightness, contrast and saturation are drawn for each image, evenly, and never below 0;
+    values are clamped to [0, 1] after each of the three. Luma is 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         crop: shift by up to so many pixels up, down, left and right: the same as a random crop after padding
