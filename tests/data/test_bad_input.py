@@ -124,6 +124,14 @@ def test_labels_out_of_range(tmp_path: Path, cache: Path, label: int) -> None:
     assert load_data(tmp_path / "all.parquet", skip_bad=True).left_out[0][0].endswith("row 19")
 
 
+def test_a_test_split_without_labels_is_drawn_from_train(tmp_path: Path) -> None:
+    pictures = [encoded(noise(8, 8, 3, k)) for k in range(40)]
+    write_parquet(tmp_path / "train.parquet", pictures[:20], [0, 1] * 10)
+    write_parquet(tmp_path / "test.parquet", pictures[20:], [-1] * 20)
+    data = load_data(tmp_path, skip_bad=True)
+    assert (len(data.train), len(data.val), len(data.test), len(data.left_out)) == (16, 2, 2, 20)
+
+
 def test_rows_without_image_or_label(tmp_path: Path, cache: Path) -> None:
     pictures: list[bytes | None] = [encoded(noise(8, 8, 3, k)) for k in range(20)]
     pictures[7] = None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from importlib import import_module
+
 import pytest
 import torch
 
 from convscope.data import Augmentation, ImageSet, batches
 from convscope.errors import SettingError
+
+MODULE = import_module("convscope.data.batches")  # the face has a function of that name
 
 
 def make_set(n: int = 23) -> ImageSet:
@@ -74,11 +79,26 @@ def test_bad_settings_at_once(wrong: dict) -> None:
         batches(make_set(), **{"size": 10, **wrong})
 
 
+def test_pixels_move_to_the_device_once_and_only_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, device = make_set().pixels, torch.device("cuda", 0)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self.clone())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * pixels.nbytes, 0))
+    moved = MODULE._on_device(pixels, device)
+    assert moved is not pixels
+    assert MODULE._on_device(pixels, device) is moved
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (pixels.nbytes, 0))
+    large = make_set().pixels
+    assert MODULE._on_device(large, device) is large
+    del pixels, large, moved
+    gc.collect()
+    assert len(MODULE._resident) == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("share", [0.5, 0.0])
 def test_the_same_on_cuda(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convscope.data.batches.RESIDENT_SHARE", share)
+    monkeypatch.setattr(MODULE, "RESIDENT_SHARE", share)
     settings = {"seed": 3, "augmentation": Augmentation(crop=1, flip="random", brightness=0.5)}
     images = make_set()
     for here, there in zip(

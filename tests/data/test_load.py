@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,6 @@ from .samples import assert_apart, encoded, make_folder, noise
 
 
 def write_parquet(file: Path, images: list[bytes | None], labels: list, features: dict | None = None) -> None:
-    import json
-
     schema = pa.schema(
         [
             ("picture", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -183,6 +184,19 @@ class TestHub:
             int(noise(8, 8, 3, k).sum()) for k in range(40)
         }
 
+    def test_held_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        datasets = pytest.importorskip("datasets")
+        features = datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])}
+        )
+        digests = set()
+        for first in (0, 20):
+            images = [{"bytes": encoded(noise(8, 8, 3, first + i)), "path": None} for i in range(20)]
+            found = datasets.Dataset.from_dict({"image": images, "label": [0, 1] * 10}, features=features)
+            monkeypatch.setattr(datasets, "load_dataset", lambda name, found=found: {"train": found})
+            digests.add(load_data("hub:bugs").digest)
+        assert len(digests) == 2
+
 
 class TestSettings:
     def test_limit_is_stratified_and_seeded(self, tmp_path: Path) -> None:
@@ -252,6 +266,17 @@ class TestRealSets:
             - (data.train.targets_of().bincount() + data.val.targets_of().bincount()) / 10
         )
         assert tenth.abs().max() <= 1
+
+    @pytest.mark.slow
+    def test_cifar10_stays_under_its_memory(self, copies: Path) -> None:
+        program = (
+            "import resource; from convscope.data import batches, load_data\n"
+            "data = load_data('cifar10')\n"
+            "for batch in batches(data.train, 128, seed=0): pass\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert int(done.stdout) < 1_000_000  # kB; 1.5 GB are allowed with the training
 
     def test_mnist_60_40(self, copies: Path) -> None:
         data = load_data("mnist", split="60/40")

@@ -1,8 +1,8 @@
 """Arrays of images in an `.npz` file.
 
-    x_train, y_train, x_val, y_val, x_test, y_test     images and labels of each split (val and test as there
-    are) x, y                                               or all together
-    classes                                            optional: the names of the classes, as strings
+    x_train, y_train, x_val, y_val, x_test, y_test    images and labels of each split that there is
+    x, y                                              or all together
+    classes                                           optional: the names of the classes, as strings
 
 `images` may stand for `x` and `labels` for `y`, before or after the split: `train_images` is `x_train`.
 Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); uint8, or floats in [0, 1].
@@ -50,7 +50,7 @@ def open_arrays(file: Path) -> Arrays:
 
     Raises:
         DataError: the file cannot be read without pickle, lacks a key, or has images of another shape or
-        range.
+            range.
     """
     arrays = _read(file)
     names = arrays.pop("classes", None)

@@ -1,9 +1,8 @@
 """Random distortions of a whole batch, as tensors on the batch's device.
 
 All random numbers of a step are drawn on the CPU by a generator seeded with the step's key, nine for each
-image whether
-used or not: the same key gives the same distortions on every device, and switching one distortion on changes
-no other. Distortions follow each other in the order of the fields of `Augmentation`.
+image whether used or not: the same key gives the same distortions on every device, and switching one on
+changes no other. Distortions follow each other in the order of the fields of `Augmentation`.
 """
 
 from __future__ import annotations
@@ -27,10 +26,14 @@ _DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturatio
 class Augmentation(BaseModel):
     """Which distortions the training images get; each is off at its default.
 
+    The factors f of brightness, contrast and saturation are drawn for each image, evenly, and never below 0;
+    values are clamped to [0, 1] after each of the three. Luma is 0.299 R + 0.587 G + 0.114 B.
+
     Args:
         crop: shift by up to so many pixels up, down, left and right: the same as a random crop after padding
             by so much.
-        padding: what comes in from outside. "zero" is black; "reflect" mirrors the image at its edge.
+        padding: what comes in from outside. "zero" is black; "reflect" mirrors the image at its edge, about
+            the middle of the outermost pixels for a shift, about their outer side for a rotation.
         flip: mirror left and right. "random": each image with probability ½ at each step. "alternate": a
             random half of the images in the first epoch, the other half in the second, and so on, so that in
             two epochs each is seen both ways (Jordan 2024, arXiv 2404.00498).
@@ -38,8 +41,7 @@ class Augmentation(BaseModel):
         brightness: multiply by a factor from 1 − b to 1 + b: `f·x`.
         contrast: the same with the distance to the mean luma m of the image: `f·x + (1 − f)·m`.
         saturation: the same with the distance to each pixel's luma g: `f·x + (1 − f)·g`; nothing for grey
-            images. Factors are drawn for each image, from 0 at least, and the values are clamped to [0, 1]
-            after each of the three. Luma is 0.299 R + 0.587 G + 0.114 B.
+            images.
         cutout: side in pixels of a square painted in the mean colour of its image, about any pixel; what
             sticks out over the edge is lost (DeVries & Taylor 2017, arXiv 1708.04552).
 
@@ -167,9 +169,8 @@ def _jitter(images: Float[Tensor, "N C H W"], augmentation: Augmentation, draws:
     if augmentation.brightness:
         images.mul_(_factors(draws["brightness"], augmentation.brightness)).clamp_(0, 1)
     if augmentation.contrast:
-        _away_from(
-            images, _luma(images).mean(dim=(1, 2, 3), keepdim=True), draws["contrast"], augmentation.contrast
-        )
+        mean = _luma(images).mean(dim=(1, 2, 3), keepdim=True)
+        _away_from(images, mean, draws["contrast"], augmentation.contrast)
     if augmentation.saturation and images.shape[1] == 3:
         _away_from(images, _luma(images), draws["saturation"], augmentation.saturation)
 

@@ -67,8 +67,9 @@ def batches(
         SettingError: size, epoch, first_step or seed is out of range.
 
     Example:
-        >>> sum(len(batch.index) for batch in batches(data.test, 500))
-        10000
+        >>> data = load_data("lines", limit=960)
+        >>> [len(batch.index) for batch in batches(data.test, 128)]
+        [128, 128, 128]
     """
     for name, value, least in (
         ("size", size, 1),

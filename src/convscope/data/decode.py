@@ -33,7 +33,7 @@ def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) ->
 
     Raises:
         DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no
-        `spec.image_size`.
+            `spec.image_size`.
     """
     return _Decoder(source, rows, spec).filling()
 

@@ -3,8 +3,7 @@
 Whatever a file holds, it becomes 8 bits a channel, grey or RGB:
 
 - 16-bit grey is scaled from 0…65535 to 0…255 (Pillow reads 16-bit colour as 8-bit); a 32-bit image has no
-known
-  range and is refused.
+  known range and is refused.
 - What is transparent shows white. Palettes, CMYK and other colour spaces become RGB.
 - Of an animation the first frame counts. The orientation that a camera noted (Exif) is applied.
 """

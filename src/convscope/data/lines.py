@@ -98,8 +98,7 @@ def coverage(
 
     Args:
         corners: (x, y) of the polygon about its centre, in order around it.
-        centres: (x, y) of the centre in each image; pixel (i, j) spans y from i to i + 1 and x from j to j +
-            1.
+        centres: (x, y) of the centre in each image; pixel (i, j) spans y from i to i + 1, x from j to j + 1.
         side: H and W in pixels.
     """
     columns = np.arange(side + 1, dtype=np.float32)

@@ -84,8 +84,9 @@ def _lines(spec: DataSpec) -> _Labelled:
 def _decoded(spec: DataSpec) -> _Labelled:
     name, source = find(spec.source)
     wrong_labels = _wrong_labels(source, spec)
-    usable = {part: np.setdiff1d(rows, list(wrong_labels)) for part, rows in source.parts.items()}
-    if not any(map(len, usable.values())):
+    labelled = {part: np.setdiff1d(rows, list(wrong_labels)) for part, rows in source.parts.items()}
+    usable = {part: rows for part, rows in labelled.items() if len(rows)}
+    if not usable:
         raise DataError(f"{source.words}: holds no labelled image; check the path and the labels")
     if spec.limit:
         usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes)

@@ -22,9 +22,9 @@ class DataSpec(BaseModel):
         grey: one channel, the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B).
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
-                fractions (to 1) or
-            counts (to the number of images).
-        limit: at most so many images of each split of the source, chosen class by class, for quick trials.
+            fractions (to 1) or counts (to the number of images).
+        limit: at most so many images of each split of the source (of all generated lines), chosen class by
+            class, for quick trials.
         seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division
             into splits.
         skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of
@@ -58,7 +58,7 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any
 
     Raises:
         SettingError: a setting that does not exist or has an impossible value; the message begins with its
-        key.
+            key.
     """
     given = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
     try:
@@ -75,8 +75,7 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any
 
 
 def split_shares(split: str, total: int) -> tuple[float, float | None, float]:
-    """The shares (train, val, test) of a split such as "60/40"; val is None where only train and test are
-    given.
+    """The shares (train, val, test) of a split such as "60/40"; val is None where it has only two numbers.
 
     Args:
         split: percent adding up to 100, fractions adding up to 1, or counts adding up to `total`, tried in

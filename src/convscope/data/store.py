@@ -4,8 +4,8 @@ An entry of the cache is a folder named by its key:
 
     pixels.npy     uint8 (M, C, H, W)
     digests.npy    uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
-    moments.npy    int64 (M, 2, C)      of each image and channel the sum, and the sum of squares, of its
-    pixels about.json     what the decoder had to say
+    moments.npy    int64 (M, 2, C)      sum, and sum of squares, of the pixels of each image and channel
+    about.json     what the decoder had to say
 
 It is filled under a temporary name, flushed to the disk, and renamed. Where two processes make the same entry
 at once, both do the work and the first to finish is kept. `.npy` files are read without pickle.
@@ -67,6 +67,7 @@ class Filling:
 
 def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> Block:
     """The images with their digests and moments, both exact."""
+    pixels = np.ascontiguousarray(pixels)
     digests = np.stack([np.frombuffer(blake2b(image, digest_size=16).digest(), np.uint8) for image in pixels])
     wide = pixels.reshape(*pixels.shape[:2], -1).astype(np.float64)  # sums of squares are exact below 2^53
     moments = np.stack([wide.sum(2), np.einsum("ncp,ncp->nc", wide, wide)], axis=1)
@@ -129,7 +130,7 @@ def _write(folder: Path, filling: Filling) -> None:
         start = 0
         for block in filling.blocks:
             stop = start + len(block.pixels)
-            file.write(np.ascontiguousarray(block.pixels).data)
+            file.write(block.pixels.data)
             digests[start:stop], moments[start:stop] = block.digests, block.moments
             start = stop
     for name, array in (("digests.npy", digests), ("moments.npy", moments)):

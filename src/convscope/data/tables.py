@@ -60,7 +60,7 @@ class Tables(Source):
 
     def digest(self) -> str:
         lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
-        lines += [file_digest_of(file) for table in self.tables for file in table.files]
+        lines += [_content_digest(table, self.columns) for table in self.tables]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
@@ -81,8 +81,9 @@ class Tables(Source):
 
 
 def open_parquet(path: Path, words: str | None = None) -> Tables:
-    """The images of a parquet file, or of all in a folder; the split is read off the names, as in
-    `train-00000-of-00001.parquet`.
+    """The images of a parquet file, or of all the parquet files in a folder.
+
+    Their splits are read off their names, as in `train-00000-of-00001.parquet` or `default/train/0.parquet`.
 
     Raises:
         DataError: a file is damaged, or no column holds images or labels.
@@ -129,41 +130,38 @@ def open_hub(name: str) -> Tables:
 def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     columns = _columns(tables[0])
-    if different := [
-        table for table in tables if not {columns.image, columns.label} <= set(table.schema.names)
-    ]:
-        raise DataError(
-            f"{different[0].name}: lacks the columns {columns.image!r} and {columns.label!r}, "
-            f"which {tables[0].name} has; give each split the same columns"
-        )
-    parts = rows_of_parts(
-        {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    )
+    for table in tables:
+        if not {columns.image, columns.label} <= set(table.schema.names):
+            raise DataError(
+                f"{table.name}: lacks the columns {columns.image!r} and {columns.label!r}, "
+                f"which {tables[0].name} has; give each split the same columns"
+            )
+    sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
     values = np.concatenate([_values(table, columns.label) for table in tables])
     labels, classes = encode_labels(values, columns.classes, tables[0].name)
-    return Tables(words, parts, labels, classes, columns, tables)
+    return Tables(words, rows_of_parts(sizes), labels, classes, columns, tables)
 
 
 def _parquet_table(file: Path) -> Table:
-    from pyarrow import ArrowException, parquet
-
     def pieces(column: str) -> Iterator[Any]:
-        try:
-            with parquet.ParquetFile(file) as opened:
-                for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
-                    yield batch.column(0)
-        except (ArrowException, OSError) as error:
-            raise DataError(
-                f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
-            ) from None
+        with _opened_parquet(file) as opened:
+            for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
+                yield batch.column(0)
+
+    with _opened_parquet(file) as opened:
+        return Table(str(file), opened.schema_arrow, opened.metadata.num_rows, pieces, (file,))
+
+
+@contextmanager
+def _opened_parquet(file: Path) -> Iterator[Any]:
+    from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(file) as opened:
-            return Table(str(file), opened.schema_arrow, opened.metadata.num_rows, pieces, (file,))
+            yield opened
     except (ArrowException, OSError) as error:
-        raise DataError(
-            f"{file}: is no parquet file, or damaged ({_first_line(error)}); fetch it again"
-        ) from None
+        reason = _first_line(error)
+        raise DataError(f"{file}: is no parquet file, or damaged ({reason}); fetch it again") from None
 
 
 def _hub_table(name: str, dataset: Any) -> Table:
@@ -176,15 +174,9 @@ def _hub_table(name: str, dataset: Any) -> Table:
 
 
 def _columns(table: Table) -> Columns:
-    import pyarrow as pa
-
     features = _features(table.schema)
     images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-    images += [
-        f.name
-        for f in table.schema
-        if pa.types.is_binary(f.type) or (pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0)
-    ]
+    images += [column.name for column in table.schema if _holds_bytes(column.type)]
     labels = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     labels += [name for name in _LABEL_COLUMNS if name in table.schema.names]
     if not images or not labels:
@@ -194,6 +186,14 @@ def _columns(table: Table) -> Columns:
         )
     names = features.get(labels[0], {}).get("names")
     return Columns(images[0], labels[0], tuple(names) if names else None)
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return types.is_binary(kind) or types.is_large_binary(kind)
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -210,6 +210,16 @@ def _values(table: Table, column: str) -> np.ndarray:
     if pa.types.is_integer(table.schema.field(column).type):
         return np.array([-1 if value is None else value for value in values], np.int64)  # null is 'no label'
     return np.array(values)
+
+
+def _content_digest(table: Table, columns: Columns) -> str:
+    if table.files:
+        return " ".join(map(file_digest_of, table.files))
+    content = blake2b(digest_size=16)  # a set that `datasets` holds in memory
+    for column in (columns.image, columns.label):
+        for piece in table.pieces(column):
+            content.update(repr(piece.to_pylist()).encode())
+    return content.hexdigest()
 
 
 def _encoded(piece: Any) -> Iterator[Item]:
