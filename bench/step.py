@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from machine import describe, matrix_product_rate, wait
 
 from convscope.data import Augmentation, Batch, DataBundle, batches, load_data
 from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, Run
 from convscope.training import Trainer, autocast, make_optimizer
+from machine import describe, matrix_product_rate, wait
 
 AUGMENTATION = Augmentation(crop=4, padding="reflect", flip="random", brightness=0.2, contrast=0.2, saturation=0.2)
 

@@ -56,7 +56,7 @@ def test_the_public_face_is_there(name: str) -> None:
 
 
 def test_an_unknown_name_of_the_face() -> None:
-    with pytest.raises(AttributeError, match="it has .*load_data"):
+    with pytest.raises(AttributeError, match=r"it has .*load_data"):
         convscope.no_such  # noqa: B018
 
 

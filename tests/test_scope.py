@@ -15,9 +15,7 @@ MEAN, DEVIATION = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 
 def network() -> nn.Sequential:
     layers = OrderedDict(conv1=nn.Conv2d(3, 4, 3), bn1=nn.BatchNorm2d(4), relu1=nn.ReLU(inplace=True))
-    return nn.Sequential(
-        layers | {"drop1": nn.Dropout(), "flatten": nn.Flatten(), "fc1": nn.Linear(4 * 36, 5)}
-    )
+    return nn.Sequential(layers | {"drop1": nn.Dropout(), "flatten": nn.Flatten(), "fc1": nn.Linear(4 * 36, 5)})
 
 
 @pytest.fixture
@@ -55,9 +53,7 @@ def test_a_single_sigmoid() -> None:
 
 
 def test_a_run_brings_all_that_a_scope_needs() -> None:
-    run = SimpleNamespace(
-        net=network(), classes=("a", "b"), normalization=(MEAN, DEVIATION), input_shape=(3, 8, 8)
-    )
+    run = SimpleNamespace(net=network(), classes=("a", "b"), normalization=(MEAN, DEVIATION), input_shape=(3, 8, 8))
     scope = Scope(run)
     assert (scope.classes, scope.input_shape) == (("a", "b"), (3, 8, 8))
     same = Scope(run.net, torch.zeros(1, 3, 8, 8), normalize=run.normalization)

@@ -142,13 +142,9 @@ class Scope:
         want = "×".join(map(str, self.input_shape))
         if batch.ndim != 4 or tuple(batch.shape[1:]) != self.input_shape or not len(batch):
             got = "×".join(map(str, images.shape))
-            raise RequestError(
-                f"images have the shape {got}; this network takes {want} or N×{want}: resize them first"
-            )
+            raise RequestError(f"images have the shape {got}; this network takes {want} or N×{want}: resize them first")
         if not images.is_floating_point():
-            raise RequestError(
-                f"images are {images.dtype}; expected floats in [0, 1]: divide whole numbers by 255"
-            )
+            raise RequestError(f"images are {images.dtype}; expected floats in [0, 1]: divide whole numbers by 255")
         low, high = (float(v) for v in images.aminmax())
         if not (low >= -SLACK and high <= 1 + SLACK):  # also when they are NaN
             raise RequestError(
@@ -177,7 +173,6 @@ def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tens
     mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
     if len(mean) != channels or len(deviation) != channels or not all(d > 0 for d in deviation):
         raise RequestError(
-            f"normalize is {normalize}; expected a mean and a positive deviation for "
-            f"each of {channels} channels"
+            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
         )
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

@@ -81,7 +81,16 @@ def test_a_training_killed_in_its_second_epoch_is_resumed_to_the_same_bits(
 def test_ctrl_c_saves_and_says_how_to_go_on(study_file: Path, tmp_path: Path) -> None:
     import signal
 
-    arguments = ["train", str(study_file), "--out", str(tmp_path / "run"), "--set", "recipe.epochs=200", "--device", "cpu"]
+    arguments = [
+        "train",
+        str(study_file),
+        "--out",
+        str(tmp_path / "run"),
+        "--set",
+        "recipe.epochs=200",
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys; from convscope.cli import run; sys.exit(run(sys.argv[1:]))", *arguments],
         stderr=subprocess.PIPE,

@@ -51,9 +51,7 @@ def test_crop_and_flip(padding: str, dtype: str) -> None:
         for row in range(9):
             for column in range(7):
                 from_column = 6 - column if drawn[2] < 0.5 else column
-                assert np.array_equal(
-                    found[:, row, column], pixel(image, row + down, from_column + right, padding)
-                )
+                assert np.array_equal(found[:, row, column], pixel(image, row + down, from_column + right, padding))
     assert {("flip", True), ("flip", False), ("down", 3), ("down", -3)} <= seen
 
 
@@ -85,18 +83,14 @@ def factor(draw: float, share: float) -> float:
 def test_colour_jitter_image_by_image() -> None:
     images = sample()
     result = augment(images, Augmentation(brightness=0.4, contrast=0.6, saturation=1.5), KEY).numpy()
-    for image, drawn, found in zip(
-        images.numpy().astype(np.float64), draws(len(images)), result, strict=True
-    ):
+    for image, drawn, found in zip(images.numpy().astype(np.float64), draws(len(images)), result, strict=True):
         bright = np.clip(image * factor(drawn[4], 0.4), 0, 1)
         mean = np.mean([0.299 * r + 0.587 * g + 0.114 * b for r, g, b in bright.reshape(3, -1).T])
         f = factor(drawn[5], 0.6)
         contrast = np.clip(f * bright + (1 - f) * mean, 0, 1)
         f = factor(drawn[6], 1.5)
         grey = 0.299 * contrast[0] + 0.587 * contrast[1] + 0.114 * contrast[2]
-        assert np.allclose(
-            found, np.clip(f * contrast + (1 - f) * grey, 0, 1), atol=2e-6
-        )  # float32 against float64
+        assert np.allclose(found, np.clip(f * contrast + (1 - f) * grey, 0, 1), atol=2e-6)  # float32 against float64
 
 
 def test_saturation_keeps_hue_and_leaves_grey_images() -> None:
@@ -182,9 +176,7 @@ def test_nothing_on_changes_nothing_and_copies() -> None:
 
 def test_keys_decide() -> None:
     images = sample()
-    results = [
-        augment(images, Augmentation(crop=3), key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
-    ]
+    results = [augment(images, Augmentation(crop=3), key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))]
     assert not any(torch.equal(a, b) for i, a in enumerate(results) for b in results[:i])
 
 

@@ -44,9 +44,7 @@ def test_no_image(tmp_path: Path, cache: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "ant" / "notes.txt").write_text("five legs?")
     fails(cache, tmp_path, "notes.txt: is no image; repair or remove it")
-    assert load_data(tmp_path, skip_bad=True).left_out == (
-        (str(tmp_path / "ant" / "notes.txt"), "is no image"),
-    )
+    assert load_data(tmp_path, skip_bad=True).left_out == ((str(tmp_path / "ant" / "notes.txt"), "is no image"),)
 
 
 def test_hidden_files_are_passed_over(tmp_path: Path) -> None:

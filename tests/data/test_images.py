@@ -71,9 +71,11 @@ def test_palette_with_and_without_transparency() -> None:
 
 
 def test_cmyk_and_bilevel() -> None:
-    assert pixels_of(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), 3, None)[
-        :, 0, 0
-    ].tolist() == [255, 0, 0]
+    assert pixels_of(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), 3, None)[:, 0, 0].tolist() == [
+        255,
+        0,
+        0,
+    ]
     assert pixels_of(saved(Image.new("1", (2, 2), 1)), 1, None).tolist() == [[[255, 255], [255, 255]]]
 
 
@@ -95,9 +97,7 @@ def test_camera_orientation_is_applied() -> None:
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (20, 20), (10, 13)])
 def test_shorter_side_then_centre(height: int, width: int) -> None:
     rows, columns = np.mgrid[:height, :width]
-    ramp = (100 + rows - columns).astype(
-        np.uint8
-    )  # linear, so scaling keeps it but for rounding and the edge
+    ramp = (100 + rows - columns).astype(np.uint8)  # linear, so scaling keeps it but for rounding and the edge
     found = pixels_of(ramp, 1, 20)[0].astype(float)
     scale = min(height, width) / 20
     middle = np.arange(20) * scale + (scale - 1) / 2

@@ -30,9 +30,7 @@ def test_coverage_against_counted_points(degrees: int, width: int) -> None:
     centres = np.random.default_rng(degrees).uniform(5, 7, (3, 2))
     found = lines.coverage(corners, centres, 12)
     for image, centre in zip(found, centres, strict=True):
-        assert (
-            np.abs(image - supersampled(corners, centre, 12)).max() < 0.03
-        )  # 40 × 40 points: 1/40 at an upright edge
+        assert np.abs(image - supersampled(corners, centre, 12)).max() < 0.03  # 40 × 40 points: 1/40 at an upright edge
         assert image.sum() == pytest.approx(7 * width, abs=1e-4)
 
 
@@ -51,9 +49,7 @@ def test_names_and_targets_agree() -> None:
     everything = data.train.subset(slice(None))
     for i in range(0, len(everything), 7):
         name = data.classes[everything.targets_of()[i]]
-        factors = [
-            data.train.classes[f][everything.targets_of(f)[i]] for f in ("length", "width", "colour", "angle")
-        ]
+        factors = [data.train.classes[f][everything.targets_of(f)[i]] for f in ("length", "width", "colour", "angle")]
         assert name == " ".join(factors)
 
 
@@ -63,9 +59,7 @@ def test_every_line_is_whole_and_has_its_factors() -> None:
         images = lines.draw_class(index, 20, seed=0).astype(float) / 255
         channel = {"red": 0, "blue": 2}[colour]
         area = int(length.removesuffix("px")) * {"thin": 1, "thick": 3}[width]
-        assert images[:, channel].sum((1, 2)) == pytest.approx(
-            np.full(20, area), abs=0.1
-        )  # rounding to 8 bits
+        assert images[:, channel].sum((1, 2)) == pytest.approx(np.full(20, area), abs=0.1)  # rounding to 8 bits
         assert images.sum() == pytest.approx(images[:, channel].sum())
         assert direction(images[:, channel]) == pytest.approx(math.radians(int(angle[:-1])), abs=0.02)
 
@@ -94,9 +88,7 @@ def test_split_is_stratified() -> None:
 
 
 def test_too_small_a_limit() -> None:
-    with pytest.raises(
-        SettingError, match="limit: 95 is too small for one image of each class; give 96 or more"
-    ):
+    with pytest.raises(SettingError, match="limit: 95 is too small for one image of each class; give 96 or more"):
         load_data("lines", limit=95)
 
 

@@ -91,9 +91,7 @@ class TestFolder:
 
     def test_duplicates_of_test_images_leave_train_and_val(self, tmp_path: Path) -> None:
         make_folder(tmp_path, 10, ("train", "test"))
-        (tmp_path / "train" / "bee" / "extra.png").write_bytes(
-            (tmp_path / "test" / "ant" / "003.png").read_bytes()
-        )
+        (tmp_path / "train" / "bee" / "extra.png").write_bytes((tmp_path / "test" / "ant" / "003.png").read_bytes())
         data = load_data(tmp_path)
         assert data.duplicates == 1
         assert len(data.train) + len(data.val) == 20
@@ -142,12 +140,8 @@ class TestParquet:
         pictures = [encoded(noise(8, 8, 3, k)) for k in range(30)]
         (tmp_path / "data").mkdir()
         write_parquet(tmp_path / "data" / "train-00000-of-00002.parquet", pictures[:10], [0, 1] * 5, features)
-        write_parquet(
-            tmp_path / "data" / "train-00001-of-00002.parquet", pictures[10:20], [0, 1] * 5, features
-        )
-        write_parquet(
-            tmp_path / "data" / "validation-00000-of-00001.parquet", pictures[20:], [0, 1] * 5, features
-        )
+        write_parquet(tmp_path / "data" / "train-00001-of-00002.parquet", pictures[10:20], [0, 1] * 5, features)
+        write_parquet(tmp_path / "data" / "validation-00000-of-00001.parquet", pictures[20:], [0, 1] * 5, features)
         data = load_data(tmp_path)
         assert data.classes == ("ant", "bee")
         assert (len(data.train), len(data.val), len(data.test)) == (18, 10, 2)
@@ -155,9 +149,7 @@ class TestParquet:
             assert torch.equal(data.train.pixels[k], torch.from_numpy(noise(8, 8, 3, k)).permute(2, 0, 1))
 
     def test_one_file_with_labels_in_words(self, tmp_path: Path) -> None:
-        write_parquet(
-            tmp_path / "all.parquet", [encoded(noise(8, 8, 1, k)) for k in range(20)], ["bee", "ant"] * 10
-        )
+        write_parquet(tmp_path / "all.parquet", [encoded(noise(8, 8, 1, k)) for k in range(20)], ["bee", "ant"] * 10)
         data = load_data(tmp_path / "all.parquet")
         assert (data.classes, data.input_shape) == (("ant", "bee"), (1, 8, 8))
         assert data.train.targets["class"][:2].tolist() == [1, 0]
@@ -186,9 +178,7 @@ class TestHub:
 
     def test_held_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         datasets = pytest.importorskip("datasets")
-        features = datasets.Features(
-            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])}
-        )
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
         digests = set()
         for first in (0, 20):
             images = [{"bytes": encoded(noise(8, 8, 3, first + i)), "path": None} for i in range(20)]
@@ -213,9 +203,7 @@ class TestSettings:
         assert data.test.targets_of().bincount().tolist() == [5, 5]
 
     def test_names(self) -> None:
-        assert {"lines", "mnist", "cifar10", "fashion-mnist", "cats-dogs", "cifar10-grey28"} <= set(
-            data_names()
-        )
+        assert {"lines", "mnist", "cifar10", "fashion-mnist", "cats-dogs", "cifar10-grey28"} <= set(data_names())
         with pytest.raises(UnknownNameError, match="did you mean 'mnist'"):
             load_data("mnits")
 

@@ -40,9 +40,7 @@ def test_subset_shares_pixels() -> None:
 
 
 def test_unknown_target() -> None:
-    with pytest.raises(
-        UnknownNameError, match="target 'colour' is not in this data set; there is class, parity"
-    ):
+    with pytest.raises(UnknownNameError, match="target 'colour' is not in this data set; there is class, parity"):
         make_set().targets_of("colour")
 
 

@@ -13,9 +13,7 @@ from convscope.errors import SettingError
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.floats(0, 1), st.integers(0, 9))
-def test_stratified_is_exact_in_total_and_within_one_in_each_class(
-    values: list[int], share: float, seed: int
-) -> None:
+def test_stratified_is_exact_in_total_and_within_one_in_each_class(values: list[int], share: float, seed: int) -> None:
     labels = np.array(values)
     count = round(share * len(labels))
     chosen = stratified(labels, count, np.random.default_rng(seed))
@@ -42,9 +40,7 @@ def test_each_image_is_chosen_equally_often() -> None:
 )
 def test_shares(split: str, shares: tuple[float | None, ...]) -> None:
     assert (
-        split_shares(split, 600) == pytest.approx(shares)
-        if None not in shares
-        else split_shares(split, 600) == shares
+        split_shares(split, 600) == pytest.approx(shares) if None not in shares else split_shares(split, 600) == shares
     )
 
 

@@ -21,9 +21,7 @@ from .samples import make_folder
 
 def filling(n: int = 6) -> store.Filling:
     pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 4, 5), dtype=np.uint8)
-    return store.Filling(
-        pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"}
-    )
+    return store.Filling(pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"})
 
 
 def test_what_goes_in_comes_out(cache: Path) -> None:

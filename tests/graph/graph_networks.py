@@ -227,9 +227,7 @@ class Windowed(nn.Module):
         x = self.patches(x).permute(0, 2, 3, 1)
         n, h, w, c = x.shape
         x = torch.roll(x, (-1, -1), (1, 2)).view(n, h // 2, 2, w // 2, 2, c)
-        x = F.scaled_dot_product_attention(
-            *self.qkv(x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)).chunk(3, dim=-1)
-        )
+        x = F.scaled_dot_product_attention(*self.qkv(x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)).chunk(3, dim=-1))
         x = x.view(n, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
         return torch.roll(x, (1, 1), (1, 2)).permute(0, 3, 1, 2)
 

@@ -60,9 +60,7 @@ NETWORKS = {
     "reflected": (chain(nn.ReflectionPad2d(2), nn.Conv2d(1, 1, 2, dilation=4)), (1, 6, 7)),
     "zero-padded": (chain(nn.ZeroPad2d((1, 2, 0, 3)), nn.Conv2d(1, 1, 3, stride=2)), (1, 7, 6)),
     "transposed": (
-        chain(
-            nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2), nn.Conv2d(4, 1, 2)
-        ),
+        chain(nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2), nn.Conv2d(4, 1, 2)),
         (2, 4, 5),
     ),
     "upsampled": (chain(nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 3)), (1, 4, 5)),
@@ -101,9 +99,7 @@ def test_boxes_are_those_of_a_poisoned_pixel(case: str) -> None:
 def poisoned_boxes(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     """The boxes found by putting NaN in one pixel at a time; knows nothing of the graph."""
     _, height, width = shape
-    reached = torch.stack(
-        [poison(net, shape, y, x) for y, x in itertools.product(range(height), range(width))]
-    )
+    reached = torch.stack([poison(net, shape, y, x) for y, x in itertools.product(range(height), range(width))])
     reached = reached.view(height, width, *reached.shape[1:])
     boxes = torch.zeros(4, *reached.shape[2:], dtype=torch.int64)
     for row, column in itertools.product(*(range(n) for n in reached.shape[2:])):
@@ -180,7 +176,5 @@ def test_an_unknown_operation_sees_the_whole_image() -> None:
 
 def test_a_position_off_the_map_is_refused() -> None:
     field = receptive_fields(trace(nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 4, 5)))["conv"]
-    with pytest.raises(
-        RequestError, match=r"position \(2, 0\) is not on this map; it has 2 rows and 3 columns"
-    ):
+    with pytest.raises(RequestError, match=r"position \(2, 0\) is not on this map; it has 2 rows and 3 columns"):
         field.box(2, 0)

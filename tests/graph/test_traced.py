@@ -181,7 +181,5 @@ def test_bad_requests() -> None:
     graph = trace(vgg_like(), torch.zeros(1, 3, 32, 32))
     with pytest.raises(UnknownNameError, match="layer 'conv9' is not in this network; did you mean 'conv4'"):
         graph.run(torch.zeros(1, 3, 32, 32), ["conv9"])
-    with pytest.raises(
-        RequestError, match="images have the shape 1×3×30×32; this graph was traced for N×3×32×32"
-    ):
+    with pytest.raises(RequestError, match="images have the shape 1×3×30×32; this graph was traced for N×3×32×32"):
         graph.run(torch.zeros(1, 3, 30, 32))

@@ -36,9 +36,7 @@ def prepared(net: nn.Module) -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize(
-    "net", [Residual(), Recurrent(), Deciding(), Failing()], ids=lambda net: type(net).__name__
-)
+@pytest.mark.parametrize("net", [Residual(), Recurrent(), Deciding(), Failing()], ids=lambda net: type(net).__name__)
 def test_the_network_is_left_as_found(net: nn.Module) -> None:
     prepared(net)
     example = torch.rand(1, 1, 7, 8) if isinstance(net, Recurrent) else torch.rand(1, 3, 9, 8)
@@ -77,9 +75,7 @@ def test_images_that_act_on_each_other_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x - x.mean()
 
-    with pytest.raises(
-        NetworkError, match=r"aten.mean.default works out one value from all images of a batch"
-    ):
+    with pytest.raises(NetworkError, match=r"aten.mean.default works out one value from all images of a batch"):
         trace(Centred(), torch.zeros(1, 1, 2, 2))
 
 
@@ -91,9 +87,7 @@ def test_export_is_silent(capfd: pytest.CaptureFixture[str], caplog: pytest.LogC
     assert logging.root.manager.disable == 0
 
 
-@pytest.mark.parametrize(
-    "example", [torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "photo.png"]
-)
+@pytest.mark.parametrize("example", [torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "photo.png"])
 def test_an_example_must_be_a_batch_of_images(example: object) -> None:
     with pytest.raises(RequestError, match="expected a float tensor"):
         check_images(example)

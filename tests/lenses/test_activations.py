@@ -24,9 +24,7 @@ def graph() -> TracedGraph:
 def test_they_are_those_that_hooks_see(graph: TracedGraph) -> None:
     seen = {}
     handles = [
-        module.register_forward_hook(
-            lambda module, inputs, output, name=name: seen.update({name: output.clone()})
-        )
+        module.register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output.clone()}))
         for name, module in graph.net.named_children()
     ]
     images = torch.randn(3, 3, 8, 8)

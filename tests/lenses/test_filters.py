@@ -25,7 +25,5 @@ def test_a_copy_of_the_weights() -> None:
 
 @pytest.mark.parametrize("layer", ["1", "conv1"])
 def test_a_layer_without_filters(layer: str) -> None:
-    with pytest.raises(
-        UnknownNameError, match=f"layer with filters '{layer}' is not in this network; there is 0, 3"
-    ):
+    with pytest.raises(UnknownNameError, match=f"layer with filters '{layer}' is not in this network; there is 0, 3"):
         filters(network(), layer)

@@ -17,7 +17,13 @@ from convscope.scans import evaluate
 from convscope.training import Silent, train
 from tests.conftest import write_spots
 
-FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def _reported(folder: Path, source: str, net: str, **settings: Any) -> Run:

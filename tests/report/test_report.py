@@ -45,7 +45,18 @@ def test_one_file_that_needs_no_network(reported: Run) -> None:
 
 def test_all_parts_are_there(reported: Run) -> None:
     _, links = _read(reported)
-    expected = ["answers", "training", "confusion", "classes", "mistakes", "network", "filters", "maps", "data", "again"]
+    expected = [
+        "answers",
+        "training",
+        "confusion",
+        "classes",
+        "mistakes",
+        "network",
+        "filters",
+        "maps",
+        "data",
+        "again",
+    ]
     assert links.parts == expected
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -40,8 +42,8 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing() -> None:
     peak = rates.index(max(rates))
     assert peak == 10
     assert 0.9 < rates[peak] <= 1
-    assert all(a < b for a, b in zip(rates[:peak], rates[1 : peak + 1], strict=True))
-    assert all(a > b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(rates[: peak + 1]))
+    assert all(a > b for a, b in pairwise(rates[peak:]))
     assert 0 < rates[-1] < 0.05
     assert 0 < rates[0] < 0.15
 

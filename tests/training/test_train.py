@@ -171,7 +171,7 @@ def test_weights_that_turn_to_nan_name_the_last_good_checkpoint(spots: Make, tmp
         with torch.no_grad():
             net.conv1.weight.fill_(float("nan"))
 
-    with pytest.raises(DivergedError, match="in epoch 2, step 3, .*the last good checkpoint is that of epoch 1"):
+    with pytest.raises(DivergedError, match=r"in epoch 2, step 3, .*the last good checkpoint is that of epoch 1"):
         train(net, spots(), _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 2, poison))
     tensors, card = read_tensors(tmp_path / "run" / CHECKPOINT)
     assert card["epoch"] == 1

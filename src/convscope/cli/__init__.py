@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Trains convolutional image classifiers, compares them honestly, and lets you look inside.",
 )
 # Typer carries its own copy of Click, whose errors it exports only in part: BadParameter is a UsageError.
-_UsageError = typer.BadParameter.__bases__[0]
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 for verb in (study.study, train.train, evaluate.evaluate, report.report, anatomy.anatomy, data.data):
     app.command()(verb)

@@ -58,9 +58,7 @@ def open_arrays(file: Path) -> Arrays:
     images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in found.items()}
     for split, pair in found.items():
         if len(pair["x"]) != len(pair["y"]):
-            raise DataError(
-                f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one each"
-            )
+            raise DataError(f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one each")
     values = np.concatenate([pair["y"] for pair in found.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
     parts = rows_of_parts({split: len(array) for split, array in images.items()})
@@ -108,6 +106,4 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
         return np.round(array * 255).astype(np.uint8)
-    raise DataError(
-        f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them first"
-    )
+    raise DataError(f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them first")

@@ -137,9 +137,7 @@ def _shift_and_flip(
     return moved
 
 
-def _origins(
-    size: int, draw: Float[Tensor, " N"], augmentation: Augmentation
-) -> tuple[Int[Tensor, "N S"], Tensor]:
+def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
     """For each place along one axis the place it comes from, and whether that lies inside the image."""
     shift = (draw * (2 * augmentation.crop + 1)).long().clamp_(max=2 * augmentation.crop) - augmentation.crop
     place = torch.arange(size, device=draw.device) + shift[:, None]
@@ -192,9 +190,7 @@ def _luma(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
-def _cut_out(
-    images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]
-) -> Float[Tensor, "N C H W"]:
+def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:
     height, width = images.shape[2:]
     rows = _within(height, side, draws["cut_row"])[:, None, :, None]
     columns = _within(width, side, draws["cut_column"])[:, None, None, :]

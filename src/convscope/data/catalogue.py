@@ -43,12 +43,8 @@ _CATALOGUE = {
     "fashion-mnist": Entry(
         "articles of clothing, 70,000 images, 28×28 grey", "zalando-datasets/fashion_mnist", "fashion-mnist"
     ),
-    "cifar10": Entry(
-        "ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"
-    ),
-    "cifar10-grey28": Entry(
-        "CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True
-    ),
+    "cifar10": Entry("ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"),
+    "cifar10-grey28": Entry("CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True),
     "cats-dogs": Entry(
         "photographs of cats and dogs, scaled to 128×128×3",
         "microsoft/cats_vs_dogs",

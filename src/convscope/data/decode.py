@@ -40,9 +40,7 @@ def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) ->
 
 def bad_image(name: str, reason: str) -> DataError:
     """The error for an image that cannot be used, with the remedy."""
-    return DataError(
-        f"{name}: {reason}; repair or remove it, or leave such images out with skip_bad=True (--skip-bad)"
-    )
+    return DataError(f"{name}: {reason}; repair or remove it, or leave such images out with skip_bad=True (--skip-bad)")
 
 
 @dataclass
@@ -104,9 +102,7 @@ class _Decoder:
 
         size = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
         with progress_bar("decoding", len(self.rows)) as advance:
-            for block, found in in_order(
-                decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads
-            ):
+            for block, found in in_order(decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads):
                 for position, reason in found.items():
                     self._note(position, reason)
                 yield block

@@ -80,9 +80,7 @@ def _files_by_class(folder: Path) -> dict[str, list[Path]]:
 
 def _check_train_has_all(root: Path, found: dict[str, dict[str, list[Path]]], classes: list[str]) -> None:
     if missing := sorted(set(classes) - set(found.get("train", classes))):
-        raise DataError(
-            f"{root}: class {missing[0]!r} has images, but none in train; add some or remove its folder"
-        )
+        raise DataError(f"{root}: class {missing[0]!r} has images, but none in train; add some or remove its folder")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -68,17 +68,13 @@ def _lines(spec: DataSpec) -> _Labelled:
     n_classes = len(lines.class_names())
     per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
     if per_class == 0:
-        raise SettingError(
-            f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more"
-        )
+        raise SettingError(f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more")
     key = key_of(drawing=lines.DRAWING, per_class=per_class, seed=spec.seed)
     stored = obtain(LINES, key, lambda: lines.filling(per_class, spec.seed))
     classes = {"class": lines.class_names(), **lines.FACTORS}
     parts = {"all": np.arange(n_classes * per_class)}
     total = n_classes * lines.PER_CLASS
-    return _Labelled(
-        LINES, stored, parts, lines.targets(per_class), classes, total, f"generated, seed {spec.seed}"
-    )
+    return _Labelled(LINES, stored, parts, lines.targets(per_class), classes, total, f"generated, seed {spec.seed}")
 
 
 def _decoded(spec: DataSpec) -> _Labelled:
@@ -128,8 +124,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     )
     targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
     made = {
-        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes)
-        for name, rows in sets.items()
+        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes) for name, rows in sets.items()
     }
     mean, std = _mean_and_std(data.stored, sets["train"])
     return DataBundle(
@@ -148,9 +143,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     )
 
 
-def _mean_and_std(
-    stored: Stored, rows: Int64[np.ndarray, " n"]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(stored: Stored, rows: Int64[np.ndarray, " n"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1], from the exact sums that are kept with each image."""
     height, width = stored.pixels.shape[2:]
     sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)

@@ -43,9 +43,7 @@ class ImageSet:
         shape = "×".join(map(str, self.pixels.shape[1:]))
         return f"ImageSet({len(self):,} images of {shape}; {_targets_in_words(self.classes)})"
 
-    def images(
-        self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n C H W"]:
+    def images(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
         """Images as floats in [0, 1], before normalization, shape (n, C, H, W).
 
         Args:
@@ -123,9 +121,7 @@ class DataBundle:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))
         shape = "×".join(map(str, self.input_shape))
         targets = _targets_in_words(self.train.classes)
-        return (
-            f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
-        )
+        return f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
 
 
 def _targets_in_words(classes: dict[str, tuple[str, ...]]) -> str:

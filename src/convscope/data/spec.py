@@ -67,9 +67,7 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "source"
         if fault["type"] == "extra_forbidden":
-            raise SettingError(
-                f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}"
-            ) from None
+            raise SettingError(f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}") from None
         message = fault["msg"].removeprefix("Value error, ")
         raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {fault['input']!r}") from None
 
@@ -102,7 +100,5 @@ def _numbers(split: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) not in (2, 3) or not all(0 < number < float("inf") for number in numbers):
-        raise ValueError(
-            "a split is two or three positive numbers with '/' between them, such as 60/40 or 70/10/20"
-        )
+        raise ValueError("a split is two or three positive numbers with '/' between them, such as 60/40 or 70/10/20")
     return numbers

@@ -12,9 +12,7 @@ from convscope.errors import SettingError
 Rows = Int64[np.ndarray, " n"]
 
 
-def stratified(
-    labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator
-) -> Bool[np.ndarray, " n"]:
+def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
     """A mask that chooses exactly `count` of n images at random, each class within one of its share.
 
     The images, shuffled within their classes, stand in a row, class after class; from a random start every
@@ -44,20 +42,14 @@ def limited(
     chosen = {}
     for name, rows in parts.items():
         own = labels[rows]
-        keep = (
-            stratified(own, limit, generator("limit", seed))
-            if len(rows) > limit
-            else np.ones(len(rows), bool)
-        )
+        keep = stratified(own, limit, generator("limit", seed)) if len(rows) > limit else np.ones(len(rows), bool)
         present, counts = np.unique(own, return_counts=True)
         if lost := set(present) - set(own[keep]):
             enough = -(-len(rows) // counts.min())
             label = min(lost)
             what = repr(classes[label]) if 0 <= label < len(classes) else label
             where = f" in {name}" if len(parts) > 1 else ""
-            raise SettingError(
-                f"limit: {limit} leaves no image of class {what}{where}; {enough} are enough for all"
-            )
+            raise SettingError(f"limit: {limit} leaves no image of class {what}{where}; {enough} are enough for all")
         chosen[name] = rows[keep]
     return chosen
 
@@ -92,9 +84,7 @@ def divide(
     return done
 
 
-def without_test_images(
-    sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]
-) -> tuple[dict[str, Rows], int]:
+def without_test_images(sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]) -> tuple[dict[str, Rows], int]:
     """The sets without the train and val images that equal a test image, and how many these were."""
     in_test = {digest.tobytes() for digest in digests[sets["test"]]}
     kept = dict(sets)
@@ -102,9 +92,7 @@ def without_test_images(
         new = np.array([digest.tobytes() not in in_test for digest in digests[sets[name]]], bool)
         kept[name] = sets[name][new]
         if not len(kept[name]):
-            raise SettingError(
-                f"split: every image of {name} is a test image too; choose another one, or add images"
-            )
+            raise SettingError(f"split: every image of {name} is a test image too; choose another one, or add images")
     return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
 
 

@@ -96,8 +96,7 @@ def open_parquet(path: Path, words: str | None = None) -> Tables:
         by_split.setdefault(split_of(name) or "all", []).append(_parquet_table(file))
     if "all" in by_split and len(by_split) > 1:
         raise DataError(
-            f"{by_split['all'][0].name}: its name tells no split, as others' do; "
-            "begin it with train-, val- or test-"
+            f"{by_split['all'][0].name}: its name tells no split, as others' do; begin it with train-, val- or test-"
         )
     return _tables(words or f"parquet {path}", by_split)
 

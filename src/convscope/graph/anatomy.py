@@ -132,9 +132,7 @@ class Anatomy:
             sum(layer.parameters for layer in layers),
             sum(layer.neurons for layer in layers),
         )
-        return Share(
-            parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1)
-        )
+        return Share(parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1))
 
     def _repr_html_(self) -> str:
         titles = (
@@ -218,9 +216,7 @@ def anatomy_of(graph: TracedGraph, name: str | None = None) -> Anatomy:
     return _whole(graph.net, graph.input_shape, layers, name, note)
 
 
-def _whole(
-    net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None
-) -> Anatomy:
+def _whole(net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None) -> Anatomy:
     parameters = list(net.parameters())
     return Anatomy(
         network=name or type(net).__name__,
@@ -234,9 +230,7 @@ def _whole(
 
 def _hooked_layer(layer: HookedLayer) -> Layer:
     neurons = _neurons(layer.kind, layer.output_shape)
-    return Layer(
-        layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None
-    )
+    return Layer(layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None)
 
 
 def _neurons(kind: str, output_shape: tuple[int, ...]) -> int:

@@ -61,9 +61,7 @@ def whole_image(call: Call) -> Bounds:
         if axis < 0:  # a by-product that nobody reads, else tracing would have refused it
             found.append(torch.full(shape, NOTHING))
             continue
-        along = rows.repeat_interleave(
-            shape[axis] // ROWS
-        )  # several entries an image where axes were folded into one
+        along = rows.repeat_interleave(shape[axis] // ROWS)  # several entries an image where axes were folded into one
         found.append(along.view(*[-1 if a == axis else 1 for a in range(len(shape))]).expand(shape))
     return tuple(found) if isinstance(call.node.meta["val"], list | tuple) else found[0]
 
@@ -168,8 +166,7 @@ def moved(call: Call) -> Bounds:
     if any(node in call.values and not _is_float(node) for node in call.node.all_input_nodes):
         return whole_image(call)  # where to read is itself worked out from the image
     arguments = {
-        name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n)
-        for name, a in call.arguments.items()
+        name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n) for name, a in call.arguments.items()
     }
     if "value" in arguments and arguments.get("mode", "constant") == "constant":
         arguments["value"] = NOTHING  # the fill of a constant padding

@@ -27,9 +27,7 @@ def at_batch(value: Any, n: int) -> Any:
 def is_tensor_node(node: Node) -> bool:
     """Whether the node yields a tensor or several; other nodes compute sizes or check them."""
     value = node.meta.get("val")
-    return isinstance(value, Tensor) or (
-        isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value)
-    )
+    return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value))
 
 
 def shapes_at(node: Node, n: int) -> tuple[tuple[int, ...], ...]:
@@ -42,9 +40,7 @@ def shapes_at(node: Node, n: int) -> tuple[tuple[int, ...], ...]:
 def batch_axes(node: Node) -> tuple[int, ...]:
     """For each tensor that `node` yields the axis that grows with the batch; −1 where none does."""
     pairs = zip(shapes_at(node, 1), shapes_at(node, 2), strict=True)
-    return tuple(
-        next((i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b), -1) for shapes in pairs
-    )
+    return tuple(next((i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b), -1) for shapes in pairs)
 
 
 def shape_of_one(node: Node) -> tuple[int, ...]:
@@ -131,8 +127,6 @@ def _by_name(node: Node) -> dict[str, Any]:
         return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
     arguments: dict[str, Any] = {}
     for i, parameter in enumerate(node.target._schema.arguments):
-        given = (
-            node.args[i] if i < len(node.args) else node.kwargs.get(parameter.name, parameter.default_value)
-        )
+        given = node.args[i] if i < len(node.args) else node.kwargs.get(parameter.name, parameter.default_value)
         arguments[parameter.name] = given
     return arguments

@@ -53,11 +53,7 @@ def einsum(call: Call) -> int:
     factors = [shapes_at(node, call.n)[0] for node in call.arguments["tensors"]]
     if len(factors) < 2 or "..." in call.arguments["equation"]:
         return 0
-    letters = {
-        c: size
-        for term, shape in zip(terms, factors, strict=True)
-        for c, size in zip(term, shape, strict=True)
-    }
+    letters = {c: size for term, shape in zip(terms, factors, strict=True) for c, size in zip(term, shape, strict=True)}
     return prod(letters.values())
 
 

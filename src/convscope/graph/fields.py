@@ -83,9 +83,7 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     fields = {}
     for op in graph.operations:
         call = Call(op.node, ROWS, seen, lambda node: graph.constant(node, ROWS), (height, width))
-        made = (
-            call.arguments.get("weight") in seen
-        )  # a layer whose very weights are worked out from the image
+        made = call.arguments.get("weight") in seen  # a layer whose very weights are worked out from the image
         field = WHOLE if made else op.row.field
         planes[op.node] = field.grid(Call(op.node, ROWS, planes))
         seen[op.node] = field.bounds(call)

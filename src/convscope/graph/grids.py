@@ -62,10 +62,7 @@ def joined(call: Call) -> Grid | None:
         *(shapes_at(n, call.n)[0] for n in call.node.all_input_nodes if n in call.values),
     ]
     row, column = grids[0].axes
-    if (
-        len({len(shape) for shape in shapes}) > 1
-        or len({(shape[row], shape[column]) for shape in shapes}) > 1
-    ):
+    if len({len(shape) for shape in shapes}) > 1 or len({(shape[row], shape[column]) for shape in shapes}) > 1:
         return None
     first = (min(g.first[0] for g in grids), min(g.first[1] for g in grids))
     last = (max(g.last[0] for g in grids), max(g.last[1] for g in grids))

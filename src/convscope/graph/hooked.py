@@ -69,9 +69,7 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
 
 def _hook(path: str, layers: list[HookedLayer], counted: set[int]) -> Callable[[nn.Module, Any, Any], None]:
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        result = (
-            output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
-        )
+        result = output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
         if result is None:
             return
         new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
@@ -102,7 +100,5 @@ def _multiply_adds(kind: str, module: nn.Module, inputs: tuple[Any, ...], output
 
 
 def _numbered(name: str, taken: list[str]) -> str:
-    number = 1 + sum(
-        t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in taken
-    )
+    number = 1 + sum(t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in taken)
     return name if number == 1 else f"{name}_{number}"

@@ -27,9 +27,7 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node]
     paths = {path for path, _ in net.named_modules()}
     taken: set[str] = set()
     names: dict[Node, str] = {}
-    for node in sorted(
-        nodes, key=lambda node: node not in layers
-    ):  # layers first: a path belongs to its module
+    for node in sorted(nodes, key=lambda node: node not in layers):  # layers first: a path belongs to its module
         path = module_path(node)
         base = path if node in layers else f"{path}.{kind(node)}".lstrip(".")
         own = {base} if node in layers else set()

@@ -95,11 +95,7 @@ _MOVED = Field(bounds.moved)
 
 _TABLE: dict[str, Row] = {
     # products with weights or of activations
-    **{
-        f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution)
-        for n in (1, 2, 3)
-        for o in ("default", "padding")
-    },
+    **{f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution) for n in (1, 2, 3) for o in ("default", "padding")},
     "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
@@ -120,9 +116,7 @@ _TABLE: dict[str, Row] = {
     "aten._native_batch_norm_legit_no_training.default": Row(
         "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
     ),
-    "aten.instance_norm.default": Row(
-        "instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))
-    ),
+    "aten.instance_norm.default": Row("instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))),
     "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
     "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
     "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),

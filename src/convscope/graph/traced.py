@@ -64,9 +64,7 @@ class TracedGraph:
         input_shape: (C, H, W) of the images that it takes.
     """
 
-    def __init__(
-        self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]
-    ) -> None:
+    def __init__(self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]) -> None:
         self.net, self._module, self._image, self._weights = net, module, image, weights
         self.input_shape: tuple[int, ...] = shape_of_one(image)
         self.operations = self._list_operations()
@@ -169,14 +167,10 @@ class TracedGraph:
                 continue
             found.add(node)
             if node is self._image and node not in values:
-                raise RequestError(
-                    "what was given does not suffice to run the wanted layers; pass images as well"
-                )
+                raise RequestError("what was given does not suffice to run the wanted layers; pass images as well")
             if node not in values:
                 pending += [
-                    source
-                    for source in node.all_input_nodes
-                    if is_tensor_node(source) or source.op == "get_attr"
+                    source for source in node.all_input_nodes if is_tensor_node(source) or source.op == "get_attr"
                 ]
         return [node for node in self._module.graph.nodes if node in found]
 
@@ -237,11 +231,7 @@ def reachable(start: Node) -> list[Node]:
     """The nodes that depend on `start`, in order of execution, without those that only handle its size."""
     found = {start}
     for node in start.graph.nodes:
-        if (
-            node.op == "call_function"
-            and is_tensor_node(node)
-            and any(s in found for s in node.all_input_nodes)
-        ):
+        if node.op == "call_function" and is_tensor_node(node) and any(s in found for s in node.all_input_nodes):
             found.add(node)
     return [node for node in start.graph.nodes if node in found and node is not start]
 

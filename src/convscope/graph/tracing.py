@@ -50,9 +50,7 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
             program = _export(net, example)
         except Exception as error:  # export fails in as many ways as there are networks
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise NetworkError(
-                f"network {type(net).__name__} cannot be traced for {shape} images; {reason}"
-            ) from error
+            raise NetworkError(f"network {type(net).__name__} cannot be traced for {shape} images; {reason}") from error
     _refuse_mixing(program, net)
     return TracedGraph(net, program.graph_module, _image_of(program), _weights_of(program))
 
@@ -60,9 +58,7 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
 def check_images(images: object) -> None:
     """Raises RequestError unless `images` is a batch N C H W of floats."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        given = (
-            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        )
+        given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise RequestError(
             f"the example is {given}; expected a float tensor (N, C, H, W), such as torch.zeros(1, 3, 32, 32)"
         )

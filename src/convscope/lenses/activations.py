@@ -13,9 +13,7 @@ from convscope.errors import UnknownNameError
 from convscope.graph import TracedGraph
 
 
-def activations(
-    graph: TracedGraph, images: Float[Tensor, "N C H W"], layers: Sequence[str]
-) -> dict[str, Tensor]:
+def activations(graph: TracedGraph, images: Float[Tensor, "N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
     """The activations of some layers for each image, in one pass that ends after the last of them.
 
     A layer's activations are its own output: those of a convolution lie before the ReLU that follows it.
@@ -57,9 +55,7 @@ def select_layers(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
     wanted: set[str] = set()
     for layer in [layers] if isinstance(layers, str) else layers:
         found = {layer} & graph.by_name.keys()
-        found = found or {
-            op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)
-        }
+        found = found or {op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)}
         if not found:
             raise UnknownNameError("layer", layer, graph.by_name, "in this network")
         wanted |= found

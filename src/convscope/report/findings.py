@@ -63,8 +63,8 @@ def _confusion(subject: Subject) -> str:
     names = head["classes"]
     back = head["confusion"][j][i]
     return (
-        f"Most mistakes between two classes: {names[i]} taken for {names[j]}, {_times(n)}, and {_times(back)} the other way round; "
-        f"together {100 * (n + back) / wrong:.0f} % of all {wrong:,} mistakes."
+        f"Most mistakes between two classes: {names[i]} taken for {names[j]}, {_times(n)}, "
+        f"and {_times(back)} the other way round; together {100 * (n + back) / wrong:.0f} % of all {wrong:,} mistakes."
     )
 
 
@@ -73,18 +73,20 @@ def _calibration(subject: Subject) -> str:
     error = head["calibration_error"]
     images = sum(b["images"] for b in head["reliability"])
     bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
+    missed = f"miss the share of right answers by {100 * error['value']:.1f} points"
     if error["low"] < 0.01 or abs(bias) < 0.005:
-        return f"Its probabilities can be taken at their word: they miss the share of right answers by {100 * error['value']:.1f} points."
+        return f"Its probabilities can be taken at their word: they {missed}."
     kind = "too sure of itself" if bias > 0 else "too modest"
-    return f"It is {kind}: its probabilities miss the share of right answers by {100 * error['value']:.1f} points on average."
+    return f"It is {kind}: its probabilities {missed} on average."
 
 
 def _course(subject: Subject) -> str:
     history, recipe = subject.run.history, subject.run.spec.recipe
     losses = history["val_loss"]
-    best = int(losses.idxmin())
+    best = int(losses.argmin())
     if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
-        return f"The validation loss was lowest in epoch {best + 1} of {len(history)} and rose afterwards: patience would have helped."
+        course = f"was lowest in epoch {best + 1} of {len(history)} and rose afterwards"
+        return f"The validation loss {course}: patience would have helped."
     anneals = recipe.schedule in {"one-cycle", "cosine"}  # there the loss falls to the end, whatever the length
     if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and recipe.patience is None and not anneals:
         return "The validation loss was still falling when the training ended: more epochs may help."

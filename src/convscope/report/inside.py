@@ -38,16 +38,14 @@ def first_filters(subject: Subject) -> dict[str, Any] | None:
     if layer is None:
         return None
     weights = subject.scope.filters(layer)[:_MOST_UNITS]
-    if weights.shape[1] == 3:
-        pictures = [filter_picture(w) for w in weights]
-    else:
-        pictures = [signed_picture(w[0]) for w in weights]
+    in_colour = weights.shape[1] == 3
+    pictures = [filter_picture(w) if in_colour else signed_picture(w[0]) for w in weights]
     return {
         "layer": layer,
         "units": len(subject.scope.filters(layer)),
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
-        "colour": weights.shape[1] == 3,
+        "colour": in_colour,
         "picture": data_uri(_enlarged(pictures, columns=8)),
     }
 
@@ -65,7 +63,7 @@ def feature_maps(subject: Subject) -> dict[str, Any] | None:
     images = subject.data.test.images(rows)
     maps = subject.scope.activations(images, layers=[layer])[layer]
     answers = subject.answers[0]
-    shown = []
+    shown: list[dict[str, Any]] = []
     for row, image, units in zip(rows, images, maps[:, :_MOST_UNITS], strict=True):
         top = max(float(units.flatten().quantile(0.995)), 1e-12)
         small = picture(image)

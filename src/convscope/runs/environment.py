@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "numpy", "datasets", "torchmetrics", "safetensors", "panda
 
 
 def describe_environment() -> dict[str, Any]:
-    """Date, versions and hardware of this process, as JSON values. Names no user or host, and no path but those in the command."""
+    """Date, versions and hardware of this process, as JSON values; no user, no host, no path but those in the command."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "convscope": convscope.__version__,

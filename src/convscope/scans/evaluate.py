@@ -25,10 +25,10 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         data: its data set, loaded where not given.
         device: see convscope.training.choose_device.
     Returns:
-        `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy)); of the
-        first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with the
-        same for each head, a row a class, and the confusion matrix (rows true, columns predicted). A figure is
-        {"value", "low", "high"}, all null where it is not defined.
+        `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy));
+        of the first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with
+        the same for each head, a row a class, and the confusion matrix (rows true, columns predicted).
+        A figure is {"value", "low", "high"}, all null where it is not defined.
     Raises:
         RunFolderError: the training is not finished, or the data has changed.
     """
@@ -72,7 +72,7 @@ def _train_accuracy(run: Run) -> Estimate:
     row = history.iloc[-1]
     if recipe.patience is not None:
         column = history[recipe.watch]
-        row = history.loc[column.idxmax() if recipe.watch == "val_accuracy" else column.idxmin()]
+        row = history.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
     n = int(run.environment["data"]["images"]["train"])
     return proportion(round(float(row["train_accuracy"]) * n), n)
 

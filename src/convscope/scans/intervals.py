@@ -21,6 +21,11 @@ class Estimate:
     low: float | None
     high: float | None
 
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """(value, low, high); zeros where it is not defined."""
+        return self.value or 0.0, self.low or 0.0, self.high or 0.0
+
     def to_json(self) -> dict[str, float | None]:
         return {"value": self.value, "low": self.low, "high": self.high}
 
@@ -57,9 +62,7 @@ def f_score(right: int, predicted: int, n: int) -> Estimate:
         n: images of the class.
     """
     share = proportion(right, predicted + n - right)
-    if share.value is None or share.low is None or share.high is None:
-        return UNDEFINED
-    return Estimate(*(2 * j / (1 + j) for j in (share.value, share.low, share.high)))
+    return UNDEFINED if share.value is None else Estimate(*(2 * j / (1 + j) for j in share.figures))
 
 
 def mean(total: float, total_of_squares: float, n: int) -> Estimate:
@@ -84,22 +87,18 @@ def mean_over_classes(estimates: Sequence[Estimate], classes_per_error: int = 1)
             (the predicted one), which are then independent; 2 for F1, whose variance can at most double by that.
     """
     k = len(estimates)
-    figures = [(0.0, 0.0, 0.0) if e.value is None else (e.value, e.low, e.high) for e in estimates]
+    figures = [estimate.figures for estimate in estimates]
     value = sum(v for v, _, _ in figures) / k
-    below, above = (
-        math.sqrt(classes_per_error * sum((f[0] - f[side]) ** 2 for f in figures)) / k for side in (1, 2)
-    )
+    below, above = (math.sqrt(classes_per_error * sum((f[0] - f[side]) ** 2 for f in figures)) / k for side in (1, 2))
     return Estimate(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
-    """first - second of two independent shares, with Newcombe's interval (1998, method 10, from the two Wilson intervals)."""
+    """first - second of two independent shares, with the interval of Newcombe 1998 (method 10, from Wilson's intervals)."""
     if None in (first.value, second.value):
         return UNDEFINED
-    a, b, d = first, second, first.value - second.value  # type: ignore[operator]
-    low = d - math.hypot(a.value - a.low, b.high - b.value)  # type: ignore[operator]
-    high = d + math.hypot(a.high - a.value, b.value - b.low)  # type: ignore[operator]
-    return Estimate(d, low, high)
+    (a, a_low, a_high), (b, b_low, b_high) = first.figures, second.figures
+    return Estimate(a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
 def bootstrap(

@@ -1,7 +1,7 @@
 """From a recipe to a trained network: the loop, optimizers, schedules and checkpoints."""
 
 from convscope.training.device import autocast, choose_device, number_format, own_random_state
-from convscope.training.live import LiveTable, Lines, Silent
+from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import EVALUATION_BATCH, Normalizer, Trainer, Watcher
 from convscope.training.optimizers import make_optimizer, rate_at
 from convscope.training.train import train, train_spec

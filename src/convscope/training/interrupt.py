@@ -18,7 +18,7 @@ class StopWish:
 
 @contextmanager
 def stop_wish() -> Iterator[StopWish]:
-    """Catches the first Ctrl-C (or SIGTERM) inside; a second Ctrl-C interrupts at once. Does nothing outside the main thread."""
+    """Catches the first Ctrl-C or SIGTERM inside; a second Ctrl-C interrupts at once. Only the main thread can do that."""
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():
         yield wish

@@ -60,8 +60,9 @@ class LiveTable:
         self.epochs, self.steps, self.rows = epochs, steps, list(history)
         self.loss, self.drawn = float("nan"), 0.0
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(None), TextColumn("{task.percentage:.0f} %"),
-            TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(None),
+            TextColumn("{task.percentage:.0f} %"), TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
         done = len(history) * steps
         self.task = self.bar.add_task(

@@ -22,7 +22,8 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     rate = recipe.rate
-    assert rate is not None and recipe.momentum is not None  # a recipe fills them in
+    assert rate is not None, "a recipe fills it in"
+    assert recipe.momentum is not None, "a recipe fills it in"
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
