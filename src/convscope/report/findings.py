@@ -29,7 +29,7 @@ def _overfitting(subject: Subject) -> str:
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
         return (
-            f"It overfits: while training it was right {gap['value']:.1f} points more often than on the test images "
+            f"It overfits{'' if gap['value'] > 5 else ' a little'}: while training it was right {gap['value']:.1f} points more often than on the test images "
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:

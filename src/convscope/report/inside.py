@@ -107,6 +107,6 @@ def _after_activation(subject: Subject, convolution: str) -> str:
 
 def _enlarged(pictures: list[Picture], ground: int = 255, columns: int | None = None) -> Picture:
     """A sheet of about _SHEET_PX pixels a side; each picture is enlarged by itself, so that the gaps stay thin."""
-    across = columns or math.ceil(math.sqrt(len(pictures)))
+    across = columns or (8 if len(pictures) > 16 else math.ceil(math.sqrt(len(pictures))))
     scale = max(1, _SHEET_PX // (across * pictures[0].shape[1]))
     return sheet([enlarge(one, scale) for one in pictures], columns=across, gap=3, ground=ground)

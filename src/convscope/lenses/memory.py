@@ -1,0 +1,42 @@
+"""Work in portions that fit a memory budget, in place of a batch argument for each lens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import torch
+
+from convscope.errors import RequestError
+
+SHARE = 0.25
+"""Share of the free memory that a lens takes where `max_memory` is not given."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on the CPU what the system counts as available."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, AttributeError):  # not every system tells
+        return 4 << 30
+
+
+def portions(n: int, bytes_each: int, device: torch.device, max_memory: int | None = None) -> Iterator[slice]:
+    """Slices that cover range(n) in order, each of as many items as fit the budget, but at least one.
+
+    Args:
+        n: number of items.
+        bytes_each: what one item takes while it is worked on.
+        device: whose memory counts.
+        max_memory: the budget in bytes; `SHARE` of the free memory by default.
+    Raises:
+        RequestError: the budget is not positive.
+    """
+    budget = int(SHARE * free_memory(device)) if max_memory is None else max_memory
+    if budget <= 0:
+        raise RequestError(f"max_memory: {max_memory} bytes; expected a number above 0")
+    size = max(1, budget // max(1, bytes_each))
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))

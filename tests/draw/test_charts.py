@@ -1,0 +1,51 @@
+import io
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pandas as pd
+from PIL import Image
+
+from convscope.draw import chart_png, learning_curve, network_map, reliability
+
+HISTORY = pd.DataFrame({
+    "epoch": [1, 2, 3], "train_loss": [2.0, 1.0, 0.5], "val_loss": [1.8, 1.1, 0.9],
+    "train_accuracy": [0.3, 0.6, 0.8], "val_accuracy": [0.35, 0.6, 0.7],
+})  # fmt: skip
+LAYERS = [
+    {"name": "conv1", "kind": "conv", "output_shape": [16, 32, 32], "parameters": 448, "receptive_field": 3},
+    {"name": "body.<bn>", "kind": "batch_norm", "output_shape": [16, 32, 32], "parameters": 32, "receptive_field": 3},
+    {"name": "flatten", "kind": "flatten", "output_shape": [16384], "parameters": 0, "receptive_field": 32},
+    {"name": "fc1", "kind": "dense", "output_shape": [10], "parameters": 163850, "receptive_field": None},
+]
+
+
+def test_charts_become_pictures() -> None:
+    bins = [{"images": 10, "accuracy": 0.5, "confidence": 0.6}]
+    for chart in (learning_curve(HISTORY, "loss"), learning_curve(HISTORY, "accuracy", 0.65), reliability(bins)):
+        image = Image.open(io.BytesIO(chart_png(chart)))
+        assert image.width > 400
+        assert len(image.convert("L").getcolors() or []) > 10
+
+
+def test_a_chart_carries_every_value() -> None:
+    text = str(learning_curve(HISTORY, "accuracy", 0.65))
+    assert all(str(value) in text for value in (0.3, 0.35, 0.8, 0.7, 0.65))
+
+
+def test_one_epoch_is_a_chart_too() -> None:
+    assert chart_png(learning_curve(HISTORY[:1], "loss"))[:4] == b"\x89PNG"
+
+
+def test_the_drawing_is_svg_with_a_slab_for_each_operation_that_computes() -> None:
+    drawing = ElementTree.fromstring(network_map(LAYERS, (3, 32, 32)))
+    slabs = [element for element in drawing.iter() if element.get("class", "").startswith("slab")]
+    assert [slab.get("class") for slab in slabs] == ["slab input", "slab conv", "slab other", "slab dense"]
+    labels = ["".join(element.itertext()) for element in drawing.iter() if element.tag.endswith("text")]
+    assert labels == ["image", "3×32×32", "conv1", "16×32×32", "fc1", "10"]
+
+
+def test_labels_do_not_touch() -> None:
+    many = [{**LAYERS[0], "name": f"convolution{i}", "output_shape": [512, 128, 128]} for i in range(6)]
+    drawing = ElementTree.fromstring(network_map(many, (3, 128, 128)))
+    centres = [float(e.get("x", 0)) for e in drawing.iter() if e.tag.endswith("text") and e.get("class") is None]
+    assert all(b - a > 6 * len("convolution0") for a, b in pairwise(centres[1:]))

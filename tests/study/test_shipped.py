@@ -1,0 +1,20 @@
+"""The shipped studies on real data, whole: minutes each, so `make test-slow`. Timings are in docs/performance.md."""
+
+from pathlib import Path
+
+import pytest
+
+from convscope.report import write_report
+from convscope.study import find_spec, run_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize(("name", "least"), [("lines", 0.994), ("mnist", 0.992), ("cifar10", 0.80)])
+def test_a_shipped_study_reaches_its_accuracy(
+    name: str, least: float, tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_DATA", str(real_data))
+    run = run_study(find_spec(name)[1], tmp_path / name)
+    assert run.metrics["accuracy"]["value"] >= least
+    assert write_report(run).stat().st_size < 8_000_000

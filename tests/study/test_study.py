@@ -1,0 +1,88 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from convscope.data import DataBundle
+from convscope.errors import RunFolderError, SettingError, UnknownNameError
+from convscope.runs import MODEL, make_spec
+from convscope.study import anatomy_of, find_spec, resume_run, run_study, shipped_studies
+from convscope.training import Silent
+
+
+def test_shipped_studies_are_valid_and_say_what_they_are() -> None:
+    shipped = shipped_studies()
+    assert {"lines", "mnist", "cifar10"} <= set(shipped)
+    for name in shipped:
+        assert find_spec(name)[1].about
+    assert find_spec("lines")[1].data.split == "60/40"
+
+
+def test_a_file_is_found_and_named_after_itself(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{data: mnist, net: net1}")
+    name, spec = find_spec(str(tmp_path / "mine.yaml"), ["recipe.epochs=2"])
+    assert (name, spec.net.name, spec.recipe.epochs) == ("mine", "net1", 2)
+    with pytest.raises(UnknownNameError, match="there is cifar10, lines, mnist"):
+        find_spec("no-such")
+
+
+class _Killed(BaseException):
+    pass
+
+
+class _DieAt(Silent):
+    def step(self, epoch: int, step: int, loss: float | None) -> None:
+        if (epoch, step) == (1, 2):
+            raise _Killed
+
+
+def _spec(data: DataBundle, **changes: object) -> object:
+    given = {"data": data.spec.model_dump(), "net": "c8b M f8", "recipe": {"epochs": 3, "batch": 24, **changes}}
+    return make_spec(given)
+
+
+def test_a_study_goes_on_where_it_was_stopped(spots: Callable[..., DataBundle], tmp_path: Path) -> None:
+    spec = _spec(spots())
+    whole = run_study(spec, tmp_path / "whole", device="cpu", watcher=Silent())
+    with pytest.raises(_Killed):
+        run_study(spec, tmp_path / "halves", device="cpu", watcher=_DieAt())
+    halves = run_study(spec, tmp_path / "halves", device="cpu", watcher=Silent())
+    assert (whole.path / MODEL).read_bytes() == (halves.path / MODEL).read_bytes()
+    assert whole.metrics == halves.metrics
+    with pytest.raises(RunFolderError, match=r"other settings \(recipe\)"):
+        run_study(_spec(spots(), rate=0.5), tmp_path / "whole", device="cpu")
+
+
+def test_only_an_unfinished_training_is_resumed(spots: Callable[..., DataBundle], tmp_path: Path) -> None:
+    spec = _spec(spots())
+    with pytest.raises(_Killed):
+        run_study(spec, tmp_path / "run", device="cpu", watcher=_DieAt())
+    assert resume_run(tmp_path / "run", device="cpu", watcher=Silent()).is_trained
+    with pytest.raises(RunFolderError, match="nothing to resume"):
+        resume_run(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("random_state_kept")
+def test_anatomy_by_name() -> None:
+    assert anatomy_of("net1", "1x28x28").input == (1, 28, 28)
+    assert anatomy_of("lenet5").parameters == 3_274_634
+    with pytest.raises(SettingError, match="takes square images"):
+        anatomy_of("net1", "3x32x28")
+
+
+def test_several_heads_and_one_sigmoid_go_the_whole_way(tmp_path: Path) -> None:
+    """The four factors of Lines as four heads of one network; and whether a line is red as one sigmoid."""
+    from convscope.report import write_report
+
+    task = {"length": "sigmoid", "width": "sigmoid", "colour": "sigmoid", "angle": "softmax"}
+    data = {"source": "lines", "limit": 1920}
+    for name, heads, outputs in (("four", task, 15), ("one", {"colour": "sigmoid"}, 1)):
+        spec = make_spec({"data": data, "net": "c8b M c8b f16", "task": heads, "recipe": {"epochs": 6, "batch": 32}})
+        run = run_study(spec, tmp_path / name, device="cpu", watcher=Silent())
+        assert run.predictions["logits"].shape[1] == outputs
+        assert list(run.metrics["heads"]) == list(heads)
+        assert run.metrics["heads"]["colour"]["accuracy"]["value"] > 0.95
+        assert write_report(run).stat().st_size > 100_000
+        with torch.no_grad():
+            assert run.net(torch.zeros(1, 3, 28, 28)).shape == (1, outputs)
