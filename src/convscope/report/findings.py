@@ -28,8 +28,9 @@ def _accuracy(subject: Subject) -> str:
 def _overfitting(subject: Subject) -> str:
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
+        much = "It overfits" if gap["value"] > 5 else "It overfits a little"
         return (
-            f"It overfits{'' if gap['value'] > 5 else ' a little'}: while training it was right {gap['value']:.1f} points more often than on the test images "
+            f"{much}: while training it was right {gap['value']:.1f} points more often than on the test images "
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:
