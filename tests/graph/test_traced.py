@@ -160,6 +160,20 @@ def test_names() -> None:
     assert by_name["conv"].inputs == ("input",)
 
 
+def test_functions_in_place_of_operations() -> None:
+    graph = trace(Residual(), torch.zeros(1, 3, 9, 8))
+    images = torch.randn(2, 3, 9, 8)
+    whole = graph.run(images, ["bn1", "relu", "conv2", "add"])
+    instead = {"relu": lambda operator, x: operator(-x), "conv2": lambda operator, *arguments: operator(*arguments) * 2}
+    found = graph.run(images, ["bn1", "relu", "conv2"], instead=instead)
+    assert torch.equal(found["bn1"], whole["bn1"])
+    assert torch.equal(found["relu"], (-whole["bn1"]).relu())
+    expected = F.conv2d(found["relu"], graph.net.conv2.weight, graph.net.conv2.bias, padding=1) * 2
+    assert torch.equal(found["conv2"], expected)
+    with pytest.raises(UnknownNameError, match="layer 'relu9' is not in this network"):
+        graph.run(images, instead={"relu9": lambda operator, x: x})
+
+
 def test_several_outputs() -> None:
     class Heads(nn.Module):
         def __init__(self) -> None:

@@ -101,6 +101,7 @@ class TracedGraph:
         images: Float[Tensor, "N C H W"] | None,
         outputs: Sequence[str] | None = None,
         given: Mapping[str, Tensor] | None = None,
+        instead: Mapping[str, Callable[..., Any]] | None = None,
     ) -> dict[str, Tensor]:
         """The results of the wanted operations, by name.
 
@@ -113,6 +114,8 @@ class TracedGraph:
                 suffices.
             outputs: names of operations; None means what the network returns.
             given: results to start from, by name, in place of running the operations that would give them.
+            instead: functions to call in place of operations, by name; each gets the operation's own operator,
+                then its arguments.
 
         Returns:
             Name → tensor, in the order wanted; of an operation with several results, the first.
@@ -128,12 +131,13 @@ class TracedGraph:
         """
         wanted = tuple(outputs or self.outputs)
         values = self._start(images, given or {})
+        stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
         nodes = self._needed([self.operation(name).node for name in wanted], values)
         keep = {self._node_of[name] for name in wanted}
         for node, finished in _with_last_uses(nodes, keep):
             if node not in values:
-                values[node] = self._execute(node, values.__getitem__, n)
+                values[node] = self._execute(node, values.__getitem__, n, stand_ins.get(node))
             for done in finished:
                 values.pop(done, None)
         return {name: _first(values[self._node_of[name]]) for name in wanted}
@@ -174,14 +178,17 @@ class TracedGraph:
                 ]
         return [node for node in self._module.graph.nodes if node in found]
 
-    def _execute(self, node: Node, value_of: Callable[[Node], Any], n: int) -> Any:
+    def _execute(
+        self, node: Node, value_of: Callable[[Node], Any], n: int, stand_in: Callable[..., Any] | None = None
+    ) -> Any:
         if node.op == "placeholder":
             source = self._weights[node]
             return source if isinstance(source, Tensor) else attribute(self.net, source)
         if node.op == "get_attr":  # a part of the graph of its own, such as the body of a torch.no_grad()
             return attribute(self._module, str(node.target))
         args, kwargs = resolve(node.args, value_of, n), resolve(node.kwargs, value_of, n)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        operator: Any = node.target
+        return stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
 
     def _list_operations(self) -> tuple[Operation, ...]:
         nodes = [node for node in reachable(self._image) if is_tensor_node(node)]
