@@ -31,6 +31,10 @@ class Positions:
     size: tuple[int, int]
     first: int = 0
 
+    def n_units(self, shape: tuple[int, ...]) -> int:
+        """The number of units in a result of that shape, given without the batch."""
+        return next(n for axis, n in enumerate(shape, start=1) if axis not in self.axes)
+
     def as_map(self, result: Float[Tensor, "N *rest"]) -> Float[Tensor, "N U H W"]:
         """The operation's result as a map; tokens that have no place in the image are left out."""
         if len(self.axes) == 2:
@@ -44,7 +48,8 @@ def positions(graph: TracedGraph) -> dict[str, Positions]:
     """For each operation whose result has units and positions where they lie, in order of execution.
 
     Followed from the image on through permuting, flattening and joining. Where they are lost, as within
-    attention, they are found again where the result is added to one that has them.
+    attention, they are found again where the result is added to one that has them. Not of operations with
+    several results, but of those that take them apart.
 
     Example:
         >>> positions(graph)["conv1"].size
@@ -56,7 +61,8 @@ def positions(graph: TracedGraph) -> dict[str, Positions]:
         found = _found(op, Call(op.node, 1, known))
         if found is not None:
             known[op.node] = found
-    return {op.name: known[op.node] for op in graph.operations if op.node in known}
+    single = (op for op in graph.operations if isinstance(op.node.meta["val"], Tensor))
+    return {op.name: known[op.node] for op in single if op.node in known}
 
 
 def _found(op: Operation, call: Call) -> Positions | None:

@@ -142,6 +142,14 @@ class TracedGraph:
                 values.pop(done, None)
         return {name: _first(values[self._node_of[name]]) for name in wanted}
 
+    def needed_for(self, name: str) -> tuple[Operation, ...]:
+        """The operations that have to run for that one, which comes last, in order of execution."""
+        needed = {self.operation(name).name}
+        for op in reversed(self.operations):
+            if op.name in needed:
+                needed.update(op.inputs)
+        return tuple(op for op in self.operations if op.name in needed)
+
     def constant(self, node: Node, n: int) -> Tensor:
         """The value of a tensor that does not depend on the image, for a batch of `n` images."""
         with torch.no_grad():
