@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import torch
-from graph_networks import Branches, Mixer, Recurrent, Shuffle, SqueezeExcite, Transformer, Windowed, chain
 from torch import Tensor, nn
 
 from convscope.graph import Positions, positions, trace
+from tests.graph.graph_networks import Branches, Mixer, Recurrent, Shuffle, SqueezeExcite, Transformer, Windowed, chain
 
 
 def of(net: nn.Module, *shape: int) -> dict[str, Positions]:

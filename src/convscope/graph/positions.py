@@ -35,7 +35,7 @@ class Positions:
         """The number of units in a result of that shape, given without the batch."""
         return next(n for axis, n in enumerate(shape, start=1) if axis not in self.axes)
 
-    def as_map(self, result: Float[Tensor, "N *rest"]) -> Float[Tensor, "N U H W"]:
+    def as_map(self, result: Float[Tensor, "N ..."]) -> Float[Tensor, "N U H W"]:
         """The operation's result as a map; tokens that have no place in the image are left out."""
         if len(self.axes) == 2:
             rows, columns = self.axes

@@ -142,6 +142,14 @@ class TracedGraph:
                 values.pop(done, None)
         return {name: _first(values[self._node_of[name]]) for name in wanted}
 
+    def check(self, images: Tensor) -> None:
+        """Raises RequestError where the images have another shape than those traced."""
+        if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
+            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
+            raise RequestError(
+                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
+            )
+
     def needed_for(self, name: str) -> tuple[Operation, ...]:
         """The operations that have to run for that one, which comes last, in order of execution."""
         needed = {self.operation(name).name}
@@ -162,11 +170,7 @@ class TracedGraph:
                 raise RequestError(f"layer {name!r} has several results; give those of its parts instead")
         if images is None:
             return values
-        if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
-            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
-            raise RequestError(
-                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
-            )
+        self.check(images)
         return {**values, self._image: images}
 
     def _needed(self, wanted: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:

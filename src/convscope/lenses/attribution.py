@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -61,7 +62,7 @@ class Attribution:
 
 def join(parts: Sequence[Attribution]) -> Attribution:
     """One record of the images of all parts, in their order; the rest is that of the first."""
-    found = {
+    found: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts])
         for name in ("values", "target", "probability", "position")
         if getattr(parts[0], name) is not None

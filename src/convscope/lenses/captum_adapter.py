@@ -73,7 +73,8 @@ def attribute(
         baseline: normalised, one for all images or one for each: what counts as nothing. By default zeros, which
             is the mean colour. Of use to integrated_gradients and gradient_shap.
         seed: of the noise.
-        max_memory: bytes to work in; by default a share of what is free.
+        max_memory: bytes to work in; by default a share of what is free. (gradient_shap takes all its samples at
+            once, whatever this says.)
         settings: those named above.
 
     Returns:

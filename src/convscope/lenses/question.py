@@ -11,7 +11,6 @@ from torch import Tensor
 
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
-from convscope.lenses.attribution import Attribution
 from convscope.lenses.targets import Target, choose_targets
 
 Position = tuple[int, int] | Literal["max"] | None
@@ -77,9 +76,10 @@ def ask(
 
     Raises:
         UnknownNameError: there is no such layer; the message lists those there are.
-        RequestError: there are no images; a target, unit or position is out of range, or does not go with the
+        RequestError: there are no images, or of another shape than those traced; a target, unit or position is out of range, or does not go with the
             rest; the network's output is no row of logits.
     """
+    graph.check(images)
     if not len(images):
         raise RequestError("there are no images to look at; give one at least")
     if layer is None:
@@ -119,13 +119,13 @@ def _check_unit(graph: TracedGraph, layer: str, unit: int, where: Positions | No
         raise RequestError(f"unit {unit} is not in layer {layer!r}; it has units 0 to {n_units - 1}")
 
 
-def _check_position(layer: str, position: Position, where: Positions | None) -> None:
+def _check_position(layer: str, position: tuple[int, int] | str, where: Positions | None) -> None:
     if where is None:
         raise RequestError(f"position {position!r} is given, and layer {layer!r} has no positions; leave it out")
     if position == "max":
         return
     rows, columns = where.size
-    if isinstance(position, str) or len(position) != 2:
-        raise RequestError(f"position: {position!r}; expected (row, column) or 'max'")
-    if not (0 <= position[0] < rows and 0 <= position[1] < columns):
-        raise RequestError(f"position {position} is not on the map of {layer!r}; it has {rows} rows and {columns} columns")
+    if isinstance(position, str) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
+        raise RequestError(
+            f"position {position!r} is not on the map of {layer!r}; it has {rows} rows and {columns} columns"
+        )

@@ -18,8 +18,9 @@ from convscope.lenses.gradients import follow_back
 from convscope.lenses.question import Position, Question, ask
 from convscope.lenses.targets import Target
 
-RECTIFIERS = tuple(
-    "relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish hardswish softplus threshold".split()
+RECTIFIERS = frozenset(
+    {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "threshold", "elu", "selu", "celu", "softplus"}
+    | {"gelu", "silu", "mish", "hardswish"}
 )
 """Kinds of operations whose rule is overridden; and "clamp", "clamp_min" and "hardtanh" where they cut at zero."""
 

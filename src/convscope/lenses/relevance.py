@@ -12,11 +12,12 @@ from convscope.errors import RequestError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses.rectified import PassBack, is_rectifier
 
-_SHARED_OUT = ("conv", "conv_transpose", "dense", "batch_norm", "avg_pool", "adaptive_avg_pool", "mean", "sum", "add")
+_SHARED_OUT = {"conv", "conv_transpose", "dense", "batch_norm", "avg_pool", "adaptive_avg_pool", "mean", "sum", "add"}
 _PASSED_ON = (
-    "max_pool adaptive_max_pool dropout flatten reshape squeeze unsqueeze permute transpose slice select concat split "
-    "part pad expand contiguous clone alias to"
-).split()
+    {"max_pool", "adaptive_max_pool", "dropout", "pad", "concat", "split", "part", "slice", "select"}
+    | {"flatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "expand"}
+    | {"contiguous", "clone", "alias", "to"}
+)
 
 
 class RelevanceSteps(nn.Module):
