@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from graph_networks import (
+from tests.graph.graph_networks import (
     Branches,
     Deciding,
     Failing,

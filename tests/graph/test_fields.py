@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from graph_networks import (
+from tests.graph.graph_networks import (
     Branches,
     Dynamic,
     Focus,

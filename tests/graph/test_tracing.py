@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from graph_networks import Deciding, Failing, Recurrent, Residual
+from tests.graph.graph_networks import Deciding, Failing, Recurrent, Residual
 from torch import Tensor, nn
 
 from convscope.errors import NetworkError, RequestError
