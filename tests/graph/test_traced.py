@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from graph_networks import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph import trace
+from tests.graph.graph_networks import (
     Branches,
     Dynamic,
     Focus,
@@ -21,11 +26,6 @@ from graph_networks import (
     net4,
     vgg_like,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from convscope.errors import RequestError, UnknownNameError
-from convscope.graph import trace
 
 NETWORKS = {
     "residual": (Residual(), (3, 9, 8)),
