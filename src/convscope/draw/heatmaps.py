@@ -88,7 +88,13 @@ def overlay(
     return np.rint(ground * (1 - share) + coloured(grown, scale) * share).astype(np.uint8)
 
 
-def panel(parts: Sequence[tuple[str, Picture]], heading: str, scale: Scale | None = None, side: int = 256) -> Picture:
+def panel(
+    parts: Sequence[tuple[str, Picture]],
+    heading: str,
+    scale: Scale | None = None,
+    side: int = 256,
+    note: str | None = None,
+) -> Picture:
     """Pictures side by side under a heading, each with a line below it, and the colour bar of their scale.
 
     Args:
@@ -96,15 +102,18 @@ def panel(parts: Sequence[tuple[str, Picture]], heading: str, scale: Scale | Non
         heading: one line above all.
         scale: of the maps among them.
         side: of each picture in pixels.
+        note: a line at the foot.
     """
     from PIL import Image, ImageDraw
 
     shown = [(line, enlarge(one, max(1, side // max(one.shape[:2])))) for line, one in parts]
-    gap, top, foot = 16, 40, 30
+    gap, top, foot = 16, 40, 52 if note else 30
     tallest = max(one.shape[0] for _, one in shown)
     bar = 96 if scale else 0
     width = sum(one.shape[1] + gap for _, one in shown) + gap + bar
-    canvas = Image.new("RGB", (max(width, 420), top + tallest + foot), _PAPER)
+    lines = max(_font(16).getlength(heading), _font(13).getlength(note or ""))
+    last = width - bar - gap - shown[-1][1].shape[1] + _font(13).getlength(shown[-1][0])  # may stick out on the right
+    canvas = Image.new("RGB", (round(max(width, lines + 2 * gap, last)), top + tallest + foot), _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((gap, 11), heading, fill=_INK, font=_font(16))
     x = gap
@@ -112,13 +121,15 @@ def panel(parts: Sequence[tuple[str, Picture]], heading: str, scale: Scale | Non
         canvas.paste(Image.fromarray(one), (x, top))
         draw.text((x, top + tallest + 7), line, fill=_FAINT, font=_font(13))
         x += one.shape[1] + gap
+    if note:
+        draw.text((gap, top + tallest + 28), note, fill=_FAINT, font=_font(13))
     if scale:
         _bar(canvas, draw, scale, x, top, tallest)
     return np.asarray(canvas)
 
 
 def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
@@ -126,10 +137,8 @@ def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) ->
     for place, value in enumerate(ticks):
         draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{value:.3g}", fill=_INK, font=_font(12))
     turned = Image.new("RGB", (height, 17), _PAPER)
-    from PIL import ImageDraw
-
     ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(12))
-    canvas.paste(turned.rotate(90, expand=True), (x + 70, top))
+    canvas.paste(turned.rotate(90, expand=True), (x + 72, top))
 
 
 def _font(size: int) -> Any:
