@@ -48,7 +48,7 @@ class Question:
             return result.flatten(1).sum(1), said
         answers = (self.map.as_map(result) if self.map else result)[:, self.unit]
         if self.position is None:
-            return answers.flatten(1).sum(1), said
+            return answers.reshape(len(answers), -1).sum(1), said
         width = answers.shape[-1]
         where = answers.flatten(1).argmax(1) if self.position == "max" else self.position[0] * width + self.position[1]
         index = torch.as_tensor(where, device=answers.device).expand(len(answers))
