@@ -76,8 +76,8 @@ def ask(
 
     Raises:
         UnknownNameError: there is no such layer; the message lists those there are.
-        RequestError: there are no images, or of another shape than those traced; a target, unit or position is out of range, or does not go with the
-            rest; the network's output is no row of logits.
+        RequestError: there are no images, or of another shape than those traced; a target, unit or position is
+            out of range, or does not go with the rest; the network's output is no row of logits.
     """
     graph.check(images)
     if not len(images):
