@@ -48,7 +48,7 @@ class Question:
             return result.flatten(1).sum(1), said
         answers = (self.map.as_map(result) if self.map else result)[:, self.unit]
         if self.position is None:
-            return answers.flatten(1).sum(1), said
+            return answers.reshape(len(answers), -1).sum(1), said
         width = answers.shape[-1]
         where = answers.flatten(1).argmax(1) if self.position == "max" else self.position[0] * width + self.position[1]
         index = torch.as_tensor(where, device=answers.device).expand(len(answers))
@@ -76,8 +76,8 @@ def ask(
 
     Raises:
         UnknownNameError: there is no such layer; the message lists those there are.
-        RequestError: there are no images, or of another shape than those traced; a target, unit or position is out
-            of range, or does not go with the rest; the network's output is no row of logits.
+        RequestError: there are no images, or of another shape than those traced; a target, unit or position is
+            out of range, or does not go with the rest; the network's output is no row of logits.
     """
     graph.check(images)
     if not len(images):
