@@ -57,7 +57,7 @@ def test_an_error_of_our_own_is_one_line_too(command: Command, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug\nin two lines")
 
-    monkeypatch.setattr(convscope.study, "anatomy_of", broken)
+    monkeypatch.setattr(convscope.study, "anatomy_by_name", broken)
     found = command("anatomy", "net4")
     assert found.status == 1
     assert found.complaint == "unexpected ZeroDivisionError: a bug in two lines (--debug shows where)"

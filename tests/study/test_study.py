@@ -7,7 +7,7 @@ import torch
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import MODEL, make_spec
-from convscope.study import anatomy_of, find_spec, resume_run, run_study, shipped_studies
+from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
 
@@ -65,10 +65,10 @@ def test_only_an_unfinished_training_is_resumed(spots: Callable[..., DataBundle]
 
 @pytest.mark.usefixtures("random_state_kept")
 def test_anatomy_by_name() -> None:
-    assert anatomy_of("net1", "1x28x28").input == (1, 28, 28)
-    assert anatomy_of("lenet5").parameters == 3_274_634
+    assert anatomy_by_name("net1", "1x28x28").input == (1, 28, 28)
+    assert anatomy_by_name("lenet5").parameters == 3_274_634
     with pytest.raises(SettingError, match="takes square images"):
-        anatomy_of("net1", "3x32x28")
+        anatomy_by_name("net1", "3x32x28")
 
 
 def test_several_heads_and_one_sigmoid_go_the_whole_way(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
     debug = "--debug" in arguments
+    arguments = arguments or ["--help"]
     command = typer.main.get_command(app)
     try:
         status = command.main([a for a in arguments if a != "--debug"], prog_name="convscope", standalone_mode=False)

@@ -70,7 +70,7 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     entry = _CATALOGUE.get(spec.source)
     if entry is None:
         path = Path(spec.source).expanduser()
-        return spec.model_copy(update={"source": str(path.absolute())}) if path.exists() else spec
+        return spec.model_copy(update={"source": os.path.abspath(path)}) if path.exists() else spec
     if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
         key = "grey" if spec.grey else "image_size"
         raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")

@@ -21,7 +21,7 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
         test_accuracy: a dashed line in the accuracy chart, where given.
     """
     titles = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}
-    return _curves(history, measure, *titles[measure], test_accuracy).properties(width="container").to_dict()
+    return _specification(_curves(history, measure, *titles[measure], test_accuracy).properties(width="container"))
 
 
 def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None) -> alt.LayerChart:
@@ -77,7 +77,13 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
         strokeDash=[4, 4], color="#888", strokeWidth=1
     )
-    return alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230).to_dict()
+    chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
+    return _specification(chart)
+
+
+def _specification(chart: alt.LayerChart) -> dict[str, Any]:
+    with alt.data_transformers.enable("default", max_rows=None):  # a history may have thousands of epochs
+        return chart.to_dict()
 
 
 def chart_png(chart: dict[str, Any], scale: float = 2.0) -> bytes:

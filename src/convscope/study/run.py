@@ -85,7 +85,7 @@ def _loaded(spec: RunSpec) -> tuple[RunSpec, DataBundle]:
 
 
 def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
-    different = [key for key in ("data", "net", "task", "recipe") if getattr(run.spec, key) != getattr(spec, key)]
+    different = run.spec.differences(spec)
     if not different and run.environment["data"]["digest"] != data.digest:
         different = ["other images in the data set"]
     if different:
