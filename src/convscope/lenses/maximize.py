@@ -19,6 +19,7 @@ from convscope.lenses.units import Units, choose_units
 
 Numbers = Sequence[float] | Tensor  # one a channel
 _RECTIFIERS = ("relu", "relu6")
+_DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at black and white
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +58,14 @@ def maximize(
     seed: int = 0,
     max_memory: int | None = None,
 ) -> Maximized:
-    """The pictures that most excite units of a layer, found by gradient ascent (Adam) from one that is nearly grey.
+    """The pictures that most excite units of a layer, found by gradient ascent (Adam) from one that is nearly plain.
 
-    A picture is the sigmoid of an image that its parametrization makes of numbers; the numbers climb
-    activation − penalties. A class is a unit of the network's output, before any softmax that the network does
-    not compute itself. Only the operations that the layer needs are run, in evaluation mode.
+    Numbers climb activation − penalties. A picture is the sigmoid of the image that their parametrization
+    makes of them, added to a plain one: the mean image that the normalisation knows, so that for lines on black
+    the start is black, too. (From grey, the class scores of such a network end below those of its images.)
+
+    A class is a unit of the network's output, before any softmax that the network does not compute itself.
+    Only the operations that the layer needs are run, in evaluation mode.
 
     While a ReLU's unit is silent, no gradient comes through it; then what enters the ReLU is climbed instead.
     A silent unit that is asked for further on, say behind the next pool, stays as it started.
@@ -77,10 +81,10 @@ def maximize(
             unit's picture does not depend, but for rounding, on those it is asked for with.
         position: (row, column) on the map, for one neuron; None climbs the mean over the map.
         normalize: (means, deviations), one number a channel, by which the network wants pixels in [0, 1]
-            normalised; None where it takes them as they are.
+            normalised; None where it takes them as they are, and then the start is mid-grey.
         steps: of gradient ascent. 128 suffice for form; more add contrast.
         rate: of Adam, the usual size of a step in each number.
-        noise: deviation of the numbers at the start; 0 starts from plain grey.
+        noise: deviation of the numbers at the start; 0 starts from the plain image itself.
         parametrization: `Fourier` for smooth pictures, `Pixels` for pixels that are free of each other.
         regularizers: applied in this order. None means jitter by a sixteenth of the layer's receptive field;
             () means none at all.
@@ -139,6 +143,8 @@ class _Network:
         weights = (p for p in graph.net.parameters() if p.is_floating_point())
         self.like = next(weights, torch.zeros(()))
         self.mean, self.deviation = self._normalization(normalize)
+        blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
+        self.blank = blank.logit()
 
     def activation(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> Float[Tensor, " N"]:
         """Of the n-th unit for the n-th picture."""
@@ -226,7 +232,7 @@ class _Ascent:
         return numbers.to(network.like.device, dtype).repeat(n, *[1] * len(shape)).requires_grad_()
 
     def _pictures(self, numbers: Tensor, network: _Network) -> Float[Tensor, "N C H W"]:
-        return self.parametrization.image(numbers, network.graph.input_shape).sigmoid()
+        return (network.blank + self.parametrization.image(numbers, network.graph.input_shape)).sigmoid()
 
     def _shown(self, pictures: Float[Tensor, "N C H W"], generator: torch.Generator) -> Float[Tensor, "N C H W"]:
         for piece in self.regularizers:

@@ -1,8 +1,8 @@
 """What gradient ascent turns: the numbers that stand for a picture.
 
 Both kinds can make every picture. They differ in which comes first: a step on pixels changes each alone, a step
-on waves changes large forms before fine grain. The unbounded image that they give becomes a picture in [0, 1]
-by the sigmoid.
+on waves changes large forms before fine grain. `maximize` makes a picture in [0, 1] of the unbounded image that
+they give.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Parametrization(Protocol):
         ...
 
     def image(self, numbers: Float[Tensor, "N ..."], size: Size) -> Float[Tensor, "N C H W"]:
-        """The images that the numbers stand for, unbounded; zeros give zeros."""
+        """The images that the numbers stand for, unbounded and linear in them."""
         ...
 
 

@@ -90,15 +90,17 @@ class TotalVariation(Regularizer):
 
 @dataclass(frozen=True)
 class L2(Regularizer):
-    """Weight × the mean squared distance from mid-grey; 0 for a grey picture, a quarter of the weight at most.
+    """Weight × the mean squared distance from one level of brightness; 0 for a picture that has it throughout.
 
     Args:
         weight: in units of the activation.
+        level: in [0, 1]; by default mid-grey, from which a pixel is 0.25 away at most.
 
     Source: Simonyan, Vedaldi & Zisserman 2013, section 2, arXiv 1312.6034.
     """
 
     weight: float
+    level: float = 0.5
 
     def penalty(self, pictures: Float[Tensor, "N C H W"]) -> Float[Tensor, " N"]:
-        return self.weight * (pictures - 0.5).square().flatten(1).mean(1)
+        return self.weight * (pictures - self.level).square().flatten(1).mean(1)
