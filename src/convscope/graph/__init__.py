@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.fields import ReceptiveField, receptive_fields
+from convscope.graph.positions import Positions, positions
 from convscope.graph.traced import Operation, TracedGraph
 from convscope.graph.tracing import trace
 
@@ -15,11 +16,13 @@ __all__ = [
     "Anatomy",
     "Layer",
     "Operation",
+    "Positions",
     "ReceptiveField",
     "Share",
     "TracedGraph",
     "anatomy",
     "anatomy_of",
+    "positions",
     "receptive_fields",
     "trace",
 ]

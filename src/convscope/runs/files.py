@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -35,7 +36,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise FailedError(f"{path} cannot be written: {error.strerror or error}; free space or choose --out") from None
+        cure = "free space there" if error.errno == errno.ENOSPC else "choose another --out"
+        raise FailedError(f"{path} cannot be written: {error.strerror or error}; {cure}") from None
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
