@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import Operation, TracedGraph, receptive_fields
+from convscope.graph import Operation, Positions, TracedGraph, positions, receptive_fields
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
 from convscope.lenses.units import Units, choose_units
+from convscope.lenses.waking import waking
 
 Numbers = Sequence[float] | Tensor  # one a channel
-_RECTIFIERS = ("relu", "relu6")
 _DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at black and white
 
 
@@ -67,16 +67,15 @@ def maximize(
     A class is a unit of the network's output, before any softmax that the network does not compute itself.
     Only the operations that the layer needs are run, in evaluation mode.
 
-    While a ReLU's unit is silent, no gradient comes through it; then what enters the ReLU is climbed instead.
-    A silent unit that is asked for further on, say behind the next pool, stays as it started.
+    Where the gradient dies in silent ReLUs, it is led to those that it would wake; see `waking`.
 
     Before its ReLU a map's mean counts negative values too, and that of a first convolution is even linear in
     the pixels: its best picture is plain colour. To see the filter, ask for the ReLU, or for a position.
 
     Args:
         graph: the traced network.
-        layer: the name of an operation that gives maps (U, H, W) or neurons (U); None means the network's
-            (first) output.
+        layer: the name of an operation that gives maps, tokens or neurons; None means the network's (first)
+            output.
         units: see `choose_units`; each gets a picture. They share the start and the random numbers, so a
             unit's picture does not depend, but for rounding, on those it is asked for with.
         position: (row, column) on the map, for one neuron; None climbs the mean over the map.
@@ -96,8 +95,8 @@ def maximize(
 
     Raises:
         UnknownNameError: there is no such layer; the message lists those there are.
-        RequestError: the layer has no such unit or position, or gives neither maps nor neurons, or no gradient
-            leads from it to the image; or the normalisation does not fit the channels.
+        RequestError: the layer has no such unit or position, or it is not known which of its numbers are a unit's,
+            or no gradient leads from it to the image; or the normalisation does not fit the channels.
         SettingError: steps, rate or noise is out of range.
         FailedError: an activation is infinite or not a number.
 
@@ -111,13 +110,14 @@ def maximize(
         (torch.Size([3, 3, 32, 32]), tensor([True, True, True]))
     """
     operation = graph.operation(graph.outputs[0] if layer is None else layer)
-    _check_place(operation, position)
-    chosen = choose_units(units, operation.output_shape[0], operation.name)
+    where = positions(graph).get(operation.name)
+    chosen = choose_units(units, _n_units(operation, where), operation.name)
+    _check_position(position, operation, where)
     pieces = _default(graph, operation) if regularizers is None else tuple(regularizers)
     ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
     # A gradient is wanted even where the caller has switched them off.
     with torch.inference_mode(mode=False), torch.enable_grad():
-        network = _Network(graph, operation, position, normalize)
+        network = _Network(graph, operation, where, position, normalize)
         bytes_each = _bytes_each(graph, operation, network.like)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         found = [ascent.climb(network, chosen[part]) for part in parts]
@@ -136,40 +136,27 @@ class _Network:
         self,
         graph: TracedGraph,
         operation: Operation,
+        where: Positions | None,
         position: tuple[int, int] | None,
         normalize: tuple[Numbers, Numbers] | None,
     ) -> None:
-        self.graph, self.operation, self.position = graph, operation, position
+        self.graph, self.operation, self.where, self.position = graph, operation, where, position
         weights = (p for p in graph.net.parameters() if p.is_floating_point())
         self.like = next(weights, torch.zeros(()))
+        self.instead = waking(graph)
         self.mean, self.deviation = self._normalization(normalize)
         blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
         self.blank = blank.logit()
 
     def activation(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> Float[Tensor, " N"]:
         """Of the n-th unit for the n-th picture."""
-        return self._values(self._run(pictures, [self.operation.name])[self.operation.name], units)
-
-    def climbed(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> tuple[Tensor, Tensor]:
-        """The activations, and what has a gradient where they have none: before the ReLU while that is silent."""
-        name, before = self.operation.name, self.operation.inputs[0]
-        if self.operation.kind not in _RECTIFIERS or before not in self.graph.by_name:
-            activation = self.activation(pictures, units)
-            return activation, activation
-        values = self._run(pictures, [name, before])
-        activation = self._values(values[name], units)
-        return activation, torch.where(activation > 0, activation, self._values(values[before], units))
-
-    def _run(self, pictures: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        return self.graph.run((pictures.to(self.like) - self.mean) / self.deviation, layers)
-
-    def _values(self, activations: Tensor, units: Tensor) -> Float[Tensor, " N"]:
-        if activations.shape != (len(units), *self.operation.output_shape):
-            raise RequestError(f"layer {self.operation.name!r} does not keep the images apart; choose another")
-        maps = activations[torch.arange(len(units), device=units.device), units]
+        name, normalised = self.operation.name, (pictures.to(self.like) - self.mean) / self.deviation
+        values = self.graph.run(normalised, [name], instead=self.instead)[name]
+        maps = values if self.where is None else self.where.as_map(values)  # (N, U) or (N, U, H, W)
+        asked = maps[torch.arange(len(units), device=units.device), units]
         if self.position is not None:
-            return maps[:, *self.position]
-        return maps.flatten(1).mean(1) if maps.ndim > 1 else maps
+            return asked[:, *self.position]
+        return asked.flatten(1).mean(1) if asked.ndim > 1 else asked
 
     def _normalization(self, normalize: tuple[Numbers, Numbers] | None) -> tuple[Tensor, Tensor]:
         channels = self.graph.input_shape[0]
@@ -213,9 +200,9 @@ class _Ascent:
         course = []
         for _ in range(self.steps):
             pictures = self._pictures(numbers, network)
-            activation, climbed = network.climbed(self._shown(pictures, generator), units)
+            activation = network.activation(self._shown(pictures, generator), units)
             course.append(activation.detach())
-            gain = climbed - sum(piece.penalty(pictures) for piece in self.regularizers)
+            gain = activation - sum(piece.penalty(pictures) for piece in self.regularizers)
             numbers.grad = _gradient(-gain.sum(), numbers, network.operation)
             adam.step()
         with torch.no_grad():
@@ -255,19 +242,27 @@ def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...
 
 def _bytes_each(graph: TracedGraph, operation: Operation, like: Tensor) -> int:
     """What one picture takes: each activation on the way with its gradient, about."""
-    way = graph.operations[: graph.operations.index(operation) + 1]
+    way = graph.needed_for(operation.name)
     return 2 * like.element_size() * (prod(graph.input_shape) + sum(prod(op.output_shape) for op in way))
 
 
-def _check_place(operation: Operation, position: tuple[int, int] | None) -> None:
-    name, shape = operation.name, operation.output_shape
-    if len(shape) not in (1, 3):
-        given = "×".join(map(str, shape)) or "a single number"
-        raise RequestError(f"layer {name!r} gives {given}; expected maps (U, H, W) or neurons (U): choose another")
+def _n_units(operation: Operation, where: Positions | None) -> int:
+    shape = operation.output_shape
+    if where is None and len(shape) != 1:
+        given = "×".join(map(str, shape)) or "one"
+        raise RequestError(
+            f"layer {operation.name!r} gives {given} numbers an image, and which are a unit's is not known"
+        )
+    return where.n_units(shape) if where else shape[0]
+
+
+def _check_position(position: tuple[int, int] | None, operation: Operation, where: Positions | None) -> None:
     if position is None:
         return
-    if len(shape) == 1:
-        raise RequestError(f"layer {name!r} has no positions; leave position out")
-    rows, columns = shape[1:]
-    if len(position) != 2 or not (0 <= position[0] < rows and 0 <= position[1] < columns):
-        raise RequestError(f"position {position} is not on layer {name!r}; it has {rows} rows and {columns} columns")
+    if where is None:
+        raise RequestError(f"position {position} is given, and layer {operation.name!r} has no positions; leave it out")
+    rows, columns = where.size
+    if not (0 <= position[0] < rows and 0 <= position[1] < columns):
+        raise RequestError(
+            f"position {position} is not on the map of {operation.name!r}; it has {rows} rows and {columns} columns"
+        )

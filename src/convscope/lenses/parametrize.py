@@ -18,7 +18,7 @@ Size = tuple[int, ...]  # of one image: C, H, W
 
 
 class Parametrization(Protocol):
-    """How numbers become an image. Standard normal numbers give pixels of deviation 1 or about 1."""
+    """How numbers become an image. Standard normal numbers give pixels of deviation 1."""
 
     def shape(self, size: Size) -> tuple[int, ...]:
         """The shape of the numbers for one image of that size."""
@@ -70,4 +70,10 @@ class Fourier:
         across = torch.fft.rfftfreq(width, dtype=torch.float64)
         frequency = torch.hypot(down, across).clamp_min(1 / max(height, width))
         amplitude = frequency**-self.decay
-        return amplitude / (2 * amplitude.square().mean()).sqrt()  # a wave is two numbers, hence the 2
+        # The power of each column: it stands for itself and its mirror image, with two numbers a wave. The columns
+        # that are their own mirror image are made symmetric, which takes half of their power.
+        power = torch.full((width // 2 + 1,), 4.0, dtype=torch.float64)
+        power[0] = 1
+        if width % 2 == 0:
+            power[-1] = 1
+        return amplitude / (power * amplitude.square()).sum().div(height * width).sqrt()
