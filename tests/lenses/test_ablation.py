@@ -14,6 +14,7 @@ from convscope.graph import receptive_fields, trace
 from convscope.lenses.ablation import ablate
 from tests.graph.graph_networks import Mixer, Recurrent, Residual, Transformer, chain
 from tests.lenses.lens_networks import ByModules, Mixed, evaluated, lived_in, state
+from tests.lenses.test_properties import Failing
 
 IMAGES = torch.rand(6, 3, 9, 8, generator=torch.Generator().manual_seed(1))
 LAYERS: dict[str, Any] = {"residual.conv1": [1], "branches.grouped": [0, 4], "fc": 2}
@@ -209,4 +210,20 @@ def test_wrong_requests_leave_everything_as_it_was(
     with pytest.raises(error, match=message) as caught:
         ablate(net, layers, how, images)
     assert "\n" not in str(caught.value)
+    assert state(net) == before
+
+
+@pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("how", ["zero_weights", "mean_activation"])
+def test_a_crash_on_the_way_leaves_everything_as_it_was(
+    net: nn.Module, how: str, error: type[BaseException], share: float
+) -> None:
+    """But for the copying itself: what fails there, on purpose or not, is a NetworkError that says so."""
+    with Failing() as counting:
+        ablate(net, {"dilated": [1]}, how, IMAGES)
+    before = state(net)
+    expected = error if error is KeyboardInterrupt else (error, NetworkError)
+    with pytest.raises(expected), Failing(error, at=max(1, int(share * counting.calls))):
+        ablate(net, {"dilated": [1]}, how, IMAGES)
     assert state(net) == before

@@ -14,6 +14,7 @@ from convscope.lenses.parametrize import Fourier, Pixels
 from convscope.lenses.regularizers import L2, Blur, Jitter, TotalVariation
 from tests.graph.graph_networks import Mixer, Transformer
 from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state
+from tests.lenses.test_properties import Failing
 
 MEAN, DEVIATION = (0.2, 0.5, 0.7), (0.2, 0.3, 0.25)
 FREE: dict[str, Any] = {"parametrization": Pixels(), "regularizers": ()}
@@ -40,7 +41,7 @@ def graph() -> TracedGraph:
 
 def test_the_best_picture_of_one_filter_is_white_where_it_is_positive_and_black_where_negative() -> None:
     """The sigmoid reaches 0 and 1 but in the limit: after some hundred steps to 1e-3. Weight 0 moves no pixel."""
-    found = maximize(graph_of(one_filter(), 1, 3, 3), "conv", steps=400, rate=0.2, noise=0, **FREE)
+    found = maximize(graph_of(one_filter(), 1, 3, 3), "conv", steps=400, rate=0.2, noise=0.0, **FREE)
     expected = (FILTER.sign() + 1) / 2
     torch.testing.assert_close(found.picture[0, 0], expected, atol=1e-3, rtol=0)
     assert float(found.activation) == pytest.approx(float(FILTER.clamp(min=0).sum()), abs=1e-2)
@@ -56,7 +57,7 @@ def test_the_best_picture_with_a_penalty() -> None:
 
 
 def test_a_chosen_position_sees_its_patch_alone() -> None:
-    found = maximize(graph_of(one_filter(), 1, 6, 5), "conv", position=(2, 1), steps=400, rate=0.2, noise=0, **FREE)
+    found = maximize(graph_of(one_filter(), 1, 6, 5), "conv", position=(2, 1), steps=400, rate=0.2, noise=0.0, **FREE)
     expected = torch.full((6, 5), 0.5)
     expected[2:5, 1:4] = (FILTER.sign() + 1) / 2
     torch.testing.assert_close(found.picture[0, 0], expected, atol=3e-3, rtol=0)
@@ -71,13 +72,13 @@ def test_waves_reach_the_same_optimum_as_pixels() -> None:
 
 def test_the_start_is_the_mean_image() -> None:
     net = nn.Conv2d(3, 1, 2)
-    found = maximize(graph_of(net, 3, 4, 5), normalize=(MEAN, DEVIATION), steps=1, rate=1e-9, noise=0)
+    found = maximize(graph_of(net, 3, 4, 5), normalize=(MEAN, DEVIATION), steps=1, rate=1e-9, noise=0.0)
     torch.testing.assert_close(found.picture, torch.tensor(MEAN).view(1, 3, 1, 1).expand(1, 3, 4, 5))
     assert net.bias is not None
     torch.testing.assert_close(
         found.activation, net.bias.detach(), atol=1e-6, rtol=0
     )  # the mean image is normalised to 0
-    grey = maximize(graph_of(net, 3, 4, 5), steps=1, rate=1e-9, noise=0)
+    grey = maximize(graph_of(net, 3, 4, 5), steps=1, rate=1e-9, noise=0.0)
     torch.testing.assert_close(grey.picture, torch.full((1, 3, 4, 5), 0.5))
 
 
@@ -183,7 +184,7 @@ def test_only_as_deep_as_needed() -> None:
         ({"layer": "dilated", "position": (5, 0)}, RequestError, "is not on the map of 'dilated'; it has 5 rows and 4 columns"),
         ({"layer": "fc", "position": (0, 0)}, RequestError, "layer 'fc' has no positions; leave it out"),
         ({"normalize": ((0.5,), (0.5,))}, RequestError, "a positive deviation for each of 3 channels"),
-        ({"normalize": (MEAN, (1, 0, 1))}, RequestError, "a positive deviation for each of 3 channels"),
+        ({"normalize": (MEAN, (1.0, 0.0, 1.0))}, RequestError, "a positive deviation for each of 3 channels"),
         ({"steps": 0}, SettingError, "^steps: 0; expected"),
         ({"rate": float("nan")}, SettingError, "^rate: nan; expected"),
         ({"noise": -1.0}, SettingError, "^noise: -1.0; expected"),
@@ -222,4 +223,17 @@ def test_a_network_that_gives_no_numbers() -> None:
 def test_the_network_is_left_as_it_was(graph: TracedGraph) -> None:
     before = state(graph.net)
     maximize(graph, "residual.relu", steps=3)
+    assert state(graph.net) == before
+
+
+@pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_a_crash_on_the_way_leaves_everything_as_it_was(
+    graph: TracedGraph, error: type[BaseException], share: float
+) -> None:
+    with Failing() as counting:
+        maximize(graph, "fc", steps=3)
+    before = state(graph.net)
+    with pytest.raises(error), Failing(error, at=max(1, int(share * counting.calls))):
+        maximize(graph, "fc", steps=3)
     assert state(graph.net) == before

@@ -58,7 +58,7 @@ def test_each_does_one_of_the_two_and_knows_no_other_picture(piece: Regularizer)
     torch.testing.assert_close(piece.penalty(PICTURES[1:]), costs[1:])
 
 
-@pytest.mark.parametrize("kind", [Pixels(), Fourier(), Fourier(decay=0), Fourier(decay=2)])
+@pytest.mark.parametrize("kind", [Pixels(), Fourier(), Fourier(decay=0.0), Fourier(decay=2.0)])
 @pytest.mark.parametrize("size", [(3, 32, 32), (1, 9, 14), (2, 1, 5), (1, 5, 1), (1, 4, 2)])
 def test_normal_numbers_give_pixels_of_deviation_one(kind: Parametrization, size: tuple[int, ...]) -> None:
     """In the mean over 2000 images; strong long waves make it the least certain, to some 3 %."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,14 +16,14 @@ from convscope.errors import NetworkError, RequestError, SettingError, UnknownNa
 from convscope.lenses.memory import portions
 from convscope.lenses.units import Units, choose_units
 
-How = Literal["zero_weights", "zero_activation", "mean_activation"]
-"""What becomes of an ablated unit."""
+HOW = ("zero_weights", "zero_activation", "mean_activation")
+"""What can become of an ablated unit; see `ablate`."""
 
 
 def ablate(
     net: nn.Module,
     layers: Mapping[str, Units],
-    how: How = "zero_weights",
+    how: str = "zero_weights",
     images: Float[Tensor, "N C H W"] | None = None,
     *,
     max_memory: int | None = None,
@@ -71,8 +71,8 @@ def ablate(
         >>> edited.conv1.weight[:2].abs().max().item(), edited.conv2.weight.data_ptr() == net.conv2.weight.data_ptr()
         (0.0, True)
     """
-    if how not in get_args(How):
-        raise SettingError(f"how: {how!r}; expected one of {', '.join(get_args(How))}")
+    if how not in HOW:
+        raise SettingError(f"how: {how!r}; expected one of {', '.join(HOW)}")
     if how == "zero_weights":
         return _with_zero_weights(net, layers)
     return _with_replaced_activations(net, layers, how, images, max_memory)
@@ -134,7 +134,7 @@ def _by_unit(module: nn.Module, weight: Tensor) -> Tensor:
 
 
 def _with_replaced_activations(
-    net: nn.Module, layers: Mapping[str, Units], how: How, images: Tensor | None, max_memory: int | None
+    net: nn.Module, layers: Mapping[str, Units], how: str, images: Tensor | None, max_memory: int | None
 ) -> nn.Module:
     if images is None or images.ndim != 4 or not len(images):
         raise RequestError(

@@ -8,7 +8,7 @@ they give.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch import Tensor
 Size = tuple[int, ...]  # of one image: C, H, W
 
 
+@runtime_checkable
 class Parametrization(Protocol):
     """How numbers become an image. Standard normal numbers give pixels of deviation 1."""
 
