@@ -1,0 +1,216 @@
+"""Operators worked out inside a box: what a change can reach, and the new values there.
+
+A rule runs the network's own operator on a part of the map, and so needs no arithmetic of its own. Only the
+convolution is rewritten, because it is linear: its output changes by the convolution of what changes in its
+input, which is zero outside the box. That reads no surroundings, and its multiply-adds are those of the
+changed inputs, where the outputs that they reach are many more.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.fx import Node
+from torch.nn import functional as F
+
+from convscope.graph.boxes import Box, Span, reached, read
+from convscope.graph.calls import Call, batch_axes, resolve, shapes_at
+from convscope.graph.table import ELEMENTWISE, row_of
+from convscope.graph.windows import Window, adaptive_windows, windows
+
+
+class Maps(Protocol):
+    """What a rule reads: the maps of the images that changed, and those of the image as it was."""
+
+    n: int
+
+    def now(self, node: Node, box: Box) -> Tensor:
+        """The values of a map in a box, for each of the `n` changed images."""
+
+    def before(self, node: Node, box: Box) -> Tensor:
+        """The values of a map in a box, (1, C, height, width), for the image as it was."""
+
+    def constant(self, node: Node) -> Tensor | None:
+        """A tensor that does not depend on the image; None for one that does."""
+
+
+class Rule(ABC):
+    """How one operation is worked out inside a box."""
+
+    def reach(self, axis: int, span: Span) -> Span:
+        """The output's rows (axis 0) or columns (1) that change with those of the inputs; empty if it stops ≤ starts."""
+        return span
+
+    @abstractmethod
+    def run(self, maps: Maps, changed: Box, box: Box) -> Any:
+        """The output's new values in `box`, where the inputs changed in `changed` alone."""
+
+
+@dataclass(frozen=True)
+class Pointwise(Rule):
+    """Each position reads the inputs at its own place: sums, ReLUs, batch norm, concatenation of units.
+
+    `constants_lie_on_map` where a constant is aligned with the map and is cut like it, unlike a norm's weights.
+    """
+
+    node: Node
+    constants_lie_on_map: bool = False
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Any:
+        def value(node: Node) -> Any:
+            constant = maps.constant(node)
+            if constant is None:
+                return maps.now(node, box)
+            return box.cut(constant) if self.constants_lie_on_map else constant
+
+        args, kwargs = (resolve(a, value, maps.n) for a in (self.node.args, self.node.kwargs))
+        return self.node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Convolution(Rule):
+    node: Node
+    windows: Sequence[Window]
+    sizes: Sequence[int]
+    groups: int
+
+    def reach(self, axis: int, span: Span) -> Span:
+        return reached(self.windows[axis], span, self.sizes[axis])
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
+        source, weight = self.node.args[0], maps.constant(self.node.args[1])
+        change = maps.now(source, changed) - maps.before(source, changed)
+        needed = Box(*(read(w, span) for w, span in zip(self.windows, box, strict=True))).within(changed)
+        lacking = [(-need.start, need.stop - span.length) for need, span in zip(needed, changed, strict=True)]
+        zeros = [max(0, min(ends)) for ends in lacking]  # those that the convolution itself can put at both ends
+        rest = [end - z for ends, z in zip(reversed(lacking), reversed(zeros), strict=True) for end in ends]
+        change = F.pad(change, rest) if any(rest) else change  # a negative one cuts what no output reads
+        stride, dilation = ([getattr(w, key) for w in self.windows] for key in ("stride", "dilation"))
+        return F.conv2d(change, weight, None, stride, zeros, dilation, self.groups).add_(maps.before(self.node, box))
+
+
+@dataclass(frozen=True)
+class Pool(Rule):
+    """Runs the pool on a crop of its input, with its own padding at each end, and drops outputs that read a false one."""
+
+    node: Node
+    windows: Sequence[Window]
+    sizes: Sequence[int]
+    input_sizes: Sequence[int]
+    pool: Callable[[Tensor], Tensor]
+
+    def reach(self, axis: int, span: Span) -> Span:
+        return reached(self.windows[axis], span, self.sizes[axis])
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
+        firsts = [max(0, span.start - -(-w.before // w.stride)) for w, span in zip(self.windows, box, strict=True)]
+        crop = Box(
+            *(
+                Span(first * w.stride, min(size, read(w, span).stop))
+                for first, w, span, size in zip(firsts, self.windows, box, self.input_sizes, strict=True)
+            )
+        )
+        rows, columns = (span.moved(-first) for first, span in zip(firsts, box, strict=True))
+        return Box(rows, columns).cut(self.pool(maps.now(self.node.args[0], crop)))
+
+
+@dataclass(frozen=True)
+class Padding(Rule):
+    """A border of a constant, or with negative widths a cut."""
+
+    node: Node
+    before: Sequence[int]
+    sizes: Sequence[int]
+
+    def reach(self, axis: int, span: Span) -> Span:
+        moved = span.moved(self.before[axis])
+        return Span(max(0, moved.start), min(self.sizes[axis], moved.stop))
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
+        inside = Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True)))
+        return maps.now(self.node.args[0], inside)
+
+
+def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
+    """The rule for an operation whose inputs change in boxes; None where all of its output may change.
+
+    Args:
+        node: the operation.
+        sources: those of its inputs that depend on the image.
+    """
+    if not all(map(_is_map, (node, *sources))):
+        return None
+    make = _RESIZING.get(str(node.target))
+    if make is not None:
+        return make(node, Call(node, 1)) if sources == [node.args[0]] else None
+    sizes = {shape[2:] for n in (node, *sources) for shape in shapes_at(n, 1)}
+    return _pointwise(node, Call(node, 1)) if len(sizes) == 1 else None
+
+
+def _is_map(node: Node) -> bool:
+    """Whether all that the node yields is (N, C, H, W)."""
+    shapes, axes = shapes_at(node, 1), batch_axes(node)
+    return all(len(s) == 4 and s[0] == 1 and axis == 0 for s, axis in zip(shapes, axes, strict=True))
+
+
+def _pointwise(node: Node, call: Call) -> Pointwise | None:
+    target = str(node.target)
+    if node.target is operator.getitem or target in _UNITWISE:
+        return Pointwise(node)
+    if target in _ALONG_UNITS:
+        return Pointwise(node) if call["dim"] in (1, -3) else None
+    if target == "aten.batch_norm.default":
+        return None if call["training"] else Pointwise(node)
+    return Pointwise(node, constants_lie_on_map=True) if row_of(node).field is ELEMENTWISE else None
+
+
+def _convolution(node: Node, call: Call) -> Rule:
+    return Convolution(node, windows(call), call.output_shape[2:], call["groups"])
+
+
+def _pool(node: Node, call: Call) -> Rule:
+    arguments = {name: call[name] for name in call.arguments if name != "self"}
+    target: Any = node.target
+    return _pool_with(node, call, windows(call), lambda x: target(x, **arguments))
+
+
+def _adaptive_pool(node: Node, call: Call) -> Rule | None:
+    even = adaptive_windows(call)
+    return even and _pool_with(node, call, even, lambda x: F.avg_pool2d(x, [w.kernel for w in even]))
+
+
+def _pool_with(node: Node, call: Call, slid: Sequence[Window], pool: Callable[[Tensor], Tensor]) -> Rule:
+    return Pool(node, slid, call.output_shape[2:], call.input_shape[2:], pool)
+
+
+def _padding(node: Node, call: Call) -> Rule | None:
+    pad = [*call["pad"], 0, 0][:4]  # left, right, top, bottom
+    flat = len(call["pad"]) <= 4 and ("mode" not in call or call["mode"] == "constant")
+    return Padding(node, (pad[2], pad[0]), call.output_shape[2:]) if flat else None
+
+
+_RESIZING: dict[str, Callable[[Node, Call], Rule | None]] = {
+    "aten.conv2d.default": _convolution,
+    "aten.conv2d.padding": _convolution,
+    "aten.max_pool2d.default": _pool,
+    "aten.avg_pool2d.default": _pool,
+    "aten.adaptive_avg_pool2d.default": _adaptive_pool,
+    "aten.pad.default": _padding,
+    "aten.constant_pad_nd.default": _padding,
+}
+_UNITWISE = ("aten.prelu.default", "aten.channel_shuffle.default")
+_ALONG_UNITS = (
+    "aten.cat.default",
+    "aten.chunk.default",
+    "aten.split.Tensor",
+    "aten.split_with_sizes.default",
+    "aten.slice.Tensor",
+    "aten.narrow.default",
+    "aten.softmax.int",
+    "aten.log_softmax.int",
+)
