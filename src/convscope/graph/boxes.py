@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -41,6 +41,10 @@ class Box(NamedTuple):
                 x = x.narrow(axis, span.start, span.length)
         return x
 
+    def meet(self, other: Box) -> Box:
+        """What lies in both."""
+        return Box(*(Span(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self, other, strict=True)))
+
     def within(self, other: Box) -> Box:
         """This box, counted from the top left of `other`."""
         return Box(self.rows.moved(-other.rows.start), self.columns.moved(-other.columns.start))
@@ -52,12 +56,13 @@ class Patch(NamedTuple):
     box: Box
     values: Tensor
 
-    def over(self, box: Box, old: Tensor) -> Tensor:
-        """The map's values on a larger box, with the rest from `old` (1, C, H, W)."""
-        if box == self.box:
-            return self.values
-        values = box.cut(old).repeat(len(self.values), 1, 1, 1)
-        self.box.within(box).cut(values).copy_(self.values)
+    def over(self, box: Box, old: Callable[[Box], Tensor]) -> Tensor:
+        """The map's values on another box that meets this one, where `old` gives the rest (1, C, height, width)."""
+        shared = self.box.meet(box)
+        if shared == box:
+            return self.values if box == self.box else box.within(self.box).cut(self.values)
+        values = old(box).repeat(len(self.values), 1, 1, 1)
+        shared.within(box).cut(values).copy_(shared.within(self.box).cut(self.values))
         return values
 
 
