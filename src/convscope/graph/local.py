@@ -10,33 +10,50 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional as F
 
-from convscope.graph.boxes import Box, Span, reached, read
+from convscope.graph.boxes import Box, Patch, Span, reached, read
 from convscope.graph.calls import Call, batch_axes, resolve, shapes_at
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
 
 
-class Maps(Protocol):
-    """What a rule reads: the maps of the images that changed, and those of the image as it was."""
+class Maps:
+    """The maps of images that differ from a remembered one in boxes.
 
-    n: int
+    Attributes:
+        n: number of images.
+        patches: what is new, for each map that has changed; all `n` images share its box.
+    """
 
-    def now(self, node: Node, box: Box) -> Tensor:
-        """The values of a map in a box, for each of the `n` changed images."""
+    def __init__(
+        self,
+        n: int,
+        remembered: Mapping[Node, Tensor],
+        constant: Callable[[Node], Tensor],
+        patches: dict[Node, Patch],
+    ) -> None:
+        self.n, self.constant, self.patches, self._remembered = n, constant, patches, remembered
 
     def before(self, node: Node, box: Box) -> Tensor:
-        """The values of a map in a box, (1, C, height, width), for the image as it was."""
+        """The remembered values of a map in a box, (1, C, height, width)."""
+        return box.cut(self._remembered[node])
 
-    def constant(self, node: Node) -> Tensor | None:
-        """A tensor that does not depend on the image; None for one that does."""
+    def now(self, node: Node, box: Box) -> Any:
+        """The values of a map in a box, (n, C, height, width)."""
+        if node in self.patches:
+            return self.patches[node].over(box, lambda larger: self.before(node, larger))
+        return self.before(node, box).expand(self.n, -1, -1, -1)
+
+    def whole(self, node: Node) -> Tensor:
+        """The values of a whole map, (n, C, H, W)."""
+        return self.now(node, Box(*(Span(0, size) for size in self._remembered[node].shape[2:])))
 
 
 class Rule(ABC):
@@ -59,13 +76,14 @@ class Pointwise(Rule):
     """
 
     node: Node
+    sources: Sequence[Node]
     constants_lie_on_map: bool = False
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
         def value(node: Node) -> Any:
-            constant = maps.constant(node)
-            if constant is None:
+            if node in self.sources:
                 return maps.now(node, box)
+            constant = maps.constant(node)
             return box.cut(constant) if self.constants_lie_on_map else constant
 
         args, kwargs = (resolve(a, value, maps.n) for a in (self.node.args, self.node.kwargs))
@@ -149,7 +167,8 @@ def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
     if make is not None:
         return make(node, Call(node, 1)) if sources == [node.args[0]] else None
     sizes = {shape[2:] for n in (node, *sources) for shape in shapes_at(n, 1)}
-    return _pointwise(node, Call(node, 1)) if len(sizes) == 1 else None
+    constants = _constants_of(node)
+    return Pointwise(node, sources, constants == "map") if constants and len(sizes) == 1 else None
 
 
 def _is_map(node: Node) -> bool:
@@ -158,15 +177,18 @@ def _is_map(node: Node) -> bool:
     return all(len(s) == 4 and s[0] == 1 and axis == 0 for s, axis in zip(shapes, axes, strict=True))
 
 
-def _pointwise(node: Node, call: Call) -> Pointwise | None:
-    target = str(node.target)
-    if node.target is operator.getitem or target in _UNITWISE:
-        return Pointwise(node)
-    if target in _ALONG_UNITS:
-        return Pointwise(node) if call["dim"] in (1, -3) else None
-    if target == "aten.batch_norm.default":
-        return None if call["training"] else Pointwise(node)
-    return Pointwise(node, constants_lie_on_map=True) if row_of(node).field is ELEMENTWISE else None
+def _constants_of(node: Node) -> str | None:
+    """Where each position reads its own place alone, what the constants are aligned with: "map" or "units"."""
+    target, call = str(node.target), Call(node, 1)
+    if (
+        node.target is operator.getitem
+        or target in _UNITWISE
+        or (target in _ALONG_UNITS and call["dim"] in (1, -3))
+        or target == "aten.slice.Tensor"  # its rows and columns are all there
+        or (target == "aten.batch_norm.default" and not call["training"])
+    ):
+        return "units"
+    return "map" if row_of(node).field is ELEMENTWISE else None
 
 
 def _convolution(node: Node, call: Call) -> Rule:
@@ -209,7 +231,6 @@ _ALONG_UNITS = (
     "aten.chunk.default",
     "aten.split.Tensor",
     "aten.split_with_sizes.default",
-    "aten.slice.Tensor",
     "aten.narrow.default",
     "aten.softmax.int",
     "aten.log_softmax.int",
