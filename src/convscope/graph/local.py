@@ -102,14 +102,16 @@ class Convolution(Rule):
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         source, weight = self.node.args[0], maps.constant(self.node.args[1])
-        change = maps.now(source, changed) - maps.before(source, changed)
-        needed = Box(*(read(w, span) for w, span in zip(self.windows, box, strict=True))).within(changed)
-        lacking = [(-need.start, need.stop - span.length) for need, span in zip(needed, changed, strict=True)]
-        zeros = [max(0, min(ends)) for ends in lacking]  # those that the convolution itself can put at both ends
-        rest = [end - z for ends, z in zip(reversed(lacking), reversed(zeros), strict=True) for end in ends]
-        change = F.pad(change, rest) if any(rest) else change  # a negative one cuts what no output reads
-        stride, dilation = ([getattr(w, key) for w in self.windows] for key in ("stride", "dilation"))
-        return F.conv2d(change, weight, None, stride, zeros, dilation, self.groups).add_(maps.before(self.node, box))
+        needed = Box(*(read(w, span) for w, span in zip(self.windows, box, strict=True)))
+        seen = changed.meet(needed)
+        change = maps.now(source, seen) - maps.before(source, seen)
+        strides, dilations = ([getattr(w, key) for w in self.windows] for key in ("stride", "dilation"))
+        zeros = [_zeros(have, need, s) for have, need, s in zip(seen, needed, strides, strict=True)]
+        found = F.conv2d(change, weight, None, strides, zeros, dilations, self.groups)
+        # More zeros than needed ahead of it give as many outputs too many.
+        firsts = [(n - have.start + need.start) // s for n, have, need, s in zip(zeros, seen, needed, strides, strict=True)]
+        wanted = Box(*(Span(first, first + span.length) for first, span in zip(firsts, box, strict=True)))
+        return wanted.cut(found) + maps.before(self.node, box)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,15 @@ class Padding(Rule):
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         inside = Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True)))
         return maps.now(self.node.args[0], inside)
+
+
+def _zeros(have: Span, need: Span, stride: int) -> int:
+    """How many to put at both ends of `have`, so that it covers `need` and windows begin where those of `need` do.
+
+    The convolution's own zeros cost no multiply-adds, unlike those of a padded tensor.
+    """
+    ahead, behind = have.start - need.start, need.stop - have.stop
+    return ahead - (ahead - max(ahead, behind)) // stride * stride
 
 
 def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
