@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from convscope.graph.windows import Window
@@ -61,7 +62,7 @@ class Patch(NamedTuple):
         shared = self.box.meet(box)
         if shared == box:
             return self.values if box == self.box else box.within(self.box).cut(self.values)
-        values = old(box).repeat(len(self.values), 1, 1, 1)
+        values = torch.cat([old(box)] * len(self.values))
         shared.within(box).cut(values).copy_(shared.within(self.box).cut(self.values))
         return values
 

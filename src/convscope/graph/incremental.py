@@ -92,6 +92,7 @@ class Incremental:
         names = {op.name: op.node for op in self.graph.operations if op.node in followed}
         answer = self.graph.outputs[0]
         with torch.no_grad():
+            image = image.contiguous(memory_format=torch.channels_last)
             found = self.graph.run(image, [*names, answer])
         maps = {node: found[name] for name, node in names.items()}
         return Remembered(self, found[answer], {self.graph.image: image, **maps})
@@ -171,7 +172,8 @@ class Remembered:
 
     def _constant(self, node: Node) -> Tensor:
         if node not in self._constants:
-            self._constants[node] = self.network.graph.constant(node, 1)
+            c = self.network.graph.constant(node, 1)
+            self._constants[node] = c.contiguous(memory_format=torch.channels_last) if c.ndim==4 else c
         return self._constants[node]
 
 
