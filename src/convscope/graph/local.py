@@ -12,6 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from torch import Tensor
@@ -92,7 +93,11 @@ class Pointwise(Rule):
 
 @dataclass(frozen=True)
 class Convolution(Rule):
+    """Adds to what was there the convolution of what has changed."""
+
     node: Node
+    source: Node
+    weight: Node
     windows: Sequence[Window]
     sizes: Sequence[int]
     groups: int
@@ -101,24 +106,36 @@ class Convolution(Rule):
         return reached(self.windows[axis], span, self.sizes[axis])
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
-        source, weight = self.node.args[0], maps.constant(self.node.args[1])
-        needed = Box(*(read(w, span) for w, span in zip(self.windows, box, strict=True)))
+        needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         seen = changed.meet(needed)
-        change = maps.now(source, seen) - maps.before(source, seen)
-        strides, dilations = ([getattr(w, key) for w in self.windows] for key in ("stride", "dilation"))
-        zeros = [_zeros(have, need, s) for have, need, s in zip(seen, needed, strides, strict=True)]
-        found = F.conv2d(change, weight, None, strides, zeros, dilations, self.groups)
-        # More zeros than needed ahead of it give as many outputs too many.
-        firsts = [(n - have.start + need.start) // s for n, have, need, s in zip(zeros, seen, needed, strides, strict=True)]
-        wanted = Box(*(Span(first, first + span.length) for first, span in zip(firsts, box, strict=True)))
+        change = maps.now(self.source, seen) - maps.before(self.source, seen)
+        stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
+        zeros = [_zeros(*ends) for ends in zip(seen, needed, stride, strict=True)]
+        found = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
+        # Zeros ahead of the first window of `needed` give outputs that lie before `box`.
+        wanted = Box(
+            *(
+                Span(0, span.length).moved((n - (have.start - need.start)) // step)
+                for span, n, have, need, step in zip(box, zeros, seen, needed, stride, strict=True)
+            )
+        )
         return wanted.cut(found) + maps.before(self.node, box)
+
+
+def _zeros(have: Span, need: Span, stride: int) -> int:
+    """How many to put at both ends of `have` to cover `need`, with windows that begin where those of `need` do.
+
+    Left to the convolution, they cost hardly any multiply-adds, unlike those of a padded tensor.
+    """
+    ahead, behind = have.start - need.start, need.stop - have.stop
+    return ahead + max(0, -((ahead - behind) // stride)) * stride
 
 
 @dataclass(frozen=True)
 class Pool(Rule):
-    """Runs the pool on a crop of its input, with its own padding at each end, and drops outputs that read a false one."""
+    """Pools a crop, with the pool's own padding at each end, and drops the outputs that read false padding."""
 
-    node: Node
+    source: Node
     windows: Sequence[Window]
     sizes: Sequence[int]
     input_sizes: Sequence[int]
@@ -128,22 +145,23 @@ class Pool(Rule):
         return reached(self.windows[axis], span, self.sizes[axis])
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
-        firsts = [max(0, span.start - -(-w.before // w.stride)) for w, span in zip(self.windows, box, strict=True)]
+        # The crop begins with the window of an output so far ahead of the box that the padding is not read in it.
+        firsts = [max(0, span.start - ceil(w.before / w.stride)) for w, span in zip(self.windows, box, strict=True)]
         crop = Box(
             *(
-                Span(first * w.stride, min(size, read(w, span).stop))
-                for first, w, span, size in zip(firsts, self.windows, box, self.input_sizes, strict=True)
+                Span(first * window.stride, min(size, read(window, span).stop))
+                for first, window, size, span in zip(firsts, self.windows, self.input_sizes, box, strict=True)
             )
         )
-        rows, columns = (span.moved(-first) for first, span in zip(firsts, box, strict=True))
-        return Box(rows, columns).cut(self.pool(maps.now(self.node.args[0], crop)))
+        pooled = self.pool(maps.now(self.source, crop))
+        return Box(*(span.moved(-first) for first, span in zip(firsts, box, strict=True))).cut(pooled)
 
 
 @dataclass(frozen=True)
 class Padding(Rule):
     """A border of a constant, or with negative widths a cut."""
 
-    node: Node
+    source: Node
     before: Sequence[int]
     sizes: Sequence[int]
 
@@ -152,17 +170,7 @@ class Padding(Rule):
         return Span(max(0, moved.start), min(self.sizes[axis], moved.stop))
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
-        inside = Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True)))
-        return maps.now(self.node.args[0], inside)
-
-
-def _zeros(have: Span, need: Span, stride: int) -> int:
-    """How many to put at both ends of `have`, so that it covers `need` and windows begin where those of `need` do.
-
-    The convolution's own zeros cost no multiply-adds, unlike those of a padded tensor.
-    """
-    ahead, behind = have.start - need.start, need.stop - have.stop
-    return ahead - (ahead - max(ahead, behind)) // stride * stride
+        return maps.now(self.source, Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True))))
 
 
 def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
@@ -174,12 +182,12 @@ def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
     """
     if not all(map(_is_map, (node, *sources))):
         return None
-    make = _RESIZING.get(str(node.target))
-    if make is not None:
-        return make(node, Call(node, 1)) if sources == [node.args[0]] else None
-    sizes = {shape[2:] for n in (node, *sources) for shape in shapes_at(n, 1)}
-    constants = _constants_of(node)
-    return Pointwise(node, sources, constants == "map") if constants and len(sizes) == 1 else None
+    windowed = _WINDOWED.get(str(node.target))
+    if windowed is not None:
+        return windowed(Call(node, 1), sources[0]) if sources == [node.args[0]] else None
+    n_sizes = len({shape[2:] for n in (node, *sources) for shape in shapes_at(n, 1)})
+    constants = _constants_of(node) if n_sizes == 1 else None
+    return Pointwise(node, sources, constants == "map") if constants else None
 
 
 def _is_map(node: Node) -> bool:
@@ -189,45 +197,46 @@ def _is_map(node: Node) -> bool:
 
 
 def _constants_of(node: Node) -> str | None:
-    """Where each position reads its own place alone, what the constants are aligned with: "map" or "units"."""
+    """What constants are aligned with, "map" or "units", where each position reads its own place alone."""
     target, call = str(node.target), Call(node, 1)
     if (
         node.target is operator.getitem
         or target in _UNITWISE
         or (target in _ALONG_UNITS and call["dim"] in (1, -3))
-        or target == "aten.slice.Tensor"  # its rows and columns are all there
         or (target == "aten.batch_norm.default" and not call["training"])
     ):
         return "units"
     return "map" if row_of(node).field is ELEMENTWISE else None
 
 
-def _convolution(node: Node, call: Call) -> Rule:
-    return Convolution(node, windows(call), call.output_shape[2:], call["groups"])
+def _convolution(call: Call, source: Node) -> Rule:
+    weight = call.arguments["weight"]
+    return Convolution(call.node, source, weight, windows(call), call.output_shape[2:], call["groups"])
 
 
-def _pool(node: Node, call: Call) -> Rule:
-    arguments = {name: call[name] for name in call.arguments if name != "self"}
-    target: Any = node.target
-    return _pool_with(node, call, windows(call), lambda x: target(x, **arguments))
+def _pool(call: Call, source: Node) -> Rule:
+    settings: dict[str, Any] = {name: call[name] for name in call.arguments if name != "self"}
+    operation: Any = call.node.target
+    return Pool(source, windows(call), call.output_shape[2:], call.input_shape[2:], lambda x: operation(x, **settings))
 
 
-def _adaptive_pool(node: Node, call: Call) -> Rule | None:
+def _adaptive_pool(call: Call, source: Node) -> Rule | None:
     even = adaptive_windows(call)
-    return even and _pool_with(node, call, even, lambda x: F.avg_pool2d(x, [w.kernel for w in even]))
+    if even is None:
+        return None
+    kernel = [window.kernel for window in even]
+    return Pool(source, even, call.output_shape[2:], call.input_shape[2:], lambda x: F.avg_pool2d(x, kernel))
 
 
-def _pool_with(node: Node, call: Call, slid: Sequence[Window], pool: Callable[[Tensor], Tensor]) -> Rule:
-    return Pool(node, slid, call.output_shape[2:], call.input_shape[2:], pool)
+def _padding(call: Call, source: Node) -> Rule | None:
+    widths = call["pad"]
+    if len(widths) > 4 or ("mode" in call and call["mode"] != "constant"):
+        return None
+    left, _, top, _ = (*widths, 0, 0)[:4]
+    return Padding(source, (top, left), call.output_shape[2:])
 
 
-def _padding(node: Node, call: Call) -> Rule | None:
-    pad = [*call["pad"], 0, 0][:4]  # left, right, top, bottom
-    flat = len(call["pad"]) <= 4 and ("mode" not in call or call["mode"] == "constant")
-    return Padding(node, (pad[2], pad[0]), call.output_shape[2:]) if flat else None
-
-
-_RESIZING: dict[str, Callable[[Node, Call], Rule | None]] = {
+_WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {
     "aten.conv2d.default": _convolution,
     "aten.conv2d.padding": _convolution,
     "aten.max_pool2d.default": _pool,
@@ -236,7 +245,7 @@ _RESIZING: dict[str, Callable[[Node, Call], Rule | None]] = {
     "aten.pad.default": _padding,
     "aten.constant_pad_nd.default": _padding,
 }
-_UNITWISE = ("aten.prelu.default", "aten.channel_shuffle.default")
+_UNITWISE = ("aten.prelu.default", "aten.channel_shuffle.default", "aten.slice.Tensor")  # a slice of all positions
 _ALONG_UNITS = (
     "aten.cat.default",
     "aten.chunk.default",

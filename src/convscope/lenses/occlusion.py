@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from itertools import product
+from math import prod
+from typing import overload
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
@@ -19,8 +20,8 @@ from convscope.lenses.targets import Target, choose_targets
 Size = int | tuple[int, int]
 """A side in pixels, or (height, width)."""
 
-Fill = Literal["grey", "mean", "zero", "blur"] | float | int | Tensor
-"""What covers the square; see `fill_images`."""
+Block = tuple[range, range]
+"""Neighbouring positions: rows and columns."""
 
 BLOCK_SIDES = (1, 2, 3, 4, 6, 8, 12, 16)
 """How many squares, down and across, may be run together as if they covered what they cover together."""
@@ -135,52 +136,31 @@ def occlusion(
         >>> found = occlusion(graph, normalise(images), normalise(grey), size=5)
         >>> found.probabilities.shape, found.sum
     """
-    sizes = [_pair("size", one) for one in (size if isinstance(size, list) else [size])]
-    grids = [_Grid(one, _pair("stride", stride), tuple(graph.input_shape[1:])) for one in sizes]
-    fill = _one_for_each(fill, images)
-    whole = _whole(graph, images, max_memory)
-    targets = choose_targets(whole, target)
+    sizes, step = size if isinstance(size, list) else [size], _pair("stride", stride)
+    grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
+    fills = _one_for_each(fill, images)
     network = Incremental(graph)
-    found = [_answers(network.remember(image), cover, grids, max_memory) for image, cover in _one_by_one(images, fill)]
+    room = next(portions(LARGEST_PASS, network.values_each * images.element_size(), images.device, max_memory)).stop
+    whole = _whole(graph, images, room)
+    targets = choose_targets(whole, target)
+    answers: list[list[Tensor]] = [[] for _ in grids]
+    for image, cover in zip(images.split(1), fills.split(1), strict=True):
+        remembered = network.remember(image)
+        for grid, found in zip(grids, answers, strict=True):
+            found.append(_answers(remembered, image, cover, grid, room))
     maps = [
-        _map(torch.stack(answers), whole, targets, grid, logits, network.note)
-        for grid, answers in zip(grids, zip(*found, strict=True), strict=True)
+        OcclusionMap(
+            probabilities=_probability(torch.stack(found), targets),
+            whole=_probability(whole, targets),
+            targets=targets,
+            size=grid.size,
+            stride=step,
+            logits=torch.stack(found) if logits else None,
+            note=network.note,
+        )
+        for grid, found in zip(grids, answers, strict=True)
     ]
     return maps if isinstance(size, list) else maps[0]
-
-
-def fill_images(images: Float[Tensor, "N C H W"], fill: Fill) -> Float[Tensor, "F C H W"]:
-    """What to cover images with, as images of their own; only what lies under the square is used.
-
-    Args:
-        images: in [0, 1], before normalisation.
-        fill: "grey" for 0.5 in all channels; "mean" for each image's own colour, channel by channel; "zero" for
-            black; "blur" for the image under a Gaussian whose deviation is a 16th of its shorter side; a number
-            for that value in all channels; or a tensor: a colour (C,) or an image (C, H, W) for all, or one for
-            each (N, C, H, W). Numbers and tensors in [0, 1].
-
-    Returns:
-        One image for all, or one for each.
-
-    Raises:
-        RequestError: the fill is none of these.
-
-    Example:
-        >>> fill_images(torch.rand(2, 3, 32, 32), "mean").shape
-        torch.Size([2, 3, 32, 32])
-    """
-    if isinstance(fill, Tensor):
-        return _image_like(fill, images)
-    if fill == "mean":
-        return images.mean((2, 3), keepdim=True).expand_as(images)
-    if fill == "blur":
-        return _blurred(images, deviation=min(images.shape[2:]) / 16)
-    value = {"grey": 0.5, "zero": 0.0}.get(fill, fill) if isinstance(fill, str) else fill
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise RequestError(
-            f"fill: {fill!r}; expected 'grey', 'mean', 'zero', 'blur', a number in [0, 1], or a tensor of pixels"
-        )
-    return torch.full_like(images[:1], value)
 
 
 class _Grid:
@@ -190,20 +170,96 @@ class _Grid:
         shape: how many there are, (down, across).
     """
 
-    def __init__(self, size: tuple[int, int], stride: tuple[int, int], image: tuple[int, ...]) -> None:
+    def __init__(self, size: tuple[int, int], stride: tuple[int, int], image: Sequence[int]) -> None:
         if size[0] > image[0] or size[1] > image[1]:
             raise RequestError(
-                f"size: a square of {size[0]}×{size[1]} does not fit images of {image[0]}×{image[1]}; take a smaller one"
+                f"size: a square of {size[0]}×{size[1]} is larger than the images of {image[0]}×{image[1]}; take a "
+                "smaller one"
             )
         self.size, self.stride = size, stride
-        self.shape = tuple((room - side) // step + 1 for room, side, step in zip(image, size, stride, strict=True))
+        down, across = ((whole - side) // step + 1 for whole, side, step in zip(image, size, stride, strict=True))
+        self.shape = (down, across)
 
-    def spans(self, axis: int, side: int) -> list[tuple[Span, int]]:
-        """What `side` neighbouring squares at a time cover together along an axis, and their number."""
-        n, step = self.shape[axis], self.stride[axis]
-        firsts = range(0, n, side)
-        numbers = [min(side, n - first) for first in firsts]
-        return [
-            (Span(first * step, (first + number - 1) * step + self.size[axis]), number)
-            for first, number in zip(firsts, numbers, strict=True)
-        ]
+    def covered(self, axis: int, positions: range) -> Span:
+        """The rows (axis 0) or columns (1) that squares at these positions cover together."""
+        step = self.stride[axis]
+        return Span(positions[0] * step, positions[-1] * step + self.size[axis])
+
+    def squares(self, block: Block) -> Iterator[Box]:
+        """Each square of a block, row by row."""
+        for row, column in product(*block):
+            yield Box(self.covered(0, range(row, row + 1)), self.covered(1, range(column, column + 1)))
+
+    def ranges(self, axis: int, side: int) -> list[range]:
+        """All positions along an axis, `side` together."""
+        n = self.shape[axis]
+        return [range(first, min(n, first + side)) for first in range(0, n, side)]
+
+    def cheapest_side(self, network: Incremental, room: int, device: torch.device) -> int:
+        """The side of blocks of at most `room` squares that cost least."""
+
+        def cost(side: int) -> float:
+            rows, columns = ([(self.covered(axis, r), len(r)) for r in self.ranges(axis, side)] for axis in (0, 1))
+            return network.cost(rows, columns, device)
+
+        return min((side for side in BLOCK_SIDES if side**2 <= room), key=cost)
+
+
+def _answers(
+    remembered: Remembered, image: Float[Tensor, "1 C H W"], fill: Float[Tensor, "1 C H W"], grid: _Grid, room: int
+) -> Float[Tensor, "rows columns K"]:
+    """The logits at each position, for at most `room` squares at once."""
+    side = grid.cheapest_side(remembered.network, room, image.device)
+    blocks = list(product(grid.ranges(0, side), grid.ranges(1, side)))
+    together = room // side**2
+    found = [
+        remembered.run(_patch(image, fill, grid, block) for block in blocks[first : first + together])
+        for first in range(0, len(blocks), together)
+    ]
+    numbered = torch.arange(prod(grid.shape), device=image.device).view(grid.shape)
+    order = torch.cat([numbered[rows][:, columns].flatten() for rows, columns in blocks])
+    return torch.cat(found)[order.argsort()].unflatten(0, grid.shape)
+
+
+def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
+    """The image with each square of a block covered, in the box that holds them all."""
+    rows, columns = block
+    box = Box(grid.covered(0, rows), grid.covered(1, columns))
+    pixels = box.cut(image).repeat(len(rows) * len(columns), 1, 1, 1)
+    for covered, square in zip(pixels, grid.squares(block), strict=True):
+        square.within(box).cut(covered).copy_(square.cut(fill)[0])
+    return Patch(box, pixels)
+
+
+def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:
+    """The answer to the images as they are."""
+    if not len(images):
+        raise RequestError("images: there is none; give at least one")
+    with torch.no_grad():
+        logits = torch.cat([graph.run(some)[graph.outputs[0]] for some in images.split(room)])
+    if logits.ndim != 2:
+        shape = "×".join(map(str, logits.shape[1:]))
+        raise NetworkError(f"occlusion looks at logits (N, K); this network gives {shape} for an image: add its head")
+    return logits
+
+
+def _probability(logits: Float[Tensor, "N *P K"], targets: Int[Tensor, " N"]) -> Float[Tensor, N * P]:
+    """That of each image's target; with a single logit its sigmoid."""
+    probabilities = logits.sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+    return torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
+
+
+def _pair(key: str, value: Size) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise RequestError(f"{key}: {value!r}; expected pixels above 0, one number or (down, across)")
+    return pair
+
+
+def _one_for_each(fill: Tensor, images: Tensor) -> Tensor:
+    if fill.ndim != 4 or fill.shape[1:] != images.shape[1:] or len(fill) not in (1, len(images)):
+        given, want = tuple(fill.shape), tuple(images.shape)
+        raise RequestError(
+            f"fill: shape {given} for images {want}; make it by fill_images, one for all or one for each"
+        )
+    return fill.to(images).expand_as(images)
