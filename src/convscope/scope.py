@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,11 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from convscope import lenses
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
-from convscope.lenses import activations, filters
+from convscope.lenses import Attribution, Target
 
 Normalization = tuple[Sequence[float], Sequence[float]]
+ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
+    lens.__name__: lens
+    for lens in (
+        lenses.saliency, lenses.gradient_times_input, lenses.guided_backprop, lenses.deconvnet,
+        lenses.grad_cam, lenses.grad_cam_plus_plus, lenses.hires_cam, lenses.layer_cam,
+    )
+}  # fmt: skip
+"""The attribution lenses of our own, by name."""
+
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
 
@@ -97,11 +107,11 @@ class Scope:
 
     def activations(self, images: Float[Tensor, "*N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
         """The activations of some layers for each image; see `convscope.lenses.activations`."""
-        return activations(self.graph, self.prepare(images), layers)
+        return lenses.activations(self.graph, self.prepare(images), layers)
 
     def filters(self, layer: str) -> Tensor:
         """A copy of a layer's weights, (out, in, kh, kw) of a convolution; see `convscope.lenses.filters`."""
-        return filters(self.net, layer)
+        return lenses.filters(self.net, layer)
 
     def logits(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
         """The network's answer to each image, before the softmax."""
@@ -112,6 +122,46 @@ class Scope:
         """The softmax of the logits; each row sums to 1. A single logit gives its sigmoid."""
         logits = self.logits(images)
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+
+    def saliency(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+        """The gradient of a class or of a layer's units; see `convscope.lenses.saliency`."""
+        return lenses.saliency(self.graph, self.prepare(images), target, **asked)
+
+    def guided_backprop(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+        """Guided backpropagation; see `convscope.lenses.guided_backprop`."""
+        return lenses.guided_backprop(self.graph, self.prepare(images), target, **asked)
+
+    def deconvnet(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+        """What a deconvolutional network shows; see `convscope.lenses.deconvnet`."""
+        return lenses.deconvnet(self.graph, self.prepare(images), target, **asked)
+
+    def grad_cam(
+        self, images: Float[Tensor, "*N C H W"], layer: str | None = None, target: Target = None, **settings: Any
+    ) -> Attribution:
+        """Grad-CAM at a layer, by default the last with positions; see `convscope.lenses.grad_cam`."""
+        return lenses.grad_cam(self.graph, self.prepare(images), target, layer, **settings)
+
+    def integrated_gradients(
+        self, images: Float[Tensor, "*N C H W"], target: Target = None, **settings: Any
+    ) -> Attribution:
+        """Integrated gradients, through Captum; see `convscope.lenses.attribute`."""
+        return lenses.attribute(self.graph, self.prepare(images), "integrated_gradients", target, **settings)
+
+    def attribute(
+        self, name: str, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any
+    ) -> Attribution:
+        """Any attribution lens by its name: those above, the other class-activation maps, and Captum's methods.
+
+        Raises:
+            UnknownNameError: there is no such lens; the message lists those there are.
+        """
+        prepared = self.prepare(images)
+        if name in lenses.CAPTUM_METHODS:
+            return lenses.attribute(self.graph, prepared, name, target, **asked)
+        if name not in ATTRIBUTIONS:
+            known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
+            raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
+        return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.

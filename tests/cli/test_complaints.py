@@ -27,6 +27,12 @@ from tests.cli.conftest import Command
         (["anatomy", "net4", "--input", "32x32"], "--input 32x32: expected channels, height and width, such as 3x32x32"),
         (["anatomy", "net4", "--input", "3x4x4"], "net4: conv2: its 3×3 window|net4: conv3|net4: conv4|net4: pool"),
         (["anatomy", "net4", "--set", "widht=3"], "option 'widht' is not one of net4's"),
+        (["anatomy", "net1", "--set", "init=bogus"], "net.init: 'bogus' for net1"),
+        (["anatomy", "net1", "--set", "name=net2"], "--set name: the network is named by the first argument"),
+        (["anatomy", ":foo"], ":foo names no module"),
+        (["data", "lines", "--set", "source=mnist"], "--set source: the data set is named by the first argument"),
+        (["study", "lines", "--set", "format=99", "--set", "data.limit=96"], "written by a newer convscope"),
+        (["study", "lines", "--set", "recipe.rate=.inf"], "recipe.rate: inf"),
         (["data", "no-such-set"], "no-such-set"),
         (["data", "lines", "--set", "limit=960", "--set", "split=70/50"], "adds up to 120"),
         (["data", "lines", "--set", "limt=3"], "limt: no such setting"),
@@ -57,7 +63,7 @@ def test_an_error_of_our_own_is_one_line_too(command: Command, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug\nin two lines")
 
-    monkeypatch.setattr(convscope.study, "anatomy_of", broken)
+    monkeypatch.setattr(convscope.study, "anatomy_by_name", broken)
     found = command("anatomy", "net4")
     assert found.status == 1
     assert found.complaint == "unexpected ZeroDivisionError: a bug in two lines (--debug shows where)"

@@ -4,7 +4,13 @@ import json
 
 import pytest
 import torch
-from graph_networks import (
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from convscope.errors import NetworkError
+from convscope.graph import Anatomy, anatomy
+from tests.graph.graph_networks import (
     Branches,
     Deciding,
     Failing,
@@ -15,12 +21,6 @@ from graph_networks import (
     Transformer,
     vgg_like,
 )
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from convscope.errors import NetworkError
-from convscope.graph import Anatomy, anatomy
 
 
 @pytest.fixture(scope="module")

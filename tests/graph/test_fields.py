@@ -4,7 +4,11 @@ import itertools
 
 import pytest
 import torch
-from graph_networks import (
+from torch import Tensor, nn
+
+from convscope.errors import RequestError
+from convscope.graph import receptive_fields, trace
+from tests.graph.graph_networks import (
     Branches,
     Dynamic,
     Focus,
@@ -21,10 +25,6 @@ from graph_networks import (
     net4,
     vgg_like,
 )
-from torch import Tensor, nn
-
-from convscope.errors import RequestError
-from convscope.graph import receptive_fields, trace
 
 # Each network with the size of its image: rows and columns differ, so that swapping them shows.
 NETWORKS = {

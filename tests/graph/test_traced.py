@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from graph_networks import (
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph import trace
+from tests.graph.graph_networks import (
     Branches,
     Dynamic,
     Focus,
@@ -21,11 +26,6 @@ from graph_networks import (
     net4,
     vgg_like,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from convscope.errors import RequestError, UnknownNameError
-from convscope.graph import trace
 
 NETWORKS = {
     "residual": (Residual(), (3, 9, 8)),
@@ -158,6 +158,20 @@ def test_names() -> None:
     assert by_name["conv"].parameters == ("conv.weight", "conv.bias")
     assert (by_name["conv"].n_parameters, by_name["conv_2"].n_parameters) == (12, 0)
     assert by_name["conv"].inputs == ("input",)
+
+
+def test_functions_in_place_of_operations() -> None:
+    graph = trace(Residual(), torch.zeros(1, 3, 9, 8))
+    images = torch.randn(2, 3, 9, 8)
+    whole = graph.run(images, ["bn1", "relu", "conv2", "add"])
+    instead = {"relu": lambda operator, x: operator(-x), "conv2": lambda operator, *arguments: operator(*arguments) * 2}
+    found = graph.run(images, ["bn1", "relu", "conv2"], instead=instead)
+    assert torch.equal(found["bn1"], whole["bn1"])
+    assert torch.equal(found["relu"], (-whole["bn1"]).relu())
+    expected = F.conv2d(found["relu"], graph.net.conv2.weight, graph.net.conv2.bias, padding=1) * 2
+    assert torch.equal(found["conv2"], expected)
+    with pytest.raises(UnknownNameError, match="layer 'relu9' is not in this network"):
+        graph.run(images, instead={"relu9": lambda operator, x: x})
 
 
 def test_several_outputs() -> None:

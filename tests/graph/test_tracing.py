@@ -6,12 +6,12 @@ import warnings
 
 import pytest
 import torch
-from graph_networks import Deciding, Failing, Recurrent, Residual
 from torch import Tensor, nn
 
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import anatomy, trace
 from convscope.graph.tracing import check_images
+from tests.graph.graph_networks import Deciding, Failing, Recurrent, Residual
 
 
 def state(net: nn.Module) -> list:

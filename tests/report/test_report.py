@@ -1,16 +1,21 @@
 """What is in the report's file."""
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
+from convscope.data import DataBundle
 from convscope.errors import RunFolderError
 from convscope.report import Subject, render, write_report
 from convscope.report.findings import findings
 from convscope.report.mistakes import confused_pairs, confusion_matrices
-from convscope.runs import REPORT, Run, open_run
+from convscope.runs import REPORT, Recipe, Run, open_run
+from convscope.scans import evaluate
+from convscope.training import Silent, train
 
 
 class _Links(HTMLParser):
@@ -105,3 +110,31 @@ def test_a_run_without_evaluation_is_refused(reported: Run, tmp_path: Path) -> N
     with pytest.raises(RunFolderError, match="convscope evaluate makes it"):
         write_report(open_run(tmp_path))
     assert not (tmp_path / REPORT).exists()
+
+
+class Deciding(torch.nn.Module):
+    """A path that depends on pixels, which torch.export refuses; and a convolution that is no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3) * 0.2)
+        self.head = torch.nn.Linear(4 * 36, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = torch.nn.functional.conv2d(images, self.weight)
+        if maps.mean() > 1e9:
+            maps = -maps
+        return self.head(maps.relu().flatten(1))
+
+
+def test_a_network_that_cannot_be_traced_has_a_report_without_its_maps(
+    spots: Callable[..., DataBundle], tmp_path: Path
+) -> None:
+    data = spots(120)
+    run = train(Deciding(), data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
+    evaluate(run, data, "cpu")
+    write_report(run, data)
+    text, links = _read(run)
+    assert "maps" not in links.parts
+    assert "cannot be traced" in text
+    assert "given its first weights in Python" in text

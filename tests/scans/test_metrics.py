@@ -9,8 +9,9 @@ import torch
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torchmetrics.classification import MulticlassCalibrationError
 
+from convscope.errors import FailedError
 from convscope.nets import make_task
-from convscope.scans import AllRight, Calibration, Confusion, Loss, Predictions, Scan, Seen, TopK
+from convscope.scans import AllRight, Calibration, Confusion, ExactSum, Loss, Predictions, Scan, Seen, TopK, checked
 
 K, N = 12, 500
 TASK = make_task("softmax", {"class": tuple(f"k{i}" for i in range(K))})
@@ -111,3 +112,18 @@ def test_predictions_come_out_in_the_order_of_the_images() -> None:
     found = scan.result()
     assert torch.equal(found["logits"], seen.outputs)
     assert torch.equal(found["target.class"], seen.targets["class"])
+
+
+@pytest.mark.parametrize("values", [[1e-9, 3e4, 5.6e-5] * 400, [0.0], [1e300, -1e300, 1e-300]])
+def test_sums_are_exact(values: list[float]) -> None:
+    total = ExactSum()
+    for part in torch.tensor(values, dtype=torch.float64).split(7):
+        total.add(part)
+    assert total.value == math.fsum(values)
+
+
+def test_broken_weights_are_refused() -> None:
+    seen = _seen()
+    seen.outputs[3, 2] = float("nan")
+    with pytest.raises(FailedError, match="NaN or infinity; its weights are broken"):
+        checked(seen)

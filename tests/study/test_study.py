@@ -7,7 +7,7 @@ import torch
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import MODEL, make_spec
-from convscope.study import anatomy_of, find_spec, resume_run, run_study, shipped_studies
+from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
 
@@ -65,10 +65,10 @@ def test_only_an_unfinished_training_is_resumed(spots: Callable[..., DataBundle]
 
 @pytest.mark.usefixtures("random_state_kept")
 def test_anatomy_by_name() -> None:
-    assert anatomy_of("net1", "1x28x28").input == (1, 28, 28)
-    assert anatomy_of("lenet5").parameters == 3_274_634
+    assert anatomy_by_name("net1", "1x28x28").input == (1, 28, 28)
+    assert anatomy_by_name("lenet5").parameters == 3_274_634
     with pytest.raises(SettingError, match="takes square images"):
-        anatomy_of("net1", "3x32x28")
+        anatomy_by_name("net1", "3x32x28")
 
 
 def test_several_heads_and_one_sigmoid_go_the_whole_way(tmp_path: Path) -> None:
@@ -86,3 +86,17 @@ def test_several_heads_and_one_sigmoid_go_the_whole_way(tmp_path: Path) -> None:
         assert write_report(run).stat().st_size > 100_000
         with torch.no_grad():
             assert run.net(torch.zeros(1, 3, 28, 28)).shape == (1, outputs)
+
+
+def test_a_study_states_the_data_sets_own_defaults_and_works_from_any_folder(
+    spots: Callable[..., DataBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spots()
+    monkeypatch.chdir(tmp_path)
+    given = {"data": "spots.npz", "net": "c4b M f8", "recipe": {"epochs": 1, "batch": 24}}
+    run = run_study(make_spec(given), Path("run"), device="cpu", watcher=Silent())
+    assert run.spec.data.source == str(tmp_path / "spots.npz")
+    monkeypatch.chdir("/")
+    assert run_study(make_spec(given | {"data": run.spec.data.source}), tmp_path / "run", device="cpu").is_trained
+    lines = make_spec({"data": {"source": "lines", "limit": 960}, "net": "c4b M", "recipe": {"epochs": 1}})
+    assert run_study(lines, tmp_path / "lines", device="cpu", watcher=Silent()).spec.data.split == "60/40"

@@ -233,3 +233,57 @@ def test_it_learns_on_a_gpu(spots: Make, tmp_path: Path, changes: dict[str, Any]
     run = train(_net(), spots(600), recipe, tmp_path / "run", device="cuda", watcher=Silent())
     assert run.history.val_accuracy.iloc[-1] > 0.8
     assert open_run(run.path).net.fc1.weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"batch": 1}, "recipe.batch: 1 image has no spread"),
+        ({"augmentation": Augmentation(crop=8, padding="reflect")}, "recipe.augmentation.crop: 8 with padding reflect"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_images_leaves_no_folder(
+    spots: Make, tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(SettingError, match=expected):
+        train(_net(), spots(), _recipe(**changes), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_kill_left_half_written_is_swept(spots: Make, tmp_path: Path) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    data = spots()
+    with pytest.raises(KeyboardInterrupt):
+        train(_net(), data, _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 1, die))
+    (tmp_path / "run" / ".checkpoint.safetensors.1-ab.unfinished").write_bytes(b"half")
+    train(_net(), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_given_network_is_resumed_from_its_own_first_weights(spots: Make, tmp_path: Path) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    data = spots()
+    train(_net(seed=3), data, _recipe(), tmp_path / "whole", device="cpu", watcher=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        train(_net(seed=3), data, _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(0, 1, die))
+    train(_net(seed=9), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
+    assert _digest(tmp_path / "run") == _digest(tmp_path / "whole")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_a_training_on_a_gpu_is_resumed_and_evaluated(spots: Make, tmp_path: Path, optimizer: str) -> None:
+    from convscope.scans import evaluate
+
+    data, recipe = spots(), _recipe(optimizer=optimizer, rate=0.004)
+    stop = _StopAt(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(StoppedError):
+        train(_net(), data, recipe, tmp_path / "run", device="cuda", watcher=stop)
+    run = train(_net(seed=9), data, recipe, tmp_path / "run", device="cuda", resume=True, watcher=Silent())
+    assert len(run.history) == 3
+    assert evaluate(run, data, "cuda")["images"] == len(data.test)

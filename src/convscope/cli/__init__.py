@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import anatomy, data, evaluate, report, study, train
+from convscope.cli import anatomy, data, evaluate, look, report, study, train
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 # Typer carries its own copy of Click, whose errors it exports only in part: BadParameter is a UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-for verb in (study.study, train.train, evaluate.evaluate, report.report, anatomy.anatomy, data.data):
+for verb in (study.study, train.train, evaluate.evaluate, report.report, look.look, anatomy.anatomy, data.data):
     app.command()(verb)
 
 
@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
     debug = "--debug" in arguments
+    arguments = arguments or ["--help"]
     command = typer.main.get_command(app)
     try:
         status = command.main([a for a in arguments if a != "--debug"], prog_name="convscope", standalone_mode=False)

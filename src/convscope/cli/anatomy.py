@@ -25,9 +25,9 @@ def anatomy(
     Shapes, parameters, neurons, multiply-adds and receptive fields."""
     from convscope.cli.show import print_json
     from convscope.runs import parse_overrides
-    from convscope.study import anatomy_of
+    from convscope.study import anatomy_by_name
 
-    table = anatomy_of(net, input, parse_overrides(set_))
+    table = anatomy_by_name(net, input, parse_overrides(set_))
     if json:
         print_json(table.to_json())
     else:

@@ -25,6 +25,7 @@ def data(
     It is decoded into the cache if need be."""
     from convscope.cli.show import print_json, print_table
     from convscope.data import data_names, load_data
+    from convscope.errors import SettingError
     from convscope.runs import parse_overrides
 
     if name is None:
@@ -34,7 +35,10 @@ def data(
         else:
             print_table("data sets by name", ("name", ""), list(names.items()), left=2)
         return
-    bundle = load_data(name, **({"skip_bad": True} if skip_bad else {}), **parse_overrides(set_))
+    settings = parse_overrides(set_) | ({"skip_bad": True} if skip_bad else {})
+    if "source" in settings:
+        raise SettingError("--set source: the data set is named by the first argument; leave it out")
+    bundle = load_data(name, **settings)
     if json:
         print_json(_facts(bundle))
     else:

@@ -10,6 +10,7 @@ from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, batches
 from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
+from convscope.data.read import read_image
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSpec
 
@@ -23,4 +24,5 @@ __all__ = [
     "batches",
     "data_names",
     "load_data",
+    "read_image",
 ]

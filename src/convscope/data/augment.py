@@ -50,7 +50,7 @@ class Augmentation(BaseModel):
         'zero'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     crop: int = Field(default=0, ge=0)
     padding: Literal["zero", "reflect"] = "zero"

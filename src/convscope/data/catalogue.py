@@ -60,14 +60,17 @@ def data_names() -> dict[str, str]:
 
 
 def with_defaults(spec: DataSpec) -> DataSpec:
-    """The spec with the catalogue's defaults filled in where it does not say.
+    """The spec with the catalogue's defaults filled in where it does not say, and a path made absolute.
+
+    So it means the same from any working folder.
 
     Raises:
         SettingError: the Lines set is asked for in another size, or in grey.
     """
     entry = _CATALOGUE.get(spec.source)
     if entry is None:
-        return spec
+        path = Path(spec.source).expanduser()
+        return spec.model_copy(update={"source": os.path.abspath(path)}) if path.exists() else spec
     if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
         key = "grey" if spec.grey else "image_size"
         raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")

@@ -1,6 +1,7 @@
 """Tensors and tables → pictures, charts and drawings. Knows no other room: it takes numbers and gives what one can see."""
 
 from convscope.draw.charts import chart_png, learning_curve, reliability, vega_script
+from convscope.draw.heatmaps import Scale, coloured, on_image, overlay, panel, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
     Picture,
@@ -17,16 +18,22 @@ from convscope.draw.pictures import (
 
 __all__ = [
     "Picture",
+    "Scale",
     "chart_png",
+    "coloured",
     "data_uri",
     "enlarge",
     "filter_picture",
     "learning_curve",
     "map_picture",
     "network_map",
+    "on_image",
+    "overlay",
+    "panel",
     "picture",
     "png",
     "reliability",
+    "scale_of",
     "sheet",
     "signed_picture",
     "tinted_picture",

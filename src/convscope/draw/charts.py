@@ -21,7 +21,7 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
         test_accuracy: a dashed line in the accuracy chart, where given.
     """
     titles = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}
-    return _curves(history, measure, *titles[measure], test_accuracy).properties(width="container").to_dict()
+    return _specification(_curves(history, measure, *titles[measure], test_accuracy).properties(width="container"))
 
 
 def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None) -> alt.LayerChart:
@@ -29,7 +29,8 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
     wide = wide.rename(columns={f"train_{measure}": "train", f"val_{measure}": "val"})
     long = wide.melt("epoch", var_name="images", value_name="value")
     near = alt.selection_point(nearest=True, on="pointerover", fields=["epoch"], empty=False)
-    ticks = alt.Axis(tickMinStep=1, format="d", grid=False)
+    every = max(1, len(wide) // 10)
+    ticks = alt.Axis(values=wide["epoch"].tolist()[every - 1 :: every], format="d", grid=False)
     x = alt.X("epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domainMin=1, nice=False))
     y = alt.Y("value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(zero=False))
     colour = alt.Color("images:N", scale=_COLOURS, legend=alt.Legend(title=None, orient="top", offset=2))
@@ -76,7 +77,13 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
         strokeDash=[4, 4], color="#888", strokeWidth=1
     )
-    return alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230).to_dict()
+    chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
+    return _specification(chart)
+
+
+def _specification(chart: alt.LayerChart) -> dict[str, Any]:
+    with alt.data_transformers.enable("default", max_rows=None):  # a history may have thousands of epochs
+        return chart.to_dict()
 
 
 def chart_png(chart: dict[str, Any], scale: float = 2.0) -> bytes:

@@ -10,6 +10,7 @@ from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
 from convscope.graph.incremental import Incremental, Remembered
+from convscope.graph.positions import Positions, positions
 from convscope.graph.traced import Operation, TracedGraph
 from convscope.graph.tracing import trace
 
@@ -20,6 +21,7 @@ __all__ = [
     "Layer",
     "Operation",
     "Patch",
+    "Positions",
     "ReceptiveField",
     "Remembered",
     "Share",
@@ -27,6 +29,7 @@ __all__ = [
     "TracedGraph",
     "anatomy",
     "anatomy_of",
+    "positions",
     "receptive_fields",
     "trace",
 ]

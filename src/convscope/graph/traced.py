@@ -101,6 +101,7 @@ class TracedGraph:
         images: Float[Tensor, "N C H W"] | None,
         outputs: Sequence[str] | None = None,
         given: Mapping[str, Tensor] | None = None,
+        instead: Mapping[str, Callable[..., Any]] | None = None,
     ) -> dict[str, Tensor]:
         """The results of the wanted operations, by name.
 
@@ -113,6 +114,8 @@ class TracedGraph:
                 suffices.
             outputs: names of operations; None means what the network returns.
             given: results to start from, by name, in place of running the operations that would give them.
+            instead: functions to call in place of operations, by name; each gets the operation's own operator,
+                then its arguments.
 
         Returns:
             Name → tensor, in the order wanted; of an operation with several results, the first.
@@ -128,15 +131,32 @@ class TracedGraph:
         """
         wanted = tuple(outputs or self.outputs)
         values = self._start(images, given or {})
+        stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
         nodes = self._needed([self.operation(name).node for name in wanted], values)
         keep = {self._node_of[name] for name in wanted}
         for node, finished in _with_last_uses(nodes, keep):
             if node not in values:
-                values[node] = self._execute(node, values.__getitem__, n)
+                values[node] = self._execute(node, values.__getitem__, n, stand_ins.get(node))
             for done in finished:
                 values.pop(done, None)
         return {name: _first(values[self._node_of[name]]) for name in wanted}
+
+    def check(self, images: Tensor) -> None:
+        """Raises RequestError where the images have another shape than those traced."""
+        if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
+            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
+            raise RequestError(
+                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
+            )
+
+    def needed_for(self, name: str) -> tuple[Operation, ...]:
+        """The operations that have to run for that one, which comes last, in order of execution."""
+        needed = {self.operation(name).name}
+        for op in reversed(self.operations):
+            if op.name in needed:
+                needed.update(op.inputs)
+        return tuple(op for op in self.operations if op.name in needed)
 
     def constant(self, node: Node, n: int) -> Tensor:
         """The value of a tensor that does not depend on the image, for a batch of `n` images."""
@@ -150,11 +170,7 @@ class TracedGraph:
                 raise RequestError(f"layer {name!r} has several results; give those of its parts instead")
         if images is None:
             return values
-        if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
-            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
-            raise RequestError(
-                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
-            )
+        self.check(images)
         return {**values, self._image: images}
 
     def _needed(self, wanted: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
@@ -174,14 +190,17 @@ class TracedGraph:
                 ]
         return [node for node in self._module.graph.nodes if node in found]
 
-    def _execute(self, node: Node, value_of: Callable[[Node], Any], n: int) -> Any:
+    def _execute(
+        self, node: Node, value_of: Callable[[Node], Any], n: int, stand_in: Callable[..., Any] | None = None
+    ) -> Any:
         if node.op == "placeholder":
             source = self._weights[node]
             return source if isinstance(source, Tensor) else attribute(self.net, source)
         if node.op == "get_attr":  # a part of the graph of its own, such as the body of a torch.no_grad()
             return attribute(self._module, str(node.target))
         args, kwargs = resolve(node.args, value_of, n), resolve(node.kwargs, value_of, n)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        operator: Any = node.target
+        return stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
 
     def _list_operations(self) -> tuple[Operation, ...]:
         nodes = [node for node in reachable(self._image) if is_tensor_node(node)]

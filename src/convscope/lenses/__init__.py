@@ -3,8 +3,34 @@
 from __future__ import annotations
 
 from convscope.lenses.activations import activations, select_layers
+from convscope.lenses.attribution import Attribution
+from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute
 from convscope.lenses.filters import filters
+from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.memory import portions
+from convscope.lenses.question import Position
+from convscope.lenses.rectified import deconvnet, guided_backprop
 from convscope.lenses.targets import Target, choose_targets
 
-__all__ = ["Target", "activations", "choose_targets", "filters", "portions", "select_layers"]
+__all__ = [
+    "CAPTUM_METHODS",
+    "Attribution",
+    "Position",
+    "Target",
+    "activations",
+    "attribute",
+    "choose_targets",
+    "deconvnet",
+    "filters",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient_times_input",
+    "guided_backprop",
+    "hires_cam",
+    "last_map",
+    "layer_cam",
+    "portions",
+    "saliency",
+    "select_layers",
+]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
@@ -57,6 +60,7 @@ def build_net(name: str, *, init: Init = "default", **options: Any) -> nn.Module
     Example:
         >>> net = build_net("net1", width=6, kernel=5)
     """
+    spec = _checked(name, _spec, {"name": name, "init": init, **options})
     prefix, colon, rest = name.partition(":")
     if colon:
         build = _FOREIGN.get(prefix)
@@ -68,8 +72,12 @@ def build_net(name: str, *, init: Init = "default", **options: Any) -> nn.Module
     else:
         raise UnknownNameError("network", name, CATALOGUE, "in the catalogue")
     _initialise(net, init)
-    net.convscope_spec = NetSpec(name=name, init=init, **options)  # type: ignore[assignment]
+    net.convscope_spec = spec
     return net
+
+
+def _spec(name: str, init: Init, **options: Any) -> NetSpec:
+    return NetSpec(name=name, init=init, **options)
 
 
 def natural_shape(name: str) -> dict[str, int]:
@@ -131,23 +139,35 @@ def _library(package: str, purpose: str) -> Any:
 
 def _from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Module:
     """The user's own builder; of classes, channels and image_size it is given those that it takes."""
-    try:
-        builder = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise NetworkError(f"{module}:{attribute} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
-    except AttributeError:
-        found = [key for key, value in vars(import_module(module)).items() if callable(value) and key[0] != "_"]
-        raise UnknownNameError("callable", attribute, found, f"in module {module}") from None
+    builder = _imported(module, attribute)
     parameters = inspect.signature(builder).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {key: value for key, value in options.items() if takes_all or key in parameters or key not in SHAPE_OPTIONS}
     try:
-        net = builder(**given)
+        inspect.signature(builder).bind(**given)
     except TypeError as error:
         raise SettingError(f"net: {module}:{attribute} does not take these options: {error}") from None
+    net = builder(**given)
     if not isinstance(net, nn.Module):
         raise NetworkError(f"{module}:{attribute} gave a {type(net).__name__}; expected a torch.nn.Module")
     return net
+
+
+def _imported(module: str, attribute: str) -> Callable[..., Any]:
+    """What `module:attribute` names; modules in the working folder are found too, as by `python -m`."""
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", module):
+        raise NetworkError(f"{module}:{attribute} names no module; expected package.module:callable")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    try:
+        found = import_module(module)
+    except Exception as error:  # a module of the user's may raise anything while it is imported
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
+        raise NetworkError(f"{module}:{attribute} cannot be imported: {reason}; is its folder on PYTHONPATH?") from None
+    if not callable(getattr(found, attribute, None)):
+        known = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
+        raise UnknownNameError("callable", attribute, known, f"in module {module}")
+    return getattr(found, attribute)
 
 
 @torch.no_grad()
@@ -158,7 +178,7 @@ def _initialise(net: nn.Module, init: Init) -> None:
         if isinstance(module, nn.Conv2d | nn.Linear):
             if init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
-            else:
+            elif init == "he":
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -103,6 +103,10 @@ def make_task(spec: TaskSpec, classes: Mapping[str, tuple[str, ...]]) -> Task:
     for target, kind in kinds.items():
         if target not in classes:
             raise UnknownNameError("target", target, classes, "one of the data's")
+        if len(classes[target]) < 2:
+            raise SettingError(
+                f"task: {target!r} has the one class {classes[target][0]!r}; a classifier needs two or more"
+            )
         if kind == "sigmoid" and len(classes[target]) != 2:
             raise SettingError(
                 f"task: a sigmoid tells 2 classes apart; {target!r} has {len(classes[target])}: use softmax"

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from convscope.data import DataBundle
+from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability, vega_script
 from convscope.report import inside, mistakes
 from convscope.report.findings import findings
@@ -59,6 +59,9 @@ def render(subject: Subject) -> str:
         examples=inside.class_examples(subject),
         spec=dump_spec(subject.run.spec),
         command=f"convscope study {SPEC} --out again",
+        from_spec=subject.run.environment.get("first_weights") == "spec",
+        dropout=any(layer.kind == "dropout" for layer in subject.anatomy.layers),
+        augmented=subject.run.spec.recipe.augmentation != Augmentation(),
         environment=subject.run.environment,
         style=Markup(_static("report.css")),
         script=Markup(_static("report.js")),

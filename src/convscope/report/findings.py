@@ -6,13 +6,17 @@ import math
 from typing import Any
 
 from convscope.report.subject import Subject
+from convscope.scans import proportion
 
 
 def findings(subject: Subject) -> list[str]:
     """Sentences about the run, the most important first."""
-    found = [_accuracy(subject), _overfitting(subject), _classes(subject), _confusion(subject)]
-    found += [_calibration(subject), _course(subject), _data(subject)]
-    return [sentence for sentence in found if sentence]
+    found = [_accuracy(subject), _overfitting(subject)]
+    heads = subject.metrics["heads"]
+    for target, head in heads.items():
+        about = f"{target.capitalize()}: " if len(heads) > 1 else ""
+        found += [about + s for s in (_classes(head), _confusion(head), _calibration(head)) if s]
+    return [sentence for sentence in [*found, _course(subject), _data(subject)] if sentence]
 
 
 def _accuracy(subject: Subject) -> str:
@@ -41,42 +45,56 @@ def _overfitting(subject: Subject) -> str:
     return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
 
 
-def _classes(subject: Subject) -> str:
-    rows = _first_head(subject)["per_class"]
+def _classes(head: dict[str, Any]) -> str:
+    """Names the extremes only where their intervals stay apart when widened for having looked at all classes."""
+    rows = [row for row in head["per_class"] if row["images"]]
     if all(row["recall"]["value"] == 1 for row in rows):
         return ""
-    worst, best = (pick(rows, key=lambda row: row["recall"]["value"] or 0) for pick in (min, max))
-    if worst["recall"]["value"] is None or worst["recall"]["high"] >= best["recall"]["low"]:
+    worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
+    high, low = (_widened(row, len(rows)) for row in (worst, best))
+    if high[1] >= low[0]:
         return "No class can be told from the others by how often it is recognised."
     return (
-        f"The hardest class is {_name(worst)}, recognised in {_percent(worst['recall'])}; "
-        f"the easiest {_name(best)}, in {_percent(best['recall'])}."
+        f"Classes differ: {_name(worst)} is recognised least, in {_percent(worst['recall'])}; "
+        f"{_name(best)} most, in {_percent(best['recall'])}."
     )
 
 
-def _confusion(subject: Subject) -> str:
-    head = _first_head(subject)
-    errors = [(n, i, j) for i, row in enumerate(head["confusion"]) for j, n in enumerate(row) if i != j and n > 0]
-    if not errors:
+def _widened(row: dict[str, Any], classes: int) -> tuple[float, float]:
+    """The interval of a class's recall at 1 - 0.05 / classes (Bonferroni)."""
+    right = round(row["recall"]["value"] * row["images"])
+    _, low, high = proportion(right, row["images"], 1 - 0.05 / classes).figures
+    return low, high
+
+
+def _confusion(head: dict[str, Any]) -> str:
+    matrix, names = head["confusion"], head["classes"]
+    pairs = [(matrix[i][j] + matrix[j][i], i, j) for i in range(len(names)) for j in range(i)]
+    wrong = sum(n for n, _, _ in pairs)
+    if not wrong:
         return "No test image was mistaken."
-    wrong = sum(n for n, _, _ in errors)
-    n, i, j = max(errors, key=lambda error: error[0])
-    names = head["classes"]
-    back = head["confusion"][j][i]
+    n, i, j = max(pairs, key=lambda pair: pair[0])
+    if matrix[j][i] > matrix[i][j]:
+        i, j = j, i
+    if len(names) == 2:
+        return (
+            f"{names[i]} was taken for {names[j]} {_times(matrix[i][j])}, the other way round {_times(matrix[j][i])}."
+        )
     return (
-        f"Most mistakes between two classes: {names[i]} taken for {names[j]}, {_times(n)}, "
-        f"and {_times(back)} the other way round; together {100 * (n + back) / wrong:.0f} % of all {wrong:,} mistakes."
+        f"Most mistakes between two classes: {names[i]} taken for {names[j]}, {_times(matrix[i][j])}, "
+        f"and {_times(matrix[j][i])} the other way round; together {100 * n / wrong:.0f} % of all {wrong:,} mistakes."
     )
 
 
-def _calibration(subject: Subject) -> str:
-    head = _first_head(subject)
+def _calibration(head: dict[str, Any]) -> str:
     error = head["calibration_error"]
     images = sum(b["images"] for b in head["reliability"])
     bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
     missed = f"miss the share of right answers by {100 * error['value']:.1f} points"
-    if error["low"] < 0.01 or abs(bias) < 0.005:
+    if error["high"] < 0.02:
         return f"Its probabilities can be taken at their word: they {missed}."
+    if abs(bias) < 0.5 * error["value"]:
+        return f"Its probabilities are off in both directions: they {missed} on average."
     kind = "too sure of itself" if bias > 0 else "too modest"
     return f"It is {kind}: its probabilities {missed} on average."
 
@@ -101,10 +119,6 @@ def _data(subject: Subject) -> str:
     if data.left_out:
         notes.append(f"{len(data.left_out):,} files could not be read and were left out")
     return f"Of the data, {' and '.join(notes)}." if notes else ""
-
-
-def _first_head(subject: Subject) -> dict[str, Any]:
-    return next(iter(subject.metrics["heads"].values()))
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from convscope.draw import (
     Picture,
@@ -19,6 +20,7 @@ from convscope.draw import (
     signed_picture,
 )
 from convscope.draw import tinted_picture as tinted
+from convscope.errors import NetworkError
 from convscope.report.subject import Subject
 
 _SHEET_PX = 520
@@ -35,7 +37,8 @@ def network(subject: Subject) -> dict[str, Any]:
 def first_filters(subject: Subject) -> dict[str, Any] | None:
     """The first convolution's filters as a sheet: in colour on colour images, else signed, blue below 0 and red above."""
     layer = _first_convolution(subject)
-    if layer is None:
+    modules = dict(subject.run.net.named_modules())
+    if layer is None or layer not in modules or not hasattr(modules[layer], "weight"):  # none, or a functional one
         return None
     weights = subject.scope.filters(layer)[:_MOST_UNITS]
     in_colour = weights.shape[1] == 3
@@ -61,11 +64,14 @@ def feature_maps(subject: Subject) -> dict[str, Any] | None:
     layer = _after_activation(subject, first)
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
-    maps = subject.scope.activations(images, layers=[layer])[layer]
+    try:
+        maps = subject.scope.activations(images, layers=[layer])[layer]
+    except NetworkError:  # it cannot be traced; the anatomy's note says so
+        return None
     answers = subject.answers[0]
     shown: list[dict[str, Any]] = []
     for row, image, units in zip(rows, images, maps[:, :_MOST_UNITS], strict=True):
-        top = max(float(units.flatten().quantile(0.995)), 1e-12)
+        top = max(float(_sample(units).quantile(0.995)), 1e-12)
         small = picture(image)
         shown.append({
             "row": row,
@@ -103,6 +109,11 @@ def _after_activation(subject: Subject, convolution: str) -> str:
         if layer.kind in _RECTIFIED:
             return layer.name
     return convolution
+
+
+def _sample(values: Tensor) -> Tensor:
+    """At most a million of the values, evenly: a quantile needs no more, and PyTorch's takes no more than 16 million."""
+    return values.flatten()[:: max(1, values.numel() // 1_000_000)]
 
 
 def _enlarged(pictures: list[Picture], ground: int = 255, columns: int | None = None) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from convscope.data import DataBundle
 from convscope.draw import data_uri, enlarge, picture
+from convscope.errors import RunFolderError
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.runs import ANATOMY, Run
@@ -53,7 +55,8 @@ class Subject:
     def anatomy(self) -> Anatomy:
         """The network's table, kept in the run folder because tracing takes seconds."""
         if self.run.has(ANATOMY):
-            return Anatomy.from_json(self.run.read_json(ANATOMY))
+            with suppress(RunFolderError, KeyError, TypeError):  # damaged: it is made again
+                return Anatomy.from_json(self.run.read_json(ANATOMY))
         table = self.scope.anatomy()
         self.run.write_json(ANATOMY, table.to_json())
         return table

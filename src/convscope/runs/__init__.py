@@ -1,7 +1,7 @@
 """The run folder and its formats: what was asked for, what came out, written whole or not at all."""
 
 from convscope.runs.environment import describe_environment
-from convscope.runs.files import load_weights, read_tensors, write_tensors, write_whole
+from convscope.runs.files import load_weights, read_tensors, sweep, write_tensors, write_whole
 from convscope.runs.run import (
     ANATOMY,
     CHECKPOINT,
@@ -57,6 +57,7 @@ __all__ = [
     "parse_overrides",
     "read_spec",
     "read_tensors",
+    "sweep",
     "write_tensors",
     "write_whole",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ _PACKAGES = ("torch", "numpy", "datasets", "torchmetrics", "safetensors", "panda
 
 
 def describe_environment() -> dict[str, Any]:
-    """Date, versions and hardware of this process, as JSON values; no user, no host, no path but those in the command."""
+    """Date, versions and hardware of this process, as JSON values; no user and no host; of paths, those in the command."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "convscope": convscope.__version__,
@@ -29,7 +30,7 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

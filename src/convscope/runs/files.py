@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from convscope.errors import FailedError, RunFolderError
 
+_UNFINISHED = ".unfinished"
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part: temporary name, flush, rename.
@@ -24,27 +27,25 @@ def write_whole(path: Path, content: bytes | str) -> None:
         FailedError: it cannot be written (a full disk, no rights); the old file is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise FailedError(f"{path} cannot be written: {error.strerror or error}; free space or choose --out") from None
+        cure = "free space there" if error.errno == errno.ENOSPC else "choose another --out"
+        raise FailedError(f"{path} cannot be written: {error.strerror or error}; {cure}") from None
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sweep(folder: Path) -> None:
+    """Removes what a process that was killed while writing left half-written."""
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        left.unlink(missing_ok=True)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -92,7 +92,12 @@ class Run:
     @cached_property
     def card(self) -> Card:
         """Input shape, normalisation, classes and task."""
-        return Card.from_json(self._model[1])
+        try:
+            return Card.from_json(self._model[1])
+        except (KeyError, TypeError, AttributeError):
+            raise RunFolderError(
+                f"{self.path / MODEL} lacks the card that convscope writes; take the run's own file"
+            ) from None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ class Run:
 
     @cached_property
     def net(self) -> nn.Module:
-        """The trained network, on the CPU, in evaluation mode.
+        """The trained network in evaluation mode: on the CPU, or the module that was given to open_run.
 
         Raises:
             NetworkError: the run was made from a module that has no name to build it from; give it to open_run.
@@ -130,7 +135,10 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate."""
-        return pd.read_parquet(self._file(HISTORY))
+        try:
+            return pd.read_parquet(self._file(HISTORY))
+        except (ValueError, OSError) as error:
+            raise RunFolderError(f"{self.path / HISTORY} is damaged and cannot be read: {error}") from None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -145,7 +153,10 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
-        return self.read_json(ENVIRONMENT)
+        found = self.read_json(ENVIRONMENT)
+        if not {"data", "packages"} <= found.keys():
+            raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
+        return found
 
     def load_data(self) -> DataBundle:
         """The run's data set, loaded again.
@@ -154,8 +165,8 @@ class Run:
             RunFolderError: its content is not what the run was trained on.
         """
         data = load_data(self.spec.data)
-        digest = self.environment.get("data", {}).get("digest")
-        if digest not in (None, data.digest):
+        digest = self.environment["data"]["digest"]
+        if digest != data.digest:
             raise RunFolderError(
                 f"{self.path}: its data set {data.name!r} has changed since the training "
                 f"(digest {data.digest[:12]}, then {digest[:12]}); bring the old data back, or train again"
@@ -237,6 +248,10 @@ def open_run(path: str | Path, net: nn.Module | None = None) -> Run:
 
 def build_from_spec(spec: RunSpec, card: Card) -> nn.Module:
     """An untrained network as the spec names it, fitted to the data's shape and the task's outputs."""
+    if spec.net.name == GIVEN:
+        raise NetworkError(
+            "this run is trained from a module of your own: go on with cs.train(net, data, recipe, out=…, resume=True)"
+        )
     channels, height, width = card.input_shape
     if height != width and ":" not in spec.net.name:
         raise NetworkError(

@@ -16,6 +16,9 @@ from convscope.nets import NetSpec, TaskSpec
 FORMAT = 1
 """Version of the run folder's format; raised when an older convscope could no longer read it."""
 
+_SHORT = {"data": "source", "net": "name", "task": "class"}
+"""Of a part that is written as a bare word, the setting that the word means."""
+
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
@@ -43,7 +46,7 @@ class Recipe(BaseModel):
         seed: of the first weights, the order of images, augmentation and dropout.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
     rate: float | None = Field(None, gt=0)
@@ -107,8 +110,13 @@ class RunSpec(BaseModel):
         """`data: mnist` and `net: net4` are short for a source and a name."""
         if not isinstance(given, Mapping):
             return given
-        short = {"data": "source", "net": "name"}
-        return {key: {short[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+        short = ("data", "net")
+        return {key: {_SHORT[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+
+    def differences(self, other: RunSpec) -> list[str]:
+        """The parts, of those that decide the outcome, in which two specs differ."""
+        parts = ("data", "net", "task", "recipe")
+        return [part for part in parts if getattr(self, part) != getattr(other, part)]
 
 
 def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
@@ -130,9 +138,9 @@ def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
         raise SettingError(f"{where}{line}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
-    _check_format(given.get("format", FORMAT), where)
     for override in overrides:
         _override(given, override)
+    _check_format(given.get("format", FORMAT), where)
     return make_spec(given, where)
 
 
@@ -163,13 +171,17 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
-    """The spec in a YAML file; errors as read_spec, and a file that cannot be read."""
+    """The spec in a YAML file, whose data may lie beside it; errors as read_spec, and a file that cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise SettingError(f"{path} cannot be read: {reason}") from None
-    return read_spec(text, str(path), overrides)
+    spec = read_spec(text, str(path), overrides)
+    beside = path.parent / spec.data.source
+    if not Path(spec.data.source).exists() and beside.exists():
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(beside)})})
+    return spec
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -193,13 +205,10 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 def _override(given: dict[str, Any], override: str) -> None:
     [(key, value)] = parse_overrides([override]).items()
     *path, last = key.split(".")
-    if not path and last in {"data", "net"} and isinstance(value, str):  # another set or network altogether
-        given[last] = value
-        return
     node = given
     for part in path:
         if isinstance(node.get(part), str):
-            node[part] = {{"data": "source", "net": "name"}.get(part, part): node[part]}
+            node[part] = {_SHORT.get(part, part): node[part]}
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
             raise SettingError(f"--set {override}: {part!r} is a value, it has no settings of its own")

@@ -3,7 +3,7 @@
 from convscope.scans.evaluate import evaluate
 from convscope.scans.intervals import Estimate, bootstrap, difference, f_score, mean, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
-from convscope.scans.scan import ExactSum, Scan, Seen, feed, feed_stored
+from convscope.scans.scan import ExactSum, Scan, Seen, checked, feed, feed_stored
 
 __all__ = [
     "AllRight",
@@ -18,6 +18,7 @@ __all__ = [
     "Seen",
     "TopK",
     "bootstrap",
+    "checked",
     "difference",
     "evaluate",
     "f_score",

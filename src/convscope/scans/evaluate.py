@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from convscope.data import DataBundle
+from convscope.errors import RunFolderError
 from convscope.nets import Head, Task
 from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
-from convscope.scans.scan import Scan, Seen, feed, feed_stored
+from convscope.scans.scan import Scan, Seen, checked, feed, feed_stored
 from convscope.training import Normalizer, choose_device
 
 
@@ -31,6 +32,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         A figure is {"value", "low", "high"}, all null where it is not defined.
     Raises:
         RunFolderError: the training is not finished, or the data has changed.
+        FailedError: the network answers with NaN or infinity.
     """
     data = data or run.load_data()
     scans = _Scans(run.task)
@@ -39,7 +41,8 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     if stored is None:
         predictions = Predictions(run.task)
         where = choose_device(device)
-        feed(run.net, data.test, Normalizer(*run.normalization, where), [predictions, *scans.all], where)
+        normalize, batch = Normalizer(*run.normalization, where), run.spec.recipe.batch
+        feed(run.net, data.test, normalize, [predictions, *scans.all], where, batch)
         run.write_tensors(PREDICTIONS, predictions.result(), key)
         run.net.cpu()
     else:
@@ -59,11 +62,14 @@ def _stored(run: Run, key: dict[str, str]) -> Seen | None:
     """The predictions of the same weights on the same data, if they were kept."""
     if not run.has(PREDICTIONS):
         return None
-    tensors, card = read_tensors(run.path / PREDICTIONS)
+    try:
+        tensors, card = read_tensors(run.path / PREDICTIONS)
+    except RunFolderError:  # damaged: they are made again
+        return None
     if card != key:
         return None
     targets = {head.target: tensors[f"target.{head.target}"] for head in run.task.heads}
-    return Seen(tensors["index"], tensors["logits"], targets)
+    return checked(Seen(tensors["index"], tensors["logits"], targets))
 
 
 def _train_accuracy(run: Run) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Estimate:
 UNDEFINED = Estimate(None, None, None)
 
 
-def proportion(right: int, n: int) -> Estimate:
+def proportion(right: int, n: int, level: float = 0.95) -> Estimate:
     """The share right / n with Wilson's score interval, which holds near 0 and 1 and for small n.
 
     Source: Wilson 1927; recommended by Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286.
@@ -44,9 +45,10 @@ def proportion(right: int, n: int) -> Estimate:
     """
     if n == 0:
         return UNDEFINED
-    p, z2 = right / n, _Z**2
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p, z2 = right / n, z**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
 
 

@@ -26,7 +26,7 @@ class Predictions:
     def update(self, seen: Seen) -> None:
         targets = {f"target.{head.target}": seen.targets[head.target] for head in self.task.heads}
         part = {"index": seen.index, "logits": seen.outputs, **targets}
-        self.parts.append({name: tensor.cpu() for name, tensor in part.items()})
+        self.parts.append(part)
 
     def merge(self, other: Predictions) -> None:
         self.parts += other.parts
@@ -85,7 +85,7 @@ class Confusion:
         self.metric = MulticlassConfusionMatrix(num_classes=len(head.classes))
 
     def update(self, seen: Seen) -> None:
-        self.metric.update(self.head.logits(seen.outputs).argmax(1).cpu(), seen.targets[self.head.target].cpu())
+        self.metric.update(self.head.logits(seen.outputs).argmax(1), seen.targets[self.head.target])
 
     def merge(self, other: Confusion) -> None:
         self.metric.merge_state(other.metric)
@@ -102,7 +102,7 @@ class TopK:
         self.metric = MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
 
     def update(self, seen: Seen) -> None:
-        self.metric.update(self.head.logits(seen.outputs).cpu(), seen.targets[self.head.target].cpu())
+        self.metric.update(self.head.logits(seen.outputs), seen.targets[self.head.target])
 
     def merge(self, other: TopK) -> None:
         self.metric.merge_state(other.metric)
@@ -141,8 +141,8 @@ class Calibration:
         self.confidence = [[ExactSum(), ExactSum()] for _ in range(bins)]
 
     def update(self, seen: Seen) -> None:
-        confidence, predicted = self.head.logits(seen.outputs).softmax(1).cpu().max(1)
-        right = (predicted == seen.targets[self.head.target].cpu()).long()
+        confidence, predicted = self.head.logits(seen.outputs).softmax(1).max(1)
+        right = (predicted == seen.targets[self.head.target]).long()
         place = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1  # bins are (a, b], as in the source
         self.counts += torch.bincount(place * 2 + right, minlength=2 * self.bins).view(-1, 2)
         for b in place.unique().tolist():

@@ -12,7 +12,7 @@ from convscope.graph import Anatomy, anatomy
 from convscope.nets import build_net, natural_shape
 
 
-def anatomy_of(name: str, shape: str | None = None, options: dict[str, Any] | None = None) -> Anatomy:
+def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any] | None = None) -> Anatomy:
     """The anatomy of a network by name.
 
     Args:
@@ -23,9 +23,11 @@ def anatomy_of(name: str, shape: str | None = None, options: dict[str, Any] | No
         SettingError: the shape is not CxHxW.
 
     Example:
-        >>> anatomy_of("net4").parameters
+        >>> anatomy_by_name("net4").parameters
         4403518
     """
+    if "name" in (options or {}):
+        raise SettingError("--set name: the network is named by the first argument; leave it out")
     own = natural_shape(name)
     channels, height, width = _parse(shape) if shape else (own["channels"], own["image_size"], own["image_size"])
     given = {"channels": channels, "image_size": height, "classes": own["classes"]} | (options or {})

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from convscope.data import load_data
+from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError, UnknownNameError
 from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, read_spec
 from convscope.scans import evaluate
@@ -47,11 +47,10 @@ def run_study(spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watche
     Raises:
         RunFolderError: `out` holds a run of another spec.
     """
+    spec, data = _loaded(spec)
     if (out / SPEC).exists() and (run := open_run(out)).is_trained:
-        _check_same(run, spec)
-        data = run.load_data()
+        _check_same(run, spec, data)
     else:
-        data = load_data(spec.data)
         run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher)
     evaluate(run, data, device)
     return run
@@ -63,7 +62,8 @@ def train_study(spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watc
     Raises:
         RunFolderError: `out` holds a run already.
     """
-    return train_spec(spec, load_data(spec.data), out, device=device, watcher=watcher)
+    spec, data = _loaded(spec)
+    return train_spec(spec, data, out, device=device, watcher=watcher)
 
 
 def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
@@ -78,8 +78,16 @@ def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = 
     return train_spec(run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher)
 
 
-def _check_same(run: Run, spec: RunSpec) -> None:
-    different = [key for key in ("data", "net", "task", "recipe") if getattr(run.spec, key) != getattr(spec, key)]
+def _loaded(spec: RunSpec) -> tuple[RunSpec, DataBundle]:
+    """The data, and the spec with all that was left to the data set's own defaults stated."""
+    data = load_data(spec.data)
+    return spec.model_copy(update={"data": data.spec}), data
+
+
+def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
+    different = run.spec.differences(spec)
+    if not different and run.environment["data"]["digest"] != data.digest:
+        different = ["other images in the data set"]
     if different:
         raise RunFolderError(
             f"{run.path} holds a finished run with other settings ({', '.join(different)}); "

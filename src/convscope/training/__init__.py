@@ -2,12 +2,11 @@
 
 from convscope.training.device import autocast, choose_device, number_format, own_random_state
 from convscope.training.live import Lines, LiveTable, Silent
-from convscope.training.loop import EVALUATION_BATCH, Normalizer, Trainer, Watcher
+from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_batch
 from convscope.training.optimizers import make_optimizer, rate_at
 from convscope.training.train import train, train_spec
 
 __all__ = [
-    "EVALUATION_BATCH",
     "Lines",
     "LiveTable",
     "Normalizer",
@@ -16,6 +15,7 @@ __all__ = [
     "Watcher",
     "autocast",
     "choose_device",
+    "evaluation_batch",
     "make_optimizer",
     "number_format",
     "own_random_state",

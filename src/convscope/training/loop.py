@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from convscope.data import DataBundle, ImageSet, batches
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
-from convscope.runs import HISTORY, Recipe, Run
+from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
 from convscope.training.interrupt import StopWish
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
 from convscope.training.state import TrainingState, load_state, save_state
 
-EVALUATION_BATCH = 512
 _CHANCE_MULTIPLE = 1e4
 """A loss of so many times that of guessing counts as exploded."""
 
@@ -91,7 +90,7 @@ class Trainer:
         ):  # fmt: skip
             loss, correct = self._step(batch.images, batch.targets)
             sums += torch.stack([loss * len(batch.images), correct]).to(sums.dtype)
-            look = (state.step + 1) % self.look_every == 0
+            look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps
             value = self._checked(loss) if look else None
             state.step += 1
             state.sums["images"] += len(batch.images)
@@ -126,7 +125,7 @@ class Trainer:
         train_loss = sums["loss"] / sums["images"]
         val_loss, val_accuracy = self.validate(self.data.val)
         if not math.isfinite(train_loss + val_loss):
-            raise self._diverged(val_loss)
+            raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
         state.history.append({
             "epoch": state.epoch + 1,
             "train_loss": train_loss, "train_accuracy": sums["correct"] / sums["images"],
@@ -144,7 +143,7 @@ class Trainer:
         """Mean loss (without label smoothing) and accuracy over a set, in evaluation mode."""
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
-        for batch in batches(images, EVALUATION_BATCH, device=self.device):
+        for batch in batches(images, evaluation_batch(images, self.batch), device=self.device):
             with autocast(self.device, self.dtype):
                 outputs = self.net(self._prepare(batch.images))
             loss = self.task.loss(outputs.float(), batch.targets) * len(batch.images)
@@ -176,11 +175,11 @@ class Trainer:
         value = float(loss)
         chance = sum(math.log(len(head.classes)) for head in self.task.heads)
         if not math.isfinite(value) or value > _CHANCE_MULTIPLE * chance:
-            raise self._diverged(value)
+            raise self._diverged(value, self.state.step)
         return value
 
-    def _diverged(self, loss: float) -> DivergedError:
-        epoch, step = self.state.epoch, self.state.step
+    def _diverged(self, loss: float, step: int) -> DivergedError:
+        epoch = self.state.epoch
         rate = rate_at(self.recipe, epoch * self.steps + step, self.steps)
         good = f"the last good checkpoint is that of epoch {epoch}" if epoch else "there is no good checkpoint yet"
         return DivergedError(
@@ -190,10 +189,18 @@ class Trainer:
 
     def _stop(self) -> None:
         save_state(self.run, self.state, self.net, self.optimizer)
+        again = f"convscope train --resume {self.run.path}"
+        if self.run.spec.net.name == GIVEN:
+            again = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
         raise StoppedError(
             f"stopped in epoch {self.state.epoch + 1} of {self.recipe.epochs} after step {self.state.step} of {self.steps}; "
-            f"all is saved: go on with convscope train --resume {self.run.path}"
+            f"all is saved: go on with {again}"
         )
+
+
+def evaluation_batch(images: ImageSet, training_batch: int) -> int:
+    """Images at once where no gradients are kept: at least a training step's, and up to 512 small ones."""
+    return min(512, max(training_batch, 2**21 // images.pixels[0].numel()))
 
 
 class Normalizer:

@@ -73,9 +73,12 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Fills the optimizer's slots, each laid out in memory like its parameter, as the optimizer itself would have."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, key = name.split(".", 1)
         parameter = parameters[int(number)]
-        is_map = tensor.shape == parameter.shape and tensor.ndim > 0
-        slot = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if is_map else tensor.clone()
-        optimizer.state[parameter][key] = slot.detach()
+        if tensor.shape == parameter.shape and tensor.ndim > 0:
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
+        slots.setdefault(int(number), {})[key] = tensor
+    # PyTorch's own loading knows on which device each optimizer wants its step counter
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -22,11 +22,13 @@ from convscope.runs import (
     build_from_spec,
     describe_environment,
     open_run,
+    sweep,
 )
 from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
+from convscope.training.state import save_state
 
 
 def train(
@@ -81,15 +83,19 @@ def train_spec(
     card = _card(data, task)
     with own_random_state(where):
         torch.manual_seed(spec.recipe.seed)
-        net = build_from_spec(spec, card) if net is None else net
+        given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
-        run = _reopen(out, spec, data) if resume else _begin(out, spec, data)
-        _check_sizes(data)
+        _check_images(net, data, spec.recipe)
+        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, given)
+        sweep(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
+        if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
+            save_state(run, trainer.state, net, trainer.optimizer)
         with stop_wish() as wish:
             trainer.fit(watcher or default_watcher(), wish)
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
+    sweep(run.path)
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 
@@ -99,15 +105,18 @@ def _card(data: DataBundle, task: Task) -> Card:
     return Card(data.input_shape, data.mean, data.std, classes, kinds)
 
 
-def _begin(out: Path, spec: RunSpec, data: DataBundle) -> Run:
+def _begin(out: Path, spec: RunSpec, data: DataBundle, given: bool) -> Run:
     """A new run folder."""
     if (out / SPEC).exists():
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {ENVIRONMENT}):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
-    run.write_json(ENVIRONMENT, {**describe_environment(), "data": describe_data(data)})
+    run.write_json(
+        ENVIRONMENT,
+        {**describe_environment(), "first_weights": "given" if given else "spec", "data": describe_data(data)},
+    )
     run.write_spec(spec)
     return run
 
@@ -117,8 +126,7 @@ def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
     run = open_run(out)
     if run.is_trained:
         raise RunFolderError(f"{out} holds a finished run; there is nothing to resume")
-    different = [key for key in ("data", "net", "task", "recipe") if getattr(run.spec, key) != getattr(spec, key)]
-    if different:
+    if different := run.spec.differences(spec):
         raise RunFolderError(f"{out} holds a run with other settings ({', '.join(different)}); choose another --out")
     then = run.environment["data"]["digest"]
     if then != data.digest:
@@ -149,9 +157,10 @@ def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
     try:
         with torch.no_grad():
             outputs = net.eval()(torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
-    except (RuntimeError, ValueError, IndexError) as error:
+    except Exception as error:  # a forward may fail in any way
         shape = "×".join(str(n) for n in card.input_shape)
-        raise NetworkError(f"the network cannot take images of {shape}: {str(error).splitlines()[0]}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NetworkError(f"the network cannot take images of {shape}: {reason}") from None
     finally:
         for module, mode in modes:
             module.training = mode
@@ -162,9 +171,17 @@ def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
         )
 
 
-def _check_sizes(data: DataBundle) -> None:
-    for name, images in (("train", data.train), ("val", data.val)):
-        if len(images) < 2:
-            raise SettingError(
-                f"data: the {name} split has {len(images)} images; at least 2 are needed: check data.split"
-            )
+def _check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
+    """What would otherwise show only in the first step or at the end of the first epoch."""
+    if len(data.train) < 2 or len(data.val) < 1:
+        found = f"{len(data.train)} training and {len(data.val)} validation images"
+        raise SettingError(f"data: there are {found}; 2 and 1 are needed at least: check data.split and data.limit")
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    if recipe.batch == 1 and norms:
+        raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
+    side = min(data.input_shape[1:])
+    if recipe.augmentation.padding == "reflect" and recipe.augmentation.crop >= side:
+        raise SettingError(
+            f"recipe.augmentation.crop: {recipe.augmentation.crop} with padding reflect needs images larger than "
+            f"that; these have {side} px"
+        )

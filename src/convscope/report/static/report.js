@@ -47,7 +47,7 @@ class Confusion {
     const widest = Math.max(...this.classes.map((name) => context.measureText(name).width));
     let cell = Math.min(46, (width - widest - 12) / this.size);
     const font = Math.max(7.5, Math.min(12, cell - 1));
-    const named = cell >= 7.2 && cell * this.size > 150;  // below that, names are in the readout alone
+    const named = cell >= 7.2;  // below that, names are in the readout alone
     const margin = named ? Math.ceil(widest * font / 12) + 10 : 2;
     cell = Math.min(46, (width - margin - 2) / this.size);
     return { cell, margin, font, named };

@@ -1,0 +1,154 @@
+"""Maps over an image → coloured pictures, overlays, and a sheet with a colour bar that says what the colours mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from convscope.draw.pictures import Picture, enlarge, picture
+
+# dark violet over magenta and orange to pale yellow, rising evenly in lightness (CIELAB L* 5 … 97)
+_SEQUENTIAL = (
+    (8, 4, 26),
+    (49, 15, 86),
+    (104, 28, 109),
+    (159, 42, 99),
+    (211, 67, 70),
+    (243, 120, 39),
+    (250, 187, 62),
+    (250, 250, 200),
+)
+_DIVERGING = (
+    (20, 60, 140),
+    (70, 130, 200),
+    (165, 205, 230),
+    (247, 247, 247),
+    (245, 185, 155),
+    (214, 96, 77),
+    (140, 20, 40),
+)
+_INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of a map mean.
+
+    Attributes:
+        low, high: values at the two ends; a signed scale has low = -high, and white is 0.
+        label: what is measured, with its unit.
+    """
+
+    low: float
+    high: float
+    label: str
+
+    @property
+    def signed(self) -> bool:
+        return self.low < 0
+
+
+def scale_of(values: Float[Tensor, "H W"], label: str) -> Scale:
+    """The scale that shows all of a map: from 0 (or its minimum above 0) up, or symmetric about 0 if it has negatives."""
+    low, high = float(values.min()), float(values.max())
+    if low < 0:
+        reach = max(-low, high)
+        return Scale(-reach, reach, label)
+    return Scale(0.0, high if high > 0 else 1.0, label)
+
+
+def coloured(values: Float[Tensor, "H W"], scale: Scale) -> Picture:
+    """A map in the colours of its scale."""
+    share = (values.detach().float().cpu() - scale.low) / max(scale.high - scale.low, 1e-12)
+    return _colours(share.clamp(0, 1).numpy(), _DIVERGING if scale.signed else _SEQUENTIAL)
+
+
+def on_image(values: Float[Tensor, "h w"], height: int, width: int) -> Float[Tensor, "H W"]:
+    """A map enlarged to the image's size, bilinear between the centres of its positions."""
+    grown = F.interpolate(values[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)
+    return grown[0, 0]
+
+
+def overlay(
+    image: Float[Tensor, "C H W"], values: Float[Tensor, "h w"], scale: Scale, strength: float = 0.6
+) -> Picture:
+    """The image in grey with the map's colours on it, the stronger the further a value is from 0."""
+    height, width = image.shape[1:]
+    grown = on_image(values.detach().cpu(), height, width)
+    grey = image.detach().cpu().float().mean(0, keepdim=True).clamp(0, 1)
+    ground = picture(grey).astype(np.float32)
+    share = (grown.abs() / max(abs(scale.low), abs(scale.high), 1e-12)).clamp(0, 1).numpy()[..., None] * strength
+    return np.rint(ground * (1 - share) + coloured(grown, scale) * share).astype(np.uint8)
+
+
+def panel(
+    parts: Sequence[tuple[str, Picture]],
+    heading: str,
+    scale: Scale | None = None,
+    side: int = 256,
+    note: str | None = None,
+) -> Picture:
+    """Pictures side by side under a heading, each with a line below it, and the colour bar of their scale.
+
+    Args:
+        parts: (line, picture) each; small pictures are enlarged by repetition to about `side` pixels, never blurred.
+        heading: one line above all.
+        scale: of the maps among them.
+        side: of each picture in pixels.
+        note: a line at the foot.
+    """
+    from PIL import Image, ImageDraw
+
+    shown = [(line, enlarge(one, max(1, side // max(one.shape[:2])))) for line, one in parts]
+    gap, top, foot = 16, 40, 52 if note else 30
+    tallest = max(one.shape[0] for _, one in shown)
+    bar = 96 if scale else 0
+    width = sum(one.shape[1] + gap for _, one in shown) + gap + bar
+    lines = max(_font(16).getlength(heading), _font(13).getlength(note or ""))
+    last = width - bar - gap - shown[-1][1].shape[1] + _font(13).getlength(shown[-1][0])  # may stick out on the right
+    canvas = Image.new("RGB", (round(max(width, lines + 2 * gap, last)), top + tallest + foot), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((gap, 11), heading, fill=_INK, font=_font(16))
+    x = gap
+    for line, one in shown:
+        canvas.paste(Image.fromarray(one), (x, top))
+        draw.text((x, top + tallest + 7), line, fill=_FAINT, font=_font(13))
+        x += one.shape[1] + gap
+    if note:
+        draw.text((gap, top + tallest + 28), note, fill=_FAINT, font=_font(13))
+    if scale:
+        _bar(canvas, draw, scale, x, top, tallest)
+    return np.asarray(canvas)
+
+
+def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:
+    from PIL import Image, ImageDraw
+
+    steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
+    canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
+    ticks = [scale.high, (scale.high + scale.low) / 2, scale.low]
+    for place, value in enumerate(ticks):
+        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{value:.3g}", fill=_INK, font=_font(12))
+    turned = Image.new("RGB", (height, 17), _PAPER)
+    ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(12))
+    canvas.paste(turned.rotate(90, expand=True), (x + 72, top))
+
+
+def _font(size: int) -> Any:
+    """The font that Pillow carries, so that pictures are the same on every machine."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _colours(share: np.ndarray, anchors: Sequence[tuple[int, int, int]]) -> Picture:
+    places = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(share, places, [anchor[c] for anchor in anchors]) for c in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)

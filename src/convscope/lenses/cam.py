@@ -1,0 +1,237 @@
+"""Class-activation maps: where in a layer the evidence for a class lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph import Positions, TracedGraph, positions
+from convscope.lenses.attribution import Attribution, join, remark
+from convscope.lenses.gradients import bytes_of_pass, gradient
+from convscope.lenses.memory import portions
+from convscope.lenses.question import ask
+from convscope.lenses.targets import Target
+
+Weighing = Callable[[Tensor, Tensor], Tensor]
+"""From the activations and their gradients, both N U H W, to the map N H W."""
+
+
+def grad_cam(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    target: Target = None,
+    layer: str | None = None,
+    *,
+    relu: bool = False,
+    max_memory: int | None = None,
+) -> Attribution:
+    """Grad-CAM: the units of a layer, weighted by how much the class gains from each.
+
+    With A the activations, s the class's logit, means over positions: map = Σᵤ mean(∂s/∂Aᵤ) · Aᵤ. The paper
+    keeps the positive part of it, `relu=True`; here the sign is kept, so that evidence against the class shows.
+
+    Args:
+        graph: the traced network, in evaluation mode whatever mode the network is in.
+        images: normalised, of the size that the graph was traced with.
+        target: see `Target`; the class to explain, the most probable of each image by default.
+        layer: the name of an operation with positions; by default that of `last_map`. Of tokens, those that stand
+            for no place in the image (a class token) are left out.
+        relu: keep the positive part only.
+        max_memory: bytes to work in; by default a share of what is free.
+
+    Returns:
+        An `Attribution` of values (N, 1, H, W) at the layer's own resolution, in logits; `.on_image` enlarges
+        them. Its note says where no value is positive. Zero: the units that matter are silent there.
+
+    Raises:
+        UnknownNameError: there is no such layer; the message lists those there are.
+        RequestError: the layer has no positions, or images or target do not fit the network, or no gradient
+            comes back to the layer.
+
+    Source: Selvaraju et al. 2016, section 3, arXiv 1610.02391.
+
+    Example:
+        >>> found = grad_cam(graph, images, layer="relu4")
+        >>> heat = found.on_image(32, 32)
+    """
+    return _class_map(graph, images, target, layer, "grad_cam", _grad_cam, relu, max_memory)
+
+
+def grad_cam_plus_plus(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    target: Target = None,
+    layer: str | None = None,
+    *,
+    relu: bool = False,
+    max_memory: int | None = None,
+) -> Attribution:
+    """Grad-CAM++: as Grad-CAM, with the positive gradients summed so that each of several objects counts.
+
+    With g = ∂s/∂A: αᵤ = gᵤ² / (2 gᵤ² + Σ Aᵤ · gᵤ³), sums over positions; map = Σᵤ (Σ αᵤ · max(gᵤ, 0)) · Aᵤ. Where the
+    denominator is zero α is. The paper differentiates exp(s), which would multiply a whole map by exp(s); that
+    factor is left out.
+
+    Args, Returns and Raises as of `grad_cam`.
+
+    Source: Chattopadhyay et al. 2017, section 3.2, arXiv 1710.11063.
+
+    Example:
+        >>> grad_cam_plus_plus(graph, images, target=3).values.shape
+        torch.Size([8, 1, 4, 4])
+    """
+    return _class_map(graph, images, target, layer, "grad_cam_plus_plus", _grad_cam_plus_plus, relu, max_memory)
+
+
+def hires_cam(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    target: Target = None,
+    layer: str | None = None,
+    *,
+    relu: bool = False,
+    max_memory: int | None = None,
+) -> Attribution:
+    """HiResCAM: activation times gradient at each position, summed over the units.
+
+    map = Σᵤ ∂s/∂Aᵤ · Aᵤ. Where the network is linear from the layer on, the map sums to the logit less what the
+    biases add: it shows just the places that were used. Before a global average pool and one dense layer it
+    equals Grad-CAM.
+
+    Args, Returns and Raises as of `grad_cam`.
+
+    Source: Draelos & Carin 2020, section 3, arXiv 2011.08891.
+
+    Example:
+        >>> hires_cam(graph, images, target=3).values.sum((1, 2, 3))
+    """
+    return _class_map(graph, images, target, layer, "hires_cam", _hires_cam, relu, max_memory)
+
+
+def layer_cam(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    target: Target = None,
+    layer: str | None = None,
+    *,
+    relu: bool = False,
+    max_memory: int | None = None,
+) -> Attribution:
+    """LayerCAM: activation times positive gradient at each position; fit for early, fine layers as well.
+
+    map = Σᵤ max(∂s/∂Aᵤ, 0) · Aᵤ. After a rectifier it is never negative.
+
+    Args, Returns and Raises as of `grad_cam`.
+
+    Source: Jiang et al. 2021, section III-B, doi 10.1109/TIP.2021.3089943.
+
+    Example:
+        >>> layer_cam(graph, images, layer="relu1").values.shape
+        torch.Size([8, 1, 32, 32])
+    """
+    return _class_map(graph, images, target, layer, "layer_cam", _layer_cam, relu, max_memory)
+
+
+def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
+    """The last operation with several positions that still reach the network's answer.
+
+    That is the one just before they are pooled or flattened away. In a transformer that answers from its class
+    token it is the last whose other tokens are read: those of the final layer are not. Found by putting NaN at
+    the positions of an operation's result and looking whether the logits become NaN, so it depends on the
+    network alone.
+
+    Args:
+        graph: the traced network.
+        images: of which only size, type and device matter.
+
+    Raises:
+        RequestError: there is none.
+
+    Example:
+        >>> last_map(graph, images)
+        'pool3'
+    """
+    output, where = graph.outputs[0], positions(graph)
+    image = images.new_zeros((1, *images.shape[1:]))
+    with torch.no_grad():
+        for op in reversed(graph.needed_for(output)):
+            if op.name == output or op.name not in where or prod(where[op.name].size) == 1:
+                continue
+            result = graph.run(image, [op.name])[op.name].clone()
+            where[op.name].as_map(result).fill_(torch.nan)
+            if graph.run(image, given={op.name: result})[output].isnan().any():
+                return op.name
+    raise RequestError("no layer of this network has positions that its answer depends on; ask for its saliency")
+
+
+def _class_map(
+    graph: TracedGraph,
+    images: Tensor,
+    target: Target,
+    layer: str | None,
+    method: str,
+    weigh: Weighing,
+    relu: bool,
+    max_memory: int | None,
+) -> Attribution:
+    question = ask(graph, images, target)
+    layer = layer or last_map(graph, images)
+    where = _positions_of(graph, layer)
+    parts = []
+    for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
+        with torch.inference_mode(False), torch.enable_grad():
+            pixels = images[part].clone().detach()
+            results = graph.run(pixels, [layer, question.asked], instead={layer: _start_gradients})
+            answer, said = question.of(part).answer(results[question.asked])
+            gradients = gradient(answer, results[layer])
+        values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
+        parts.append(Attribution(values[:, None], method, layer=layer, **said))
+    return _finished(join(parts), relu)
+
+
+def _positions_of(graph: TracedGraph, layer: str) -> Positions:
+    found = positions(graph)
+    if graph.operation(layer).name not in found:
+        listed = ", ".join(list(found)[-20:]) or "none"
+        raise RequestError(f"layer {layer!r} has no rows and columns, and a map needs them; there is {listed}")
+    return found[layer]
+
+
+def _start_gradients(operator: Callable[..., Tensor], *arguments: Any, **more: Any) -> Tensor:
+    """The operation's result as a start of its own, so that nothing before it takes part."""
+    return operator(*arguments, **more).detach().requires_grad_()
+
+
+def _finished(found: Attribution, relu: bool) -> Attribution:
+    silent = (found.values == 0).flatten(1).all(1)
+    against = (found.values <= 0).flatten(1).all(1) & ~silent
+    values = found.values.clamp(min=0) if relu else found.values
+    return replace(found, values=values).noting(
+        remark(silent, "all values are zero: the class does not depend on this layer here"),
+        remark(against, "all values are negative: nothing in this image speaks for the class"),
+    )
+
+
+def _grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients.mean((2, 3), keepdim=True) * activations).sum(1)
+
+
+def _grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+    below = 2 * gradients**2 + (activations * gradients**3).sum((2, 3), keepdim=True)
+    alphas = torch.where(below == 0, 0, gradients**2 / below)
+    return ((alphas * gradients.clamp(min=0)).sum((2, 3), keepdim=True) * activations).sum(1)
+
+
+def _hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients * activations).sum(1)
+
+
+def _layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    return (gradients.clamp(min=0) * activations).sum(1)

@@ -1,0 +1,208 @@
+"""Attributions by Captum's methods, with the arguments and the result of our own lenses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import MissingPackageError, RequestError, UnknownNameError
+from convscope.graph import TracedGraph
+from convscope.lenses.attribution import Attribution, join
+from convscope.lenses.gradients import bytes_of_pass
+from convscope.lenses.memory import portions
+from convscope.lenses.question import ask
+from convscope.lenses.relevance import RelevanceSteps
+from convscope.lenses.targets import Target
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One image, what is asked of it, and how many variants of it fit the memory at once."""
+
+    graph: TracedGraph
+    output: str
+    image: Float[Tensor, "1 C H W"]
+    target: int
+    baseline: Float[Tensor, "1 C H W"]
+    at_once: int
+    settings: Mapping[str, Any]
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.graph.run(images, [self.output])[self.output]
+
+    @property
+    def noise(self) -> float:
+        """The setting is a share of the image's own range; Captum wants it in the image's unit."""
+        return self.settings["noise"] * float(self.image.max() - self.image.min())
+
+
+def attribute(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    method: str,
+    target: Target = None,
+    *,
+    baseline: Float[Tensor, "#N C H W"] | None = None,
+    seed: int = 0,
+    max_memory: int | None = None,
+    **settings: Any,
+) -> Attribution:
+    """What a method of Captum attributes to each pixel, for the logit of the target.
+
+    Captum runs the traced graph, never the module: no hook is set on the network. Each image is looked at on its
+    own, from the same seed, so that a batch gives what its images give one by one.
+
+    Args:
+        graph: the traced network, in evaluation mode whatever mode the network is in.
+        images: normalised, of the size that the graph was traced with.
+        method: one of `CAPTUM_METHODS`:
+            "integrated_gradients": gradient × input, averaged over `n_steps` (50) between baseline and image;
+            "smooth_grad": the gradient, averaged over `n_samples` (50) with noise;
+            "gradient_shap": as integrated gradients, at `n_samples` (50) random points, with noise (0);
+            "lrp": layer-wise relevance propagation, the ε-rule (`epsilon`, 1e-9) at each layer.
+            `noise` is the deviation as a share of the image's own range, 0.15 for smooth_grad as in its paper.
+        target: see `Target`; the class to explain, the most probable of each image by default.
+        baseline: normalised, one for all images or one for each: what counts as nothing. By default zeros, which
+            is the mean colour. Of use to integrated_gradients and gradient_shap.
+        seed: of the noise.
+        max_memory: bytes to work in; by default a share of what is free. (gradient_shap takes all its samples at
+            once, whatever this says.)
+        settings: those named above.
+
+    Returns:
+        An `Attribution` of values (N, C, H, W), in logits; of smooth_grad in logits per unit of the normalised
+        pixel. Zero: no part in the answer. Of integrated_gradients the note says by how much the values miss
+        the sum that they should have, the logit less that of the baseline.
+
+    Raises:
+        UnknownNameError: there is no such method or setting; the message lists those there are.
+        RequestError: images, target or baseline do not fit, or lrp knows no rule for an operation.
+        MissingPackageError: Captum is not installed.
+
+    Source: Sundararajan et al. 2017, arXiv 1703.01365 (integrated gradients); Smilkov et al. 2017, arXiv
+        1706.03825 (SmoothGrad); Lundberg & Lee 2017, arXiv 1705.07874 (SHAP); Bach et al. 2015, doi
+        10.1371/journal.pone.0130140 (LRP). Computed by Captum, Kokhlikyan et al. 2020, arXiv 2009.07896.
+
+    Example:
+        >>> attribute(graph, images, "integrated_gradients", n_steps=100).values.shape
+        torch.Size([8, 3, 32, 32])
+    """
+    if method not in CAPTUM_METHODS:
+        raise UnknownNameError("method", method, CAPTUM_METHODS, "among Captum's")
+    run, defaults = _METHODS[method]
+    for name in settings.keys() - defaults.keys():
+        raise UnknownNameError("setting", name, defaults, f"one of {method}")
+    question = ask(graph, images, target)
+    baselines = _baselines(images, baseline)
+    captum = _captum()
+    at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
+    found, gaps = [], []
+    for i in range(len(images)):
+        part = slice(i, i + 1)
+        with torch.inference_mode(False), torch.enable_grad(), _alone(seed, images.device):
+            image = images[part].clone().detach()
+            with torch.no_grad():
+                _, said = question.of(part).answer(graph.run(image, [question.asked])[question.asked])
+            look = _Look(
+                graph, question.asked, image, int(said["target"]), baselines[part], at_once, defaults | settings
+            )
+            values, gap = run(captum, look)
+        found.append(Attribution(values.detach().to(images.dtype), method, **said))
+        gaps += [gap] if gap is not None else []
+    missed = f"the values miss the logit's rise over the baseline by at most {max(gaps):.2g}" if gaps else None
+    return join(found).noting(missed)
+
+
+def _integrated_gradients(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
+    values, gap = captum.IntegratedGradients(look.logits).attribute(
+        look.image,
+        look.baseline,
+        look.target,
+        n_steps=look.settings["n_steps"],
+        internal_batch_size=look.at_once,
+        return_convergence_delta=True,
+    )
+    return values, float(gap.abs())
+
+
+def _smooth_grad(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
+    noisy = captum.NoiseTunnel(captum.Saliency(look.logits))
+    n = look.settings["n_samples"]
+    values = noisy.attribute(
+        look.image,
+        nt_type="smoothgrad",
+        nt_samples=n,
+        nt_samples_batch_size=min(n, look.at_once),
+        stdevs=look.noise,
+        target=look.target,
+        abs=False,
+    )
+    return values, None
+
+
+def _gradient_shap(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
+    values = captum.GradientShap(look.logits).attribute(
+        look.image,
+        look.baseline,
+        n_samples=look.settings["n_samples"],
+        stdevs=look.noise,
+        target=look.target,
+    )
+    return values, None
+
+
+def _lrp(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
+    from captum.attr._utils.lrp_rules import EpsilonRule
+
+    steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(look.settings["epsilon"]))
+    return captum.LRP(steps).attribute(look.image, look.target), None
+
+
+_METHODS: dict[str, tuple[Callable[[Any, _Look], tuple[Tensor, float | None]], dict[str, Any]]] = {
+    "integrated_gradients": (_integrated_gradients, {"n_steps": 50}),
+    "smooth_grad": (_smooth_grad, {"n_samples": 50, "noise": 0.15}),
+    "gradient_shap": (_gradient_shap, {"n_samples": 50, "noise": 0.0}),
+    "lrp": (_lrp, {"epsilon": 1e-9}),
+}
+CAPTUM_METHODS = tuple(_METHODS)
+"""What `attribute` offers."""
+
+
+def _captum() -> Any:
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise MissingPackageError("captum", "this attribution") from error
+    return captum.attr
+
+
+def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:
+    if baseline is None:
+        return torch.zeros_like(images)
+    if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
+        given, want = ("×".join(map(str, t.shape)) for t in (baseline, images))
+        raise RequestError(f"baseline: shape {given}; expected {want}, or one image for all, normalised as they are")
+    return baseline.to(images).expand_as(images)
+
+
+@contextmanager
+def _alone(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from `seed`, with the global states as they were afterwards; Captum's warnings unsaid."""
+    numpy_state = np.random.get_state()  # noqa: NPY002 (GradientShap draws from it)
+    gpus = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(gpus), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002

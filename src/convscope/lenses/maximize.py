@@ -1,0 +1,268 @@
+"""The picture that most excites a unit: feature visualization by gradient ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import FailedError, RequestError, SettingError
+from convscope.graph import Operation, Positions, TracedGraph, positions, receptive_fields
+from convscope.lenses.memory import portions
+from convscope.lenses.parametrize import Fourier, Parametrization
+from convscope.lenses.regularizers import Jitter, Regularizer
+from convscope.lenses.units import Units, choose_units
+from convscope.lenses.waking import waking
+
+Numbers = Sequence[float] | Tensor  # one a channel
+_DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at black and white
+
+
+@dataclass(frozen=True, eq=False)
+class Maximized:
+    """What gradient ascent found, a picture a unit.
+
+    Attributes:
+        picture: in [0, 1], before normalisation, of the size that the network takes.
+        activation: of the unit for its picture, untransformed and with no penalty taken off. For a map its
+            mean, or its value at the position asked for.
+        course: the activation in each step, of the picture as the network was shown it (jittered, blurred);
+            the first is that of the start.
+        layer: the layer's name.
+        units: the unit of each picture.
+    """
+
+    picture: Float[Tensor, "N C H W"]
+    activation: Float[Tensor, " N"]
+    course: Float[Tensor, "N steps"]
+    layer: str
+    units: tuple[int, ...]
+
+
+def maximize(
+    graph: TracedGraph,
+    layer: str | None = None,
+    units: Units = None,
+    position: tuple[int, int] | None = None,
+    *,
+    normalize: tuple[Numbers, Numbers] | None = None,
+    steps: int = 128,
+    rate: float = 0.05,
+    noise: float = 0.1,
+    parametrization: Parametrization = Fourier(),
+    regularizers: Sequence[Regularizer] | None = None,
+    seed: int = 0,
+    max_memory: int | None = None,
+) -> Maximized:
+    """The pictures that most excite units of a layer, found by gradient ascent (Adam) from one that is nearly plain.
+
+    Numbers climb activation − penalties. A picture is the sigmoid of the image that their parametrization
+    makes of them, added to a plain one: the mean image that the normalisation knows, so that for lines on black
+    the start is black, too. (From grey, the class scores of such a network end below those of its images.)
+
+    A class is a unit of the network's output, before any softmax that the network does not compute itself.
+    Only the operations that the layer needs are run, in evaluation mode.
+
+    Where the gradient dies in silent ReLUs, it is led to those that it would wake; see `waking`.
+
+    Before its ReLU a map's mean counts negative values too, and that of a first convolution is even linear in
+    the pixels: its best picture is plain colour. To see the filter, ask for the ReLU, or for a position.
+
+    Args:
+        graph: the traced network.
+        layer: the name of an operation that gives maps, tokens or neurons; None means the network's (first)
+            output.
+        units: see `choose_units`; each gets a picture. They share the start and the random numbers, so a
+            unit's picture does not depend, but for rounding, on those it is asked for with.
+        position: (row, column) on the map, for one neuron; None climbs the mean over the map.
+        normalize: (means, deviations), one number a channel, by which the network wants pixels in [0, 1]
+            normalised; None where it takes them as they are, and then the start is mid-grey.
+        steps: of gradient ascent. 128 suffice for form; more add contrast.
+        rate: of Adam, the usual size of a step in each number.
+        noise: deviation of the numbers at the start; 0 starts from the plain image itself.
+        parametrization: `Fourier` for smooth pictures, `Pixels` for pixels that are free of each other.
+        regularizers: applied in this order. None means jitter by a sixteenth of the layer's receptive field;
+            () means none at all.
+        seed: of the start and of the jitter.
+        max_memory: bytes that the units done at once may take; see `portions`.
+
+    Returns:
+        See `Maximized`. Tensors have the network's type and device.
+
+    Raises:
+        UnknownNameError: there is no such layer; the message lists those there are.
+        RequestError: the layer has no such unit or position, or it is not known which of its numbers are a unit's,
+            or no gradient leads from it to the image; or the normalisation does not fit the channels.
+        SettingError: steps, rate or noise is out of range.
+        FailedError: an activation is infinite or not a number.
+
+    Source: Erhan, Bengio, Courville & Vincent 2009, "Visualizing Higher-Layer Features of a Deep Network"; for
+        classes Simonyan, Vedaldi & Zisserman 2013, section 2, arXiv 1312.6034; for what makes pictures clear
+        Olah, Mordvintsev & Schubert 2017, "Feature Visualization", doi 10.23915/distill.00007.
+
+    Example:
+        >>> found = maximize(graph, "conv3", units=[0, 1, 2])
+        >>> found.picture.shape, found.activation > found.course[:, 0]
+        (torch.Size([3, 3, 32, 32]), tensor([True, True, True]))
+    """
+    operation = graph.operation(graph.outputs[0] if layer is None else layer)
+    where = positions(graph).get(operation.name)
+    chosen = choose_units(units, _n_units(operation, where), operation.name)
+    _check_position(position, operation, where)
+    pieces = _default(graph, operation) if regularizers is None else tuple(regularizers)
+    ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
+    # A gradient is wanted even where the caller has switched them off.
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        network = _Network(graph, operation, where, position, normalize)
+        bytes_each = _bytes_each(graph, operation, network.like)
+        parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
+        found = [ascent.climb(network, chosen[part]) for part in parts]
+    picture, activation, course = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+    if not (course.isfinite().all() and activation.isfinite().all()):
+        raise FailedError(
+            f"layer {operation.name!r} gives activations that are infinite or not a number; check the network's weights"
+        )
+    return Maximized(picture, activation, course, operation.name, chosen)
+
+
+class _Network:
+    """From pictures in [0, 1] to one unit's activation for each."""
+
+    def __init__(
+        self,
+        graph: TracedGraph,
+        operation: Operation,
+        where: Positions | None,
+        position: tuple[int, int] | None,
+        normalize: tuple[Numbers, Numbers] | None,
+    ) -> None:
+        self.graph, self.operation, self.where, self.position = graph, operation, where, position
+        weights = (p for p in graph.net.parameters() if p.is_floating_point())
+        self.like = next(weights, torch.zeros(()))
+        self.instead = waking(graph)
+        self.mean, self.deviation = self._normalization(normalize)
+        blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
+        self.blank = blank.logit()
+
+    def activation(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> Float[Tensor, " N"]:
+        """Of the n-th unit for the n-th picture."""
+        name, normalised = self.operation.name, (pictures.to(self.like) - self.mean) / self.deviation
+        values = self.graph.run(normalised, [name], instead=self.instead)[name]
+        maps = values if self.where is None else self.where.as_map(values)  # (N, U) or (N, U, H, W)
+        asked = maps[torch.arange(len(units), device=units.device), units]
+        if self.position is not None:
+            return asked[:, *self.position]
+        return asked.flatten(1).mean(1) if asked.ndim > 1 else asked
+
+    def _normalization(self, normalize: tuple[Numbers, Numbers] | None) -> tuple[Tensor, Tensor]:
+        channels = self.graph.input_shape[0]
+        mean, deviation = ([float(v) for v in values] for values in normalize or ([0] * channels, [1] * channels))
+        if not len(mean) == len(deviation) == channels or not all(d > 0 for d in deviation):
+            raise RequestError(
+                f"normalize: means {mean}, deviations {deviation}; expected a mean and a positive deviation "
+                f"for each of {channels} channels"
+            )
+        return self._by_channel(mean), self._by_channel(deviation)
+
+    def _by_channel(self, values: list[float]) -> Float[Tensor, "C 1 1"]:
+        return torch.tensor(values, dtype=self.like.dtype, device=self.like.device).view(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class _Ascent:
+    """Gradient ascent with Adam, from the same start for every unit."""
+
+    steps: int
+    rate: float
+    noise: float
+    parametrization: Parametrization
+    regularizers: tuple[Regularizer, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise SettingError(f"steps: {self.steps}; expected a whole number above 0")
+        if not 0 < self.rate < inf:
+            raise SettingError(f"rate: {self.rate}; expected a number above 0, such as 0.05")
+        if not 0 <= self.noise < inf:
+            raise SettingError(f"noise: {self.noise}; expected a number from 0 up, such as 0.1")
+
+    def climb(self, network: _Network, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures, activations and courses of some units, each climbing for itself."""
+        generator = torch.Generator().manual_seed(self.seed)
+        units = torch.tensor(chosen, device=network.like.device)
+        numbers = self._start(network, len(chosen), generator)
+        adam = torch.optim.Adam([numbers], lr=self.rate)
+        course = []
+        for _ in range(self.steps):
+            pictures = self._pictures(numbers, network)
+            activation = network.activation(self._shown(pictures, generator), units)
+            course.append(activation.detach())
+            gain = activation - sum(piece.penalty(pictures) for piece in self.regularizers)
+            numbers.grad = _gradient(-gain.sum(), numbers, network.operation)
+            adam.step()
+        with torch.no_grad():
+            pictures = self._pictures(numbers, network).to(network.like)
+            return pictures, network.activation(pictures, units), torch.stack(course, dim=1)
+
+    def _start(self, network: _Network, n: int, generator: torch.Generator) -> Tensor:
+        """The numbers of `n` equal pictures."""
+        shape = self.parametrization.shape(network.graph.input_shape)
+        # Drawn in float64 on the CPU, so that a seed means the same start for each type and device.
+        numbers = self.noise * torch.randn(shape, generator=generator, dtype=torch.float64)
+        # They climb by small steps and pass a Fourier transform: too fine for half precision.
+        dtype = torch.promote_types(network.like.dtype, torch.float32)
+        return numbers.to(network.like.device, dtype).repeat(n, *[1] * len(shape)).requires_grad_()
+
+    def _pictures(self, numbers: Tensor, network: _Network) -> Float[Tensor, "N C H W"]:
+        return (network.blank + self.parametrization.image(numbers, network.graph.input_shape)).sigmoid()
+
+    def _shown(self, pictures: Float[Tensor, "N C H W"], generator: torch.Generator) -> Float[Tensor, "N C H W"]:
+        for piece in self.regularizers:
+            pictures = piece.transform(pictures, generator)
+        return pictures
+
+
+def _gradient(loss: Tensor, numbers: Tensor, operation: Operation) -> Tensor:
+    found = torch.autograd.grad(loss, [numbers], allow_unused=True)[0] if loss.requires_grad else None
+    if found is None:
+        raise RequestError(f"no gradient leads from layer {operation.name!r} to the image; choose another")
+    return found
+
+
+def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...]:
+    """Jitter that is small against what the unit sees: none for 3×3 pixels, 2 px for 32×32, 14 px for 224×224."""
+    field = receptive_fields(graph)[operation.name]
+    return (Jitter(round(min(*field.size, *graph.input_shape[1:]) / 16)),)
+
+
+def _bytes_each(graph: TracedGraph, operation: Operation, like: Tensor) -> int:
+    """What one picture takes: each activation on the way with its gradient, about."""
+    way = graph.needed_for(operation.name)
+    return 2 * like.element_size() * (prod(graph.input_shape) + sum(prod(op.output_shape) for op in way))
+
+
+def _n_units(operation: Operation, where: Positions | None) -> int:
+    shape = operation.output_shape
+    if where is None and len(shape) != 1:
+        given = "×".join(map(str, shape)) or "one"
+        raise RequestError(
+            f"layer {operation.name!r} gives {given} numbers an image, and which are a unit's is not known"
+        )
+    return where.n_units(shape) if where else shape[0]
+
+
+def _check_position(position: tuple[int, int] | None, operation: Operation, where: Positions | None) -> None:
+    if position is None:
+        return
+    if where is None:
+        raise RequestError(f"position {position} is given, and layer {operation.name!r} has no positions; leave it out")
+    rows, columns = where.size
+    if not (0 <= position[0] < rows and 0 <= position[1] < columns):
+        raise RequestError(
+            f"position {position} is not on the map of {operation.name!r}; it has {rows} rows and {columns} columns"
+        )

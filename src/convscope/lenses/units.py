@@ -1,0 +1,41 @@
+"""Which units of a layer a lens asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from convscope.errors import RequestError
+
+Units = int | Sequence[int] | Int[Tensor, " U"] | None
+"""What lenses take as `units`: one unit of the layer, several, or None for all of them."""
+
+
+def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
+    """The units that are meant, in the order given.
+
+    Args:
+        units: see `Units`. A unit may be named twice.
+        n_units: how many the layer has.
+        layer: its name, for the message.
+
+    Raises:
+        RequestError: a unit is not one of the layer's, or none is named.
+
+    Example:
+        >>> choose_units([2, 0], 4, "conv1")
+        (2, 0)
+    """
+    if units is None:
+        return tuple(range(n_units))
+    given = torch.as_tensor(units)
+    if given.numel() == 0 or given.ndim > 1 or given.is_floating_point() or given.dtype == torch.bool:
+        raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them")
+    chosen = given.reshape(-1).tolist()
+    outside = [unit for unit in chosen if not 0 <= unit < n_units]
+    if outside:
+        raise RequestError(f"unit {outside[0]} is not in layer {layer!r}; it has 0 to {n_units - 1}")
+    return tuple(chosen)

@@ -1,0 +1,46 @@
+"""Rectifiers through which gradient ascent finds a way out of silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.graph import TracedGraph
+
+RECTIFIERS = ("relu", "relu6")
+"""The kinds of operation that a negative input silences for good: there they are flat."""
+
+
+def waking(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
+    """Stand-ins for a network's rectifiers, for `TracedGraph.run(…, instead=…)`.
+
+    Values are the rectifier's own, and so is the gradient, but for an image of which nothing comes through one
+    of them. There the gradient of the loss passes to the silent units that it would wake (those where it is
+    negative), as if they were open.
+
+    Source: Olah et al., Lucid, `redirected_relu_grad`, https://github.com/tensorflow/lucid.
+    """
+    return {op.name: _wake for op in graph.operations if op.kind in RECTIFIERS}
+
+
+def _wake(operator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return _Waking.apply(operator, x)
+
+
+class _Waking(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        y = operator(x)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        x, y = ctx.saved_tensors
+        through = torch.where((x > 0) & (x == y), gradient, 0)
+        waking = torch.where(x <= 0, gradient.clamp(max=0), 0)
+        silent = ~through.flatten(1).any(1)  # (N,)
+        return None, torch.where(silent.view(-1, *[1] * (x.ndim - 1)), waking, through)

@@ -1,0 +1,42 @@
+import numpy as np
+import torch
+
+from convscope.draw import Scale, coloured, on_image, overlay, panel, picture, scale_of
+
+
+def test_a_map_with_negatives_has_a_scale_about_zero_and_white_there() -> None:
+    values = torch.tensor([[-1.0, 0.0, 3.0]])
+    scale = scale_of(values, "logits")
+    assert (scale.low, scale.high, scale.signed) == (-3.0, 3.0, True)
+    low, zero, high = coloured(values, scale)[0].astype(int)
+    assert zero.min() > 240
+    assert low[2] > low[0]  # bluish
+    assert high[0] > high[2]  # reddish
+
+
+def test_a_map_without_negatives_rises_in_lightness_from_zero() -> None:
+    values = torch.linspace(0, 2, 50)[None]
+    scale = scale_of(values, "probability")
+    assert (scale.low, scale.high) == (0.0, 2.0)
+    red, green, blue = (coloured(values, scale)[0, :, c].astype(float) for c in range(3))
+    assert (np.diff(0.2126 * red + 0.7152 * green + 0.0722 * blue) > 0).all()
+    assert scale_of(torch.zeros(2, 2), "").high == 1.0
+
+
+def test_an_overlay_is_the_grey_image_where_the_map_is_zero() -> None:
+    image = torch.rand(3, 6, 6)
+    assert (overlay(image, torch.zeros(3, 3), Scale(0, 1, "")) == picture(image.mean(0, keepdim=True))).all()
+    assert overlay(image, torch.ones(3, 3), Scale(0, 1, ""), strength=1.0)[0, 0].tolist() == [250, 250, 200]
+
+
+def test_enlarging_keeps_a_constant_and_the_mean() -> None:
+    torch.testing.assert_close(on_image(torch.full((2, 3), 0.7), 8, 9), torch.full((8, 9), 0.7))
+    values = torch.rand(4, 4)
+    torch.testing.assert_close(on_image(values, 32, 32).mean(), values.mean())
+
+
+def test_a_panel_holds_its_parts_unblurred_and_is_wide_enough_for_its_words() -> None:
+    one = picture(torch.rand(3, 4, 4))
+    shown = panel([("a", one), ("b" * 200, one)], "heading", Scale(0, 1, "unit"), side=64, note="note")
+    assert shown.shape[1] > 1000
+    assert (shown[40 : 40 + 64 : 16, 16 : 16 + 64 : 16] == one).all()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph import TracedGraph, trace
+from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+from tests.graph.graph_networks import Recurrent, Transformer, vgg_like
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
+
+captum = pytest.importorskip("captum.attr")
+
+
+def by_hand(weights: list[list[float]]) -> TracedGraph:
+    """Two maps of 1×2 positions, which are the image's channels; the logits weigh all four numbers."""
+    net = nn.Sequential(OrderedDict(maps=nn.Conv2d(2, 2, 1, bias=False), flat=nn.Flatten(), fc=nn.Linear(4, 2)))
+    with torch.no_grad():
+        net.maps.weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+        net.fc.weight.copy_(torch.tensor(weights))
+        net.fc.bias.zero_()
+    return trace(net, torch.zeros(1, 2, 1, 2))
+
+
+IMAGE = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])
+
+
+def test_by_hand() -> None:
+    """A₁ = (1, 2), A₂ = (3, 4); g₁ = (1, 3), g₂ = (−1, 2); their means are 2 and ½."""
+    graph = by_hand([[1, 3, -1, 2], [0, 0, 0, 0]])
+    assert grad_cam(graph, IMAGE).values.flatten().tolist() == [2 * 1 + 0.5 * 3, 2 * 2 + 0.5 * 4]
+    assert hires_cam(graph, IMAGE).values.flatten().tolist() == [1 * 1 - 1 * 3, 3 * 2 + 2 * 4]
+    assert hires_cam(graph, IMAGE, relu=True).values.flatten().tolist() == [0, 14]
+    assert layer_cam(graph, IMAGE).values.flatten().tolist() == [1 * 1 + 0 * 3, 3 * 2 + 2 * 4]
+    # Σ A g³ is 1·1 + 2·27 = 55 and −3 + 4·8 = 29
+    weights = 1 / (2 + 55) * 1 + 9 / (18 + 55) * 3, 4 / (8 + 29) * 2
+    expected = [weights[0] * 1 + weights[1] * 3, weights[0] * 2 + weights[1] * 4]
+    assert grad_cam_plus_plus(graph, IMAGE).values.flatten().tolist() == pytest.approx(expected)
+
+
+def test_a_map_against_the_class_says_so() -> None:
+    graph = by_hand([[-1, -1, -1, -1], [0, 0, 0, 0]])
+    found = grad_cam(graph, IMAGE, target=0)
+    assert found.values.flatten().tolist() == [-4, -6]
+    assert found.note == "all values are negative: nothing in this image speaks for the class"
+    rectified = grad_cam(graph, IMAGE, target=0, relu=True)
+    assert (rectified.values.any(), rectified.note) == (False, found.note)
+    assert grad_cam(graph, IMAGE).note == "all values are zero: the class does not depend on this layer here"
+    pair = torch.cat([IMAGE, -IMAGE, IMAGE])
+    assert grad_cam(graph, pair, 0).note.startswith("images 0, 2: all values are negative")
+
+
+@pytest.mark.parametrize("network", [ByModules, ByFunctions])
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "pool"])
+def test_captum(network: type[nn.Module], layer: str) -> None:
+    net, images, target = evaluated(network()), torch.randn(4, 3, 8, 8), torch.tensor([0, 4, 2, 2])
+    found = grad_cam(trace(net, images), images, target, layer)
+    peer = captum.LayerGradCam(net, getattr(net, layer))
+    torch.testing.assert_close(found.values, peer.attribute(images, target))
+    torch.testing.assert_close(
+        found.on_image(8, 8), captum.LayerAttribution.interpolate(found.values, (8, 8), "bilinear")
+    )
+    assert (found.layer, found.method, found.target.tolist()) == (layer, "grad_cam", target.tolist())
+
+
+def test_brute_force() -> None:
+    """Position by position, on a layer within a residual block, from gradients that autograd gives by itself."""
+    graph = trace(evaluated(Mixed().double()), torch.zeros(1, 3, 9, 8, dtype=torch.float64))
+    images = torch.randn(2, 3, 9, 8, dtype=torch.float64)
+    layer = "residual.conv2"
+    activations = graph.run(images, [layer])[layer].detach().requires_grad_()
+    logits = graph.run(images, given={layer: activations})["fc"]
+    (g,) = torch.autograd.grad(logits[:, 1].sum(), activations)
+    a = activations.detach()
+    expected = {lens: torch.zeros(2, 1, 5, 4, dtype=torch.float64) for lens in (grad_cam, hires_cam, layer_cam)}
+    plus_plus = torch.zeros(2, 1, 5, 4, dtype=torch.float64)
+    for n in range(2):
+        for u in range(a.shape[1]):
+            places = [(i, j) for i in range(5) for j in range(4)]
+            cubes = sum(a[n, u, i, j] * g[n, u, i, j] ** 3 for i, j in places)
+            weight = sum(
+                g[n, u, i, j] ** 2 / (2 * g[n, u, i, j] ** 2 + cubes) * max(g[n, u, i, j], 0) for i, j in places
+            )
+            for i, j in places:
+                expected[grad_cam][n, 0, i, j] += sum(g[n, u, y, x] for y, x in places) / 20 * a[n, u, i, j]
+                expected[hires_cam][n, 0, i, j] += g[n, u, i, j] * a[n, u, i, j]
+                expected[layer_cam][n, 0, i, j] += max(g[n, u, i, j], 0) * a[n, u, i, j]
+                plus_plus[n, 0, i, j] += weight * a[n, u, i, j]
+    for lens, values in (expected | {grad_cam_plus_plus: plus_plus}).items():
+        torch.testing.assert_close(lens(graph, images, 1, layer).values, values)
+
+
+def test_the_default_layer() -> None:
+    images = torch.zeros(1, 3, 32, 32)
+    assert last_map(trace(vgg_like(), images), images) == "pool3"
+    images = torch.zeros(1, 3, 8, 8)
+    graph = trace(evaluated(ByModules()), images)
+    assert last_map(graph, images) == grad_cam(graph, images).layer == "pool"
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    assert last_map(trace(pooled, images), images) == "1"
+    with pytest.raises(RequestError, match="no layer of this network has positions"):
+        grad_cam(trace(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images), images)
+
+
+def test_hires_cam_before_a_global_average_pool_is_grad_cam() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    images = torch.randn(2, 3, 8, 8)
+    graph = trace(net, images)
+    torch.testing.assert_close(hires_cam(graph, images).values, grad_cam(graph, images).values)
+    logits = graph.run(images)["4"].detach()
+    target = logits.argmax(1)
+    torch.testing.assert_close(
+        grad_cam(graph, images).values.sum((1, 2, 3)), logits.amax(1) - net[4].bias[target].detach()
+    )
+
+
+def test_tokens_without_the_class_token() -> None:
+    net, images = evaluated(Transformer()), torch.randn(2, 3, 8, 12)
+    graph = trace(net, images)
+    found = grad_cam(graph, images, 3)
+    assert (found.layer, found.values.shape) == ("norm", (2, 1, 2, 3))  # of the sum that follows only a token is read
+    tokens = graph.run(images, ["norm"])["norm"].detach().requires_grad_()
+    (gradients,) = torch.autograd.grad(graph.run(images, given={"norm": tokens})["head"][:, 3].sum(), tokens)
+    expected = (gradients[:, 1:].mean(1, keepdim=True) * tokens[:, 1:]).sum(-1).view(2, 1, 2, 3)
+    torch.testing.assert_close(found.values, expected.detach())
+    assert grad_cam(graph, images, 3, "add").note == (
+        "images 0, 1: all values are zero: the class does not depend on this layer here"
+    )
+
+
+def test_frozen_and_detached_networks() -> None:
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.relu(self.conv(x)).detach().mean((2, 3)))
+
+    net, images = Head().requires_grad_(False), torch.randn(2, 3, 8, 8)
+    graph = trace(net, images)
+    assert grad_cam(graph, images).values.any()
+    with pytest.raises(RequestError, match="no gradient comes back"):
+        grad_cam(graph, images, layer="conv")
+
+
+def test_magnitudes_are_kept_when_enlarged() -> None:
+    graph = by_hand([[1, 3, -1, 2], [0, 0, 0, 0]])
+    found = grad_cam(graph, IMAGE)
+    enlarged = found.on_image(4, 8)
+    assert (enlarged.shape, enlarged.dtype) == ((1, 1, 4, 8), torch.float32)
+    assert (float(enlarged.min()), float(enlarged.max())) == (3.5, 6.0)
+    assert torch.equal(enlarged[0, 0, 0], enlarged[0, 0, 3])
+
+
+def test_wrong_requests() -> None:
+    graph = trace(evaluated(ByModules()), torch.zeros(1, 3, 8, 8))
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(UnknownNameError, match="layer 'conv9' is not in this network; did you mean 'conv"):
+        grad_cam(graph, images, layer="conv9")
+    with pytest.raises(RequestError, match="layer 'fc1' has no rows and columns, and a map needs them; there is conv1"):
+        layer_cam(graph, images, layer="fc1")
+    with pytest.raises(RequestError, match="target: 7 is not an output"):
+        hires_cam(graph, images, 7)
+    rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
+    with pytest.raises(RequestError, match="layer 'rnn' has no rows and columns, and a map needs them; there is none"):
+        grad_cam(rows, torch.zeros(1, 1, 7, 8), layer="rnn")

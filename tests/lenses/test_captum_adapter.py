@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.errors import MissingPackageError, RequestError, UnknownNameError
+from convscope.graph import trace
+from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute
+from tests.graph.graph_networks import Residual, SqueezeExcite, chain
+from tests.lenses.lens_networks import ByFunctions, ByModules, evaluated
+
+captum = pytest.importorskip("captum.attr")
+pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks", "ignore:Input Tensor 0 did not already")
+
+
+def linear() -> nn.Sequential:
+    return chain(nn.Conv2d(3, 4, 3, bias=False), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3, bias=False))
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "gradient_shap", "lrp"])
+def test_on_a_linear_network_it_is_gradient_times_input(method: str) -> None:
+    net, images = linear().double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = attribute(trace(net, images), images, method, [0, 2])
+    expected = captum.InputXGradient(net).attribute(images, torch.tensor([0, 2]))
+    torch.testing.assert_close(found.values, expected, rtol=1e-6, atol=1e-7)  # ε of lrp is 1e-9 of unit-sized results
+    assert (found.method, found.target.tolist()) == (method, [0, 2])
+
+
+def test_integrated_gradients_sum_to_the_rise() -> None:
+    net, images = evaluated(ByFunctions()).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    graph = trace(net, images)
+    baseline = torch.full((1, 3, 8, 8), 0.3, dtype=torch.float64)
+    found = attribute(graph, images, "integrated_gradients", baseline=baseline, n_steps=400)
+    with torch.no_grad():
+        rise = (net(images) - net(baseline)).gather(1, found.target[:, None])[:, 0]
+    missed = (found.values.sum((1, 2, 3)) - rise).abs().max()
+    assert found.note == f"the values miss the logit's rise over the baseline by at most {float(missed):.2g}"
+    assert missed < 0.01 * rise.abs().max()
+    peer = captum.IntegratedGradients(net).attribute(images, baseline, found.target, n_steps=400)
+    torch.testing.assert_close(found.values, peer)
+    small = attribute(graph, images, "integrated_gradients", baseline=baseline, n_steps=400, max_memory=10**6)
+    torch.testing.assert_close(small.values, found.values)
+
+
+def test_smooth_grad_without_noise_is_the_gradient() -> None:
+    net, images = evaluated(ByFunctions()), torch.randn(2, 3, 8, 8)
+    graph = trace(net, images)
+    plain = captum.Saliency(net).attribute(images, 1, abs=False)
+    torch.testing.assert_close(attribute(graph, images, "smooth_grad", 1, n_samples=4, noise=0.0).values, plain)
+    noisy = [attribute(graph, images, "smooth_grad", 1, n_samples=4, seed=seed).values for seed in (0, 0, 1)]
+    assert torch.equal(noisy[0], noisy[1])
+    assert not torch.equal(noisy[0], noisy[2])
+
+
+class Unbiased(nn.Module):
+    """Two residual blocks of functional sums and a reused in-place ReLU, without any bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.fc = Residual(3, 4, 1), Residual(4, 4, 2), nn.Linear(4, 3)
+        for module in self.modules():
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.two(self.one(x)).mean((2, 3)))
+
+
+def test_relevance_is_conserved_where_captum_alone_is_wrong() -> None:
+    """Without biases all relevance arrives at the image, over residual sums and functional parts too."""
+    net, images = Unbiased().double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = attribute(trace(net, images), images, "lrp")
+    torch.testing.assert_close(found.values.sum((1, 2, 3)), net(images).detach().amax(1), rtol=1e-5, atol=1e-7)
+
+
+def test_lrp_is_captums_where_that_is_right() -> None:
+    net = chain(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1))
+    net.double()
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = net
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x).flatten(1)
+
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = attribute(trace(Flat(), images), images, "lrp", 2)
+    torch.testing.assert_close(found.values, captum.LRP(Flat()).attribute(images.clone(), 2))
+
+
+def test_relevance_needs_rules() -> None:
+    images = torch.zeros(1, 3, 6, 7)
+    net = nn.Sequential(SqueezeExcite(), nn.Flatten(), nn.Linear(168, 2))
+    with pytest.raises(RequestError, match=r"lrp has no rule for '0\.sigmoid', of kind sigmoid; try integrated_gradi"):
+        attribute(trace(net, images), images, "lrp")
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("shap", {}, "method 'shap' is not among Captum's; there is integrated_gradients, smooth_grad, gradient_shap, lrp"),
+    ("lrp", {"n_steps": 3}, "setting 'n_steps' is not one of lrp; there is epsilon"),
+    ("lrp", {"target": 8}, "target: 8 is not an output of this network"),
+    ("integrated_gradients", {"baseline": torch.zeros(1, 3, 8, 7)}, "baseline: shape 1×3×8×7; expected 2×3×8×8"),
+]
+
+
+@pytest.mark.parametrize(("method", "settings", "message"), WRONG)
+def test_wrong_requests(method: str, settings: dict[str, Any], message: str) -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    with pytest.raises((RequestError, UnknownNameError), match=message):
+        attribute(trace(ByModules(), images), images, method, **settings)
+
+
+def test_captum_is_not_needed_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "captum"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "captum", None)
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(MissingPackageError, match="this attribution needs the package 'captum'"):
+        attribute(trace(ByModules(), images), images, CAPTUM_METHODS[0])

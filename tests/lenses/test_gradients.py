@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph import TracedGraph, trace
+from convscope.lenses.gradients import gradient_times_input, saliency
+from tests.graph.graph_networks import Recurrent, Transformer
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
+
+captum = pytest.importorskip("captum.attr")
+SHAPE = (3, 9, 8)
+
+
+@pytest.fixture(scope="module")
+def graph() -> TracedGraph:
+    return trace(evaluated(Mixed().double()), torch.zeros(1, *SHAPE, dtype=torch.float64))
+
+
+def differences(graph: TracedGraph, image: Tensor, ask: Any, step: float = 1e-5) -> Tensor:
+    """The central differences of what `ask` reads off the results, pixel by pixel."""
+    steps = torch.eye(image.numel(), dtype=image.dtype).view(-1, *image.shape) * step
+    with torch.no_grad():
+        return ((ask(image + steps) - ask(image - steps)) / (2 * step)).view(image.shape)
+
+
+ASKED = {
+    "class": ({"target": 2}, lambda graph, x: graph.run(x)["fc"][:, 2]),
+    "layer": ({"layer": "residual.add"}, lambda graph, x: graph.run(x, ["residual.add"])["residual.add"].sum((1, 2, 3))),
+    "unit": ({"layer": "gelu", "unit": 3}, lambda graph, x: graph.run(x, ["gelu"])["gelu"][:, 3].sum((1, 2))),
+    "neuron": (
+        {"layer": "gelu", "unit": 3, "position": (4, 2)},
+        lambda graph, x: graph.run(x, ["gelu"])["gelu"][:, 3, 4, 2],
+    ),
+    "dense": ({"layer": "fc", "unit": 4}, lambda graph, x: graph.run(x)["fc"][:, 4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_finite_differences(graph: TracedGraph, case: str) -> None:
+    """The differences' own error is about step² = 1e-10 of the third derivative, and 1e-16 / step = 1e-11."""
+    asked, ask = ASKED[case]
+    image = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found = saliency(graph, image[None], **asked).values[0]
+    torch.testing.assert_close(found, differences(graph, image, lambda x: ask(graph, x)), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
+@pytest.mark.parametrize("network", [ByModules, ByFunctions])
+def test_captum(network: type[nn.Module]) -> None:
+    net = evaluated(network())
+    images = torch.randn(4, 3, 8, 8)
+    graph, target = trace(net, images), torch.tensor([0, 4, 2, 2])
+    torch.testing.assert_close(
+        saliency(graph, images, target).values, captum.Saliency(net).attribute(images, target, abs=False)
+    )
+    torch.testing.assert_close(
+        saliency(graph, images, target).saliency()[:, 0], captum.Saliency(net).attribute(images, target).amax(1)
+    )
+    torch.testing.assert_close(
+        gradient_times_input(graph, images, target).values, captum.InputXGradient(net).attribute(images, target)
+    )
+
+
+def test_by_hand() -> None:
+    """s₀ = 2a − 3b + 1 and s₁ = −s₀ on an image of two pixels a, b."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[2.0, -3.0], [-2.0, 3.0]]))
+        net[1].bias.copy_(torch.tensor([1.0, -1.0]))
+    graph = trace(net, torch.zeros(1, 1, 1, 2))
+    images = torch.tensor([[5.0, 1.0], [0.0, 2.0]]).view(2, 1, 1, 2)
+    found = saliency(graph, images)
+    assert found.target.tolist() == [0, 1]
+    torch.testing.assert_close(found.probability, torch.tensor([16.0, 10.0]).sigmoid())
+    assert found.values.flatten(1).tolist() == [[2, -3], [-2, 3]]
+    assert found.saliency().flatten(1).tolist() == [[2, 3], [2, 3]]
+    products = gradient_times_input(graph, images, target=0)
+    assert products.values.flatten(1).tolist() == [[10, -3], [0, -6]]
+    assert (products.method, products.layer, products.note) == ("gradient_times_input", None, None)
+
+
+def test_the_strongest_position() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Flatten(), nn.Linear(8, 2))
+    graph = trace(net, torch.zeros(1, 1, 2, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+    images = torch.tensor([[1.0, 2.0, 9.0, 3.0], [4.0, 0.0, 1.0, 2.0]]).view(2, 1, 2, 2)
+    found = saliency(graph, images, layer="0", unit=0, position="max")
+    assert found.position.tolist() == [[1, 0], [0, 0]]
+    assert found.values.flatten(1).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert saliency(graph, images, layer="0", unit=1, position="max").position.tolist() == [[0, 0], [0, 1]]
+    assert (found.target, found.probability, found.unit) == (None, None, 0)
+
+
+def test_a_unit_of_tokens() -> None:
+    graph = trace(evaluated(Transformer()), torch.zeros(1, 3, 8, 12))
+    images = torch.randn(2, 3, 8, 12)
+    tokens = saliency(graph, images, layer="concat", unit=5, position=(1, 2)).values
+    patches = saliency(graph, images, layer="patches", unit=5, position=(1, 2)).values
+    torch.testing.assert_close(tokens, patches)
+    assert patches[0].any()
+
+
+def test_one_output_is_a_sigmoid() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    images = torch.randn(2, 1, 2, 2)
+    found = saliency(trace(net, images), images)
+    torch.testing.assert_close(found.probability, net(images)[:, 0].detach().sigmoid())
+
+
+def test_portions_change_nothing(graph: TracedGraph) -> None:
+    """To float64 rounding: a batch of one may be summed in another order."""
+    images = torch.randn(3, *SHAPE, dtype=torch.float64)
+    whole, parts = saliency(graph, images, [1, 2, 3]), saliency(graph, images, [1, 2, 3], max_memory=1)
+    torch.testing.assert_close(whole.values, parts.values, rtol=1e-12, atol=1e-14)
+    assert parts.target.tolist() == [1, 2, 3]
+
+
+def test_a_gradient_of_zero_is_said() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(2, 2))
+    images = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).view(2, 1, 1, 2)
+    graph = trace(net, images)
+    assert saliency(graph, images).note == "image 0: all values are zero: no small change of a pixel changes the answer"
+    assert saliency(graph, images[1:]).note is None
+
+
+class Detaching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1).detach())
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"target": 5}, "target: 5 is not an output of this network; it has 0 to 4"),
+    ({"target": [0]}, "target: 1 targets for 2 images"),
+    ({"target": 1, "layer": "gelu"}, "both target 1 and layer 'gelu' are given; ask about a class or about a layer"),
+    ({"unit": 1}, "a unit or a position is given without its layer"),
+    ({"layer": "gelu", "position": (0, 0)}, r"position \(0, 0\) is given without a unit"),
+    ({"layer": "gelu", "unit": 4}, "unit 4 is not in layer 'gelu'; it has units 0 to 3"),
+    ({"layer": "gelu", "unit": -1}, "unit -1 is not in layer 'gelu'"),
+    ({"layer": "gelu", "unit": 0, "position": (5, 0)}, r"position \(5, 0\) is not on the map of 'gelu'; it has 5 rows"),
+    ({"layer": "fc", "unit": 0, "position": "max"}, "layer 'fc' has no positions; leave it out"),
+    ({"max_memory": 0}, "max_memory: 0 bytes"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), WRONG)
+def test_wrong_requests(graph: TracedGraph, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        saliency(graph, torch.zeros(2, *SHAPE, dtype=torch.float64), **asked)
+
+
+def test_what_cannot_be_asked(graph: TracedGraph) -> None:
+    with pytest.raises(UnknownNameError, match="layer 'gelo' is not in this network; did you mean 'gelu'"):
+        saliency(graph, torch.zeros(1, *SHAPE, dtype=torch.float64), layer="gelo")
+    with pytest.raises(RequestError, match="there are no images"):
+        saliency(graph, torch.zeros(0, *SHAPE, dtype=torch.float64))
+    with pytest.raises(RequestError, match="no gradient comes back: the network detaches"):
+        saliency(trace(Detaching(), torch.zeros(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
+    conv = trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(RequestError, match="this network answers 4×6×6 numbers an image, not a row of logits"):
+        saliency(conv, torch.ones(1, 3, 8, 8))
+    rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
+    with pytest.raises(RequestError, match=r"layer 'rnn\.part' gives 7×6 numbers an image, and which are a unit's"):
+        saliency(rows, torch.ones(1, 1, 7, 8), layer="rnn.part", unit=0)

@@ -1,0 +1,64 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from convscope.data import DataBundle
+from convscope.errors import FailedError
+from convscope.nets import build_net
+from convscope.runs import PREDICTIONS, Recipe, Run, open_run
+from convscope.scans import evaluate
+from convscope.training import Silent, train
+
+
+@pytest.fixture
+def trained(spots: Callable[..., DataBundle], tmp_path: Path) -> tuple[Run, DataBundle]:
+    torch.manual_seed(0)
+    data = spots(240)
+    net = build_net("c8b M f8", classes=3, image_size=8)
+    return train(net, data, Recipe(epochs=3, batch=24), tmp_path / "run", device="cpu", watcher=Silent()), data
+
+
+def test_figures_by_hand(trained: tuple[Run, DataBundle]) -> None:
+    run, data = trained
+    metrics = evaluate(run, data, "cpu")
+    logits = run.net(
+        (data.test.images() - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    )
+    targets = data.test.targets_of("class")
+    assert metrics["accuracy"]["value"] == pytest.approx((logits.argmax(1) == targets).double().mean().item())
+    expected = torch.nn.functional.cross_entropy(logits.detach(), targets).item()
+    assert metrics["loss"]["value"] == pytest.approx(expected, rel=1e-5)
+    assert sum(map(sum, metrics["heads"]["class"]["confusion"])) == len(data.test)
+    difference = 100 * (metrics["train_accuracy"]["value"] - metrics["accuracy"]["value"])
+    assert metrics["overfit_percent"]["value"] == pytest.approx(difference)
+
+
+def test_the_test_images_are_looked_at_once(trained: tuple[Run, DataBundle], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, data = trained
+    first = evaluate(run, data, "cpu")
+
+    def never(*_: object) -> None:
+        raise AssertionError("the network was run again")
+
+    monkeypatch.setattr(sys.modules["convscope.scans.evaluate"], "feed", never)
+    assert evaluate(open_run(run.path), data, "cpu") == first
+
+
+def test_damaged_predictions_are_made_again(trained: tuple[Run, DataBundle]) -> None:
+    run, data = trained
+    first = evaluate(run, data, "cpu")
+    (run.path / PREDICTIONS).write_bytes(b"garbage")
+    assert evaluate(open_run(run.path), data, "cpu") == first
+
+
+def test_a_network_of_nan_has_no_figures(trained: tuple[Run, DataBundle]) -> None:
+    run, data = trained
+    with torch.no_grad():
+        run.net.conv1.weight.fill_(float("nan"))
+    run.write_model(run.net, run.card)
+    with pytest.raises(FailedError, match="NaN or infinity"):
+        evaluate(open_run(run.path), data, "cpu")
+    assert not run.has("metrics.json")
