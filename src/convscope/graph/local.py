@@ -119,7 +119,7 @@ class Convolution(Rule):
                 for span, n, have, need, step in zip(box, zeros, seen, needed, stride, strict=True)
             )
         )
-        return wanted.cut(found) + maps.before(self.node, box)
+        return wanted.cut(found).add_(maps.before(self.node, box))
 
 
 def _zeros(have: Span, need: Span, stride: int) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.errors import NetworkError, RequestError
@@ -185,10 +185,11 @@ class _Grid:
         step = self.stride[axis]
         return Span(positions[0] * step, positions[-1] * step + self.size[axis])
 
-    def squares(self, block: Block) -> Iterator[Box]:
-        """Each square of a block, row by row."""
-        for row, column in product(*block):
-            yield Box(self.covered(0, range(row, row + 1)), self.covered(1, range(column, column + 1)))
+    def inside(self, axis: int, positions: range, device: torch.device) -> Bool[Tensor, "P covered"]:
+        """For each position which of the rows or columns that all cover together lie under its square."""
+        starts = torch.arange(len(positions), device=device)[:, None] * self.stride[axis]
+        pixels = torch.arange(self.covered(axis, positions).length, device=device)
+        return (pixels >= starts) & (pixels < starts + self.size[axis])
 
     def ranges(self, axis: int, side: int) -> list[range]:
         """All positions along an axis, `side` together."""
@@ -223,12 +224,10 @@ def _answers(
 
 def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
     """The image with each square of a block covered, in the box that holds them all."""
-    rows, columns = block
-    box = Box(grid.covered(0, rows), grid.covered(1, columns))
-    pixels = box.cut(image).repeat(len(rows) * len(columns), 1, 1, 1)
-    for covered, square in zip(pixels, grid.squares(block), strict=True):
-        square.within(box).cut(covered).copy_(square.cut(fill)[0])
-    return Patch(box, pixels)
+    box = Box(*(grid.covered(axis, positions) for axis, positions in enumerate(block)))
+    rows, columns = (grid.inside(axis, positions, image.device) for axis, positions in enumerate(block))
+    squares = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1).unsqueeze(1)  # P 1 height width
+    return Patch(box, torch.where(squares, box.cut(fill), box.cut(image)))
 
 
 def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:
