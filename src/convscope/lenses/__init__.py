@@ -10,7 +10,7 @@ from convscope.lenses.fills import Fill, fill_images
 from convscope.lenses.filters import filters
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.memory import portions
-from convscope.lenses.occlusion import OcclusionMap, occlusion
+from convscope.lenses.occlusion import OcclusionMap, Size, occlusion
 from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from convscope.lenses.targets import Target, choose_targets
@@ -21,6 +21,7 @@ __all__ = [
     "Fill",
     "OcclusionMap",
     "Position",
+    "Size",
     "Target",
     "activations",
     "attribute",

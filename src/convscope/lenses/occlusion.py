@@ -136,6 +136,9 @@ def occlusion(
         >>> found = occlusion(graph, normalise(images), normalise(grey), size=5)
         >>> found.probabilities.shape, found.sum
     """
+    graph.check(images)
+    if not len(images):
+        raise RequestError("images: there is none; give at least one")
     sizes, step = size if isinstance(size, list) else [size], _pair("stride", stride)
     grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
     fills = _one_for_each(fill, images)
@@ -232,8 +235,6 @@ def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
 
 def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:
     """The answer to the images as they are."""
-    if not len(images):
-        raise RequestError("images: there is none; give at least one")
     with torch.no_grad():
         logits = torch.cat([graph.run(some)[graph.outputs[0]] for some in images.split(room)])
     if logits.ndim != 2:
@@ -249,9 +250,9 @@ def _probability(logits: Float[Tensor, "N *P K"], targets: Int[Tensor, " N"]) ->
 
 
 def _pair(key: str, value: Size) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise RequestError(f"{key}: {value!r}; expected pixels above 0, one number or (down, across)")
+        raise RequestError(f"{key}: {value!r}; expected whole pixels above 0, one number or (down, across)")
     return pair
 
 
