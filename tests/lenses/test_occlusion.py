@@ -93,7 +93,7 @@ def test_float32_networks_of_the_catalogue(name: str, scale: float) -> None:
     torch.testing.assert_close(found.probabilities[0], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "stride"), [((3, 3), (1, 1)), ((2, 2), (2, 2)), ((3, 2), (5, 2))])
+@pytest.mark.parametrize(("size", "stride"), [((3, 3), (1, 1)), ((2, 2), (2, 2)), ((3, 2), (1, 2))])
 def test_captum(size: tuple[int, int], stride: tuple[int, int]) -> None:
     """Captum spreads the drops over the pixels they are of, in float32; the last square of each row fits the image."""
     net, images = evaluated(ByModules().double()), random_images(2)[:, :, :8]
@@ -174,7 +174,8 @@ def test_layouts_stay_with_the_lens() -> None:
     assert all(p.is_contiguous() for p in net.parameters())
     assert images.is_contiguous()
     assert found.logits is not None
-    assert found.logits.is_contiguous() and found.probabilities.is_contiguous()
+    assert found.logits.is_contiguous()
+    assert found.probabilities.is_contiguous()
 
 
 REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
