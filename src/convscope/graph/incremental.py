@@ -23,9 +23,11 @@ HEAD = (
 )
 """Kinds that end a classifier: all that they read is reached, or they cost next to nothing."""
 
-# In multiply-adds, of which a core does some 50 in a nanosecond: 0.4 ns to move a value, 0.8 ns to make ready a
-# weight, 20 µs to call an operator. A GPU does them hundreds of times faster, and calls no faster.
-PER_VALUE, PER_WEIGHT, PER_CALL, PER_CALL_ON_GPU = 20, 40, 1e6, 1e8
+# What work costs in multiply-adds, of which the two cores measured do some 100 in a nanosecond: 0.2 ns for a value
+# that is passed on, 0.4 ns for a weight that is made ready, 50 µs for the calls of an operation. The last two were
+# found from the time of net4's map in blocks of 1, 4 and 16 squares: 2.0 ms a block, with 20 operations and 2.4
+# million weights. A GPU multiplies hundreds of times faster and calls no faster: its figure is an estimate.
+PER_VALUE, PER_WEIGHT, PER_CALL, PER_CALL_ON_GPU = 20, 40, 5e6, 1e9
 
 Counted = tuple[Span, int]
 """Rows or columns of a box, and how many of its images there are along this axis."""
