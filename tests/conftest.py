@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-import tests.typechecking  # the hook names it
+import tests.typechecking  # noqa: F401 (the hook names it)
 
 with install_import_hook("convscope", "tests.typechecking.checked"):
     # The face loads its rooms when they are first used: here all at once, for only what is loaded here is checked.
