@@ -58,11 +58,11 @@ class Scale:
         return self.low < 0
 
 
-def scale_of(values: Float[Tensor, "H W"], label: str) -> Scale:
-    """The scale that shows all of a map: from 0 (or its minimum above 0) up, or symmetric about 0 if it has negatives."""
+def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False) -> Scale:
+    """The scale that shows all of a map: from 0 up, or symmetric about 0 where it is `signed` or has negatives."""
     low, high = float(values.min()), float(values.max())
-    if low < 0:
-        reach = max(-low, high)
+    if signed or low < 0:
+        reach = max(-low, high, 1e-12)
         return Scale(-reach, reach, label)
     return Scale(0.0, high if high > 0 else 1.0, label)
 
