@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope import lenses
+from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
 from convscope.lenses import Attribution, Target
+from convscope.scans import Images, LayerPatches, LayerStatistics
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -85,6 +86,7 @@ class Scope:
             raise RequestError(
                 f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
             )
+        self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.classes = tuple(classes or ())
         self.input_shape = shape
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
@@ -92,6 +94,11 @@ class Scope:
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.input_shape))
         return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it traces the network itself, and writes to no run folder."""
+        left = ("graph", "_fields", "run")
+        return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
 
     @cached_property
     def graph(self) -> TracedGraph:
@@ -162,6 +169,14 @@ class Scope:
             known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
+
+    def top_patches(self, images: Images, layers: Sequence[str] | str, **asked: Any) -> dict[str, LayerPatches]:
+        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""
+        return scans.top_patches(self, images, layers, **asked)
+
+    def statistics(self, images: Images, layers: Sequence[str] | str, **asked: Any) -> dict[str, LayerStatistics]:
+        """What every unit gives over a set of images; see `convscope.scans.statistics`."""
+        return scans.statistics(self, images, layers, **asked)
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
