@@ -8,6 +8,9 @@ from torch import Tensor
 
 from convscope.scans.exact import ExactSum
 
+_BLOCK = 128
+"""Units at once in the matrix of products: large enough for full speed, small enough to save half of it."""
+
 
 class Moments:
     """Sums of the numbers that each unit gives, and of their products with those of the others.
@@ -29,9 +32,11 @@ class Moments:
     def update(self, maps: Float[Tensor, "N U P"]) -> None:
         """Takes in the maps of some images."""
         n = maps.shape[0] * maps.shape[2]
-        about = maps.mean((0, 2))
-        rest = torch.sub(maps.transpose(0, 1), about[:, None, None]).flatten(1)  # U, N·P
-        second = rest @ rest.T if self.products else rest.square().sum(1)
+        about = maps.sum(2).sum(0) / n
+        rest = maps.new_empty(maps.shape[1], maps.shape[0], maps.shape[2])
+        torch.sub(maps.transpose(0, 1), about[:, None, None], out=rest)
+        rest = rest.flatten(1)  # U, N·P
+        second = _products(rest) if self.products else rest.square().sum(1)
         shift, left, second = about.double().cpu(), rest.sum(1).double().cpu(), second.double().cpu()
         if self.products:  # Σxy = Σ(x-a)(y-b) + a·Σ(y-b) + b·Σ(x-a) + n·a·b
             crossed = torch.outer(shift, left)
@@ -71,3 +76,12 @@ class Moments:
         found = (covariance / torch.outer(scale, scale)).clamp(-1, 1)
         found.diagonal()[known] = 1
         return found.where(known & known[:, None], 0).float()
+
+
+def _products(rest: Float[Tensor, "U M"]) -> Float[Tensor, "U U"]:
+    """`rest @ rest.T`, of which only the blocks up to the diagonal are worked out: they are mirrored."""
+    found = rest.new_zeros(len(rest), len(rest))
+    for start in range(0, len(rest), _BLOCK):
+        end = min(start + _BLOCK, len(rest))
+        torch.mm(rest[start:end], rest[:end].T, out=found[start:end, :end])
+    return found.tril() + found.tril(-1).T
