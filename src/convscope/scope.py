@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
-from convscope.errors import NetworkError, RequestError
+from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
-from convscope.lenses import Attribution, Target
+from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
 from convscope.scans import Images, LayerPatches, LayerStatistics
 
 Normalization = tuple[Sequence[float], Sequence[float]]
@@ -89,6 +89,7 @@ class Scope:
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.classes = tuple(classes or ())
         self.input_shape = shape
+        self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
 
     def __repr__(self) -> str:
@@ -169,6 +170,62 @@ class Scope:
             known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
+
+    def occlusion(
+        self,
+        images: Float[Tensor, "*N C H W"],
+        size: Size | list[Size] = 5,
+        stride: Size = 1,
+        target: Target = None,
+        *,
+        fill: Fill = "grey",
+        logits: bool = False,
+        max_memory: int | None = None,
+    ) -> OcclusionMap | list[OcclusionMap]:
+        """The target's probability with a square of the image covered, at each position; a list for a list of sizes.
+
+        See `convscope.lenses.occlusion`, and `convscope.lenses.fill_images` for `fill`, in pixels as they are here.
+        """
+        prepared = self.prepare(images)
+        covers = self.prepare(lenses.fill_images(images if images.ndim == 4 else images[None], fill))
+        return lenses.occlusion(
+            self.graph, prepared, covers, size, stride, target, logits=logits, max_memory=max_memory
+        )
+
+    def maximize(
+        self,
+        layer: str | None = None,
+        units: Units = None,
+        position: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> Maximized:
+        """The pictures that most excite units of a layer, or the classes; see `convscope.lenses.maximize`."""
+        return lenses.maximize(self.graph, layer, units, position, normalize=self._normalize, **settings)
+
+    def ablate(
+        self,
+        layers: Mapping[str, Units],
+        how: str = "zero_weights",
+        images: Float[Tensor, "*N C H W"] | None = None,
+    ) -> Scope:
+        """A scope over an edited copy in which some units are silenced; see `convscope.lenses.ablate`.
+
+        Args:
+            layers: path of a layer → its units.
+            how: "zero_weights", "zero_activation" or "mean_activation".
+            images: over which the mean is taken, in [0, 1]; the other ways need none.
+
+        Raises:
+            UnknownNameError: there is no such layer, or none with filters; the message lists those there are.
+            RequestError: a layer has no such unit, or a mean is asked for without images.
+
+        Example:
+            >>> scope.ablate({"conv1": [3, 5]}).probabilities(images)
+        """
+        needs_none = images is None and how != "mean_activation"
+        prepared = self._example() if needs_none else None if images is None else self.prepare(images)
+        edited = lenses.ablate(self.net, layers, how, prepared)
+        return Scope(edited, self._example(), self.classes, self._normalize)
 
     def top_patches(self, images: Images, layers: Sequence[str] | str, **asked: Any) -> dict[str, LayerPatches]:
         """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 import torch
@@ -25,6 +25,7 @@ FORMAT = 1
 """Of the records in it; raised when they come to mean something else."""
 
 
+@runtime_checkable
 class Record(Protocol):
     """A frozen dataclass whose entries are tensors and JSON values."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -56,13 +56,14 @@ class Scan(Protocol):
     def update(self, seen: Seen) -> None:
         """Takes a batch in."""
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Any) -> None:
         """Takes in all that another scan of the same kind has seen; the images must be others."""
 
     def result(self) -> Any:
         """What the data seen so far comes to; may be asked at any time."""
 
 
+@runtime_checkable
 class Subject(Protocol):
     """The network to scan; a `convscope.Scope` is one."""
 
