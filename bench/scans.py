@@ -4,7 +4,7 @@
 pass of the same network on the same images at the same batch size. Both go over the images in pieces and take turns, so
 that whatever else the machine does falls on both. Peak memory is that of the process above what network and images take.
 
-    python bench/scans.py [--net net4] [--images 10000] [--pieces 10] [--batch N] [--workers 1]
+    python bench/scans.py [--net net4] [--images 10000] [--pieces 10] [--batch N]
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main() -> None:
     before = _peak()
     times = _take_turns(scope, images, given.pieces, size, scans)
     above = (_peak() - before) / 1e6
-    bare = times.pop("forward")
-    print(f"forward pass {bare:.1f} s")
-    for name, seconds in times.items():
-        print(f"{name} {seconds:.1f} s, ratio {seconds / bare:.2f}")
+    bare, ours = sum(times["forward"]), sum(times["scans"])
+    ratios = sorted(b / a for a, b in zip(times["forward"], times["scans"], strict=True))
+    print(f"forward pass {bare:.1f} s, with the scans {ours:.1f} s, ratio {ours / bare:.2f}")
+    print(f"ratios of the pieces: {ratios[0]:.2f} to {ratios[-1]:.2f}, median {ratios[len(ratios) // 2]:.2f}")
     print(f"peak memory above network, images and forward pass: {above:,.0f} MB")
 
 
@@ -75,24 +75,20 @@ def _warm_up(scope: Scope, images: ImageSet, size: int) -> None:
         scan(scope, images, [each], batch_size=size, progress=False)
 
 
-def _take_turns(scope: Scope, images: ImageSet, pieces: int, size: int, scans: dict[str, Scan]) -> dict[str, float]:
-    """Seconds of each over all pieces; the scans are fed together, and, as others of their kind, each by itself."""
-    alone = _scans(scope, len(scope.classes))
+def _take_turns(
+    scope: Scope, images: ImageSet, pieces: int, size: int, scans: dict[str, Scan]
+) -> dict[str, list[float]]:
+    """Seconds of each way for each piece."""
     ways: dict[str, Callable[[ImageSet], object]] = {
         "forward": lambda part: _forward(scope, part, size),
-        "both scans": lambda part: scan(scope, part, list(scans.values()), batch_size=size, progress=False),
-        **{
-            f"{name} alone": lambda part, each=each: scan(scope, part, [each], batch_size=size, progress=False)
-            for name, each in alone.items()
-        },
+        "scans": lambda part: scan(scope, part, list(scans.values()), batch_size=size, progress=False),
     }
-    times = dict.fromkeys(ways, 0.0)
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for rows in torch.arange(len(images)).chunk(pieces):
-        part = images.subset(rows)
         for name, way in ways.items():
             start = time.perf_counter()
-            way(part)
-            times[name] += time.perf_counter() - start
+            way(images.subset(rows))
+            times[name].append(time.perf_counter() - start)
     return times
 
 

@@ -14,7 +14,7 @@ from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
-from convscope.scans import Images, LayerPatches, LayerStatistics
+from convscope.scans import Images, LayerPatches, LayerStatistics, Score
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -227,13 +227,24 @@ class Scope:
         edited = lenses.ablate(self.net, layers, how, prepared)
         return Scope(edited, self._example(), self.classes, self._normalize)
 
-    def top_patches(self, images: Images, layers: Sequence[str] | str, **asked: Any) -> dict[str, LayerPatches]:
+    def top_patches(
+        self,
+        images: Images,
+        layers: Sequence[str] | str,
+        top: int = 20,
+        score: Score = "sum",
+        before_relu: bool = True,
+        of_class: str | int | None = None,
+        **how: Any,
+    ) -> dict[str, LayerPatches]:
         """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""
-        return scans.top_patches(self, images, layers, **asked)
+        return scans.top_patches(self, images, layers, top, score, before_relu, of_class, **how)
 
-    def statistics(self, images: Images, layers: Sequence[str] | str, **asked: Any) -> dict[str, LayerStatistics]:
+    def statistics(
+        self, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+    ) -> dict[str, LayerStatistics]:
         """What every unit gives over a set of images; see `convscope.scans.statistics`."""
-        return scans.statistics(self, images, layers, **asked)
+        return scans.statistics(self, images, layers, correlations, **how)
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.

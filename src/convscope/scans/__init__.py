@@ -9,7 +9,7 @@ from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Pred
 from convscope.scans.room import MAX_MEMORY, batch_that_fits
 from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
 from convscope.scans.statistics import LayerStatistics, Statistics, statistics
-from convscope.scans.top_patches import LayerPatches, TopPatches, top_patches
+from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
 
 __all__ = [
     "EDGES",
@@ -27,6 +27,7 @@ __all__ = [
     "Predictions",
     "Reliability",
     "Scan",
+    "Score",
     "Seen",
     "Statistics",
     "TopK",

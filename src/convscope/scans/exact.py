@@ -57,7 +57,9 @@ class ExactSum:
         """The sums, each rounded to a double (to half a unit in the last place and 10^-16 of it)."""
         total, lost = torch.zeros(2, *self.shape, dtype=torch.float64)
         for place in sorted(self._digits, reverse=True):
-            high, low = self._digits[place] >> _BITS, self._digits[place] & (2**_BITS - 1)
+            digits = self._digits[place]
+            low = digits.fmod(2**_BITS)  # with the sign of the digits, so that no half is larger than the whole
+            high = (digits - low) >> _BITS
             for term in (high.double() * _unit(place) * 2.0**_BITS, low.double() * _unit(place)):
                 bigger = total + term
                 kept = bigger - total

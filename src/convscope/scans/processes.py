@@ -14,7 +14,7 @@ import torch
 
 from convscope.data import Batch
 from convscope.errors import ConvscopeError, FailedError, NetworkError, RequestError, SettingError
-from convscope.scans.scan import Scan, Subject, feed, look_through, names_wanted
+from convscope.scans.scan import Scan, Subject, feed, look_through
 
 
 def feed_processes(
@@ -101,8 +101,7 @@ def _work(end: Connection, job: bytes) -> None:
     try:
         scope, scans, threads = pickle.loads(job)  # noqa: S301 (from our own process, not from a file)
         torch.set_num_threads(threads)
-        look = look_through(scope, names_wanted(scope, scans))
-        feed(scope.net, look, _asked_for(end), scans, lambda n: None)
+        feed(scope.net, look_through(scope, scans), _asked_for(end), scans, lambda n: None)
         _send(end, (0, scans))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):  # the parent has gone, or stops everything itself
         return

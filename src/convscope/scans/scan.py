@@ -133,7 +133,7 @@ def scan(
     with progress_bar("scanning", len(images)) if progress else _no_bar() as advance:
         if workers == 1 or len(images) <= size:
             source = cut(images, size, _device(scope.net))
-            feed(scope.net, look_through(scope, names), source, scans, advance)
+            feed(scope.net, look_through(scope, scans), source, scans, advance)
         else:
             from convscope.scans.processes import feed_processes
 
@@ -145,15 +145,16 @@ Look = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 """From images in [0, 1] to the network's outputs and the results of the layers that scans asked for."""
 
 
-def look_through(scope: Subject, names: Sequence[str]) -> Look:
+def look_through(scope: Subject, scans: Sequence[Scan]) -> Look:
     """How to look at images: by the network itself, which need not be traceable, or by its graph where layers are asked for."""
+    names, answers = names_wanted(scope, scans), any(map(_needs_outputs, scans))
 
     def look(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         prepared = scope.prepare(images)
         if not names:
             return scope.net(prepared), {}
         found = scope.graph.run(prepared, names)
-        return found.get(scope.graph.outputs[0], prepared.new_empty(len(prepared), 0)), found
+        return found[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0), found
 
     return look
 
@@ -214,9 +215,13 @@ def names_wanted(scope: Subject, scans: Sequence[Scan]) -> list[str]:
     wanted = {name for each in scans for name in getattr(each, "layers", ())}
     if not wanted:
         return []
-    if any(getattr(each, "needs_outputs", not getattr(each, "layers", ())) for each in scans):
+    if any(map(_needs_outputs, scans)):
         wanted.add(scope.graph.outputs[0])
     return [op.name for op in scope.graph.operations if op.name in wanted]
+
+
+def _needs_outputs(each: Scan) -> bool:
+    return getattr(each, "needs_outputs", not getattr(each, "layers", ()))
 
 
 @contextmanager

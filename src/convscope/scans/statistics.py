@@ -176,8 +176,6 @@ class Statistics:
         correlations: of all pairs of units. They take 40 bytes a pair, and most of the time.
     """
 
-    needs_outputs = False
-
     def __init__(
         self,
         maps: dict[str, LayerMap],
@@ -268,7 +266,7 @@ class _Sums:
             low=self.low,
             high=self.high,
             histogram=self.histogram.clone(),
-            zeros=1 - self.positive / (self.n * self.n_positions),
+            zeros=1 - self.positive.double() / (self.n * self.n_positions),
             peak=self.peak,
             class_means=means,
             images_per_class=None if images is None else images.clone(),

@@ -108,8 +108,6 @@ class TopPatches:
         of_class: only images of that class are looked at.
     """
 
-    needs_outputs = False
-
     def __init__(
         self,
         maps: dict[str, LayerMap],
