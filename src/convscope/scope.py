@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
-from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
+from convscope.graph import (
+    Anatomy,
+    Positions,
+    ReceptiveField,
+    TracedGraph,
+    anatomy,
+    anatomy_of,
+    positions,
+    receptive_fields,
+    trace,
+)
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
 from convscope.scans import Images, LayerPatches, LayerStatistics, Score
 
@@ -98,7 +108,7 @@ class Scope:
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: it traces the network itself, and writes to no run folder."""
-        left = ("graph", "_fields", "run")
+        left = ("graph", "_fields", "_positions", "run")
         return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
 
     @cached_property
@@ -170,6 +180,32 @@ class Scope:
             known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
+
+    @overload
+    def occlusion(
+        self,
+        images: Tensor,
+        size: Size = ...,
+        stride: Size = ...,
+        target: Target = ...,
+        *,
+        fill: Fill = ...,
+        logits: bool = ...,
+        max_memory: int | None = ...,
+    ) -> OcclusionMap: ...
+
+    @overload
+    def occlusion(
+        self,
+        images: Tensor,
+        size: list[Size],
+        stride: Size = ...,
+        target: Target = ...,
+        *,
+        fill: Fill = ...,
+        logits: bool = ...,
+        max_memory: int | None = ...,
+    ) -> list[OcclusionMap]: ...
 
     def occlusion(
         self,
@@ -246,6 +282,20 @@ class Scope:
         """What every unit gives over a set of images; see `convscope.scans.statistics`."""
         return scans.statistics(self, images, layers, correlations, **how)
 
+    def n_units(self, layer: str | None = None) -> int:
+        """How many units a layer has; without a layer, how many logits.
+
+        Raises:
+            UnknownNameError: there is no such layer; the message lists those there are.
+            RequestError: it is not known which of its numbers are a unit's.
+        """
+        operation = self.graph.operation(layer or self.graph.outputs[0])
+        return lenses.count_units(operation, self._positions.get(operation.name))
+
+    def class_name(self, k: int) -> str:
+        """The name of a class, or "class k" where it has none."""
+        return self.classes[k] if k < len(self.classes) else f"class {k}"
+
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
 
@@ -270,6 +320,10 @@ class Scope:
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
         return receptive_fields(self.graph)
+
+    @cached_property
+    def _positions(self) -> dict[str, Positions]:
+        return positions(self.graph)
 
     def _check(self, images: Tensor, batch: Tensor) -> None:
         want = "×".join(map(str, self.input_shape))
