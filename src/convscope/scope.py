@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope import lenses
+from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -24,6 +24,7 @@ from convscope.graph import (
     trace,
 )
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
+from convscope.scans import Images, LayerPatches, LayerStatistics, Score
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -95,6 +96,7 @@ class Scope:
             raise RequestError(
                 f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
             )
+        self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.classes = tuple(classes or ())
         self.input_shape = shape
         self._normalize = normalize
@@ -103,6 +105,11 @@ class Scope:
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.input_shape))
         return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it traces the network itself, and writes to no run folder."""
+        left = ("graph", "_fields", "_positions", "run")
+        return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
 
     @cached_property
     def graph(self) -> TracedGraph:
@@ -255,6 +262,25 @@ class Scope:
         prepared = self._example() if needs_none else None if images is None else self.prepare(images)
         edited = lenses.ablate(self.net, layers, how, prepared)
         return Scope(edited, self._example(), self.classes, self._normalize)
+
+    def top_patches(
+        self,
+        images: Images,
+        layers: Sequence[str] | str,
+        top: int = 20,
+        score: Score = "sum",
+        before_relu: bool = True,
+        of_class: str | int | None = None,
+        **how: Any,
+    ) -> dict[str, LayerPatches]:
+        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""
+        return scans.top_patches(self, images, layers, top, score, before_relu, of_class, **how)
+
+    def statistics(
+        self, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+    ) -> dict[str, LayerStatistics]:
+        """What every unit gives over a set of images; see `convscope.scans.statistics`."""
+        return scans.statistics(self, images, layers, correlations, **how)
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.
