@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope import lenses
-from convscope.errors import NetworkError, RequestError
+from convscope import lenses, scans
+from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
-from convscope.lenses import Attribution, Target
+from convscope.lenses import Attribution, Fill, Maximized, Target, Units
+from convscope.scans import Answers, Asked, FaithfulnessCurves, InvarianceCurves, Look, RandomizationCheck, Shift
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -24,6 +26,9 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
     )
 }  # fmt: skip
 """The attribution lenses of our own, by name."""
+
+Lens = str | Callable[..., Attribution | Tensor]
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image."""
 
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
@@ -87,6 +92,7 @@ class Scope:
             )
         self.classes = tuple(classes or ())
         self.input_shape = shape
+        self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
 
     def __repr__(self) -> str:
@@ -163,6 +169,186 @@ class Scope:
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
 
+    def maximize(
+        self,
+        layer: str | None = None,
+        units: Units = None,
+        position: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> Maximized:
+        """The pictures that most excite units of a layer, or the classes; see `convscope.lenses.maximize`."""
+        return lenses.maximize(self.graph, layer, units, position, normalize=self._normalize, **settings)
+
+    def ablate(
+        self,
+        layers: Mapping[str, Units],
+        how: str = "zero_weights",
+        images: Float[Tensor, "*N C H W"] | None = None,
+    ) -> Scope:
+        """A scope over an edited copy in which some units are silenced; see `convscope.lenses.ablate`.
+
+        Args:
+            layers: path of a layer → its units.
+            how: "zero_weights", "zero_activation" or "mean_activation".
+            images: over which the mean is taken, in [0, 1]; the other ways need none.
+
+        Raises:
+            UnknownNameError: there is no such layer, or none with filters; the message lists those there are.
+            RequestError: a layer has no such unit, or a mean is asked for without images.
+
+        Example:
+            >>> scope.ablate({"conv1": [3, 5]}).probabilities(images)
+        """
+        needs_none = images is None and how != "mean_activation"
+        prepared = self._example() if needs_none else None if images is None else self.prepare(images)
+        edited = lenses.ablate(self.net, layers, how, prepared)
+        return Scope(edited, self._example(), self.classes, self._normalize)
+
+    def faithfulness(
+        self,
+        lens: Lens,
+        images: Float[Tensor, "*N C H W"],
+        targets: Target = None,
+        *,
+        steps: int = 20,
+        fill: Fill = "blur",
+        seed: int = 0,
+        max_memory: int | None = None,
+        **settings: Any,
+    ) -> FaithfulnessCurves:
+        """Insertion and deletion curves of a lens over images, beside those of a random order.
+
+        The pixels of each image are ordered by the lens's map, the largest value first, equal ones by their index.
+        In that order they are replaced by the fill, share by share (deletion), or put back into the replaced
+        image (insertion); at each share the network is asked anew. The paper deletes to a constant and inserts into
+        a blur; here one fill serves for both, so that both curves run between the same two images.
+
+        Args:
+            lens: see `Lens`. A map smaller than the image is enlarged bilinearly; of attributions the channels
+                are added, of plain gradients and guided ones the largest absolute value is taken.
+            images: in [0, 1], before normalisation. The intervals need two at least, and say much from some fifty on.
+            targets: see `Target`; the most probable class of each image by default.
+            steps: equal shares, at most one a pixel; each costs three passes of the network an image.
+            fill: what replaces pixels, see `convscope.lenses.fill_images`. "blur" leaves the image natural;
+                a sharp fill draws edges, which a network may answer to in their own right.
+            seed: of the random orders, from 0 up.
+            max_memory: bytes to work in; by default a share of what is free.
+            settings: of the lens, such as `layer`.
+
+        Returns:
+            A `FaithfulnessCurves`: probabilities in [0, 1] of each image at each share, the areas under them, their means with
+            95 % intervals, the gains over the random order, and a verdict in words.
+
+        Raises:
+            UnknownNameError: there is no such lens; the message lists those there are.
+            SettingError: `steps` or `seed` is out of range.
+            RequestError: images, targets or fill do not fit the network.
+            FailedError: the lens or the network gives NaN or infinity.
+
+        Source: Petsiuk, Das & Saenko 2018, section 4.2, arXiv 1806.07421.
+
+        Example:
+            >>> found = scope.faithfulness("grad_cam", images, layer="relu4")
+            >>> found.deletion_gain, found.verdict
+        """
+        scan = scans.Faithfulness(self._answers(max_memory), self._look(lens, settings), _name(lens), steps, fill, seed)
+        for one in scans.one_by_one(self._asked(images, targets), "replacing pixels"):
+            scan.update(one)
+        return scan.result()
+
+    def randomization_check(
+        self,
+        lens: Lens,
+        images: Float[Tensor, "*N C H W"],
+        targets: Target = None,
+        *,
+        layers: Sequence[str] | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> RandomizationCheck:
+        """How much of a lens's maps is left as the weights are made random, layer by layer from the top.
+
+        A lens that explains what the network has learned has to change. See `convscope.scans.Randomization` for
+        how weights are drawn. The network itself is not touched.
+
+        Args:
+            lens: see `Lens`.
+            images: in [0, 1], before normalisation.
+            targets: see `Target`; the most probable class of each image by default. The same at every step.
+            layers: where to stop and look, names, patterns or kinds, see `convscope.lenses.select_layers`; every layer with
+                filters by default. Each costs a look at all images.
+            seed: of the weights, from 0 up.
+            settings: of the lens, such as `layer`.
+
+        Returns:
+            A `RandomizationCheck`: for each layer from the top and each image the rank correlation of the absolute
+            values with those of the untouched network, in [−1, 1], 0 for nothing in common; the means with 95 %
+            intervals, and a verdict in words where they carry one.
+
+        Raises:
+            UnknownNameError: there is no such lens or layer; the message lists those there are.
+            RequestError: images or targets do not fit the network, or no layer has filters.
+            FailedError: the lens gives NaN or infinity.
+            NetworkError: the network cannot be copied.
+
+        Source: Adebayo et al. 2018, section 3.1, arXiv 1810.03292.
+
+        Example:
+            >>> scope.randomization_check("guided_backprop", images).similarities
+        """
+        scan = scans.Randomization(
+            self.graph, self._look(lens, settings), lambda: self._copied(lens, settings), _name(lens), layers, seed
+        )
+        scan.update(self._asked(images, targets))
+        return scan.result()
+
+    def invariance(
+        self,
+        images: Float[Tensor, "*N C H W"],
+        layers: Sequence[str],
+        targets: Target = None,
+        *,
+        shift: Sequence[Shift] = (1, 2, 4, 8),
+        rotate: Sequence[float] = (5, 15, 45, 90),
+        scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+        fill: Fill = "mean",
+        max_memory: int | None = None,
+    ) -> InvarianceCurves:
+        """How far features and answer move as images are shifted, rotated, scaled about their centre.
+
+        Args:
+            images: in [0, 1], before normalisation.
+            layers: names, patterns or kinds, see `convscope.lenses.select_layers`.
+            targets: see `Target`; the true classes, or the most probable of each unchanged image by default.
+            shift: each in px down, or (down, right).
+            rotate: each in degrees, anticlockwise.
+            scale: each a factor, above 1 for a larger picture.
+            fill: what comes in from beyond the border, see `convscope.lenses.fill_images`.
+            max_memory: bytes to work in; by default a share of what is free.
+
+        Returns:
+            An `InvarianceCurves`: for each image and change the distance of each layer's features to those of the
+            unchanged image, ‖f′ − f‖ / (‖f′‖ + ‖f‖) in [0, 1], 0 for the same; the probability of the target, and
+            whether the answer stays; their means with 95 % intervals.
+
+        Raises:
+            UnknownNameError: there is no such layer; the message lists those there are.
+            SettingError: an amount is out of range, or there is none.
+            RequestError: images, targets or fill do not fit the network.
+            FailedError: the network gives NaN or infinity.
+
+        Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901.
+
+        Example:
+            >>> found = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
+            >>> found.distances("conv1")
+        """
+        changes = scans.changes_of(shift, rotate, scale)
+        scan = scans.Invariance(self._answers(max_memory), layers, changes, fill)
+        for one in scans.one_by_one(self._asked(images, targets), "changing images"):
+            scan.update(one)
+        return scan.result()
+
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
 
@@ -183,6 +369,28 @@ class Scope:
         place = self._example()
         batch = batch.to(place)
         return (batch - self._mean.to(place)) / self._deviation.to(place)
+
+    def _answers(self, max_memory: int | None = None) -> Answers:
+        return Answers(self.graph, self.prepare, max_memory)
+
+    def _asked(self, images: Tensor, targets: Target) -> Asked:
+        """All the images, on the network's device, with the class asked about for each."""
+        batch = images.unsqueeze(0) if images.ndim == 3 else images
+        self._check(images, batch)
+        return self._answers().asked(batch.to(self._example()), targets)
+
+    def _look(self, lens: Lens, settings: Mapping[str, Any]) -> Look:
+        """A lens tied to this network."""
+        if isinstance(lens, str):
+            return lambda images, target: self.attribute(lens, images, target, **settings)
+        return lambda images, target: lens(self, images, target, **settings)
+
+    def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, Look]:
+        """A copy of the network, weights and all, and a lens tied to it."""
+        net = deepcopy(lenses.ablate(self.net, {}))  # which can copy any network
+        scope = copy(self)
+        scope.net, scope.graph = net, self.graph.over(net)
+        return net, scope._look(lens, settings)
 
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
@@ -207,6 +415,10 @@ class Scope:
         weights = (p for p in self.net.parameters() if p.is_floating_point())
         like = next(weights, torch.zeros(()))
         return torch.zeros((1, *self.input_shape), dtype=like.dtype, device=like.device)
+
+
+def _name(lens: Lens) -> str:
+    return lens if isinstance(lens, str) else getattr(lens, "__name__", type(lens).__name__)
 
 
 def _shape_of(example: Tensor | None) -> tuple[int, ...]:

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from convscope.lenses.ablation import ablate
 from convscope.lenses.activations import activations, select_layers
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
 from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute
+from convscope.lenses.fills import Fill, fill_images
 from convscope.lenses.filters import filters
 from convscope.lenses.gradients import gradient_times_input, saliency
+from convscope.lenses.maximize import Maximized, maximize
 from convscope.lenses.memory import portions
+from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
 from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
+from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
 from convscope.lenses.targets import Target, choose_targets
+from convscope.lenses.units import Units, choose_units
 
 __all__ = [
     "CAPTUM_METHODS",
+    "L2",
     "Attribution",
+    "Blur",
+    "Fill",
+    "Fourier",
+    "Jitter",
+    "Maximized",
+    "Parametrization",
+    "Pixels",
     "Position",
+    "Regularizer",
     "Target",
+    "TotalVariation",
+    "Units",
+    "ablate",
     "activations",
     "attribute",
     "choose_targets",
+    "choose_units",
     "deconvnet",
+    "fill_images",
     "filters",
     "grad_cam",
     "grad_cam_plus_plus",
@@ -30,6 +50,7 @@ __all__ = [
     "hires_cam",
     "last_map",
     "layer_cam",
+    "maximize",
     "portions",
     "saliency",
     "select_layers",

@@ -1,23 +1,48 @@
 """Scans look at a data set: reducers that one pass over the images feeds, and that merge exactly."""
 
+from convscope.scans.by_image import Answers, Asked, Look, one_by_one
 from convscope.scans.evaluate import evaluate
-from convscope.scans.intervals import Estimate, bootstrap, difference, f_score, mean, mean_over_classes, proportion
+from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves
+from convscope.scans.intervals import (
+    Estimate,
+    bootstrap,
+    difference,
+    f_score,
+    mean,
+    mean_of,
+    mean_over_classes,
+    proportion,
+)
+from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
+from convscope.scans.randomization import Randomization, RandomizationCheck
 from convscope.scans.scan import ExactSum, Scan, Seen, checked, feed, feed_stored
 
 __all__ = [
     "AllRight",
+    "Answers",
+    "Asked",
     "Calibration",
+    "Change",
     "Confusion",
     "Estimate",
     "ExactSum",
+    "Faithfulness",
+    "FaithfulnessCurves",
+    "Invariance",
+    "InvarianceCurves",
+    "Look",
     "Loss",
     "Predictions",
+    "Randomization",
+    "RandomizationCheck",
     "Reliability",
     "Scan",
     "Seen",
+    "Shift",
     "TopK",
     "bootstrap",
+    "changes_of",
     "checked",
     "difference",
     "evaluate",
@@ -25,6 +50,8 @@ __all__ = [
     "feed",
     "feed_stored",
     "mean",
+    "mean_of",
     "mean_over_classes",
+    "one_by_one",
     "proportion",
 ]
