@@ -251,7 +251,8 @@ class Scope:
             >>> found = scope.faithfulness("grad_cam", images, layer="relu4")
             >>> found.deletion_gain, found.verdict
         """
-        scan = scans.Faithfulness(self._answers(max_memory), self._look(lens, settings), _name(lens), steps, fill, seed)
+        look = self._look(lens, settings | _budget(lens, max_memory))
+        scan = scans.Faithfulness(self._answers(max_memory), look, _name(lens), steps, fill, seed)
         for one in scans.one_by_one(self._asked(images, targets), "replacing pixels"):
             scan.update(one)
         return scan.result()
@@ -419,6 +420,11 @@ class Scope:
 
 def _name(lens: Lens) -> str:
     return lens if isinstance(lens, str) else getattr(lens, "__name__", type(lens).__name__)
+
+
+def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:
+    """The setting that lenses by name take."""
+    return {"max_memory": max_memory} if isinstance(lens, str) and max_memory is not None else {}
 
 
 def _shape_of(example: Tensor | None) -> tuple[int, ...]:

@@ -129,14 +129,10 @@ class Faithfulness:
         self.rows.merge(other.rows)
 
     def result(self) -> FaithfulnessCurves:
-        said = (
-            self.fill
-            if isinstance(self.fill, str)
-            else f"{self.fill:g}"
-            if not isinstance(self.fill, Tensor)
-            else "own"
+        said = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)
+        return FaithfulnessCurves(
+            self.method, said, shares=self.counts.double() / self.counts[-1], **self.rows.result()
         )
-        return FaithfulnessCurves(self.method, said, shares=self.counts / self.counts[-1], **self.rows.result())
 
     def _curves(
         self, image: Tensor, cover: Tensor, target: Tensor, order: Tensor, chance: Tensor

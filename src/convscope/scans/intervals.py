@@ -88,8 +88,8 @@ def mean_of(
         level: of the interval.
 
     Example:
-        >>> mean_of([0.2, 0.4, 0.6])
-        Estimate(value=0.4, low=-0.09682754284353064, high=0.8968275428435307)
+        >>> mean_of([0.25, 0.5, 0.75]).value
+        0.5
     """
     n = len(values)
     if n == 0:
