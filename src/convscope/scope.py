@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
-from convscope.lenses import Attribution, Fill, Maximized, Target, Units
+from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
 from convscope.scans import Answers, Asked, FaithfulnessCurves, InvarianceCurves, Look, RandomizationCheck, Shift
 
 Normalization = tuple[Sequence[float], Sequence[float]]
@@ -168,6 +168,27 @@ class Scope:
             known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
+
+    def occlusion(
+        self,
+        images: Float[Tensor, "*N C H W"],
+        size: Size | list[Size] = 5,
+        stride: Size = 1,
+        target: Target = None,
+        *,
+        fill: Fill = "grey",
+        logits: bool = False,
+        max_memory: int | None = None,
+    ) -> OcclusionMap | list[OcclusionMap]:
+        """The target's probability with a square of the image covered, at each position; a list for a list of sizes.
+
+        See `convscope.lenses.occlusion`, and `convscope.lenses.fill_images` for `fill`, in pixels as they are here.
+        """
+        prepared = self.prepare(images)
+        covers = self.prepare(lenses.fill_images(images if images.ndim == 4 else images[None], fill))
+        return lenses.occlusion(
+            self.graph, prepared, covers, size, stride, target, logits=logits, max_memory=max_memory
+        )
 
     def maximize(
         self,

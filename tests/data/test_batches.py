@@ -82,11 +82,12 @@ def test_bad_settings_at_once(wrong: dict) -> None:
 def test_pixels_move_to_the_device_once_and_only_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, device = make_set().pixels, torch.device("cuda", 0)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self.clone())
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * pixels.nbytes, 0))
+    free = 10 * pixels.nbytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 0))
     moved = MODULE._on_device(pixels, device)
     assert moved is not pixels
     assert MODULE._on_device(pixels, device) is moved
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (pixels.nbytes, 0))
+    free = pixels.nbytes
     large = make_set().pixels
     assert MODULE._on_device(large, device) is large
     del pixels, large, moved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -91,5 +90,5 @@ def state(net: nn.Module) -> list[Any]:
         found += [module.training, sorted(vars(module))]
         found += [list(v) for k, v in vars(module).items() if k.endswith("_hooks") and v is not None]
     numpy_state = np.random.get_state()  # noqa: NPY002
-    found += [torch.get_rng_state().tolist(), numpy_state[1].tolist(), numpy_state[2], random.getstate()]
+    found += [torch.get_rng_state().tolist(), numpy_state[1].tolist(), numpy_state[2]]
     return [*found, torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()]

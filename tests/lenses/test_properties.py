@@ -19,6 +19,7 @@ from convscope.lenses.activations import activations
 from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
 from convscope.lenses.captum_adapter import attribute
 from convscope.lenses.gradients import gradient_times_input, saliency
+from convscope.lenses.occlusion import occlusion
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state
 
@@ -67,6 +68,11 @@ LENSES = {
     "integrated_gradients": attributing(attribute, ON_IMAGE, method="integrated_gradients", n_steps=3),
     "smooth_grad": attributing(attribute, ON_IMAGE, method="smooth_grad", n_samples=3),
     "gradient_shap": attributing(attribute, ON_IMAGE, method="gradient_shap", n_samples=3, noise=0.1),
+    "occlusion": Row(
+        lambda graph, images: occlusion(graph, images, torch.zeros_like(images), (3, 2), 2).probabilities,
+        (3, 4, 4),
+        lambda graph, images: occlusion(graph, images, torch.zeros_like(images), target=99),
+    ),
     "lrp": attributing(attribute, ON_IMAGE, method="lrp"),
 }
 rows = pytest.mark.parametrize("row", LENSES.values(), ids=LENSES)

@@ -141,15 +141,15 @@ def test_every_cut_and_order_gives_the_same_bytes(scope: Scope) -> None:
     images, targets = pictures(4), torch.tensor([1, 0, 4, 2])
     found = set()
     for cut in ([[0, 1, 2, 3]], [[0], [1], [2], [3]], [[2, 0], [3, 1]]):
-        for order in permutations(cut):
-            scans = []
-            for rows in order:
-                scans.append(make(scope))
-                scans[-1].update(Asked(torch.tensor(rows), images[rows], targets[rows]))
-            for other in scans[1:]:
-                scans[0].merge(other)
-            result = scans[0].result()
-            found.add(b"".join(v.numpy().tobytes() for v in vars(result).values() if isinstance(v, Tensor)))
+        parts = [make(scope) for _ in cut]
+        for part, rows in zip(parts, cut, strict=True):
+            part.update(Asked(torch.tensor(rows), images[rows], targets[rows]))
+        for order in permutations(parts):
+            whole = make(scope)
+            for part in order:
+                whole.merge(part)
+            tensors = [value for value in vars(whole.result()).values() if isinstance(value, Tensor)]
+            found.add(b"".join(tensor.numpy().tobytes() for tensor in tensors))
     assert len(found) == 1
 
 
@@ -222,8 +222,8 @@ def test_wrong_requests(scope: Scope) -> None:
         scope.faithfulness("grad_cam", images, seed=-1)
     with pytest.raises(RequestError, match="target: 9 is not an output"):
         scope.faithfulness("grad_cam", images, 9)
-    with pytest.raises(RequestError, match="fill: 'red'"):
-        scope.faithfulness("grad_cam", images, fill="red")
+    with pytest.raises(RequestError, match=r"fill: 1\.5; expected"):
+        scope.faithfulness("grad_cam", images, fill=1.5)
     with pytest.raises(RequestError, match="fill: 2 images; give a colour"):
         scope.faithfulness("grad_cam", images, fill=images)
     with pytest.raises(RequestError, match="images have the shape 3×8×8; this network takes 3×9×8"):

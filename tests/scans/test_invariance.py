@@ -163,17 +163,21 @@ def test_a_single_sigmoid_keeps_its_answer_on_its_side_of_a_half() -> None:
 
 def test_every_cut_and_order_gives_the_same_bytes(scope: Scope) -> None:
     images, targets = pictures(4), torch.tensor([1, 0, 4, 2])
+
+    def make() -> Invariance:
+        return Invariance(Answers(scope.graph, scope.prepare), ["conv"], CHANGES)
+
     found = set()
     for cut in ([[0, 1, 2, 3]], [[0], [1], [2], [3]], [[2, 0], [3, 1]]):
-        for order in permutations(cut):
-            scans = []
-            for rows in order:
-                scans.append(Invariance(Answers(scope.graph, scope.prepare), ["conv"], CHANGES))
-                scans[-1].update(Asked(torch.tensor(rows), images[rows], targets[rows]))
-            for other in scans[1:]:
-                scans[0].merge(other)
-            result = scans[0].result()
-            found.add(b"".join(v.numpy().tobytes() for v in vars(result).values() if isinstance(v, Tensor)))
+        parts = [make() for _ in cut]
+        for part, rows in zip(parts, cut, strict=True):
+            part.update(Asked(torch.tensor(rows), images[rows], targets[rows]))
+        for order in permutations(parts):
+            whole = make()
+            for part in order:
+                whole.merge(part)
+            tensors = [value for value in vars(whole.result()).values() if isinstance(value, Tensor)]
+            found.add(b"".join(tensor.numpy().tobytes() for tensor in tensors))
     assert len(found) == 1
 
 

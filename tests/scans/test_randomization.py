@@ -186,16 +186,16 @@ def make(scope: Scope) -> Randomization:
 
 def test_every_order_of_merging_gives_the_same_bytes(scope: Scope) -> None:
     images, targets = pictures(), torch.tensor([1, 0, 4, 2])
+    parts = [make(scope) for _ in range(3)]
+    for part, rows in zip(parts, ([2], [0, 3], [1]), strict=True):
+        part.update(Asked(torch.tensor(rows), images[rows], targets[rows]))
     found = []
-    for order in permutations([[2], [0, 3], [1]]):
-        parts = []
-        for rows in order:
-            parts.append(make(scope))
-            parts[-1].update(Asked(torch.tensor(rows), images[rows], targets[rows]))
-        for other in parts[1:]:
-            parts[0].merge(other)
-        found.append(parts[0].result())
-    assert len({part.similarity.numpy().tobytes() for part in found}) == 1
+    for order in permutations(parts):
+        merged = make(scope)
+        for part in order:
+            merged.merge(part)
+        found.append(merged.result())
+    assert len({result.similarity.numpy().tobytes() for result in found}) == 1
     whole = scope.randomization_check("saliency", images, targets)
     torch.testing.assert_close(found[0].similarity, whole.similarity, rtol=0, atol=1e-12)  # maps in other batches
     assert torch.equal(found[0].target, whole.target)

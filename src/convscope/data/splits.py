@@ -9,7 +9,7 @@ from convscope.data.seeds import generator
 from convscope.data.spec import split_shares
 from convscope.errors import SettingError
 
-Rows = Int64[np.ndarray, " n"]
+Rows = Int64[np.ndarray, " _"]
 
 
 def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:

@@ -7,18 +7,25 @@ it.
 from __future__ import annotations
 
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
+from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
+from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions
 from convscope.graph.traced import Operation, TracedGraph
 from convscope.graph.tracing import trace
 
 __all__ = [
     "Anatomy",
+    "Box",
+    "Incremental",
     "Layer",
     "Operation",
+    "Patch",
     "Positions",
     "ReceptiveField",
+    "Remembered",
     "Share",
+    "Span",
     "TracedGraph",
     "anatomy",
     "anatomy_of",

@@ -13,7 +13,7 @@ expands again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from convscope.graph.calls import Call, batch_axes, resolve
 from convscope.graph.windows import Window, adaptive_spans, transposed_windows, windows
 
-Bounds = Tensor | tuple[Tensor, ...]
+Bounds = Tensor | Sequence[Tensor]
 NOTHING = float("inf")
 ROWS = 4
 _APART = 2.0**20

@@ -81,7 +81,7 @@ def _instance_norm_bounds(call: Call) -> Bounds:
     return bounds.mixed(_instance)(call) if _instance(call) else bounds.elementwise(call)
 
 
-_ELEMENTWISE = Field(bounds.elementwise, grids.joined)
+ELEMENTWISE = Field(bounds.elementwise, grids.joined)
 _BATCH_NORM = Field(_batch_norm_bounds, grids.kept_beside(_statistics))
 _REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
 _CONV = Field(bounds.convolution, grids.convolution)
@@ -138,20 +138,20 @@ _TABLE: dict[str, Row] = {
     "aten.std.correction": Row("std", _REDUCED),
     "aten.linalg_vector_norm.default": Row("norm", _REDUCED),
     # elementwise operators that torch does not tag so
-    "aten.hardswish.default": Row("hardswish", _ELEMENTWISE),
-    "aten.prelu.default": Row("prelu", _ELEMENTWISE),
-    "aten.log_sigmoid.default": Row("log_sigmoid", _ELEMENTWISE),
-    "aten.dropout.default": Row("dropout", _ELEMENTWISE),
-    "aten.feature_dropout.default": Row("dropout", _ELEMENTWISE),
-    "aten.alpha_dropout.default": Row("dropout", _ELEMENTWISE),
-    "aten.to.dtype": Row("to", _ELEMENTWISE),
-    "aten._to_copy.default": Row("to", _ELEMENTWISE),
-    "aten.type_as.default": Row("to", _ELEMENTWISE),
+    "aten.hardswish.default": Row("hardswish", ELEMENTWISE),
+    "aten.prelu.default": Row("prelu", ELEMENTWISE),
+    "aten.log_sigmoid.default": Row("log_sigmoid", ELEMENTWISE),
+    "aten.dropout.default": Row("dropout", ELEMENTWISE),
+    "aten.feature_dropout.default": Row("dropout", ELEMENTWISE),
+    "aten.alpha_dropout.default": Row("dropout", ELEMENTWISE),
+    "aten.to.dtype": Row("to", ELEMENTWISE),
+    "aten._to_copy.default": Row("to", ELEMENTWISE),
+    "aten.type_as.default": Row("to", ELEMENTWISE),
     "aten.copy.default": Row("copy", Field(lambda call: call["src"].expand(call.output_shape))),
-    "aten.contiguous.default": Row("contiguous", _ELEMENTWISE),
-    "aten.clone.default": Row("clone", _ELEMENTWISE),
-    "aten.alias.default": Row("alias", _ELEMENTWISE),
-    "aten.detach.default": Row("detach", _ELEMENTWISE),
+    "aten.contiguous.default": Row("contiguous", ELEMENTWISE),
+    "aten.clone.default": Row("clone", ELEMENTWISE),
+    "aten.alias.default": Row("alias", ELEMENTWISE),
+    "aten.detach.default": Row("detach", ELEMENTWISE),
     # the same values elsewhere
     "aten.cat.default": Row("concat", Field(bounds.moved, grids.concatenated)),
     "aten.flatten.using_ints": Row("flatten", _MOVED),
@@ -171,7 +171,7 @@ _TABLE: dict[str, Row] = {
     "aten.squeeze.dims": Row("squeeze", _MOVED),
     "aten.unsqueeze.default": Row("unsqueeze", _MOVED),
     "aten.expand.default": Row("expand", _MOVED),
-    "aten.expand_as.default": Row("expand", _ELEMENTWISE),
+    "aten.expand_as.default": Row("expand", ELEMENTWISE),
     "aten.repeat.default": Row("repeat", _MOVED),
     "aten.select.int": Row("select", _MOVED),
     "aten.narrow.default": Row("slice", _MOVED),
@@ -199,5 +199,5 @@ def row_of(node: Node) -> Row:
         return Row(str(getattr(node.target, "__name__", node.target)), WHOLE, known=False)
     name = node.target._schema.name.split("::")[-1].strip("_")
     pointwise = torch.Tag.pointwise in node.target.tags
-    unlisted = Row(name, _ELEMENTWISE) if pointwise else Row(name, WHOLE, known=False)
+    unlisted = Row(name, ELEMENTWISE) if pointwise else Row(name, WHOLE, known=False)
     return _TABLE.get(str(node.target), unlisted)

@@ -12,6 +12,7 @@ from convscope.lenses.filters import filters
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.maximize import Maximized, maximize
 from convscope.lenses.memory import portions
+from convscope.lenses.occlusion import OcclusionMap, Size, occlusion
 from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
 from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
@@ -28,10 +29,12 @@ __all__ = [
     "Fourier",
     "Jitter",
     "Maximized",
+    "OcclusionMap",
     "Parametrization",
     "Pixels",
     "Position",
     "Regularizer",
+    "Size",
     "Target",
     "TotalVariation",
     "Units",
@@ -51,6 +54,7 @@ __all__ = [
     "last_map",
     "layer_cam",
     "maximize",
+    "occlusion",
     "portions",
     "saliency",
     "select_layers",

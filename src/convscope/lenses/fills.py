@@ -52,14 +52,14 @@ def fill_images(images: Float[Tensor, "N C H W"], fill: Fill) -> Float[Tensor, "
 
 def _image_like(fill: Tensor, images: Tensor) -> Tensor:
     """A colour or images as images; those of `images` tell the shape."""
-    wanted = fill.view(1, -1, 1, 1) if fill.ndim == 1 else fill if fill.ndim == 4 else fill.unsqueeze(0)
-    try:
-        return wanted.to(images).expand(len(wanted), *images.shape[1:])
-    except RuntimeError:
+    n, channels, height, width = images.shape
+    if fill.shape not in ((channels,), (channels, height, width), (n, channels, height, width)):
         raise RequestError(
             f"fill: a tensor of shape {tuple(fill.shape)} for images {tuple(images.shape)}; expected a colour (C,), an "
             "image (C, H, W), or one for each (N, C, H, W)"
-        ) from None
+        )
+    as_images = fill.view(1, -1, 1, 1) if fill.ndim == 1 else fill.reshape(-1, channels, height, width)
+    return as_images.to(images).expand(-1, -1, height, width)
 
 
 def _blurred(images: Tensor, deviation: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope.console import progress_bar
 from convscope.errors import FailedError, RequestError
 from convscope.graph import TracedGraph
-from convscope.lenses import Attribution, Target, choose_targets, portions
+from convscope.lenses import Attribution, Fill, Target, choose_targets, fill_images, portions
 
 Prepare = Callable[[Tensor], Tensor]
 """From images in [0, 1] to what the network takes; a scope's `prepare`."""
@@ -45,6 +45,17 @@ def one_by_one(asked: Asked, doing: str = "") -> Iterator[Asked]:
             one = slice(i, i + 1)
             yield Asked(asked.index[one], asked.images[one], asked.target[one])
             advance(1)
+
+
+def cover_of(one: Asked, fill: Fill) -> Float[Tensor, "C H W"]:
+    """What parts of a single image are covered with, see `convscope.lenses.fill_images`.
+
+    Raises:
+        RequestError: the fill does not fit, or holds an image for each, and here each is on its own.
+    """
+    if isinstance(fill, Tensor) and fill.ndim == 4 and len(fill) != 1:
+        raise RequestError(f"fill: {len(fill)} images; give a colour, or one image for all")
+    return fill_images(one.images, fill)[0]
 
 
 class Rows:

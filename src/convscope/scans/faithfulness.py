@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.lenses import Attribution, Fill, fill_images
-from convscope.scans.by_image import Answers, Asked, Look, Rows, one_by_one
+from convscope.lenses import Attribution, Fill
+from convscope.scans.by_image import Answers, Asked, Look, Rows, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
@@ -116,9 +116,7 @@ class Faithfulness:
     def update(self, asked: Asked) -> None:
         for one in one_by_one(asked):
             [image], [target] = one.images, one.target
-            cover = fill_images(one.images, self.fill)
-            if len(cover) != 1:
-                raise RequestError(f"fill: {len(cover)} images; give a colour, or one image for all")
+            cover = cover_of(one, self.fill)
             first = importance(self.look(one.images, one.target), *image.shape[1:])[0].flatten()
             order = first.argsort(descending=True, stable=True).to(image.device)
             chance = np.random.default_rng((self.seed, int(one.index))).permutation(len(order))

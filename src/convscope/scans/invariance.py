@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.errors import RequestError, SettingError
-from convscope.lenses import Fill, fill_images, select_layers
-from convscope.scans.by_image import Answers, Asked, Rows, one_by_one
+from convscope.errors import SettingError
+from convscope.lenses import Fill, select_layers
+from convscope.scans.by_image import Answers, Asked, Rows, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of, proportion
 
 Shift = float | tuple[float, float]
@@ -131,10 +131,8 @@ class Invariance:
 
     def update(self, asked: Asked) -> None:
         for one in one_by_one(asked):
-            cover = fill_images(one.images, self.fill)
-            if len(cover) != 1:
-                raise RequestError(f"fill: {len(cover)} images; give a colour, or one image for all")
-            variants = torch.cat([one.images, transform(one.images[0], cover[0], self.changes)])
+            changed = transform(one.images[0], cover_of(one, self.fill), self.changes)
+            variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])
             self.rows.add(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -39,13 +39,14 @@ class Seen:
     targets: dict[str, Tensor]
 
 
+@runtime_checkable
 class Scan(Protocol):
     """A reducer over the batches of a data set."""
 
     def update(self, seen: Seen) -> None:
         """Takes a batch in."""
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Any) -> None:
         """Takes in all that another scan of the same kind has seen; the images must be others."""
 
     def result(self) -> Any:

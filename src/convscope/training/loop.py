@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ _CHANCE_MULTIPLE = 1e4
 """A loss of so many times that of guessing counts as exploded."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Someone who looks on while a network trains; it must not touch anything."""
 

