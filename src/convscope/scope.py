@@ -15,7 +15,7 @@ from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
-from convscope.scans import Answers, Asked, FaithfulnessCurves, InvarianceCurves, Look, RandomizationCheck, Shift
+from convscope.scans import Answers, FaithfulnessCurves, InvarianceCurves, Look, RandomizationCheck, Shift
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -28,7 +28,10 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
 """The attribution lenses of our own, by name."""
 
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image."""
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image.
+
+So `lambda scope, images, target: scope.occlusion(images, target=target).drop` is one, and so is `Scope.saliency`.
+"""
 
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
@@ -237,46 +240,10 @@ class Scope:
         max_memory: int | None = None,
         **settings: Any,
     ) -> FaithfulnessCurves:
-        """Insertion and deletion curves of a lens over images, beside those of a random order.
-
-        The pixels of each image are ordered by the lens's map, the largest value first, equal ones by their index.
-        In that order they are replaced by the fill, share by share (deletion), or put back into the replaced
-        image (insertion); at each share the network is asked anew. The paper deletes to a constant and inserts into
-        a blur; here one fill serves for both, so that both curves run between the same two images.
-
-        Args:
-            lens: see `Lens`. A map smaller than the image is enlarged bilinearly; of attributions the channels
-                are added, of plain gradients and guided ones the largest absolute value is taken.
-            images: in [0, 1], before normalisation. The intervals need two at least, and say much from some fifty on.
-            targets: see `Target`; the most probable class of each image by default.
-            steps: equal shares, at most one a pixel; each costs three passes of the network an image.
-            fill: what replaces pixels, see `convscope.lenses.fill_images`. "blur" leaves the image natural;
-                a sharp fill draws edges, which a network may answer to in their own right.
-            seed: of the random orders, from 0 up.
-            max_memory: bytes to work in; by default a share of what is free.
-            settings: of the lens, such as `layer`.
-
-        Returns:
-            A `FaithfulnessCurves`: probabilities in [0, 1] of each image at each share, the areas under them, their means with
-            95 % intervals, the gains over the random order, and a verdict in words.
-
-        Raises:
-            UnknownNameError: there is no such lens; the message lists those there are.
-            SettingError: `steps` or `seed` is out of range.
-            RequestError: images, targets or fill do not fit the network.
-            FailedError: the lens or the network gives NaN or infinity.
-
-        Source: Petsiuk, Das & Saenko 2018, section 4.2, arXiv 1806.07421.
-
-        Example:
-            >>> found = scope.faithfulness("grad_cam", images, layer="relu4")
-            >>> found.deletion_gain, found.verdict
-        """
-        look = self._look(lens, settings | _budget(lens, max_memory))
-        scan = scans.Faithfulness(self._answers(max_memory), look, _name(lens), steps, fill, seed)
-        for one in scans.one_by_one(self._asked(images, targets), "replacing pixels"):
-            scan.update(one)
-        return scan.result()
+        """Insertion and deletion curves of a lens with its settings; see `convscope.scans.faithfulness`, `Lens`."""
+        look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
+        asked = answers.asked(self._on_device(images), targets)
+        return scans.faithfulness(answers, look, asked, _name(lens), steps=steps, fill=fill, seed=seed)
 
     def randomization_check(
         self,
@@ -286,43 +253,14 @@ class Scope:
         *,
         layers: Sequence[str] | None = None,
         seed: int = 0,
+        max_memory: int | None = None,
         **settings: Any,
     ) -> RandomizationCheck:
-        """How much of a lens's maps is left as the weights are made random, layer by layer from the top.
-
-        A lens that explains what the network has learned has to change. See `convscope.scans.Randomization` for
-        how weights are drawn. The network itself is not touched.
-
-        Args:
-            lens: see `Lens`.
-            images: in [0, 1], before normalisation.
-            targets: see `Target`; the most probable class of each image by default. The same at every step.
-            layers: where to stop and look, names, patterns or kinds, see `convscope.lenses.select_layers`; every layer with
-                filters by default. Each costs a look at all images.
-            seed: of the weights, from 0 up.
-            settings: of the lens, such as `layer`.
-
-        Returns:
-            A `RandomizationCheck`: for each layer from the top and each image the rank correlation of the absolute
-            values with those of the untouched network, in [−1, 1], 0 for nothing in common; the means with 95 %
-            intervals, and a verdict in words where they carry one.
-
-        Raises:
-            UnknownNameError: there is no such lens or layer; the message lists those there are.
-            RequestError: images or targets do not fit the network, or no layer has filters.
-            FailedError: the lens gives NaN or infinity.
-            NetworkError: the network cannot be copied.
-
-        Source: Adebayo et al. 2018, section 3.1, arXiv 1810.03292.
-
-        Example:
-            >>> scope.randomization_check("guided_backprop", images).similarities
-        """
-        scan = scans.Randomization(
-            self.graph, self._look(lens, settings), lambda: self._copied(lens, settings), _name(lens), layers, seed
-        )
-        scan.update(self._asked(images, targets))
-        return scan.result()
+        """How much of a lens's maps is left as weights become random; see `convscope.scans.randomization_check`, `Lens`."""
+        settings = settings | _budget(lens, max_memory)
+        asked = self._answers(max_memory).asked(self._on_device(images), targets)
+        look, copied = self._look(lens, settings), lambda: self._copied(lens, settings)
+        return scans.randomization_check(self.graph, look, copied, asked, _name(lens), layers=layers, seed=seed)
 
     def invariance(
         self,
@@ -336,40 +274,10 @@ class Scope:
         fill: Fill = "mean",
         max_memory: int | None = None,
     ) -> InvarianceCurves:
-        """How far features and answer move as images are shifted, rotated, scaled about their centre.
-
-        Args:
-            images: in [0, 1], before normalisation.
-            layers: names, patterns or kinds, see `convscope.lenses.select_layers`.
-            targets: see `Target`; the true classes, or the most probable of each unchanged image by default.
-            shift: each in px down, or (down, right).
-            rotate: each in degrees, anticlockwise.
-            scale: each a factor, above 1 for a larger picture.
-            fill: what comes in from beyond the border, see `convscope.lenses.fill_images`.
-            max_memory: bytes to work in; by default a share of what is free.
-
-        Returns:
-            An `InvarianceCurves`: for each image and change the distance of each layer's features to those of the
-            unchanged image, ‖f′ − f‖ / (‖f′‖ + ‖f‖) in [0, 1], 0 for the same; the probability of the target, and
-            whether the answer stays; their means with 95 % intervals.
-
-        Raises:
-            UnknownNameError: there is no such layer; the message lists those there are.
-            SettingError: an amount is out of range, or there is none.
-            RequestError: images, targets or fill do not fit the network.
-            FailedError: the network gives NaN or infinity.
-
-        Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901.
-
-        Example:
-            >>> found = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
-            >>> found.distances("conv1")
-        """
-        changes = scans.changes_of(shift, rotate, scale)
-        scan = scans.Invariance(self._answers(max_memory), layers, changes, fill)
-        for one in scans.one_by_one(self._asked(images, targets), "changing images"):
-            scan.update(one)
-        return scan.result()
+        """How far features and answer move as images are shifted, rotated, scaled; see `convscope.scans.invariance`."""
+        answers = self._answers(max_memory)
+        asked = answers.asked(self._on_device(images), targets)
+        return scans.invariance(answers, asked, layers, shift=shift, rotate=rotate, scale=scale, fill=fill)
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
@@ -395,11 +303,11 @@ class Scope:
     def _answers(self, max_memory: int | None = None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory)
 
-    def _asked(self, images: Tensor, targets: Target) -> Asked:
-        """All the images, on the network's device, with the class asked about for each."""
+    def _on_device(self, images: Tensor) -> Float[Tensor, "N C H W"]:
+        """The images as a batch where the network is, checked and not yet normalised."""
         batch = images.unsqueeze(0) if images.ndim == 3 else images
         self._check(images, batch)
-        return self._answers().asked(batch.to(self._example()), targets)
+        return batch.to(self._example())
 
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> Look:
         """A lens tied to this network."""

@@ -86,8 +86,7 @@ def plain_curve(scope: Scope, start: Tensor, end: Tensor, order: list[int], step
     return found
 
 
-@pytest.mark.parametrize("fill", ["blur", "mean", "grey", 0.2])
-@pytest.mark.parametrize("max_memory", [None, 1])
+@pytest.mark.parametrize(("fill", "max_memory"), [("blur", None), ("mean", None), ("grey", 1), (0.2, None)])
 def test_curves_equal_a_plain_loop(scope: Scope, fill: str | float, max_memory: int | None) -> None:
     """With ties in the map, and 72 pixels in 7 shares that are not whole; to 1e-12, for float64 sums in another order."""
     images, targets = pictures(), [0, 3, 3, 1]
@@ -170,6 +169,16 @@ def test_any_lens_by_name_or_as_a_function(scope: Scope, lens: str) -> None:
     same = scope.faithfulness(lambda s, x, t: s.attribute(lens, x, t, **settings), images, steps=4)
     assert torch.equal(found.deletion, same.deletion)
     assert torch.equal(found.deletion[:, 0], found.insertion[:, -1])
+
+
+def test_occlusion_is_a_lens_too(scope: Scope) -> None:
+    """By a function; a method of the scope is one as it is."""
+    images = pictures(2)
+    found = scope.faithfulness(lambda s, x, t: s.occlusion(x, 3, target=t).drop, images, steps=4)
+    assert found.deletion.shape == (2, 5)
+    by_method = scope.faithfulness(Scope.saliency, images, steps=4)
+    assert by_method.method == "saliency"
+    assert torch.equal(by_method.deletion, scope.faithfulness("saliency", images, steps=4).deletion)
 
 
 def test_one_image_gives_a_mean_without_an_interval(scope: Scope) -> None:

@@ -2,7 +2,7 @@
 
 from convscope.scans.by_image import Answers, Asked, Look, one_by_one
 from convscope.scans.evaluate import evaluate
-from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves
+from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
 from convscope.scans.intervals import (
     Estimate,
     bootstrap,
@@ -13,9 +13,9 @@ from convscope.scans.intervals import (
     mean_over_classes,
     proportion,
 )
-from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of
+from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
-from convscope.scans.randomization import Randomization, RandomizationCheck
+from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
 from convscope.scans.scan import ExactSum, Scan, Seen, checked, feed, feed_stored
 
 __all__ = [
@@ -47,11 +47,14 @@ __all__ = [
     "difference",
     "evaluate",
     "f_score",
+    "faithfulness",
     "feed",
     "feed_stored",
+    "invariance",
     "mean",
     "mean_of",
     "mean_over_classes",
     "one_by_one",
     "proportion",
+    "randomization_check",
 ]

@@ -102,7 +102,7 @@ class Answers:
         Raises:
             RequestError: a target is not one of the outputs, or the network gives no row of logits.
         """
-        [output] = self.graph.outputs[:1]
+        output = self.graph.outputs[0]
         shape = self.graph.operation(output).output_shape
         if len(shape) != 1:
             given = "×".join(map(str, shape))

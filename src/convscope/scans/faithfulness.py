@@ -89,16 +89,59 @@ class FaithfulnessCurves:
         return {"deletion": self.deletion_gain, "insertion": self.insertion_gain}
 
 
-class Faithfulness:
-    """A scan of insertion and deletion curves; each image is worked on alone, so the cut of the data does not matter.
+def faithfulness(
+    answers: Answers,
+    look: Look,
+    asked: Asked,
+    method: str,
+    *,
+    steps: int = 20,
+    fill: Fill = "blur",
+    seed: int = 0,
+) -> FaithfulnessCurves:
+    """Insertion and deletion curves of a lens over images, beside those of a random order.
+
+    The pixels of each image are ordered by the lens's map, the largest value first, equal ones by their index. In
+    that order they are replaced by the fill, share by share (deletion), or put back into the replaced image
+    (insertion); at each share the network is asked anew. The paper deletes to a constant and inserts into a blur;
+    here one fill serves for both, so that both curves run between the same two images.
 
     Args:
         answers: the network's.
-        look: the lens, tied to the same network.
-        method: its name.
-        steps: equal shares in which the pixels are replaced.
-        fill: see `convscope.lenses.fill_images`; one for all images.
-        seed: of the random orders, with the image's index.
+        look: the lens, tied to the same network. Its maps are read by `importance`.
+        asked: the images in [0, 1] and the class asked about for each. An interval needs two images, and says
+            much from some fifty on.
+        method: the lens's name.
+        steps: equal shares, at most one a pixel; each costs three passes of the network an image.
+        fill: what replaces pixels, see `convscope.lenses.fill_images`; one for all images. "blur" leaves the image
+            natural; a sharp fill draws edges, which a network may answer to in their own right.
+        seed: of the random orders, from 0 up; each depends on it and on the image's index alone.
+
+    Returns:
+        A `FaithfulnessCurves`: each image's probabilities in [0, 1] at each share, and from them the areas under the
+        curves, their means with 95 % intervals, the gains over the random order, a verdict in words.
+
+    Raises:
+        SettingError: `steps` or `seed` is out of range.
+        RequestError: the fill, or what the lens gives, does not fit the images.
+        FailedError: the lens or the network gives NaN or infinity.
+
+    Source: Petsiuk, Das & Saenko 2018, section 4.2, arXiv 1806.07421.
+
+    Example:
+        >>> found = scope.faithfulness("grad_cam", images, layer="relu4")
+        >>> found.deletion_gain, found.verdict
+    """
+    scan = Faithfulness(answers, look, method, steps, fill, seed)
+    for one in one_by_one(asked, "replacing pixels"):
+        scan.update(one)
+    return scan.result()
+
+
+class Faithfulness:
+    """A scan of insertion and deletion curves; each image is worked on alone, so the cut of the data does not matter.
+
+    Args and Raises as of `faithfulness`.
     """
 
     def __init__(

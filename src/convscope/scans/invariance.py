@@ -106,20 +106,56 @@ class InvarianceCurves:
         ]
 
 
-class Invariance:
-    """A scan of invariance; each image is worked on alone, so the cut of the data does not matter.
+def invariance(
+    answers: Answers,
+    asked: Asked,
+    layers: Sequence[str],
+    *,
+    shift: Sequence[Shift] = (1, 2, 4, 8),
+    rotate: Sequence[float] = (5, 15, 45, 90),
+    scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+    fill: Fill = "mean",
+) -> InvarianceCurves:
+    """How far features and answer move as images are shifted, rotated, scaled about their centre.
+
+    The features f of a layer are compared as they are, position by position: ‖f′ − f‖ / (‖f′‖ + ‖f‖). So where a layer
+    shows the same in another place, they have moved.
 
     Args:
         answers: the network's.
-        layers: see `select_layers`.
-        changes: see `changes_of`.
+        asked: the images in [0, 1] and the class asked about for each: the true one, say, or the most probable.
+        layers: names, patterns or kinds, see `convscope.lenses.select_layers`.
+        shift: each in px down, or (down, right); those that are no whole numbers are interpolated.
+        rotate: each in degrees, anticlockwise as seen.
+        scale: each a factor, above 1 for a larger picture.
         fill: what comes in from beyond the border, see `convscope.lenses.fill_images`; one for all images.
+
+    Returns:
+        An `InvarianceCurves`: for each image and change the distance at each layer in [0, 1], 0 for the same; the
+        probability of the class, and whether the answer stays; and from them the means with 95 % intervals.
 
     Raises:
         UnknownNameError: a layer is not in this network; the message lists those there are.
-        SettingError: there are no changes.
+        SettingError: an amount is out of range, or there is none.
+        RequestError: the fill does not fit the images.
+        FailedError: the network gives NaN or infinity.
 
-    Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901, without dividing the distance.
+    Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901, who leave the distance as it is.
+
+    Example:
+        >>> found = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
+        >>> found.distances("conv1")
+    """
+    scan = Invariance(answers, layers, changes_of(shift, rotate, scale), fill)
+    for one in one_by_one(asked, "changing images"):
+        scan.update(one)
+    return scan.result()
+
+
+class Invariance:
+    """A scan of invariance; each image is worked on alone, so the cut of the data does not matter.
+
+    Args and Raises as of `invariance`, with changes as `changes_of` makes them.
     """
 
     def __init__(self, answers: Answers, layers: Sequence[str], changes: Sequence[Change], fill: Fill = "mean") -> None:

@@ -80,30 +80,63 @@ def _figures(found: Estimate) -> str:
     return f"rank correlation {value:.2f} (95 % {low:.2f} to {high:.2f})"
 
 
-class Randomization:
-    """A scan of the randomization check.
+def randomization_check(
+    graph: TracedGraph,
+    look: Look,
+    copied: Copied,
+    asked: Asked,
+    method: str,
+    *,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> RandomizationCheck:
+    """How much of a lens's maps is left as the weights are made random, layer by layer from the top.
 
-    From the last layer with filters to the first, each layer's weights are drawn anew, those above it staying random,
-    and the lens is taken again for the same class: by the module's own `reset_parameters`, which gives an untrained
-    layer, running statistics included; where it has none, or holds other modules, the values of each parameter are
-    shuffled. Norms and the like go with the layer that they follow. All is done in a copy, and the same
-    weights are drawn whichever images are asked about, so that parts of a data set may be merged.
+    A lens that explains what the network has learned has to change. From the last layer with filters to the first,
+    each layer's weights are drawn anew, those above it staying random, and the lens is taken again for the same class.
+    Weights are drawn by the module's own `reset_parameters`, which gives an untrained layer, running statistics
+    included; where it has none, or holds other modules, the values of each parameter are shuffled. Norms and the
+    like go with the layer that they follow; what lies before the first stays. All is done in a copy.
 
     Args:
         graph: the traced network.
-        look: the lens, tied to the network.
+        look: the lens, tied to the network. Of several channels the largest absolute value counts.
         copied: see `Copied`.
+        asked: the images in [0, 1] and the class asked about for each, the same at every step.
         method: the lens's name.
-        layers: those to stop and look at, see `select_layers`; all with filters by default.
-        seed: of the weights.
+        layers: where to stop and look: names, patterns or kinds, see `convscope.lenses.select_layers`; every layer with
+            filters by default. Each costs a look at all images.
+        seed: of the weights, from 0 up. They are the same whichever images are asked about, so that parts of a
+            data set may be merged.
+
+    Returns:
+        A `RandomizationCheck`: for each layer from the top and each image the rank correlation of the absolute values
+        with those of the untouched network, in [−1, 1], 0 for nothing in common; and from them the means with 95 %
+        intervals, and a verdict in words where they carry one.
 
     Raises:
         UnknownNameError: a layer is not in this network; the message lists those there are.
-        RequestError: none of them has filters.
+        RequestError: none of the layers has filters.
         SettingError: the seed is negative.
+        FailedError: the lens gives NaN or infinity.
+        NetworkError: the network cannot be copied.
 
     Source: Adebayo et al. 2018, section 3.1 (cascading randomization), arXiv 1810.03292. They compare by structural
         similarity too; it needs a scaling of the maps to be chosen, and ranks do not.
+
+    Example:
+        >>> found = scope.randomization_check("guided_backprop", images)
+        >>> found.similarities, found.verdict
+    """
+    scan = Randomization(graph, look, copied, method, layers, seed)
+    scan.update(asked)
+    return scan.result()
+
+
+class Randomization:
+    """A scan of the randomization check; the lens sees the images of an update together.
+
+    Args and Raises as of `randomization_check`.
     """
 
     def __init__(
