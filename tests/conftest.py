@@ -13,7 +13,7 @@ import tests.typechecking  # noqa: F401 (the hook names it)
 
 with install_import_hook("convscope", "tests.typechecking.checked"):
     # The face loads its rooms when they are first used: here all at once, for only what is loaded here is checked.
-    from convscope import cli, data, draw, graph, lenses, nets, report, runs, scans, scope, study, training  # noqa: F401
+    from convscope import cli, data, draw, graph, lenses, looks, nets, report, runs, scans, scope, study, training  # noqa: F401
     from convscope.data import DataBundle, load_data
 
 import numpy as np

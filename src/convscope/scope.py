@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
-from convscope.graph import Anatomy, ReceptiveField, TracedGraph, anatomy, anatomy_of, receptive_fields, trace
+from convscope.graph import (
+    Anatomy,
+    Positions,
+    ReceptiveField,
+    TracedGraph,
+    anatomy,
+    anatomy_of,
+    positions,
+    receptive_fields,
+    trace,
+)
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
 from convscope.scans import Answers, FaithfulnessCurves, InvarianceCurves, Look, RandomizationCheck, Shift
 
@@ -172,6 +182,32 @@ class Scope:
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
         return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
 
+    @overload
+    def occlusion(
+        self,
+        images: Tensor,
+        size: Size = ...,
+        stride: Size = ...,
+        target: Target = ...,
+        *,
+        fill: Fill = ...,
+        logits: bool = ...,
+        max_memory: int | None = ...,
+    ) -> OcclusionMap: ...
+
+    @overload
+    def occlusion(
+        self,
+        images: Tensor,
+        size: list[Size],
+        stride: Size = ...,
+        target: Target = ...,
+        *,
+        fill: Fill = ...,
+        logits: bool = ...,
+        max_memory: int | None = ...,
+    ) -> list[OcclusionMap]: ...
+
     def occlusion(
         self,
         images: Float[Tensor, "*N C H W"],
@@ -279,6 +315,20 @@ class Scope:
         asked = answers.asked(self._on_device(images), targets)
         return scans.invariance(answers, asked, layers, shift=shift, rotate=rotate, scale=scale, fill=fill)
 
+    def n_units(self, layer: str | None = None) -> int:
+        """How many units a layer has; without a layer, how many logits.
+
+        Raises:
+            UnknownNameError: there is no such layer; the message lists those there are.
+            RequestError: it is not known which of its numbers are a unit's.
+        """
+        operation = self.graph.operation(layer or self.graph.outputs[0])
+        return lenses.count_units(operation, self._positions.get(operation.name))
+
+    def class_name(self, k: int) -> str:
+        """The name of a class, or "class k" where it has none."""
+        return self.classes[k] if k < len(self.classes) else f"class {k}"
+
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
 
@@ -325,6 +375,10 @@ class Scope:
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
         return receptive_fields(self.graph)
+
+    @cached_property
+    def _positions(self) -> dict[str, Positions]:
+        return positions(self.graph)
 
     def _check(self, images: Tensor, batch: Tensor) -> None:
         want = "×".join(map(str, self.input_shape))

@@ -171,9 +171,11 @@ def test_any_lens_by_name_or_as_a_function(scope: Scope, lens: str) -> None:
     assert torch.equal(found.deletion[:, 0], found.insertion[:, -1])
 
 
-def test_occlusion_is_a_lens_too(scope: Scope) -> None:
+def test_occlusion_is_a_lens_too() -> None:
     """By a function; a method of the scope is one as it is."""
     images = pictures(2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 6, 5)).double()
+    scope = Scope(net, torch.zeros(1, *SHAPE))
     found = scope.faithfulness(lambda s, x, t: s.occlusion(x, 3, target=t).drop, images, steps=4)
     assert found.deletion.shape == (2, 5)
     by_method = scope.faithfulness(Scope.saliency, images, steps=4)

@@ -11,9 +11,13 @@ from convscope.cli.options import Json
 
 
 def look(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")],
-    lens: Annotated[
-        str, typer.Argument(metavar="LENS", help="filters, activations, saliency, guided_backprop, grad_cam …")
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] LENS",
+            help="A run's folder, unless --net is given; then filters, activations, saliency, guided_backprop, grad_cam, "
+            "occlusion, maximize, receptive_field …",
+        ),
     ],
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by number.")
@@ -26,6 +30,23 @@ def look(
     target: Annotated[
         str | None, typer.Option("--target", help="A class by name or number; the most probable by default.")
     ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="K,…", help="Of the occluding square in pixels: 5, 4x8, or several.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option("--stride", help="Of the square in pixels.", min=1)] = None,
+    fill: Annotated[
+        str | None, typer.Option("--fill", help="Of the square: grey, mean, zero, blur, or a number in 0 … 1.")
+    ] = None,
+    net: Annotated[
+        str | None, typer.Option("--net", metavar="MODULE:CALLABLE", help="A network that is no run, by name.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Its .safetensors file.")] = None,
+    input: Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="The shape of its images.")] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="M,…", help="Its normalisation, by channel.")] = None,
+    deviation: Annotated[str | None, typer.Option("--deviation", metavar="D,…", help="Likewise.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", metavar="FILE", help="Names of its classes, one a line.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png by default.")
     ] = None,
@@ -37,9 +58,14 @@ def look(
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """
     from convscope.cli.show import print_json, print_line
-    from convscope.report import look_at_run
+    from convscope.errors import SettingError
+    from convscope.looks import look_at, open_subject
 
-    written, found = look_at_run(run, lens, image, layer, unit, position, target, out, raw)
+    if len(names) > 2:
+        raise SettingError(f"{' '.join(names)}: expected a run's folder and a lens, such as runs/lines grad_cam")
+    run, lens = names if len(names) == 2 else (None, names[0])
+    subject = open_subject(run, net, weights, input, mean, deviation, classes)
+    written, found = look_at(subject, lens, image, layer, unit, position, target, size, stride, fill, out, raw)
     if json:
         print_json({"picture": str(written), "heading": found.heading, "raw": str(raw) if raw else None})
     else:

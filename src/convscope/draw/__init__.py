@@ -1,7 +1,7 @@
 """Tensors and tables → pictures, charts and drawings. Knows no other room: it takes numbers and gives what one can see."""
 
 from convscope.draw.charts import chart_png, learning_curve, reliability, vega_script
-from convscope.draw.heatmaps import Scale, coloured, on_image, overlay, panel, scale_of
+from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, placed, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
     Picture,
@@ -24,6 +24,7 @@ __all__ = [
     "data_uri",
     "enlarge",
     "filter_picture",
+    "framed",
     "learning_curve",
     "map_picture",
     "network_map",
@@ -31,6 +32,7 @@ __all__ = [
     "overlay",
     "panel",
     "picture",
+    "placed",
     "png",
     "reliability",
     "scale_of",

@@ -35,6 +35,8 @@ _DIVERGING = (
     (140, 20, 40),
 )
 _INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
+_MARK = (230, 60, 40)
+_GAP, _TOP, _LINE, _BAR = 16, 40, 30, 96  # pixels
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,46 @@ def overlay(
     return np.rint(ground * (1 - share) + coloured(grown, scale) * share).astype(np.uint8)
 
 
+def placed(
+    values: Float[Tensor, "rows columns"], size: tuple[int, int], stride: tuple[int, int], height: int, width: int
+) -> Float[Tensor, "H W"]:
+    """A map of a sliding square on the pixels of its image, each value at the square's centre.
+
+    Bilinear between centres; beyond the outermost ones their values go on to the border.
+
+    Args:
+        size: (height, width) of the square in pixels.
+        stride: (down, across) from one position to the next in pixels.
+        height, width: of the image.
+    """
+    axes = [
+        # the position whose square has its centre at each pixel, in -1 … 1 over the map
+        2 * ((torch.arange(n) - (side - 1) / 2) / step) / max(1, positions - 1) - 1
+        for n, side, step, positions in zip((height, width), size, stride, values.shape, strict=True)
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
+    whole = values.detach().cpu().float()[None, None]
+    return F.grid_sample(whole, grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
+
+
+def framed(shown: Picture, box: tuple[int, int, int, int]) -> Picture:
+    """The picture with a frame around a box of its pixels, (top, left, bottom, right), half-open."""
+    top, left, bottom, right = box
+    lined = shown.copy()
+    lined[top:bottom, [left, right - 1]] = _MARK
+    lined[[top, bottom - 1], left:right] = _MARK
+    return lined
+
+
 def panel(
     parts: Sequence[tuple[str, Picture]],
     heading: str,
     scale: Scale | None = None,
     side: int = 256,
     note: str | None = None,
+    columns: int | None = None,
 ) -> Picture:
-    """Pictures side by side under a heading, each with a line below it, and the colour bar of their scale.
+    """Pictures under a heading, each with a line below it, and the colour bar of their scale.
 
     Args:
         parts: (line, picture) each; small pictures are enlarged by repetition to about `side` pixels, never blurred.
@@ -103,29 +137,48 @@ def panel(
         scale: of the maps among them.
         side: of each picture in pixels.
         note: a line at the foot.
+        columns: pictures in a row; all of them by default.
     """
     from PIL import Image, ImageDraw
 
-    shown = [(line, enlarge(one, max(1, side // max(one.shape[:2])))) for line, one in parts]
-    gap, top, foot = 16, 40, 52 if note else 30
-    tallest = max(one.shape[0] for _, one in shown)
-    bar = 96 if scale else 0
-    width = sum(one.shape[1] + gap for _, one in shown) + gap + bar
-    lines = max(_font(16).getlength(heading), _font(13).getlength(note or ""))
-    last = width - bar - gap - shown[-1][1].shape[1] + _font(13).getlength(shown[-1][0])  # may stick out on the right
-    canvas = Image.new("RGB", (round(max(width, lines + 2 * gap, last)), top + tallest + foot), _PAPER)
+    cells = [_cell(line, one, side) for line, one in parts]
+    across = columns or len(cells)
+    rows = [cells[first : first + across] for first in range(0, len(cells), across)]
+    width_of = max(cell.width for cell in cells) if len(rows) > 1 else 0  # columns stand below each other
+    widths = [[max(width_of, cell.width) for cell in row] for row in rows]
+    heights = [max(cell.picture.shape[0] for cell in row) for row in rows]
+    bar = _BAR if scale else 0
+    lines = max(_font(16).getlength(heading), _font(13).getlength(note or "")) + 2 * _GAP
+    width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
+    below = sum(heights) + _LINE * len(rows)
+    canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((gap, 11), heading, fill=_INK, font=_font(16))
-    x = gap
-    for line, one in shown:
-        canvas.paste(Image.fromarray(one), (x, top))
-        draw.text((x, top + tallest + 7), line, fill=_FAINT, font=_font(13))
-        x += one.shape[1] + gap
+    draw.text((_GAP, 11), heading, fill=_INK, font=_font(16))
+    y = _TOP
+    for row, row_widths, height in zip(rows, widths, heights, strict=True):
+        x = _GAP
+        for cell, cell_width in zip(row, row_widths, strict=True):
+            canvas.paste(Image.fromarray(cell.picture), (x, y))
+            draw.text((x, y + height + 6), cell.line, fill=_FAINT, font=_font(13))
+            x += cell_width + _GAP
+        y += height + _LINE
     if note:
-        draw.text((gap, top + tallest + 28), note, fill=_FAINT, font=_font(13))
+        draw.text((_GAP, y + 2), note, fill=_FAINT, font=_font(13))
     if scale:
-        _bar(canvas, draw, scale, x, top, tallest)
+        _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, heights[0])
     return np.asarray(canvas)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    line: str
+    picture: Picture
+    width: int
+
+
+def _cell(line: str, one: Picture, side: int) -> _Cell:
+    shown = enlarge(one, max(1, side // max(one.shape[:2])))
+    return _Cell(line, shown, max(shown.shape[1], round(_font(13).getlength(line))))
 
 
 def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:

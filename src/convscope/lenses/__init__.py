@@ -18,7 +18,7 @@ from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
 from convscope.lenses.targets import Target, choose_targets
-from convscope.lenses.units import Units, choose_units
+from convscope.lenses.units import Units, choose_units, count_units
 
 __all__ = [
     "CAPTUM_METHODS",
@@ -43,6 +43,7 @@ __all__ = [
     "attribute",
     "choose_targets",
     "choose_units",
+    "count_units",
     "deconvnet",
     "fill_images",
     "filters",

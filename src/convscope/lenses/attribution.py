@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.lenses.shown import Shown
+
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(Shown):
     """Signed values for each image, with what was asked and how.
 
     Attributes:

@@ -15,7 +15,8 @@ from convscope.graph import Operation, Positions, TracedGraph, positions, recept
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
-from convscope.lenses.units import Units, choose_units
+from convscope.lenses.shown import Shown
+from convscope.lenses.units import Units, choose_units, count_units
 from convscope.lenses.waking import waking
 
 Numbers = Sequence[float] | Tensor  # one a channel
@@ -23,7 +24,7 @@ _DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at bla
 
 
 @dataclass(frozen=True, eq=False)
-class Maximized:
+class Maximized(Shown):
     """What gradient ascent found, a picture a unit.
 
     Attributes:
@@ -111,7 +112,7 @@ def maximize(
     """
     operation = graph.operation(graph.outputs[0] if layer is None else layer)
     where = positions(graph).get(operation.name)
-    chosen = choose_units(units, _n_units(operation, where), operation.name)
+    chosen = choose_units(units, count_units(operation, where), operation.name)
     _check_position(position, operation, where)
     pieces = _default(graph, operation) if regularizers is None else tuple(regularizers)
     ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
@@ -244,16 +245,6 @@ def _bytes_each(graph: TracedGraph, operation: Operation, like: Tensor) -> int:
     """What one picture takes: each activation on the way with its gradient, about."""
     way = graph.needed_for(operation.name)
     return 2 * like.element_size() * (prod(graph.input_shape) + sum(prod(op.output_shape) for op in way))
-
-
-def _n_units(operation: Operation, where: Positions | None) -> int:
-    shape = operation.output_shape
-    if where is None and len(shape) != 1:
-        given = "×".join(map(str, shape)) or "one"
-        raise RequestError(
-            f"layer {operation.name!r} gives {given} numbers an image, and which are a unit's is not known"
-        )
-    return where.n_units(shape) if where else shape[0]
 
 
 def _check_position(position: tuple[int, int] | None, operation: Operation, where: Positions | None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
 from convscope.lenses.memory import portions
+from convscope.lenses.shown import Shown
 from convscope.lenses.targets import Target, choose_targets
 
 Size = int | tuple[int, int]
@@ -31,7 +32,7 @@ LARGEST_PASS = 256
 
 
 @dataclass(frozen=True)
-class OcclusionMap:
+class OcclusionMap(Shown):
     """The answer to each image with a square of it covered, for each position of the square.
 
     Position (r, c) covers rows r·stride … r·stride + height − 1, and columns likewise.

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from convscope.errors import RequestError
+from convscope.graph import Operation, Positions
 
 Units = int | Sequence[int] | Int[Tensor, " U"] | None
 """What lenses take as `units`: one unit of the layer, several, or None for all of them."""
@@ -39,3 +40,21 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     if outside:
         raise RequestError(f"unit {outside[0]} is not in layer {layer!r}; it has 0 to {n_units - 1}")
     return tuple(chosen)
+
+
+def count_units(operation: Operation, where: Positions | None) -> int:
+    """How many units an operation has: maps, or neurons.
+
+    Args:
+        where: its positions, see `convscope.graph.positions`; None where it has none.
+
+    Raises:
+        RequestError: it is not known which of its numbers are a unit's.
+    """
+    shape = operation.output_shape
+    if where is None and len(shape) != 1:
+        given = "×".join(map(str, shape)) or "one"
+        raise RequestError(
+            f"layer {operation.name!r} gives {given} numbers an image, and which are a unit's is not known"
+        )
+    return where.n_units(shape) if where else shape[0]

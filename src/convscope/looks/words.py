@@ -1,79 +1,187 @@
-"""`look_at_run`: a look as asked for in words, on a run in a folder, written to files."""
+"""`look_at`: a look as asked for in words, on a run in a folder or on any network, written to files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convscope.report.look import Look, look
+import torch
 from torch import Tensor
 
 from convscope.data import read_image
 from convscope.draw import png
 from convscope.errors import SettingError, UnknownNameError
-from convscope.runs import Run, open_run, write_tensors, write_whole
+from convscope.lenses import Position, Size
+from convscope.looks.look import look
+from convscope.looks.records import Asked, Look
+from convscope.nets import build_net, image_shape
+from convscope.runs import Run, load_weights, open_run, read_tensors, write_tensors, write_whole
 from convscope.scope import Scope
 
 
-def look_at_run(
-    folder: str | Path,
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: a scope, its run where it has one, and the folder where pictures go."""
+
+    scope: Scope
+    folder: Path
+    run: Run | None = None
+
+
+def open_subject(
+    run: str | Path | None = None,
+    net: str | None = None,
+    weights: Path | None = None,
+    input: str | None = None,
+    mean: str | None = None,
+    deviation: str | None = None,
+    classes: Path | None = None,
+) -> Subject:
+    """A run, or a network that is no run.
+
+    Args:
+        run: the folder of a trained run; it knows the rest.
+        net: a network by its name, see `convscope.nets.build_net`, such as "package.module:callable".
+        weights: a .safetensors file for it; without one it keeps those that it was built with.
+        input: the shape of its images, "3x224x224"; by default what the network was made for.
+        mean, deviation: by which it wants pixels normalised, "0.485,0.456,0.406"; none by default.
+        classes: a text file with the name of a class in each line.
+    Raises:
+        SettingError: neither or both of run and net are given, or what belongs to a network comes with a run.
+        RunFolderError: the file of weights is missing or damaged, or does not fit the network.
+    """
+    of_net = {"weights": weights, "input": input, "mean": mean, "deviation": deviation, "classes": classes}
+    if run is not None and net is not None:
+        raise SettingError(f"--net {net}: a run has its own network; give either a run's folder or --net")
+    if run is not None:
+        if given := [name for name, value in of_net.items() if value is not None]:
+            raise SettingError(f"--{given[0]}: a run knows its own; leave it out, or give --net in place of the run")
+        opened = open_run(run)
+        return Subject(Scope(opened), opened.path, opened)
+    if net is None:
+        raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")
+    shape = image_shape(net, input)
+    names = _lines(classes) if classes else None
+    with torch.random.fork_rng([]):
+        module = build_net(net) if ":" in net else build_net(net, channels=shape[0], image_size=shape[1])
+    if weights is not None:
+        load_weights(module, read_tensors(weights)[0], weights)
+    normalize = _normalization(mean, deviation, shape[0])
+    return Subject(Scope(module.eval(), torch.zeros(1, *shape), names, normalize), Path())
+
+
+def look_at(
+    subject: Subject,
     lens: str,
     image: str | None = None,
     layer: str | None = None,
     unit: int | None = None,
     position: str | None = None,
     target: str | None = None,
+    size: str | None = None,
+    stride: int | None = None,
+    fill: str | None = None,
     out: Path | None = None,
     raw: Path | None = None,
 ) -> tuple[Path, Look]:
     """The path of the picture that was written, and what it shows.
 
     Args:
-        folder: a trained run's.
-        lens, layer, unit: see `look`.
-        image: a file, or the number of a test image.
+        subject: see `open_subject`.
+        lens, layer, unit, stride: see `look`.
+        image: a file, or the number of one of the run's test images.
         position: "3,5" or "max".
         target: a class by its name or number.
-        out: of the picture; look-LENS.png in the run's folder by default.
+        size: of an occluding square: "5", "4x8", or several, "3,5,9".
+        fill: of the square: "grey", "mean", "zero", "blur" or a number in [0, 1].
+        out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
     Raises:
-        SettingError: image, position or target is not what it should be.
+        SettingError: image, position, size, fill or target is not what it should be.
         UnknownNameError: there is no such class, layer or lens.
     """
-    run = open_run(folder)
-    scope = Scope(run)
-    shown = None if image is None else _image(run, image)
-    found = look(
-        scope, lens, shown, layer=layer, unit=unit, position=_position(position), target=_target(scope.classes, target)
+    asked = Asked(
+        image=None if image is None else _image(subject, image),
+        layer=layer,
+        unit=unit,
+        position=_position(position),
+        target=_target(subject.scope.classes, target),
+        size=_sizes(size),
+        stride=stride,
+        fill=_fill(fill),
     )
-    path = out or run.path / f"look-{lens}.png"
+    found = look(subject.scope, lens, asked)
+    path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
     write_whole(path, png(found.picture))
     if raw is not None:
         write_tensors(raw, found.tensors, {"lens": lens, "heading": found.heading})
     return path, found
 
 
-def _image(run: Run, image: str) -> Tensor:
+def _image(subject: Subject, image: str) -> Tensor:
+    shape = subject.scope.input_shape
     if not image.isdigit():
-        return read_image(image, run.input_shape)
-    test = run.load_data().test
+        return read_image(image, (shape[0], shape[1], shape[2]))
+    if subject.run is None:
+        raise SettingError(f"--image {image}: a network that is no run has no test images; give a file")
+    test = subject.run.load_data().test
     if int(image) >= len(test):
         raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
     return test[int(image)][0]
 
 
-def _position(text: str | None) -> Any:
+def _position(text: str | None) -> Position:
     if text is None or text == "max":
-        return text
+        return "max" if text else None
     parts = text.split(",")
     if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
         raise SettingError(f"--position {text}: expected row and column, such as 3,5, or max")
     return int(parts[0]), int(parts[1])
 
 
-def _target(classes: tuple[str, ...], text: str | None) -> int | None:
+def _target(classes: Sequence[str], text: str | None) -> int | None:
     if text is None or text in classes:
         return None if text is None else classes.index(text)
     if text.isdigit():
         return int(text)
     raise UnknownNameError("class", text, classes, "one of this network's")
+
+
+def _sizes(text: str | None) -> list[Size] | None:
+    if text is None:
+        return None
+    found: list[Any] = []
+    for part in text.split(","):
+        sides = part.strip().replace("×", "x").split("x")
+        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+            raise SettingError(f"--size {text}: expected pixels, such as 5, 4x8 (down, across), or several: 3,5,9")
+        found.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
+    return found
+
+
+def _fill(text: str | None) -> Any:
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text  # a name, which the lens knows
+
+
+def _normalization(mean: str | None, deviation: str | None, channels: int) -> Any:
+    if mean is None and deviation is None:
+        return None
+    found = []
+    for name, text, plain in (("mean", mean, 0.0), ("deviation", deviation, 1.0)):
+        try:
+            found.append([float(part) for part in text.split(",")] if text else [plain] * channels)
+        except ValueError:
+            raise SettingError(f"--{name} {text}: expected a number for each channel, such as 0.5,0.5,0.5") from None
+    return found[0], found[1]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"--classes {path}: {error}; expected a text file with a name in each line") from None

@@ -1,6 +1,6 @@
 """Networks: the catalogue, the text form of plain ones, builders for foreign ones, and what their outputs mean."""
 
-from convscope.nets.build import NetSpec, build_net, natural_shape
+from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
 from convscope.nets.catalogue import catalogue
 from convscope.nets.plain import plain_net
 from convscope.nets.task import Head, Task, TaskSpec, make_task
@@ -14,6 +14,7 @@ __all__ = [
     "Word",
     "build_net",
     "catalogue",
+    "image_shape",
     "make_task",
     "natural_shape",
     "parse_layers",

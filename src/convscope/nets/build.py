@@ -86,6 +86,25 @@ def natural_shape(name: str) -> dict[str, int]:
     return {key: getattr(entry, key) for key in SHAPE_OPTIONS}
 
 
+def image_shape(name: str, given: str | None = None) -> tuple[int, int, int]:
+    """Channels, height and width of a network's images.
+
+    Args:
+        name: of the network.
+        given: "3x32x32"; by default what the network was made for.
+    Raises:
+        SettingError: the text is no shape.
+    """
+    if given is None:
+        own = natural_shape(name)
+        return own["channels"], own["image_size"], own["image_size"]
+    found = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", given.strip())
+    if found is None or 0 in map(int, found.groups()):
+        raise SettingError(f"--input {given}: expected channels, height and width, such as 3x32x32")
+    channels, height, width = map(int, found.groups())
+    return channels, height, width
+
+
 def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
     own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
     shape = natural_shape(name) | {key: options[key] for key in SHAPE_OPTIONS if key in options}

@@ -1,0 +1,151 @@
+"""Units as pictures: filters, activations, what excites them most, what of the image they see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from convscope.draw import (
+    Picture,
+    coloured,
+    enlarge,
+    filter_picture,
+    framed,
+    map_picture,
+    overlay,
+    panel,
+    picture,
+    scale_of,
+    sheet,
+    signed_picture,
+)
+from convscope.errors import RequestError
+from convscope.looks.records import Asked, Look
+from convscope.scope import Scope
+
+MOST_UNITS = 64
+"""Units in one picture."""
+
+_LABELLED = 20  # more pictures than that stand without their own lines
+
+
+def look_filters(scope: Scope, asked: Asked) -> Look:
+    """Filters on the image in colour; deeper ones as a row for each unit, a column for each input."""
+    layer = asked.layer or next((op.name for op in scope.graph.operations if op.kind == "conv"), None)
+    if layer is None:
+        raise RequestError("this network has no convolution; give --layer")
+    weights = scope.filters(layer)
+    if weights.ndim != 4:
+        raise RequestError(f"layer {layer!r} has weights of {tuple(weights.shape)}, no filters with rows and columns")
+    if weights.shape[1] == 3:
+        size = max(1, 48 // max(weights.shape[2:]))
+        shown = [enlarge(filter_picture(w), size) for w in weights[:MOST_UNITS]]
+        whole, note = sheet(shown, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
+    else:
+        size, top = max(1, 24 // max(weights.shape[2:])), float(weights.abs().max())
+        rows, columns = min(len(weights), 16), min(weights.shape[1], 16)
+        shown = [enlarge(signed_picture(weights[u, c], top), size) for u in range(rows) for c in range(columns)]
+        whole = sheet(shown, columns=columns, gap=2)
+        note = f"a row a unit, a column an input; blue below 0, red above, full colour ±{top:.2g}"
+    heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
+    return Look(panel([(note, whole)], heading, side=whole.shape[0]), {layer: weights}, heading)
+
+
+def look_activations(scope: Scope, asked: Asked) -> Look:
+    """The maps of a layer's units on one scale; of a single unit, the map over the image and alone."""
+    given = asked.given()
+    image = given["image"]
+    name, values = _maps(scope, image, given["layer"])
+    maps = values[0]
+    if asked.unit is not None:
+        one = maps[_unit(asked.unit, maps, name)]
+        scale = scale_of(one, "activation")
+        parts = [("image", picture(image)), ("over the image", overlay(image, one, scale)),
+                 ("alone", coloured(one, scale))]  # fmt: skip
+        heading = f"activation of unit {asked.unit} of {name}"
+        return Look(panel(parts, heading, scale), {name: values}, heading)
+    top = max(float(maps.flatten()[:: max(1, maps.numel() // 1_000_000)].quantile(0.995)), 1e-12)
+    shown = [map_picture(one, top) for one in maps[:MOST_UNITS]]
+    size = max(1, 64 // max(shown[0].shape[:2]))
+    maps_sheet = sheet([enlarge(one, size) for one in shown], columns=8, gap=3, ground=40)
+    heading = f"activations of {name}: {len(shown)} of {len(maps)} units"
+    parts = [("image", picture(image)), (f"black is 0 and below, white {top:.3g} and above", maps_sheet)]
+    return Look(panel(parts, heading, side=maps_sheet.shape[0]), {name: values}, heading)
+
+
+def look_maximize(scope: Scope, asked: Asked) -> Look:
+    """The picture that most excites a unit, or those of the first units of a layer, or of the classes."""
+    if asked.position == "max":
+        raise RequestError("--position max: without an image there is no strongest; give a row and a column")
+    n_units = MOST_UNITS if asked.layer is not None else len(scope.classes) or MOST_UNITS
+    units = list(range(min(n_units, scope.n_units(asked.layer)))) if asked.unit is None else [asked.unit]
+    found = scope.maximize(asked.layer, units, asked.position)
+    of_classes = asked.layer is None
+
+    def line(unit: int, reached: float) -> str:
+        who = scope.class_name(unit) if of_classes else f"unit {unit}"
+        return f"{who}: {reached:.3g}"
+
+    shown = [picture(one) for one in found.picture]
+    what = "logit" if of_classes else "activation"
+    where = "" if asked.position is None else f" at row {asked.position[0]}, column {asked.position[1]}"
+    heading = f"what most excites {'the classes' if of_classes else found.layer}{where}: {what} reached"
+    labelled = len(shown) <= _LABELLED
+    if labelled:
+        lines = [line(unit, float(reached)) for unit, reached in zip(found.units, found.activation, strict=True)]
+        drawn = panel(list(zip(lines, shown, strict=True)), heading, side=128, columns=5)
+    else:
+        size = max(1, 64 // max(shown[0].shape[:2]))
+        whole = sheet([enlarge(one, size) for one in shown], columns=8, gap=3)
+        low, high = float(found.activation.min()), float(found.activation.max())
+        drawn = panel([(f"units 0 to {len(shown) - 1}; {low:.3g} to {high:.3g}", whole)], heading, side=whole.shape[0])
+    tensors = {"picture": found.picture, "activation": found.activation, "course": found.course}
+    return Look(drawn, tensors, heading)
+
+
+def look_receptive_field(scope: Scope, asked: Asked) -> Look:
+    """The image with a frame around what a position of a layer sees, and that patch alone."""
+    given = asked.given()
+    image, layer = given["image"], given["layer"]
+    field = scope.receptive_field(layer)
+    rows, columns = field.boxes.shape[1:]
+    if asked.position == "max":
+        row, column = _strongest(scope, image, layer, asked.unit)
+    else:
+        row, column = asked.position or (rows // 2, columns // 2)
+    top, left, bottom, right = box = field.box(row, column)
+    heading = f"receptive field of {layer} at row {row}, column {column} of {rows}×{columns}: {'×'.join(map(str, field.size))}"
+    if bottom <= top or right <= left:
+        raise RequestError(f"layer {layer!r} sees nothing of the image at row {row}, column {column}")
+    shown = picture(image)
+    scale = max(1, 256 // max(shown.shape[:2]))
+    large = framed(enlarge(shown, scale), tuple(scale * edge for edge in box))
+    parts: list[tuple[str, Picture]] = [
+        ("image", shown),
+        (f"rows {top} to {bottom - 1}, columns {left} to {right - 1}", large),
+        ("what it sees", picture(image[:, top:bottom, left:right])),
+    ]
+    return Look(panel(parts, heading), {"box": torch.tensor(box), "boxes": field.boxes}, heading)
+
+
+def _maps(scope: Scope, image: Tensor, layer: str) -> tuple[str, Tensor]:
+    """The name of the (first) layer meant, and its maps (1, U, H, W)."""
+    name, values = next(iter(scope.activations(image, layers=[layer]).items()))
+    if values.ndim != 4:
+        shape = tuple(values.shape[1:])
+        raise RequestError(f"layer {name!r} gives {shape} numbers an image and no maps; choose another one")
+    return name, values
+
+
+def _unit(unit: int, maps: Tensor, name: str) -> int:
+    if not 0 <= unit < len(maps):
+        raise RequestError(f"unit {unit} is not in layer {name!r}; it has units 0 to {len(maps) - 1}")
+    return unit
+
+
+def _strongest(scope: Scope, image: Tensor, layer: str, unit: int | None) -> tuple[int, int]:
+    """Where a unit of the layer answers most; of all units where none is meant."""
+    name, values = _maps(scope, image, layer)
+    maps = values[0]
+    one = maps.amax(0) if unit is None else maps[_unit(unit, maps, name)]
+    return divmod(int(one.argmax()), one.shape[1])
