@@ -16,6 +16,7 @@ from convscope.graph import trace
 from convscope.scans import Asked, Randomization, RandomizationCheck
 from convscope.scans.randomization import _cascade, randomize, rank_correlation, strength
 from convscope.scope import Scope
+from tests.graph.graph_networks import Transformer
 from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state
 from tests.lenses.test_properties import Failing
 
@@ -77,6 +78,14 @@ def test_the_order_of_the_layers_and_what_goes_with_each() -> None:
         "conv1": ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias"],
     }
     assert _cascade(graph, ["conv2", "relu*"]) == {"conv2": ["conv2.weight", "fc1.weight", "fc1.bias"]}
+
+
+def test_the_layers_of_a_transformer() -> None:
+    """Its class token, positions and norms go with the layers they follow."""
+    steps = _cascade(trace(Transformer(), torch.zeros(1, 3, 16, 16)), None)
+    assert list(steps) == ["head", "attention.dense_2", "attention.dense", "patches"]
+    named = {name for name, _ in Transformer().named_parameters()}
+    assert {path for paths in steps.values() for path in paths} == named
 
 
 def test_weights_become_random_from_the_top_and_stay_so() -> None:

@@ -186,7 +186,8 @@ def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list
 
 
 def _has_filters(op: Operation, net: nn.Module) -> bool:
-    return any(net.get_parameter(path).ndim > 1 for path in op.parameters)
+    """Whether it multiplies by filters; a class token, positions or scales are only joined, added or multiplied on."""
+    return op.kind not in ("add", "concat", "mul") and any(net.get_parameter(path).ndim > 1 for path in op.parameters)
 
 
 def randomize(net: nn.Module, parameters: Sequence[str], seed: Sequence[int]) -> None:
