@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError
+from convscope.graph import relu_after
 from convscope.nets import make_task
-from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, layer_maps, relu_after, scan
+from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, layer_maps, scan
 from convscope.scope import Scope
 from tests.lenses.lens_networks import lived_in, state
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network

@@ -11,8 +11,8 @@ from torch import nn
 
 from convscope.data import ImageSet
 from convscope.errors import RequestError
-from convscope.graph import trace
-from convscope.scans import EDGES, relu_after
+from convscope.graph import relu_after, trace
+from convscope.scans import EDGES
 from convscope.scans.histogram import histogram
 from convscope.scope import Scope
 from tests.scans.scan_networks import make_images, make_scope

@@ -1,4 +1,4 @@
-"""The layers that a scan looks at: their units and positions, and the ReLU that follows."""
+"""The layers that a scan looks at: their units and positions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from convscope.errors import RequestError
 from convscope.graph import Operation, Positions, TracedGraph, positions
-from convscope.lenses import select_layers
-
-_UNITWISE = frozenset({"batch_norm", "dropout", "alias", "clone", "contiguous", "detach"})
-"""Operations that leave each unit by itself at its position, and so may stand between a layer and its ReLU."""
+from convscope.lenses import count_units, select_layers
 
 
 @dataclass(frozen=True)
@@ -51,31 +47,4 @@ def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
 
 
 def _layer_map(op: Operation, where: Positions | None) -> LayerMap:
-    if where is None and len(op.output_shape) != 1:
-        given = "×".join(map(str, op.output_shape))
-        raise RequestError(f"layer {op.name!r} gives {given} numbers an image, and which are a unit's is not known")
-    n_units = where.n_units(op.output_shape) if where else op.output_shape[0]
-    return LayerMap(op.name, n_units, where.size if where else (1, 1), where)
-
-
-def relu_after(graph: TracedGraph, layer: str) -> str | None:
-    """The ReLU (or another function that cuts at zero, such as ReLU6) that takes what the layer gives, and nothing else.
-
-    Between the two there may be batch norm and dropout. The layer itself, where it is one; None where none follows, such as
-    before a sum of two branches.
-    """
-    op = graph.operation(layer)
-    while not _cuts_at_zero(op):
-        readers = [reader for reader in graph.operations if op.name in reader.inputs]
-        follows = len(readers) == 1 and len(readers[0].inputs) == 1
-        if not follows or not (_cuts_at_zero(readers[0]) or readers[0].kind in _UNITWISE):
-            return None
-        [op] = readers
-    return op.name
-
-
-def _cuts_at_zero(op: Operation) -> bool:
-    if op.kind in ("clamp", "clamp_min", "hardtanh"):
-        lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
-        return isinstance(lower, int | float) and lower == 0
-    return op.kind in ("relu", "relu6")
+    return LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where)

@@ -73,7 +73,7 @@ class Subject(Protocol):
 
     @property
     def graph(self) -> TracedGraph:
-        """Asked for only where scans look at layers."""
+        """Questions for only where scans look at layers."""
 
     def prepare(self, images: Tensor) -> Tensor:
         """The images as the network takes them, on its device."""
@@ -141,11 +141,11 @@ def scan(
     return [each.result() for each in scans]
 
 
-Look = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 """From images in [0, 1] to the network's outputs and the results of the layers that scans asked for."""
 
 
-def look_through(scope: Subject, scans: Sequence[Scan]) -> Look:
+def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
     """How to look at images: by the network itself, which need not be traceable, or by its graph where layers are asked for."""
     names, answers = names_wanted(scope, scans), any(map(_needs_outputs, scans))
 
@@ -161,7 +161,7 @@ def look_through(scope: Subject, scans: Sequence[Scan]) -> Look:
 
 @torch.no_grad()
 def feed(
-    net: nn.Module, look: Look, source: Iterable[Batch], scans: Sequence[Scan], advance: Callable[[int], None]
+    net: nn.Module, look: TiedLens, source: Iterable[Batch], scans: Sequence[Scan], advance: Callable[[int], None]
 ) -> None:
     """Shows batches to all scans, in one pass of the network, in evaluation mode.
 

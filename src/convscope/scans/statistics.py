@@ -13,10 +13,11 @@ from torch import Tensor
 
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
+from convscope.graph import relu_after
 from convscope.scans.exact import ExactSum
 from convscope.scans.histogram import EDGES, histogram
 from convscope.scans.kept import kept_or_made
-from convscope.scans.layers import LayerMap, layer_maps, relu_after
+from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
 from convscope.scans.scan import Images, Seen, Subject, scan, sizes
 

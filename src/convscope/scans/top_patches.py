@@ -13,10 +13,10 @@ from torch import Tensor
 
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import TracedGraph
+from convscope.graph import TracedGraph, relu_after
 from convscope.scans.exact import ExactSum
 from convscope.scans.kept import kept_or_made
-from convscope.scans.layers import LayerMap, layer_maps, relu_after
+from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.ranks import NONE, indices_of, ranks, values_of
 from convscope.scans.scan import Images, Seen, Subject, scan, sizes
 
