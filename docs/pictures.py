@@ -62,7 +62,7 @@ def lenses(*names: str) -> None:
     commands = look_commands()
     for name in names or [*commands, *DRAWN]:
         if name in DRAWN:
-            _keep(name, DRAWN[name]())
+            _keep(name, DRAWN[name](), width=1040)
             continue
         with TemporaryDirectory() as folder:
             out = Path(folder) / "look.png"
@@ -85,9 +85,9 @@ def look_commands() -> dict[str, list[str]]:
 def all_lenses() -> bytes:
     """One photograph through six lenses, side by side."""
     scope, image = _lite0(), read_image(DOG, (3, SIDE, SIDE))
-    parts = [("a photograph", picture(image))]
-    for name in ("saliency", "guided_backprop", "integrated_gradients", "grad_cam"):
-        parts.append((name.replace("_", " "), small_picture(scope.attribute(name, image), image)))
+    names = ("saliency", "guided_backprop", "integrated_gradients", "grad_cam")
+    maps = ((name.replace("_", " "), small_picture(scope.attribute(name, image), image)) for name in names)
+    parts = [("a photograph", picture(image)), *maps]
     found = scope.occlusion(image, 32, 8)
     scale = Scale(-float(found.drop.abs().max()), float(found.drop.abs().max()), "")
     parts.append(("occlusion", overlay(image, placed(found.drop[0], found.size, found.stride, SIDE, SIDE), scale)))
@@ -122,15 +122,20 @@ def ablated_units() -> bytes:
     def accuracy(one: cs.Scope) -> float:
         return 100 * (one.logits(images).argmax(1) == labels).double().mean().item()
 
+    whole = accuracy(scope)
     rows = [
-        {"unit": unit, "silenced by": how.replace("_", " "), "lost": accuracy(scope) - accuracy(edited)}
-        for how in ("zero_weights", "zero_activation", "mean_activation")
+        {"unit": unit, "silenced by": words, "lost": whole - accuracy(scope.ablate({layer: [unit]}, how, images[:100]))}
+        for layer, how, words in (
+            ("conv1", "zero_weights", "zero weights in conv1"),
+            ("relu1", "zero_activation", "zero activation in relu1"),
+            ("relu1", "mean_activation", "mean activation in relu1"),
+        )
         for unit in range(scope.n_units("conv1"))
-        for edited in [scope.ablate({"conv1": [unit]}, how, images[:100])]
     ]
     chart = altair.Chart(pd.DataFrame(rows)).mark_point(filled=True, size=45, opacity=0.85)
     chart = chart.encode(
         x=altair.X("unit:O", title="unit of conv1", axis=altair.Axis(labelAngle=0)),
+        xOffset=altair.XOffset("silenced by:N", sort=None),
         y=altair.Y("lost:Q", title="accuracy lost, points"),
         color=altair.Color("silenced by:N", sort=None, legend=altair.Legend(orient="top", title=None)),
     )
@@ -158,10 +163,16 @@ def _classes(test: cs.data.ImageSet, n: int) -> Tensor:
     return torch.tensor([int(test[i][1]) for i in range(n)])
 
 
-def _keep(name: str, made: bytes) -> None:
-    """As a PNG of 256 colours: a third of the size, and no difference to be seen."""
+def _keep(name: str, made: bytes, width: int | None = None) -> None:
+    """As a PNG of 256 colours: a third of the size, and hardly a difference to be seen; not wider than `width`.
+
+    The colours are chosen to cover those of the bars as well, which are few pixels among those of a photograph.
+    """
     FOLDER.mkdir(exist_ok=True)
-    image = Image.open(io.BytesIO(made)).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
+    image = Image.open(io.BytesIO(made)).convert("RGB")
+    if width and image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    image = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     image.save(FOLDER / f"{name}.png", optimize=True)
 
 

@@ -24,9 +24,9 @@ NORMALIZE = ([127 / 255] * 3, [128 / 255] * 3)
 """As EfficientNet-Lite was trained: (pixel − 127) / 128, of pixels from 0 to 255."""
 
 FEW: dict[str, dict[str, Any]] = {
-    "integrated_gradients": {"n_steps": 4},
-    "smooth_grad": {"n_samples": 4},
-    "gradient_shap": {"n_samples": 4},
+    "integrated_gradients": {"n_steps": 2},
+    "smooth_grad": {"n_samples": 2},
+    "gradient_shap": {"n_samples": 2},
 }
 """So few that all lenses take seconds: it is not how good the maps are that is asked here."""
 
@@ -149,7 +149,7 @@ def test_receptive_fields_by_the_gradient(scope: Scope, images: Tensor, layer: s
     top, left, bottom, right = scope.receptive_field(layer).box(*position)
     n_units = scope.n_units(layer)
     touched = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    for unit in range(0, n_units, 3):
+    for unit in range(0, n_units, 6):
         touched |= scope.saliency(images, layer=layer, unit=unit, position=position).values.ne(0).any(0).any(0)
     rows, columns = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
     assert (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) == (top, left, bottom, right)
