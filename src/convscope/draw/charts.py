@@ -141,7 +141,7 @@ def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> d
         for low, high, n in zip(edges, edges[1:], found, strict=False)
         if n
     ]
-    axis = alt.Axis(format="~g", labelOverlap=True)
+    axis = alt.Axis(format="~g", values=[sign * 10**power for sign in (-1, 1) for power in range(-1, 5)] + [0])
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_rect(color=TRAIN)

@@ -108,7 +108,7 @@ def look_randomization(scope: Scope, asked: Asked) -> Look:
     method = asked.method or "grad_cam"
     found = scope.randomization_check(method, _even(asked, 50))
     rows = [
-        {"curve": "similarity", "x": n, "layer": layer, "value": one.value, "low": one.low, "high": one.high}
+        {"curve": "similarity", "x": n, "layer": layer} | _figures(one)
         for n, (layer, one) in enumerate(found.similarities.items(), start=1)
     ]
     table = pd.DataFrame(rows)
@@ -156,8 +156,12 @@ def _even(asked: Asked, n: int) -> Tensor:
 
 
 def _course(name: str, shares: Tensor, course: list[Estimate]) -> pd.DataFrame:
-    columns = {"x": shares.tolist(), **{key: [getattr(one, key) for one in course] for key in ("value", "low", "high")}}
-    return pd.DataFrame({"curve": name, **columns})
+    rows = [{"curve": name, "x": x} | _figures(one) for x, one in zip(shares.tolist(), course, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def _figures(one: Estimate) -> dict[str, float | None]:
+    return {"value": one.value, "low": one.low, "high": one.high}
 
 
 def _tensors(found: LayerPatches) -> dict[str, Tensor]:
