@@ -43,6 +43,7 @@ def look_top_patches(scope: Scope, asked: Asked) -> Look:
         return Look(panel([("", whole)], heading, side=whole.shape[0], note=note), _tensors(found), heading, table)
     patches = found.patches(images, asked.unit)  # says at once if there is no such unit
     heading = f"unit {asked.unit} of {found.layer}: {unit_in_words(found, asked.unit, scope.classes)}"
+    table = table[table["unit"] == asked.unit]
     if not patches:
         plain = [("it never fires on these images", picture(torch.ones(3, 8, 32)))]
         return Look(panel(plain, heading), _tensors(found), heading, table)
@@ -54,7 +55,6 @@ def look_top_patches(scope: Scope, asked: Asked) -> Look:
         scale = max(1, 96 // max(image.shape[:2]))
         large = framed(enlarge(image, scale), tuple(scale * edge for edge in box))
         parts.append((f"{row}: {response:.3g}", _beside(large, picture(patch))))
-    table = table[table["unit"] == asked.unit]
     return Look(panel(parts, heading, side=96, columns=5), _tensors(found), heading, table)
 
 
