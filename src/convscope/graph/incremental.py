@@ -80,7 +80,7 @@ class Incremental:
         self.edge = [node for node in (graph.image, *rules) if node in read]
         self.steps = _steps(rules, set(self.edge))
         self.note = _note(rest, set(self.edge))
-        self.values_each = sum(map(_size, self.edge)) + 8 * max(_size(op.node) for op in graph.operations)
+        self.values_each = sum(map(_size, self.edge)) + 4 * max(_size(op.node) for op in graph.operations)
 
     def remember(self, image: Float[Tensor, "1 C H W"]) -> Remembered:
         """Runs an image whole, for others that differ from it in a box.

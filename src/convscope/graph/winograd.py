@@ -29,6 +29,10 @@ POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 SIDE = len(POINTS) + 1
 PRODUCTS = SIDE**2
 
+LARGEST = 16 << 20
+"""Bytes of the largest tensor on the way: from 32 MB on the system hands out new pages for each, which take longer to
+come by than a product to find, and beyond the cache it is slower too."""
+
 PER_TILE = 3000
 """What a tile takes for each unit of input and output besides its products, in multiply-adds; as measured."""
 
@@ -53,14 +57,20 @@ def convolve(x: Float[Tensor, "N Ci H W"], weight: Float[Tensor, "36 Ci Co"]) ->
         x: fastest where a position's units lie side by side (channels last); so they do in what comes back.
         weight: see `evaluated`.
     """
+    n, _, height, width = x.shape
+    bytes_each = PRODUCTS * tiles(height) * tiles(width) * max(weight.shape[1:]) * x.element_size()
+    at_once = max(1, LARGEST // max(1, bytes_each))
+    found = [_overlapped(_outputs(some, weight)) for some in x.split(at_once)]
+    joined = found[0] if len(found) == 1 else torch.cat(found)
+    return joined[:, : height + OVERLAP, : width + OVERLAP].permute(0, 3, 1, 2)
+
+
+def _outputs(x: Float[Tensor, "N Ci H W"], weight: Float[Tensor, "36 Ci Co"]) -> Float[Tensor, "6 6 N down across Co"]:
+    """What each tile reaches."""
     n, n_inputs, height, width = x.shape
-    down, across, n_outputs = tiles(height), tiles(width), weight.shape[2]
     values = (_OF_INPUTS.to(x) @ _tiled(x).view(TILE**2, -1)).view(PRODUCTS, -1, n_inputs)
     products = torch.bmm(values, weight).view(PRODUCTS, -1)
-    del values
-    outputs = (_TO_OUTPUTS.to(x) @ products).view(SIDE, SIDE, n, down, across, n_outputs)
-    del products
-    return _overlapped(outputs)[:, : height + OVERLAP, : width + OVERLAP].permute(0, 3, 1, 2)
+    return (_TO_OUTPUTS.to(x) @ products).view(SIDE, SIDE, n, tiles(height), tiles(width), -1)
 
 
 def _values(n: int) -> Float[Tensor, "6 n"]:
