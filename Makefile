@@ -35,6 +35,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/step.py
+	$(BIN)/python bench/scans.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py

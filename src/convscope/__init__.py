@@ -21,6 +21,7 @@ _FACE = {
     "evaluate": "scans",
     "load_data": "data",
     "open_run": "runs",
+    "scan": "scans",
     "train": "training",
     "write_report": "report",
 }

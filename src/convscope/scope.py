@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import cached_property
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope import lenses
+from convscope import lenses, scans
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -24,6 +25,18 @@ from convscope.graph import (
     trace,
 )
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
+from convscope.scans import (
+    Answers,
+    FaithfulnessCurves,
+    Images,
+    InvarianceCurves,
+    LayerPatches,
+    LayerStatistics,
+    RandomizationCheck,
+    Score,
+    Shift,
+    TiedLens,
+)
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
@@ -34,6 +47,12 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
     )
 }  # fmt: skip
 """The attribution lenses of our own, by name."""
+
+Lens = str | Callable[..., Attribution | Tensor]
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image.
+
+So `lambda scope, images, target: scope.occlusion(images, target=target).drop` is one, and so is `Scope.saliency`.
+"""
 
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
@@ -95,6 +114,7 @@ class Scope:
             raise RequestError(
                 f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
             )
+        self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.classes = tuple(classes or ())
         self.input_shape = shape
         self._normalize = normalize
@@ -103,6 +123,11 @@ class Scope:
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.input_shape))
         return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it traces the network itself, and writes to no run folder."""
+        left = ("graph", "_fields", "_positions", "run")
+        return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
 
     @cached_property
     def graph(self) -> TracedGraph:
@@ -256,6 +281,76 @@ class Scope:
         edited = lenses.ablate(self.net, layers, how, prepared)
         return Scope(edited, self._example(), self.classes, self._normalize)
 
+    def top_patches(
+        self,
+        images: Images,
+        layers: Sequence[str] | str,
+        top: int = 20,
+        score: Score = "sum",
+        before_relu: bool = True,
+        of_class: str | int | None = None,
+        **how: Any,
+    ) -> dict[str, LayerPatches]:
+        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""
+        return scans.top_patches(self, images, layers, top, score, before_relu, of_class, **how)
+
+    def statistics(
+        self, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+    ) -> dict[str, LayerStatistics]:
+        """What every unit gives over a set of images; see `convscope.scans.statistics`."""
+        return scans.statistics(self, images, layers, correlations, **how)
+
+    def faithfulness(
+        self,
+        lens: Lens,
+        images: Float[Tensor, "*N C H W"],
+        targets: Target = None,
+        *,
+        steps: int = 20,
+        fill: Fill = "blur",
+        seed: int = 0,
+        max_memory: int | None = None,
+        **settings: Any,
+    ) -> FaithfulnessCurves:
+        """Insertion and deletion curves of a lens with its settings; see `convscope.scans.faithfulness`, `Lens`."""
+        look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
+        asked = answers.asked(self._on_device(images), targets)
+        return scans.faithfulness(answers, look, asked, _name(lens), steps=steps, fill=fill, seed=seed)
+
+    def randomization_check(
+        self,
+        lens: Lens,
+        images: Float[Tensor, "*N C H W"],
+        targets: Target = None,
+        *,
+        layers: Sequence[str] | None = None,
+        seed: int = 0,
+        max_memory: int | None = None,
+        **settings: Any,
+    ) -> RandomizationCheck:
+        """How much of a lens's maps is left as weights become random; see `convscope.scans.randomization_check`, `Lens`."""
+        settings = settings | _budget(lens, max_memory)
+        asked = self._answers(max_memory).asked(self._on_device(images), targets)
+        look, copied = self._look(lens, settings), lambda: self._copied(lens, settings)
+        return scans.randomization_check(self.graph, look, copied, asked, _name(lens), layers=layers, seed=seed)
+
+    def invariance(
+        self,
+        images: Float[Tensor, "*N C H W"],
+        layers: Sequence[str],
+        targets: Target = None,
+        *,
+        shift: Sequence[Shift] = (1, 2, 4, 8),
+        rotate: Sequence[float] = (5, 15, 45, 90),
+        scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+        fill: Fill = "mean",
+        max_memory: int | None = None,
+    ) -> InvarianceCurves:
+        """How far features and answer move as images are shifted, rotated, scaled; see `convscope.scans.invariance`."""
+        answers = self._answers(max_memory)
+        asked = answers.asked(self._on_device(images), targets)
+        return scans.invariance(answers, asked, layers, shift=shift, rotate=rotate, scale=scale, fill=fill)
+
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.
 
@@ -291,6 +386,28 @@ class Scope:
         batch = batch.to(place)
         return (batch - self._mean.to(place)) / self._deviation.to(place)
 
+    def _answers(self, max_memory: int | None = None) -> Answers:
+        return Answers(self.graph, self.prepare, max_memory)
+
+    def _on_device(self, images: Tensor) -> Float[Tensor, "N C H W"]:
+        """The images as a batch where the network is, checked and not yet normalised."""
+        batch = images.unsqueeze(0) if images.ndim == 3 else images
+        self._check(images, batch)
+        return batch.to(self._example())
+
+    def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
+        """A lens tied to this network."""
+        if isinstance(lens, str):
+            return lambda images, target: self.attribute(lens, images, target, **settings)
+        return lambda images, target: lens(self, images, target, **settings)
+
+    def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, TiedLens]:
+        """A copy of the network, weights and all, and a lens tied to it."""
+        net = deepcopy(lenses.ablate(self.net, {}))  # which can copy any network
+        scope = copy(self)
+        scope.net, scope.graph = net, self.graph.over(net)
+        return net, scope._look(lens, settings)
+
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
         return receptive_fields(self.graph)
@@ -318,6 +435,15 @@ class Scope:
         weights = (p for p in self.net.parameters() if p.is_floating_point())
         like = next(weights, torch.zeros(()))
         return torch.zeros((1, *self.input_shape), dtype=like.dtype, device=like.device)
+
+
+def _name(lens: Lens) -> str:
+    return lens if isinstance(lens, str) else getattr(lens, "__name__", type(lens).__name__)
+
+
+def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:
+    """The setting that lenses by name take."""
+    return {"max_memory": max_memory} if isinstance(lens, str) and max_memory is not None else {}
 
 
 def _shape_of(example: Tensor | None) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from convscope.scans import bootstrap, difference, f_score, mean, mean_over_classes, proportion
+from convscope.scans import bootstrap, difference, f_score, mean, mean_of, mean_over_classes, proportion
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -29,6 +29,24 @@ def test_f_score_is_scikit_learns() -> None:
     found = f_score(right, int(predicted.sum()), int(true.sum()))
     assert found.value == pytest.approx(f1_score(true, predicted))
     assert 0 < found.low < found.value < found.high < 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 30, 201, 202, 5000])
+def test_the_mean_of_images_is_students_interval(n: int) -> None:
+    """To 2e-7 of the width: beyond 200 degrees of freedom a series is used."""
+    values = np.random.default_rng(n).exponential(size=n)
+    found = mean_of(values.tolist())
+    low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-7 * (high - low))
+
+
+def test_the_mean_of_few_images() -> None:
+    assert mean_of([]).value is None
+    single = mean_of([0.3])
+    assert (single.value, single.low, single.high) == (0.3, None, None)
+    assert mean_of([0.0, 0.1, 0.9], 0, 1).low == 0
+    assert mean_of([0.5, 0.5]).figures == (0.5, 0.5, 0.5)
 
 
 def test_mean_is_the_normal_interval() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,11 @@ class Scale:
         return self.low < 0
 
 
-def scale_of(values: Float[Tensor, "H W"], label: str) -> Scale:
-    """The scale that shows all of a map: from 0 (or its minimum above 0) up, or symmetric about 0 if it has negatives."""
+def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False) -> Scale:
+    """The scale that shows all of a map: from 0 up, or symmetric about 0 where it is `signed` or has negatives."""
     low, high = float(values.min()), float(values.max())
-    if low < 0:
-        reach = max(-low, high)
+    if signed or low < 0:
+        reach = max(-low, high, 1e-12)
         return Scale(-reach, reach, label)
     return Scale(0.0, high if high > 0 else 1.0, label)
 
@@ -148,22 +149,22 @@ def panel(
     widths = [[max(width_of, cell.width) for cell in row] for row in rows]
     heights = [max(cell.picture.shape[0] for cell in row) for row in rows]
     bar = _BAR if scale else 0
-    lines = max(_font(16).getlength(heading), _font(13).getlength(note or "")) + 2 * _GAP
+    lines = max(_font(18).getlength(heading), _font(15).getlength(note or "")) + 2 * _GAP
     width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
     below = sum(heights) + _LINE * len(rows)
     canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, 11), heading, fill=_INK, font=_font(16))
+    draw.text((_GAP, 11), heading, fill=_INK, font=_font(18))
     y = _TOP
     for row, row_widths, height in zip(rows, widths, heights, strict=True):
         x = _GAP
         for cell, cell_width in zip(row, row_widths, strict=True):
             canvas.paste(Image.fromarray(cell.picture), (x, y))
-            draw.text((x, y + height + 6), cell.line, fill=_FAINT, font=_font(13))
+            draw.text((x, y + height + 6), cell.line, fill=_FAINT, font=_font(15))
             x += cell_width + _GAP
         y += height + _LINE
     if note:
-        draw.text((_GAP, y + 2), note, fill=_FAINT, font=_font(13))
+        draw.text((_GAP, y + 2), note, fill=_FAINT, font=_font(15))
     if scale:
         _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, heights[0])
     return np.asarray(canvas)
@@ -178,7 +179,7 @@ class _Cell:
 
 def _cell(line: str, one: Picture, side: int) -> _Cell:
     shown = enlarge(one, max(1, side // max(one.shape[:2])))
-    return _Cell(line, shown, max(shown.shape[1], round(_font(13).getlength(line))))
+    return _Cell(line, shown, max(shown.shape[1], round(_font(15).getlength(line))))
 
 
 def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:
@@ -188,17 +189,19 @@ def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) ->
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
     ticks = [scale.high, (scale.high + scale.low) / 2, scale.low]
     for place, value in enumerate(ticks):
-        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{value:.3g}", fill=_INK, font=_font(12))
+        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{value:.3g}", fill=_INK, font=_font(14))
     turned = Image.new("RGB", (height, 17), _PAPER)
-    ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(12))
+    ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(14))
     canvas.paste(turned.rotate(90, expand=True), (x + 72, top))
 
 
+@lru_cache
 def _font(size: int) -> Any:
-    """The font that Pillow carries, so that pictures are the same on every machine."""
+    """Source Sans Pro from its package, so that pictures are the same everywhere; Pillow's own font has no é and no ×."""
+    from font_source_sans_pro import SourceSansPro
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    return ImageFont.truetype(SourceSansPro, size)
 
 
 def _colours(share: np.ndarray, anchors: Sequence[tuple[int, int, int]]) -> Picture:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
+from convscope.graph.following import relu_after
 from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions
 from convscope.graph.traced import Operation, TracedGraph
@@ -31,5 +32,6 @@ __all__ = [
     "anatomy_of",
     "positions",
     "receptive_fields",
+    "relu_after",
     "trace",
 ]

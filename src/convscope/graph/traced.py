@@ -82,6 +82,10 @@ class TracedGraph:
         """The node that stands for the batch of images."""
         return self._image
 
+    def over(self, net: nn.Module) -> TracedGraph:
+        """The same operations over another network: a copy of this one, whose weights have other values."""
+        return TracedGraph(net, self._module, self._image, self._weights)
+
     @cached_property
     def by_name(self) -> dict[str, Operation]:
         return {op.name: op for op in self.operations}

@@ -36,7 +36,8 @@ def look_attribution(name: str, scope: Scope, asked: Asked) -> Look:
 def shown_map(found: Attribution, image: int = 0) -> tuple[Float[Tensor, "H W"], Scale]:
     """The map to draw for one of the images, and what its colours mean."""
     values = found.saliency()[image, 0] if found.method in _BY_SIZE else found.values[image].sum(0)
-    return values, scale_of(values, _MEASURES.get(found.method, _EVIDENCE))
+    label = _MEASURES.get(found.method, _EVIDENCE)
+    return values, scale_of(values, label, signed=found.method not in _BY_SIZE)
 
 
 def small_picture(found: Attribution, image: Float[Tensor, "C H W"], index: int = 0) -> Picture:

@@ -20,6 +20,8 @@ from convscope.draw import (
     signed_picture,
 )
 from convscope.errors import RequestError
+from convscope.graph import relu_after
+from convscope.lenses import Maximized
 from convscope.looks.records import Asked, Look
 from convscope.scope import Scope
 
@@ -74,33 +76,36 @@ def look_activations(scope: Scope, asked: Asked) -> Look:
 
 
 def look_maximize(scope: Scope, asked: Asked) -> Look:
-    """The picture that most excites a unit, or those of the first units of a layer, or of the classes."""
+    """The picture that most excites a unit, or those of the first units of a layer, or of the classes.
+
+    Of a layer that a ReLU follows, the ReLU is excited, for before it a map's mean counts what it subtracts, too.
+    """
     if asked.position == "max":
         raise RequestError("--position max: without an image there is no strongest; give a row and a column")
-    n_units = MOST_UNITS if asked.layer is not None else len(scope.classes) or MOST_UNITS
-    units = list(range(min(n_units, scope.n_units(asked.layer)))) if asked.unit is None else [asked.unit]
-    found = scope.maximize(asked.layer, units, asked.position)
-    of_classes = asked.layer is None
-
-    def line(unit: int, reached: float) -> str:
-        who = scope.class_name(unit) if of_classes else f"unit {unit}"
-        return f"{who}: {reached:.3g}"
-
-    shown = [picture(one) for one in found.picture]
-    what = "logit" if of_classes else "activation"
-    where = "" if asked.position is None else f" at row {asked.position[0]}, column {asked.position[1]}"
-    heading = f"what most excites {'the classes' if of_classes else found.layer}{where}: {what} reached"
-    labelled = len(shown) <= _LABELLED
-    if labelled:
-        lines = [line(unit, float(reached)) for unit, reached in zip(found.units, found.activation, strict=True)]
-        drawn = panel(list(zip(lines, shown, strict=True)), heading, side=128, columns=5)
+    layer = asked.layer and (relu_after(scope.graph, asked.layer) or asked.layer)
+    units = list(range(min(MOST_UNITS, scope.n_units(layer)))) if asked.unit is None else [asked.unit]
+    found = scope.maximize(layer, units, asked.position)
+    place = "" if asked.position is None else f" at row {asked.position[0]}, column {asked.position[1]}"
+    if layer is None:
+        heading = "what most excites the classes: logit reached"
     else:
+        heading = f"what most excites {layer}{place}: activation reached"
+    tensors = {"picture": found.picture, "activation": found.activation, "course": found.course}
+    return Look(excited(scope, found, asked.layer is None, heading), tensors, heading)
+
+
+def excited(scope: Scope, found: Maximized, of_classes: bool, heading: str) -> Picture:
+    """The pictures, up to 20 with a line each: the unit or class, and the activation reached."""
+    shown = [picture(one) for one in found.picture]
+    if len(shown) > _LABELLED:
         size = max(1, 64 // max(shown[0].shape[:2]))
         whole = sheet([enlarge(one, size) for one in shown], columns=8, gap=3)
         low, high = float(found.activation.min()), float(found.activation.max())
-        drawn = panel([(f"units 0 to {len(shown) - 1}; {low:.3g} to {high:.3g}", whole)], heading, side=whole.shape[0])
-    tensors = {"picture": found.picture, "activation": found.activation, "course": found.course}
-    return Look(drawn, tensors, heading)
+        line = f"units {found.units[0]} to {found.units[-1]}; {low:.3g} to {high:.3g}"
+        return panel([(line, whole)], heading, side=whole.shape[0])
+    who = [scope.class_name(unit) if of_classes else f"unit {unit}" for unit in found.units]
+    lines = [f"{name}: {reached:.3g}" for name, reached in zip(who, found.activation.tolist(), strict=True)]
+    return panel(list(zip(lines, shown, strict=True)), heading, side=128, columns=5)
 
 
 def look_receptive_field(scope: Scope, asked: Asked) -> Look:

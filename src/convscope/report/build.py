@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability, vega_script
-from convscope.report import inside, mistakes
+from convscope.report import explained, inside, mistakes
 from convscope.report.findings import findings
 from convscope.report.subject import Subject
 from convscope.runs import REPORT, SPEC, Run, dump_spec, write_whole
@@ -55,7 +55,9 @@ def render(subject: Subject) -> str:
         confident=mistakes.confident_errors(subject),
         network=inside.network(subject),
         filters=inside.first_filters(subject),
+        excited=explained.excited(subject),
         maps=inside.feature_maps(subject),
+        explained=explained.explained(subject),
         examples=inside.class_examples(subject),
         spec=dump_spec(subject.run.spec),
         command=f"convscope study {SPEC} --out again",

@@ -25,6 +25,7 @@ from convscope.report.subject import Subject
 
 _SHEET_PX = 520
 _MOST_UNITS = 64
+_MOST_LAYERS = 4
 _RECTIFIED = {"relu", "relu6", "leaky_relu", "gelu", "silu", "elu", "hardswish"}
 
 
@@ -53,42 +54,60 @@ def first_filters(subject: Subject) -> dict[str, Any] | None:
     }
 
 
-def feature_maps(subject: Subject) -> dict[str, Any] | None:
-    """Feature maps of the first convolution on a few test images, in grey and in the image's colours.
+def feature_maps(subject: Subject) -> list[dict[str, Any]]:
+    """Feature maps of a few layers, from the first convolution to the last, on a few test images.
 
-    One scale for all maps of an image: white is the level that half a percent of its activations exceed.
+    One scale for all maps of an image: white is the level that half a percent of its activations exceed. Those of the
+    first layer also in the image's colours.
     """
-    first = _first_convolution(subject)
-    if first is None:
-        return None
-    layer = _after_activation(subject, first)
+    convolutions = [layer.name for layer in subject.anatomy.layers if layer.kind == "conv"]
+    layers = [_after_activation(subject, convolutions[k]) for k in _spread(len(convolutions), _MOST_LAYERS)]
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
     try:
-        maps = subject.scope.activations(images, layers=[layer])[layer]
+        found = subject.scope.activations(images, layers) if layers else {}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
-        return None
-    answers = subject.answers[0]
-    shown: list[dict[str, Any]] = []
-    for row, image, units in zip(rows, images, maps[:, :_MOST_UNITS], strict=True):
-        top = max(float(_sample(units).quantile(0.995)), 1e-12)
-        small = picture(image)
-        shown.append({
-            "row": row,
-            "class": answers.head.classes[answers.true[row]],
-            "image": data_uri(enlarge(small, max(1, 160 // max(small.shape[:2])))),
-            "grey": data_uri(_enlarged([map_picture(unit, top) for unit in units], ground=40)),
-            "tinted": data_uri(_enlarged([tinted(unit, image, top) for unit in units], ground=40)),
-            "silent": int((maps[len(shown)].flatten(1).amax(1) <= 0).sum()),
-            "top": top,
-        })  # fmt: skip
-    return {"layer": layer, "units": maps.shape[1], "shown": min(maps.shape[1], _MOST_UNITS), "images": shown}
+        return []
+    return [
+        {
+            "layer": name,
+            "units": maps.shape[1],
+            "shown": min(maps.shape[1], _MOST_UNITS),
+            "size": "×".join(map(str, maps.shape[2:])),
+            "images": [
+                _maps_of(subject, row, image, units, tint=name == layers[0])
+                for row, image, units in zip(rows, images, maps, strict=True)
+            ],
+        }
+        for name, maps in found.items()
+    ]
+
+
+def _maps_of(subject: Subject, row: int, image: Tensor, units: Tensor, tint: bool) -> dict[str, Any]:
+    """A layer's maps of one image, of at most _MOST_UNITS units."""
+    answers, shown = subject.answers[0], units[:_MOST_UNITS]
+    top = max(float(_sample(shown).quantile(0.995)), 1e-12)
+    small = picture(image)
+    return {
+        "row": row,
+        "class": answers.head.classes[answers.true[row]],
+        "image": data_uri(enlarge(small, max(1, 160 // max(small.shape[:2])))),
+        "grey": data_uri(_enlarged([map_picture(unit, top) for unit in shown], ground=40)),
+        "tinted": data_uri(_enlarged([tinted(unit, image, top) for unit in shown], ground=40)) if tint else None,
+        "silent": int((units.flatten(1).amax(1) <= 0).sum()),
+        "top": top,
+    }
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """At most `most` of range(n), evenly, with the first and the last."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long().unique().tolist() if n else []
 
 
 def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
     """The first training images of each class; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
-    chosen = torch.linspace(0, len(classes) - 1, min(len(classes), most_classes)).round().long().tolist()
+    chosen = _spread(len(classes), most_classes)
     found = []
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]

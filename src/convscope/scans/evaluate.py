@@ -6,14 +6,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from convscope.data import DataBundle
-from convscope.errors import RunFolderError
+from convscope.console import progress_bar
+from convscope.data import DataBundle, batches
 from convscope.nets import Head, Task
-from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
+from convscope.runs import METRICS, MODEL, PREDICTIONS, Run
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
+from convscope.scans.kept import find
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import Scan, Seen, checked, feed, feed_stored
-from convscope.training import Normalizer, choose_device
+from convscope.training import Normalizer, choose_device, evaluation_batch
 
 
 def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
@@ -41,8 +42,10 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     if stored is None:
         predictions = Predictions(run.task)
         where = choose_device(device)
-        normalize, batch = Normalizer(*run.normalization, where), run.spec.recipe.batch
-        feed(run.net, data.test, normalize, [predictions, *scans.all], where, batch)
+        net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
+        source = batches(data.test, evaluation_batch(data.test, run.spec.recipe.batch), device=where)
+        with progress_bar("evaluating", len(data.test)) as advance:
+            feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
         run.write_tensors(PREDICTIONS, predictions.result(), key)
         run.net.cpu()
     else:
@@ -60,16 +63,11 @@ def _digest(run: Run) -> str:
 
 def _stored(run: Run, key: dict[str, str]) -> Seen | None:
     """The predictions of the same weights on the same data, if they were kept."""
-    if not run.has(PREDICTIONS):
+    kept = find(run.path / PREDICTIONS, key)
+    if kept is None:
         return None
-    try:
-        tensors, card = read_tensors(run.path / PREDICTIONS)
-    except RunFolderError:  # damaged: they are made again
-        return None
-    if card != key:
-        return None
-    targets = {head.target: tensors[f"target.{head.target}"] for head in run.task.heads}
-    return checked(Seen(tensors["index"], tensors["logits"], targets))
+    targets = {head.target: kept.tensors[f"target.{head.target}"] for head in run.task.heads}
+    return checked(Seen(kept.tensors["index"], kept.tensors["logits"], targets))
 
 
 def _train_accuracy(run: Run) -> Estimate:

@@ -12,8 +12,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from convscope.nets import Head, Task
+from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
-from convscope.scans.scan import ExactSum, Seen
+from convscope.scans.scan import Seen
 
 
 class Predictions:
@@ -57,7 +58,7 @@ class Loss:
         self.squares.merge(other.squares)
 
     def result(self) -> Estimate:
-        return mean(self.sum.value, self.squares.value, self.n)
+        return mean(float(self.sum.value), float(self.squares.value), self.n)
 
 
 class AllRight:
@@ -138,26 +139,23 @@ class Calibration:
     def __init__(self, head: Head, bins: int = 15) -> None:
         self.head, self.bins = head, bins
         self.counts = torch.zeros(bins, 2, dtype=torch.int64)  # wrong, right
-        self.confidence = [[ExactSum(), ExactSum()] for _ in range(bins)]
+        self.confidence = ExactSum((bins, 2))
 
     def update(self, seen: Seen) -> None:
         confidence, predicted = self.head.logits(seen.outputs).softmax(1).max(1)
         right = (predicted == seen.targets[self.head.target]).long()
         place = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1  # bins are (a, b], as in the source
-        self.counts += torch.bincount(place * 2 + right, minlength=2 * self.bins).view(-1, 2)
-        for b in place.unique().tolist():
-            for r in (0, 1):
-                self.confidence[b][r].add(confidence[(place == b) & (right == r)])
+        cells = torch.nn.functional.one_hot(place * 2 + right, 2 * self.bins).view(-1, self.bins, 2)
+        self.counts += cells.sum(0)
+        self.confidence.add(cells * confidence.view(-1, 1, 1))
 
     def merge(self, other: Calibration) -> None:
         self.counts += other.counts
-        for mine, theirs in zip(self.confidence, other.confidence, strict=True):
-            for r in (0, 1):
-                mine[r].merge(theirs[r])
+        self.confidence.merge(other.confidence)
 
     def result(self) -> Reliability:
         counts = self.counts.numpy()
-        sums = np.array([[cell.value for cell in row] for row in self.confidence])
+        sums = self.confidence.value.numpy()
         n = counts.sum(1)
         with np.errstate(invalid="ignore"):
             mean_confidence = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)

@@ -1,47 +1,57 @@
 """A scan looks at a data set: a reducer that is fed batches, merged with others of its kind, and asked for its result.
 
-Merging is exact and does not depend on order or on how the data was cut: counts are integers, sums of real numbers are kept
-as integers too, and what is kept of each image is sorted by its index at the end.
+Merging is exact and does not depend on order or on how the data was cut: counts are integers, sums of real numbers are exact
+(`ExactSum`), and what is kept of each image is ranked or sorted by its index. What is summed up is worked out batch by batch,
+in floating point; so the *same batches* give the same bytes in any order, any partition and any number of processes. Batches
+are always the same rows of a set for the same `batch_size`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.console import progress_bar
-from convscope.data import ImageSet, batches
-from convscope.errors import FailedError
-from convscope.training import Normalizer, evaluation_batch
+from convscope.data import Batch, ImageSet, batches
+from convscope.errors import FailedError, RequestError, SettingError
+from convscope.graph import ReceptiveField, TracedGraph
+from convscope.scans.room import batch_that_fits
+from convscope.training import own_random_state
 
-_POINT = 1100
-"""Binary places of exact sums beyond a double's own 53: the smallest double is 2^-1074."""
+Images = ImageSet | Float[Tensor, "N C H W"]
+"""What scans are shown: a set, or images in [0, 1], which then have no targets."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
-    """What scans are shown of a batch, on the CPU.
+    """What scans are shown of a batch.
 
     Attributes:
-        index: of each image in its set, (N,).
-        outputs: the network's, (N, U).
-        targets: class indices by target, (N,) each.
+        index: of each image in its set, (N,), on the CPU.
+        outputs: the network's, (N, K), on the CPU; (N, 0) where no scan asked for them.
+        targets: class indices by target, (N,) each, on the CPU; none where the images came without.
+        activations: the results of the layers that scans asked for, by name, on the network's device.
     """
 
     index: Int[Tensor, " N"]
-    outputs: Float[Tensor, "N U"]
+    outputs: Float[Tensor, "N K"]
     targets: dict[str, Tensor]
+    activations: dict[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
 class Scan(Protocol):
-    """A reducer over the batches of a data set."""
+    """A reducer over the batches of a data set.
+
+    A scan that looks inside the network has an attribute `layers`, the names of the operations whose results it needs. It
+    then is not given the network's outputs, unless it has an attribute `needs_outputs` that is true.
+    """
 
     def update(self, seen: Seen) -> None:
         """Takes a batch in."""
@@ -53,61 +63,125 @@ class Scan(Protocol):
         """What the data seen so far comes to; may be asked at any time."""
 
 
-class ExactSum:
-    """The exact sum of doubles, kept as one long integer, so that it depends neither on order nor on how data was cut."""
+@runtime_checkable
+class Subject(Protocol):
+    """The network to scan; a `convscope.Scope` is one."""
 
-    def __init__(self) -> None:
-        self.total = 0
-
-    def add(self, values: Float[Tensor, " N"]) -> None:
-        """Adds the values, which must be finite."""
-        share, exponents = np.frexp(values.double().numpy())
-        mantissas = (share * 2**53).astype(np.int64)
-        for exponent in np.unique(exponents).tolist():
-            chosen = mantissas[exponents == exponent]
-            high, low = chosen >> 27, chosen & (2**27 - 1)  # in halves, so that no sum leaves 64 bits
-            self.total += ((int(high.sum()) << 27) + int(low.sum())) << (exponent + _POINT)
-
-    def merge(self, other: ExactSum) -> None:
-        self.total += other.total
+    net: nn.Module
+    run: Any
+    """The run that the network is from, in whose folder results are kept; None without one."""
 
     @property
-    def value(self) -> float:
-        return self.total / (1 << (53 + _POINT))
+    def graph(self) -> TracedGraph:
+        """Questions for only where scans look at layers."""
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The images as the network takes them, on its device."""
+
+    def receptive_field(self, layer: str) -> ReceptiveField:
+        """What part of the image a layer's units see."""
+
+
+def scan(
+    scope: Subject,
+    images: Images,
+    scans: Sequence[Scan],
+    *,
+    batch_size: int | None = None,
+    max_memory: int | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> list[Any]:
+    """The results of any number of scans, all fed from one pass of the network over the images.
+
+    The pass runs in evaluation mode and ends after the last layer that is needed. The network is left as it was found. After
+    an error the scans hold part of the images: make new ones.
+
+    Args:
+        scope: the network, a `Scope`.
+        images: a set, or a tensor (N, C, H, W) in [0, 1]; the latter has no targets.
+        scans: new ones; see `Scan`.
+        batch_size: images at once. By default as many as fit `max_memory`, see `batch_that_fits`. It can change the last bits
+            of sums, never what is counted or ranked, as far as the network's own arithmetic does not depend on it.
+        max_memory: bytes that the pass may take above the network; 512 MiB by default.
+        workers: processes that share the images, each with its share of the threads. The result has the same bytes as with
+            one. On the CPU only; starting takes some seconds, for each loads PyTorch and traces the network. As always with
+            processes, a script needs `if __name__ == "__main__":`.
+        progress: show a bar on the terminal.
+
+    Returns:
+        Each scan's result, in their order. The scans may be merged with others, or asked again.
+
+    Raises:
+        RequestError: there are no images, or they do not fit the network.
+        SettingError: batch_size, max_memory or workers is not positive, or there are workers for a GPU.
+        NetworkError: the network cannot be traced, or not be sent to other processes.
+        FailedError: the network answers with NaN or infinity, or a process was ended.
+
+    Example:
+        >>> predictions, loss = scan(scope, data.test, [Predictions(task), Loss(task.heads)])
+    """
+    for name, given in (("batch_size", batch_size), ("max_memory", max_memory), ("workers", workers)):
+        if given is not None and given < 1:
+            raise SettingError(f"{name}: {given} is out of range; give 1 or more")
+    if not len(images):
+        raise RequestError("there are no images to scan; give one at least")
+    if not scans:
+        return []
+    names = names_wanted(scope, scans)
+    size = batch_size or batch_that_fits(scope.graph if names else None, names, images, max_memory)
+    with progress_bar("scanning", len(images)) if progress else _no_bar() as advance:
+        if workers == 1 or len(images) <= size:
+            source = cut(images, size, _device(scope.net))
+            feed(scope.net, look_through(scope, scans), source, scans, advance)
+        else:
+            from convscope.scans.processes import feed_processes
+
+            feed_processes(scope, cut(images, size), scans, min(workers, -(-len(images) // size)), advance)
+    return [each.result() for each in scans]
+
+
+TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""From images in [0, 1] to the network's outputs and the results of the layers that scans asked for."""
+
+
+def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
+    """How to look at images: by the network itself, which need not be traceable, or by its graph where layers are asked for."""
+    names, answers = names_wanted(scope, scans), any(map(_needs_outputs, scans))
+
+    def look(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        prepared = scope.prepare(images)
+        if not names:
+            return scope.net(prepared), {}
+        found = scope.graph.run(prepared, names)
+        return found[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0), found
+
+    return look
 
 
 @torch.no_grad()
 def feed(
-    net: nn.Module,
-    images: ImageSet,
-    normalize: Normalizer,
-    scans: Sequence[Scan],
-    device: torch.device,
-    batch_size: int = 1,
+    net: nn.Module, look: TiedLens, source: Iterable[Batch], scans: Sequence[Scan], advance: Callable[[int], None]
 ) -> None:
-    """Shows every image of a set to all scans, in one pass of the network, in fp32, in evaluation mode.
+    """Shows batches to all scans, in one pass of the network, in evaluation mode.
 
-    The network is moved to the device and left there; its mode is as before.
-
-    Args:
-        batch_size: images at once that surely fit the memory (those of a training step).
     Raises:
         FailedError: the network's outputs are no numbers.
     """
-    modes = [(module, module.training) for module in net.modules()]
-    net = net.to(device).eval()
-    try:
-        with progress_bar("evaluating", len(images)) as advance:
-            for batch in batches(images, evaluation_batch(images, batch_size), device=device):
-                outputs = net(normalize(batch.images)).float().cpu()
-                targets = {name: target.cpu() for name, target in batch.targets.items()}
-                seen = checked(Seen(batch.index.cpu(), outputs, targets))
-                for scan in scans:
-                    scan.update(seen)
-                advance(len(batch.images))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _evaluating(net):
+        for batch in source:
+            outputs, activations = look(batch.images)
+            targets = {name: target.cpu() for name, target in batch.targets.items()}
+            seen = checked(Seen(batch.index.cpu(), outputs.float().cpu(), targets, activations))
+            for each in scans:
+                each.update(seen)
+            advance(len(batch.index))
+
+
+def feed_stored(seen: Seen, scans: Iterable[Scan]) -> None:
+    """Shows predictions that were made before to all scans."""
+    for each in scans:
+        each.update(seen)
 
 
 def checked(seen: Seen) -> Seen:
@@ -121,7 +195,52 @@ def checked(seen: Seen) -> Seen:
     return seen
 
 
-def feed_stored(seen: Seen, scans: Iterable[Scan]) -> None:
-    """Shows predictions that were made before to all scans."""
-    for scan in scans:
-        scan.update(seen)
+def cut(images: Images, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """The batches of a set or of a tensor of images, in order; those of a set on the device."""
+    if isinstance(images, ImageSet):
+        yield from batches(images, size, device=device)
+        return
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        yield Batch(part, {}, torch.arange(start, start + len(part)))
+
+
+def sizes(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of `scan` those on which the last bits of a result may depend."""
+    return {name: how.get(name) for name in ("batch_size", "max_memory")}
+
+
+def names_wanted(scope: Subject, scans: Sequence[Scan]) -> list[str]:
+    """The operations that scans look at, in the network's order; none where the outputs are all they need."""
+    wanted = {name for each in scans for name in getattr(each, "layers", ())}
+    if not wanted:
+        return []
+    if any(map(_needs_outputs, scans)):
+        wanted.add(scope.graph.outputs[0])
+    return [op.name for op in scope.graph.operations if op.name in wanted]
+
+
+def _needs_outputs(each: Scan) -> bool:
+    return getattr(each, "needs_outputs", not getattr(each, "layers", ()))
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode; modes and random state are put back."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        with own_random_state(_device(net)):
+            net.eval()
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _no_bar() -> Iterator[Callable[[int], None]]:
+    yield lambda n: None

@@ -1,0 +1,38 @@
+"""What follows a layer: the ReLU that its units pass through."""
+
+from __future__ import annotations
+
+from convscope.graph.traced import Operation, TracedGraph
+
+_UNITWISE = frozenset({"batch_norm", "dropout", "alias", "clone", "contiguous", "detach"})
+"""Operations that leave each unit by itself at its position, and so may stand between a layer and its ReLU."""
+
+
+def relu_after(graph: TracedGraph, layer: str) -> str | None:
+    """The ReLU (or another function that cuts at zero, such as ReLU6) that takes what the layer gives, and nothing else.
+
+    Between the two there may be batch norm and dropout. The layer itself, where it is one; None where none follows, such as
+    before a sum of two branches.
+
+    Raises:
+        UnknownNameError: there is no such layer; the message lists those there are.
+
+    Example:
+        >>> relu_after(graph, "conv1")
+        'relu1'
+    """
+    op = graph.operation(layer)
+    while not _cuts_at_zero(op):
+        readers = [reader for reader in graph.operations if op.name in reader.inputs]
+        follows = len(readers) == 1 and len(readers[0].inputs) == 1
+        if not follows or not (_cuts_at_zero(readers[0]) or readers[0].kind in _UNITWISE):
+            return None
+        [op] = readers
+    return op.name
+
+
+def _cuts_at_zero(op: Operation) -> bool:
+    if op.kind in ("clamp", "clamp_min", "hardtanh"):
+        lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
+        return isinstance(lower, int | float) and lower == 0
+    return op.kind in ("relu", "relu6")

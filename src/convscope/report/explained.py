@@ -1,0 +1,109 @@
+"""The parts of a report that explain: test images of each class through several lenses, and what excites the units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from convscope.draw import Picture, coloured, data_uri, enlarge, picture, sheet
+from convscope.errors import NetworkError, RequestError
+from convscope.graph import relu_after
+from convscope.lenses import Attribution, OcclusionMap, Size
+from convscope.looks import drop_scale, small_picture, sum_in_words
+from convscope.report.subject import Subject
+
+_MOST_CLASSES = 10
+_SIDE_PX = 112
+_STEPS = 64  # of gradient ascent: enough for form, half of what `maximize` takes by default
+_UNITS = {"first": 24, "deep": 12}
+
+
+def explained(subject: Subject) -> dict[str, Any] | None:
+    """The first rightly answered test image of each class (of many, an even choice) through three lenses, side by side."""
+    rows = subject.chosen_images(_MOST_CLASSES)
+    images = subject.data.test.images(rows)
+    scope, side = subject.scope, min(images.shape[2:])
+    sizes = occlusion_sizes(side)
+    try:
+        occluded = scope.occlusion(images, list[Size](sizes), stride=max(1, side // 16))
+        attributed = {name: _attributed(subject, name, images) for name in ("guided_backprop", "grad_cam")}
+    except NetworkError:  # it cannot be traced; the anatomy's note says so
+        return None
+    answers = subject.answers[0]
+    found = {name: one for name, one in attributed.items() if one is not None}
+    return {
+        "sizes": sizes,
+        "methods": list(found),
+        "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
+        "rows": [
+            {
+                "row": row,
+                "class": answers.head.classes[answers.true[row]],
+                "answer": scope.class_name(int(occluded[0].targets[n])),
+                "probability": float(occluded[0].whole[n]),
+                "image": _uri(picture(images[n])),
+                "attributed": [_uri(small_picture(one, images[n], n)) for one in found.values()],
+                "occluded": _occluded(occluded, n),
+            }
+            for n, row in enumerate(rows)
+        ],
+    }
+
+
+def excited(subject: Subject) -> list[dict[str, Any]]:
+    """What most excites the first units of the first convolution and of the last, and the classes."""
+    try:
+        graph = subject.scope.graph
+    except NetworkError:
+        return []
+    convolutions = [op.name for op in graph.operations if op.kind == "conv"]
+    asked: list[tuple[str | None, int]] = [(name, _UNITS["first"]) for name in convolutions[:1]]
+    asked += [(name, _UNITS["deep"]) for name in convolutions[-1:] if name not in convolutions[:1]]
+    asked.append((None, _MOST_CLASSES))
+    found = []
+    for name, most in asked:
+        layer = name and (relu_after(graph, name) or name)
+        n_units = subject.scope.n_units(layer)
+        shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_STEPS)
+        pictures = [enlarge(one, max(1, 64 // max(one.shape[:2]))) for one in map(picture, shown.picture)]
+        names = [subject.scope.class_name(unit) for unit in shown.units] if layer is None else None
+        found.append({
+            "layer": layer,
+            "units": n_units,
+            "shown": len(pictures),
+            "names": names,
+            "low": float(shown.activation.min()),
+            "high": float(shown.activation.max()),
+            "picture": data_uri(sheet(pictures, columns=6 if layer else 5, gap=4)),
+        })  # fmt: skip
+    return found
+
+
+def occlusion_sizes(side: int) -> list[int]:
+    """Three squares for images of that many pixels: 3, 5 and 9 of 32."""
+    return sorted({max(2, round(side * share)) for share in (0.09, 0.16, 0.28)})
+
+
+def _attributed(subject: Subject, name: str, images: Tensor) -> Attribution | None:
+    try:
+        return subject.scope.attribute(name, images)
+    except RequestError:  # no rectifier to guide through, or no map to weigh
+        return None
+
+
+def _occluded(found: list[OcclusionMap], n: int) -> list[dict[str, Any]]:
+    scale = drop_scale([_one(each, n) for each in found])
+    return [
+        {"picture": _uri(coloured(each.drop[n], scale)), "sum": sum_in_words(each, n), "reach": scale.high}
+        for each in found
+    ]
+
+
+def _one(found: OcclusionMap, n: int) -> OcclusionMap:
+    part = slice(n, n + 1)
+    return OcclusionMap(found.probabilities[part], found.whole[part], found.targets[part], found.size, found.stride)
+
+
+def _uri(one: Picture) -> str:
+    return data_uri(enlarge(one, max(1, _SIDE_PX // max(one.shape[:2]))))

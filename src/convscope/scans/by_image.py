@@ -1,0 +1,147 @@
+"""What scans share that look at each image on its own: what they are asked, the network's results, rows by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from convscope.console import progress_bar
+from convscope.errors import FailedError, RequestError
+from convscope.graph import TracedGraph
+from convscope.lenses import Attribution, Fill, Target, choose_targets, fill_images, portions
+
+Prepare = Callable[[Tensor], Tensor]
+"""From images in [0, 1] to what the network takes; a scope's `prepare`."""
+
+TiedLens = Callable[[Tensor, Tensor], Attribution | Tensor]
+"""From images in [0, 1] and the class asked about for each, to a map of each: a lens, tied to a network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Images of a set, and the class asked about for each.
+
+    Attributes:
+        index: of each image in its set.
+        images: in [0, 1], before normalisation.
+        target: class indices.
+    """
+
+    index: Int[Tensor, " N"]
+    images: Float[Tensor, "N C H W"]
+    target: Int[Tensor, " N"]
+
+
+def one_by_one(asked: Questions, doing: str = "") -> Iterator[Questions]:
+    """The images one at a time; with a progress bar on a terminal if it is said what is being done."""
+    with progress_bar(doing, len(asked.index)) if doing else nullcontext(lambda n: None) as advance:
+        for i in range(len(asked.index)):
+            one = slice(i, i + 1)
+            yield Questions(asked.index[one], asked.images[one], asked.target[one])
+            advance(1)
+
+
+def cover_of(one: Questions, fill: Fill) -> Float[Tensor, "C H W"]:
+    """What parts of a single image are covered with, see `convscope.lenses.fill_images`.
+
+    Raises:
+        RequestError: the fill does not fit, or holds an image for each, and here each is on its own.
+    """
+    if isinstance(fill, Tensor) and fill.ndim == 4 and len(fill) != 1:
+        raise RequestError(f"fill: {len(fill)} images; give a colour, or one image for all")
+    return fill_images(one.images, fill)[0]
+
+
+class Rows:
+    """What was measured of each image; merged in any order, and given back in the order of the images."""
+
+    def __init__(self) -> None:
+        self.parts: list[dict[str, Tensor]] = []
+
+    def add(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
+        """Takes in tensors with a row for each image."""
+        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
+
+    def merge(self, other: Rows) -> None:
+        self.parts += other.parts
+
+    def result(self) -> dict[str, Tensor]:
+        """`index` and all that was measured, by name.
+
+        Raises:
+            RequestError: nothing was.
+        """
+        if not self.parts:
+            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
+        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        order = joined["index"].argsort()
+        return {name: tensor[order] for name, tensor in joined.items()}
+
+
+class Answers:
+    """A network's results for images in [0, 1], in portions that fit the memory; no gradients.
+
+    Args:
+        graph: the traced network.
+        prepare: see `Prepare`.
+        max_memory: bytes that the images worked on at once may take; by default a share of what is free.
+    """
+
+    def __init__(self, graph: TracedGraph, prepare: Prepare, max_memory: int | None = None) -> None:
+        self.graph, self.prepare, self.max_memory = graph, prepare, max_memory
+
+    def asked(self, images: Float[Tensor, "N C H W"], targets: Target = None) -> Questions:
+        """The images, numbered from 0, with the class to ask about for each, see `Target`.
+
+        Raises:
+            RequestError: a target is not one of the outputs, or the network gives no row of logits.
+        """
+        output = self.graph.outputs[0]
+        shape = self.graph.operation(output).output_shape
+        if len(shape) != 1:
+            given = "×".join(map(str, shape))
+            raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
+        if targets is None:
+            logits = torch.cat([found[output] for found in self.portions(images)])
+        else:
+            logits = images.new_zeros(()).expand(len(images), *shape)
+        return Questions(torch.arange(len(images)), images, choose_targets(logits, targets))
+
+    def portions(self, images: Float[Tensor, "N C H W"], layers: Sequence[str] = ()) -> Iterator[dict[str, Tensor]]:
+        """Name → tensor of some layers, for portions of the images in their order."""
+        for part in portions(len(images), self._bytes_each(images, layers), images.device, self.max_memory):
+            with torch.no_grad():
+                found = self.graph.run(self.prepare(images[part]), [*layers, self.graph.outputs[0]])
+            yield found
+
+    def probabilities(self, images: Float[Tensor, "N C H W"], target: Int[Tensor, ""]) -> Float[Tensor, " N"]:
+        """What the network gives one class, for each image."""
+        return torch.cat([self.probability(found, target) for found in self.portions(images)])
+
+    def probability(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Float[Tensor, " N"]:
+        """The softmax of the logits among results (of a single one, the sigmoid) at one class.
+
+        Raises:
+            FailedError: a logit is no finite number; figures of such a network would be nonsense.
+        """
+        logits = found[self.graph.outputs[0]]
+        if not bool(logits.isfinite().all()):
+            raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+        return logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, int(target)]
+
+    def classes(self, found: dict[str, Tensor]) -> Int[Tensor, " N"]:
+        """The most probable class among results; of a single logit whether it is above 0."""
+        logits = found[self.graph.outputs[0]]
+        return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+    def _bytes_each(self, images: Tensor, layers: Sequence[str]) -> int:
+        """What one image takes: the layers that are kept, and the largest result beside what it is made from."""
+        sizes = {op.name: prod(op.output_shape) for op in self.graph.operations}
+        largest = max(sizes[op.name] + sum(sizes.get(name, 0) for name in op.inputs) for op in self.graph.operations)
+        return (sum(sizes[name] for name in layers) + 2 * largest + 2 * images[0].numel()) * images.element_size()

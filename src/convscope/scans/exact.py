@@ -1,0 +1,83 @@
+"""Sums of real numbers that depend neither on the order of the addends nor on how they were cut into parts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+_BITS = 32
+_LEAST = -1074
+"""The smallest double is 2^-1074."""
+
+
+class ExactSum:
+    """The exact sums of doubles, one for each cell of a tensor.
+
+    A double is written in digits of base 2^32, each a whole number, and the digits of each place are added as such. What
+    is kept is therefore the same for the same addends in any order; only `value` rounds, once. 2^31 addends a cell may come.
+
+    Idea: the pre-rounded summation of Demmel & Nguyen 2013, "Fast Reproducible Floating-Point Summation",
+    doi:10.1109/ARITH.2013.9, with every digit kept in place of the leading ones.
+
+    Args:
+        shape: of the cells; () for one sum.
+
+    Example:
+        >>> total = ExactSum()
+        >>> total.add(torch.tensor([1e16, 1.0, -1e16], dtype=torch.float64))
+        >>> float(total.value)
+        1.0
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.shape = shape
+        self._digits: dict[int, Tensor] = {}  # place → whole numbers; none that is zero throughout
+
+    def add(self, values: Float[Tensor, "N ..."]) -> None:
+        """Adds N values to each cell; they must be finite."""
+        rest = values.detach().to("cpu", torch.float64)
+        place = _highest_place(rest)
+        while place is not None:
+            unit = _unit(place)
+            whole = (rest / unit).trunc_()
+            self._add_digits(place, whole.long().sum(0))
+            rest = rest - whole.mul_(unit)  # no step here rounds
+            place = place - 1 if bool(rest.any()) else None
+
+    def merge(self, other: ExactSum) -> None:
+        """Takes in all that another sum has been given."""
+        for place, digits in other._digits.items():
+            self._add_digits(place, digits)
+
+    @property
+    def value(self) -> Float64[Tensor, "*cells"]:
+        """The sums, each rounded to a double (to half a unit in the last place and 10^-16 of it)."""
+        total, lost = torch.zeros(2, *self.shape, dtype=torch.float64)
+        for place in sorted(self._digits, reverse=True):
+            digits = self._digits[place]
+            low = digits.fmod(2**_BITS)  # with the sign of the digits, so that no half is larger than the whole
+            high = (digits - low) >> _BITS
+            for term in (high.double() * _unit(place) * 2.0**_BITS, low.double() * _unit(place)):
+                bigger = total + term
+                kept = bigger - total
+                lost = lost + ((total - (bigger - kept)) + (term - kept))  # what the rounding left out, exactly
+                total = bigger
+        return total + lost
+
+    def _add_digits(self, place: int, digits: Tensor) -> None:
+        known = self._digits.get(place)
+        self._digits[place] = digits if known is None else known + digits
+
+
+def _highest_place(values: Tensor) -> int | None:
+    """The place of the leading digit of the largest value; None where all are zero."""
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    return (math.frexp(largest)[1] - 1) // _BITS if largest else None
+
+
+def _unit(place: int) -> float:
+    """What a one at that place is worth."""
+    return 2.0 ** max(_BITS * place, _LEAST)

@@ -1,0 +1,246 @@
+"""How far features and answer move as an image is shifted, rotated, scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, inf, isfinite, radians, sin
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from convscope.errors import SettingError
+from convscope.lenses import Fill, select_layers
+from convscope.scans.by_image import Answers, Questions, Rows, cover_of, one_by_one
+from convscope.scans.intervals import Estimate, mean_of, proportion
+
+Shift = float | tuple[float, float]
+"""Pixels down, or (down, right)."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of an image, about its centre.
+
+    Attributes:
+        kind: "shift", "rotate" or "scale".
+        amount: of a shift (down, right) in px; of a rotation degrees, anticlockwise as seen; of a scaling the factor, above
+            1 for a larger picture.
+    """
+
+    kind: str
+    amount: float | tuple[float, float]
+
+    def __str__(self) -> str:
+        amount = self.amount
+        if isinstance(amount, tuple):
+            return f"shift {amount[0]:g}, {amount[1]:g} px"
+        return f"rotate {amount:g}°" if self.kind == "rotate" else f"scale ×{amount:g}"
+
+    def source(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in the image each pixel of the result comes from; all in px from the centre."""
+        if isinstance(self.amount, tuple):
+            return down - self.amount[0], right - self.amount[1]
+        if self.kind == "scale":
+            return down / self.amount, right / self.amount
+        c, s = cos(radians(self.amount)), sin(radians(self.amount))
+        return down * c + right * s, right * c - down * s
+
+
+@dataclass(frozen=True, eq=False)
+class InvarianceCurves:
+    """How far the features of each layer and the answer move with each change of the image.
+
+    Attributes:
+        layers: in the network's order.
+        changes: what was done to the images.
+        index: of each image in its set.
+        target: the class asked about.
+        distance: of the features f′ to those of the unchanged image f, ‖f′ − f‖ / (‖f′‖ + ‖f‖), in [0, 1]: 0 the same
+            (or both all zero), 1 as far apart as features of their lengths can be, √½ for features of one length
+            with nothing in common.
+        probability: of the target after each change.
+        unchanged: its probability before.
+        kept: whether the most probable class is the same as before.
+    """
+
+    layers: tuple[str, ...]
+    changes: tuple[Change, ...]
+    index: Int[Tensor, " N"]
+    target: Int[Tensor, " N"]
+    distance: Float[Tensor, "N T L"]
+    probability: Float[Tensor, "N T"]
+    unchanged: Float[Tensor, " N"]
+    kept: Bool[Tensor, "N T"]
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.index)
+
+    def distances(self, layer: str) -> list[Estimate]:
+        """For each change the mean distance over the images at a layer."""
+        return [mean_of(column, 0, 1) for column in self.distance[..., self.layers.index(layer)].double().T.tolist()]
+
+    @property
+    def probabilities(self) -> list[Estimate]:
+        """For each change the mean probability of the target over the images."""
+        return [mean_of(column, 0, 1) for column in self.probability.double().T.tolist()]
+
+    @property
+    def shares_kept(self) -> list[Estimate]:
+        """For each change the share of images whose most probable class stays."""
+        return [proportion(right, self.n) for right in self.kept.sum(0).tolist()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a change, to print: `change`, `kind`, `amount`, `probability`, `kept`, and a distance for each layer."""
+        by_layer = {layer: self.distances(layer) for layer in self.layers}
+        columns = zip(self.changes, self.probabilities, self.shares_kept, strict=True)
+        return [
+            {"change": str(change), "kind": change.kind, "amount": change.amount, "probability": p, "kept": kept}
+            | {"distance": {layer: found[i] for layer, found in by_layer.items()}}
+            for i, (change, p, kept) in enumerate(columns)
+        ]
+
+
+def invariance(
+    answers: Answers,
+    asked: Questions,
+    layers: Sequence[str],
+    *,
+    shift: Sequence[Shift] = (1, 2, 4, 8),
+    rotate: Sequence[float] = (5, 15, 45, 90),
+    scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+    fill: Fill = "mean",
+) -> InvarianceCurves:
+    """How far features and answer move as images are shifted, rotated, scaled about their centre.
+
+    The features f of a layer are compared as they are, position by position: ‖f′ − f‖ / (‖f′‖ + ‖f‖). So where a layer
+    shows the same in another place, they have moved.
+
+    Args:
+        answers: the network's.
+        asked: the images in [0, 1] and the class asked about for each: the true one, say, or the most probable.
+        layers: names, patterns or kinds, see `convscope.lenses.select_layers`.
+        shift: each in px down, or (down, right); those that are no whole numbers are interpolated.
+        rotate: each in degrees, anticlockwise as seen.
+        scale: each a factor, above 1 for a larger picture.
+        fill: what comes in from beyond the border, see `convscope.lenses.fill_images`; one for all images.
+
+    Returns:
+        An `InvarianceCurves`: for each image and change the distance at each layer in [0, 1], 0 for the same; the
+        probability of the class, and whether the answer stays; and from them the means with 95 % intervals.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        SettingError: an amount is out of range, or there is none.
+        RequestError: the fill does not fit the images.
+        FailedError: the network gives NaN or infinity.
+
+    Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901, who leave the distance as it is.
+
+    Example:
+        >>> found = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
+        >>> found.distances("conv1")
+    """
+    scan = Invariance(answers, layers, changes_of(shift, rotate, scale), fill)
+    for one in one_by_one(asked, "changing images"):
+        scan.update(one)
+    return scan.result()
+
+
+class Invariance:
+    """A scan of invariance; each image is worked on alone, so the cut of the data does not matter.
+
+    Args and Raises as of `invariance`, with changes as `changes_of` makes them.
+    """
+
+    def __init__(self, answers: Answers, layers: Sequence[str], changes: Sequence[Change], fill: Fill = "mean") -> None:
+        if not changes:
+            raise SettingError("shift, rotate and scale are all empty; give an amount of one of them")
+        self.answers, self.changes, self.fill = answers, tuple(changes), fill
+        self.layers = select_layers(answers.graph, layers)
+        self.rows = Rows()
+
+    def update(self, asked: Questions) -> None:
+        for one in one_by_one(asked):
+            changed = transform(one.images[0], cover_of(one, self.fill), self.changes)
+            variants = torch.cat([one.images, changed])
+            measured = self._measure(variants, one.target[0])
+            self.rows.add(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
+
+    def merge(self, other: Invariance) -> None:
+        self.rows.merge(other.rows)
+
+    def result(self) -> InvarianceCurves:
+        return InvarianceCurves(tuple(self.layers), self.changes, **self.rows.result())
+
+    def _measure(self, variants: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The first of the variants is the unchanged image."""
+        unchanged: dict[str, Tensor] = {}
+        distances, probabilities, classes = [], [], []
+        for found in self.answers.portions(variants, self.layers):
+            unchanged = unchanged or {layer: found[layer][:1] for layer in self.layers}
+            distances.append(torch.stack([distance(found[layer], unchanged[layer]) for layer in self.layers], 1))
+            probabilities.append(self.answers.probability(found, target))
+            classes.append(self.answers.classes(found))
+        probability, answer = torch.cat(probabilities), torch.cat(classes)
+        return {
+            "distance": torch.cat(distances)[1:],
+            "probability": probability[1:],
+            "unchanged": probability[0],
+            "kept": answer[1:] == answer[0],
+        }
+
+
+def changes_of(shift: Sequence[Shift], rotate: Sequence[float], scale: Sequence[float]) -> list[Change]:
+    """The changes that are meant, in the order given.
+
+    Args:
+        shift: each in px down, or (down, right); those that are no whole numbers are interpolated.
+        rotate: each in degrees, anticlockwise.
+        scale: each a factor above 0.
+
+    Raises:
+        SettingError: an amount is not finite, or a factor not above 0.
+
+    Example:
+        >>> [str(change) for change in changes_of([2, (0, 4)], [15], [1.5])]
+        ['shift 2, 0 px', 'shift 0, 4 px', 'rotate 15°', 'scale ×1.5']
+    """
+    pairs = [tuple(map(float, s)) if isinstance(s, Sequence) else (float(s), 0.0) for s in shift]
+    for name, amounts, least in (
+        ("shift", [value for pair in pairs for value in pair], -inf),
+        ("rotate", rotate, -inf),
+        ("scale", scale, 0),
+    ):
+        for amount in amounts:
+            if not isfinite(amount) or amount <= least:
+                raise SettingError(f"{name}: {amount}; expected a finite number{' above 0' if least == 0 else ''}")
+    shifts = [Change("shift", (down, right)) for down, right in pairs]
+    return shifts + [Change(kind, float(a)) for kind, given in (("rotate", rotate), ("scale", scale)) for a in given]
+
+
+def transform(
+    image: Float[Tensor, "C H W"], cover: Float[Tensor, "C H W"], changes: Sequence[Change]
+) -> Float[Tensor, "T C H W"]:
+    """The image after each change, interpolated bilinearly; `cover` shows where nothing of the image comes to lie."""
+    height, width = image.shape[1:]
+    axes = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in (height, width))
+    down, right = torch.meshgrid(*axes, indexing="ij")
+    sources = [change.source(down, right) for change in changes]
+    # grid_sample counts from the centre in halves of the image, the column first.
+    grid = torch.stack([torch.stack([2 * x / width, 2 * y / height], -1) for y, x in sources]).to(image)
+    seen = torch.cat([image, torch.ones_like(image[:1])]).expand(len(changes), -1, -1, -1)
+    moved = F.grid_sample(seen, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved[:, :-1] + (1 - moved[:, -1:]) * cover
+
+
+def distance(features: Float[Tensor, "N ..."], unchanged: Float[Tensor, "1 ..."]) -> Float[Tensor, " N"]:
+    """The Euclidean distance of features to those of the unchanged image, as a share of the sum of their lengths."""
+    flat, start = features.flatten(1), unchanged.flatten(1)
+    lengths = flat.norm(dim=1) + start.norm(dim=1)
+    return torch.where(lengths > 0, (flat - start).norm(dim=1) / lengths, 0)

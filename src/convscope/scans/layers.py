@@ -1,0 +1,50 @@
+"""The layers that a scan looks at: their units and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.graph import Operation, Positions, TracedGraph, positions
+from convscope.lenses import count_units, select_layers
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """How to read the result of one operation as a map.
+
+    Attributes:
+        name: of the operation.
+        n_units: how many it has.
+        size: (rows, columns); (1, 1) where it has no positions.
+        where: its positions; None where it has none.
+    """
+
+    name: str
+    n_units: int
+    size: tuple[int, int]
+    where: Positions | None
+
+    def read(self, result: Float[Tensor, "N ..."]) -> Float[Tensor, "N U P"]:
+        """The result with its positions in one axis, row by row, in float32 or float64."""
+        found = self.where.as_map(result) if self.where else result[..., None]
+        found = found if found.element_size() >= 4 else found.float()
+        return found.flatten(2).contiguous()
+
+
+def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
+    """Those that are meant by names, patterns or kinds, in the network's order; see `convscope.lenses.select_layers`.
+
+    Raises:
+        UnknownNameError: one of them means no layer; the message lists those there are.
+        RequestError: a layer's units are not known.
+    """
+    known = positions(graph)
+    return [_layer_map(graph.operation(name), known.get(name)) for name in select_layers(graph, layers)]
+
+
+def _layer_map(op: Operation, where: Positions | None) -> LayerMap:
+    return LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where)

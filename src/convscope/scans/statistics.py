@@ -1,0 +1,276 @@
+"""What each unit of a layer gives over a whole data set: its range, its silence, its doubles, its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from convscope.data import ImageSet
+from convscope.errors import FailedError, RequestError
+from convscope.graph import relu_after
+from convscope.scans.exact import ExactSum
+from convscope.scans.histogram import EDGES, histogram
+from convscope.scans.kept import kept_or_made
+from convscope.scans.layers import LayerMap, layer_maps
+from convscope.scans.moments import Moments
+from convscope.scans.scan import Images, Seen, Subject, scan, sizes
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """Figures of every unit of a layer, over all images and positions.
+
+    Mean, deviation, range, histogram and correlation are those of the layer's own output, before any ReLU. What speaks of
+    firing (`zeros`, `peak`, `class_means`, and what follows from them) is about the ReLU that follows, by whatever batch
+    norm lies between; where none follows, about the layer's own output cut at zero.
+
+    Attributes:
+        layer: the layer that was asked for.
+        rectified: the ReLU that follows, see `relu_after`; None where none does.
+        mean, deviation, low, high: of the layer's output, (U,); the deviation divides by n.
+        histogram: how many numbers lie in each bin of `EDGES`, (U, B).
+        zeros: share of what follows the ReLU that is 0, (U,), in [0, 1].
+        peak: the largest number that follows the ReLU, (U,); 0 for a unit that never fires.
+        class_means: mean of what follows the ReLU over positions and the images of each class, (U, K), NaN for a class
+            without images; None where the images came without.
+        images_per_class: (K,), or None.
+        correlation: of the outputs of each pair of units, (U, U), 0 for units that are constant; None if not asked for.
+        n_images: how many were seen.
+    """
+
+    layer: str
+    rectified: str | None
+    mean: Float64[Tensor, " U"]
+    deviation: Float64[Tensor, " U"]
+    low: Float[Tensor, " U"]
+    high: Float[Tensor, " U"]
+    histogram: Int64[Tensor, "U B"]
+    zeros: Float64[Tensor, " U"]
+    peak: Float[Tensor, " U"]
+    class_means: Float64[Tensor, "U K"] | None
+    images_per_class: Int64[Tensor, " K"] | None
+    correlation: Float32[Tensor, "U U"] | None
+    n_images: int
+
+    @property
+    def dead(self) -> Bool[Tensor, " U"]:
+        """Units that never fire: the largest number before the ReLU is not positive."""
+        return self.peak <= 0
+
+    @property
+    def saturated(self) -> Bool[Tensor, " U"]:
+        """Units that are always on: the ReLU never cuts them, so they are linear on this data."""
+        return self.zeros == 0
+
+    @property
+    def selectivity(self) -> Float64[Tensor, " U"] | None:
+        """How much more a unit answers to its best class than to the others: (µ - µ′) / (µ + µ′), from 0 to 1.
+
+        µ is the largest of the class means, µ′ the mean of the others. 0 for a dead unit; None without classes, or with one.
+
+        Source: Morcos et al. 2018, arXiv 1803.06959, section A.1; they add a small constant below, which is not needed here.
+        """
+        means = self._means_of_classes_seen()
+        if means is None or means.shape[1] < 2:
+            return None
+        best = means.amax(1)
+        others = (means.sum(1) - best) / (means.shape[1] - 1)
+        return ((best - others) / (best + others)).where(best > 0, 0.0)
+
+    @property
+    def best_class(self) -> Int64[Tensor, " U"] | None:
+        """The class with the largest mean; -1 for a dead unit."""
+        if self.class_means is None:
+            return None
+        return self.class_means.nan_to_num(-torch.inf).argmax(1).where(~self.dead, -1)
+
+    def duplicates(self, least: float = 0.95) -> list[tuple[int, int, float]]:
+        """Pairs of units whose outputs correlate at least so much: (unit, later unit, correlation), strongest first.
+
+        Raises:
+            RequestError: correlations were not asked for, or `least` is not in (0, 1].
+        """
+        if not 0 < least <= 1:
+            raise RequestError(f"least: {least} is no correlation; give a number above 0, up to 1")
+        if self.correlation is None:
+            raise RequestError("correlations were not asked for; scan again with correlations=True")
+        first, second = (self.correlation.triu(1) >= least).nonzero().unbind(1)
+        found = zip(first.tolist(), second.tolist(), self.correlation[first, second].tolist(), strict=True)
+        return sorted(found, key=lambda pair: (-pair[2], pair[:2]))
+
+    @property
+    def whole(self) -> dict[str, float]:
+        """The same of the layer as a whole: mean, deviation, low, high, zeros."""
+        mean = float(self.mean.mean())
+        square = float((self.deviation**2 + self.mean**2).mean())
+        deviation = max(0.0, square - mean**2) ** 0.5
+        low, high, zeros = float(self.low.min()), float(self.high.max()), float(self.zeros.mean())
+        return {"mean": mean, "deviation": deviation, "low": low, "high": high, "zeros": zeros}
+
+    def table(self) -> pd.DataFrame:
+        """A row for each unit: layer, unit, and the figures that are one number a unit."""
+        names = ("mean", "deviation", "low", "high", "zeros", "peak", "dead", "saturated", "selectivity", "best_class")
+        columns = {name: getattr(self, name) for name in names}
+        table = pd.DataFrame({name: values.numpy() for name, values in columns.items() if values is not None})
+        table.insert(0, "unit", range(len(table)))
+        table.insert(0, "layer", self.layer)
+        return table
+
+    def _means_of_classes_seen(self) -> Tensor | None:
+        if self.class_means is None or self.images_per_class is None:
+            return None
+        return self.class_means[:, self.images_per_class > 0]
+
+
+def statistics(
+    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+) -> dict[str, LayerStatistics]:
+    """What every unit of some layers gives over a set of images, in one pass.
+
+    In the folder of a run the result is kept, and found again.
+
+    Args:
+        scope: the network, a `Scope`.
+        images: a set, or a tensor (N, C, H, W) in [0, 1]; the latter has no classes.
+        layers: names, patterns or kinds; see `convscope.lenses.select_layers`.
+        correlations: of all pairs of units of a layer. They take about 40 bytes a pair, and most of the time.
+        how: batch_size, max_memory, workers, progress; see `scan`.
+
+    Returns:
+        Layer → `LayerStatistics`, in the network's order.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        RequestError: the units of a layer are not known, or there are no images.
+        FailedError: the network gives NaN or infinity.
+
+    Example:
+        >>> found = statistics(scope, data.test, ["conv"])["conv3"]
+        >>> found.dead.nonzero(), found.duplicates(0.95)
+    """
+
+    def make() -> dict[str, LayerStatistics]:
+        maps = {each.name: each for each in layer_maps(scope.graph, layers)}
+        behind = {layer: name for layer in maps if (name := relu_after(scope.graph, layer)) is not None}
+        rectified = {layer: layer_maps(scope.graph, [name])[0] for layer, name in behind.items()}
+        n_classes = len(images.classes["class"]) if isinstance(images, ImageSet) else None
+        [found] = scan(scope, images, [Statistics(maps, rectified, n_classes, correlations)], **how)
+        return found
+
+    settings = {"layers": layers, "correlations": correlations}
+    return kept_or_made(scope, "statistics", images, settings | sizes(how), LayerStatistics, make)
+
+
+class Statistics:
+    """Sums up what every unit gives; see `LayerStatistics`.
+
+    Args:
+        maps: how to read each layer, by the layer's name.
+        rectified: how to read the ReLU that follows, by the layer's name; none where none does.
+        n_classes: of the target `class`; None where the images have none.
+        correlations: of all pairs of units. They take 40 bytes a pair, and most of the time.
+    """
+
+    def __init__(
+        self,
+        maps: dict[str, LayerMap],
+        rectified: dict[str, LayerMap],
+        n_classes: int | None = None,
+        correlations: bool = True,
+    ) -> None:
+        self.maps, self.rectified, self.n_classes = maps, rectified, n_classes
+        self.layers = tuple(dict.fromkeys(each.name for each in (*maps.values(), *rectified.values())))
+        self.parts = {layer: _Sums(each, n_classes, correlations) for layer, each in maps.items()}
+
+    def update(self, seen: Seen) -> None:
+        labels = None if self.n_classes is None else seen.targets["class"]
+        for layer, sums in self.parts.items():
+            maps = self.maps[layer].read(seen.activations[self.maps[layer].name])
+            behind = self.rectified.get(layer)
+            same = behind is not None and behind.name == layer
+            rectified = behind.read(seen.activations[behind.name]) if behind and not same else maps.clamp(min=0)
+            sums.update(maps, rectified, labels)
+
+    def merge(self, other: Statistics) -> None:
+        for layer, sums in self.parts.items():
+            sums.merge(other.parts[layer])
+
+    def result(self) -> dict[str, LayerStatistics]:
+        """By the layer's name, in the network's order."""
+        found = {}
+        for layer, sums in self.parts.items():
+            behind = self.rectified.get(layer)
+            found[layer] = sums.result(layer, behind.name if behind else None)
+        return found
+
+
+class _Sums:
+    """All that is summed up of one layer; on the CPU."""
+
+    def __init__(self, layer: LayerMap, n_classes: int | None, correlations: bool) -> None:
+        self.layer, n_units = layer.name, layer.n_units
+        self.n, self.n_positions = 0, layer.size[0] * layer.size[1]
+        self.moments = Moments(n_units, correlations)
+        self.low = torch.full((n_units,), torch.inf, dtype=torch.float64)
+        self.high, self.peak = -self.low, torch.zeros(n_units, dtype=torch.float64)
+        self.histogram = torch.zeros(n_units, len(EDGES) - 1, dtype=torch.int64)
+        self.positive = torch.zeros(n_units, dtype=torch.int64)
+        self.images_per_class = None if n_classes is None else torch.zeros(n_classes, dtype=torch.int64)
+        self.by_class = ExactSum((n_classes or 0, n_units))
+
+    def update(
+        self, maps: Float[Tensor, "N U P"], rectified: Float[Tensor, "N U P"], labels: Int64[Tensor, " N"] | None
+    ) -> None:
+        low, high = (edge.double().cpu() + 0.0 for edge in (maps.amin(2).amin(0), maps.amax(2).amax(0)))
+        if not bool((low.isfinite() & high.isfinite()).all()):
+            raise FailedError(f"layer {self.layer!r} gives NaN or infinity; the network's weights are broken")
+        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        self.peak = torch.maximum(self.peak, rectified.amax(2).amax(0).double().cpu())
+        self.n += len(maps)
+        self.moments.update(maps)
+        self.histogram += histogram(maps.float())
+        self.positive += (
+            rectified.sign().sum(2).long().sum(0).cpu()
+        )  # a float counts to 2^24 exactly: positions are fewer
+        if labels is not None and self.images_per_class is not None:
+            sums = rectified.sum(2).double().cpu()
+            self.by_class.add(
+                torch.zeros(1, *self.by_class.shape, dtype=torch.float64).index_add_(1, labels, sums[None])
+            )
+            self.images_per_class += torch.bincount(labels, minlength=len(self.images_per_class))
+
+    def merge(self, other: _Sums) -> None:
+        self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
+        self.peak = torch.maximum(self.peak, other.peak)
+        self.n += other.n
+        self.moments.merge(other.moments)
+        self.histogram = self.histogram + other.histogram
+        self.positive = self.positive + other.positive
+        self.by_class.merge(other.by_class)
+        if self.images_per_class is not None and other.images_per_class is not None:
+            self.images_per_class = self.images_per_class + other.images_per_class
+
+    def result(self, layer: str, rectified: str | None) -> LayerStatistics:
+        images = self.images_per_class
+        means = None if images is None else (self.by_class.value / (images[:, None] * self.n_positions)).T
+        return LayerStatistics(
+            layer=layer,
+            rectified=rectified,
+            mean=self.moments.mean,
+            deviation=self.moments.deviation.where(self.low < self.high, 0.0),
+            low=self.low,
+            high=self.high,
+            histogram=self.histogram.clone(),
+            zeros=1 - self.positive.double() / (self.n * self.n_positions),
+            peak=self.peak,
+            class_means=means,
+            images_per_class=None if images is None else images.clone(),
+            correlation=self.moments.correlation(constant=self.low >= self.high),
+            n_images=self.n,
+        )

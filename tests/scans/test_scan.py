@@ -1,0 +1,169 @@
+"""The driver: one pass for all scans, the same bytes however it is cut, and a network left as it was found."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from convscope.errors import FailedError, NetworkError, RequestError, SettingError
+from convscope.graph import relu_after
+from convscope.nets import make_task
+from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, layer_maps, scan
+from convscope.scope import Scope
+from tests.lenses.lens_networks import lived_in, state
+from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
+
+TASK = make_task("softmax", {"class": CLASSES})
+
+
+def layer_scans(scope: Scope, layers: tuple[str, ...] = ("conv", "fc")) -> list[Scan]:
+    maps = {each.name: each for each in layer_maps(scope.graph, layers)}
+    boxes = {name: scope.receptive_field(name).boxes for name in maps}
+    relus = {name: relu_after(scope.graph, name) for name in maps}
+    behind = {name: layer_maps(scope.graph, [relu])[0] for name, relu in relus.items() if relu}
+    return [TopPatches(maps, boxes, 4, n_classes=3), Statistics(maps, behind, 3)]
+
+
+def plain(results: list) -> list:
+    return [{layer: bytes_of(record) for layer, record in result.items()} for result in results]
+
+
+def test_one_pass_serves_scans_of_outputs_and_of_layers() -> None:
+    scope, images = make_scope(), make_images()
+    predictions, top, statistics = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8)
+    logits = torch.cat([scope.logits(images.images(slice(i, i + 8))) for i in range(0, 50, 8)])
+    assert torch.equal(predictions["logits"], logits)
+    assert torch.equal(predictions["target.class"], images.targets_of())
+    assert list(top) == list(statistics) == ["conv1", "conv2", "fc"]
+
+
+class Counting:
+    """Notes what it is shown."""
+
+    def __init__(self, layers: tuple[str, ...] = ()) -> None:
+        self.layers, self.seen = layers, []
+
+    def update(self, seen: Seen) -> None:
+        self.seen.append(seen)
+
+    def merge(self, other: Counting) -> None:
+        self.seen += other.seen
+
+    def result(self) -> list[Seen]:
+        return self.seen
+
+
+def test_a_pass_ends_where_nothing_more_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope, asked = make_scope(), []
+    run = scope.graph.run
+    monkeypatch.setattr(scope.graph, "run", lambda images, names: asked.append(list(names)) or run(images, names))
+    [first] = scan(scope, make_images(), [Counting(("conv1",))], batch_size=25)
+    assert asked == [["conv1"]] * 2
+    assert [seen.outputs.shape for seen in first] == [(25, 0)] * 2
+    assert torch.equal(torch.cat([seen.index for seen in first]), torch.arange(50))
+
+
+def test_images_may_be_a_tensor_without_classes() -> None:
+    scope, images = make_scope(), make_images()
+    [seen] = scan(scope, images.images(), [Counting(("conv1",))], batch_size=64)
+    assert seen[0].targets == {}
+    assert torch.equal(seen[0].activations["conv1"], scope.activations(images.images(), ["conv1"])["conv1"])
+
+
+def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None:
+    scope, images = make_scope(), make_images(48)
+    whole = plain(scan(scope, images, layer_scans(scope), batch_size=6))
+    [batches] = scan(scope, images, [Counting(("conv1", "relu1", "conv2", "relu2", "fc"))], batch_size=6)
+    rng = random.Random(0)
+    for n_parts in (1, 2, 3, 8):
+        shuffled = rng.sample(batches, len(batches))
+        parts = []
+        for part in range(n_parts):
+            scans = layer_scans(scope)
+            for seen in shuffled[part::n_parts]:
+                for each in scans:
+                    each.update(seen)
+            parts.append(scans)
+        first, *others = rng.sample(parts, n_parts)
+        for other in others:
+            for mine, theirs in zip(first, other, strict=True):
+                mine.merge(theirs)
+        assert plain([each.result() for each in first]) == whole
+
+
+def test_rankings_do_not_depend_on_the_batch_either() -> None:
+    """Maps worked out once and shown in batches of any size; the mean is exact, the ranks are whole numbers."""
+    scope, images = make_scope(), make_images(48)
+    [[seen]] = scan(scope, images, [Counting(("conv1",))], batch_size=48)
+    found = []
+    for size in (48, 7, 1):
+        [top, _] = layer_scans(scope, ("conv1",))
+        for rows in torch.randperm(48).split(size):
+            targets = {"class": seen.targets["class"][rows]}
+            top.update(Seen(seen.index[rows], seen.outputs[rows], targets, {"conv1": seen.activations["conv1"][rows]}))
+        found.append(plain([top.result()]))
+    assert found[0] == found[1] == found[2]
+
+
+def test_one_process_equals_several() -> None:
+    scope, images = make_scope(), make_images()
+    scans = [Predictions(TASK), *layer_scans(scope)]
+    alone = scan(scope, images, scans, batch_size=8)
+    shared = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8, workers=3)
+    assert plain(shared[1:]) == plain(alone[1:])
+    assert {k: v.tolist() for k, v in shared[0].items()} == {k: v.tolist() for k, v in alone[0].items()}
+
+
+def test_what_goes_wrong_in_a_process_is_told_here() -> None:
+    images = make_images()
+    with torch.no_grad():
+        (broken := network()).conv1.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(FailedError, match="layer 'conv1' gives NaN or infinity"):
+        scan(make_scope(broken), images, layer_scans(make_scope(), ("conv",)), batch_size=8, workers=2)
+    hooked = network()
+    hooked.register_forward_hook(lambda *_: None)
+    with pytest.raises(NetworkError, match="cannot be sent to other processes; give workers=1"):
+        scan(make_scope(hooked), images, layer_scans(make_scope()), batch_size=8, workers=2)
+
+
+def test_the_network_is_left_as_it_was_found() -> None:
+    net = lived_in(network())
+    scope, images = make_scope(net), make_images()
+    scans = layer_scans(scope)
+    before = state(net)
+    scan(scope, images, [Predictions(TASK), *scans], batch_size=8)
+    assert state(net) == before
+
+    class Failing(Counting):
+        def update(self, seen: Seen) -> None:
+            if int(seen.index[0]) > 8:
+                raise KeyboardInterrupt
+
+    for layers in ((), ("conv1",)):
+        with pytest.raises(KeyboardInterrupt):
+            scan(scope, images, [Failing(layers)], batch_size=8)
+        assert state(net) == before
+
+
+def test_a_batch_is_what_fits_the_memory() -> None:
+    scope = make_scope()
+    sizes = []
+    for memory in (1, 100_000, None):
+        [seen] = scan(scope, make_images(), [Counting(("conv1",))], max_memory=memory)
+        sizes.append(len(seen[0].index))
+    assert sizes == [1, 4, 50]  # conv1 gives 1,944 bytes an image; held once and six times: 7 images, and so 4
+
+
+def test_bad_requests() -> None:
+    scope, images = make_scope(), make_images()
+    with pytest.raises(RequestError, match="there are no images to scan"):
+        scan(scope, images.subset([]), [Counting()])
+    with pytest.raises(SettingError, match="workers: 0 is out of range"):
+        scan(scope, images, [Counting()], workers=0)
+    with pytest.raises(SettingError, match="batch_size: -1 is out of range"):
+        scan(scope, images, [Counting()], batch_size=-1)
+    with pytest.raises(RequestError, match="images have the shape 2×3×8×8"):
+        scan(scope, torch.zeros(2, 3, 8, 8), [Counting()])
+    assert scan(scope, images, []) == []
