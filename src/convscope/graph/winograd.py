@@ -93,7 +93,8 @@ def _tiled(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "4 4 N down across C"]:
 def _overlapped(outputs: Float[Tensor, "6 6 N down across C"]) -> Float[Tensor, "N rows columns C"]:
     """The tiles in their places, each 4 rows or columns from the last, with the sum where they overlap."""
     *_, n, down, across, n_units = outputs.shape
-    found = outputs.new_zeros(n, down + 1, TILE, across + 1, TILE, n_units)
+    found = outputs.new_empty(n, down + 1, TILE, across + 1, TILE, n_units)
+    found[:, -1], found[:, :, :, -1] = 0, 0
     places = found.permute(2, 4, 0, 1, 3, 5)
     places[:, :, :, :-1, :-1] = outputs[:TILE, :TILE]
     places[:OVERLAP, :, :, 1:, :-1] += outputs[TILE:, :TILE]
