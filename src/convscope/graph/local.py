@@ -27,7 +27,7 @@ from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
 
 PER_WEIGHT = 40
-"""What it costs to make a weight ready, in multiply-adds; see `graph/incremental.py`."""
+"""What it costs to read a weight for one box, in multiply-adds; see `graph/incremental.py`."""
 
 
 class Work(NamedTuple):
