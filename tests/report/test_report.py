@@ -14,7 +14,7 @@ from convscope.report import Subject, render, write_report
 from convscope.report.explained import excited, explained
 from convscope.report.findings import findings
 from convscope.report.mistakes import confused_pairs, confusion_matrices
-from convscope.runs import REPORT, Recipe, Run, open_run
+from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.training import Silent, train
 
@@ -44,7 +44,7 @@ def _read(run: Run) -> tuple[str, _Links]:
 
 def test_one_file_that_needs_no_network(reported: Run) -> None:
     text, links = _read(reported)
-    assert all(link.startswith(("data:", "#")) for link in links.found), links.found
+    assert all(link.startswith(("data:", "#")) or link == FILTERS for link in links.found), links.found
     assert "@import" not in text.split("</style>")[0]
     assert len(text) < 8_000_000
 
@@ -163,3 +163,5 @@ def test_a_network_that_cannot_be_traced_has_a_report_without_its_maps(
     assert not {"maps", "excited", "explained"} & set(links.parts)
     assert "cannot be traced" in text
     assert "given its first weights in Python" in text
+    assert FILTERS not in text
+    assert not (run.path / FILTERS).exists()

@@ -19,7 +19,7 @@ from convscope.scans import kept_or_made
 
 _STEPS = 48  # of gradient ascent: enough for form
 _ALL, _FIRST = 512, 64  # units up to which all are climbed for, else of each layer
-_WORK = 6e12  # multiply-adds in all: minutes
+_WORK = 3e13  # multiply-adds in all: minutes
 _AT_ONCE = 32
 
 
@@ -52,7 +52,9 @@ def climbed(subject: Subject, units: dict[str, int]) -> dict[str, Climbed]:
         units: how many each layer has.
     """
     most = _ALL if sum(units.values()) <= _ALL else _FIRST
-    afford = max(1, int(_WORK / (3 * _STEPS * max(1, subject.anatomy.multiply_adds)) / len(units)))  # forwards, backwards
+    afford = max(
+        1, int(_WORK / (3 * _STEPS * max(1, subject.anatomy.multiply_adds)) / len(units))
+    )  # forwards, backwards
     asked = {layer: min(n, most, afford) for layer, n in units.items()}
     scope, settings = subject.scope, {"units": asked, "steps": _STEPS}
     return kept_or_made(scope, "maximized", subject.data.test, settings, Climbed, lambda: _climb(subject, asked))

@@ -84,7 +84,7 @@ async function drawFramed(canvas, image, box) {
   await photos.draw(context, image, null, [0, 0, canvas.width, canvas.height]);
   const [top, left, bottom, right] = box.map((edge) => edge * scale), line = Math.max(2, canvas.width / 64);
   if (box[0] === 0 && box[1] === 0 && box[2] === height && box[3] === width) return;  // it sees the whole image
-  for (const [ink, thick] of [["#000", 2 * line], ["#fff", line]]) {
+  for (const [ink, thick] of [["#000", 2 * line], ["#ffd23f", line]]) {
     context.strokeStyle = ink;
     context.lineWidth = thick;
     context.strokeRect(left + line / 2, top + line / 2, right - left - line, bottom - top - line);
@@ -100,6 +100,7 @@ const SORTS = {
   "largest response": { of: (layer, u) => layer.response_max[u], show: (v) => short(v) },
   "effect": { of: (layer, u) => layer.effects?.[u] ? -layer.effects[u].accuracy : null, show: (v) => `${signed(-v)} points` },
 };
+const FEW = innerWidth < 640 ? 40 : 96;  // units on a sheet before "show all"
 const key = (layer, unit) => `#${encodeURIComponent(layer.name)}${unit == null ? "" : `-${unit}`}`;
 const counts = (layer, unit) => {
   const n = new Map();
@@ -134,9 +135,11 @@ function showLayer(layer) {
     `${layer.field.join("×")} pixels of the image${layer.stride && Math.max(...layer.stride) > 1 ? `, in steps of ${layer.stride.join("×")}` : ""}.` +
     (layer.shown < layer.units ? ` The first ${whole(layer.shown)} units are on this page.` : "");
   find(".words", place).replaceChildren(...layer.words.map((text) => el("p", { textContent: text })));
+  find("#part-classes h2").textContent = `Classes among the strongest images of ${layer.name}`;
+  find("#part-figures h2").textContent = `Figures of each unit of ${layer.name}`;
   find(".about-sheet", place).textContent = aboutSheet(layer);
   drawSorts(layer);
-  drawUnits(layer);
+  drawUnits(layer, FEW);
   drawClasses(layer);
   drawFigures(layer);
 }
@@ -174,11 +177,14 @@ const watcher = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "300px" });
 
-function drawUnits(layer) {
+function drawUnits(layer, most) {
   watcher.disconnect();
-  const made = order(layer).map((unit) => el("div", { role: "listitem" }, unitOf(layer, unit)));
+  const units = order(layer), more = find(".more");
+  const made = units.slice(0, units.length <= 1.25 * most ? units.length : most).map((unit) => el("div", { role: "listitem" }, unitOf(layer, unit)));
   find(".units").replaceChildren(...made);
   for (const one of made) watcher.observe(one.firstChild);
+  more.hidden = made.length === units.length;
+  more.textContent = `Show all ${whole(units.length)} units`;
 }
 
 function unitOf(layer, unit) {
@@ -414,6 +420,7 @@ function follow() {
 
 drawLayerBar();
 makeSortable(find("#part-layers table"));
-for (const place of [".sort", ".living"]) find(place).addEventListener("change", () => drawUnits(shown));
+for (const place of [".sort", ".living"]) find(place).addEventListener("change", () => drawUnits(shown, FEW));
+find(".more").addEventListener("click", () => { const n = find(".units").children.length; drawUnits(shown, Infinity); find(".units").children[n].firstChild.focus(); });
 addEventListener("hashchange", follow);
 follow();
