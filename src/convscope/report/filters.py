@@ -219,7 +219,7 @@ def _words(layer: _Layer) -> list[str]:
     pairs = found.duplicates()
     if pairs:
         named = _listed([f"{first} and {second} ({value:.2f})" for first, second, value in pairs], "; ")
-        some = "One pair of units does" if len(pairs) == 1 else f"{len(pairs)} pairs of units do"
+        some = "One pair of units does" if len(pairs) == 1 else f"{len(pairs):,} pairs of units do"
         words.append(f"{some} nearly the same, by the correlation of their maps: {named}.")
     always = (found.saturated & ~found.dead).nonzero()[:, 0].tolist()
     if always and found.rectified:
@@ -232,7 +232,7 @@ def _words(layer: _Layer) -> list[str]:
 def _listed(names: list[str], between: str = ", ") -> str:
     """Names in a row; of many the first."""
     if len(names) > _NAMED:
-        return between.join(names[:_NAMED]) + f"{between}and {len(names) - _NAMED} more"
+        return between.join(names[:_NAMED]) + f"{between}and {len(names) - _NAMED:,} more"
     return names[0] if len(names) == 1 else between.join(names[:-1]) + f"{between.rstrip(', ')} and {names[-1]}"
 
 

@@ -221,7 +221,7 @@ function drawClasses(layer) {
   const columns = many ? [...total.keys()].sort((a, b) => total[b] - total[a]).slice(0, found.columns) : [...classes.keys()];
   const rows = all.map((n, u) => {
     const cells = columns.map((k) => n.get(k) ?? 0), others = layer.image[u].length - cells.reduce((a, b) => a + b, 0);
-    return el("tr", {}, named(layer, u), ...(many ? [...cells, others] : cells).map((value) => {
+    return el("tr", {}, named(layer, u), many ? inWords(layer, u) : null, ...(many ? [...cells, others] : cells).map((value) => {
       const cell = number(value, value || ""), share = value / found.top;
       cell.style.setProperty("--share", share);
       if (share > 0.6) cell.classList.add("strong");
@@ -229,11 +229,17 @@ function drawClasses(layer) {
     }));
   });
   const heads = [head("unit"), ...columns.map((k) => head(classes[k], true, many)), ...(many ? [head("others", true, true)] : [])];
+  if (many) heads.splice(1, 0, Object.assign(head("the most frequent", false), { className: "most" }));
   const table = find("#part-classes table"), widest = many ? 5 : Math.max(...columns.map((k) => classes[k].length));
-  table.style.minWidth = `${90 + heads.length * Math.max(36, 12 + 7.2 * widest)}px`;
+  table.style.minWidth = `${(many ? 340 : 90) + heads.length * Math.max(36, 12 + 7.2 * widest)}px`;
   makeTable(table, heads, rows);
   find(".about-classes").textContent = `How many of each unit's ${found.top} strongest images belong to a class.` +
-    (many ? ` Of ${classes.length} classes the ${columns.length} that are most frequent in this layer.` : "") + " A click on a heading sorts.";
+    (many ? ` The columns are ${columns.length} of ${classes.length} classes, those that are most frequent in this layer.` : "") + " A click on a heading sorts.";
+}
+
+function inWords(layer, unit) {
+  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${classes[k]} ${n}`).join(", ");
+  return el("td", { className: "most", textContent: text, title: text });
 }
 
 function drawFigures(layer) {
