@@ -130,7 +130,7 @@ def test_findings_are_sentences(reported: Run) -> None:
 
 def test_a_run_without_evaluation_is_refused(reported: Run, tmp_path: Path) -> None:
     for file in reported.path.iterdir():
-        if file.name not in {"metrics.json", REPORT}:
+        if file.is_file() and file.name not in {"metrics.json", REPORT}:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(RunFolderError, match="convscope evaluate makes it"):
         write_report(open_run(tmp_path))

@@ -231,14 +231,14 @@ function drawClasses(layer) {
   const heads = [head("unit"), ...columns.map((k) => head(classes[k], true, many)), ...(many ? [head("others", true, true)] : [])];
   if (many) heads.splice(1, 0, Object.assign(head("the most frequent", false), { className: "most" }));
   const table = find("#part-classes table"), widest = many ? 5 : Math.max(...columns.map((k) => classes[k].length));
-  table.style.minWidth = `${(many ? 340 : 90) + heads.length * Math.max(36, 12 + 7.2 * widest)}px`;
+  table.style.minWidth = `${(many ? 400 : 90) + heads.length * Math.max(36, 12 + 7.2 * widest)}px`;
   makeTable(table, heads, rows);
   find(".about-classes").textContent = `How many of each unit's ${found.top} strongest images belong to a class.` +
     (many ? ` The columns are ${columns.length} of ${classes.length} classes, those that are most frequent in this layer.` : "") + " A click on a heading sorts.";
 }
 
 function inWords(layer, unit) {
-  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${classes[k]} ${n}`).join(", ");
+  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${n} × ${classes[k]}`).join(", ");
   return el("td", { className: "most", textContent: text, title: text });
 }
 
