@@ -94,6 +94,23 @@ def data_uri(shown: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
 
 
+def photo_uri(shown: Picture, quality: int = 85) -> str:
+    """The picture as a data URI of a JPEG file: small, and near enough for photographs.
+
+    Colours are kept at full resolution, and blocks of 8 × 8 pixels do not run into each other: what is aligned to them stays
+    apart. Where PNG is smaller (drawings, letters), it is taken instead.
+    """
+    from PIL import Image
+
+    grey = bool((shown[..., :1] == shown).all())
+    image, buffer = Image.fromarray(shown[..., 0] if grey else shown), io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    exact = io.BytesIO()
+    image.save(exact, "PNG", optimize=grey)
+    kind, found = min(("jpeg", buffer.getvalue()), ("png", exact.getvalue()), key=lambda one: len(one[1]))
+    return f"data:image/{kind};base64," + base64.b64encode(found).decode()
+
+
 def _scaled(feature_map: Float[Tensor, "H W"], top: float | None) -> Float[Tensor, "H W"]:
     values = feature_map.detach().float().cpu()
     peak = float(values.max()) if top is None else top

@@ -16,6 +16,7 @@ from convscope.scans.intervals import (
     proportion,
 )
 from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
+from convscope.scans.kept import kept_or_made
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
@@ -67,6 +68,7 @@ __all__ = [
     "feed",
     "feed_stored",
     "invariance",
+    "kept_or_made",
     "layer_maps",
     "mean",
     "mean_of",
