@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph.calls import Call, is_tensor_node, shapes_at
+from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.unitwise import Block, apart, changed_by
 
@@ -74,7 +74,7 @@ class Silenced:
         read = {name for op in run for name in op.inputs} | {self.output}
         self.whole = tuple(name for name in self.blocks if name in read)
         self.edge = tuple(dict.fromkeys((*self.whole, *(each.source for each in self.linear.values()))))
-        self.beside = tuple(sorted(read - set(changed)))
+        self.beside = self._beside(read - set(changed))
         followed_inputs = {i for name in self.blocks if name not in calls for i in graph.operation(name).inputs}
         self.beside_units = tuple(sorted(followed_inputs - set(changed)))
         self.needs = tuple(dict.fromkeys((*self.edge, *self.linear, *self.beside, *self.beside_units)))
@@ -152,6 +152,18 @@ class Silenced:
 
         instead = {} if self.blocks else dict.fromkeys(self.calls, silence)
         return self.graph.run(images, [self.output], given, instead)[self.output]
+
+    def _beside(self, read: set[str]) -> tuple[str, ...]:
+        """What to remember for some results that do not change: themselves, or where they have no row for each image
+        (it lies along another axis, or they are several) what they are made from."""
+        found, pending = set(), set(read)
+        while pending:
+            name = pending.pop()
+            if name == INPUT or _has_rows(self.graph.operation(name)):
+                found.add(name)
+            else:
+                pending.update(self.graph.operation(name).inputs)
+        return tuple(sorted(found))
 
     def _linear(self, rest: Sequence[Operation]) -> dict[str, _Linear]:
         """The operations that read units that are still apart, and are linear in them alone."""
@@ -236,6 +248,10 @@ def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
                 f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
                 "answer of its own to compare; switch units off in a network with running statistics"
             )
+
+
+def _has_rows(op: Operation) -> bool:
+    return batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1
 
 
 def _laid_out(x: Tensor) -> Tensor:

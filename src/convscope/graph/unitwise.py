@@ -46,8 +46,8 @@ def apart(graph: TracedGraph, layer: str) -> dict[str, Block]:
     """The results in which each unit of a layer has a block of axis 1 that depends on no other unit of the layer.
 
     The layer's own comes first. From there on through batch norm, ReLU and other functions of single numbers, dropout,
-    pools, sums with what does not depend on the layer, concatenation along the units, flattening, convolutions of each
-    unit by itself. None where the units of the layer itself do not lie along axis 1.
+    pools, cuts of the map, sums with what does not depend on the layer, concatenation along the units, flattening,
+    convolutions of each unit by itself. None where the units of the layer itself do not lie along axis 1.
     """
     op = graph.operation(layer)
     if batch_axes(op.node) != (0,) or len(op.output_shape) not in (1, 3):
@@ -120,6 +120,8 @@ def _keeps_axis_1(op: Operation, n_axes: int) -> bool:
         return all(axis % n_axes > 1 for axis in call["dim"] or [0])
     if op.kind == "batch_norm":
         return "training" in call and not call["training"]
+    if op.kind == "slice":
+        return call["dim"] % n_axes > 1
     if op.kind == "pad":
         return len(call["pad"]) <= 2 * (n_axes - 2)
     return n_axes == 4 and (op.kind in (*_POOLS, "instance_norm") or op.kind.startswith("upsample"))
