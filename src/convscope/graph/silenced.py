@@ -93,22 +93,24 @@ class Silenced:
             units: those to silence.
             n_rows: images and units that are worked on at once.
         """
-        with torch.no_grad():
-            known = {name: _laid_out(remembered[name]) for name in self.needs}
-            values = values.to(next(iter(known.values())))
-            after = self._silent(known, values)
-            changes = {name: after[name] - known[name] for name in self.edge}
-            weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
-            chosen = torch.tensor(units, device=values.device)
-            place, image = self._differs(known, after, len(values)).T[chosen].nonzero().unbind(1)
-            unit = chosen[place]
-            for start in range(0, len(unit), n_rows):
-                part = _Part(unit[start : start + n_rows], image[start : start + n_rows])
-                given = {name: known[name][part.image] for name in self.beside}
-                given |= {name: self._replaced(name, known[name], after[name], part) for name in self.whole}
-                for name, each in self.linear.items():
-                    given[name] = each.changed(known[name][part.image], changes[each.source], weights[name], part)
-                yield Rows(part.unit.cpu(), part.image.cpu(), self._outputs(given, part, values))
+        batch, unit, image = self._made_ready(remembered, values, units)
+        for start in range(0, len(unit), n_rows):
+            part = _Part(unit[start : start + n_rows], image[start : start + n_rows])
+            yield Rows(part.unit.cpu(), part.image.cpu(), self._outputs(batch, part))
+
+    @torch.no_grad()
+    def _made_ready(
+        self, remembered: Mapping[str, Tensor], values: Tensor, units: Sequence[int]
+    ) -> tuple[_Batch, Tensor, Tensor]:
+        """What all rows of a batch are worked out from; and the unit and image of each."""
+        known = {name: _laid_out(remembered[name]) for name in self.needs}
+        values = values.to(next(iter(known.values())))
+        after = self._silent(known, values)
+        changes = {name: after[name] - known[name] for name in self.edge}
+        weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
+        chosen = torch.tensor(units, device=values.device)
+        place, image = self._differs(known, after, len(values)).T[chosen].nonzero().unbind(1)
+        return _Batch(known, after, changes, weights, values), chosen[place], image
 
     def _silent(self, known: Mapping[str, Tensor], values: Tensor) -> dict[str, Tensor]:
         """What becomes of every unit at the edge when it is silent: all are, for none is told of another."""
@@ -141,7 +143,13 @@ class Silenced:
         found[rows, places] = after[image, places]
         return found
 
-    def _outputs(self, given: dict[str, Tensor], part: _Part, values: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _outputs(self, batch: _Batch, part: _Part) -> Tensor:
+        known, values = batch.known, batch.values
+        given = {name: known[name][part.image] for name in self.beside}
+        given |= {name: self._replaced(name, known[name], batch.after[name], part) for name in self.whole}
+        for name, each in self.linear.items():
+            given[name] = each.changed(known[name][part.image], batch.changes[each.source], batch.weights[name], part)
         images = given.pop(INPUT, None)
 
         def silence(operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -179,6 +187,24 @@ class Silenced:
                 if each is not None:
                     found[op.name] = each
         return found
+
+
+class _Batch(NamedTuple):
+    """What the rows of a batch are worked out from.
+
+    Attributes:
+        known: what is remembered of it.
+        after: the results at the edge, with every unit silent.
+        changes: by how much they differ.
+        weights: of the linear operations.
+        values: what the layer gives for each unit.
+    """
+
+    known: dict[str, Tensor]
+    after: dict[str, Tensor]
+    changes: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    values: Tensor
 
 
 class _Part(NamedTuple):
