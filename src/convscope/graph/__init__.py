@@ -12,10 +12,12 @@ from convscope.graph.fields import ReceptiveField, receptive_fields
 from convscope.graph.following import cuts_at_zero, relu_after
 from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.silenced import Rows, Silenced
+from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
 
 __all__ = [
+    "INPUT",
     "Anatomy",
     "Box",
     "Incremental",
@@ -25,7 +27,9 @@ __all__ = [
     "Positions",
     "ReceptiveField",
     "Remembered",
+    "Rows",
     "Share",
+    "Silenced",
     "Span",
     "TracedGraph",
     "anatomy",
