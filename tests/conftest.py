@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 import tests.typechecking  # noqa: F401 (the hook names it)
 
@@ -38,6 +38,14 @@ def random_state_kept() -> Iterator[None]:
     yield
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+
+
+@pytest.fixture
+def annotations_unchecked() -> Iterator[None]:
+    """As for users, whose wrong types are to get a message of ours; in tests the annotations refuse them first."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 def write_spots(path: Path, n: int = 180, channels: int = 3, seed: int = 0, side: int = 8) -> Path:

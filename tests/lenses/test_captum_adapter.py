@@ -109,6 +109,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(("method", "settings", "message"), WRONG)
 def test_wrong_requests(method: str, settings: dict[str, Any], message: str) -> None:
     images = torch.zeros(2, 3, 8, 8)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from captum.attr import Occlusion
-from jaxtyping import config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -195,14 +194,6 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "images of another size": ({"images": torch.zeros(2, 3, 8, 9)}, "images have the shape 2×3×8×9"),
     "no images": ({"images": torch.zeros(0, 3, 9, 8)}, "images: there is none"),
 }
-
-
-@pytest.fixture
-def annotations_unchecked() -> Iterator[None]:
-    """As for users, whose wrong types are to get a message of ours; in tests the annotations refuse them first."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("annotations_unchecked")

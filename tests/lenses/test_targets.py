@@ -17,6 +17,7 @@ def test_targets(target: Any, expected: list[int]) -> None:
     assert choose_targets(LOGITS, target).tolist() == expected
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(
     ("target", "expected"),
     [(3, "3 is not an output of this network; it has 0 to 2"), (-1, "-1 is not an output"), ([0], "1 targets for 2 images"),

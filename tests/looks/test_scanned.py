@@ -18,7 +18,7 @@ from convscope.scope import Scope
 @pytest.mark.parametrize("scan", SCANS)
 def test_every_scan_gives_a_picture_and_a_table(reported: Run, scan: str) -> None:
     test = reported.load_data().test
-    few = None if scan in ("top_patches", "statistics") else 4
+    few = None if scan in ("top_patches", "statistics", "ablate") else 30
     found = look(Scope(reported), scan, Asked(test=test, layer="conv1" if scan == "top_patches" else None, n=few))
     assert found.picture.dtype == np.uint8
     assert min(found.picture.shape[:2]) >= 100
@@ -68,6 +68,18 @@ def test_tables_are_those_of_the_scan(reported: Run) -> None:
     assert deleted == pytest.approx([one.value for one in curves.course(curves.deletion)])
 
 
+def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 3]}))
+    edited = scope.ablate({"conv1": [0, 3]}).probabilities(test.images()).argmax(1)
+    right = float((edited == test.targets_of("class")).float().mean())
+    assert together.table.iloc[-1]["after"] == pytest.approx(right)
+    assert f"{100 * right:.2f} % after" in together.heading
+    each = look(scope, "filter-effects", Asked(test=test, n=len(test)))
+    alone = scope.ablate({"conv1": [3]}).probabilities(test.images()).argmax(1)
+    assert each.table["accuracy"][3] == pytest.approx(float((alone == test.targets_of("class")).float().mean()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "expected"),
     [
@@ -75,6 +87,9 @@ def test_tables_are_those_of_the_scan(reported: Run) -> None:
         ({"lens": "top-patches", "layer": "conv7"}, UnknownNameError, "layer 'conv7' is not in this network"),
         ({"lens": "top-patches", "layer": "conv1", "unit": 8}, RequestError, "unit 8 is not in layer 'conv1'"),
         ({"lens": "faithfulness", "method": "grad_cm"}, UnknownNameError, "attribution lens 'grad_cm'"),
+        ({"lens": "ablate", "units": "conv1"}, SettingError, "--units conv1: expected layers with their units"),
+        ({"lens": "ablate", "units": "conv1:9"}, RequestError, "unit 9 is not in layer 'conv1'; it has 0 to 7"),
+        ({"lens": "ablate", "units": "pool1:0"}, UnknownNameError, "layer with filters of its own 'pool1'"),
         ({"lens": "statistics", "unit": 1}, SettingError, "--unit: statistics has no such setting"),
         ({"lens": "grad_cam", "image": "0", "top": 3}, SettingError, "--top: grad_cam has no such setting"),
     ],

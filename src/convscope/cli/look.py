@@ -42,6 +42,9 @@ def look(
     ] = None,
     n: Annotated[int | None, typer.Option("--images", help="How many test images to examine it on.", min=1)] = None,
     top: Annotated[int | None, typer.Option("--top", help="How many of the strongest images.", min=1)] = None,
+    units: Annotated[
+        str | None, typer.Option("--units", metavar="LAYER:UNIT,…", help="To switch off together: 'conv1:0,1 conv3:7'.")
+    ] = None,
     net: Annotated[
         str | None, typer.Option("--net", metavar="MODULE:CALLABLE", help="A network that is no run, by name.")
     ] = None,
@@ -71,7 +74,7 @@ def look(
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(run, net, weights, input, mean, deviation, classes)
     written, found = look_at(
-        subject, lens, image, layer, unit, position, target, size, stride, fill, method, n, top, out, raw
+        subject, lens, image, layer, unit, position, target, size, stride, fill, method, n, top, units, out, raw
     )
     if json:
         rows = {} if found.table is None else {"rows": found.table.to_dict("records")}

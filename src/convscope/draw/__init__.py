@@ -1,6 +1,15 @@
 """Tensors and tables → pictures, charts and drawings. Knows no other room: it takes numbers and gives what one can see."""
 
-from convscope.draw.charts import chart_picture, chart_png, curves, histograms, learning_curve, reliability, vega_script
+from convscope.draw.charts import (
+    changes,
+    chart_picture,
+    chart_png,
+    curves,
+    histograms,
+    learning_curve,
+    reliability,
+    vega_script,
+)
 from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, placed, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
@@ -20,6 +29,7 @@ from convscope.draw.pictures import (
 __all__ = [
     "Picture",
     "Scale",
+    "changes",
     "chart_picture",
     "chart_png",
     "coloured",

@@ -159,6 +159,25 @@ def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> d
     return _specification(chart)
 
 
+def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
+    """Differences as points with their 95 % intervals, a row for each name; rows of equal name lie in one line.
+
+    Args:
+        table: name, value, low and high, as shares; low and high may be missing values.
+        x: title of the axis.
+    """
+    base = alt.Chart(table).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=True)))
+    axis = alt.Axis(format="+.1%", grid=False)
+    interval = base.mark_rule(color=TRAIN, opacity=0.35).encode(x=alt.X("low:Q", title=x, axis=axis), x2="high:Q")
+    points = base.mark_circle(color=TRAIN, size=42, opacity=0.75).encode(
+        x=alt.X("value:Q", title=x, axis=axis),
+        tooltip=["name:N", *(alt.Tooltip(f"{k}:Q", format="+.2%") for k in _SPREAD)],
+    )
+    zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(color="#888", strokeDash=[4, 4]).encode(x="at:Q")
+    height = max(60, 24 * table["name"].nunique())
+    return _specification(alt.layer(zero, interval, points).properties(width=460, height=height))
+
+
 def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
     """A chart as a picture, with axes in the letters of the other pictures."""
     from PIL import Image

@@ -12,7 +12,9 @@ from convscope.looks.attributions import CAMS, look_attribution
 from convscope.looks.covered import look_occlusion
 from convscope.looks.records import Asked, Look
 from convscope.looks.scanned import (
+    look_ablate,
     look_faithfulness,
+    look_filter_effects,
     look_invariance,
     look_randomization,
     look_statistics,
@@ -45,6 +47,8 @@ _TABLE = dict([
     ("maximize", _Row(look_maximize, (), _NEURON)),
     ("top_patches", _Row(look_top_patches, ("test", "layer"), ("unit", "top"))),
     ("statistics", _Row(look_statistics, ("test",), ("layer",))),
+    ("filter_effects", _Row(look_filter_effects, ("test",), ("layer", "n"))),
+    ("ablate", _Row(look_ablate, ("test",), ("units",))),
     ("faithfulness", _Row(look_faithfulness, ("test",), ("method", "n"))),
     ("randomization", _Row(look_randomization, ("test",), ("method", "n"))),
     ("invariance", _Row(look_invariance, ("test",), ("layer", "n"))),

@@ -30,6 +30,7 @@ class Asked:
         method: the lens that is examined.
         n: how many test images, taken evenly; all of them where a scan is a single pass.
         top: how many of the strongest.
+        units: to be switched off together, by layer.
     """
 
     image: Tensor | None = None
@@ -44,6 +45,7 @@ class Asked:
     method: str | None = None
     n: int | None = None
     top: int | None = None
+    units: dict[str, list[int]] | None = None
 
     def given(self) -> dict[str, Any]:
         """The parts that were given, by name."""

@@ -11,15 +11,20 @@ from torch import Tensor
 from convscope.data import ImageSet
 from convscope.draw import (
     Picture,
+    changes,
     chart_picture,
+    coloured,
     curves,
     enlarge,
     framed,
     histograms,
     panel,
     picture,
+    scale_of,
     sheet,
 )
+from convscope.errors import RequestError
+from convscope.graph import Operation
 from convscope.looks.records import Asked, Look
 from convscope.scans import EDGES, Estimate, LayerPatches
 from convscope.scope import Scope
@@ -143,6 +148,56 @@ def look_invariance(scope: Scope, asked: Asked) -> Look:
     return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
 
 
+def look_filter_effects(scope: Scope, asked: Asked) -> Look:
+    """How much accuracy each unit is worth, switched off one at a time: a point a unit, a line a layer."""
+    test = _test(asked)
+    images = test.subset(_rows(test, asked.n or 1000))
+    found = scope.filter_effects(images, [asked.layer or "conv"])
+    table = pd.concat([one.table() for one in found.values()], ignore_index=True)
+    drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
+    drawn = drawn.assign(low=drawn["value"], high=drawn["value"])
+    worst = table.iloc[int(table["change"].to_numpy().argmin())]
+    heading = (
+        f"each of {len(table)} units switched off, on {len(images)} test images: most is lost without unit "
+        f"{worst['unit']} of {worst['layer']}, {100 * worst['change']:+.1f} points"
+    )
+    tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in found.items()}
+    chart = changes(drawn, "change of accuracy without the unit")
+    return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
+
+
+def look_ablate(scope: Scope, asked: Asked) -> Look:
+    """What switching off a chosen set of units, together, does to each class, and what is then taken for what."""
+    units = asked.units or {op.name: [0, 1] for op in _convolutions(scope)[:5]}
+    found = scope.ablation(units, _test(asked))
+    table = found.table()
+    drawn = table.rename(columns={"class": "name", "difference": "value"})
+    drawn = drawn.rename(columns={"difference_low": "low", "difference_high": "high"})[["name", "value", "low", "high"]]
+    chosen = "; ".join(f"{layer} {', '.join(map(str, some))}" for layer, some in found.units.items())
+    before, after = found.accuracy_before(), found.accuracy_after()
+    heading = f"without {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
+    change = found.confusion_change.double()
+    scale = scale_of(change, "images more, or fewer", signed=True)
+    parts = [
+        ("difference of accuracy by class", chart_picture(changes(drawn, "difference of accuracy"))),
+        ("change of the confusion matrix; a row a true class", coloured(change, scale)),
+    ]
+    tensors = {"confusion_before": found.confusion_before, "confusion_after": found.confusion_after}
+    note = f"{len(found.lost)} images were right and are wrong now, {len(found.gained)} the other way round"
+    return Look(panel(parts, heading, scale, side=300, note=note), tensors, heading, table)
+
+
+def _convolutions(scope: Scope) -> list[Operation]:
+    found = [op for op in scope.graph.operations if op.kind == "conv"]
+    if not found:
+        raise RequestError("this network has no convolution; name units with --units")
+    return found
+
+
+def _percent(figure: Estimate) -> str:
+    return "undefined" if figure.value is None else f"{100 * figure.value:.2f} %"
+
+
 def _test(asked: Asked) -> ImageSet:
     found: ImageSet = asked.given()["test"]
     return found
@@ -151,8 +206,12 @@ def _test(asked: Asked) -> ImageSet:
 def _even(asked: Asked, n: int) -> Tensor:
     """As many test images as asked for, evenly over the set."""
     test = _test(asked)
-    n = min(asked.n or n, len(test))
-    return test.images(torch.linspace(0, len(test) - 1, n).long())
+    return test.images(_rows(test, asked.n or n))
+
+
+def _rows(test: ImageSet, n: int) -> Tensor:
+    """The places of at most `n` images, evenly over the set."""
+    return torch.linspace(0, len(test) - 1, min(n, len(test))).long()
 
 
 def _course(name: str, shares: Tensor, course: list[Estimate]) -> pd.DataFrame:

@@ -86,6 +86,7 @@ def look_at(
     method: str | None = None,
     n: int | None = None,
     top: int | None = None,
+    units: str | None = None,
     out: Path | None = None,
     raw: Path | None = None,
 ) -> tuple[Path, Look]:
@@ -99,6 +100,7 @@ def look_at(
         target: a class by its name or number.
         size: of an occluding square: "5", "4x8", or several, "3,5,9".
         fill: of the square: "grey", "mean", "zero", "blur" or a number in [0, 1].
+        units: to be switched off together, "conv1:0,1 conv3:7".
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
     Raises:
@@ -118,6 +120,7 @@ def look_at(
         method=None if method is None else method.replace("-", "_"),
         n=n,
         top=top,
+        units=_units(units),
     )
     found = look(subject.scope, lens, asked)
     path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
@@ -174,6 +177,18 @@ def _sizes(text: str | None) -> list[Size] | None:
         if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
             raise SettingError(f"--size {text}: expected pixels, such as 5, 4x8 (down, across), or several: 3,5,9")
         found.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
+    return found
+
+
+def _units(text: str | None) -> dict[str, list[int]] | None:
+    if text is None:
+        return None
+    found: dict[str, list[int]] = {}
+    for part in text.split():
+        layer, colon, numbers = part.rpartition(":")
+        if not colon or not layer or not all(number.isdigit() for number in numbers.split(",")):
+            raise SettingError(f"--units {text}: expected layers with their units, such as 'conv1:0,1 conv3:7'")
+        found.setdefault(layer, []).extend(int(number) for number in numbers.split(","))
     return found
 
 

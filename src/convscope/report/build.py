@@ -10,7 +10,7 @@ from markupsafe import Markup
 from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability, vega_script
 from convscope.report import explained, inside, mistakes
-from convscope.report.filters import filters_page, has_filters
+from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
 from convscope.report.page import fill, static
 from convscope.report.subject import Subject
@@ -33,7 +33,7 @@ def write_report(run: Run, data: DataBundle | None = None) -> Path:
     path = run.path / REPORT
     write_whole(path, render(subject))
     if has_filters(subject):
-        write_whole(run.path / FILTERS, filters_page(subject))
+        write_whole(run.path / FILTERS, filters_page(subject, effects_of(subject)))
     return path
 
 

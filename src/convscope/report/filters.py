@@ -15,8 +15,10 @@ from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
 from convscope.report.subject import Subject
-from convscope.scans import LayerPatches, LayerStatistics
+from convscope.scans import LayerEffects, LayerPatches, LayerStatistics
 
+_EFFECT_COST = 2e12  # multiply-adds of whole passes; a few seconds by the shorter way
+_FEWEST_EFFECT_IMAGES, _MOST_EFFECT_IMAGES = 100, 1000
 Effects = Mapping[str, Sequence[Mapping[str, Any] | None]]
 """By layer, for each unit what switching it off does, or None where that was not measured.
 
@@ -49,6 +51,37 @@ def has_filters(subject: Subject) -> bool:
         return any(operation.kind == "conv" for operation in subject.scope.graph.operations)
     except NetworkError:
         return False
+
+
+def effects_of(subject: Subject) -> Effects | None:
+    """The effect of switching off each unit, on as many test images as cost a few seconds; None where that is too few.
+
+    They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
+    """
+    graph, test = subject.scope.graph, subject.data.test
+    layers = [op.name for op in graph.operations if op.kind == "conv"]
+    n_units = sum(subject.scope.n_units(layer) for layer in layers)
+    n = min(_MOST_EFFECT_IMAGES, len(test), int(_EFFECT_COST / (n_units * subject.anatomy.multiply_adds)))
+    if n < _FEWEST_EFFECT_IMAGES:
+        return None
+    images = test.subset(torch.linspace(0, len(test) - 1, n).long())
+    found = subject.scope.filter_effects(images, layers)
+    return {name: [_effect(one, unit) for unit in range(len(one.measured))] for name, one in found.items()}
+
+
+def _effect(found: LayerEffects, unit: int) -> dict[str, Any]:
+    change = found.change(unit)
+    by_class = found.class_accuracy_after[unit] - found.class_accuracy_before
+    worst = int(by_class.nan_to_num(0).argmin())
+    points = [None if v is None else round(100 * v, 3) for v in (change.value, change.low, change.high)]
+    return {
+        **dict(zip(("accuracy", "low", "high"), points, strict=True)),
+        "class": found.classes[worst] if by_class[worst] < 0 else None,
+        "class_accuracy": round(100 * float(by_class[worst]), 2),
+        "lost": int(found.lost[unit].sum()),
+        "gained": int(found.gained[unit].sum()),
+        "images": found.n_images,
+    }
 
 
 def filters_page(subject: Subject, effects: Effects | None = None) -> str:

@@ -343,7 +343,7 @@ function ofEffect(effect) {
   const most = effect.class == null ? "" : ` Most for ${effect.class}: ${signed(effect.class_accuracy)} points.`;
   const flips = effect.lost == null ? "" : ` ${whole(effect.lost)} images become wrong, ${whole(effect.gained)} right.`;
   return [el("h3", { textContent: "Switched off" }),
-    el("p", { className: "said effect", textContent: `Test accuracy changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
+    el("p", { className: "said effect", textContent: `Accuracy on ${whole(effect.images)} test images changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
 }
 
 function ofImages(layer, unit) {
