@@ -64,7 +64,9 @@ def main() -> None:
     n_filters = sum(layer.n_filters for layer in layers.values())
     sampled = sum(len(units(layer, name)) for name, layer in layers.items())
     print(describe(torch.device("cpu")))
-    print(f"{given.net}, {n_filters:,} filters of {len(layers)} layers; measured: {sampled} of them on {len(test)} images,")
+    print(
+        f"{given.net}, {n_filters:,} filters of {len(layers)} layers; measured: {sampled} of them on {len(test)} images,"
+    )
     print(f"batches of {given.batch}, {'CPU seconds of one thread' if given.cpu_time else 'wall seconds'}")
     net = ablate(scope.net, {})
     net = net.to(memory_format=torch.channels_last) if given.channels_last else net
@@ -153,7 +155,9 @@ def report(layers: dict[str, Layer], shared: float, scale: float) -> None:
             f"{name:8} {layer.n_filters:7} {sampled:8} {layer.whole * to_all:17,.1f} {layer.ours * to_all:9,.1f} "
             f"{layer.whole / layer.ours:8.2f}   {layer.apart:.1e}, {layer.other}"
         )
-    print(f"{'all':8} {'':16} {whole:17,.1f} {ours:9,.1f} {whole / ours:8.2f}   (ours with {shared * scale:,.1f} s of passes)")
+    print(
+        f"{'all':8} {'':16} {whole:17,.1f} {ours:9,.1f} {whole / ours:8.2f}   (ours with {shared * scale:,.1f} s of passes)"
+    )
 
 
 if __name__ == "__main__":
