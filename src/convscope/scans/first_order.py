@@ -68,7 +68,7 @@ class FirstOrder:
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images.clone().requires_grad_()  # so that frozen weights do not end the way back
             found = graph.run(pixels, [*names, graph.outputs[0]])
-            loss = self.head.losses(found[graph.outputs[0]].float(), labels.to(images.device)).sum()
+            loss = self.head.losses(found[graph.outputs[0]].float(), labels.to(images.device).clone()).sum()
             gradients = torch.autograd.grad(loss, [found[name] for name in names], allow_unused=True)
         slopes = dict(zip(names, gradients, strict=True))
         return {name: self._of_layer(each, found, slopes) for name, each in self.silenced.items()}
