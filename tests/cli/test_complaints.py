@@ -6,6 +6,8 @@ import pytest
 
 from tests.cli.conftest import Command
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),

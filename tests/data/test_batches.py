@@ -17,7 +17,7 @@ MODULE = import_module("convscope.data.batches")  # the face has a function of t
 def make_set(n: int = 23) -> ImageSet:
     """Every second of 2n images; image k is k all over, its class is k mod 5, its parity k mod 2."""
     rows = torch.arange(2 * n)
-    pixels = rows.to(torch.uint8)[:, None, None, None].expand(2 * n, 3, 4, 4).contiguous()
+    pixels = rows.byte()[:, None, None, None].expand(2 * n, 3, 4, 4).contiguous()
     targets = {"class": rows % 5, "parity": rows % 2}
     return ImageSet(pixels, rows[::2], targets, {"class": tuple("abcde"), "parity": ("even", "odd")})
 

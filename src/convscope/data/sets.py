@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from convscope.data.spec import DataSpec
@@ -62,11 +62,11 @@ class ImageSet:
             raise UnknownNameError("target", name, self.targets, "in this data set")
         return self.targets[name][self.index]
 
-    def subset(self, rows: Sequence[int] | slice | Int[Tensor, " n"]) -> ImageSet:
+    def subset(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | Bool[Tensor, " M"]) -> ImageSet:
         """The set of these positions (0 … N − 1), in their order; it shares the pixels."""
         return replace(self, index=self._rows(rows))
 
-    def _rows(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None) -> Int[Tensor, " n"]:
+    def _rows(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | Bool[Tensor, " M"] | None) -> Int[Tensor, " n"]:
         if rows is None:
             return self.index
         if isinstance(rows, slice):

@@ -73,11 +73,12 @@ def _effect(found: LayerEffects, unit: int) -> dict[str, Any]:
     change = found.change(unit)
     by_class = found.class_accuracy_after[unit] - found.class_accuracy_before
     worst = int(by_class.nan_to_num(0).argmin())
-    points = [None if v is None else round(100 * v, 3) for v in (change.value, change.low, change.high)]
     return {
-        **dict(zip(("accuracy", "low", "high"), points, strict=True)),
+        "accuracy": change.value,
+        "low": change.low,
+        "high": change.high,
         "class": found.classes[worst] if by_class[worst] < 0 else None,
-        "class_accuracy": round(100 * float(by_class[worst]), 2),
+        "class_accuracy": float(by_class[worst]),
         "lost": int(found.lost[unit].sum()),
         "gained": int(found.gained[unit].sum()),
         "images": found.n_images,

@@ -339,11 +339,12 @@ function ofFigures(layer, unit) {
 
 function ofEffect(effect) {
   if (!effect) return [];
+  const of = effect.images == null ? "" : ` on ${whole(effect.images)} test images`;
   const range = effect.low == null ? "" : ` (95 %: ${signed(effect.low, 2)} to ${signed(effect.high, 2)})`;
   const most = effect.class == null ? "" : ` Most for ${effect.class}: ${signed(effect.class_accuracy)} points.`;
   const flips = effect.lost == null ? "" : ` ${whole(effect.lost)} images become wrong, ${whole(effect.gained)} right.`;
   return [el("h3", { textContent: "Switched off" }),
-    el("p", { className: "said effect", textContent: `Accuracy on ${whole(effect.images)} test images changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
+    el("p", { className: "said effect", textContent: `Accuracy${of} changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
 }
 
 function ofImages(layer, unit) {
