@@ -13,14 +13,14 @@ from torch import nn
 
 from convscope.data import read_image
 from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
-from convscope.looks import LOOKS, Asked, look, look_at, open_subject
+from convscope.looks import LOOKS, SCANS, Asked, look, look_at, open_subject
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
 
 NEEDS_LAYER = ("activations", "receptive_field")
 
 
-@pytest.mark.parametrize("lens", LOOKS)
+@pytest.mark.parametrize("lens", [lens for lens in LOOKS if lens not in SCANS])
 def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
     image = reported.load_data().test[0][0]
     found = look(Scope(reported), lens, Asked(image=image, layer="conv1" if lens in NEEDS_LAYER else None))
