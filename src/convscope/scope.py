@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
+from convscope.data import ImageSet
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -26,10 +27,12 @@ from convscope.graph import (
 )
 from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
 from convscope.scans import (
+    Ablation,
     Answers,
     FaithfulnessCurves,
     Images,
     InvarianceCurves,
+    LayerEffects,
     LayerPatches,
     LayerStatistics,
     RandomizationCheck,
@@ -299,6 +302,32 @@ class Scope:
     ) -> dict[str, LayerStatistics]:
         """What every unit gives over a set of images; see `convscope.scans.statistics`."""
         return scans.statistics(self, images, layers, correlations, **how)
+
+    def filter_effects(
+        self,
+        images: Images,
+        layers: Sequence[str] | str = "conv",
+        how: str = "zero_weights",
+        screen: int | None = None,
+        **settings: Any,
+    ) -> dict[str, LayerEffects]:
+        """What switching off each filter of some layers, one at a time, does; see `convscope.scans.filter_effects`."""
+        return scans.filter_effects(self, images, layers, how, screen, **settings)
+
+    def ablation(
+        self, layers: Mapping[str, Units], images: Images, how: str = "zero_weights", **settings: Any
+    ) -> Ablation:
+        """What switching off a chosen set of units, together, does; see `ablate` and `convscope.scans.ablation`.
+
+        The mean of "mean_activation" is over the same images, which are all held in memory for it.
+        """
+        shown = images.images() if isinstance(images, ImageSet) and how == "mean_activation" else None
+        edited = self.ablate(layers, how, shown)
+        units = {
+            layer: list(range(self.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
+            for layer, chosen in layers.items()
+        }
+        return scans.ablation(self, edited, images, units, how, **settings)
 
     def faithfulness(
         self,

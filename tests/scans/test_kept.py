@@ -29,7 +29,7 @@ def files(scope: Scope) -> list[Path]:
     return sorted((scope.run.path / SCANS).glob("*"))
 
 
-@pytest.mark.parametrize("ask", ["top_patches", "statistics"])
+@pytest.mark.parametrize("ask", ["top_patches", "statistics", "filter_effects"])
 def test_found_again_without_running_the_network(scope: Scope, ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = getattr(scope, ask)(make_images(), ["conv*", "fc"], batch_size=16)
     assert [path.suffix for path in files(scope)] == [".parquet", ".safetensors"]

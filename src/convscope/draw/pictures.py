@@ -38,10 +38,10 @@ def tinted_picture(
     return picture(image.detach().cpu() * _scaled(feature_map, top)[rows][:, columns])
 
 
-def filter_picture(weights: Float[Tensor, "C h w"]) -> Picture:
-    """A filter on image channels in colour: grey is weight 0, and the largest weight (by size) reaches black or white."""
+def filter_picture(weights: Float[Tensor, "C h w"], top: float | None = None) -> Picture:
+    """A filter on image channels in colour: grey is weight 0; ±`top` (by default the largest weight) is black or white."""
     weights = weights.detach().float().cpu()
-    return picture(0.5 + 0.5 * weights / weights.abs().max().clamp_min(1e-12))
+    return picture(0.5 + 0.5 * weights / (top or weights.abs().max().clamp_min(1e-12)))
 
 
 def signed_picture(values: Float[Tensor, "H W"], top: float | None = None) -> Picture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.lenses.ablation import ablate
+from convscope.lenses.ablation import HOW, ablate
 from convscope.lenses.activations import activations, select_layers
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
@@ -22,6 +22,7 @@ from convscope.lenses.units import Units, choose_units, count_units
 
 __all__ = [
     "CAPTUM_METHODS",
+    "HOW",
     "L2",
     "Attribution",
     "Blur",

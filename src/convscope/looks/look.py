@@ -8,7 +8,7 @@ from functools import partial
 
 from convscope.errors import SettingError, UnknownNameError
 from convscope.lenses import CAPTUM_METHODS
-from convscope.looks.attributions import look_attribution
+from convscope.looks.attributions import CAMS, look_attribution
 from convscope.looks.covered import look_occlusion
 from convscope.looks.records import Asked, Look
 from convscope.looks.scanned import (
@@ -36,11 +36,10 @@ def _attribution(name: str, *takes: str) -> tuple[str, _Row]:
 
 
 _NEURON = ("layer", "unit", "position")
-_CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam")
 _TABLE = dict([
     ("filters", _Row(look_filters, (), ("layer",))),
     ("activations", _Row(look_activations, ("image", "layer"), ("unit",))),
-    *(_attribution(name, *(("layer",) if name in _CAMS else _NEURON)) for name in ATTRIBUTIONS),
+    *(_attribution(name, *(("layer",) if name in CAMS else _NEURON)) for name in ATTRIBUTIONS),
     *(_attribution(name) for name in CAPTUM_METHODS),
     ("occlusion", _Row(look_occlusion, ("image",), ("target", "size", "stride", "fill"))),
     ("maximize", _Row(look_maximize, (), _NEURON)),

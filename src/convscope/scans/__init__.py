@@ -1,9 +1,13 @@
 """Scans look at a data set: reducers that one pass over the images feeds, and that merge exactly."""
 
+from convscope.scans.ablation import Ablation, ablation
+from convscope.scans.answered import Answering, head_of
 from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
+from convscope.scans.effects import FilterEffects, filter_effects
 from convscope.scans.evaluate import evaluate
 from convscope.scans.exact import ExactSum
 from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
+from convscope.scans.first_order import FirstOrder
 from convscope.scans.histogram import EDGES
 from convscope.scans.intervals import (
     Estimate,
@@ -13,22 +17,27 @@ from convscope.scans.intervals import (
     mean,
     mean_of,
     mean_over_classes,
+    paired_difference,
     proportion,
 )
 from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
 from convscope.scans.kept import kept_or_made
+from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
 from convscope.scans.room import MAX_MEMORY, batch_that_fits
 from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
+from convscope.scans.silenced_layers import SilencedLayer, silenced_layers
 from convscope.scans.statistics import LayerStatistics, Statistics, statistics
 from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
 
 __all__ = [
     "EDGES",
     "MAX_MEMORY",
+    "Ablation",
     "AllRight",
+    "Answering",
     "Answers",
     "Calibration",
     "Change",
@@ -37,9 +46,12 @@ __all__ = [
     "ExactSum",
     "Faithfulness",
     "FaithfulnessCurves",
+    "FilterEffects",
+    "FirstOrder",
     "Images",
     "Invariance",
     "InvarianceCurves",
+    "LayerEffects",
     "LayerMap",
     "LayerPatches",
     "LayerStatistics",
@@ -53,10 +65,12 @@ __all__ = [
     "Score",
     "Seen",
     "Shift",
+    "SilencedLayer",
     "Statistics",
     "TiedLens",
     "TopK",
     "TopPatches",
+    "ablation",
     "batch_that_fits",
     "bootstrap",
     "changes_of",
@@ -67,6 +81,8 @@ __all__ = [
     "faithfulness",
     "feed",
     "feed_stored",
+    "filter_effects",
+    "head_of",
     "invariance",
     "kept_or_made",
     "layer_maps",
@@ -74,9 +90,11 @@ __all__ = [
     "mean_of",
     "mean_over_classes",
     "one_by_one",
+    "paired_difference",
     "proportion",
     "randomization_check",
     "scan",
+    "silenced_layers",
     "statistics",
     "top_patches",
 ]

@@ -155,6 +155,50 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
+def paired_difference(both: int, first: int, second: int, neither: int, level: float = 0.95) -> Estimate:
+    """The share that one of two ways gets right less that of the other, on the same images.
+
+    The Wilson intervals of both shares, put together with the correlation of the two ways.
+
+    Args:
+        both: images that both ways get right.
+        first, second: those that only the one, or only the other, gets right.
+        neither: those that both get wrong.
+        level: of the interval.
+
+    Returns:
+        (first - second) / n, with an interval that is not empty where the two never differ.
+
+    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired
+        data", Statistics in Medicine 17:2635-2650, method 10.
+
+    Example:
+        >>> paired_difference(90, 6, 1, 3).value
+        0.05
+    """
+    n = both + first + second + neither
+    if n == 0:
+        return UNDEFINED
+    a, a_low, a_high = proportion(both + first, n, level).figures
+    b, b_low, b_high = proportion(both + second, n, level).figures
+    correlation = _correlation(both, first, second, neither)
+    value = (first - second) / n
+
+    def half(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
+
+    return Estimate(value, value - half(a - a_low, b_high - b), value + half(a_high - a, b - b_low))
+
+
+def _correlation(both: int, first: int, second: int, neither: int) -> float:
+    """Of being right one way and the other; of a positive one half an image is taken off, as in the source."""
+    spread = (both + first) * (second + neither) * (both + second) * (first + neither)
+    surplus = float(both * neither - first * second)
+    if surplus > 0:
+        surplus = max(0.0, surplus - (both + first + second + neither) / 2)
+    return surplus / math.sqrt(spread) if spread else 0.0
+
+
 def bootstrap(
     counts: NDArray[np.int64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int = 0
 ) -> Estimate:

@@ -18,6 +18,7 @@ _MAP = 16 * 2**20
 _COPIES = 6
 """The largest map so many times: input and output of the operation that runs, and what a scan makes of it."""
 _MOST = 512
+_MOST_ROWS = 4096
 
 
 def batch_that_fits(
@@ -42,6 +43,18 @@ def batch_that_fits(
     largest = max(sizes.values())
     fits = budget // (sum(sizes[name] for name in layers) + _COPIES * largest)
     return _power_of_two(min(fits, _MAP // largest) if on_cpu else fits)
+
+
+def rows_that_fit(values_each: int, on_cpu: bool, max_memory: int | None = None) -> int:
+    """How many rows at once a pass through part of the network takes, by the same rule.
+
+    Args:
+        values_each: those of the largest result of a row.
+        on_cpu: where it runs.
+        max_memory: the budget in bytes; `MAX_MEMORY` by default.
+    """
+    fits = (max_memory or MAX_MEMORY) // (_COPIES * 4 * values_each)
+    return max(1, min(_MOST_ROWS, fits, _MAP // (4 * values_each) if on_cpu else fits))
 
 
 def _power_of_two(number: int) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import ReceptiveField, TracedGraph
+from convscope.graph import INPUT, ReceptiveField, TracedGraph
 from convscope.scans.room import batch_that_fits
 from convscope.training import own_random_state
 
@@ -36,7 +36,8 @@ class Seen:
         index: of each image in its set, (N,), on the CPU.
         outputs: the network's, (N, K), on the CPU; (N, 0) where no scan asked for them.
         targets: class indices by target, (N,) each, on the CPU; none where the images came without.
-        activations: the results of the layers that scans asked for, by name, on the network's device.
+        activations: the results of the layers that scans asked for, by name, on the network's device; where there are any,
+            also the images as the network takes them, by the name "input".
     """
 
     index: Int[Tensor, " N"]
@@ -148,13 +149,15 @@ TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
     """How to look at images: by the network itself, which need not be traceable, or by its graph where layers are asked for."""
     names, answers = names_wanted(scope, scans), any(map(_needs_outputs, scans))
+    inside = any(getattr(each, "layers", ()) for each in scans)
 
     def look(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         prepared = scope.prepare(images)
-        if not names:
+        if not inside:
             return scope.net(prepared), {}
-        found = scope.graph.run(prepared, names)
-        return found[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0), found
+        found = scope.graph.run(prepared, names) if names else {}
+        outputs = found[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0)
+        return outputs, found | {INPUT: prepared}
 
     return look
 

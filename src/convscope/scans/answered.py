@@ -1,0 +1,87 @@
+"""What a head answers to images: the class it predicts, and the probability that it gives the true one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from convscope.data import ImageSet
+from convscope.errors import FailedError, RequestError
+from convscope.nets import Head
+from convscope.scans.by_image import Rows
+from convscope.scans.scan import Images, Seen, Subject
+
+
+class Answered(NamedTuple):
+    """Answers to images.
+
+    Attributes:
+        predicted: class of each.
+        probability: of the true class, in [0, 1].
+    """
+
+    predicted: Int64[Tensor, " R"]
+    probability: Float64[Tensor, " R"]
+
+
+def answered(head: Head, outputs: Float[Tensor, "R K"], labels: Int64[Tensor, " R"]) -> Answered:
+    """What the head makes of the network's outputs, on the CPU.
+
+    Raises:
+        FailedError: an output is no finite number.
+    """
+    if not bool(outputs.isfinite().all()):
+        raise FailedError("with units switched off the network answers with NaN or infinity; its weights are broken")
+    logits = head.logits(outputs.float().cpu())
+    probability = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
+    return Answered(logits.argmax(1), probability)
+
+
+def head_of(scope: Subject, images: Images) -> Head:
+    """The head whose answers count: the first of the run's, or else the one that the outputs themselves are.
+
+    Raises:
+        RequestError: the images came without classes, or with others than the network tells apart.
+    """
+    if not isinstance(images, ImageSet):
+        raise RequestError("the images came without classes, and accuracy needs them; give an ImageSet")
+    task = getattr(scope.run, "task", None)
+    if task is not None:
+        head = task.heads[0]
+    else:
+        shape = scope.graph.operation(scope.graph.outputs[0]).output_shape
+        names = images.classes["class"]
+        head = Head("class", "sigmoid" if shape == (1,) else "softmax", names)
+        if shape != (head.width,) or len(names) < 2 or (head.kind == "sigmoid" and len(names) != 2):
+            given = "×".join(map(str, shape))
+            raise RequestError(
+                f"the images have {len(names)} classes, and the network answers {given} numbers an image; "
+                "give images of the classes that it was trained on"
+            )
+    known = images.classes.get(head.target, ())
+    if len(known) != len(head.classes):
+        raise RequestError(
+            f"the images have {len(known)} classes of {head.target!r}, and the network tells {len(head.classes)} apart; "
+            "give images of the classes that it was trained on"
+        )
+    return head
+
+
+class Answering:
+    """A scan that keeps what a head answers to each image."""
+
+    def __init__(self, head: Head) -> None:
+        self.head, self.rows = head, Rows()
+
+    def update(self, seen: Seen) -> None:
+        labels = seen.targets[self.head.target]
+        self.rows.add(seen.index, target=labels, **answered(self.head, seen.outputs, labels)._asdict())
+
+    def merge(self, other: Answering) -> None:
+        self.rows.merge(other.rows)
+
+    def result(self) -> dict[str, Any]:
+        """`index`, `target`, `predicted` and `probability`, (N,) each, in the order of the images."""
+        return self.rows.result()

@@ -1,0 +1,79 @@
+"""The layers whose units a scan switches off: in which results, by what, which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph import Operation, Silenced, TracedGraph
+from convscope.scans.layers import LayerMap, layer_maps
+
+_FILTERED = ("conv", "conv_transpose", "dense")
+
+
+@dataclass(frozen=True, eq=False)
+class SilencedLayer:
+    """A layer whose units are switched off, one at a time.
+
+    Attributes:
+        calls: the operations in whose results they are: all that share its filters, or the layer's own.
+        unit_axis: of their results, counted with the batch's.
+        values: what the layer gives for each unit then, (U,).
+        units: those to switch off, in ascending order.
+    """
+
+    calls: tuple[str, ...]
+    unit_axis: int
+    values: Float[Tensor, " U"]
+    units: tuple[int, ...]
+
+    def in_graph(self, graph: TracedGraph) -> Silenced:
+        """How they are switched off there."""
+        return Silenced(graph, self.calls, self.unit_axis)
+
+    def screened(self, estimate: Float[Tensor, " U"], n: int) -> SilencedLayer:
+        """The same, with those `n` units alone whose estimates are largest; of equal ones the first."""
+        largest = estimate.argsort(descending=True, stable=True)[:n].sort().values
+        return replace(self, units=tuple(largest.tolist()))
+
+
+def silenced_layers(graph: TracedGraph, layers: Sequence[str] | str, how: str) -> dict[str, SilencedLayer]:
+    """Those that are meant, in the network's order, with all their units, which give 0 when they are off.
+
+    With "zero_weights" a layer that is used again is one, under its first name.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        RequestError: a layer's units are not known, or with "zero_weights" it has no filters.
+    """
+    found = {}
+    for each in layer_maps(graph, layers):
+        calls = _sharing_filters(graph, graph.operation(each.name)) if how == "zero_weights" else (each.name,)
+        values, units = torch.zeros(each.n_units), tuple(range(each.n_units))
+        found[calls[0]] = SilencedLayer(calls, _unit_axis(each), values, units)
+    return found
+
+
+def _sharing_filters(graph: TracedGraph, op: Operation) -> tuple[str, ...]:
+    """The operations that run with the same filters: calls of one module, not of another with the same weights."""
+    if op.kind not in _FILTERED:
+        raise RequestError(
+            f"layer {op.name!r} is a {op.kind} and has no filters of its own; name a convolution or dense layer, "
+            "or give how='zero_activation'"
+        )
+    others = (other for other in graph.operations if other.kind == op.kind)
+    return tuple(other.name for other in others if _filters(graph, other) == _filters(graph, op))
+
+
+def _filters(graph: TracedGraph, op: Operation) -> tuple[int, object]:
+    return id(graph.net.get_submodule(op.module)), op.node.args[1]
+
+
+def _unit_axis(layer: LayerMap) -> int:
+    taken = layer.where.axes if layer.where else ()
+    return next(axis for axis in (1, 2, 3) if axis not in taken)
