@@ -35,6 +35,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/step.py
+	$(BIN)/python bench/occlusion.py --only net4
 	$(BIN)/python bench/scans.py
 
 docs: $(VENV)/.installed-dev

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from convscope.draw import Scale, coloured, on_image, overlay, panel, picture, scale_of
+from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, placed, scale_of
 
 
 def test_a_map_with_negatives_has_a_scale_about_zero_and_white_there() -> None:
@@ -40,3 +40,40 @@ def test_a_panel_holds_its_parts_unblurred_and_is_wide_enough_for_its_words() ->
     shown = panel([("a", one), ("b" * 200, one)], "heading", Scale(0, 1, "unit"), side=64, note="note")
     assert shown.shape[1] > 1000
     assert (shown[40 : 40 + 64 : 16, 16 : 16 + 64 : 16] == one).all()
+
+
+def test_a_map_of_a_square_lies_at_its_centres() -> None:
+    """3×3 squares on 5×5 pixels have their centres at 1, 2, 3; beyond them the outermost values go on."""
+    values = torch.arange(9.0).view(3, 3)
+    found = placed(values, (3, 3), (1, 1), 5, 5)
+    torch.testing.assert_close(found[1:4, 1:4], values)
+    assert found[0, 0] == values[0, 0]
+    assert found[4, 4] == values[2, 2]
+
+
+def test_with_a_stride_the_pixels_between_are_interpolated() -> None:
+    found = placed(torch.tensor([[0.0, 4.0]]), (1, 1), (1, 4), 1, 6)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1, 2, 3, 4, 4]]))
+
+
+def test_a_single_position_fills_the_image() -> None:
+    assert (placed(torch.tensor([[0.5]]), (4, 4), (1, 1), 4, 4) == 0.5).all()
+
+
+def test_a_frame_is_drawn_inside_its_box() -> None:
+    shown = np.zeros((6, 6, 3), np.uint8)
+    marked = framed(shown, (1, 2, 5, 6)).any(-1)
+    expected = np.zeros((6, 6), bool)
+    expected[1:5, 2:6] = True
+    expected[2:4, 3:5] = False
+    assert (marked == expected).all()
+    assert not shown.any()
+
+
+def test_a_panel_breaks_into_rows_and_draws_names_of_any_alphabet() -> None:
+    parts = [(name, np.full((8, 8, 3), 100, np.uint8)) for name in ("été", "Straße", "жук", "3×3")]
+    wide, high = panel(parts, "names", side=64), panel(parts, "names", side=64, columns=2)
+    assert wide.shape[1] > 4 * 64
+    assert high.shape[0] > 2 * 64 > high.shape[1] - 64
+    drawn = [panel([(name, parts[0][1])], "") for name in ("é", "e", "×", "ж")]
+    assert len({one.tobytes() for one in drawn}) == 4

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope.graph import Box, Incremental, Patch, Span, trace
+from convscope.graph import Box, Incremental, Patch, Span, trace, winograd
+from convscope.graph.local import Convolution, Work
 from tests.graph import graph_networks as networks
 from tests.graph.graph_networks import chain
 from tests.lenses.lens_networks import Mixed, evaluated
@@ -195,6 +196,43 @@ def test_random_stacks(stack: list[nn.Module], data: st.DataObject) -> None:
         spans.append(Span(start, data.draw(st.integers(start + 1, size))))
     if left:
         assert compare(net, (2, 13, 12), [Box(*spans)]).note is None
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, 4, (3, 0), "same", "valid"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_convolutions_in_tiles(
+    padding: int | tuple[int, int] | str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where layers are wide, Winograd's way is taken; here it is made to look cheap."""
+    torch.manual_seed(0)
+    calls = []
+    kept = winograd.convolve
+    monkeypatch.setattr(Convolution, "_in_tiles", lambda self, work: 0)
+    monkeypatch.setattr(winograd, "convolve", lambda x, weight: calls.append(x.shape) or kept(x, weight))
+    net = flat(nn.Conv2d(3, 8, 3, padding=padding), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.MaxPool2d(2))
+    assert compare(net, SHAPE, BOXES, dtype).note is None
+    assert len(calls) == 2 * len(BOXES)
+
+
+def test_tiles_where_they_pay() -> None:
+    """By the cost model: wide layers and several images; never on a GPU, nor for other kernels."""
+
+    def convolution(*args: int, **settings: int) -> Convolution:
+        net = chain(nn.Conv2d(*args, **settings), nn.Flatten())
+        (step,) = Incremental(trace(net, torch.zeros(1, args[0], 16, 16))).steps
+        assert isinstance(step.rule, Convolution)
+        return step.rule
+
+    work = Work(positions=16 * 144, tiles=16 * 9, boxes=1)
+    wide, narrow = convolution(256, 256, 3), convolution(16, 16, 3)
+    assert wide.multiply_adds(work, on_cpu=True) < 0.6 * wide.multiply_adds(work, on_cpu=False)
+    for rule in (
+        narrow,
+        convolution(256, 256, 3, groups=2),
+        convolution(256, 256, 3, stride=2),
+        convolution(256, 256, 1),
+    ):
+        assert rule.multiply_adds(work, on_cpu=True) == rule.multiply_adds(work, on_cpu=False)
 
 
 def test_reach_by_hand() -> None:

@@ -237,3 +237,16 @@ def test_a_crash_on_the_way_leaves_everything_as_it_was(
     with pytest.raises(error), Failing(error, at=max(1, int(share * counting.calls))):
         maximize(graph, "fc", steps=3)
     assert state(graph.net) == before
+
+
+@pytest.mark.parametrize("rectifier", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(0, 6)])
+def test_a_silent_unit_is_woken_whatever_its_rectifier(rectifier: nn.Module) -> None:
+    """Its bias holds the unit at zero for the whole start; without a way out the activation would stay there."""
+    layer = nn.Conv2d(1, 1, 3)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(-6.0)
+    graph = trace(nn.Sequential(layer, rectifier).eval(), torch.zeros(1, 1, 8, 8))
+    found = maximize(graph, "1", [0], noise=0)
+    assert found.course[0, 0] == 0
+    assert found.activation[0] > 1

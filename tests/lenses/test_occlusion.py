@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from captum.attr import Occlusion
+from jaxtyping import config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -196,6 +197,15 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture
+def annotations_unchecked() -> Iterator[None]:
+    """As for users, whose wrong types are to get a message of ours; in tests the annotations refuse them first."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(("asked", "message"), REQUESTS.values(), ids=REQUESTS)
 def test_wrong_requests(asked: dict[str, Any], message: str) -> None:
     graph = trace(evaluated(Mixed()), torch.zeros(1, *SHAPE))
@@ -244,6 +254,7 @@ class TestFills:
         assert torch.equal(fill_images(self.IMAGES, self.IMAGES.flip(0)), self.IMAGES.flip(0))
         assert fill_images(self.IMAGES, image.double()).dtype == torch.float32
 
+    @pytest.mark.usefixtures("annotations_unchecked")
     @pytest.mark.parametrize(
         "fill",
         ["gray", 1.5, -1, float("nan"), True, None, torch.zeros(4), torch.zeros(3, 8, 9), torch.zeros(3, *SHAPE),
@@ -272,5 +283,9 @@ class TestScope:
         maps = scope.occlusion(random_images(2).float(), [2, 3], fill=0.25, logits=True, max_memory=1 << 20)
         assert all(isinstance(m, OcclusionMap) for m in maps)
         assert [tuple(m.logits.shape) for m in maps if m.logits is not None] == [(2, 8, 7, 5), (2, 7, 6, 5)]
+
+    @pytest.mark.usefixtures("annotations_unchecked")
+    def test_no_such_fill(self) -> None:
+        scope = Scope(evaluated(Mixed()), torch.zeros(1, *SHAPE))
         with pytest.raises(RequestError, match="fill: 'white'; expected"):
             scope.occlusion(random_images(1)[0].float(), fill="white")  # type: ignore[arg-type]

@@ -129,6 +129,12 @@ def test_the_rule_of_each_rectifier(name: str) -> None:
     assert deconvnet(graph, image).values.flatten().tolist() == weights.tolist()
 
 
+def test_the_module_relu6_is_called_so() -> None:
+    image = torch.tensor([-2.0, 0.4, 3.0, 7.0, 1.0]).view(1, 1, 1, 5)
+    found = guided_backprop(trace(Rectifying(nn.ReLU6()).eval(), image), image)
+    assert found.note == "1 rectifier overridden: 1 relu6"
+
+
 def test_max_pools_lead_back_to_the_maximum() -> None:
     net = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     image = torch.tensor([[1.0, 4.0, -1.0, -2.0], [2.0, 3.0, -3.0, -4.0]]).view(1, 1, 2, 4)

@@ -1,33 +1,40 @@
 """One lens on one image, as a picture; on a network trained in the test."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from convscope.errors import DataError, RequestError, SettingError, UnknownNameError
-from convscope.report import LOOKS, look, look_at_run
+from convscope.data import read_image
+from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
+from convscope.looks import LOOKS, Asked, look, look_at, open_subject
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
+
+NEEDS_LAYER = ("activations", "receptive_field")
 
 
 @pytest.mark.parametrize("lens", LOOKS)
 def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
     image = reported.load_data().test[0][0]
-    found = look(Scope(reported), lens, image, layer="conv1" if lens == "activations" else None)
+    found = look(Scope(reported), lens, Asked(image=image, layer="conv1" if lens in NEEDS_LAYER else None))
     assert found.picture.dtype == np.uint8
     assert found.picture.shape[1] >= 300
     assert len(np.unique(found.picture.reshape(-1, 3), axis=0)) > 20
-    assert found.heading.startswith(lens.replace("_", " ")[:9]) or lens in ("filters", "activations")
+    assert found.heading.startswith((lens.replace("_", " ")[:9], "what most excites"))
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
 
 
 def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
-    path, found = look_at_run(
-        reported.path,
-        "grad_cam",
+    path, found = look_at(
+        open_subject(reported.path),
+        "grad-cam",
         "3",
         target="1",
         layer="relu1",
@@ -45,7 +52,7 @@ def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
 
 def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> None:
     Image.new("L", (50, 30), 90).save(tmp_path / "grey.png")
-    path, _ = look_at_run(reported.path, "saliency", str(tmp_path / "grey.png"), out=tmp_path / "out.png")
+    path, _ = look_at(open_subject(reported.path), "saliency", str(tmp_path / "grey.png"), out=tmp_path / "out.png")
     assert path.exists()
 
 
@@ -53,7 +60,7 @@ def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> Non
     ("arguments", "error", "expected"),
     [
         (("grad_camm", "0"), UnknownNameError, "lens 'grad_camm' is not one of .*did you mean 'grad_cam'"),
-        (("grad_cam", None), SettingError, "--image: grad_cam looks at an image"),
+        (("grad_cam", None), SettingError, "--image: grad_cam needs one; give a file"),
         (("grad_cam", "99999"), SettingError, "--image 99999: there are test images 0 to"),
         (("grad_cam", "no.png"), DataError, "no.png: there is no such file"),
         (("grad_cam", __file__), DataError, "is no image; give another image"),
@@ -63,14 +70,119 @@ def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> Non
         (("saliency", "0", "conv1", 1, "x"), SettingError, "--position x: expected row and column"),
         (("saliency", "0", None, None, None, "zebra"), UnknownNameError, "class 'zebra' is not one of this network's"),
         (("saliency", "0", None, None, None, "9"), RequestError, "9 is not an output of this network"),
-        (("activations", "0"), SettingError, "--layer: activations looks at a layer"),
+        (("activations", "0"), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
         (("activations", "0", "fc1"), RequestError, "no maps"),
         (("filters", None, "fc1"), RequestError, "no filters with rows and columns"),
+        (("filters", None, None, None, None, None, "5"), SettingError, "--size: filters has no such setting"),
+        (("occlusion", "0", None, None, None, None, "9"), RequestError, "a square of 9×9 is larger than the images"),
+        (("occlusion", "0", None, None, None, None, "3,x"), SettingError, "--size 3,x: expected pixels, such as 5"),
+        (("occlusion", "0", None, None, None, None, "3", None, "mauve"), RequestError, "fill: 'mauve'; expected"),
+        (("maximize", None, "conv1", 8), RequestError, "unit 8 is not in layer 'relu1'; it has 0 to 7"),
+        (("maximize", None, "conv1", 0, "max"), RequestError, "--position max: without an image"),
+        (("receptive_field", "0", "conv1", None, "9,9"), RequestError, "position .9, 9. is not on this map"),
     ],
 )  # fmt: skip
 def test_wrong_requests_write_nothing(
     reported: Run, tmp_path: Path, arguments: tuple[str, ...], error: type, expected: str
 ) -> None:
     with pytest.raises(error, match=expected):
-        look_at_run(reported.path, *arguments, out=tmp_path / "out.png")
+        look_at(open_subject(reported.path), *arguments, out=tmp_path / "out.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_occlusion_at_several_sizes_shares_one_scale_and_says_the_sums(reported: Run, tmp_path: Path) -> None:
+    subject = open_subject(reported.path)
+    raw = tmp_path / "maps.safetensors"
+    _, found = look_at(subject, "occlusion", "0", size="3,2x4", fill="0.25", out=tmp_path / "p.png", raw=raw)
+    tensors, _ = read_tensors(raw)
+    image = reported.load_data().test[0][0]
+    for name, size in (("3x3", 3), ("2x4", (2, 4))):
+        expected = subject.scope.occlusion(image, size, fill=0.25)
+        torch.testing.assert_close(tensors[f"probabilities.{name}"], expected.probabilities)
+    assert found.heading.startswith("occlusion by 3×3, 2×4 pixels: ")
+
+
+def test_maximize_of_a_convolution_excites_the_relu_behind_it(reported: Run) -> None:
+    found = look(Scope(reported), "maximize", Asked(layer="conv1", unit=2))
+    assert found.heading == "what most excites relu1: activation reached"
+    expected = Scope(reported).maximize("relu1", [2])
+    assert torch.equal(found.tensors["picture"], expected.picture)
+
+
+def test_the_receptive_field_of_the_strongest_position_holds_it(reported: Run) -> None:
+    scope, image = Scope(reported), reported.load_data().test[0][0]
+    found = look(scope, "receptive_field", Asked(image=image, layer="conv1", unit=1, position="max"))
+    best = int(scope.activations(image, ["conv1"])["conv1"][0, 1].argmax())
+    assert tuple(found.tensors["box"].tolist()) == scope.receptive_field("conv1").box(*divmod(best, 8))
+
+
+MODULE = """
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a module of the user's own, weights for it, names and an image."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MODULE)
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    save_file(net.state_dict(), "mine.safetensors")
+    Path("names.txt").write_text("left\nright\n")
+    Image.new("L", (9, 9), 90).save("grey.png")
+    return tmp_path
+
+
+def test_a_network_that_is_no_run(foreign: Path) -> None:
+    subject = open_subject(
+        net="mine:small", weights=Path("mine.safetensors"), input="1x8x8", mean="0.5", classes=Path("names.txt")
+    )
+    path, found = look_at(subject, "saliency", "grey.png", target="right")
+    assert path == Path("look-saliency.png")
+    assert path.is_file()
+    assert "right" in found.heading
+    image = read_image("grey.png", (1, 8, 8))
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    net.load_state_dict(load_file("mine.safetensors"))
+    expected = Scope(net, torch.zeros(1, 1, 8, 8), normalize=([0.5], [1.0])).saliency(image, 1).values
+    assert torch.equal(found.tensors["values"], expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "expected"),
+    [
+        ({}, SettingError, "nothing to look at; give a run's folder, or --net"),
+        ({"run": "runs/x", "net": "mine:small"}, SettingError, "--net mine:small: a run has its own network"),
+        ({"run": "runs/x", "weights": Path("w")}, SettingError, "--weights: a run knows its own"),
+        ({"net": "mine:small", "input": "8x8"}, SettingError, "--input 8x8: expected channels, height and width"),
+        ({"net": "mine:small", "input": "1x8x8", "mean": "grey"}, SettingError, "--mean grey: expected a number"),
+        ({"net": "mine:small", "input": "1x8x8", "mean": "0,0"}, RequestError, "a mean and a positive deviation"),
+        ({"net": "mine:small", "input": "1x8x8", "classes": Path("no.txt")}, SettingError, "--classes no.txt"),
+        ({"net": "mine:small", "input": "1x8x8", "weights": Path("no")}, RunFolderError, "no is missing"),
+        ({"net": "mine:small", "input": "1x8x8", "weights": Path("other")}, RunFolderError, "other does not belong"),
+    ],
+)  # fmt: skip
+def test_wrong_subjects(foreign: Path, given: dict[str, Any], error: type, expected: str) -> None:
+    save_file({"x": torch.zeros(1)}, "other")
+    with pytest.raises(error, match=expected):
+        open_subject(**given)
+
+
+def test_a_network_without_a_run_has_no_test_images(foreign: Path) -> None:
+    subject = open_subject(net="mine:small", input="1x8x8")
+    with pytest.raises(SettingError, match="--image 3: a network that is no run has no test images; give a file"):
+        look_at(subject, "saliency", "3")
+
+
+def test_results_show_themselves_in_a_notebook(reported: Run) -> None:
+    scope, images = Scope(reported), reported.load_data().test.images([0, 1])
+    results = (scope.saliency(images), scope.grad_cam(images), scope.occlusion(images, 3), scope.maximize("conv1", [0]))
+    for result in results:
+        with Image.open(io.BytesIO(result._repr_png_())) as shown:
+            assert shown.size[0] > 150
+            assert len(shown.convert("RGB").getcolors(1 << 24)) > 20
+    assert scope.anatomy()._repr_html_().startswith("<table>")

@@ -11,9 +11,10 @@ import torch
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError
 from convscope.report import Subject, render, write_report
+from convscope.report.explained import excited, explained
 from convscope.report.findings import findings
 from convscope.report.mistakes import confused_pairs, confusion_matrices
-from convscope.runs import REPORT, Recipe, Run, open_run
+from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.training import Silent, train
 
@@ -43,7 +44,7 @@ def _read(run: Run) -> tuple[str, _Links]:
 
 def test_one_file_that_needs_no_network(reported: Run) -> None:
     text, links = _read(reported)
-    assert all(link.startswith(("data:", "#")) for link in links.found), links.found
+    assert all(link.startswith(("data:", "#")) or link == FILTERS for link in links.found), links.found
     assert "@import" not in text.split("</style>")[0]
     assert len(text) < 8_000_000
 
@@ -58,11 +59,35 @@ def test_all_parts_are_there(reported: Run) -> None:
         "mistakes",
         "network",
         "filters",
+        "excited",
         "maps",
+        "explained",
         "data",
         "again",
     ]
     assert links.parts == expected
+
+
+def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(reported: Run) -> None:
+    subject = Subject(reported, reported.load_data())
+    found = explained(subject)
+    answers = subject.answers[0]
+    assert [one["class"] for one in found["rows"]] == [
+        answers.head.classes[answers.true[r["row"]]] for r in found["rows"]
+    ]
+    assert not any(answers.wrong[one["row"]] for one in found["rows"])
+    first, image = found["rows"][0], subject.data.test.images([found["rows"][0]["row"]])
+    for size, shown in zip(found["sizes"], first["occluded"], strict=True):
+        expected = subject.scope.occlusion(image, size).sum.item()
+        assert shown["sum"].startswith(f"sum {expected:.1f} of ")
+    text, _ = _read(reported)
+    assert all(one["occluded"][0]["sum"] in text for one in found["rows"])
+
+
+def test_what_excites_the_units_is_shown_of_the_first_and_last_layers_and_of_the_classes(reported: Run) -> None:
+    found = excited(Subject(reported, reported.load_data()))
+    assert [(one["layer"], one["shown"]) for one in found] == [("relu1", 8), (None, 3)]
+    assert found[1]["names"] == list(reported.classes)
 
 
 def test_figures_are_those_of_the_metrics(reported: Run) -> None:
@@ -105,7 +130,7 @@ def test_findings_are_sentences(reported: Run) -> None:
 
 def test_a_run_without_evaluation_is_refused(reported: Run, tmp_path: Path) -> None:
     for file in reported.path.iterdir():
-        if file.name not in {"metrics.json", REPORT}:
+        if file.is_file() and file.name not in {"metrics.json", REPORT}:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(RunFolderError, match="convscope evaluate makes it"):
         write_report(open_run(tmp_path))
@@ -135,6 +160,8 @@ def test_a_network_that_cannot_be_traced_has_a_report_without_its_maps(
     evaluate(run, data, "cpu")
     write_report(run, data)
     text, links = _read(run)
-    assert "maps" not in links.parts
+    assert not {"maps", "excited", "explained"} & set(links.parts)
     assert "cannot be traced" in text
     assert "given its first weights in Python" in text
+    assert FILTERS not in text
+    assert not (run.path / FILTERS).exists()

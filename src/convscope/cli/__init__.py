@@ -28,12 +28,13 @@ for verb in (study.study, train.train, evaluate.evaluate, report.report, look.lo
     app.command()(verb)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         from convscope import __version__
 
         typer.echo(f"convscope {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -16,7 +16,7 @@ def look(
         typer.Argument(
             metavar="[RUN] LENS",
             help="A run's folder, unless --net is given; then filters, activations, saliency, guided_backprop, grad_cam, "
-            "occlusion, maximize, receptive_field …",
+            "occlusion, maximize, receptive_field …; or a scan of the test images: top_patches, statistics, faithfulness …",
         ),
     ],
     image: Annotated[
@@ -37,6 +37,11 @@ def look(
     fill: Annotated[
         str | None, typer.Option("--fill", help="Of the square: grey, mean, zero, blur, or a number in 0 … 1.")
     ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="LENS", help="The lens to examine: grad_cam by default.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--images", help="How many test images to examine it on.", min=1)] = None,
+    top: Annotated[int | None, typer.Option("--top", help="How many of the strongest images.", min=1)] = None,
     net: Annotated[
         str | None, typer.Option("--net", metavar="MODULE:CALLABLE", help="A network that is no run, by name.")
     ] = None,
@@ -57,7 +62,7 @@ def look(
 
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """
-    from convscope.cli.show import print_json, print_line
+    from convscope.cli.show import print_frame, print_json, print_line
     from convscope.errors import SettingError
     from convscope.looks import look_at, open_subject
 
@@ -65,8 +70,13 @@ def look(
         raise SettingError(f"{' '.join(names)}: expected a run's folder and a lens, such as runs/lines grad_cam")
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(run, net, weights, input, mean, deviation, classes)
-    written, found = look_at(subject, lens, image, layer, unit, position, target, size, stride, fill, out, raw)
+    written, found = look_at(
+        subject, lens, image, layer, unit, position, target, size, stride, fill, method, n, top, out, raw
+    )
     if json:
-        print_json({"picture": str(written), "heading": found.heading, "raw": str(raw) if raw else None})
+        rows = {} if found.table is None else {"rows": found.table.to_dict("records")}
+        print_json({"picture": str(written), "heading": found.heading, "raw": str(raw) if raw else None, **rows})
     else:
+        if found.table is not None:
+            print_frame(found.table)
         print_line(f"{found.heading}\npicture: {written}")

@@ -8,7 +8,7 @@ from convscope.cli.options import Json, RunDir
 def report(run: RunDir, json: Json = False) -> None:
     """Write the illustrated report of a run.
 
-    One HTML file that opens offline: RUN/report.html."""
+    One HTML file that opens offline: RUN/report.html. Beside it RUN/filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line
     from convscope.report import write_report
     from convscope.runs import open_run

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def print_json(values: Any) -> None:
@@ -34,6 +37,21 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
             console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
         )
     console.print(table)
+
+
+def print_frame(frame: pd.DataFrame, most: int = 40) -> None:
+    """A pandas table on stdout, its first words to the left; of a long one the first rows, and how many there are."""
+    rows = [[_cell(value) for value in row] for row in frame.head(most).itertuples(index=False)]
+    n_words = next((n for n, kind in enumerate(frame.dtypes) if kind.kind in "iuf"), len(frame.columns))
+    print_table("", list(frame.columns), rows, left=n_words)
+    if len(frame) > most:
+        print_line(f"… {len(frame):,} rows in all; --json prints them")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def share(figure: dict[str, float | None]) -> str:

@@ -1,6 +1,6 @@
 """Tensors and tables → pictures, charts and drawings. Knows no other room: it takes numbers and gives what one can see."""
 
-from convscope.draw.charts import chart_png, learning_curve, reliability, vega_script
+from convscope.draw.charts import chart_picture, chart_png, curves, histograms, learning_curve, reliability, vega_script
 from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, placed, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
@@ -9,6 +9,7 @@ from convscope.draw.pictures import (
     enlarge,
     filter_picture,
     map_picture,
+    photo_uri,
     picture,
     png,
     sheet,
@@ -19,18 +20,22 @@ from convscope.draw.pictures import (
 __all__ = [
     "Picture",
     "Scale",
+    "chart_picture",
     "chart_png",
     "coloured",
+    "curves",
     "data_uri",
     "enlarge",
     "filter_picture",
     "framed",
+    "histograms",
     "learning_curve",
     "map_picture",
     "network_map",
     "on_image",
     "overlay",
     "panel",
+    "photo_uri",
     "picture",
     "placed",
     "png",

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
+from convscope.draw.pictures import Picture
+
+_SPREAD = ("value", "low", "high")
+_FAINT = "#6e747e"
+_PLAIN = {
+    "view": {"stroke": None},
+    "axis": {
+        "titleFontWeight": "normal",
+        "labelColor": _FAINT,
+        "titleColor": _FAINT,
+        "labelFontSize": 11,
+        "titleFontSize": 11.5,
+    },
+    "legend": {"labelFontSize": 11.5},
+}
 TRAIN, VAL = "#3b76c4", "#e0762f"
 _COLOURS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
 
@@ -81,7 +99,75 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return _specification(chart)
 
 
-def _specification(chart: alt.LayerChart) -> dict[str, Any]:
+def curves(
+    table: pd.DataFrame, x: str, y: str, percent: bool = False, ticks: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Lines with their 95 % bands.
+
+    Args:
+        table: a row a point with curve, x, value, low and high; low and high may be missing values. A column group, where
+            there is one, breaks the lines.
+        x, y: titles of the axes.
+        percent: whether x is a share.
+        ticks: names for x = 1, 2, …
+    """
+    named: dict[str, Any] = {}
+    if ticks:
+        names = f"{json.dumps(list(ticks))}[datum.value - 1]"
+        named = {"values": list(range(1, len(ticks) + 1)), "labelExpr": names, "labelOverlap": False, "labelAngle": -35}
+    axis = alt.Axis(format="%" if percent else "d", grid=False, **named)
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", title=x, axis=axis, scale=alt.Scale(nice=False)),
+        color=alt.Color("curve:N", sort=None, legend=alt.Legend(title=None, orient="top", symbolOpacity=1)),
+        detail="group:N" if "group" in table else alt.Undefined,
+    )
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y), y2="high:Q")
+    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24)).encode(
+        y=alt.Y("value:Q", title=y), tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)]
+    )
+    return _specification(alt.layer(band, line).properties(width=520, height=260))
+
+
+def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> dict[str, Any]:
+    """How often numbers of each size occur, a row for each name; sizes on an axis that is linear about 0, else logarithmic.
+
+    Args:
+        counts: by name, one for each bin.
+        edges: of the bins, one more than there are; the outermost are infinite.
+    """
+    rows = [
+        {"name": name, "low": max(low, 2 * edges[1]), "high": min(high, 2 * edges[-2]), "share": n / max(1, sum(found))}
+        for name, found in counts.items()
+        for low, high, n in zip(edges, edges[1:], found, strict=False)
+        if n
+    ]
+    axis = alt.Axis(format="~g", values=[sign * 10**power for sign in (-1, 1) for power in range(-1, 5)] + [0])
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_rect(color=TRAIN)
+        .encode(
+            x=alt.X("low:Q", title="activation", scale=alt.Scale(type="symlog", constant=0.05), axis=axis),
+            x2="high:Q",
+            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=2)),
+            y2=alt.datum(0),
+            row=alt.Row("name:N", sort=None, title=None, header=alt.Header(labelAngle=0, labelAlign="left")),
+            tooltip=["name:N", *(alt.Tooltip(f"{key}:Q", format=".3g") for key in ("low", "high", "share"))],
+        )
+        .properties(width=520, height=48)
+        .resolve_scale(y="independent")
+    )
+    return _specification(chart)
+
+
+def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
+    """A chart as a picture, with axes in the letters of the other pictures."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(chart_png({**chart, "config": _PLAIN}, scale))) as shown:
+        return np.asarray(shown.convert("RGB"))
+
+
+def _specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
     with alt.data_transformers.enable("default", max_rows=None):  # a history may have thousands of epochs
         return chart.to_dict()
 

@@ -47,24 +47,35 @@ class Scale:
     Attributes:
         low, high: values at the two ends; a signed scale has low = -high, and white is 0.
         label: what is measured, with its unit.
+        open: whether there are values beyond the ends, which have the ends' colours.
     """
 
     low: float
     high: float
     label: str
+    open: bool = False
 
     @property
     def signed(self) -> bool:
         return self.low < 0
 
 
-def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False) -> Scale:
-    """The scale that shows all of a map: from 0 up, or symmetric about 0 where it is `signed` or has negatives."""
-    low, high = float(values.min()), float(values.max())
-    if signed or low < 0:
-        reach = max(-low, high, 1e-12)
-        return Scale(-reach, reach, label)
-    return Scale(0.0, high if high > 0 else 1.0, label)
+def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False, share: float = 1.0) -> Scale:
+    """The scale of a map: from 0 up, or symmetric about 0 where it is `signed` or has negatives.
+
+    Args:
+        share: of the positions that it spans; the rest, further from 0, gets the colour of its ends. For maps of which
+            single pixels would else leave all others pale.
+    """
+    signed = signed or bool((values < 0).any())
+    whole = float(values.abs().max())
+    reach = float(values.detach().abs().float().flatten().quantile(share)) if share < 1 else whole
+    reach = reach or whole
+    beyond = reach < whole
+    if signed:
+        reach = max(reach, 1e-12)
+        return Scale(-reach, reach, label, beyond)
+    return Scale(0.0, reach if reach > 0 else 1.0, label, beyond)
 
 
 def coloured(values: Float[Tensor, "H W"], scale: Scale) -> Picture:
@@ -116,9 +127,10 @@ def placed(
 def framed(shown: Picture, box: tuple[int, int, int, int]) -> Picture:
     """The picture with a frame around a box of its pixels, (top, left, bottom, right), half-open."""
     top, left, bottom, right = box
-    lined = shown.copy()
-    lined[top:bottom, [left, right - 1]] = _MARK
-    lined[[top, bottom - 1], left:right] = _MARK
+    lined, width = shown.copy(), min(3, (bottom - top) // 4 or 1, (right - left) // 4 or 1)
+    for edge in range(width):
+        lined[top:bottom, [left + edge, right - 1 - edge]] = _MARK
+        lined[[top + edge, bottom - 1 - edge], left:right] = _MARK
     return lined
 
 
@@ -188,8 +200,9 @@ def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) ->
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
     ticks = [scale.high, (scale.high + scale.low) / 2, scale.low]
-    for place, value in enumerate(ticks):
-        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{value:.3g}", fill=_INK, font=_font(14))
+    signs = ["≥ ", "", "≤ " if scale.signed else ""] if scale.open else [""] * 3
+    for place, (sign, value) in enumerate(zip(signs, ticks, strict=True)):
+        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{sign}{value:.3g}", fill=_INK, font=_font(14))
     turned = Image.new("RGB", (height, 17), _PAPER)
     ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(14))
     canvas.paste(turned.rotate(90, expand=True), (x + 72, top))

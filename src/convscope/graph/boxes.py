@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class Patch(NamedTuple):
     box: Box
     values: Tensor
 
-    def over(self, box: Box, old: Callable[[Box], Tensor]) -> Tensor:
+    def over(self, box: Box, old: Callable[[Box], Any]) -> Any:
         """The map's values on another box that meets this one, where `old` gives the rest (1, C, height, width)."""
         shared = self.box.meet(box)
         if shared == box:
@@ -90,3 +90,8 @@ def read(window: Window, span: Span) -> Span:
     """The inputs that the outputs in `span` read; below 0 and past the end lies the padding."""
     start = span.start * window.stride - window.before
     return Span(start, start + (span.length - 1) * window.stride + window.span)
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """On a CPU with a position's units side by side, so that boxes are cut in long runs; else as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x

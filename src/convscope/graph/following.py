@@ -22,16 +22,17 @@ def relu_after(graph: TracedGraph, layer: str) -> str | None:
         'relu1'
     """
     op = graph.operation(layer)
-    while not _cuts_at_zero(op):
+    while not cuts_at_zero(op):
         readers = [reader for reader in graph.operations if op.name in reader.inputs]
         follows = len(readers) == 1 and len(readers[0].inputs) == 1
-        if not follows or not (_cuts_at_zero(readers[0]) or readers[0].kind in _UNITWISE):
+        if not follows or not (cuts_at_zero(readers[0]) or readers[0].kind in _UNITWISE):
             return None
         [op] = readers
     return op.name
 
 
-def _cuts_at_zero(op: Operation) -> bool:
+def cuts_at_zero(op: Operation) -> bool:
+    """Whether it is a ReLU, or another function that gives 0 for what is negative, such as ReLU6."""
     if op.kind in ("clamp", "clamp_min", "hardtanh"):
         lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
         return isinstance(lower, int | float) and lower == 0

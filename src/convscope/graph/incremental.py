@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.fx import Node
 
-from convscope.graph.boxes import Box, Patch, Span, hull, joined
-from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
-from convscope.graph.local import Maps, Rule, rule_of
-from convscope.graph.table import ELEMENTWISE, row_of
+from convscope.graph.boxes import Box, Patch, Span, hull, joined, laid_out
+from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
+from convscope.graph.local import Maps, Rule, Work, rule_of
+from convscope.graph.table import ELEMENTWISE
 from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.winograd import TILE
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -24,10 +25,13 @@ HEAD = (
 """Kinds that end a classifier: all that they read is reached, or they cost next to nothing."""
 
 # What work costs in multiply-adds, of which the two cores measured do some 100 in a nanosecond: 0.2 ns for a value
-# that is passed on, 0.4 ns for a weight that is made ready, 50 µs for the calls of an operation. The last two were
+# that is passed on, 0.4 ns for a weight (PER_WEIGHT), 50 µs for the calls of an operation. The last two were
 # found from the time of net4's map in blocks of 1, 4 and 16 squares: 2.0 ms a block, with 20 operations and 2.4
 # million weights. A GPU multiplies hundreds of times faster and calls no faster: its figure is an estimate.
-PER_VALUE, PER_WEIGHT, PER_CALL, PER_CALL_ON_GPU = 20, 40, 5e6, 1e9
+PER_VALUE, PER_CALL, PER_CALL_ON_GPU = 20, 5e6, 1e9
+
+MadeReady = Callable[[Tensor], Tensor]
+"""What brings a weight into the form that an operation takes."""
 
 Counted = tuple[Span, int]
 """Rows or columns of a box, and how many of its images there are along this axis."""
@@ -40,8 +44,6 @@ class Step:
     Attributes:
         sources: its inputs that depend on the image.
         finished: the maps that nobody inside the boxes reads after it.
-        products: its multiply-adds for each changed position of its input.
-        weights: how many it multiplies with.
         units: of its output.
     """
 
@@ -49,8 +51,6 @@ class Step:
     sources: tuple[Node, ...]
     finished: tuple[Node, ...]
     rule: Rule
-    products: float
-    weights: int
     units: int
 
 
@@ -93,7 +93,7 @@ class Incremental:
         names = {op.name: op.node for op in self.graph.operations if op.node in followed}
         answer = self.graph.outputs[0]
         with torch.no_grad():
-            image = _laid_out(image)
+            image = laid_out(image)
             found = self.graph.run(image, [*names, answer])
         maps = {node: found[name] for name, node in names.items()}
         return Remembered(self, found[answer], {self.graph.image: image, **maps})
@@ -105,28 +105,28 @@ class Incremental:
             rows, columns: the boxes are all pairs of them, each with the product of both numbers of images.
             device: where it will run.
         """
-        areas, n_boxes = self._areas(rows, columns), len(rows) * len(columns)
-        per_call = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL
+        areas, tiles, n_boxes = self._areas(rows, columns), self._areas(rows, columns, TILE), len(rows) * len(columns)
+        per_call, on_cpu = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL, device.type == "cpu"
         return sum(
-            step.products * areas[step.sources[0]]
+            step.rule.multiply_adds(Work(areas[step.sources[0]], tiles[step.sources[0]], n_boxes), on_cpu)
             + PER_VALUE * step.units * areas[step.node]
-            + (PER_WEIGHT * step.weights + per_call) * n_boxes
+            + per_call * n_boxes
             for step in self.steps
         )
 
-    def _areas(self, rows: Sequence[Counted], columns: Sequence[Counted]) -> dict[Node, int]:
-        """How many positions of each map change, summed over the images of all boxes."""
-        heights, widths = (self._lengths(axis, spans) for axis, spans in enumerate((rows, columns)))
+    def _areas(self, rows: Sequence[Counted], columns: Sequence[Counted], side: int = 1) -> dict[Node, int]:
+        """How many tiles hold the positions of each map that change, summed over the images of all boxes."""
+        heights, widths = (self._lengths(axis, spans, side) for axis, spans in enumerate((rows, columns)))
         return {node: heights[node] * widths[node] for node in heights}
 
-    def _lengths(self, axis: int, spans: Sequence[Counted]) -> dict[Node, int]:
+    def _lengths(self, axis: int, spans: Sequence[Counted], side: int) -> dict[Node, int]:
         at = {self.graph.image: [span for span, _ in spans]}
         for step in self.steps:
             together = zip(*(at[source] for source in step.sources), strict=True)
             at[step.node] = [step.rule.reach(axis, joined(of_box)) for of_box in together]
         numbers = [n for _, n in spans]
         return {
-            node: sum(n * max(0, span.length) for n, span in zip(numbers, reached, strict=True))
+            node: sum(n * ceil(max(0, span.length) / side) for n, span in zip(numbers, reached, strict=True))
             for node, reached in at.items()
         }
 
@@ -140,7 +140,7 @@ class Remembered:
 
     def __init__(self, network: Incremental, logits: Float[Tensor, "1 K"], maps: dict[Node, Tensor]) -> None:
         self.network, self.logits, self._maps = network, logits, maps
-        self._constants: dict[Node, Tensor] = {}
+        self._constants: dict[tuple[Node, MadeReady], Tensor] = {}
 
     def run(self, patches: Iterable[Patch]) -> Float[Tensor, "P K"]:
         """The network's answer to each changed image, P counted over all patches.
@@ -160,7 +160,7 @@ class Remembered:
     def _follow(self, patch: Patch) -> Maps:
         """What becomes of a patch at the edge."""
         maps = Maps(len(patch.values), self._maps, self._constant, {})
-        maps.patches[self.network.graph.image] = patch._replace(values=_laid_out(patch.values))
+        maps.patches[self.network.graph.image] = patch._replace(values=laid_out(patch.values))
         for step in self.network.steps:
             boxes = [maps.patches[source].box for source in step.sources if source in maps.patches]
             if boxes:
@@ -172,10 +172,10 @@ class Remembered:
                 maps.patches.pop(node, None)
         return maps
 
-    def _constant(self, node: Node) -> Tensor:
-        if node not in self._constants:
-            self._constants[node] = _laid_out(self.network.graph.constant(node, 1))
-        return self._constants[node]
+    def _constant(self, node: Node, made_ready: MadeReady) -> Tensor:
+        if (node, made_ready) not in self._constants:
+            self._constants[node, made_ready] = made_ready(self.network.graph.constant(node, 1))
+        return self._constants[node, made_ready]
 
 
 def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
@@ -197,17 +197,13 @@ def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[
     last = {source: node for node, (_, sources) in rules.items() for source in sources}
     steps = []
     for node, (rule, sources) in rules.items():
-        call = Call(node, 1)
-        products = row_of(node).multiply_adds(call)
         steps.append(
             Step(
                 node=node,
                 sources=tuple(sources),
                 finished=tuple(s for s in sources if last[s] is node and s not in kept),
                 rule=rule,
-                products=products / prod(shapes_at(sources[0], 1)[0][2:]),
-                weights=call.numel("weight") if products else 0,
-                units=call.output_shape[1],
+                units=shapes_at(node, 1)[0][1],
             )
         )
     return steps
@@ -218,11 +214,6 @@ def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:
         return None
     first = [f"{op.name} ({op.target})" for op in rest if edge.intersection(op.node.all_input_nodes)]
     return f"run whole, with all that follows: {', '.join(first)}"
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """On a CPU with a position's units side by side, so that boxes are cut in long runs; else as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x
 
 
 def _size(node: Node) -> int:

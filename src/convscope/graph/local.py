@@ -12,17 +12,36 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import Any
+from math import ceil, inf, prod
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional as F
 
-from convscope.graph.boxes import Box, Patch, Span, reached, read
+from convscope.graph import winograd
+from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
 from convscope.graph.calls import Call, batch_axes, resolve, shapes_at
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
+
+PER_WEIGHT = 40
+"""What it costs to read a weight for one box, in multiply-adds; see `graph/incremental.py`."""
+
+
+class Work(NamedTuple):
+    """How much changes of an operation's input.
+
+    Attributes:
+        positions: counted over all images.
+        tiles: as many as hold them if each box is cut into tiles; see `winograd.TILE`.
+        boxes: how many times the operation is called.
+    """
+
+    positions: int
+    tiles: int
+    boxes: int
 
 
 class Maps:
@@ -37,10 +56,14 @@ class Maps:
         self,
         n: int,
         remembered: Mapping[Node, Tensor],
-        constant: Callable[[Node], Tensor],
+        constant: Callable[[Node, Callable[[Tensor], Tensor]], Tensor],
         patches: dict[Node, Patch],
     ) -> None:
-        self.n, self.constant, self.patches, self._remembered = n, constant, patches, remembered
+        self.n, self.patches, self._constant, self._remembered = n, patches, constant, remembered
+
+    def constant(self, node: Node, made_ready: Callable[[Tensor], Tensor] = laid_out) -> Tensor:
+        """A value that does not depend on the image, in the form that an operation takes."""
+        return self._constant(node, made_ready)
 
     def before(self, node: Node, box: Box) -> Tensor:
         """The remembered values of a map in a box, (1, C, height, width)."""
@@ -63,6 +86,10 @@ class Rule(ABC):
     def reach(self, axis: int, span: Span) -> Span:
         """The output's rows (axis 0) or columns (1) that change with those of the inputs; empty if it stops ≤ starts."""
         return span
+
+    def multiply_adds(self, work: Work, on_cpu: bool) -> float:
+        """What it costs besides passing on its output."""
+        return 0
 
     @abstractmethod
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
@@ -101,14 +128,35 @@ class Convolution(Rule):
     windows: Sequence[Window]
     sizes: Sequence[int]
     groups: int
+    n_units: tuple[int, int]  # of input and output
 
     def reach(self, axis: int, span: Span) -> Span:
         return reached(self.windows[axis], span, self.sizes[axis])
+
+    def multiply_adds(self, work: Work, on_cpu: bool) -> float:
+        return min(self._directly(work), self._in_tiles(work) if on_cpu and self._may_be_tiled else inf)
+
+    @property
+    def _may_be_tiled(self) -> bool:
+        once = all((w.kernel, w.stride, w.dilation) == (winograd.KERNEL, 1, 1) for w in self.windows)
+        return once and self.groups == 1
+
+    def _directly(self, work: Work) -> float:
+        n_weights = prod(w.kernel for w in self.windows) * prod(self.n_units) / self.groups
+        return n_weights * (work.positions / prod(w.stride for w in self.windows) + PER_WEIGHT * work.boxes)
+
+    def _in_tiles(self, work: Work) -> float:
+        products = winograd.PRODUCTS * prod(self.n_units) * (work.tiles + PER_WEIGHT * work.boxes)
+        return products + winograd.PER_TILE * sum(self.n_units) * work.tiles
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         seen = changed.meet(needed)
         change = maps.now(self.source, seen) - maps.before(self.source, seen)
+        if self._pays_in_tiles(change):
+            found = winograd.convolve(change, maps.constant(self.weight, winograd.evaluated))
+            reached_from = Box(*(s.moved(w.before - winograd.OVERLAP) for s, w in zip(seen, self.windows, strict=True)))
+            return box.within(reached_from).cut(found).add_(maps.before(self.node, box))
         stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
         zeros = [_zeros(*ends) for ends in zip(seen, needed, stride, strict=True)]
         found = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
@@ -120,6 +168,12 @@ class Convolution(Rule):
             )
         )
         return wanted.cut(found).add_(maps.before(self.node, box))
+
+    def _pays_in_tiles(self, change: Tensor) -> bool:
+        n, _, height, width = change.shape
+        work = Work(n * height * width, n * winograd.tiles(height) * winograd.tiles(width), 1)
+        accurate = change.device.type == "cpu" and change.dtype in (torch.float32, torch.float64)
+        return accurate and self._may_be_tiled and self._in_tiles(work) < self._directly(work)
 
 
 def _zeros(have: Span, need: Span, stride: int) -> int:
@@ -211,7 +265,8 @@ def _constants_of(node: Node) -> str | None:
 
 def _convolution(call: Call, source: Node) -> Rule:
     weight = call.arguments["weight"]
-    return Convolution(call.node, source, weight, windows(call), call.output_shape[2:], call["groups"])
+    n_units = call.input_shape[1], call.output_shape[1]
+    return Convolution(call.node, source, weight, windows(call), call.output_shape[2:], call["groups"], n_units)
 
 
 def _pool(call: Call, source: Node) -> Rule:

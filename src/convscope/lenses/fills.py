@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from math import ceil
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from convscope.errors import RequestError
+from convscope.lenses.regularizers import Blur
 
-Fill = Literal["grey", "mean", "zero", "blur"] | float | int | Tensor
+Fill = str | float | int | Tensor
 """What covers a part of an image; see `fill_images`."""
 
 
@@ -63,16 +60,4 @@ def _image_like(fill: Tensor, images: Tensor) -> Tensor:
 
 
 def _blurred(images: Tensor, deviation: float) -> Tensor:
-    """Under a Gaussian cut at three deviations, its border repeated outwards."""
-    reach = ceil(3 * deviation)
-    weights = (
-        torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
-        .div(deviation)
-        .square()
-        .mul(-0.5)
-        .exp()
-    )
-    weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, -1)  # C 1 1 2·reach+1
-    wide = F.pad(images, [reach] * 4, mode="replicate")
-    across = F.conv2d(wide, weights, groups=images.shape[1])
-    return F.conv2d(across, weights.transpose(2, 3), groups=images.shape[1])
+    return Blur(deviation).transform(images, torch.Generator())

@@ -149,7 +149,7 @@ def _follow_back(
             "use saliency"
         )
     instead = {op.name: rule for op in on_the_way}
-    kinds = Counter(op.kind for op in on_the_way)
+    kinds = Counter(_known_as(op) for op in on_the_way)
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
     plural = "s" if len(on_the_way) > 1 else ""
     found = follow_back(graph, images, question, method, max_memory, instead)
@@ -162,3 +162,8 @@ def is_rectifier(op: Operation) -> bool:
         lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
         return isinstance(lower, int | float) and lower == 0
     return op.kind in RECTIFIERS
+
+
+def _known_as(op: Operation) -> str:
+    """Its kind, but "relu6" for a hardtanh from 0 to 6: as such torch exports the module of that name."""
+    return "relu6" if op.kind == "hardtanh" and tuple(op.node.args[1:3]) == (0, 6) else op.kind

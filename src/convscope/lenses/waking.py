@@ -8,10 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.graph import TracedGraph
-
-RECTIFIERS = ("relu", "relu6")
-"""The kinds of operation that a negative input silences for good: there they are flat."""
+from convscope.graph import TracedGraph, cuts_at_zero
 
 
 def waking(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
@@ -21,13 +18,15 @@ def waking(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
     of them. There the gradient of the loss passes to the silent units that it would wake (those where it is
     negative), as if they were open.
 
+    ReLU6 is one of them, and so is any clamp from 0 up; what lets some of the negative through needs no waking.
+
     Source: Olah et al., Lucid, `redirected_relu_grad`, https://github.com/tensorflow/lucid.
     """
-    return {op.name: _wake for op in graph.operations if op.kind in RECTIFIERS}
+    return {op.name: _wake for op in graph.operations if cuts_at_zero(op)}
 
 
-def _wake(operator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return _Waking.apply(operator, x)
+def _wake(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **more: Any) -> Tensor:
+    return _Waking.apply(lambda values: operator(values, *settings, **more), x)
 
 
 class _Waking(torch.autograd.Function):

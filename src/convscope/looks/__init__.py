@@ -2,13 +2,14 @@
 
 from convscope.looks.attributions import small_picture
 from convscope.looks.covered import drop_scale, sum_in_words
-from convscope.looks.look import LOOKS, look
+from convscope.looks.look import LOOKS, SCANS, look
 from convscope.looks.notebook import notebook_picture
 from convscope.looks.records import Asked, Look
 from convscope.looks.words import Subject, look_at, open_subject
 
 __all__ = [
     "LOOKS",
+    "SCANS",
     "Asked",
     "Look",
     "Subject",

@@ -11,8 +11,10 @@ from convscope.looks.records import Asked, Look
 from convscope.scope import Scope
 
 _BY_SIZE = ("saliency", "guided_backprop", "deconvnet")
+CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam")
 _IN_COLOUR = ("guided_backprop", "deconvnet")
 _EVIDENCE = "evidence, logits"
+_SHARE = 0.99  # of the pixels: gradients of single ones stand far above all others
 _MEASURES = dict.fromkeys(_BY_SIZE, "size of the gradient") | {"smooth_grad": "mean gradient, logits per unit of pixel"}
 
 
@@ -28,22 +30,30 @@ def look_attribution(name: str, scope: Scope, asked: Asked) -> Look:
         ("alone", coloured(values, scale)),
     ]
     if name in _IN_COLOUR and found.values.shape[1] == 3:
-        parts.append(("in colour; grey is 0", filter_picture(found.values[0])))
+        parts.append(("in colour; grey is 0", filter_picture(found.values[0], scale.high)))
     heading = f"{name.replace('_', ' ')}: {in_words(scope, found)}"
-    return Look(panel(parts, heading, scale, note=found.note), {"values": found.values}, heading)
+    side = drawn_side(image)
+    return Look(panel(parts, heading, scale, side, note=found.note), {"values": found.values}, heading)
+
+
+def drawn_side(image: Float[Tensor, "C H W"]) -> int:
+    """The side in pixels of an image in a panel, so that what stands beside it is as large."""
+    longest = max(image.shape[1:])
+    return longest * max(1, 256 // longest)
 
 
 def shown_map(found: Attribution, image: int = 0) -> tuple[Float[Tensor, "H W"], Scale]:
     """The map to draw for one of the images, and what its colours mean."""
     values = found.saliency()[image, 0] if found.method in _BY_SIZE else found.values[image].sum(0)
     label = _MEASURES.get(found.method, _EVIDENCE)
-    return values, scale_of(values, label, signed=found.method not in _BY_SIZE)
+    share = 1.0 if found.method in CAMS else _SHARE
+    return values, scale_of(values, label, found.method not in _BY_SIZE, share)
 
 
 def small_picture(found: Attribution, image: Float[Tensor, "C H W"], index: int = 0) -> Picture:
     """One picture for a row of many: in colour where the method gives colours, else over the image."""
     if found.method in _IN_COLOUR and found.values.shape[1] == 3:
-        return filter_picture(found.values[index])
+        return filter_picture(found.values[index], shown_map(found, index)[1].high)
     values, scale = shown_map(found, index)
     return coloured(values, scale) if found.method in _BY_SIZE else overlay(image, values, scale)
 

@@ -8,9 +8,16 @@ from functools import partial
 
 from convscope.errors import SettingError, UnknownNameError
 from convscope.lenses import CAPTUM_METHODS
-from convscope.looks.attributions import look_attribution
+from convscope.looks.attributions import CAMS, look_attribution
 from convscope.looks.covered import look_occlusion
 from convscope.looks.records import Asked, Look
+from convscope.looks.scanned import (
+    look_faithfulness,
+    look_invariance,
+    look_randomization,
+    look_statistics,
+    look_top_patches,
+)
 from convscope.looks.units import look_activations, look_filters, look_maximize, look_receptive_field
 from convscope.scope import ATTRIBUTIONS, Scope
 
@@ -29,28 +36,36 @@ def _attribution(name: str, *takes: str) -> tuple[str, _Row]:
 
 
 _NEURON = ("layer", "unit", "position")
-_CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam")
 _TABLE = dict([
     ("filters", _Row(look_filters, (), ("layer",))),
     ("activations", _Row(look_activations, ("image", "layer"), ("unit",))),
-    *(_attribution(name, *(("layer",) if name in _CAMS else _NEURON)) for name in ATTRIBUTIONS),
+    *(_attribution(name, *(("layer",) if name in CAMS else _NEURON)) for name in ATTRIBUTIONS),
     *(_attribution(name) for name in CAPTUM_METHODS),
     ("occlusion", _Row(look_occlusion, ("image",), ("target", "size", "stride", "fill"))),
     ("maximize", _Row(look_maximize, (), _NEURON)),
+    ("top_patches", _Row(look_top_patches, ("test", "layer"), ("unit", "top"))),
+    ("statistics", _Row(look_statistics, ("test",), ("layer",))),
+    ("faithfulness", _Row(look_faithfulness, ("test",), ("method", "n"))),
+    ("randomization", _Row(look_randomization, ("test",), ("method", "n"))),
+    ("invariance", _Row(look_invariance, ("test",), ("layer", "n"))),
     ("receptive_field", _Row(look_receptive_field, ("image", "layer"), ("unit", "position"))),
 ])  # fmt: skip
 
 LOOKS = tuple(_TABLE)
-"""The lenses that `look` knows."""
+"""The lenses and scans that `look` knows."""
+
+SCANS = tuple(name for name, row in _TABLE.items() if "test" in row.needs)
+"""Those that look at all test images."""
 
 _WHAT = {
     "image": "give a file, or the index of a test image",
     "layer": "convscope anatomy lists them",
+    "test": "it looks at the test images of a run",
 }
 
 
 def look(scope: Scope, lens: str, asked: Asked) -> Look:
-    """What a lens shows of one image, or of the network alone.
+    """What a lens shows of one image, or of the network alone, or a scan of the test images.
 
     Args:
         scope: over the network.

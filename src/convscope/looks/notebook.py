@@ -28,7 +28,8 @@ def _(result: Attribution) -> Picture:
     """The maps on one scale, in the order of the images."""
     maps, scales = zip(*(shown_map(result, image) for image in range(min(MOST, len(result.values)))), strict=True)
     reach = max(max(abs(one.low), one.high) for one in scales)
-    scale = Scale(-reach if scales[0].signed else 0.0, reach, scales[0].label)
+    beyond = any(one.open for one in scales)
+    scale = Scale(-reach if scales[0].signed else 0.0, reach, scales[0].label, beyond)
     parts = [(f"image {n}{_about(result, n)}", coloured(one, scale)) for n, one in enumerate(maps)]
     at = f" at {result.layer}" if result.layer else ""
     return panel(parts, f"{result.method.replace('_', ' ')}{at}", scale, side=160, note=result.note, columns=5)

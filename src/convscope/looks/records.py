@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
+from convscope.data import ImageSet
 from convscope.draw import Picture
 from convscope.lenses import Fill, Position, Size
 
@@ -24,6 +26,10 @@ class Asked:
         size: of an occluding square, or several sizes.
         stride: of the square.
         fill: what covers the image.
+        test: the test images, which a scan looks at.
+        method: the lens that is examined.
+        n: how many test images, taken evenly; all of them where a scan is a single pass.
+        top: how many of the strongest.
     """
 
     image: Tensor | None = None
@@ -34,6 +40,10 @@ class Asked:
     size: list[Size] | None = None
     stride: Size | None = None
     fill: Fill | None = None
+    test: ImageSet | None = None
+    method: str | None = None
+    n: int | None = None
+    top: int | None = None
 
     def given(self) -> dict[str, Any]:
         """The parts that were given, by name."""
@@ -49,8 +59,10 @@ class Look:
         picture: to be looked at.
         tensors: what it was drawn from, by name.
         heading: what it is, in a line.
+        table: its figures, where it has rows of them.
     """
 
     picture: Picture
     tensors: dict[str, Tensor]
     heading: str
+    table: pd.DataFrame | None = None

@@ -47,7 +47,7 @@ def look_filters(scope: Scope, asked: Asked) -> Look:
         size, top = max(1, 24 // max(weights.shape[2:])), float(weights.abs().max())
         rows, columns = min(len(weights), 16), min(weights.shape[1], 16)
         shown = [enlarge(signed_picture(weights[u, c], top), size) for u in range(rows) for c in range(columns)]
-        whole = sheet(shown, columns=columns, gap=2)
+        whole = sheet(shown, columns=columns, gap=3, ground=90)
         note = f"a row a unit, a column an input; blue below 0, red above, full colour ±{top:.2g}"
     heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
     return Look(panel([(note, whole)], heading, side=whole.shape[0]), {layer: weights}, heading)
@@ -66,12 +66,18 @@ def look_activations(scope: Scope, asked: Asked) -> Look:
                  ("alone", coloured(one, scale))]  # fmt: skip
         heading = f"activation of unit {asked.unit} of {name}"
         return Look(panel(parts, heading, scale), {name: values}, heading)
-    top = max(float(maps.flatten()[:: max(1, maps.numel() // 1_000_000)].quantile(0.995)), 1e-12)
-    shown = [map_picture(one, top) for one in maps[:MOST_UNITS]]
+    top = max(float(maps.flatten()[:: max(1, maps.numel() // 1_000_000)].abs().quantile(0.995)), 1e-12)
+    signed = bool((maps < 0).any())
+    shown = [signed_picture(one, top) if signed else map_picture(one, top) for one in maps[:MOST_UNITS]]
     size = max(1, 64 // max(shown[0].shape[:2]))
     maps_sheet = sheet([enlarge(one, size) for one in shown], columns=8, gap=3, ground=40)
     heading = f"activations of {name}: {len(shown)} of {len(maps)} units"
-    parts = [("image", picture(image)), (f"black is 0 and below, white {top:.3g} and above", maps_sheet)]
+    colours = (
+        f"blue below 0, red above, full colour ±{top:.3g} and beyond"
+        if signed
+        else f"black is 0, white {top:.3g} and above"
+    )
+    parts = [("image", picture(image)), (colours, maps_sheet)]
     return Look(panel(parts, heading, side=maps_sheet.shape[0]), {name: values}, heading)
 
 

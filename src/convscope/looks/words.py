@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.data import read_image
+from convscope.data import ImageSet, read_image
 from convscope.draw import png
 from convscope.errors import SettingError, UnknownNameError
 from convscope.lenses import Position, Size
-from convscope.looks.look import look
+from convscope.looks.look import SCANS, look
 from convscope.looks.records import Asked, Look
 from convscope.nets import build_net, image_shape
 from convscope.runs import Run, load_weights, open_run, read_tensors, write_tensors, write_whole
@@ -83,6 +83,9 @@ def look_at(
     size: str | None = None,
     stride: int | None = None,
     fill: str | None = None,
+    method: str | None = None,
+    n: int | None = None,
+    top: int | None = None,
     out: Path | None = None,
     raw: Path | None = None,
 ) -> tuple[Path, Look]:
@@ -90,7 +93,7 @@ def look_at(
 
     Args:
         subject: see `open_subject`.
-        lens, layer, unit, stride: see `look`.
+        lens, layer, unit, stride, method, n, top: see `look`.
         image: a file, or the number of one of the run's test images.
         position: "3,5" or "max".
         target: a class by its name or number.
@@ -111,6 +114,10 @@ def look_at(
         size=_sizes(size),
         stride=stride,
         fill=_fill(fill),
+        test=_test(subject, lens),
+        method=None if method is None else method.replace("-", "_"),
+        n=n,
+        top=top,
     )
     found = look(subject.scope, lens, asked)
     path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
@@ -130,6 +137,15 @@ def _image(subject: Subject, image: str) -> Tensor:
     if int(image) >= len(test):
         raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
     return test[int(image)][0]
+
+
+def _test(subject: Subject, lens: str) -> ImageSet | None:
+    """The test images, for those that look at all of them."""
+    if lens.replace("-", "_") not in SCANS:
+        return None
+    if subject.run is None:
+        raise SettingError(f"{lens} looks at the test images of a run; give a run's folder")
+    return subject.run.load_data().test
 
 
 def _position(text: str | None) -> Position:

@@ -9,6 +9,7 @@ predictions.safetensors  logits and targets of the test images, in order
 metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
 report.html              the illustrated report
+filters.html             every filter of every convolution, linked from the report
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from convscope.runs.spec import RunSpec, dump_spec, load_spec
 
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
-METRICS, ANATOMY, REPORT = "metrics.json", "anatomy.json", "report.html"
+METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from convscope.scans.intervals import (
     proportion,
 )
 from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
+from convscope.scans.kept import kept_or_made
 from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
@@ -83,6 +84,7 @@ __all__ = [
     "filter_effects",
     "head_of",
     "invariance",
+    "kept_or_made",
     "layer_maps",
     "mean",
     "mean_of",

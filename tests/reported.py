@@ -1,3 +1,5 @@
+"""Trained, evaluated and reported runs, and a browser to look at pages with."""
+
 from __future__ import annotations
 
 import os

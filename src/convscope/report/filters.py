@@ -1,0 +1,272 @@
+"""The filter page: every unit of every convolution, its weights, the images it answers to, its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.draw import Picture, filter_picture, signed_picture
+from convscope.errors import NetworkError, RequestError
+from convscope.report.climbed import Climbed, climbed
+from convscope.report.page import fill, static
+from convscope.report.sprites import image_sheets, picture_sheet
+from convscope.report.subject import Subject
+from convscope.scans import LayerPatches, LayerStatistics
+
+Effects = Mapping[str, Sequence[Mapping[str, Any] | None]]
+"""By layer, for each unit what switching it off does, or None where that was not measured.
+
+`accuracy`, `low`, `high`: change of the test accuracy, after less before, as shares with a 95 % interval; `lost`, `gained`: how
+many images become wrong and right; and, if known, `class` and `class_accuracy`: where accuracy falls most, and by how much.
+"""
+
+_TOP, _PICTURES = 20, 12  # images ranked for a unit; those of them that are shown
+_PIXELS = 9_000_000  # of all images together: about 10 MB
+_MOST_UNITS = 4096  # on the page
+_NAMED = 12  # units in a sentence
+_CLASSES = 24  # columns of a table
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    patches: LayerPatches
+    statistics: LayerStatistics
+    shown: int  # units on the page, the first of all
+
+    @property
+    def units(self) -> int:
+        return len(self.patches.count)
+
+
+def has_filters(subject: Subject) -> bool:
+    """Whether the network has convolutions, and can be traced."""
+    try:
+        return any(operation.kind == "conv" for operation in subject.scope.graph.operations)
+    except NetworkError:
+        return False
+
+
+def filters_page(subject: Subject, effects: Effects | None = None) -> str:
+    """The page's HTML; for a network that `has_filters`.
+
+    Strongest images and statistics are one pass each over the test images; they are kept in the run folder.
+
+    Args:
+        subject: the run.
+        effects: of switching off each unit, shown where it is there.
+    """
+    found = filters(subject, effects)
+    return fill(
+        "filters.html",
+        run=subject.run,
+        found=found,
+        environment=subject.run.environment,
+        style=static("report.css") + static("filters.css"),
+        script=static("filters.js"),
+    )
+
+
+def filters(subject: Subject, effects: Effects | None = None) -> dict[str, Any]:
+    """All that the page shows, in JSON: numbers to four digits, pictures as sheets."""
+    layers = _layers(subject)
+    rows, n_pictured = _rows(layers)
+    place = {row: n for n, row in enumerate(rows)}
+    labels = subject.data.test.targets_of("class")
+    excited = climbed(subject, {layer.name: layer.shown for layer in layers})
+    return {
+        "classes": list(subject.data.test.classes["class"]),
+        "input": list(subject.run.input_shape),
+        "tests": len(subject.data.test),
+        "top": _TOP,
+        "pictures": _PICTURES,
+        "columns": _CLASSES,
+        "images": {
+            "sheet": image_sheets(subject.data.test, rows[:n_pictured], _PIXELS),
+            "row": rows,
+            "class": labels[torch.tensor(rows, dtype=torch.int64)].tolist(),
+        },
+        "layers": [
+            _of_layer(subject, layer, place, excited[layer.name], (effects or {}).get(layer.name)) for layer in layers
+        ],
+    }
+
+
+def _layers(subject: Subject) -> list[_Layer]:
+    test = subject.data.test
+    # By the highest number of the map, not by its sum: then the images share what the patch shows. Of a deep layer the sum
+    # before the ReLU is largest for flat, dark images, which the unit is merely not against.
+    patches = subject.scope.top_patches(test, ["conv"], top=_TOP, score="max")
+    statistics = subject.scope.statistics(test, ["conv"])
+    sizes = [len(found.count) for found in patches.values()]
+    most = max(sizes)
+    while sum(min(size, most) for size in sizes) > _MOST_UNITS:
+        most = max(1, most * 3 // 4) if most > 1 else 0
+    return [
+        _Layer(name, found, statistics[name], min(size, most))
+        for (name, found), size in zip(patches.items(), sizes, strict=True)
+    ]
+
+
+def _rows(layers: list[_Layer]) -> tuple[list[int], int]:
+    """The test images on the page, first those that are shown as pictures; and how many these are."""
+    pictured, ranked = set[int](), set[int]()
+    for layer in layers:
+        index = layer.patches.index[: layer.shown]
+        pictured.update(index[:, :_PICTURES].flatten().tolist())
+        ranked.update(index.flatten().tolist())
+    pictured.discard(-1)
+    ranked.discard(-1)
+    return [*sorted(pictured), *sorted(ranked - pictured)], len(pictured)
+
+
+def _of_layer(
+    subject: Subject,
+    layer: _Layer,
+    place: dict[int, int],
+    excited: Climbed,
+    effects: Sequence[Mapping[str, Any] | None] | None,
+) -> dict[str, Any]:
+    operation, field = subject.scope.graph.operation(layer.name), subject.scope.receptive_field(layer.name)
+    return {
+        "name": layer.name,
+        "units": layer.units,
+        "shown": layer.shown,
+        "relu": layer.statistics.rectified,
+        "map": list(operation.output_shape[1:]),
+        "field": list(field.size),
+        "stride": list(field.stride) if field.stride else None,
+        "weights": _weights(subject, layer),
+        "climbed": _excited(excited),
+        "words": _words(layer),
+        "summary": _summary(layer),
+        "twins": _twins(layer),
+        "effects": list(effects[: layer.shown]) if effects else None,
+        **_patches(layer, place),
+        **_statistics(layer),
+    }
+
+
+def _patches(layer: _Layer, place: dict[int, int]) -> dict[str, Any]:
+    """For each unit its images, strongest first: their places in the list of images, and what they give."""
+    found = layer.patches
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "response", "row", "column", "box")}
+    for unit in range(layer.shown):
+        n = int(found.count[unit])
+        columns["image"].append([place[row] for row in found.index[unit, :n].tolist()])
+        columns["response"].append(_short(found.response[unit, :n]))
+        columns["row"].append(found.position[unit, :n, 0].tolist())
+        columns["column"].append(found.position[unit, :n, 1].tolist())
+        columns["box"].append(found.box[unit, : min(n, _PICTURES)].flatten().tolist())
+    side = found.box[..., 2:] - found.box[..., :2]
+    return columns | {
+        "side": int(side.max()) if side.numel() else 1,
+        "response_mean": _short(found.mean[: layer.shown]),
+        "response_max": _short(found.largest[: layer.shown]),
+    }
+
+
+def _statistics(layer: _Layer) -> dict[str, Any]:
+    found, shown = layer.statistics, slice(layer.shown)
+    names = ("mean", "deviation", "low", "zeros", "peak", "selectivity")
+    columns = {name: values for name in names if (values := getattr(found, name)) is not None}
+    best = found.best_class
+    return {name: _short(values[shown]) for name, values in columns.items()} | {
+        "dead": found.dead[shown].nonzero()[:, 0].tolist(),
+        "best": None if best is None else best[shown].tolist(),
+    }
+
+
+def _summary(layer: _Layer) -> dict[str, Any]:
+    """Figures of the layer as a whole."""
+    found = layer.statistics
+    whole, selectivity = found.whole, found.selectivity
+    return {
+        "dead": int(found.dead.sum()),
+        "alike": len(found.duplicates()),
+        "zeros": _four(whole["zeros"]),
+        "mean": _four(whole["mean"]),
+        "deviation": _four(whole["deviation"]),
+        "selectivity": None if selectivity is None else _four(float(selectivity.mean())),
+        "response_mean": _four(float(layer.patches.mean.mean())),
+        "response_max": _four(float(layer.patches.largest.max())),
+    }
+
+
+def _twins(layer: _Layer) -> dict[int, list[float]]:
+    """For each unit that has near-duplicates the nearest one, and their correlation."""
+    found: dict[int, list[float]] = {}
+    for first, second, correlation in layer.statistics.duplicates():  # the strongest pairs come first
+        for unit, other in ((first, second), (second, first)):
+            if unit < layer.shown:
+                found.setdefault(unit, [other, _four(correlation)])
+    return found
+
+
+def _words(layer: _Layer) -> list[str]:
+    """What is to be said of the layer: units that never fire, that are never silent, that do the same."""
+    found, words = layer.statistics, []
+    dead = found.dead.nonzero()[:, 0].tolist()
+    n = f"the {found.n_images:,} test images"
+    if dead:
+        few = f"Unit {dead[0]} never fires" if len(dead) == 1 else f"{len(dead)} of {layer.units} units never fire"
+        named = "" if len(dead) == 1 else f": {_listed([str(unit) for unit in dead])}"
+        words.append(f"{few} on {n}{named}. A dead unit adds nothing and can be removed.")
+    pairs = found.duplicates()
+    if pairs:
+        named = _listed([f"{first} and {second} ({value:.2f})" for first, second, value in pairs], "; ")
+        some = "One pair of units does" if len(pairs) == 1 else f"{len(pairs):,} pairs of units do"
+        words.append(f"{some} nearly the same, by the correlation of their maps: {named}.")
+    always = (found.saturated & ~found.dead).nonzero()[:, 0].tolist()
+    if always and found.rectified:
+        words.append(
+            f"The ReLU never cuts {'unit' if len(always) == 1 else 'units'} {_listed([str(u) for u in always])}."
+        )
+    return words or [f"Every unit fires somewhere on {n}, and no two do the same."]
+
+
+def _listed(names: list[str], between: str = ", ") -> str:
+    """Names in a row; of many the first."""
+    if len(names) > _NAMED:
+        return between.join(names[:_NAMED]) + f"{between}and {len(names) - _NAMED:,} more"
+    return names[0] if len(names) == 1 else between.join(names[:-1]) + f"{between.rstrip(', ')} and {names[-1]}"
+
+
+def _weights(subject: Subject, layer: _Layer) -> dict[str, Any] | None:
+    """A picture of each unit's weights: on an image in its colours, deeper the mean over the units they look at."""
+    try:
+        weights = subject.scope.filters(layer.name)
+    except RequestError:  # the convolution is no module of its own
+        return None
+    if weights.ndim != 4 or len(weights) != layer.units:  # a transposed one keeps them the other way round
+        return None
+    shape, inputs = "×".join(map(str, weights.shape[2:])), weights.shape[1]
+    sees_image = "input" in subject.scope.graph.operation(layer.name).inputs
+    kind = "colour" if sees_image and inputs == 3 else "signed" if inputs == 1 else "mean"
+    if kind == "mean" and weights.shape[2:].numel() == 1:  # a single number says nothing
+        return {"kind": "none", "shape": shape, "inputs": inputs, "sheet": None}
+    pictures = [_of_weights(one, kind) for one in weights[: layer.shown]]
+    return {"kind": kind, "shape": shape, "inputs": inputs, "sheet": picture_sheet(pictures)}
+
+
+def _of_weights(weights: Tensor, kind: str) -> Picture:
+    return filter_picture(weights) if kind == "colour" else signed_picture(weights.mean(0))
+
+
+def _excited(found: Climbed) -> dict[str, Any]:
+    """The picture that most excites each unit, as a sheet."""
+    sheet = picture_sheet(list(found.pictures.numpy()), columns=16)
+    return {"sheet": sheet, "units": len(found.pictures), "activation": _short(found.activation)}
+
+
+def _short(values: Tensor) -> list[float | None]:
+    return [_four(value) for value in values.tolist()]
+
+
+def _four(value: float) -> float:
+    """To four digits, which is what the page shows."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,50 @@
+"""Templates filled in: what all pages of a report share."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+
+def fill(template: str, **parts: Any) -> str:
+    """A page's HTML, from a file in `templates/`."""
+    environment = Environment(
+        loader=PackageLoader("convscope.report"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
+    return environment.get_template(template).render(**parts)
+
+
+def static(name: str) -> Markup:
+    """A file of `static/`, to stand in a page as it is."""
+    return Markup((resources.files("convscope.report") / "static" / name).read_text("utf-8"))
+
+
+def _embed(values: Any) -> Markup:
+    """JSON that cannot end the <script> it stands in."""
+    return Markup(json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _interval(figure: dict[str, float | None], scale: float = 100, digits: int = 1) -> str:
+    if figure["low"] is None or figure["high"] is None:
+        return ""
+    return f"{scale * figure['low']:.{digits}f} to {scale * figure['high']:.{digits}f}"
+
+
+def _side(value: int | list[int] | None) -> str:
+    return "" if value is None else "×".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _short(value: float) -> str:
+    """To three digits, without exponents where it can be."""
+    text = f"{float(f'{value:.3g}'):,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}"
+    return text.replace("-", "−")
