@@ -108,7 +108,7 @@ def test_kept_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     first = Scope(run).ablation({"0": [0]}, images, progress=False)
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.scans.ablation.scan", None)
+        patched.setattr(Answering, "update", None)
         second = Scope(run).ablation({"0": [0]}, images, progress=False)
     assert bytes_of(second) == bytes_of(first)
     other = Scope(run).ablation({"0": [1]}, images, progress=False)

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
 from convscope.nets import make_task
-from convscope.scans import FilterEffects, LayerEffects, Seen, filter_effects, head_of, scan, silenced_layers
+from convscope.scans import (
+    FilterEffects,
+    FirstOrder,
+    LayerEffects,
+    Seen,
+    filter_effects,
+    head_of,
+    scan,
+    silenced_layers,
+)
 from convscope.scope import Scope
 from tests.graph.graph_networks import Mixer, Residual, SqueezeExcite, Transformer, chain
 from tests.graph.test_silenced import Functional, Twice, with_head
@@ -60,16 +69,22 @@ def classes_of(net: nn.Module) -> int:
     return [module for module in net.modules() if isinstance(module, nn.Linear)][-1].out_features
 
 
+def probabilities(scope: Scope, pixels: Tensor) -> Tensor:
+    """By the network itself, untraced."""
+    with torch.no_grad():
+        return scope.net(scope.prepare(pixels)).softmax(1)
+
+
 def check(found: LayerEffects, scope: Scope, edit: Any, images: ImageSet) -> int:
     """Compares every figure with those of whole passes, to 1e-6 in probability; returns how many images flip.
 
     In float32 probabilities differ by some 1e-7. The images' classes must be told apart by more than that.
     """
     pixels, labels, n_classes = images.images(), images.targets_of(), len(images.classes["class"])
-    before = scope.probabilities(pixels)
+    before = probabilities(scope, pixels)
     flips = []
     for unit in range(len(found.measured)):
-        after = edit(unit).probabilities(pixels)
+        after = probabilities(edit(unit), pixels)
         best = after.topk(2, 1).values
         assert float((best[:, 0] - best[:, 1]).min()) > 2e-6
         was, now = before.argmax(1), after.argmax(1)
@@ -209,6 +224,7 @@ def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None
     scope, images = mixed()
     layers, head = silenced_layers(scope.graph, "conv", "zero_weights"), head_of(scope, images)
     whole = plain(filter_effects(scope, images, batch_size=4, progress=False))
+    [estimates] = scan(scope, images, [FirstOrder(scope, layers, head)], batch_size=4, progress=False)
     template = FilterEffects(scope, layers, head)
     batches = []
     for start in range(0, 36, 4):
@@ -222,19 +238,22 @@ def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None
     rng = random.Random(0)
     for n_parts in (1, 2, 4, 9):
         shuffled = rng.sample(batches, len(batches))
-        parts = [FilterEffects(scope, layers, head) for _ in range(n_parts)]
+        parts = [(FilterEffects(scope, layers, head), FirstOrder(scope, layers, head)) for _ in range(n_parts)]
         for i, seen in enumerate(shuffled):
-            parts[i % n_parts].update(seen)
+            for each in parts[i % n_parts]:
+                each.update(seen)
         first, *others = rng.sample(parts, n_parts)
         for other in others:
-            first.merge(other)
-        assert plain(first.result()) == whole
+            for mine, theirs in zip(first, other, strict=True):
+                mine.merge(theirs)
+        assert plain(first[0].result()) == whole
+        assert all(torch.equal(estimates[layer], found) for layer, found in first[1].result().items())
 
 
 def test_one_process_equals_several() -> None:
     scope, images = make_scope(), make_images()
-    alone = scope.filter_effects(images, batch_size=8, screen=4, progress=False)
-    shared = scope.filter_effects(images, batch_size=8, screen=4, workers=2, progress=False)
+    alone = scope.filter_effects(images, batch_size=8, progress=False)
+    shared = scope.filter_effects(images, batch_size=8, workers=2, progress=False)
     assert plain(shared) == plain(alone)
 
 

@@ -139,7 +139,7 @@ def test_a_paired_difference_does_not_mind_which_way_is_first(counts: tuple[int,
     assert found.value == (first - second) / sum(counts)
     assert -1 - 1e-12 <= found.low <= found.value <= found.high <= 1 + 1e-12
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
-    assert wrong_for_right.figures == pytest.approx(found.figures)
+    assert wrong_for_right.figures == pytest.approx(turned.figures)
 
 
 def test_a_paired_difference_covers_the_truth_as_often_as_it_says() -> None:
