@@ -260,7 +260,7 @@ def _words(layer: _Layer) -> list[str]:
         words.append(
             f"The ReLU never cuts {'unit' if len(always) == 1 else 'units'} {_listed([str(u) for u in always])}."
         )
-    return words or [f"Every unit fires somewhere on {n}, and no two do the same."]
+    return words or [f"Every unit fires somewhere on {n}, and no two correlate by 0.95 or more."]
 
 
 def _listed(names: list[str], between: str = ", ") -> str:
