@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import Operation, TracedGraph
+from convscope.graph import Operation, TracedGraph, cuts_at_zero
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.gradients import follow_back
 from convscope.lenses.question import Position, Question, ask
@@ -158,10 +158,7 @@ def _follow_back(
 
 def is_rectifier(op: Operation) -> bool:
     """Whether the operation passes what is positive and holds back what is negative, wholly or in part."""
-    if op.kind in ("clamp", "clamp_min", "hardtanh"):
-        lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
-        return isinstance(lower, int | float) and lower == 0
-    return op.kind in RECTIFIERS
+    return cuts_at_zero(op) or op.kind in RECTIFIERS
 
 
 def _known_as(op: Operation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -42,9 +43,9 @@ def default_size(side: int) -> int:
     return max(3, round(side / 7))
 
 
-def drop_scale(found: list[OcclusionMap]) -> Scale:
-    """One scale for all sizes, symmetric about 0."""
-    reach = max(max(float(one.drop.abs().max()) for one in found), 1e-6)
+def drop_scale(found: Sequence[OcclusionMap], images: slice = slice(None)) -> Scale:
+    """One scale for all sizes and for some of the images, symmetric about 0."""
+    reach = max(max(float(one.drop[images].abs().max()) for one in found), 1e-6)
     return Scale(-reach, reach, "drop in probability")
 
 

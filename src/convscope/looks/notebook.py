@@ -7,6 +7,7 @@ from functools import singledispatch
 from convscope.draw import Picture, Scale, coloured, panel, picture, png
 from convscope.lenses import Attribution, Maximized, OcclusionMap
 from convscope.looks.attributions import shown_map
+from convscope.looks.covered import drop_scale
 
 MOST = 10
 """Images or units in one picture."""
@@ -39,8 +40,7 @@ def _(result: Attribution) -> Picture:
 def _(result: OcclusionMap) -> Picture:
     """The drop in probability by position of the square, on one scale."""
     drops = result.drop[:MOST]
-    reach = max(float(drops.abs().max()), 1e-6)
-    scale = Scale(-reach, reach, "drop in probability")
+    scale = drop_scale([result], slice(MOST))
     parts = [(f"image {n}: sum {float(result.sum[n]):.1f}", coloured(one, scale)) for n, one in enumerate(drops)]
     heading = f"occlusion by {'×'.join(map(str, result.size))} pixels"
     return panel(parts, heading, scale, side=160, note=result.note, columns=5)

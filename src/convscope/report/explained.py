@@ -93,16 +93,11 @@ def _attributed(subject: Subject, name: str, images: Tensor) -> Attribution | No
 
 
 def _occluded(found: list[OcclusionMap], n: int) -> list[dict[str, Any]]:
-    scale = drop_scale([_one(each, n) for each in found])
+    scale = drop_scale(found, slice(n, n + 1))
     return [
         {"picture": _uri(coloured(each.drop[n], scale)), "sum": sum_in_words(each, n), "reach": scale.high}
         for each in found
     ]
-
-
-def _one(found: OcclusionMap, n: int) -> OcclusionMap:
-    part = slice(n, n + 1)
-    return OcclusionMap(found.probabilities[part], found.whole[part], found.targets[part], found.size, found.stride)
 
 
 def _uri(one: Picture) -> str:
