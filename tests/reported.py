@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,31 @@ def browser() -> Iterator[Any]:
         if os.environ.get("CONVSCOPE_REQUIRE_BROWSER"):
             pytest.fail(missing)
         pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # of a busy machine
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def open_page(browser: Any) -> Callable[..., AbstractContextManager[Any]]:
+    """``with open_page(file, "#conv2", width=390, scheme="dark") as page``; errors in it and requests that leave it fail."""
+
+    @contextmanager
+    def opened(file: Path, part: str = "", width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+        wrong: list[str] = []
+        with browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        ) as context:
+            page = context.new_page()
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+            page.on("request", lambda one: wrong.append(one.url) if one.url[:5] not in {"file:", "data:"} else None)
+            page.goto(file.resolve().as_uri() + part)
+            yield page
+        assert wrong == []
+
+    return opened

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import expect
 
 from convscope.data import DataBundle, ImageSet, load_data
 from convscope.nets import build_net
@@ -149,23 +150,10 @@ def test_a_network_without_convolutions_has_no_page(spots: Callable[..., DataBun
 
 
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["laptop light", "phone dark"])
-def page(request: pytest.FixtureRequest, browser: Any, planted: Run) -> Any:
-    yield from _open(browser, (planted.path / FILTERS).resolve().as_uri(), *request.param)
-
-
-def _open(browser: Any, address: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
-    """The page, failing on any error in it and on any request that leaves the file."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: wrong.append(request.url) if request.url[:5] not in {"file:", "data:"} else None)
-    page.goto(address)
-    page.wait_for_selector(".units a")
-    yield page
-    context.close()
-    assert wrong == []
+def page(request: pytest.FixtureRequest, open_page: Callable[..., Any], planted: Run) -> Any:
+    width, scheme = request.param
+    with open_page(planted.path / FILTERS, width=width, scheme=scheme) as page:
+        yield page
 
 
 def _narrow(page: Any) -> bool:
@@ -175,44 +163,44 @@ def _narrow(page: Any) -> bool:
 @pytest.mark.browser
 def test_a_click_opens_a_card_and_escape_closes_it(page: Any, planted: Run) -> None:
     assert _narrow(page)
-    assert page.locator(".units a").count() == 8
+    expect(page.locator(".units a")).to_have_count(8)
     page.locator(".units a").nth(1).click()
     card = page.locator("dialog")
-    assert card.locator("h2").inner_text().endswith(", unit 1")
-    assert page.url.endswith("-1")
+    expect(card.locator("h2")).to_have_text(re.compile(", unit 1$"))
+    expect(page).to_have_url(re.compile("-1$"))
     layer = _found(planted)["layers"][0]
-    assert card.locator(".strongest figure").count() == 12
-    assert card.locator(".responses tbody tr").count() == len(layer["image"][1]) == 20
-    assert "nearly the same as unit 5" in card.inner_text()
+    assert len(layer["image"][1]) == 20
+    expect(card.locator(".strongest figure")).to_have_count(12)
+    expect(card.locator(".responses tbody tr")).to_have_count(20)
+    expect(card).to_contain_text("nearly the same as unit 5")
     assert _narrow(page)
     assert card.evaluate("(d) => d.scrollWidth <= d.clientWidth")
     page.keyboard.press("ArrowRight")
-    assert card.locator("h2").inner_text().endswith(", unit 2")
-    assert "This unit is dead" in card.inner_text()
+    expect(card.locator("h2")).to_have_text(re.compile(", unit 2$"))
+    expect(card).to_contain_text("This unit is dead")
     page.keyboard.press("Escape")
-    assert not card.is_visible()
-    assert page.evaluate("document.activeElement.getAttribute('href')").endswith("-2")
+    expect(card).to_be_hidden()
+    expect(page.locator(".units a:focus")).to_have_attribute("href", re.compile("-2$"))
 
 
 @pytest.mark.browser
 def test_the_keyboard_opens_a_card(page: Any) -> None:
     page.locator(".units a").nth(3).focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector("dialog[open]")
-    assert page.locator("dialog h2").inner_text().endswith(", unit 3")
+    expect(page.locator("dialog h2")).to_have_text(re.compile(", unit 3$"))
 
 
 @pytest.mark.browser
-def test_an_address_opens_a_layer_and_a_unit(browser: Any, planted: Run) -> None:
+def test_an_address_opens_a_layer_and_a_unit(open_page: Callable[..., Any], planted: Run) -> None:
     second = _found(planted)["layers"][1]["name"]
-    address = f"{(planted.path / FILTERS).resolve().as_uri()}#{second}"
-    for page in _open(browser, f"{address}-4"):
-        assert page.locator("dialog h2").inner_text() == f"{second}, unit 4"
+    with open_page(planted.path / FILTERS, f"#{second}-4") as page:
+        expect(page.locator("dialog h2")).to_have_text(f"{second}, unit 4")
         page.locator("dialog .close").click()
-        assert page.url == address
-        assert page.locator(".units a").count() == 6
-    for page in _open(browser, f"{address}-99"):  # there is none
-        assert not page.locator("dialog").is_visible()
+        expect(page).to_have_url(re.compile(f"#{re.escape(second)}$"))
+        expect(page.locator(".units a")).to_have_count(6)
+    with open_page(planted.path / FILTERS, f"#{second}-99") as page:  # there is none
+        expect(page.locator(".units a")).to_have_count(6)
+        expect(page.locator("dialog")).to_be_hidden()
 
 
 @pytest.mark.browser
@@ -231,26 +219,26 @@ def test_units_and_tables_sort(page: Any, planted: Run) -> None:
     shown = [int(text) for text in page.locator(".units .name b").all_inner_texts()]
     assert [layer["zeros"][unit] for unit in shown] == sorted(layer["zeros"], reverse=True)
     page.locator(".living").check()
-    assert page.locator(".units a").count() == 8 - len(layer["dead"])
+    expect(page.locator(".units a")).to_have_count(8 - len(layer["dead"]))
     heading = page.locator("#part-figures thead th", has_text="mean response")
     values = "[...document.querySelectorAll('#part-figures tbody tr')].map((row) => +row.cells[1].dataset.value)"
     heading.locator("button").click()
     assert page.evaluate(values) == sorted(layer["response_mean"], reverse=True)
     heading.locator("button").press("Enter")
     assert page.evaluate(values) == sorted(layer["response_mean"])
-    assert heading.get_attribute("aria-sort") == "ascending"
+    expect(heading).to_have_attribute("aria-sort", "ascending")
 
 
 @pytest.mark.browser
 def test_a_dead_unit_says_so_on_the_sheet(page: Any) -> None:
     link = page.locator(".units a").nth(DEAD)
-    assert "never fires" in link.inner_text()
-    assert "dead" in link.get_attribute("aria-label")
-    assert "≈ 5" in page.locator(".units a").nth(1).inner_text()
+    expect(link).to_contain_text("never fires")
+    expect(link).to_have_attribute("aria-label", re.compile("dead"))
+    expect(page.locator(".units a").nth(1)).to_contain_text("≈ 5")
 
 
 @pytest.mark.browser
-def test_effects_are_shown_where_they_are_known(browser: Any, planted: Run, tmp_path: Path) -> None:
+def test_effects_are_shown_where_they_are_known(open_page: Callable[..., Any], planted: Run, tmp_path: Path) -> None:
     subject = Subject(planted, planted.load_data())
     name = _found(planted)["layers"][0]["name"]
     known = {
@@ -263,11 +251,11 @@ def test_effects_are_shown_where_they_are_known(browser: Any, planted: Run, tmp_
         "gained": 2,
     }
     (tmp_path / FILTERS).write_text(filters_page(subject, {name: [None, known, *[None] * 6]}))
-    for page in _open(browser, f"{(tmp_path / FILTERS).as_uri()}#{name}-1"):
-        text = page.locator("dialog .effect").inner_text()
-        assert "−3.12 points (95 %: −5.00 to −1.00)" in text
-        assert "5 images become wrong, 2 right" in text
+    with open_page(tmp_path / FILTERS, f"#{name}-1") as page:
+        effect = page.locator("dialog .effect")
+        expect(effect).to_contain_text("−3.12 points (95 %: −5.00 to −1.00)")
+        expect(effect).to_contain_text("5 images become wrong, 2 right")
         page.keyboard.press("ArrowLeft")
-        assert page.locator("dialog .effect").count() == 0
+        expect(effect).to_have_count(0)
         page.keyboard.press("Escape")
-        assert "effect, points" in page.locator("#part-figures thead").inner_text()
+        expect(page.locator("#part-figures thead")).to_contain_text("effect, points")

@@ -1,8 +1,11 @@
 """The report as a reader has it: in a browser, at laptop and phone width, light and dark, without a network."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from convscope.runs import REPORT, Run
 
@@ -10,28 +13,16 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["laptop light", "phone dark"])
-def page(request: pytest.FixtureRequest, browser: Any, reported: Run) -> Any:
-    yield from _open(browser, reported, *request.param)
+def page(request: pytest.FixtureRequest, open_page: Callable[..., Any], reported: Run) -> Any:
+    width, scheme = request.param
+    with open_page(reported.path / REPORT, width=width, scheme=scheme) as page:
+        yield page
 
 
 @pytest.fixture
-def page_96(browser: Any, reported_96: Run) -> Any:
-    yield from _open(browser, reported_96, 1280, "light")
-
-
-def _open(browser: Any, run: Run, width: int, scheme: str) -> Any:
-    """The page, failing on any error in it and on any request that leaves the file."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: wrong.append(request.url) if request.url[:5] not in {"file:", "data:"} else None)
-    page.goto((run.path / REPORT).resolve().as_uri())
-    page.wait_for_selector("[data-chart] svg")
-    yield page
-    context.close()
-    assert wrong == []
+def page_96(open_page: Callable[..., Any], reported_96: Run) -> Any:
+    with open_page(reported_96.path / REPORT) as page:
+        yield page
 
 
 def test_nothing_is_wider_than_the_screen(page: Any) -> None:
@@ -39,8 +30,9 @@ def test_nothing_is_wider_than_the_screen(page: Any) -> None:
 
 
 def test_all_charts_and_pictures_are_drawn(page: Any) -> None:
-    assert page.locator("[data-chart] svg").count() == page.locator("[data-chart]").count() == 3
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    expect(page.locator("[data-chart]")).to_have_count(3)
+    expect(page.locator("[data-chart] svg")).to_have_count(3)
+    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     small = page.evaluate("[...document.images].map((image) => getComputedStyle(image).imageRendering)")
     assert set(small) == {"pixelated"}
 
@@ -51,9 +43,9 @@ def test_pointing_at_the_matrix_reads_a_cell(page: Any, reported: Run) -> None:
     canvas.focus()
     page.keyboard.press("ArrowUp")  # the first cell
     n = reported.metrics["heads"]["class"]["confusion"][0][0]
-    assert f"recognised: {n} of" in page.locator(".readout").inner_text()
+    expect(page.locator(".readout")).to_contain_text(f"recognised: {n} of")
     page.keyboard.press("ArrowRight")
-    assert "taken for" in page.locator(".readout").inner_text()
+    expect(page.locator(".readout")).to_contain_text("taken for")
 
 
 def test_the_mouse_finds_every_cell_of_96_classes(page_96: Any, reported_96: Run) -> None:
@@ -61,9 +53,9 @@ def test_the_mouse_finds_every_cell_of_96_classes(page_96: Any, reported_96: Run
     canvas.scroll_into_view_if_needed()
     side = canvas.bounding_box()["width"]
     canvas.hover(position={"x": side - 4, "y": side - 4})  # the last cell
-    text = page_96.locator(".readout").inner_text()
     last = reported_96.metrics["heads"]["class"]
-    assert text.startswith(f"“{last['classes'][-1]}” recognised: {last['confusion'][-1][-1]} of")
+    said = f"“{last['classes'][-1]}” recognised: {last['confusion'][-1][-1]} of"
+    expect(page_96.locator(".readout")).to_have_text(re.compile(f"^{re.escape(said)}"))
 
 
 def test_the_order_of_classes_can_be_chosen(page_96: Any) -> None:

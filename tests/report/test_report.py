@@ -78,7 +78,7 @@ def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(repor
     assert not any(answers.wrong[one["row"]] for one in found["rows"])
     first, image = found["rows"][0], subject.data.test.images([found["rows"][0]["row"]])
     for size, shown in zip(found["sizes"], first["occluded"], strict=True):
-        expected = subject.scope.occlusion(image, size).sum.item()
+        expected = subject.scope.occlusion(image, size, fill="mean").sum.item()
         assert shown["sum"].startswith(f"sum {expected:.1f} of ")
     text, _ = _read(reported)
     assert all(one["occluded"][0]["sum"] in text for one in found["rows"])

@@ -14,6 +14,7 @@ from convscope.looks import drop_scale, small_picture, sum_in_words
 from convscope.report.subject import Subject
 
 _MOST_CLASSES = 10
+_FILL = "mean"  # of the image: grey on the black of drawings is a thing of its own, and what a map then shows
 _SIDE_PX = 112
 _STEPS = 64  # of gradient ascent: enough for form, half of what `maximize` takes by default
 _UNITS = {"first": 24, "deep": 12}
@@ -26,7 +27,7 @@ def explained(subject: Subject) -> dict[str, Any] | None:
     scope, side = subject.scope, min(images.shape[2:])
     sizes = occlusion_sizes(side)
     try:
-        occluded = scope.occlusion(images, list[Size](sizes), stride=max(1, side // 16))
+        occluded = scope.occlusion(images, list[Size](sizes), stride=max(1, side // 16), fill=_FILL)
         attributed = {name: _attributed(subject, name, images) for name in ("guided_backprop", "grad_cam")}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
