@@ -223,7 +223,7 @@ def test_tiles_where_they_pay() -> None:
         assert isinstance(step.rule, Convolution)
         return step.rule
 
-    work = Work(positions=16 * 144, tiles=16 * 9, boxes=1)
+    work = Work(positions=16 * 144, tiles=(16 * 9, 16 * 9), boxes=1)
     wide, narrow = convolution(256, 256, 3), convolution(16, 16, 3)
     assert wide.multiply_adds(work, on_cpu=True) < 0.6 * wide.multiply_adds(work, on_cpu=False)
     for rule in (

@@ -16,7 +16,7 @@ from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
 from convscope.graph.local import Maps, Rule, Work, rule_of
 from convscope.graph.table import ELEMENTWISE
 from convscope.graph.traced import Operation, TracedGraph
-from convscope.graph.winograd import TILE
+from convscope.graph.winograd import TILES
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -25,9 +25,9 @@ HEAD = (
 """Kinds that end a classifier: all that they read is reached, or they cost next to nothing."""
 
 # What work costs in multiply-adds, of which the two cores measured do some 100 in a nanosecond: 0.2 ns for a value
-# that is passed on, 0.4 ns for a weight (PER_WEIGHT), 50 µs for the calls of an operation. The last two were
-# found from the time of net4's map in blocks of 1, 4 and 16 squares: 2.0 ms a block, with 20 operations and 2.4
-# million weights. A GPU multiplies hundreds of times faster and calls no faster: its figure is an estimate.
+# that is passed on, 0.2 ns for a weight (PER_WEIGHT), 50 µs for the calls of an operation. From them the time of
+# net4's map in blocks of 3×3 to 7×7 squares is foretold within a tenth.
+# A GPU multiplies hundreds of times faster and calls no faster: its figure is an estimate.
 PER_VALUE, PER_CALL, PER_CALL_ON_GPU = 20, 5e6, 1e9
 
 MadeReady = Callable[[Tensor], Tensor]
@@ -105,10 +105,13 @@ class Incremental:
             rows, columns: the boxes are all pairs of them, each with the product of both numbers of images.
             device: where it will run.
         """
-        areas, tiles, n_boxes = self._areas(rows, columns), self._areas(rows, columns, TILE), len(rows) * len(columns)
+        areas, n_boxes = self._areas(rows, columns), len(rows) * len(columns)
+        tiled = [self._areas(rows, columns, side) for side in TILES]
         per_call, on_cpu = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL, device.type == "cpu"
         return sum(
-            step.rule.multiply_adds(Work(areas[step.sources[0]], tiles[step.sources[0]], n_boxes), on_cpu)
+            step.rule.multiply_adds(
+                Work(areas[step.sources[0]], [of[step.sources[0]] for of in tiled], n_boxes), on_cpu
+            )
             + PER_VALUE * step.units * areas[step.node]
             + per_call * n_boxes
             for step in self.steps
@@ -152,7 +155,7 @@ class Remembered:
         graph = self.network.graph
         with torch.no_grad():
             found = [self._follow(patch) for patch in patches]
-            given = {node: torch.cat([maps.whole(node) for maps in found]) for node in self.network.edge}
+            given = {node: self._whole(node, found) for node in self.network.edge}
             images = given.pop(graph.image, None)
             named = {op.name: given[op.node] for op in graph.operations if op.node in given}
             return graph.run(images, given=named)[graph.outputs[0]]
@@ -171,6 +174,16 @@ class Remembered:
             for node in step.finished:
                 maps.patches.pop(node, None)
         return maps
+
+    def _whole(self, node: Node, found: Sequence[Maps]) -> Float[Tensor, "P C H W"]:
+        """A map of all images, rows side by side: most edges are flattened next."""
+        numbers = [maps.n for maps in found]
+        whole = self._maps[node].expand(sum(numbers), -1, -1, -1).clone(memory_format=torch.contiguous_format)
+        for maps, values in zip(found, whole.split(numbers), strict=True):
+            if node in maps.patches:
+                box, new = maps.patches[node]
+                box.cut(values).copy_(new)
+        return whole
 
     def _constant(self, node: Node, made_ready: MadeReady) -> Tensor:
         if (node, made_ready) not in self._constants:

@@ -12,6 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, inf, prod
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from convscope.graph.calls import Call, batch_axes, resolve, shapes_at
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
 
-PER_WEIGHT = 40
+PER_WEIGHT = 20
 """What it costs to read a weight for one box, in multiply-adds; see `graph/incremental.py`."""
 
 
@@ -35,12 +36,12 @@ class Work(NamedTuple):
 
     Attributes:
         positions: counted over all images.
-        tiles: as many as hold them if each box is cut into tiles; see `winograd.TILE`.
+        tiles: as many as hold them if each box is cut into tiles, for each of `winograd.TILES`.
         boxes: how many times the operation is called.
     """
 
     positions: int
-    tiles: int
+    tiles: Sequence[int]
     boxes: int
 
 
@@ -74,10 +75,6 @@ class Maps:
         if node in self.patches:
             return self.patches[node].over(box, lambda larger: self.before(node, larger))
         return self.before(node, box).expand(self.n, -1, -1, -1)
-
-    def whole(self, node: Node) -> Tensor:
-        """The values of a whole map, (n, C, H, W)."""
-        return self.now(node, Box(*(Span(0, size) for size in self._remembered[node].shape[2:])))
 
 
 class Rule(ABC):
@@ -146,15 +143,19 @@ class Convolution(Rule):
         return n_weights * (work.positions / prod(w.stride for w in self.windows) + PER_WEIGHT * work.boxes)
 
     def _in_tiles(self, work: Work) -> float:
-        products = winograd.PRODUCTS * prod(self.n_units) * (work.tiles + PER_WEIGHT * work.boxes)
-        return products + winograd.PER_TILE * sum(self.n_units) * work.tiles
+        return min(map(partial(self._in_tiles_of, work.boxes), winograd.TILES, work.tiles))
+
+    def _in_tiles_of(self, n_boxes: int, side: int, n_tiles: int) -> float:
+        multiplied = prod(self.n_units) * (n_tiles + PER_WEIGHT * n_boxes)
+        return winograd.products(side) * (multiplied + winograd.PER_PRODUCT * sum(self.n_units) * n_tiles)
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         seen = changed.meet(needed)
         change = maps.now(self.source, seen) - maps.before(self.source, seen)
         if self._pays_in_tiles(change):
-            found = winograd.convolve(change, maps.constant(self.weight, winograd.evaluated))
+            made_ready = winograd.EVALUATED[winograd.best_side(*change.shape[2:])]
+            found = winograd.convolve(change, maps.constant(self.weight, made_ready))
             reached_from = Box(*(s.moved(w.before - winograd.OVERLAP) for s, w in zip(seen, self.windows, strict=True)))
             return box.within(reached_from).cut(found).add_(maps.before(self.node, box))
         stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
@@ -171,7 +172,8 @@ class Convolution(Rule):
 
     def _pays_in_tiles(self, change: Tensor) -> bool:
         n, _, height, width = change.shape
-        work = Work(n * height * width, n * winograd.tiles(height) * winograd.tiles(width), 1)
+        tiles = [n * winograd.tiles(height, side) * winograd.tiles(width, side) for side in winograd.TILES]
+        work = Work(n * height * width, tiles, 1)
         accurate = change.device.type == "cpu" and change.dtype in (torch.float32, torch.float64)
         return accurate and self._may_be_tiled and self._in_tiles(work) < self._directly(work)
 
