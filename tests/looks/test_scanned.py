@@ -118,6 +118,8 @@ def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None
 def test_a_verdict_is_said_once(reported: Run) -> None:
     test = reported.load_data().test
     for scan in ("faithfulness", "randomization"):
+        one = look(Scope(reported), scan, Asked(test=test, method="saliency", n=1))  # without an interval
+        assert one.heading.count("1 ") == 1
         found = look(Scope(reported), scan, Asked(test=test, method="saliency", n=6))
         assert found.heading.count("6 ") == 1
         assert found.heading.count("saliency") == 1

@@ -101,7 +101,12 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def curves(
-    table: pd.DataFrame, x: str, y: str, percent: bool = False, ticks: Sequence[str] | None = None
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    percent: bool = False,
+    ticks: Sequence[str] | None = None,
+    reach: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Lines with their 95 % bands.
 
@@ -111,6 +116,7 @@ def curves(
         x, y: titles of the axes.
         percent: whether x is a share.
         ticks: names for x = 1, 2, …
+        reach: of the axis of y; by default that of the table.
     """
     named: dict[str, Any] = {}
     if ticks:
@@ -122,9 +128,11 @@ def curves(
         color=alt.Color("curve:N", sort=None, legend=alt.Legend(title=None, orient="top", symbolOpacity=1)),
         detail="group:N" if "group" in table else alt.Undefined,
     )
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y), y2="high:Q")
+    scale = alt.Scale(domain=list(reach)) if reach else alt.Undefined
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y, scale=scale), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24)).encode(
-        y=alt.Y("value:Q", title=y), tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)]
+        y=alt.Y("value:Q", title=y, scale=scale),
+        tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)],
     )
     return _specification(alt.layer(band, line).properties(width=520, height=260))
 

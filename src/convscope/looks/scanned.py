@@ -138,7 +138,9 @@ def look_randomization(scope: Scope, asked: Asked) -> Look:
         for n, (layer, one) in enumerate(found.similarities.items(), start=1)
     ]
     table = pd.DataFrame(rows)
-    chart = curves(table, "weights random from the last layer down to", "rank correlation", ticks=list(found.layers))
+    least = min([0.0, *(one.low for one in found.similarities.values() if one.low is not None)])
+    ticks, reach = list(found.layers), (math.floor(5 * least) / 5, 1.0)  # the whole way from 1 to nothing in common
+    chart = curves(table, "weights random from the last layer down to", "rank correlation", ticks=ticks, reach=reach)
     said = found.verdict or f"of {method} the intervals carry no verdict"
     heading = f"randomization check of {method} on {_counted(found.n, 'test image')}"
     shown = panel([("", chart_picture(chart))], heading, side=1, note=said)
@@ -212,7 +214,7 @@ def look_ablate(scope: Scope, asked: Asked) -> Look:
         f"of {_counted(len(found.index), 'test image')} {len(found.lost)} were right and are wrong now, "
         f"{len(found.gained)} the other way round"
     )
-    return Look(panel(parts, heading, side=1, note=note), tensors, heading, table)
+    return Look(panel(parts, heading, side=1, note=note, columns=1), tensors, heading, table)
 
 
 def _convolutions(scope: Scope) -> list[Operation]:
