@@ -1,9 +1,10 @@
-"""Makes the pictures of the README and of the pages on lenses.
+"""Makes the pictures of the README and of the pages on lenses and scans.
 
 python docs/pictures.py report runs/cifar10     from a run's report, in Chromium
 python docs/pictures.py lenses [NAME …]         by the commands that stand in docs/lenses/*.md
+python docs/pictures.py scans [NAME …]          by those in docs/scans/*.md
 
-For the lenses it is called where runs/, data/, lite0.py and imagenet.txt lie; see docs/lenses/README.md.
+For lenses and scans it is called where runs/, data/, lite0.py and imagenet.txt lie; see docs/lenses/README.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from convscope.draw import Picture, Scale, coloured, overlay, panel, picture, pl
 from convscope.looks import small_picture
 
 FOLDER = Path(__file__).with_name("pictures")
-PAGES = Path(__file__).with_name("lenses")
+PAGES = {kind: Path(__file__).with_name(kind) for kind in ("lenses", "scans")}
 PARTS = {
     "report-confusion": "#confusion",
     "report-mistakes": "#mistakes",
@@ -58,24 +59,35 @@ def report(run: Path) -> None:
 
 
 def lenses(*names: str) -> None:
-    """Every picture, or those named."""
-    commands = look_commands()
+    """Every picture of the pages on lenses, or those named."""
+    commands = look_commands("lenses")
     for name in names or [*commands, *DRAWN]:
         if name in DRAWN:
             _keep(name, DRAWN[name](), width=1040)
-            continue
-        with TemporaryDirectory() as folder:
-            out = Path(folder) / "look.png"
-            status = convscope([*commands[name], "--out", str(out)])
-            if status:
-                sys.exit(status)
-            _keep(name, out.read_bytes())
+        else:
+            _look(name, commands[name])
 
 
-def look_commands() -> dict[str, list[str]]:
-    """Picture → the arguments that make it, as the pages give them with `--out NAME.png`."""
-    text = "\n".join(page.read_text("utf-8") for page in sorted(PAGES.glob("*.md")))
-    [lite0] = re.findall(r'^LITE0="(.*)"$', text, re.MULTILINE)
+def scans(*names: str) -> None:
+    """Every picture of the pages on scans, or those named."""
+    commands = look_commands("scans")
+    for name in names or commands:
+        _look(name, commands[name], width=1100)
+
+
+def _look(name: str, command: list[str], width: int | None = None) -> None:
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "look.png"
+        status = convscope([*command, "--out", str(out)])
+        if status:
+            sys.exit(status)
+        _keep(name, out.read_bytes(), width)
+
+
+def look_commands(kind: str) -> dict[str, list[str]]:
+    """Picture → the arguments that make it, as the pages of a kind give them with `--out NAME.png`."""
+    text = "\n".join(page.read_text("utf-8") for page in sorted(PAGES[kind].glob("*.md")))
+    lite0 = "".join(re.findall(r'^LITE0="(.*)"$', text, re.MULTILINE))
     found = {}
     for command in re.findall(r"^convscope (look .*) --out (\S+)\.png$", text, re.MULTILINE):
         found[command[1]] = shlex.split(command[0].replace("$LITE0", lite0))
@@ -179,4 +191,4 @@ def _keep(name: str, made: bytes, width: int | None = None) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
     what, *rest = sys.argv[1:]
-    report(Path(rest[0])) if what == "report" else lenses(*rest)
+    report(Path(rest[0])) if what == "report" else {"lenses": lenses, "scans": scans}[what](*rest)

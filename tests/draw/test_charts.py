@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pandas as pd
 from PIL import Image
 
-from convscope.draw import chart_png, learning_curve, network_map, reliability
+from convscope.draw import chart_png, curves, learning_curve, moved, network_map, reliability
 
 HISTORY = pd.DataFrame({
     "epoch": [1, 2, 3], "train_loss": [2.0, 1.0, 0.5], "val_loss": [1.8, 1.1, 0.9],
@@ -30,6 +30,24 @@ def test_charts_become_pictures() -> None:
 def test_a_chart_carries_every_value() -> None:
     text = str(learning_curve(HISTORY, "accuracy", 0.65))
     assert all(str(value) in text for value in (0.3, 0.35, 0.8, 0.7, 0.65))
+
+
+def test_a_matrix_of_changes_has_its_figures_in_the_cells_of_few_classes_only() -> None:
+    chart = moved([[-3, 3], [1, -1]], ["cat", "dog"])
+    [rows] = chart["datasets"].values()
+    assert rows[1] == {"true": "cat", "predicted": "dog", "images": 3}
+    assert [layer["mark"]["type"] for layer in chart["layer"]] == ["rect", "text"]
+    assert chart["layer"][0]["encoding"]["color"]["scale"]["domain"] == [-3, 3]
+    many = moved([[0] * 13 for _ in range(13)], list("abcdefghijklm"))
+    assert [layer["mark"]["type"] for layer in many["layer"]] == ["rect"]
+    assert Image.open(io.BytesIO(chart_png(many))).width > 400
+
+
+def test_curves_reach_as_far_as_they_are_told() -> None:
+    table = pd.DataFrame({"curve": ["a", "a"], "x": [1, 2], "value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]})
+    told = curves(table, "x", "y", reach=(-0.2, 1.0))
+    assert [layer["encoding"]["y"]["scale"]["domain"] for layer in told["layer"]] == [[-0.2, 1.0]] * 2
+    assert all("scale" not in layer["encoding"]["y"] for layer in curves(table, "x", "y")["layer"])
 
 
 def test_one_epoch_is_a_chart_too() -> None:

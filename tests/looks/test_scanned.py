@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.looks import SCANS, Asked, look, look_at, open_subject
-from convscope.looks.scanned import patch_square
+from convscope.looks.scanned import notable_units, patch_square
 from convscope.runs import Run
 from convscope.scope import Scope
 
@@ -56,6 +57,37 @@ def test_a_unit_that_never_fires_says_so(reported: Run) -> None:
     assert sheet.heading == "strongest patches of conv1: 8 of 8 units, nine each"
 
 
+def test_units_that_stand_out_are_named(reported: Run) -> None:
+    """Of three planted ones: one without weights, a copy of another, one that a large bias keeps on."""
+    trained, test = Scope(reported), reported.load_data().test
+    channels, height, width = trained.input_shape
+    conv = torch.nn.Conv2d(channels, 8, 3)
+    with torch.no_grad():
+        conv.weight[5], conv.bias[5] = 0, -1
+        conv.weight[7], conv.bias[7] = conv.weight[6], conv.bias[6]
+        conv.weight[2], conv.bias[2] = 0, 100
+    classify = torch.nn.Linear(8 * (height - 2) * (width - 2), len(trained.classes))
+    layers = {"conv1": conv, "relu1": torch.nn.ReLU(), "flatten": torch.nn.Flatten(), "fc1": classify}
+    scope = Scope(torch.nn.Sequential(OrderedDict(layers)), torch.zeros(1, channels, height, width), trained.classes)
+    found = look(scope, "statistics", Asked(test=test, layer="conv1"))
+    assert found.heading.startswith("8 units of 1 layer; dead: 1 (conv1 5); always on: 1 (conv1 2); pairs alike: ")
+    assert "conv1 6 and 7 (1.00)" in found.heading
+    assert found.table["best_class"][5] == "none"
+    assert set(found.table["best_class"]) <= {"none", *trained.classes}
+
+
+def test_a_long_list_of_units_is_cut() -> None:
+    conv = torch.nn.Conv2d(1, 6, 3)
+    with torch.no_grad():
+        conv.weight[:5], conv.bias[:5] = 0, -1
+        conv.weight[5], conv.bias[5] = 1, 0
+    layers = {"conv1": conv, "relu1": torch.nn.ReLU(), "flatten": torch.nn.Flatten()}
+    scope = Scope(torch.nn.Sequential(OrderedDict(layers)), torch.zeros(1, 1, 6, 6))
+    said = notable_units(scope.statistics(torch.linspace(0.1, 1, 72).view(2, 1, 6, 6), ["conv1"]))
+    names = "conv1 0, conv1 1, conv1 2, conv1 3, …"
+    assert said == f"dead: 5 ({names}); always on: 1 (conv1 5); pairs alike: 0"
+
+
 def test_tables_are_those_of_the_scan(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
     found = look(scope, "statistics", Asked(test=test))
@@ -78,6 +110,19 @@ def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None
     each = look(scope, "filter-effects", Asked(test=test, n=len(test)))
     alone = scope.ablate({"conv1": [3]}).probabilities(test.images()).argmax(1)
     assert each.table["accuracy"][3] == pytest.approx(float((alone == test.targets_of("class")).float().mean()))
+    assert each.table["change"].is_monotonic_increasing  # the worst first
+    worst = each.table.iloc[0]
+    assert f"without unit {worst['unit']} of {worst['layer']}, by {100 * worst['change']:+.1f} points" in each.heading
+
+
+def test_a_verdict_is_said_once(reported: Run) -> None:
+    test = reported.load_data().test
+    for scan in ("faithfulness", "randomization"):
+        one = look(Scope(reported), scan, Asked(test=test, method="saliency", n=1))  # without an interval
+        assert one.heading.count("1 ") == 1
+        found = look(Scope(reported), scan, Asked(test=test, method="saliency", n=6))
+        assert found.heading.count("6 ") == 1
+        assert found.heading.count("saliency") == 1
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ def test_the_verdict_says_what_the_intervals_carry() -> None:
     assert check(wide, low).verdict == (
         "a lens depends on the weights: rank correlation 0.11 (95 % 0.09 to 0.13) with all down to b random"
     )
+    assert "rank correlation 0.00 (95 % -0.25 to 0.25)" in check(wide, [-0.1, 0.099, 0.0]).verdict  # not -0.00
     assert check(wide, high, wide).verdict is None
     assert check([0.9], [0.1]).verdict is None  # one image: no interval
 

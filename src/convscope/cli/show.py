@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -40,12 +42,26 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_frame(frame: pd.DataFrame, most: int = 40) -> None:
-    """A pandas table on stdout, its first words to the left; of a long one the first rows, and how many there are."""
+    """A pandas table on stdout, its first words to the left; of a large one the first rows, and the columns that fit the
+    terminal, and how many there are."""
     rows = [[_cell(value) for value in row] for row in frame.head(most).itertuples(index=False)]
     n_words = next((n for n, kind in enumerate(frame.dtypes) if kind.kind in "iuf"), len(frame.columns))
-    print_table("", list(frame.columns), rows, left=n_words)
-    if len(frame) > most:
-        print_line(f"… {len(frame):,} rows in all; --json prints them")
+    names = list(frame.columns)
+    fit = _columns_that_fit(names, rows)
+    print_table("", names[:fit], [row[:fit] for row in rows], left=n_words)
+    if len(frame) > most or fit < len(names):
+        columns = f" and {len(names)} columns" if fit < len(names) else ""
+        print_line(f"… {len(frame):,} rows{columns} in all; --json prints them")
+
+
+def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many of a table's first columns the terminal has room for; all where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        return len(names)
+    cells = [names, *rows]
+    widths = accumulate(max(cell_len(row[column]) for row in cells) + 2 for column in range(len(names)))
+    return max(1, sum(width <= console.width + 1 for width in widths))
 
 
 def _cell(value: object) -> str:

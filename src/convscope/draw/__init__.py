@@ -7,6 +7,7 @@ from convscope.draw.charts import (
     curves,
     histograms,
     learning_curve,
+    moved,
     reliability,
     vega_script,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "histograms",
     "learning_curve",
     "map_picture",
+    "moved",
     "network_map",
     "on_image",
     "overlay",

@@ -14,6 +14,7 @@ import pandas as pd
 from convscope.draw.pictures import Picture
 
 _SPREAD = ("value", "low", "high")
+_MOST_FIGURES = 12  # classes of a matrix whose cells have room for figures
 _FAINT = "#6e747e"
 _PLAIN = {
     "view": {"stroke": None},
@@ -24,7 +25,7 @@ _PLAIN = {
         "labelFontSize": 11,
         "titleFontSize": 11.5,
     },
-    "legend": {"labelFontSize": 11.5},
+    "legend": {"labelFontSize": 11.5, "titleFontWeight": "normal", "titleColor": _FAINT},
 }
 TRAIN, VAL = "#3b76c4", "#e0762f"
 _COLOURS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
@@ -100,7 +101,12 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def curves(
-    table: pd.DataFrame, x: str, y: str, percent: bool = False, ticks: Sequence[str] | None = None
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    percent: bool = False,
+    ticks: Sequence[str] | None = None,
+    reach: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Lines with their 95 % bands.
 
@@ -110,6 +116,7 @@ def curves(
         x, y: titles of the axes.
         percent: whether x is a share.
         ticks: names for x = 1, 2, …
+        reach: of the axis of y; by default that of the table.
     """
     named: dict[str, Any] = {}
     if ticks:
@@ -121,9 +128,11 @@ def curves(
         color=alt.Color("curve:N", sort=None, legend=alt.Legend(title=None, orient="top", symbolOpacity=1)),
         detail="group:N" if "group" in table else alt.Undefined,
     )
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y), y2="high:Q")
+    scale = alt.Scale(domain=list(reach)) if reach else alt.Undefined
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y, scale=scale), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24)).encode(
-        y=alt.Y("value:Q", title=y), tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)]
+        y=alt.Y("value:Q", title=y, scale=scale),
+        tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)],
     )
     return _specification(alt.layer(band, line).properties(width=520, height=260))
 
@@ -176,6 +185,35 @@ def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(color="#888", strokeDash=[4, 4]).encode(x="at:Q")
     height = max(60, 24 * table["name"].nunique())
     return _specification(alt.layer(zero, interval, points).properties(width=460, height=height))
+
+
+def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
+    """How many images more (red) or fewer (blue) lie in each cell of a confusion matrix; up to twelve classes in figures.
+
+    Args:
+        change: a row for each true class, a column for each predicted one.
+        classes: their names.
+    """
+    rows = [
+        {"true": true, "predicted": predicted, "images": n}
+        for true, line in zip(classes, change, strict=True)
+        for predicted, n in zip(classes, line, strict=True)
+    ]
+    most = max(1, *(abs(n) for line in change for n in line))
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X("predicted:N", sort=None, title="predicted class", axis=alt.Axis(labelAngle=-45)),
+        y=alt.Y("true:N", sort=None, title="true class"),
+        tooltip=["true:N", "predicted:N", alt.Tooltip("images:Q", format="+d")],
+    )
+    colour = alt.Scale(scheme="redblue", reverse=True, domain=[-most, most])
+    cells = base.mark_rect().encode(color=alt.Color("images:Q", scale=colour, title="images more"))
+    few = len(classes) <= _MOST_FIGURES
+    figures = base.mark_text(fontSize=10).encode(
+        text=alt.Text("images:Q", format="+d"),
+        color=alt.condition(f"abs(datum.images) > {most / 2}", alt.value("white"), alt.value("#333")),
+    )
+    side = 28 * len(classes) if few else 336
+    return _specification(alt.layer(*([cells, figures] if few else [cells])).properties(width=side, height=side))
 
 
 def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:

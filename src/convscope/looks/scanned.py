@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
@@ -13,20 +14,19 @@ from convscope.draw import (
     Picture,
     changes,
     chart_picture,
-    coloured,
     curves,
     enlarge,
     framed,
     histograms,
+    moved,
     panel,
     picture,
-    scale_of,
     sheet,
 )
 from convscope.errors import RequestError
 from convscope.graph import Operation
 from convscope.looks.records import Asked, Look
-from convscope.scans import EDGES, Estimate, LayerPatches
+from convscope.scans import EDGES, Estimate, LayerPatches, LayerStatistics
 from convscope.scope import Scope
 
 _MOST_UNITS = 64
@@ -40,12 +40,11 @@ def look_top_patches(scope: Scope, asked: Asked) -> Look:
     table = found.table()
     if asked.unit is None:
         shown = [patch_square(found, images, unit) for unit in range(min(_MOST_UNITS, len(found.count)))]
-        size = max(1, 116 // shown[0].shape[0])
-        whole = sheet([enlarge(one, size) for one in shown], columns=8, gap=5)
-        silent = int((~found.fired).sum())
         heading = f"strongest patches of {found.layer}: {len(shown)} of {len(found.count)} units, nine each"
-        note = f"{silent} units never fire and have none" if silent else None
-        return Look(panel([("", whole)], heading, side=whole.shape[0], note=note), _tensors(found), heading, table)
+        parts = [(f"unit {unit}", one) for unit, one in enumerate(shown)]
+        silent = int((~found.fired).sum())
+        note = f"{_counted(silent, 'unit')} without patches: never fires on these images" if silent else None
+        return Look(panel(parts, heading, side=116, note=note, columns=8), _tensors(found), heading, table)
     patches = found.patches(images, asked.unit)  # says at once if there is no such unit
     heading = f"unit {asked.unit} of {found.layer}: {unit_in_words(found, asked.unit, scope.classes)}"
     table = table[table["unit"] == asked.unit]
@@ -60,7 +59,8 @@ def look_top_patches(scope: Scope, asked: Asked) -> Look:
         scale = max(1, 96 // max(image.shape[:2]))
         large = framed(enlarge(image, scale), tuple(scale * edge for edge in box))
         parts.append((f"{row}: {response:.3g}", _beside(large, picture(patch))))
-    return Look(panel(parts, heading, side=96, columns=5), _tensors(found), heading, table)
+    note = "below each image its number in the test set, and the unit's response: the sum of its map"
+    return Look(panel(parts, heading, side=96, columns=5, note=note), _tensors(found), heading, table)
 
 
 def patch_square(found: LayerPatches, images: ImageSet, unit: int, n: int = _PATCHES) -> Picture:
@@ -82,16 +82,36 @@ def unit_in_words(found: LayerPatches, unit: int, classes: tuple[str, ...]) -> s
 
 
 def look_statistics(scope: Scope, asked: Asked) -> Look:
-    """How often each size of activation occurs, layer by layer, and a row for each unit."""
+    """How often each size of activation occurs, layer by layer, and a row for each unit; units that stand out, by name."""
     found = scope.statistics(_test(asked), [asked.layer or "conv"])
     parts = {name: one.histogram.sum(0) for name, one in found.items()}
     table = pd.concat([one.table() for one in found.values()], ignore_index=True)
-    dead, on = int(table["dead"].sum()), int(table["saturated"].sum())
-    pairs = sum(len(one.duplicates()) for one in found.values())
-    heading = f"{len(table)} units of {len(found)} layers: {dead} dead, {on} always on, {pairs} pairs alike (0.95)"
+    if "best_class" in table:
+        table["best_class"] = [scope.class_name(k) if k >= 0 else "none" for k in table["best_class"]]
+    heading = f"{_counted(len(table), 'unit')} of {_counted(len(found), 'layer')}"
+    noted = notable_units(found)
     chart = histograms({name: counts.tolist() for name, counts in parts.items()}, EDGES.tolist())
     tensors = {f"histogram.{name}": one.histogram for name, one in found.items()}
-    return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
+    shown = panel([("", chart_picture(chart))], f"{heading}: how often each activation occurs", side=1, note=noted)
+    return Look(shown, tensors, f"{heading}; {noted}", table)
+
+
+def notable_units(found: Mapping[str, LayerStatistics], most: int = 4) -> str:
+    """The dead units, those always on and the pairs alike: how many, and the first of them by name."""
+    named = {
+        "dead": [f"{layer} {unit}" for layer, one in found.items() for unit in one.dead.nonzero()[:, 0].tolist()],
+        "always on": [f"{layer} {u}" for layer, one in found.items() for u in one.saturated.nonzero()[:, 0].tolist()],
+        "pairs alike": [
+            f"{layer} {first} and {second} ({correlation:.2f})"
+            for layer, one in found.items()
+            for first, second, correlation in one.duplicates()
+        ],
+    }
+    said = []
+    for what, names in named.items():
+        more = ", …" if len(names) > most else ""
+        said.append(f"{what}: {len(names)}" + (f" ({', '.join(names[:most])}{more})" if names else ""))
+    return "; ".join(said)
 
 
 def look_faithfulness(scope: Scope, asked: Asked) -> Look:
@@ -103,9 +123,10 @@ def look_faithfulness(scope: Scope, asked: Asked) -> Look:
         [_course(name, found.shares, found.course(curve)) for name, curve in courses.items()], ignore_index=True
     )
     chart = curves(table, "share of the pixels", "probability of the class", percent=True)
-    heading = f"faithfulness of {method.replace('_', ' ')} on {found.n} test images: {found.verdict}"
+    heading = f"faithfulness of {method} on {_counted(found.n, 'test image')}"
     tensors = {name.replace(" ", "_"): curve for name, curve in courses.items()}
-    return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
+    shown = panel([("", chart_picture(chart))], heading, side=1, note=found.verdict)
+    return Look(shown, tensors, f"faithfulness on test images: {found.verdict}", table)
 
 
 def look_randomization(scope: Scope, asked: Asked) -> Look:
@@ -113,14 +134,18 @@ def look_randomization(scope: Scope, asked: Asked) -> Look:
     method = asked.method or "grad_cam"
     found = scope.randomization_check(method, _even(asked, 50))
     rows = [
-        {"curve": "similarity", "x": n, "layer": layer} | _figures(one)
+        {"curve": method, "x": n, "layer": layer} | _figures(one)
         for n, (layer, one) in enumerate(found.similarities.items(), start=1)
     ]
     table = pd.DataFrame(rows)
-    chart = curves(table, "layers randomized, from the last", "rank correlation with the map")
-    said = found.verdict or "the intervals carry no verdict"
-    heading = f"randomization check of {method.replace('_', ' ')} on {found.n} test images: {said}"
-    return Look(panel([("", chart_picture(chart))], heading, side=1), {"similarity": found.similarity}, heading, table)
+    least = min([0.0, *(one.low for one in found.similarities.values() if one.low is not None)])
+    ticks, reach = list(found.layers), (math.floor(5 * least) / 5, 1.0)  # the whole way from 1 to nothing in common
+    chart = curves(table, "weights random from the last layer down to", "rank correlation", ticks=ticks, reach=reach)
+    said = found.verdict or f"of {method} the intervals carry no verdict"
+    heading = f"randomization check of {method} on {_counted(found.n, 'test image')}"
+    shown = panel([("", chart_picture(chart))], heading, side=1, note=said)
+    words = f"randomization check on {_counted(found.n, 'test image')}: {said}"
+    return Look(shown, {"similarity": found.similarity}, words, table)
 
 
 def look_invariance(scope: Scope, asked: Asked) -> Look:
@@ -149,17 +174,21 @@ def look_invariance(scope: Scope, asked: Asked) -> Look:
 
 
 def look_filter_effects(scope: Scope, asked: Asked) -> Look:
-    """How much accuracy each unit is worth, switched off one at a time: a point a unit, a line a layer."""
+    """How much accuracy each unit is worth, switched off one at a time: a point a unit, a line a layer.
+
+    In the table those come first without which most is lost.
+    """
     test = _test(asked)
     images = test.subset(_rows(test, asked.n or 1000))
     found = scope.filter_effects(images, [asked.layer or "conv"])
     table = pd.concat([one.table() for one in found.values()], ignore_index=True)
     drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
     drawn = drawn.assign(low=drawn["value"], high=drawn["value"])
-    worst = table.iloc[int(table["change"].to_numpy().argmin())]
+    table = table.sort_values("change", kind="stable")
+    worst = table.iloc[0]
     heading = (
-        f"each of {len(table)} units switched off, on {len(images)} test images: most is lost without unit "
-        f"{worst['unit']} of {worst['layer']}, {100 * worst['change']:+.1f} points"
+        f"each of {len(table)} units switched off, on {_counted(len(images), 'test image')}: accuracy changes most without "
+        f"unit {worst['unit']} of {worst['layer']}, by {100 * worst['change']:+.1f} points"
     )
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in found.items()}
     chart = changes(drawn, "change of accuracy without the unit")
@@ -173,18 +202,19 @@ def look_ablate(scope: Scope, asked: Asked) -> Look:
     table = found.table()
     drawn = table.rename(columns={"class": "name", "difference": "value"})
     drawn = drawn.rename(columns={"difference_low": "low", "difference_high": "high"})[["name", "value", "low", "high"]]
-    chosen = "; ".join(f"{layer} {', '.join(map(str, some))}" for layer, some in found.units.items())
+    chosen = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in found.units.items())
     before, after = found.accuracy_before(), found.accuracy_after()
-    heading = f"without {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
-    change = found.confusion_change.double()
-    scale = scale_of(change, "images more, or fewer", signed=True)
+    heading = f"units switched off, {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
     parts = [
-        ("difference of accuracy by class", chart_picture(changes(drawn, "difference of accuracy"))),
-        ("change of the confusion matrix; a row a true class", coloured(change, scale)),
+        ("", chart_picture(changes(drawn, "difference of accuracy"))),
+        ("", chart_picture(moved(found.confusion_change.tolist(), found.classes))),
     ]
     tensors = {"confusion_before": found.confusion_before, "confusion_after": found.confusion_after}
-    note = f"{len(found.lost)} images were right and are wrong now, {len(found.gained)} the other way round"
-    return Look(panel(parts, heading, scale, side=300, note=note), tensors, heading, table)
+    note = (
+        f"of {_counted(len(found.index), 'test image')} {len(found.lost)} were right and are wrong now, "
+        f"{len(found.gained)} the other way round"
+    )
+    return Look(panel(parts, heading, side=1, note=note, columns=1), tensors, heading, table)
 
 
 def _convolutions(scope: Scope) -> list[Operation]:
@@ -192,6 +222,10 @@ def _convolutions(scope: Scope) -> list[Operation]:
     if not found:
         raise RequestError("this network has no convolution; name units with --units")
     return found
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _percent(figure: Estimate) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part: temporary name, flush, rename.
 
     Raises:
-        FailedError: it cannot be written (a full disk, no rights); the old file is untouched.
+        FailedError: it cannot be written (a full disk, no rights, a file where a folder should be); the old file is
+            untouched.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
@@ -37,9 +39,16 @@ def write_whole(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         cure = "free space there" if error.errno == errno.ENOSPC else "choose another --out"
-        raise FailedError(f"{path} cannot be written: {error.strerror or error}; {cure}") from None
+        raise FailedError(f"{path} cannot be written: {_reason(path, error)}; {cure}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """What the system says, or plainer: which part of the path is a file."""
+    file = next((part for part in path.parents if part.is_file()), None)
+    return f"{file} is a file, not a folder" if file else str(error.strerror or error)
 
 
 def sweep(folder: Path) -> None:

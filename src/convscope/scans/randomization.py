@@ -76,7 +76,7 @@ class RandomizationCheck:
 
 
 def _figures(found: Estimate) -> str:
-    value, low, high = found.figures
+    value, low, high = (round(figure, 2) + 0.0 for figure in found.figures)  # no -0.00
     return f"rank correlation {value:.2f} (95 % {low:.2f} to {high:.2f})"
 
 

@@ -1,0 +1,39 @@
+"""Files are written whole or not at all, and what stands in the way is told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import FailedError
+from convscope.runs import write_whole
+
+
+def test_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deeper" / "picture.png"
+    write_whole(path, b"first")
+    write_whole(path, "sécond")
+    assert path.read_bytes() == "sécond".encode()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+@pytest.mark.parametrize("below", ["picture.png", "deeper/picture.png", "deeper/still/picture.png"])
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(FailedError) as caught:
+        write_whole(file / below, b"lost")
+    assert (
+        str(caught.value) == f"{file / below} cannot be written: {file} is a file, not a folder; choose another --out"
+    )
+    assert file.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_where_the_file_should_be_stays_as_it_is(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    with pytest.raises(FailedError, match="folder cannot be written: Is a directory; choose another --out"):
+        write_whole(folder, b"lost")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert list(folder.iterdir()) == []
