@@ -1,5 +1,6 @@
 """Studies: shipped ones and the user's own, from a spec to an evaluated run; statistics of several runs."""
 
+from convscope.study.importance import Importance, Rest, Term, importance
 from convscope.study.networks import anatomy_by_name
 from convscope.study.power import more_images, more_seeds, seeds_power
 from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
@@ -17,8 +18,11 @@ from convscope.study.verdicts import basis, differs, verdict, written_p
 
 __all__ = [
     "ImageComparison",
+    "Importance",
+    "Rest",
     "SeedComparison",
     "Summary",
+    "Term",
     "anatomy_by_name",
     "basis",
     "compare_images",
@@ -26,6 +30,7 @@ __all__ = [
     "differs",
     "find_spec",
     "holm",
+    "importance",
     "mcnemar",
     "more_images",
     "more_seeds",
