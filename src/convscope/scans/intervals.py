@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
-_REPLICATES = 1000
 
 
 @dataclass(frozen=True)
@@ -200,9 +199,14 @@ def _correlation(both: int, first: int, second: int, neither: int) -> float:
 
 
 def bootstrap(
-    counts: NDArray[np.int64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int = 0
+    counts: NDArray[np.int64],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    seed: int = 0,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
 ) -> Estimate:
-    """A statistic of a table of counts, with the percentile interval of 1,000 resamples of the images.
+    """A statistic of a table of counts, with the percentile interval of many resamples of the images.
 
     Drawing n images with replacement changes the table's cells as one multinomial draw does, so the images themselves are
     not needed.
@@ -211,6 +215,8 @@ def bootstrap(
         counts: how many images fall into each cell, any shape.
         statistic: from tables (R, *counts.shape) to values (R,).
         seed: of the resamples.
+        resamples: how many are drawn; with 1,000 the limits scatter by 2 % of the interval's width, with 10,000 by 0.7 %.
+        level: of the interval.
     Source: Efron & Tibshirani 1993, chapter 13.
     """
     n = int(counts.sum())
@@ -221,9 +227,10 @@ def bootstrap(
     flat = counts.ravel()
     cells = np.flatnonzero(flat)
     values = []
-    for _ in range(_REPLICATES // 50):  # in portions: 1,000 tables of 96 × 96 would take 74 MB
-        tables = np.zeros((50, flat.size))
-        tables[:, cells] = generator.multinomial(n, flat[cells] / n, size=50)
-        values.append(statistic(tables.reshape(50, *counts.shape)))
-    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
+    for done in range(0, resamples, 50):  # in portions: 1,000 tables of 96 × 96 would take 74 MB
+        size = min(50, resamples - done)
+        tables = np.zeros((size, flat.size))
+        tables[:, cells] = generator.multinomial(n, flat[cells] / n, size=size)
+        values.append(statistic(tables.reshape(size, *counts.shape)))
+    low, high = np.percentile(np.concatenate(values), [50 - 50 * level, 50 + 50 * level])
     return Estimate(value, min(value, float(low)), max(value, float(high)))

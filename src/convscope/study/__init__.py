@@ -1,6 +1,45 @@
-"""Studies: shipped ones and the user's own, from a spec to an evaluated run."""
+"""Studies: shipped ones and the user's own, from a spec to an evaluated run; statistics of several runs."""
 
+from convscope.study.importance import Importance, Rest, Term, importance
 from convscope.study.networks import anatomy_by_name
+from convscope.study.power import more_images, more_seeds, seeds_power
 from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
+from convscope.study.statistics import (
+    ImageComparison,
+    SeedComparison,
+    Summary,
+    compare_images,
+    compare_seeds,
+    holm,
+    mcnemar,
+    summary,
+)
+from convscope.study.verdicts import basis, differs, verdict, written_p
 
-__all__ = ["anatomy_by_name", "find_spec", "resume_run", "run_study", "shipped_studies", "train_study"]
+__all__ = [
+    "ImageComparison",
+    "Importance",
+    "Rest",
+    "SeedComparison",
+    "Summary",
+    "Term",
+    "anatomy_by_name",
+    "basis",
+    "compare_images",
+    "compare_seeds",
+    "differs",
+    "find_spec",
+    "holm",
+    "importance",
+    "mcnemar",
+    "more_images",
+    "more_seeds",
+    "resume_run",
+    "run_study",
+    "seeds_power",
+    "shipped_studies",
+    "summary",
+    "train_study",
+    "verdict",
+    "written_p",
+]

@@ -1,0 +1,135 @@
+"""Comparisons in words: the one place that says which is better, or that the data do not tell."""
+
+from __future__ import annotations
+
+import math
+
+from convscope.scans import Estimate
+from convscope.study.power import MOST_IMAGES, MOST_SEEDS, more_images, more_seeds
+from convscope.study.statistics import ImageComparison, SeedComparison
+
+Comparison = ImageComparison | SeedComparison
+
+
+def differs(compared: Comparison, p: float | None = None) -> bool:
+    """Whether the data tell A from B: p is below 1 - level, and the interval does not hold 0.
+
+    Args:
+        compared: A and B.
+        p: the corrected one where several were compared, see `holm`; by default the comparison's own.
+    """
+    p, low, high = compared.p if p is None else p, compared.difference.low, compared.difference.high
+    apart = low is None or high is None or low > 0 or high < 0
+    return p is not None and p < 1 - compared.level and apart
+
+
+def verdict(
+    a: str,
+    b: str,
+    compared: Comparison,
+    *,
+    p: float | None = None,
+    higher_is_better: bool = True,
+    scale: float = 100.0,
+    unit: str = "points",
+) -> str:
+    """One sentence on A and B that says no more than the data carry.
+
+    Args:
+        a, b: their names.
+        compared: the two.
+        p: the corrected one where several were compared, see `holm`; by default the comparison's own. The interval stays
+            that of a single comparison, and the sentence says Holm.
+        higher_is_better: False for a loss.
+        scale, unit: from the values to what is written; shares become points.
+
+    Returns:
+        "A is better than B by 1.2 points (0.7 to 1.7), p = 0.0003", or "A and B cannot be told apart with these data
+        (difference 0.1 points, -0.4 to 0.6; p = 0.7); about 12 more seeds would be needed". What the data are is told by
+        `basis`.
+    """
+    found = _scaled(compared.difference, scale)
+    if not differs(compared, p):
+        return _undecided(a, b, compared, p, found, unit)
+    if (found.figures[0] > 0) != higher_is_better:
+        a, b = b, a
+    if found.figures[0] < 0:
+        found = _scaled(found, -1)
+    value, low, high = _written(found)
+    within = f" ({low} to {high})" if low else ""
+    return f"{a} is better than {b} by {value} {unit}{within}, {_shown(compared, p)}"
+
+
+def basis(compared: Comparison) -> str:
+    """What a comparison rests on: "exact McNemar test on the same 10,000 test images, one run of each"."""
+    if isinstance(compared, ImageComparison):
+        return f"exact McNemar test on the same {_counted(compared.n, 'test image')}, one run of each"
+    if compared.p is None or not compared.deviation:
+        test = "no test" if compared.p is None else "exchange test"
+        return f"{test}, {compared.n_a:,} and {_counted(compared.n_b, 'run')}"
+    if compared.paired:
+        return f"paired t test over {_counted(compared.n_a, 'seed')}"
+    return f"Welch's t test over {compared.n_a:,} and {_counted(compared.n_b, 'seed')}"
+
+
+def written_p(p: float | None) -> str:
+    """ "p = 0.0003", with digits enough to see on which side of 0.05 it lies; "no p" for None."""
+    if p is None:
+        return "no p"
+    if p < 0.0001:
+        return "p < 0.0001"
+    digits = next(d for d in range(2, 18) if (float(f"{p:.{d}g}") < 0.05) == (p < 0.05))
+    return f"p = {p:.{digits}g}"
+
+
+def _shown(compared: Comparison, p: float | None) -> str:
+    return written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
+
+
+def _undecided(a: str, b: str, compared: Comparison, p: float | None, found: Estimate, unit: str) -> str:
+    value, low, high = _written(found)
+    limits = f"{low} to {high}" if low else "no interval"
+    shown = _shown(compared, p)
+    said = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {shown})"
+    return f"{said}; {_needed(compared, p)}"
+
+
+def _needed(compared: Comparison, p: float | None) -> str:
+    """What it would take; a p that was corrected upwards asks for as much smaller an own one."""
+    alpha = 1 - compared.level
+    if p and compared.p:
+        alpha *= min(1.0, compared.p / p)
+    if isinstance(compared, ImageComparison):
+        return _about(more_images(compared, alpha=alpha), MOST_IMAGES, "test image")
+    if compared.p is None:
+        return "a single run gives no measure of chance: at least two seeds of each are needed"
+    return _about(more_seeds(compared, alpha=alpha), MOST_SEEDS, "seed", "" if compared.paired else " of each")
+
+
+def _about(more: int | None, most: int, what: str, each: str = "") -> str:
+    if more is None:
+        return f"more than {most:,} {what}s{each} would be needed"
+    unit = 10 ** max(0, len(str(more)) - 2)  # two digits are as much as so rough a figure carries
+    rounded = -(-more // unit) * unit
+    return f"about {rounded:,} more {what}{'s' if rounded > 1 else ''}{each} would be needed"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _scaled(found: Estimate, by: float) -> Estimate:
+    value, low, high = (None if f is None else f * by for f in (found.value, found.low, found.high))
+    return Estimate(value, low, high) if by > 0 else Estimate(value, high, low)
+
+
+def _written(found: Estimate) -> tuple[str, str, str]:
+    """Value and limits with a tenth, more where the interval is narrow or a figure would read as 0; "" for no limit."""
+    figures = [f for f in (found.value, found.low, found.high) if f is not None]
+    width = max(figures) - min(figures)
+    digits = max(1, 1 - math.floor(math.log10(2 * width))) if width else 1
+    while digits < 6 and any(f and not float(f"{f:.{digits}f}") for f in figures):
+        digits += 1
+    value, *limits = (f"{f + 0.0:.{digits}f}" for f in figures)
+    low, high = limits or ("", "")
+    return value, low, high
