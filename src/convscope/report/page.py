@@ -16,7 +16,14 @@ def fill(template: str, **parts: Any) -> str:
         loader=PackageLoader("convscope.report"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
+    environment.filters |= {
+        "percent": _percent,
+        "interval": _interval,
+        "side": _side,
+        "embed": _embed,
+        "short": _short,
+        "thousands": "{:,}".format,
+    }
     return environment.get_template(template).render(**parts)
 
 
