@@ -39,6 +39,7 @@ from convscope.scans import (
     Score,
     Shift,
     TiedLens,
+    UnitsOf,
 )
 
 Normalization = tuple[Sequence[float], Sequence[float]]
@@ -305,7 +306,7 @@ class Scope:
     def filter_effects(
         self,
         images: Images,
-        layers: Sequence[str] | str = "conv",
+        layers: UnitsOf = "conv",
         how: str = "zero_weights",
         screen: int | None = None,
         **settings: Any,
