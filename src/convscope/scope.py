@@ -53,8 +53,8 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
 """The attribution lenses of our own, by name."""
 
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels; or a function
-of (scope, images, target) to a map of each image, such as `Scope.saliency`.
+"""The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels, and whose
+fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`.
 """
 
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
@@ -459,8 +459,9 @@ class Scope:
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
         """A lens tied to this network."""
         if lens == "occlusion":
-            place = self.input_shape[1:]
-            return lambda images, target: self.occlusion(images, target=target, **settings).on_image(*place)
+            height, width = self.input_shape[1:]
+            named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
+            return lambda images, target: self.occlusion(images, target=target, **named).on_image(height, width)
         if isinstance(lens, str):
             return lambda images, target: self.attribute(lens, images, target, **settings)
         return lambda images, target: lens(self, images, target, **settings)

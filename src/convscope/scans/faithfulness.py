@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -80,11 +80,6 @@ class FaithfulnessCurves:
         curves = {"deletion": self.deletion, "insertion": self.insertion, "random": self.random}
         areas = {name: self.areas(curve).numpy() for name, curve in curves.items()}
         return pd.DataFrame({"method": self.method, "index": self.index, "target": self.target} | areas)
-
-    def of(self, images: slice) -> FaithfulnessCurves:
-        """Those of some of the images."""
-        names = ("index", "target", "deletion", "insertion", "random")
-        return replace(self, **{name: getattr(self, name)[images] for name in names})
 
     @property
     def verdict(self) -> str:
