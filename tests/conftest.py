@@ -19,7 +19,7 @@ with install_import_hook("convscope", "tests.typechecking.checked"):
 import numpy as np
 import torch
 
-pytest_plugins = ["tests.reported"]
+pytest_plugins = ["tests.reported", "tests.planted"]
 os.environ.setdefault("COLUMNS", "120")
 
 

@@ -18,6 +18,7 @@ _FACE = {
     "RunSpec": "runs",
     "Scope": "scope",
     "build_net": "nets",
+    "compare": "study",
     "evaluate": "scans",
     "load_data": "data",
     "open_run": "runs",

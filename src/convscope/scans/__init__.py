@@ -4,7 +4,7 @@ from convscope.scans.ablation import Ablation, ablation
 from convscope.scans.answered import Answering, head_of
 from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
 from convscope.scans.effects import FilterEffects, filter_effects
-from convscope.scans.evaluate import evaluate
+from convscope.scans.evaluate import evaluate, kept_epoch
 from convscope.scans.exact import ExactSum
 from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
 from convscope.scans.first_order import FirstOrder
@@ -85,6 +85,7 @@ __all__ = [
     "filter_effects",
     "head_of",
     "invariance",
+    "kept_epoch",
     "kept_or_made",
     "layer_maps",
     "mean",

@@ -1,5 +1,7 @@
 """Studies: shipped ones and the user's own, from a spec to an evaluated run; statistics of several runs."""
 
+from convscope.study.compare import Compared, Group, Pair, compare, setting_in_words
+from convscope.study.compared_runs import ComparedRun
 from convscope.study.importance import Importance, Rest, Term, importance
 from convscope.study.networks import anatomy_by_name
 from convscope.study.power import more_images, more_seeds, seeds_power
@@ -17,14 +19,19 @@ from convscope.study.statistics import (
 from convscope.study.verdicts import basis, differs, verdict, written_p
 
 __all__ = [
+    "Compared",
+    "ComparedRun",
+    "Group",
     "ImageComparison",
     "Importance",
+    "Pair",
     "Rest",
     "SeedComparison",
     "Summary",
     "Term",
     "anatomy_by_name",
     "basis",
+    "compare",
     "compare_images",
     "compare_seeds",
     "differs",
@@ -37,6 +44,7 @@ __all__ = [
     "resume_run",
     "run_study",
     "seeds_power",
+    "setting_in_words",
     "shipped_studies",
     "summary",
     "train_study",
