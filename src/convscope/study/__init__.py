@@ -1,20 +1,27 @@
 """Studies: shipped ones and the user's own, from a spec to an evaluated run; statistics of several runs."""
 
-from convscope.study.importance import Importance, Rest, Term, importance
-from convscope.study.networks import anatomy_by_name
-from convscope.study.power import more_images, more_seeds, seeds_power
-from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
-from convscope.study.statistics import (
-    ImageComparison,
-    SeedComparison,
-    Summary,
-    compare_images,
-    compare_seeds,
-    holm,
-    mcnemar,
-    summary,
-)
-from convscope.study.verdicts import basis, differs, verdict, written_p
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.study.importance import Importance, Rest, Term, importance
+    from convscope.study.networks import anatomy_by_name
+    from convscope.study.power import more_images, more_seeds, seeds_power
+    from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
+    from convscope.study.statistics import (
+        ImageComparison,
+        SeedComparison,
+        Summary,
+        compare_images,
+        compare_seeds,
+        holm,
+        mcnemar,
+        summary,
+    )
+    from convscope.study.verdicts import basis, differs, verdict, written_p
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "ImageComparison",
