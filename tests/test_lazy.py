@@ -30,5 +30,5 @@ def test_a_function_wins_over_the_file_of_its_name() -> None:
 
 def test_names_are_listed_and_unknown_ones_refused() -> None:
     assert {"summary", "importance"} <= set(dir(study))
-    with pytest.raises(AttributeError, match="module 'convscope.scans' has no attribute 'no_such'"):
+    with pytest.raises(AttributeError, match="no attribute"):
         scans.no_such  # noqa: B018

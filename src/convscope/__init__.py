@@ -19,9 +19,11 @@ _FACE = {
     "Scope": "scope",
     "build_net": "nets",
     "evaluate": "scans",
+    "histories": "study",
     "load_data": "data",
     "open_run": "runs",
     "scan": "scans",
+    "table": "study",
     "train": "training",
     "write_report": "report",
 }

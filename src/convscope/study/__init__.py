@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.study.importance import Importance, Rest, Term, importance
+    from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
+    from convscope.study.index import INDEX
     from convscope.study.networks import anatomy_by_name
     from convscope.study.power import more_images, more_seeds, seeds_power
     from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
         mcnemar,
         summary,
     )
+    from convscope.study.table import METRICS, Matrix, Runs, histories, table
     from convscope.study.verdicts import basis, differs, verdict, written_p
 else:
     load_when_used(__name__)
 
 __all__ = [
+    "INDEX",
+    "METRICS",
     "ImageComparison",
     "Importance",
+    "Matrix",
     "Rest",
+    "Runs",
     "SeedComparison",
     "Summary",
     "Term",
@@ -36,8 +42,10 @@ __all__ = [
     "compare_seeds",
     "differs",
     "find_spec",
+    "histories",
     "holm",
     "importance",
+    "importance_in_words",
     "mcnemar",
     "more_images",
     "more_seeds",
@@ -46,6 +54,7 @@ __all__ = [
     "seeds_power",
     "shipped_studies",
     "summary",
+    "table",
     "train_study",
     "verdict",
     "written_p",
