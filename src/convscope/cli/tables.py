@@ -111,7 +111,8 @@ def _in_one_line(name: str) -> str:
 
 def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
     """Lines and tables, in order; a table with the number of its columns that are words."""
-    yield f"{len(answer.runs):,} run{'s' if len(answer.runs) > 1 else ''}: {', '.join(f'{n:,} {state}' for state, n in answer.runs.states.items())}"
+    n, states = len(answer.runs), (f"{n:,} {state}" for state, n in answer.runs.states.items())
+    yield f"{n:,} run{'s' if n > 1 else ''}: {', '.join(states)}"
     yield from (f"note: {note}" for note in answer.notes)
     if answer.grouped:
         yield "mean ± standard deviation (95 % interval of the mean) over the runs that came to their end"
@@ -221,7 +222,7 @@ def _csv(answer: Answer) -> str:
 def _parquet(answer: Answer) -> bytes:
     """Settings of several kinds, such as 6 and "six", become words, for a column has one kind."""
     frame = answer.frame.copy()
-    for name in frame.select_dtypes("object"):
+    for name in (name for name, kind in frame.dtypes.items() if kind.kind == "O"):
         if len({type(value) for value in frame[name] if value is not None}) > 1:
             frame[name] = [None if value is None else str(value) for value in frame[name]]
     buffer = io.BytesIO()

@@ -48,7 +48,7 @@ def table(
 
     Returns:
         A row a run: `run` (its path below the folder), the settings that differ, `seed`, `state` (finished; trained: not
-        evaluated; unfinished; damaged; diverged, pruned or failed), `parameters`, `epoch`, the metrics, `seconds` (of the whole
+        evaluated; unfinished; damaged; diverged, pruned or failed), `epoch`, the metrics, `parameters`, `seconds` (of the whole
         training) and `message` (why it did not finish). Accuracies are shares, losses nats. A test figure has its interval
         over the test images in `…_low` and `…_high`; it belongs to the weights that were kept, and is empty at another epoch.
 
@@ -135,10 +135,11 @@ class Runs:
         columns: dict[str, Any] = {"run": facts["run"]}
         columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
         columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
-        columns |= {"parameters": _integers(facts["parameters"]), "epoch": self._epochs(shown)}
+        columns |= {"epoch": self._epochs(shown)}
         for name in self._checked(metrics or METRICS):
             columns |= self._with_interval(name, shown)
-        return pd.DataFrame({**columns, "seconds": self._metric("seconds", shown), "message": facts["message"]})
+        columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", shown)}
+        return pd.DataFrame({**columns, "message": facts["message"]})
 
     def grouped(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> pd.DataFrame:
         """A row for each combination of the settings' values that is there."""
@@ -351,13 +352,17 @@ def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, 
 
 def _summarised(name: str, values: Float[np.ndarray, " M"]) -> dict[str, Any]:
     found = summary(values.tolist())
-    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": found.mean.low, "_high": found.mean.high}
+    low, high = found.mean.low, found.mean.high
+    if name.endswith("accuracy") and low is not None and high is not None:
+        low, high = max(0.0, low), min(1.0, high)  # Student knows no bounds
+    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": low, "_high": high}
     return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
 
 
 def _column(values: list[Any]) -> pd.Series:
     """Values of a setting, each as it is: 6 stays 6 beside a missing one."""
-    return pd.Series(values, dtype=object).infer_objects()
+    column = pd.Series(values, dtype=object)
+    return column if any(value is None for value in values) else column.infer_objects()
 
 
 def _integers(values: list[int | None]) -> pd.Series:
