@@ -124,6 +124,17 @@ def test_matrices_against_pivots(grid: Path) -> None:
     assert np.isnan(three[1].cells.to_numpy()).any()  # width 8 has no run of that rate
 
 
+def test_a_setting_of_very_many_values_is_in_no_matrix(grid: Path) -> None:
+    for number in range(50):
+        made = grid / "runs" / f"1{number:03d}-s0"
+        made.mkdir()
+        spec = yaml.safe_load((grid / "runs" / "0000-s0" / SPEC).read_text())
+        spec["recipe"]["rate"] = 0.001 + number / 1e5
+        (made / SPEC).write_text(yaml.safe_dump(spec))
+    found = Runs(grid).matrices(["net.width", "recipe.rate", "net.kernel"], ["val_loss"])
+    assert [(one.rows, one.columns, one.over) for one in found] == [("net.width", "net.kernel", ("recipe.rate",))]
+
+
 def test_the_epoch_shown(grid: Path) -> None:
     """Where the last epoch is not the best, test figures belong to whichever was kept."""
     for name, patience in (("0100-s0", None), ("0101-s0", 5)):

@@ -24,6 +24,7 @@ METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss
 """What a table shows unless others are named; the first is the one that settings are chosen by."""
 
 _TO_THE_END = ("finished", "trained")
+_MOST_VALUES = 50  # of a setting, for a matrix
 _OF_RUN = ("parameters", "seconds")
 
 
@@ -155,12 +156,15 @@ class Runs:
         return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
 
     def matrices(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[Matrix]:
-        """The first metric's mean for every pair of the settings, over all runs that came to their end."""
+        """The first metric's mean for every pair of the settings, over all runs that came to their end; settings of more than
+        50 values, as a search draws them, are in no matrix."""
         metric = self._checked(metrics or METRICS)[0]
-        by, values = self._keys(by), self._metric(metric, self._shown(epoch))
+        values = self._metric(metric, self._shown(epoch))
+        by = self._keys(by)
+        few = [key for key in by if len(set(self._values(key))) <= _MOST_VALUES]
         return [
             self._matrix(pair, tuple(key for key in by if key not in pair), metric, values)
-            for pair in combinations(by, 2)
+            for pair in combinations(few, 2)
         ]
 
     def importance(
@@ -226,9 +230,11 @@ class Runs:
         return tuple(key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1)
 
     def _setting(self, key: str) -> pd.Series:
-        if key == SEED:
-            return _integers(self._read.facts["seed"])
-        return _column([settings.get(key) for settings in self._read.settings])
+        return _integers(self._values(key)) if key == SEED else _column(self._values(key))
+
+    def _values(self, key: str) -> list[Any]:
+        """Each run's value of a setting; None where it has none."""
+        return self._read.facts["seed"] if key == SEED else [settings.get(key) for settings in self._read.settings]
 
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
@@ -249,10 +255,10 @@ class Runs:
         if epoch == "last":
             return last
         if epoch == "best":
-            return np.array([self._best(run) for run in range(len(self))])
+            return self._best
         number = _number(epoch)
-        place = np.minimum(ends[:-1] + number - 1, last)
-        shown = np.where((last >= 0) & (ends[:-1] + number - 1 <= last), place, -1)
+        place = ends[:-1] + number - 1
+        shown = np.where(place <= last, place, -1)
         if (shown < 0).all():
             raise RequestError(f"no run has an epoch {number}; the longest has {np.diff(ends).max()}: take a lower one")
         return shown
@@ -261,18 +267,22 @@ class Runs:
     def _kept(self) -> Int[np.ndarray, " N"]:
         """The place of the epoch whose weights a run kept."""
         patient = [settings.get("recipe.patience") is not None for settings in self._read.settings]
-        last = self._shown("last")
-        return np.array([self._best(run) if patient[run] else last[run] for run in range(len(self))])
+        return np.where(patient, self._best, self._shown("last")) if any(patient) else self._shown("last")
 
-    def _best(self, run: int) -> int:
-        """The place of a run's best epoch, by what its recipe watches."""
+    @cached_property
+    def _best(self) -> Int[np.ndarray, " N"]:
+        """The place of each run's best epoch."""
+        return np.array([self._best_of(run) for run in range(len(self))])
+
+    def _best_of(self, run: int) -> int:
+        """By what the recipe watches; the first of equal ones, as the training keeps."""
         first, end = self._read.ends[run : run + 2]
         watch = self._read.settings[run].get("recipe.watch", "val_loss")
         values = self._read.epochs["val_accuracy" if watch == "val_accuracy" else "val_loss"][first:end]
         if not len(values):
             return -1
         worse = -values if watch == "val_accuracy" else values
-        return int(first + np.argmin(np.where(np.isnan(worse), np.inf, worse)))
+        return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
 
     def _epochs(self, shown: Int[np.ndarray, " N"]) -> pd.Series:
         values = _at(self._read.epochs["epoch"], shown)
@@ -315,9 +325,8 @@ class Runs:
         """Each combination of values that is there, in order, with the places of its runs."""
         keys = self._keys(by)
         members: dict[tuple[Any, ...], list[int]] = {}
-        columns = [self._setting(key).astype(object) for key in keys]
-        for place, values in enumerate(zip(*columns, strict=True)):
-            members.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(place)
+        for place, values in enumerate(zip(*map(self._values, keys), strict=True)):
+            members.setdefault(values, []).append(place)
         ordered = sorted(members, key=lambda values: [_order(value) for value in values])
         return [(dict(zip(keys, values, strict=True)), np.array(members[values])) for values in ordered]
 
