@@ -19,7 +19,7 @@ import torch
 from convscope import Scope
 from convscope.data import ImageSet, batches, load_data
 from convscope.nets import build_net
-from convscope.scans import Scan, Statistics, TopPatches, batch_that_fits, feed, layer_maps, relu_after
+from convscope.scans import Scan, Statistics, TopPatches, batch_that_fits, feed
 from convscope.scans.scan import cut, look_through
 from machine import describe
 
@@ -35,7 +35,7 @@ def main() -> None:
     data = load_data("cifar10")
     scope = Scope(build_net(given.net).eval(), torch.zeros(1, *data.input_shape), data.classes, (data.mean, data.std))
     images = data.test.subset(slice(0, given.images))
-    scans = _scans(scope, len(data.classes))
+    scans = _scans(scope, images)
     names = [name for each in scans.values() for name in each.layers]
     size = given.batch or batch_that_fits(scope.graph, sorted(set(names)), images)
     print(describe(torch.device("cpu")))
@@ -53,14 +53,10 @@ def main() -> None:
     print(f"peak memory above network, images and forward pass: {above:,.0f} MB")
 
 
-def _scans(scope: Scope, n_classes: int) -> dict[str, Scan]:
-    maps = {each.name: each for each in layer_maps(scope.graph, ["conv"])}
-    boxes = {name: scope.receptive_field(name).boxes for name in maps}
-    behind = {name: relu_after(scope.graph, name) for name in maps}
-    rectified = {name: layer_maps(scope.graph, [relu])[0] for name, relu in behind.items() if relu}
+def _scans(scope: Scope, images: ImageSet) -> dict[str, Scan]:
     return {
-        "top_patches": TopPatches(maps, boxes, n_classes=n_classes),
-        "statistics": Statistics(maps, rectified, n_classes),
+        "top_patches": TopPatches.of(scope, images, "conv"),
+        "statistics": Statistics.of(scope, images, "conv"),
     }
 
 
@@ -76,7 +72,7 @@ def _feed(scope: Scope, images: ImageSet, size: int, scans: list[Scan]) -> None:
 
 def _warm_up(scope: Scope, images: ImageSet, size: int) -> None:
     _forward(scope, images, size)
-    _feed(scope, images, size, list(_scans(scope, len(scope.classes)).values()))
+    _feed(scope, images, size, list(_scans(scope, images).values()))
 
 
 def _take_turns(

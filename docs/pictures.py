@@ -26,7 +26,7 @@ from torch import Tensor
 import convscope as cs
 from convscope.cli import run as convscope
 from convscope.data import read_image
-from convscope.draw import Picture, Scale, coloured, overlay, panel, picture, placed, png
+from convscope.draw import Picture, Scale, coloured, overlay, panel, picture, png
 from convscope.looks import small_picture
 
 FOLDER = Path(__file__).with_name("pictures")
@@ -102,7 +102,7 @@ def all_lenses() -> bytes:
     parts = [("a photograph", picture(image)), *maps]
     found = scope.occlusion(image, 32, 8)
     scale = Scale(-float(found.drop.abs().max()), float(found.drop.abs().max()), "")
-    parts.append(("occlusion", overlay(image, placed(found.drop[0], found.size, found.stride, SIDE, SIDE), scale)))
+    parts.append(("occlusion", overlay(image, found.on_image(SIDE, SIDE)[0], scale)))
     probability = float(scope.probabilities(image)[0, BEAGLE])
     return png(panel(parts, f"beagle, probability {probability:.3f}: what speaks for it", side=SIDE))
 

@@ -39,6 +39,7 @@ from convscope.scans import (
     Score,
     Shift,
     TiedLens,
+    UnitsOf,
 )
 
 Normalization = tuple[Sequence[float], Sequence[float]]
@@ -52,9 +53,8 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
 """The attribution lenses of our own, by name."""
 
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image.
-
-So `lambda scope, images, target: scope.occlusion(images, target=target).drop` is one, and so is `Scope.saliency`.
+"""The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels, and whose
+fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`.
 """
 
 SLACK = 0.01  # what resizing with a sharp filter may overshoot
@@ -306,7 +306,7 @@ class Scope:
     def filter_effects(
         self,
         images: Images,
-        layers: Sequence[str] | str = "conv",
+        layers: UnitsOf = "conv",
         how: str = "zero_weights",
         screen: int | None = None,
         **settings: Any,
@@ -332,7 +332,7 @@ class Scope:
     def faithfulness(
         self,
         lens: Lens,
-        images: Float[Tensor, "*N C H W"],
+        images: Images | Float[Tensor, "C H W"],
         targets: Target = None,
         *,
         steps: int = 20,
@@ -341,15 +341,25 @@ class Scope:
         max_memory: int | None = None,
         **settings: Any,
     ) -> FaithfulnessCurves:
-        """Insertion and deletion curves of a lens with its settings; see `convscope.scans.faithfulness`, `Lens`."""
-        look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
-        asked = answers.asked(self._on_device(images), targets)
-        return scans.faithfulness(answers, look, asked, _name(lens), steps=steps, fill=fill, seed=seed)
+        """Insertion and deletion curves of a lens with its settings; see `convscope.scans.faithfulness`, `Lens`.
+
+        The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
+        """
+        asked = {"lens": lens, "targets": _listed(targets), "steps": steps, "fill": fill, "seed": seed}
+
+        def make() -> dict[str, FaithfulnessCurves]:
+            look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
+            questions = answers.asked(self._on_device(images), targets)
+            found = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
+            return {"faithfulness": found}
+
+        asked |= {"max_memory": max_memory, "settings": settings}
+        return scans.kept_or_made(self, "faithfulness", images, asked, FaithfulnessCurves, make)["faithfulness"]
 
     def randomization_check(
         self,
         lens: Lens,
-        images: Float[Tensor, "*N C H W"],
+        images: Images | Float[Tensor, "C H W"],
         targets: Target = None,
         *,
         layers: Sequence[str] | None = None,
@@ -357,15 +367,27 @@ class Scope:
         max_memory: int | None = None,
         **settings: Any,
     ) -> RandomizationCheck:
-        """How much of a lens's maps is left as weights become random; see `convscope.scans.randomization_check`, `Lens`."""
-        settings = settings | _budget(lens, max_memory)
-        asked = self._answers(max_memory).asked(self._on_device(images), targets)
-        look, copied = self._look(lens, settings), lambda: self._copied(lens, settings)
-        return scans.randomization_check(self.graph, look, copied, asked, _name(lens), layers=layers, seed=seed)
+        """How much of a lens's maps is left as weights become random; see `convscope.scans.randomization_check`, `Lens`.
+
+        The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
+        """
+        asked = {"lens": lens, "targets": _listed(targets), "layers": layers, "seed": seed}
+
+        def make() -> dict[str, RandomizationCheck]:
+            given = settings | _budget(lens, max_memory)
+            questions = self._answers(max_memory).asked(self._on_device(images), targets)
+            look, copied = self._look(lens, given), lambda: self._copied(lens, given)
+            found = scans.randomization_check(
+                self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed
+            )
+            return {"randomization": found}
+
+        asked |= {"max_memory": max_memory, "settings": settings}
+        return scans.kept_or_made(self, "randomization", images, asked, RandomizationCheck, make)["randomization"]
 
     def invariance(
         self,
-        images: Float[Tensor, "*N C H W"],
+        images: Images | Float[Tensor, "C H W"],
         layers: Sequence[str],
         targets: Target = None,
         *,
@@ -375,10 +397,19 @@ class Scope:
         fill: Fill = "mean",
         max_memory: int | None = None,
     ) -> InvarianceCurves:
-        """How far features and answer move as images are shifted, rotated, scaled; see `convscope.scans.invariance`."""
-        answers = self._answers(max_memory)
-        asked = answers.asked(self._on_device(images), targets)
-        return scans.invariance(answers, asked, layers, shift=shift, rotate=rotate, scale=scale, fill=fill)
+        """How far features and answer move as images are shifted, rotated, scaled; see `convscope.scans.invariance`.
+
+        The images of a set are all held in memory. The result is kept in a run's folder, and found again.
+        """
+        changes: dict[str, Any] = {"shift": list(shift), "rotate": list(rotate), "scale": list(scale), "fill": fill}
+
+        def make() -> dict[str, InvarianceCurves]:
+            answers = self._answers(max_memory)
+            questions = answers.asked(self._on_device(images), targets)
+            return {"invariance": scans.invariance(answers, questions, layers, **changes)}
+
+        asked = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
+        return scans.kept_or_made(self, "invariance", images, asked, InvarianceCurves, make)["invariance"]
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.
@@ -418,14 +449,19 @@ class Scope:
     def _answers(self, max_memory: int | None = None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory)
 
-    def _on_device(self, images: Tensor) -> Float[Tensor, "N C H W"]:
+    def _on_device(self, images: ImageSet | Tensor) -> Float[Tensor, "N C H W"]:
         """The images as a batch where the network is, checked and not yet normalised."""
-        batch = images.unsqueeze(0) if images.ndim == 3 else images
-        self._check(images, batch)
+        given = images.images() if isinstance(images, ImageSet) else images
+        batch = given.unsqueeze(0) if given.ndim == 3 else given
+        self._check(given, batch)
         return batch.to(self._example())
 
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
         """A lens tied to this network."""
+        if lens == "occlusion":
+            height, width = self.input_shape[1:]
+            named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
+            return lambda images, target: self.occlusion(images, target=target, **named).on_image(height, width)
         if isinstance(lens, str):
             return lambda images, target: self.attribute(lens, images, target, **settings)
         return lambda images, target: lens(self, images, target, **settings)
@@ -468,6 +504,10 @@ class Scope:
 
 def _name(lens: Lens) -> str:
     return lens if isinstance(lens, str) else getattr(lens, "__name__", type(lens).__name__)
+
+
+def _listed(targets: Target) -> Any:
+    return targets.tolist() if isinstance(targets, Tensor) else targets
 
 
 def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, placed, scale_of
+from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, scale_of
 
 
 def test_a_map_with_negatives_has_a_scale_about_zero_and_white_there() -> None:
@@ -40,24 +40,6 @@ def test_a_panel_holds_its_parts_unblurred_and_is_wide_enough_for_its_words() ->
     shown = panel([("a", one), ("b" * 200, one)], "heading", Scale(0, 1, "unit"), side=64, note="note")
     assert shown.shape[1] > 1000
     assert (shown[40 : 40 + 64 : 16, 16 : 16 + 64 : 16] == one).all()
-
-
-def test_a_map_of_a_square_lies_at_its_centres() -> None:
-    """3×3 squares on 5×5 pixels have their centres at 1, 2, 3; beyond them the outermost values go on."""
-    values = torch.arange(9.0).view(3, 3)
-    found = placed(values, (3, 3), (1, 1), 5, 5)
-    torch.testing.assert_close(found[1:4, 1:4], values)
-    assert found[0, 0] == values[0, 0]
-    assert found[4, 4] == values[2, 2]
-
-
-def test_with_a_stride_the_pixels_between_are_interpolated() -> None:
-    found = placed(torch.tensor([[0.0, 4.0]]), (1, 1), (1, 4), 1, 6)
-    torch.testing.assert_close(found, torch.tensor([[0.0, 1, 2, 3, 4, 4]]))
-
-
-def test_a_single_position_fills_the_image() -> None:
-    assert (placed(torch.tensor([[0.5]]), (4, 4), (1, 1), 4, 4) == 0.5).all()
 
 
 def test_a_frame_is_drawn_inside_its_box() -> None:

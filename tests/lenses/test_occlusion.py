@@ -280,3 +280,26 @@ class TestScope:
         scope = Scope(evaluated(Mixed()), torch.zeros(1, *SHAPE))
         with pytest.raises(RequestError, match="fill: 'white'; expected"):
             scope.occlusion(random_images(1)[0].float(), fill="white")  # type: ignore[arg-type]
+
+
+def placed(drop: list[list[float]], size: int, stride: tuple[int, int], height: int, width: int) -> Tensor:
+    """Drops of a map made by hand on the pixels of its image."""
+    values = torch.tensor(drop)[None]
+    found = OcclusionMap(1 - values, torch.ones(1), torch.zeros(1).long(), (size, size), stride)
+    return found.on_image(height, width)[0]
+
+
+def test_a_map_of_a_square_lies_at_its_centres() -> None:
+    """3×3 squares on 5×5 pixels have their centres at 1, 2, 3; beyond them the outermost values go on."""
+    found = placed([[0, 0.125, 0.25], [0.375, 0.5, 0.625], [0.75, 0.875, 1]], 3, (1, 1), 5, 5)
+    torch.testing.assert_close(found[1:4, 1:4], torch.arange(9.0).view(3, 3) / 8)
+    assert found[0, 0] == 0
+    assert found[4, 4] == 1
+
+
+def test_with_a_stride_the_pixels_between_are_interpolated() -> None:
+    torch.testing.assert_close(placed([[0.0, 1.0]], 1, (1, 4), 1, 6), torch.tensor([[0, 0.25, 0.5, 0.75, 1, 1]]))
+
+
+def test_a_single_position_fills_the_image() -> None:
+    assert (placed([[0.5]], 4, (1, 1), 4, 4) == 0.5).all()

@@ -140,6 +140,30 @@ def test_convolutions_that_are_no_modules() -> None:
         assert check(found[layer], scope, edit, images) > 3
 
 
+def test_chosen_units_are_as_among_all() -> None:
+    images = images_of(9, classes=5)
+    scope = undecided(Mixed(), images)
+    whole = scope.filter_effects(images, batch_size=16, progress=False)
+    asked = {"dilated": torch.tensor([2, 0]), "residual.conv1": 1}
+    found = scope.filter_effects(images, asked, batch_size=16, progress=False)
+    assert list(found) == ["residual.conv1", "dilated"]
+    for layer, units in (("residual.conv1", [1]), ("dilated", [0, 2])):
+        assert found[layer].measured.nonzero()[:, 0].tolist() == units
+        assert torch.equal(found[layer].lost[units], whole[layer].lost[units])
+        assert torch.equal(found[layer].gained[units], whole[layer].gained[units])
+        torch.testing.assert_close(found[layer].probability_after[units], whole[layer].probability_after[units])
+    screened = scope.filter_effects(images, {"dilated": [0, 1, 2]}, screen=2, batch_size=16, progress=False)["dilated"]
+    assert screened.measured.nonzero()[:, 0].tolist() == sorted(screened.estimate[:3].argsort()[1:].tolist())
+
+
+def test_a_layer_named_by_two_patterns_has_the_units_of_both() -> None:
+    images = images_of(12)
+    scope = undecided(with_head(Twice(), 4), images)
+    found = scope.filter_effects(images, {"conv": 2, "0.conv_2": [0]}, progress=False)
+    assert list(found) == ["0.conv"]
+    assert found["0.conv"].measured.nonzero()[:, 0].tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("how", ["zero_activation", "mean_activation"])
 def test_activations_are_replaced_as_by_the_lens(how: str) -> None:
     images = images_of(9, classes=5)
@@ -281,7 +305,7 @@ def test_a_screen_measures_those_that_matter_most_to_first_order() -> None:
         assert screened.accuracy_after[~measured].isnan().all()
         assert screened.probability_after[~measured].isnan().all()
         for left in (~measured).nonzero()[:, 0].tolist():
-            with pytest.raises(RequestError, match=f"unit {left} of layer '{layer}' was estimated, not measured; ask"):
+            with pytest.raises(RequestError, match=f"unit {left} of layer '{layer}' was not measured; ask for it"):
                 screened.change(left)
         table = screened.table()
         assert table["measured"].sum() == 2
@@ -387,6 +411,8 @@ def test_the_network_is_left_as_it_was_found(error: type[BaseException] | None, 
             RequestError,
             "layer 'bn1' is a batch_norm and has no filters of its own; .*zero_activation",
         ),
+        ({"layers": {"conv1": [0, 9]}}, RequestError, "unit 9 is not in layer 'conv1'"),
+        ({"layers": {"conv1": []}}, RequestError, "units of layer 'conv1'"),
         ({"how": "zero"}, SettingError, "^how: 'zero'; expected one of zero_weights, "),
         ({"screen": 0}, SettingError, "^screen: 0 is out of range; give 1 or more"),
         ({"max_memory": 0}, SettingError, "^max_memory: 0 is out of range"),

@@ -172,12 +172,15 @@ def test_any_lens_by_name_or_as_a_function(scope: Scope, lens: str) -> None:
 
 
 def test_occlusion_is_a_lens_too() -> None:
-    """By a function; a method of the scope is one as it is."""
+    """By name, as by a function; a method of the scope is one as it is."""
     images = pictures(2)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 6, 5)).double()
     scope = Scope(net, torch.zeros(1, *SHAPE))
-    found = scope.faithfulness(lambda s, x, t: s.occlusion(x, 3, target=t).drop, images, steps=4)
-    assert found.deletion.shape == (2, 5)
+    found = scope.faithfulness(
+        lambda s, x, t: s.occlusion(x, 3, target=t, fill="mean").on_image(9, 8), images, steps=4, fill="zero"
+    )
+    by_name = scope.faithfulness("occlusion", images, steps=4, fill="zero", size=3, cover="mean")
+    assert torch.equal(by_name.deletion, found.deletion)
     by_method = scope.faithfulness(Scope.saliency, images, steps=4)
     assert by_method.method == "saliency"
     assert torch.equal(by_method.deletion, scope.faithfulness("saliency", images, steps=4).deletion)

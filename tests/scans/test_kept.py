@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
+from convscope.scans import Images
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
@@ -39,6 +42,36 @@ def test_found_again_without_running_the_network(scope: Scope, ask: str, monkeyp
     assert {k: bytes_of(v) for k, v in second.items()} == {k: bytes_of(v) for k, v in first.items()}
     table = pd.read_parquet(files(scope)[0])
     assert list(table["layer"].unique()) == ["conv1", "conv2", "fc"]
+
+
+ASKED: dict[str, Callable[[Scope, Images], Any]] = {
+    "faithfulness": lambda scope, images: scope.faithfulness("saliency", images, steps=3),
+    "occlusion": lambda scope, images: scope.faithfulness("occlusion", images, steps=3, size=4, stride=3),
+    "randomization": lambda scope, images: scope.randomization_check("saliency", images, torch.zeros(3).long()),
+    "invariance": lambda scope, images: scope.invariance(images, ["conv"], shift=[1, (0, 2)], rotate=[30]),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_scans_of_each_image_are_found_again(scope: Scope, ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = make_images().subset([4, 2, 9])
+    first = ASKED[ask](scope, few)
+    assert [path.suffix for path in files(scope)] == [".parquet", ".safetensors"]
+    assert bytes_of(ASKED[ask](scope, few.images())) == bytes_of(first)
+    assert len(files(scope)) == 4
+    again = Scope(scope.run)
+    monkeypatch.setattr(TracedGraph, "run", None)
+    second = ASKED[ask](again, few)
+    assert bytes_of(second) == bytes_of(first)
+    assert len(pd.read_parquet(files(scope)[0])) == len(first.table()) > 0
+    pd.testing.assert_frame_equal(second.table(), first.table())
+
+
+def test_what_has_no_name_is_not_kept(scope: Scope) -> None:
+    few = make_images().subset([4, 2])
+    scope.faithfulness(Scope.saliency, few, steps=2)
+    scope.faithfulness("saliency", few, steps=2, fill=few.images([0]))
+    assert files(scope) == []
 
 
 def test_other_weights_images_or_settings_are_another_result(scope: Scope) -> None:

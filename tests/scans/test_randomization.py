@@ -98,7 +98,7 @@ def test_weights_become_random_from_the_top_and_stay_so() -> None:
         return images
 
     found = scope.randomization_check(lens, pictures(2), 2)
-    assert found.layers == ("fc1", "conv2", "conv1")
+    assert found.layers == ["fc1", "conv2", "conv1"]
     changed = [{k.split(".")[0] for k in before if not torch.equal(before[k], seen[0][k])} for before in seen]
     assert changed == [set(), {"fc1"}, {"fc1", "conv2"}, {"fc1", "conv2", "conv1", "bn1"}]
     for name in ("fc1.weight", "fc1.bias", "conv2.weight"):
@@ -213,7 +213,7 @@ def test_every_order_of_merging_gives_the_same_bytes(scope: Scope) -> None:
 def check(*columns: list[float]) -> RandomizationCheck:
     similarity = torch.tensor(columns, dtype=torch.float64).T
     n, layers = similarity.shape
-    return RandomizationCheck("a lens", tuple("abc"[:layers]), torch.arange(n), torch.zeros(n).long(), similarity)
+    return RandomizationCheck("a lens", list("abc"[:layers]), torch.arange(n), torch.zeros(n).long(), similarity)
 
 
 def test_the_verdict_says_what_the_intervals_carry() -> None:

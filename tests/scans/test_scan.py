@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError
-from convscope.graph import relu_after
 from convscope.nets import make_task
-from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, layer_maps, scan
+from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, scan
 from convscope.scope import Scope
 from tests.lenses.lens_networks import lived_in, state
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
@@ -19,11 +18,8 @@ TASK = make_task("softmax", {"class": CLASSES})
 
 
 def layer_scans(scope: Scope, layers: tuple[str, ...] = ("conv", "fc")) -> list[Scan]:
-    maps = {each.name: each for each in layer_maps(scope.graph, layers)}
-    boxes = {name: scope.receptive_field(name).boxes for name in maps}
-    relus = {name: relu_after(scope.graph, name) for name in maps}
-    behind = {name: layer_maps(scope.graph, [relu])[0] for name, relu in relus.items() if relu}
-    return [TopPatches(maps, boxes, 4, n_classes=3), Statistics(maps, behind, 3)]
+    images = make_images()
+    return [TopPatches.of(scope, images, layers, 4), Statistics.of(scope, images, layers)]
 
 
 def plain(results: list) -> list:

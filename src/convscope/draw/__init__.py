@@ -11,7 +11,7 @@ from convscope.draw.charts import (
     reliability,
     vega_script,
 )
-from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, placed, scale_of
+from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
     Picture,
@@ -49,7 +49,6 @@ __all__ = [
     "panel",
     "photo_uri",
     "picture",
-    "placed",
     "png",
     "reliability",
     "scale_of",

@@ -102,28 +102,6 @@ def overlay(
     return np.rint(ground * (1 - share) + coloured(grown, scale) * share).astype(np.uint8)
 
 
-def placed(
-    values: Float[Tensor, "rows columns"], size: tuple[int, int], stride: tuple[int, int], height: int, width: int
-) -> Float[Tensor, "H W"]:
-    """A map of a sliding square on the pixels of its image, each value at the square's centre.
-
-    Bilinear between centres; beyond the outermost ones their values go on to the border.
-
-    Args:
-        size: (height, width) of the square in pixels.
-        stride: (down, across) from one position to the next in pixels.
-        height, width: of the image.
-    """
-    axes = [
-        # the position whose square has its centre at each pixel, in -1 … 1 over the map
-        2 * ((torch.arange(n) - (side - 1) / 2) / step) / max(1, positions - 1) - 1
-        for n, side, step, positions in zip((height, width), size, stride, values.shape, strict=True)
-    ]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
-    whole = values.detach().cpu().float()[None, None]
-    return F.grid_sample(whole, grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
-
-
 def framed(shown: Picture, box: tuple[int, int, int, int]) -> Picture:
     """The picture with a frame around a box of its pixels, (top, left, bottom, right), half-open."""
     top, left, bottom, right = box

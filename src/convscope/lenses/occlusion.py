@@ -11,6 +11,7 @@ from typing import overload
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
@@ -64,6 +65,22 @@ class OcclusionMap(Shown):
     def drop(self) -> Float[Tensor, "N rows columns"]:
         """What covering takes from the probability, in [−1, 1]; 0 where the square does not matter."""
         return self.whole[:, None, None] - self.probabilities
+
+    def on_image(self, height: int, width: int) -> Float[Tensor, "N height width"]:
+        """The drop at each pixel of the image, with the pixel at the centre of the square.
+
+        Bilinear between centres; beyond the outermost ones their values go on to the border.
+        """
+        axes = [
+            # the position whose square has its centre at each pixel, in -1 … 1 over the map
+            2 * ((torch.arange(n) - (side - 1) / 2) / step) / max(1, positions - 1) - 1
+            for n, side, step, positions in zip(
+                (height, width), self.size, self.stride, self.probabilities.shape[1:], strict=True
+            )
+        ]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).to(self.drop)
+        grid = grid.expand(len(self.drop), -1, -1, -1)
+        return F.grid_sample(self.drop[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
 
 
 @overload

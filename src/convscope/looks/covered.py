@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from convscope.draw import Scale, coloured, overlay, panel, picture, placed
+from convscope.draw import Scale, coloured, overlay, panel, picture
 from convscope.lenses import OcclusionMap
 from convscope.looks.records import Asked, Look
 from convscope.scope import Scope
@@ -51,7 +51,7 @@ def drop_scale(found: Sequence[OcclusionMap], images: slice = slice(None)) -> Sc
 
 def on_pixels(found: OcclusionMap, image: Float[Tensor, "C H W"], index: int = 0) -> Float[Tensor, "H W"]:
     """The drop at each pixel, with it at the centre of the square."""
-    return placed(found.drop[index], found.size, found.stride, *image.shape[1:])
+    return found.on_image(*image.shape[1:])[index]
 
 
 def sum_in_words(found: OcclusionMap, index: int = 0) -> str:

@@ -237,10 +237,10 @@ def _test(asked: Asked) -> ImageSet:
     return found
 
 
-def _even(asked: Asked, n: int) -> Tensor:
+def _even(asked: Asked, n: int) -> ImageSet:
     """As many test images as asked for, evenly over the set."""
     test = _test(asked)
-    return test.images(_rows(test, asked.n or n))
+    return test.subset(_rows(test, asked.n or n))
 
 
 def _rows(test: ImageSet, n: int) -> Tensor:

@@ -14,6 +14,7 @@ from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
 from convscope.report.page import fill, static
 from convscope.report.subject import Subject
+from convscope.report.without import without
 from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, write_whole
 
 
@@ -58,6 +59,7 @@ def render(subject: Subject) -> str:
         excited=explained.excited(subject),
         maps=inside.feature_maps(subject),
         explained=explained.explained(subject),
+        without=without(subject),
         examples=inside.class_examples(subject),
         spec=dump_spec(subject.run.spec),
         command=f"convscope study {SPEC} --out again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +13,15 @@ from convscope.graph import relu_after
 from convscope.lenses import Attribution, OcclusionMap, Size
 from convscope.looks import drop_scale, small_picture, sum_in_words
 from convscope.report.subject import Subject
+from convscope.report.trusted import Kind, n_images, of_image, trust, trusted
 
 _MOST_CLASSES = 10
 _FILL = "mean"  # of the image: grey on the black of drawings is a thing of its own, and what a map then shows
+_KINDS = {
+    "guided_backprop": Kind("guided_backprop", "Guided backpropagation"),
+    "grad_cam": Kind("grad_cam", "Grad-CAM"),
+}
+_ENOUGH = 16  # images on which the maps are examined as they are drawn
 _SIDE_PX = 112
 _STEPS = 64  # of gradient ascent: enough for form, half of what `maximize` takes by default
 _UNITS = {"first": 24, "deep": 12}
@@ -27,15 +34,19 @@ def explained(subject: Subject) -> dict[str, Any] | None:
     scope, side = subject.scope, min(images.shape[2:])
     sizes = occlusion_sizes(side)
     try:
-        occluded = scope.occlusion(images, list[Size](sizes), stride=max(1, side // 16), fill=_FILL)
+        occluded = scope.occlusion(images, list[Size](sizes), stride=_stride(side), fill=_FILL)
         attributed = {name: _attributed(subject, name, images) for name in ("guided_backprop", "grad_cam")}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
     answers = subject.answers[0]
     found = {name: one for name, one in attributed.items() if one is not None}
+    middle = len(sizes) // 2
+    examined = trust(subject, rows, _kinds(subject, found, sizes[middle]))
     return {
         "sizes": sizes,
-        "methods": list(found),
+        "stride": _stride(side),
+        "titles": {name: _KINDS[name].title for name in found},
+        "trust": trusted(examined),
         "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
         "rows": [
             {
@@ -44,10 +55,15 @@ def explained(subject: Subject) -> dict[str, Any] | None:
                 "answer": scope.class_name(int(occluded[0].targets[n])),
                 "probability": float(occluded[0].whole[n]),
                 "image": _uri(picture(images[n])),
-                "attributed": [_uri(small_picture(one, images[n], n)) for one in found.values()],
-                "occluded": _occluded(occluded, n),
+                "random": areas["random"],
+                "attributed": [
+                    {"picture": _uri(small_picture(one, images[n], n)), "areas": areas["kinds"].get(name)}
+                    for name, one in found.items()
+                ],
+                "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
             }
             for n, row in enumerate(rows)
+            for areas in [of_image(examined, row)]
         ],
     }
 
@@ -93,11 +109,34 @@ def _attributed(subject: Subject, name: str, images: Tensor) -> Attribution | No
         return None
 
 
-def _occluded(found: list[OcclusionMap], n: int) -> list[dict[str, Any]]:
+def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[Kind]:
+    """The kinds of heatmaps as they are drawn; the covering square moves by more where the network is large."""
+    side = min(subject.run.input_shape[1:])
+    drawn, coarse = _stride(side), max(1, side // 8)
+    plain = [_KINDS[name] for name in attributed]
+    kinds = [*plain, _covered(size, drawn, coarse)]
+    return kinds if n_images(subject, kinds) >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
+
+
+def _covered(size: int, stride: int, at_random: int) -> Kind:
+    settings = {"size": size, "stride": stride, "cover": _FILL}
+    return Kind("occlusion", f"Covering by {size}×{size}", settings, settings | {"stride": at_random})
+
+
+def _stride(side: int) -> int:
+    return max(1, side // 16)
+
+
+def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float] | None) -> list[dict[str, Any]]:
     scale = drop_scale(found, slice(n, n + 1))
     return [
-        {"picture": _uri(coloured(each.drop[n], scale)), "sum": sum_in_words(each, n), "reach": scale.high}
-        for each in found
+        {
+            "picture": _uri(coloured(each.drop[n], scale)),
+            "sum": sum_in_words(each, n),
+            "reach": scale.high,
+            "areas": areas if place == middle else None,
+        }
+        for place, each in enumerate(found)
     ]
 
 

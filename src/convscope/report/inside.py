@@ -21,12 +21,12 @@ from convscope.draw import (
 )
 from convscope.draw import tinted_picture as tinted
 from convscope.errors import NetworkError
+from convscope.graph import relu_after
 from convscope.report.subject import Subject
 
 _SHEET_PX = 520
 _MOST_UNITS = 64
 _MOST_LAYERS = 4
-_RECTIFIED = {"relu", "relu6", "leaky_relu", "gelu", "silu", "elu", "hardswish"}
 
 
 def network(subject: Subject) -> dict[str, Any]:
@@ -61,10 +61,11 @@ def feature_maps(subject: Subject) -> list[dict[str, Any]]:
     first layer also in the image's colours.
     """
     convolutions = [layer.name for layer in subject.anatomy.layers if layer.kind == "conv"]
-    layers = [_after_activation(subject, convolutions[k]) for k in _spread(len(convolutions), _MOST_LAYERS)]
+    chosen = [convolutions[k] for k in _spread(len(convolutions), _MOST_LAYERS)]
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
     try:
+        layers = [relu_after(subject.scope.graph, name) or name for name in chosen]
         found = subject.scope.activations(images, layers) if layers else {}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return []
@@ -118,16 +119,6 @@ def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list
 
 def _first_convolution(subject: Subject) -> str | None:
     return next((layer.name for layer in subject.anatomy.layers if layer.kind == "conv"), None)
-
-
-def _after_activation(subject: Subject, convolution: str) -> str:
-    """The activation right behind a convolution (with at most a norm between), else the convolution itself."""
-    layers = list(subject.anatomy.layers)
-    start = next(i for i, layer in enumerate(layers) if layer.name == convolution)
-    for layer in layers[start + 1 : start + 3]:
-        if layer.kind in _RECTIFIED:
-            return layer.name
-    return convolution
 
 
 def _sample(values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ def fill(template: str, **parts: Any) -> str:
         loader=PackageLoader("convscope.report"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters |= {"figure": _figure, "points": _points}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
     return environment.get_template(template).render(**parts)
 
@@ -32,6 +33,14 @@ def _embed(values: Any) -> Markup:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−") if value else "0.0"
 
 
 def _interval(figure: dict[str, float | None], scale: float = 100, digits: int = 1) -> str:

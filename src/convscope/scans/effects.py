@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,14 +21,14 @@ from convscope.scans.kept import kept_or_made
 from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.room import rows_that_fit
 from convscope.scans.scan import Images, Seen, Subject, scan, sizes
-from convscope.scans.silenced_layers import SilencedLayer, silenced_layers
+from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers
 from convscope.scans.statistics import statistics
 
 
 def filter_effects(
     scope: Subject,
     images: Images,
-    layers: Sequence[str] | str = "conv",
+    layers: UnitsOf = "conv",
     how: str = "zero_weights",
     screen: int | None = None,
     **settings: Any,
@@ -46,7 +46,7 @@ def filter_effects(
         scope: the network, a `Scope`.
         images: a set with the classes that the network tells apart. For a network of several heads the first counts.
         layers: names, patterns or kinds, see `convscope.lenses.select_layers`; all convolutions by default. A layer that
-            is used again counts once, under its first name.
+            is used again counts once, under its first name. With `{"conv1": [0, 3]}` these units alone.
         how: what becomes of a unit's output, see `convscope.lenses.ablate`: "zero_weights" (filter and bias are 0, before
             any batch norm), "zero_activation", or "mean_activation" (its mean over these images, from a pass of its own).
         screen: measure only so many units of each layer, those that matter most to first order, see `FirstOrder`; the
@@ -59,8 +59,8 @@ def filter_effects(
 
     Raises:
         UnknownNameError: a layer is not in this network; the message lists those there are.
-        RequestError: a layer has no filters, or its units are not known; there are no images, or they came without
-            classes; an operation behind a layer mixes the images of a batch.
+        RequestError: a layer has no filters or no such unit, or its units are not known; there are no images, or they
+            came without classes; an operation behind a layer mixes the images of a batch.
         SettingError: `how` or `screen` is out of range.
         FailedError: the network gives NaN or infinity.
 
@@ -90,7 +90,8 @@ def filter_effects(
         [measured] = scan(scope, images, [effects], **settings)
         return measured
 
-    asked = {"layers": layers, "how": how, "screen": screen}
+    named = dict(layers) if isinstance(layers, Mapping) else layers
+    asked = {"layers": named, "how": how, "screen": screen}
     return kept_or_made(scope, "filter-effects", images, asked | sizes(settings), LayerEffects, make)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -73,6 +74,12 @@ class FaithfulnessCurves:
     def insertion_gain(self) -> Estimate:
         """By how much inserting in the map's order helps more than at random: the mean of the images' differences."""
         return mean_of((self.areas(self.insertion) - self.areas(self.random)).tolist(), -1, 1)
+
+    def table(self) -> pd.DataFrame:
+        """A row for each image: method, index, target, the areas under its curves."""
+        curves = {"deletion": self.deletion, "insertion": self.insertion, "random": self.random}
+        areas = {name: self.areas(curve).numpy() for name, curve in curves.items()}
+        return pd.DataFrame({"method": self.method, "index": self.index, "target": self.target} | areas)
 
     @property
     def verdict(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import cos, inf, isfinite, radians, sin
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -56,7 +57,7 @@ class InvarianceCurves:
 
     Attributes:
         layers: in the network's order.
-        changes: what was done to the images.
+        kinds, amounts: what was done to the images, see `Change`; a shift's amount as [down, right].
         index: of each image in its set.
         target: the class asked about.
         distance: of the features f′ to those of the unchanged image f, ‖f′ − f‖ / (‖f′‖ + ‖f‖), in [0, 1]: 0 the same
@@ -67,8 +68,9 @@ class InvarianceCurves:
         kept: whether the most probable class is the same as before.
     """
 
-    layers: tuple[str, ...]
-    changes: tuple[Change, ...]
+    layers: list[str]
+    kinds: list[str]
+    amounts: list[float | list[float]]
     index: Int[Tensor, " N"]
     target: Int[Tensor, " N"]
     distance: Float[Tensor, "N T L"]
@@ -80,6 +82,12 @@ class InvarianceCurves:
     def n(self) -> int:
         """Number of images."""
         return len(self.index)
+
+    @property
+    def changes(self) -> list[Change]:
+        """What was done to the images."""
+        amounts = (tuple(a) if isinstance(a, list) else a for a in self.amounts)
+        return [Change(kind, amount) for kind, amount in zip(self.kinds, amounts, strict=True)]  # type: ignore[arg-type]
 
     def distances(self, layer: str) -> list[Estimate]:
         """For each change the mean distance over the images at a layer."""
@@ -94,6 +102,15 @@ class InvarianceCurves:
     def shares_kept(self) -> list[Estimate]:
         """For each change the share of images whose most probable class stays."""
         return [proportion(right, self.n) for right in self.kept.sum(0).tolist()]
+
+    def table(self) -> pd.DataFrame:
+        """A row for each layer and change: layer, kind, change, mean distance with its interval."""
+        rows = [
+            {"layer": layer, "kind": change.kind, "change": str(change)} | one.to_json()
+            for layer in self.layers
+            for change, one in zip(self.changes, self.distances(layer), strict=True)
+        ]
+        return pd.DataFrame(rows).rename(columns={"value": "distance"})
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a change, to print: `change`, `kind`, `amount`, `probability`, `kept`, and a distance for each layer."""
@@ -176,7 +193,8 @@ class Invariance:
         self.rows.merge(other.rows)
 
     def result(self) -> InvarianceCurves:
-        return InvarianceCurves(tuple(self.layers), self.changes, **self.rows.result())
+        amounts = [list(c.amount) if isinstance(c.amount, tuple) else c.amount for c in self.changes]
+        return InvarianceCurves(list(self.layers), [c.kind for c in self.changes], amounts, **self.rows.result())
 
     def _measure(self, variants: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The first of the variants is the unchanged image."""

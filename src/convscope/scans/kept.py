@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RunFolderError
 from convscope.runs import read_tensors, write_tensors, write_whole
-from convscope.scans.scan import Images, Subject
+from convscope.scans.scan import Subject
 
 SCANS = "scans"
 """The folder of kept results within a run."""
@@ -71,7 +71,7 @@ def keep(path: Path, kept: Kept, table: pd.DataFrame) -> None:
 def kept_or_made(
     scope: Subject,
     name: str,
-    images: Images,
+    images: ImageSet | Tensor,
     settings: Mapping[str, Any],
     kind: type[R],
     make: Callable[[], dict[str, R]],
@@ -82,20 +82,21 @@ def kept_or_made(
         scope: of a run; results of other scopes are not kept.
         name: of the scan, with which the file's name begins.
         images: those that are scanned.
-        settings: all else that the result depends on, in JSON.
+        settings: all else that the result depends on. Where it does not fit JSON (a function, pixels), there is nothing to
+            find the result by: it is not kept.
         kind: of the records: a frozen dataclass of tensors and JSON values, with a method `table`.
         make: makes them.
     """
     folder = getattr(scope.run, "path", None)
-    if folder is None:
+    plain = _in_json(settings)
+    if folder is None or plain is None:
         return make()
     key = {
         "format": FORMAT,
         "weights": digest_of_weights(scope.net),
         "data": digest_of_images(images),
-        "settings": settings,
+        "settings": plain,
     }
-    key = json.loads(json.dumps(key))  # tuples become lists, as they will be when read
     path = (
         folder
         / SCANS
@@ -108,6 +109,14 @@ def kept_or_made(
     made = make()
     keep(path, _packed(made, key), pd.concat([record.table() for record in made.values()]))
     return made
+
+
+def _in_json(settings: Mapping[str, Any]) -> Any:
+    """As they will be when read, tuples as lists; None where they do not fit."""
+    try:
+        return json.loads(json.dumps(settings))
+    except TypeError:
+        return None
 
 
 def _packed(records: Mapping[str, Any], key: Mapping[str, Any]) -> Kept:
@@ -145,7 +154,7 @@ def digest_of_weights(net: nn.Module) -> str:
     return found.hexdigest()
 
 
-def digest_of_images(images: Images) -> str:
+def digest_of_images(images: ImageSet | Tensor) -> str:
     """Of pixels and targets, in portions: the pixels may be mapped from a file larger than the memory."""
     found = hashlib.sha256()
     pixels = images.pixels if isinstance(images, ImageSet) else images

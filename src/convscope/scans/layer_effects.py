@@ -18,8 +18,8 @@ from convscope.scans.intervals import Estimate, mean, paired_difference, proport
 class LayerEffects:
     """The effect of switching off each unit of a layer, one at a time, on the answers to the same images.
 
-    Rows of units that were not measured, because a first-order estimate left them out, hold zeros and NaN; `measured`
-    tells them apart. Differences are after less before: negative where the unit is of use.
+    Rows of units that were not measured, because they were not asked for or a first-order estimate left them out, hold
+    zeros and NaN; `measured` tells them apart. Differences are after less before: negative where the unit is of use.
 
     Attributes:
         layer: whose units were switched off.
@@ -173,7 +173,7 @@ class LayerEffects:
             raise RequestError(f"unit {unit} is not in layer {self.layer!r}; it has 0 to {len(self.measured) - 1}")
         if not self.measured[unit]:
             raise RequestError(
-                f"unit {unit} of layer {self.layer!r} was estimated, not measured; ask again with a larger screen"
+                f"unit {unit} of layer {self.layer!r} was not measured; ask for it, or with a larger screen"
             )
 
 

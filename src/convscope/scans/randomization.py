@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class RandomizationCheck:
     """
 
     method: str
-    layers: tuple[str, ...]
+    layers: list[str]
     index: Int[Tensor, " N"]
     target: Int[Tensor, " N"]
     similarity: Float[Tensor, "N L"]
@@ -54,6 +55,11 @@ class RandomizationCheck:
         """For each layer the mean similarity over the images."""
         kept = self.similarity[~self.similarity.isnan().any(1)].double()
         return {layer: mean_of(column, -1, 1) for layer, column in zip(self.layers, kept.T.tolist(), strict=True)}
+
+    def table(self) -> pd.DataFrame:
+        """A row for each layer: method, layer, mean similarity with its interval."""
+        rows = [{"method": self.method, "layer": layer} | one.to_json() for layer, one in self.similarities.items()]
+        return pd.DataFrame(rows).rename(columns={"value": "similarity"})
 
     @property
     def verdict(self) -> str | None:
@@ -167,7 +173,7 @@ class Randomization:
         self.rows.merge(other.rows)
 
     def result(self) -> RandomizationCheck:
-        return RandomizationCheck(self.method, tuple(self.steps), **self.rows.result())
+        return RandomizationCheck(self.method, list(self.steps), **self.rows.result())
 
 
 def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list[str]]:

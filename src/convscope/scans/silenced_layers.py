@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,11 @@ from torch import Tensor
 
 from convscope.errors import RequestError
 from convscope.graph import Operation, Silenced, TracedGraph
+from convscope.lenses import Units, choose_units
 from convscope.scans.layers import LayerMap, layer_maps
+
+UnitsOf = Sequence[str] | str | Mapping[str, Units]
+"""Layers, by names, patterns or kinds, with all their units; or each with those units that are meant."""
 
 _FILTERED = ("conv", "conv_transpose", "dense")
 
@@ -37,26 +41,38 @@ class SilencedLayer:
         return Silenced(graph, self.calls, self.unit_axis)
 
     def screened(self, estimate: Float[Tensor, " U"], n: int) -> SilencedLayer:
-        """The same, with those `n` units alone whose estimates are largest; of equal ones the first."""
-        largest = estimate.argsort(descending=True, stable=True)[:n].sort().values
+        """The same, with those `n` of its units alone whose estimates are largest; of equal ones the first."""
+        units = torch.tensor(self.units)
+        largest = units[estimate[units].argsort(descending=True, stable=True)[:n]].sort().values
         return replace(self, units=tuple(largest.tolist()))
 
 
-def silenced_layers(graph: TracedGraph, layers: Sequence[str] | str, how: str) -> dict[str, SilencedLayer]:
-    """Those that are meant, in the network's order, with all their units, which give 0 when they are off.
+def silenced_layers(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, SilencedLayer]:
+    """Those that are meant, in the network's order, with the units that are meant, which give 0 when they are off.
 
     With "zero_weights" a layer that is used again is one, under its first name.
 
     Raises:
         UnknownNameError: a layer is not in this network; the message lists those there are.
-        RequestError: a layer's units are not known, or with "zero_weights" it has no filters.
+        RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
     """
+    if isinstance(layers, Mapping):
+        return _with_units(graph, layers, how)
     found = {}
     for each in layer_maps(graph, layers):
         calls = _sharing_filters(graph, graph.operation(each.name)) if how == "zero_weights" else (each.name,)
         values, units = torch.zeros(each.n_units), tuple(range(each.n_units))
         found[calls[0]] = SilencedLayer(calls, _unit_axis(each), values, units)
     return found
+
+
+def _with_units(graph: TracedGraph, layers: Mapping[str, Units], how: str) -> dict[str, SilencedLayer]:
+    chosen: dict[str, set[int]] = {}
+    for asked, units in layers.items():
+        for name, each in silenced_layers(graph, [asked], how).items():
+            chosen.setdefault(name, set()).update(choose_units(units, len(each.values), name))
+    whole = silenced_layers(graph, list(layers), how)
+    return {name: replace(each, units=tuple(sorted(chosen[name]))) for name, each in whole.items()}
 
 
 def _sharing_filters(graph: TracedGraph, op: Operation) -> tuple[str, ...]:

@@ -156,11 +156,7 @@ def statistics(
     """
 
     def make() -> dict[str, LayerStatistics]:
-        maps = {each.name: each for each in layer_maps(scope.graph, layers)}
-        behind = {layer: name for layer in maps if (name := relu_after(scope.graph, layer)) is not None}
-        rectified = {layer: layer_maps(scope.graph, [name])[0] for layer, name in behind.items()}
-        n_classes = len(images.classes["class"]) if isinstance(images, ImageSet) else None
-        [found] = scan(scope, images, [Statistics(maps, rectified, n_classes, correlations)], **how)
+        [found] = scan(scope, images, [Statistics.of(scope, images, layers, correlations)], **how)
         return found
 
     settings = {"layers": layers, "correlations": correlations}
@@ -187,6 +183,15 @@ class Statistics:
         self.maps, self.rectified, self.n_classes = maps, rectified, n_classes
         self.layers = tuple(dict.fromkeys(each.name for each in (*maps.values(), *rectified.values())))
         self.parts = {layer: _Sums(each, n_classes, correlations) for layer, each in maps.items()}
+
+    @classmethod
+    def of(cls, scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True) -> Statistics:
+        """Those of a network and a set, for a pass that feeds others too; arguments as of `statistics`."""
+        maps = {each.name: each for each in layer_maps(scope.graph, layers)}
+        behind = {layer: name for layer in maps if (name := relu_after(scope.graph, layer)) is not None}
+        rectified = {layer: layer_maps(scope.graph, [name])[0] for layer, name in behind.items()}
+        n_classes = len(images.classes["class"]) if isinstance(images, ImageSet) else None
+        return cls(maps, rectified, n_classes, correlations)
 
     def update(self, seen: Seen) -> None:
         labels = None if self.n_classes is None else seen.targets["class"]

@@ -128,6 +128,28 @@ class TopPatches:
         self.layers = tuple(dict.fromkeys(each.name for each in maps.values()))
         self.parts = {layer: _Ranking(each, top) for layer, each in maps.items()}
 
+    @classmethod
+    def of(
+        cls,
+        scope: Subject,
+        images: Images,
+        layers: Sequence[str] | str,
+        top: int = 20,
+        score: Score = "sum",
+        before_relu: bool = True,
+        of_class: str | int | None = None,
+    ) -> TopPatches:
+        """That of a network and a set, for a pass that feeds others too; arguments as of `top_patches`.
+
+        Example:
+            >>> scan(scope, test, [TopPatches.of(scope, test, "conv"), Statistics.of(scope, test, "conv")])
+        """
+        n_classes, number = class_number(images, of_class)
+        asked = layer_maps(scope.graph, layers)
+        maps = {each.name: each if before_relu else _behind(scope.graph, each.name) for each in asked}
+        boxes = {layer: scope.receptive_field(each.name).boxes for layer, each in maps.items()}
+        return cls(maps, boxes, top, score, n_classes, number)
+
     def update(self, seen: Seen) -> None:
         labels = seen.targets["class"] if self.n_classes is not None else torch.full_like(seen.index, -1)
         rows = None if self.of_class is None else (labels == self.of_class).nonzero()[:, 0]
@@ -276,13 +298,10 @@ def top_patches(
         >>> found = top_patches(scope, data.test, ["conv*"])["conv3"]
         >>> found.patches(data.test, unit=7)[0].shape, found.class_counts[7]
     """
-    n_classes, number = class_number(images, of_class)
+    _, number = class_number(images, of_class)
 
     def make() -> dict[str, LayerPatches]:
-        asked = layer_maps(scope.graph, layers)
-        maps = {each.name: each if before_relu else _behind(scope.graph, each.name) for each in asked}
-        boxes = {layer: scope.receptive_field(each.name).boxes for layer, each in maps.items()}
-        [found] = scan(scope, images, [TopPatches(maps, boxes, top, score, n_classes, number)], **how)
+        [found] = scan(scope, images, [TopPatches.of(scope, images, layers, top, score, before_relu, of_class)], **how)
         return found
 
     settings = {"layers": layers, "top": top, "score": score, "before_relu": before_relu, "of_class": number}

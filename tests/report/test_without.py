@@ -1,0 +1,180 @@
+"""Some filters switched off: figures of the scans and of edited weights, and what the section says and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from playwright.sync_api import expect
+
+from convscope.data import DataBundle
+from convscope.nets import build_net
+from convscope.report import Subject, without, write_report
+from convscope.report.without import chosen_filters
+from convscope.runs import REPORT, Recipe, Run
+from convscope.scans import LayerEffects, evaluate, proportion
+from convscope.scope import Scope
+from convscope.training import Silent, train
+from tests.report.test_report import Deciding
+
+
+@pytest.fixture(scope="module")
+def subject(reported: Run) -> Subject:
+    return Subject(reported, reported.load_data())
+
+
+@pytest.fixture(scope="module")
+def found(subject: Subject) -> dict[str, Any]:
+    return without.without(subject)
+
+
+def right(scope: Scope, subject: Subject) -> torch.Tensor:
+    """Which test images a network gets right, by itself."""
+    test = subject.data.test
+    return scope.probabilities(test.images()).argmax(1) == test.targets_of("class")
+
+
+def test_each_filter_is_as_without_its_weights(subject: Subject, found: dict[str, Any]) -> None:
+    was = right(subject.scope, subject)
+    n = len(was)
+    assert (found["n"], found["filters"]) == (n, 2)
+    assert found["before"] == proportion(int(was.sum()), n).to_json()
+    for row in found["rows"]:
+        now = right(subject.scope.ablate({row["layer"]: [row["unit"]]}), subject)
+        assert (row["lost"], row["gained"]) == (int((was & ~now).sum()), int((now & ~was).sum()))
+        assert row["after"] == pytest.approx(int(now.sum()) / n)
+        assert row["difference"]["value"] == pytest.approx((int(now.sum()) - int(was.sum())) / n)
+    now = right(subject.scope.ablate({"conv1": [0, 1]}), subject)
+    assert found["together"]["after"] == pytest.approx(int(now.sum()) / n)
+
+
+def test_details_are_of_the_largest_change_and_of_all_together(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(without, "_UNITS", 6)  # of 8, so that answers change
+    found = without.without(subject)
+    alone, together = found["details"]
+    largest = max(found["rows"], key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
+    assert alone["title"] == f"Without {largest['name']}, the largest change"
+    assert together["title"] == "Without all 6 together"
+    test = subject.data.test
+    labels, images = test.targets_of("class"), test.images()
+    for card, units in ((alone, [largest["unit"]]), (together, range(6))):
+        edited = subject.scope.ablate({"conv1": list(units)})
+        before, after = (scope.probabilities(images).argmax(1) for scope in (subject.scope, edited))
+        matrices = [torch.zeros(3, 3).long() for _ in range(2)]
+        for matrix, answers in zip(matrices, (before, after), strict=True):
+            for true, answer in zip(labels.tolist(), answers.tolist(), strict=True):
+                matrix[true, answer] += 1
+        assert card["matrix"]["cells"] == (matrices[1] - matrices[0]).tolist()
+        for k, row in enumerate(card["classes"]):
+            assert row["before"] == pytest.approx(int(matrices[0][k, k]) / row["images"])
+            assert row["after"] == pytest.approx(int(matrices[1][k, k]) / row["images"])
+        lost = ((before == labels) & (after != labels)).nonzero()[:, 0].tolist()
+        gained = ((before != labels) & (after == labels)).nonzero()[:, 0].tolist()
+        for flip, rows in zip(card["flips"], (lost, gained), strict=True):
+            assert flip["n"] == len(rows)
+            shown = [one["row"] for one in flip["images"]]
+            assert set(shown) <= set(rows)
+            assert len(shown) == min(len(rows), 8)
+            for one in flip["images"]:
+                assert one["after"] == subject.run.classes[after[one["row"]]]
+    assert together["flips"][0]["n"] > 3
+
+
+def test_a_sample_names_the_images_of_the_whole_set(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(without, "_MOST_IMAGES", 9)
+    some = without.without(subject)
+    n = len(subject.data.test)
+    rows = torch.linspace(0, n - 1, 9).long()
+    was = right(subject.scope, subject)[rows]
+    now = right(subject.scope.ablate({"conv1": [0, 1]}), subject)[rows]
+    assert (some["n"], some["tests"]) == (9, n)
+    [lost, gained] = some["details"][1]["flips"]
+    assert {one["row"] for one in lost["images"]} == set(rows[was & ~now].tolist())
+    assert {one["row"] for one in gained["images"]} == set(rows[now & ~was].tolist())
+
+
+def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900) -> list[Any]:
+    """Filters of a layer that so many images of one class are lost and gained without."""
+    units = len(lost)
+    found = LayerEffects(
+        "conv2", "zero_weights", ["a", "b"], torch.tensor([n, 0]), torch.tensor([right, 0]),
+        torch.tensor([0.9, torch.nan], dtype=torch.float64),
+        *(torch.tensor([[k, 0] for k in moved]) for moved in (lost, gained)),
+        torch.full((units, 2), 0.8, dtype=torch.float64), torch.zeros(units, dtype=torch.float64),
+        torch.zeros(0, 5).long(), torch.ones(units, dtype=torch.bool), None,
+    )  # fmt: skip
+    return [without._Filter(found, unit) for unit in range(units)]
+
+
+def test_only_a_clear_change_is_said_to_cost(subject: Subject) -> None:
+    together = subject.scope.ablation({"conv1": [0]}, subject.data.test)
+    said = without.in_words(answers([2, 80, 3], [1, 2, 2]), together)
+    assert said.startswith(
+        "Switching off unit 1 of conv2 alone costs most: −7.8 points (95 %, widened for having looked at 3:"
+    )
+    said = without.in_words(answers([2, 13], [1, 4]), together)
+    assert said.startswith("No filter alone changes the accuracy clearly; the largest change is −0.9 points")
+    assert answers([13], [4])[0].change().high < 0  # of one filter alone the same change is clear
+    said = without.in_words(answers([3], [30]), together)
+    assert said == f"Switching off unit 0 of conv2 alone gains most: {said.split(': ', 1)[1]}"
+    assert "together" not in said
+
+
+def test_many_classes_are_a_picture_and_the_layers_are_the_first(reported_96: Run) -> None:
+    many = Subject(reported_96, reported_96.load_data())
+    card = without.without(many)["details"][0]
+    assert card["matrix"]["cells"] is None
+    assert card["matrix"]["picture"].startswith("data:image/png")
+    assert len(card["classes"]) == 96
+
+
+def test_the_first_two_of_the_first_five_convolutions(spots: Callable[..., DataBundle], tmp_path: Path) -> None:
+    data = spots(120)
+    net = build_net("c4 c1 c4 c4 c4 c4 M f8", classes=3, channels=3, image_size=8)
+    run = train(net, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
+    evaluate(run, data, "cpu")
+    asked = chosen_filters(Subject(run, data))
+    assert asked == {"conv1": [0, 1], "conv2": [0], "conv3": [0, 1], "conv4": [0, 1], "conv5": [0, 1]}
+
+
+@pytest.mark.parametrize("net", ["functional", "dense"])
+def test_without_filters_of_its_own_there_is_no_such_part(
+    spots: Callable[..., DataBundle], tmp_path: Path, net: str
+) -> None:
+    class Functional(Deciding):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.nn.functional.conv2d(images, self.weight).relu().flatten(1))
+
+    dense = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    data = spots(120)
+    built = Functional() if net == "functional" else dense
+    run = train(built, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
+    evaluate(run, data, "cpu")
+    assert without.without(Subject(run, data)) is None
+    write_report(run, data)
+    assert 'id="without"' not in (run.path / REPORT).read_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_table_sorts_and_details_open(
+    open_page: Callable[..., Any], reported: Run, found: dict[str, Any], width: int, scheme: str
+) -> None:
+    with open_page(reported.path / REPORT, "#without", width=width, scheme=scheme) as page:
+        expect(page.locator("#without .lead")).to_have_text(found["words"])
+        page.locator("#without thead th", has_text="right → wrong").first.click()
+        lost = [int(text) for text in page.locator("#without > .scroll tbody td:nth-child(5)").all_inner_texts()]
+        assert lost == sorted((row["lost"] for row in found["rows"]), reverse=True)
+        details = page.locator("#without details").nth(1)
+        expect(details.locator(".matrix")).to_be_hidden()
+        details.locator("summary").click()
+        expect(details.locator(".matrix")).to_be_visible()
+        cells = details.locator(".matrix td").all_inner_texts()
+        flat = [n for row in found["details"][1]["matrix"]["cells"] for n in row]
+        assert cells == [f"{n:+d}".replace("-", "−") if n else "" for n in flat]
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

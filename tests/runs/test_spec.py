@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from convscope.errors import RunFolderError, SettingError
+from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, parse_overrides, read_spec
+
+TEXT = """
+data: mnist
+net: {name: net1, width: 6}
+recipe: {epochs: 3, augmentation: {crop: 2}}
+"""
+
+
+def test_a_spec_reads_back_as_it_was_written() -> None:
+    spec = read_spec(TEXT, "here")
+    assert (spec.data.source, spec.net.options, spec.recipe.augmentation.crop) == ("mnist", {"width": 6}, 2)
+    assert read_spec(dump_spec(spec), "there") == spec
+
+
+def test_a_written_spec_states_every_value() -> None:
+    written = yaml.safe_load(dump_spec(read_spec("{data: mnist, net: net1}", "here")))
+    assert written["format"] == FORMAT
+    assert set(written["recipe"]) == set(Recipe.model_fields)
+    assert written["recipe"]["rate"] == 0.002
+
+
+def test_overrides_change_what_is_there_and_what_is_not() -> None:
+    spec = read_spec(
+        TEXT, "here", ["recipe.epochs=9", "net.width=12", "data.limit=100", "recipe.augmentation.flip=random"]
+    )
+    assert (spec.recipe.epochs, spec.net.options["width"], spec.data.limit) == (9, 12, 100)
+    assert (spec.recipe.augmentation.crop, spec.recipe.augmentation.flip) == (2, "random")
+    assert read_spec(TEXT, "here", ["net=net4"]).net.options == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("data: [", "here line 1: this is no YAML"),
+        ("just words", "here: expected the keys data, net and recipe; found str"),
+        ("{net: net1}", "here: data: is missing"),
+        ("{data: mnist, net: net1, lr: 3}", "here: lr: there is no such setting"),
+        ("{data: mnist, net: net1, recipe: {epocs: 3}}", "here: recipe.epocs: there is no such setting"),
+        ("{data: mnist, net: net1, recipe: {epochs: 0}}", "here: recipe.epochs: 0: Input should be greater than or equal to 1"),
+        ("{data: mnist, net: net1, recipe: {epochs: many}}", "here: recipe.epochs: 'many': Input should be a valid integer"),
+        ("{data: mnist, net: net1, recipe: {optimizer: sdg}}", "here: recipe.optimizer: 'sdg': Input should be 'sgd'"),
+        ("{data: mnist, net: net1, recipe: {optimizer: sgd, momentum: 0}}", "here: recipe: nesterov: needs a momentum above 0"),
+        ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task"),
+    ],
+)  # fmt: skip
+def test_a_wrong_spec_names_file_and_key(text: str, expected: str) -> None:
+    with pytest.raises(SettingError, match="^" + expected.replace("[", r"\[")) as caught:
+        read_spec(text, "here")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("version", "expected"), [(FORMAT + 1, "newer convscope"), (0, "unknown"), ("two", "unknown")])
+def test_another_format_is_refused(version: object, expected: str) -> None:
+    with pytest.raises(RunFolderError, match=expected):
+        read_spec(f"{{format: {version}, data: mnist, net: net1}}", "here")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"no\.yaml cannot be read: No such file"):
+        load_spec(tmp_path / "no.yaml")
+    (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(SettingError, match=r"picture\.yaml cannot be read: it is no text"):
+        load_spec(tmp_path / "picture.yaml")
+
+
+def test_pairs_are_yaml() -> None:
+    assert parse_overrides(["width=64", "split=60/40", "on=true", "name=a=b"]) == {
+        "width": 64, "split": "60/40", "on": True, "name": "a=b",
+    }  # fmt: skip
+    with pytest.raises(SettingError, match="--set width: expected key=value"):
+        parse_overrides(["width"])
+
+
+def test_a_recipe_cannot_be_changed_behind_a_runs_back() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RunSpec(data={"source": "mnist"}, net={"name": "net1"}).recipe.epochs = 4  # type: ignore[misc]
