@@ -20,9 +20,11 @@ _FACE = {
     "build_net": "nets",
     "compare": "study",
     "evaluate": "scans",
+    "histories": "study",
     "load_data": "data",
     "open_run": "runs",
     "scan": "scans",
+    "table": "study",
     "train": "training",
     "write_report": "report",
 }

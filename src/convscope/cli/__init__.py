@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import anatomy, compare, data, evaluate, look, report, study, train
+from convscope.cli import anatomy, compare, data, evaluate, look, report, study, table, train
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for verb in (
     report.report,
     compare.compare,
     look.look,
+    table.table,
     anatomy.anatomy,
     data.data,
 ):

@@ -86,7 +86,7 @@ def train_spec(
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
-        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, given)
+        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
         sweep(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
         if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
@@ -105,7 +105,7 @@ def _card(data: DataBundle, task: Task) -> Card:
     return Card(data.input_shape, data.mean, data.std, classes, kinds)
 
 
-def _begin(out: Path, spec: RunSpec, data: DataBundle, given: bool) -> Run:
+def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool) -> Run:
     """A new run folder."""
     if (out / SPEC).exists():
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
@@ -113,10 +113,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, given: bool) -> Run:
     if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {ENVIRONMENT}):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
-    run.write_json(
-        ENVIRONMENT,
-        {**describe_environment(), "first_weights": "given" if given else "spec", "data": describe_data(data)},
-    )
+    about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
+    run.write_json(ENVIRONMENT, {**describe_environment(), **about_net, "data": describe_data(data)})
     run.write_spec(spec)
     return run
 
