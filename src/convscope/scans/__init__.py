@@ -28,7 +28,13 @@ from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Pred
 from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
 from convscope.scans.room import MAX_MEMORY, batch_that_fits
 from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
-from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers
+from convscope.scans.silenced_layers import (
+    SilencedLayer,
+    UnitsOf,
+    WithoutUnits,
+    silenced_layers,
+    with_means,
+)
 from convscope.scans.statistics import LayerStatistics, Statistics, statistics
 from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
 
@@ -71,6 +77,7 @@ __all__ = [
     "TopK",
     "TopPatches",
     "UnitsOf",
+    "WithoutUnits",
     "ablation",
     "batch_that_fits",
     "bootstrap",
@@ -98,4 +105,5 @@ __all__ = [
     "silenced_layers",
     "statistics",
     "top_patches",
+    "with_means",
 ]
