@@ -189,14 +189,13 @@ def look_filter_effects(scope: Scope, asked: Asked) -> Look:
     drawn = drawn.assign(low=drawn["value"], high=drawn["value"])
     table = table.sort_values("change", kind="stable")
     measured = f"each of {n_units}" if len(table) == n_units else f"{len(table)} of {n_units}"
-    estimated = "" if len(table) == n_units else f", in each layer the {asked.screen} that an estimate names first"
-    heading = (
-        f"{measured} units switched off alone ({off.words}){estimated}, on {_counted(len(images), 'test image')}: "
-        f"{largest_loss(table)}"
-    )
+    chosen = None if len(table) == n_units else f"in each layer the {asked.screen} that an estimate names first"
+    off_so = f"{measured} units switched off alone ({off.words})"
+    found_so = f"on {_counted(len(images), 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in found.items()}
     chart = changes(drawn, "change of accuracy without the unit")
-    return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
+    shown = panel([("", chart_picture(chart))], f"{off_so}, {found_so}", side=1, note=chosen)
+    return Look(shown, tensors, ", ".join(filter(None, (off_so, chosen, found_so))), table)
 
 
 def look_ablate(scope: Scope, asked: Asked) -> Look:
