@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
     from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
-    from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers
+    from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, WithoutUnits, silenced_layers, with_means
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
     from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
 else:
@@ -78,6 +78,7 @@ __all__ = [
     "TopK",
     "TopPatches",
     "UnitsOf",
+    "WithoutUnits",
     "ablation",
     "batch_that_fits",
     "bootstrap",
@@ -106,4 +107,5 @@ __all__ = [
     "silenced_layers",
     "statistics",
     "top_patches",
+    "with_means",
 ]
