@@ -21,7 +21,7 @@ from convscope.runs import Recipe, RunSpec
 from convscope.study import shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = ("study", "train", "evaluate", "report", "look", "anatomy", "data")
+VERBS = ("study", "sweep", "train", "evaluate", "report", "look", "anatomy", "data")
 
 
 def reference() -> str:

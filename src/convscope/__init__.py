@@ -21,7 +21,9 @@ _FACE = {
     "evaluate": "scans",
     "load_data": "data",
     "open_run": "runs",
+    "open_study": "study",
     "scan": "scans",
+    "sweep": "study",
     "train": "training",
     "write_report": "report",
 }

@@ -7,6 +7,7 @@ checkpoint.safetensors   the training's last state; gone when it is finished
 model.safetensors        the trained weights; with the card: classes, input shape, normalisation, task
 predictions.safetensors  logits and targets of the test images, in order
 metrics.json             what they come to, with intervals
+outcome.json             in place of it, of a study's run that did not come to its end: why
 anatomy.json             the table of the network's operations
 report.html              the illustrated report
 filters.html             every filter of every convolution, linked from the report
@@ -34,6 +35,7 @@ from convscope.runs.spec import RunSpec, dump_spec, load_spec
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
+OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
