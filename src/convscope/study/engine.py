@@ -104,8 +104,13 @@ def check_folder(folder: Path, spec: StudySpec) -> None:
             )
     elif (folder / SPEC).exists():
         raise RunFolderError(f"{folder} holds a run, not a study; choose another --out")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not (folder.is_dir() and all(_is_ours(file.name) for file in folder.iterdir())):
         raise RunFolderError(f"{folder} exists and is no study; choose another --out")
+
+
+def _is_ours(name: str) -> bool:
+    """study.lock, study.db …: of one that begins at this moment, or was killed when it began."""
+    return name.removeprefix(".").startswith("study.")
 
 
 def try_first(spec: StudySpec) -> None:
