@@ -83,7 +83,8 @@ def _print_study(study: Study) -> None:
         [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
         for each in ranking[:_MOST]
     ]
-    print_table(f"{study.path}: best settings by {metric}", ["setting", *keys, f"mean {metric}", "runs"], rows)
+    print_line(f"{study.path}: the best settings by {metric}")
+    print_table("", ["setting", *keys, f"mean {metric}", "runs"], rows)
     if len(ranking) > _MOST:
         print_line(f"… {len(ranking)} settings in all")
     for run in study.runs:

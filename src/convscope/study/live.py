@@ -151,7 +151,7 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
             counts.append(f" · {number} {word}", style)
     parts: list[Any] = [counts]
     if standing.total:
-        parts.append(ProgressBar(total=standing.total, completed=ended))
+        parts.append(_bar(ended, standing.total))
     if standing.left_s is not None:
         at = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
         parts.append(Text(f"about {duration(standing.left_s)} left, until {at}"))
@@ -160,10 +160,18 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
     return Group(*parts, _going(metric, standing.going))
 
 
+def _bar(ended: int, total: int) -> Table:
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(ratio=1)
+    row.add_column(justify="right", no_wrap=True)
+    row.add_row(ProgressBar(total=total, completed=ended), f"{ended}/{total}")
+    return row
+
+
 def _going(metric: str, going: list[Going]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("run", "epoch", metric):
-        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True, min_width=len(title))
     table.add_column("settings", overflow="ellipsis", no_wrap=True)
     for each in going[:_SHOWN]:
         value = "" if each.value is None else f"{each.value:.4f}"

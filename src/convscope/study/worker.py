@@ -178,6 +178,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, worker.stop)
     worker.work()
+    worker.store.close()
+    sys.stderr.flush()
+    os._exit(0)  # all is written; to take PyTorch down in order would take a second
 
 
 if __name__ == "__main__":
