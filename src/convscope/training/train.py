@@ -80,7 +80,7 @@ def train_spec(
     """As `train`, with everything named by a spec; the network is built from it, seeded, where none is given."""
     where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
-    card = _card(data, task)
+    card = make_card(data, task)
     with own_random_state(where):
         torch.manual_seed(spec.recipe.seed)
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
@@ -99,7 +99,8 @@ def train_spec(
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 
-def _card(data: DataBundle, task: Task) -> Card:
+def make_card(data: DataBundle, task: Task) -> Card:
+    """The card of a network for that data and task."""
     classes = {head.target: head.classes for head in task.heads}
     kinds = {head.target: str(head.kind) for head in task.heads}
     return Card(data.input_shape, data.mean, data.std, classes, kinds)
