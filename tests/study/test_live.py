@@ -26,6 +26,13 @@ def test_the_screen_says_where_a_study_stands() -> None:
     assert max(map(len, _shown(standing, 60).splitlines())) <= 60
 
 
+def test_the_last_screen_leaves_out_what_is_over() -> None:
+    shown = _shown(Standing(4, 4, 0, 0, [], 0, Best({"net.width": 6}, 0.5, 1), 0.0))
+    assert "4 done" in shown
+    assert "left" not in shown
+    assert "epoch" not in shown
+
+
 def test_many_runs_at_once_do_not_fill_the_screen() -> None:
     going = [Going(f"{n:04d}-s0", {}, 0, 10, None) for n in range(40)]
     assert len(_shown(Standing(None, 0, 0, 0, going)).splitlines()) < 24

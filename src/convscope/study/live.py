@@ -152,12 +152,12 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
     parts: list[Any] = [counts]
     if standing.total:
         parts.append(_bar(ended, standing.total))
-    if standing.left_s is not None:
+    if standing.left_s is not None and (standing.going or standing.waiting):
         at = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
         parts.append(Text(f"about {duration(standing.left_s)} left, until {at}"))
     if standing.best:
         parts.append(Text(f"best so far: {_value(metric, standing.best)}  {in_words(standing.best.settings)}", "green"))
-    return Group(*parts, _going(metric, standing.going))
+    return Group(*parts, _going(metric, standing.going)) if standing.going else Group(*parts)
 
 
 def _bar(ended: int, total: int) -> Table:

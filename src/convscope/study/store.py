@@ -288,7 +288,12 @@ def outcome_of(trial: FrozenTrial) -> dict[str, str]:
 def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
     """A new one for each unit of work, from seed and number alone: so a random search is the same with any workers."""
     seed = int(np.random.SeedSequence((spec.recipe["seed"], trial)).generate_state(1)[0])
-    return TPESampler(seed=seed, constant_liar=True) if spec.sampler == "tpe" else RandomSampler(seed)
+    if spec.sampler != "tpe":
+        return RandomSampler(seed)
+    with (
+        _quiet()
+    ):  # Optuna 4 warns of constant_liar, by which trials that go on count as bad, so that workers spread out
+        return TPESampler(seed=seed, constant_liar=True)
 
 
 def _pruner(spec: StudySpec) -> BasePruner:
