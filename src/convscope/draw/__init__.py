@@ -26,6 +26,7 @@ from convscope.draw.pictures import (
     signed_picture,
     tinted_picture,
 )
+from convscope.draw.studies import run_curves
 
 __all__ = [
     "Picture",
@@ -51,6 +52,7 @@ __all__ = [
     "picture",
     "png",
     "reliability",
+    "run_curves",
     "scale_of",
     "sheet",
     "signed_picture",
