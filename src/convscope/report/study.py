@@ -14,6 +14,7 @@ from convscope import __version__
 from convscope.draw import vega_script
 from convscope.report.page import fill, static
 from convscope.report.study_curves import panels
+from convscope.report.study_findings import study_findings
 from convscope.report.swept import Group, Swept, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, write_whole
 from convscope.study import Runs, Summary
@@ -51,6 +52,7 @@ def study_page(runs: Runs) -> str:
         swept=swept,
         runs=runs,
         notes=runs.notes(),
+        findings=study_findings(swept),
         values={key: _listed(swept.values_of(key)) for key in swept.settings},
         seeds=_listed(sorted(swept.rows.seed.dropna().unique().tolist())),
         best=None if swept.best is None else _row(swept.best),
