@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from convscope.errors import RunFolderError
 from convscope.report import holds_runs, study_page, write_study_report
+from convscope.report.study_costs import pareto
 from convscope.report.swept import Swept
+from convscope.runs import ANATOMY
 from convscope.study import Runs
 from tests.report.made import EPOCHS, make_run
 
@@ -138,3 +142,73 @@ def test_the_page_fits_the_screen_and_draws_all_charts(
         page.locator("#table thead th", has_text="validation accuracy").click()
         first = page.locator("#table tbody tr").first
         expect(first.locator("th").first).to_have_text("16")
+
+
+def _front_by_hand(points: list[tuple[float, float]]) -> set[tuple[float, float]]:
+    """The points that no other betters, each asked against all."""
+    return {(c, v) for c, v in points if not any(d <= c and w >= v and (d, w) != (c, v) for d, w in points)}
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12))
+def test_the_front_holds_what_no_other_betters(whole: list[tuple[int, int]]) -> None:
+    points = [(float(c), float(v)) for c, v in whole]
+    found = [points[place] for place in pareto(points)]
+    assert set(found) == _front_by_hand(points)
+    assert found == sorted(set(found))
+
+
+def test_spread_and_costs_have_the_figures_of_the_table(study: Path) -> None:
+    charts, table = _charts(study_page(Runs(study))), Runs(study).grouped(["net.width", "recipe.rate"])
+    rows = [row for rows in charts["spread"]["datasets"].values() for row in rows]
+    assert [row["value"] for row in rows if "n" in row] == sorted(table.val_accuracy, reverse=True)
+    assert sum("run" in row for row in rows) == 17
+    whole = table[table.not_finished == 0]
+    [dots] = charts["cost-0"]["datasets"].values()
+    assert {(d["parameters"], d["value"]) for d in dots} == set(zip(whole.parameters, whole.val_accuracy, strict=True))
+    front = _front_by_hand([(d["parameters"], d["value"]) for d in dots])
+    assert {(d["parameters"], d["value"]) for d in dots if d["front"]} == front
+
+
+def test_multiply_adds_are_shown_where_runs_keep_them(study: Path) -> None:
+    page = study_page(Runs(study))
+    assert "multiply-adds" not in _text(page, "costs")
+    for path in sorted((study / "runs").iterdir())[:9]:  # three settings of two widths
+        (path / ANATOMY).write_text(json.dumps({"multiply_adds": 7000 * (1 + (path.name >= "0002"))}))
+    assert "as few multiply-adds:" in _text(page := study_page(Runs(study)), "costs")
+    assert "Known of 3 of 5 settings" in _text(page, "costs")
+
+
+def test_matrices_and_shares_are_those_of_the_table(study: Path) -> None:
+    runs = Runs(study)
+    page = _text(study_page(runs), "settings")
+    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_accuracy"])
+    for value, row in matrix.cells.iterrows():
+        assert f"{value} " + " ".join(f"{100 * cell:.1f}" for cell in row) in page
+    for term in runs.importance(metrics=["val_accuracy"]).terms:
+        assert f"{term.name} {100 * term.share:.1f} %" in page
+
+
+def test_why_settings_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
+    for place, (width, kernel) in enumerate([(4, 3), (8, 5), (4, 3), (8, 5)]):
+        make_run(tmp_path / f"{place}", 0.8 + 0.01 * place, width=width, kernel=kernel, seed=place // 2)
+    assert "net.width and net.kernel changed together" in _text(study_page(Runs(tmp_path)), "settings")
+
+
+def test_batch_norm_and_rates_each_have_a_panel(tmp_path: Path) -> None:
+    for place, (norm, rate) in enumerate((n, r) for n in (True, False) for r in (0.001, 0.01, 0.1)):
+        for seed in (0, 1):
+            val = 0.6 + 0.05 * place + 0.003 * seed
+            make_run(tmp_path / f"{place:04d}-s{seed}", val, seed=seed, rate=rate, batch_norm=norm)
+    curves = _text(study_page(Runs(tmp_path)), "curves")
+    for norm in ("true", "false"):
+        for rate in ("0.001", "0.01", "0.1"):
+            assert f"batch_norm {norm}, rate {rate} 2 runs" in curves
+
+
+def test_a_hundred_runs_make_a_page_of_less_than_three_megabytes(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for place in range(100):
+        val = float(generator.uniform(0.5, 0.9))
+        rate, width = float(10 ** generator.uniform(-4, -1)), int(generator.integers(4, 64))
+        make_run(tmp_path / f"{place:04d}-s0", val, rate=rate, width=width, parameters=1000 * width)
+    assert write_study_report(tmp_path).stat().st_size < 3_000_000

@@ -26,7 +26,7 @@ from convscope.draw.pictures import (
     signed_picture,
     tinted_picture,
 )
-from convscope.draw.studies import run_curves
+from convscope.draw.studies import cost, run_curves, spread
 
 __all__ = [
     "Picture",
@@ -35,6 +35,7 @@ __all__ = [
     "chart_picture",
     "chart_png",
     "coloured",
+    "cost",
     "curves",
     "data_uri",
     "enlarge",
@@ -56,6 +57,7 @@ __all__ = [
     "scale_of",
     "sheet",
     "signed_picture",
+    "spread",
     "tinted_picture",
     "vega_script",
 ]

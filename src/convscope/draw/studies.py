@@ -10,7 +10,7 @@ import pandas as pd
 from convscope.draw.charts import TRAIN, VAL
 
 _SPLITS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
-_LOW_PANEL, _MOST_TICKS = 150, 8
+_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 150
 
 
 def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
@@ -36,3 +36,54 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     line = base.mark_line(strokeWidth=1.5, opacity=0.8)
     points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8)
     return alt.layer(line, points).properties(width="container", height=_LOW_PANEL).to_dict()
+
+
+def spread(groups: pd.DataFrame, runs: pd.DataFrame, title: str) -> dict[str, Any]:
+    """A row for each setting: its runs as small dots, their mean as a large one with its 95 % interval; rows as they come.
+
+    Args:
+        groups: setting, value, low, high, n; low and high may be missing values.
+        runs: setting, run, value.
+        title: of the axis.
+    """
+    low, high = runs["value"].min(), runs["value"].max()
+    edge = 0.08 * (high - low) or 0.01
+    scale = alt.Scale(domain=[max(0.0, low - edge), min(1.0, high + edge)], nice=True)
+    x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format="~%", orient="top", tickCount=5))
+    y = alt.Y(
+        "setting:N", sort=None, title=None, axis=alt.Axis(labelLimit=_NAME_PX, grid=True, ticks=False, domain=False)
+    )
+    figures = [alt.Tooltip(f"{key}:Q", format=".2%") for key in ("value", "low", "high")]
+    means = alt.Chart(groups).encode(x=x, y=y, tooltip=["setting:N", *figures, "n:Q"])
+    interval = means.transform_filter("isValid(datum.low)").mark_rule(
+        strokeWidth=5, opacity=0.3, color=TRAIN, clip=True
+    )
+    single = alt.Chart(runs).mark_circle(size=26, opacity=0.9, color=VAL)
+    layers = [
+        interval.encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
+        means.mark_circle(size=80, opacity=1, color=TRAIN),
+        single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=".2%")]),
+    ]
+    return alt.layer(*layers).properties(width="container", height=alt.Step(20)).to_dict()
+
+
+def cost(table: pd.DataFrame, key: str, title: str) -> dict[str, Any]:
+    """Accuracy against a cost, a dot a setting; those of the Pareto front in colour, joined by a line.
+
+    Args:
+        table: setting, value (a share), low, high, n, front (whether on it) and the cost.
+        key: column of the cost; on a logarithmic axis.
+        title: of that axis.
+    """
+    whole = bool((table[key] >= 1000).all())
+    axis = alt.Axis(format="~s" if whole else "~g", tickCount=4, grid=False)
+    x = alt.X(f"{key}:Q", title=title, axis=axis, scale=alt.Scale(type="log", nice=False, padding=14))
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~%", tickCount=5), scale=alt.Scale(zero=False, padding=10))
+    figures = [alt.Tooltip(f"{one}:Q", format=".2%") for one in ("value", "low", "high")]
+    base = alt.Chart(table).encode(x=x, y=y)
+    front = base.transform_filter("datum.front").mark_line(interpolate="step-after", color=TRAIN, strokeWidth=1.5)
+    colour = alt.condition("datum.front", alt.value(TRAIN), alt.value("#9aa0a8"))
+    dots = base.mark_circle(size=60, opacity=0.9).encode(
+        color=colour, tooltip=["setting:N", *figures, "n:Q", alt.Tooltip(f"{key}:Q", title=title, format=",.4~r")]
+    )
+    return alt.layer(front, dots).properties(width="container", height=220).to_dict()

@@ -13,8 +13,10 @@ from markupsafe import Markup
 from convscope import __version__
 from convscope.draw import vega_script
 from convscope.report.page import fill, static
+from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
+from convscope.report.study_matter import matrices, terms
 from convscope.report.swept import Group, Swept, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, write_whole
 from convscope.study import Runs, Summary
@@ -45,7 +47,10 @@ def write_study_report(folder: Path) -> Path:
 def study_page(runs: Runs) -> str:
     """The report's HTML."""
     swept = Swept(runs)
-    shown = panels(swept)
+    shown, spread, costs = panels(swept), spread_of(swept), fronts(swept)
+    charts = {name: chart for panel in shown.panels for name, chart in panel.charts.items()}
+    charts |= {f"cost-{place}": front.chart for place, front in enumerate(costs)}
+    charts |= {} if spread is None else {"spread": spread}
     return fill(
         "study.html",
         name=runs.folder.resolve().name,
@@ -62,7 +67,10 @@ def study_page(runs: Runs) -> str:
         unfinished=_unfinished(swept.rows),
         commands=_commands(swept),
         environment=_environment(swept),
-        charts={name: chart for panel in shown.panels for name, chart in panel.charts.items()},
+        charts=charts,
+        costs=costs,
+        matrices=matrices(swept),
+        terms=terms(swept),
         version=__version__,
         style=static("report.css") + static("study.css"),
         script=static("report.js"),
@@ -113,12 +121,13 @@ def _commands(swept: Swept) -> str:
     return "\n".join([again, f"convscope table {folder}{f' --by {by}' if by else ''}", f"convscope report {folder}"])
 
 
-def _environment(swept: Swept) -> dict[str, str]:
+def _environment(swept: Swept) -> dict[str, Any]:
     """Versions and machine of the first run that states them."""
     for run in swept.rows.run:
         try:
             found = json.loads((swept.runs.folder / run / ENVIRONMENT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        return {key: value for key, value in found.items() if isinstance(value, str)}
+        stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}
+        return stated | (found["packages"] if isinstance(found.get("packages"), dict) else {})
     return {}

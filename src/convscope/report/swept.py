@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -83,14 +84,20 @@ class Swept:
         return key if len(alike) > 1 else last
 
     @cached_property
-    def best(self) -> Group | None:
-        """The highest mean of validation accuracy, of settings whose runs all came to their end; where there are none, of all.
+    def whole(self) -> list[Group]:
+        """Groups with figures whose runs all came to their end; where there are none, all with figures. The highest validation
+        accuracy first.
 
         A mean over those that are left when others diverged or were pruned would flatter a setting.
         """
         known = [group for group in self.groups if group.summary("val_accuracy").n]
         whole = [group for group in known if not group.not_finished]
-        return max(whole or known, key=lambda group: group.summary("val_accuracy").mean.figures[0], default=None)
+        return by_accuracy(whole or known)
+
+    @property
+    def best(self) -> Group | None:
+        """Chosen on validation."""
+        return self.whole[0] if self.whole else None
 
     @cached_property
     def importance(self) -> Importance | str:
@@ -111,6 +118,12 @@ class Swept:
     def values_of(self, key: str) -> list[Any]:
         """Values of a setting, in order."""
         return self.runs.grouped([key])[key].tolist()
+
+
+def by_accuracy(groups: Iterable[Group]) -> list[Group]:
+    """Those with figures, the highest mean of validation accuracy first."""
+    known = [group for group in groups if group.summary("val_accuracy").n]
+    return sorted(known, key=lambda group: group.summary("val_accuracy").mean.figures[0], reverse=True)
 
 
 def value_in_words(value: Any) -> str:
