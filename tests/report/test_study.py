@@ -212,3 +212,14 @@ def test_a_hundred_runs_make_a_page_of_less_than_three_megabytes(tmp_path: Path)
         rate, width = float(10 ** generator.uniform(-4, -1)), int(generator.integers(4, 64))
         make_run(tmp_path / f"{place:04d}-s0", val, rate=rate, width=width, parameters=1000 * width)
     assert write_study_report(tmp_path).stat().st_size < 3_000_000
+
+
+def test_the_commands_name_the_folder_so_that_a_shell_reads_them(tmp_path: Path) -> None:
+    for seed, width in enumerate((4, 8)):
+        make_run(tmp_path / "my study" / f"s{seed}", 0.8, seed=seed, width=width)
+    folder = f"'{tmp_path / 'my study'}'"
+    again = _text(study_page(Runs(tmp_path / "my study")), "again")
+    assert f"convscope table {folder} --by net.width convscope report {folder}" in again
+    (tmp_path / "my study" / "study.yaml").touch()
+    again = _text(study_page(Runs(tmp_path / "my study")), "again")
+    assert f"convscope sweep '{tmp_path / 'my study' / 'study.yaml'}' --out again" in again

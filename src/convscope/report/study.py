@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pandas as pd
@@ -112,13 +113,14 @@ def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _commands(swept: Swept) -> str:
     """How to do it again, and how to read on."""
     folder, by = swept.runs.folder, ",".join(swept.settings)
-    first = swept.rows.run.iloc[0]
+    first = folder / swept.rows.run.iloc[0]
     again = (
-        f"convscope sweep {folder / STUDY} --out again"
+        f"convscope sweep {quote(str(folder / STUDY))} --out again"
         if (folder / STUDY).exists()
-        else f"convscope study {folder / first / SPEC} --out again/{Path(first).name}     # and so each of the runs"
+        else f"convscope study {quote(str(first / SPEC))} --out again/{quote(first.name)}     # and so each of the runs"
     )
-    return "\n".join([again, f"convscope table {folder}{f' --by {by}' if by else ''}", f"convscope report {folder}"])
+    table = f"convscope table {quote(str(folder))}{f' --by {by}' if by else ''}"
+    return "\n".join([again, table, f"convscope report {quote(str(folder))}"])
 
 
 def _environment(swept: Swept) -> dict[str, Any]:
