@@ -19,7 +19,7 @@ import convscope as cs
 from convscope.data import DataBundle, load_data
 from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.nets import build_net
-from convscope.runs import MODEL, PREDICTIONS, Recipe, Run, open_run
+from convscope.runs import MODEL, OUTCOME, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate, kept_epoch
 from convscope.study import ImageComparison, compare
 from convscope.training import Silent, train
@@ -305,3 +305,10 @@ def test_predictions_of_another_network_are_refused(plant: Plant) -> None:
 
 def test_it_is_on_the_public_face() -> None:
     assert cs.compare is compare
+
+
+def test_a_run_that_did_not_come_to_its_end_says_why(plant: Plant) -> None:
+    a, b = plant("a", wrong=range(5)), plant("b", wrong=range(3))
+    b.write_json(OUTCOME, {"state": "diverged", "message": "the loss is nan", "attempts": 1})
+    with pytest.raises(RunFolderError, match=r"b did not come to its end: diverged.*the loss is nan.*leave it out"):
+        compare([a.path, b.path])

@@ -89,5 +89,6 @@ def look(scope: Scope, lens: str, asked: Asked) -> Look:
     # An image harms no lens: one that looks at the network alone leaves it aside.
     refused = given.keys() - {"image", *row.needs, *row.takes}
     if refused:
-        raise SettingError(f"--{min(refused)}: {name} has no such setting; leave it out")
+        option = min("images" if part == "n" else part for part in refused)
+        raise SettingError(f"--{option}: {name} has no such setting; leave it out")
     return row.show(scope, asked)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.errors import RequestError, RunFolderError
-from convscope.runs import GIVEN, METRICS, MODEL, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
 
 MISSING = "–"
 """Stands where a run's spec does not have a setting, so that the network's own default holds."""
@@ -134,6 +134,12 @@ def evaluated_beside(runs: Sequence[ComparedRun]) -> list[Path]:
 
 
 def _check_evaluated(run: Run) -> None:
+    if run.has(OUTCOME):
+        outcome = run.read_json(OUTCOME)
+        raise RunFolderError(
+            f"{run.path} did not come to its end: {outcome['state']}, so it has no test figures "
+            f"({outcome['message']}); leave it out"
+        )
     if not run.is_trained:
         raise RunFolderError(
             f"{run.path} is not trained to its end: convscope train --resume {run.path} takes it there, "
