@@ -10,6 +10,7 @@ metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
 report.html              the illustrated report
 filters.html             every filter of every convolution, linked from the report
+trackers.json            its numbers at MLflow and Weights & Biases, where it was tracked (tensorboard/: its event files)
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from convscope.runs.spec import RunSpec, dump_spec, load_spec
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
+TRACKERS, TENSORBOARD = "trackers.json", "tensorboard"
 
 
 @dataclass(frozen=True)
