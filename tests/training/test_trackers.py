@@ -88,6 +88,14 @@ class _StopIn(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class _Killed(BaseException):
+    pass
+
+
+def _die() -> None:
+    raise _Killed
+
+
 def _assert_tensorboard_has(found: Any, run: Run) -> None:
     for column in COLUMNS:
         events = found.Scalars(column)
@@ -142,16 +150,9 @@ def test_a_resumed_training_goes_on_in_the_same_run(spots: Make, tmp_path: Path,
 
 def test_epochs_that_a_tracker_missed_are_added(spots: Make, tmp_path: Path, tensorboard: Any, mlflow: Any) -> None:
     """Killed after the checkpoint of epoch 2, before the trackers heard of it; and not tracked by one of them at all."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill() -> None:
-        raise Killed
-
     data = spots()
-    with pytest.raises(Killed):
-        _train(data, tmp_path / "run", "tensorboard", watcher=_AtEpoch(2, kill))
+    with pytest.raises(_Killed):
+        _train(data, tmp_path / "run", "tensorboard", watcher=_AtEpoch(2, _die))
     assert [event.step for event in tensorboard(tmp_path / "run").Scalars("val_loss")] == [1]
     run = _train(data, tmp_path / "run", "tensorboard", "mlflow", resume=True)
     _assert_tensorboard_has(tensorboard(run.path), run)
@@ -337,8 +338,8 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, _FakeRun]]:
 
 def test_wandb_stand_in_gets_epochs_once_settings_and_figures(spots: Make, tmp_path: Path, wandb: Any) -> None:
     data = spots()
-    with pytest.raises(StoppedError):
-        _train(data, tmp_path / "run", "wandb", watcher=_StopIn(3))
+    with pytest.raises(_Killed):  # before it hears of epoch 2
+        _train(data, tmp_path / "run", "wandb", watcher=_AtEpoch(2, _die))
     run = _train(data, tmp_path / "run", "wandb", resume=True)
     metrics = evaluate(run, data, "cpu")
     track_results(run, metrics, ["wandb"])
