@@ -18,10 +18,10 @@ from convscope.cli import run
 from convscope.data import Augmentation, DataSpec, data_names
 from convscope.nets import NetSpec, catalogue, text
 from convscope.runs import Recipe, RunSpec
-from convscope.study import shipped_studies
+from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = ("study", "train", "evaluate", "report", "look", "anatomy", "data")
+VERBS = ("study", "sweep", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "data")
 
 
 def reference() -> str:
@@ -32,6 +32,8 @@ def reference() -> str:
         *(f"### convscope {verb}\n\n```\n{_help(verb)}\n```" for verb in VERBS),
         "## Settings of a run\n\nThe keys of `spec.yaml`, of study files, and of `--set`.",
         *(_settings(title, model) for title, model in _MODELS.items()),
+        "## Settings of a study of several runs\n\nThe keys of a file for `convscope sweep`, and of `--set` with it.",
+        *(_settings(title, model) for title, model in _STUDY_MODELS.items()),
         "## Shipped studies\n\n" + _list(shipped_studies()),
         "## Networks\n\n" + _list(catalogue()),
         "### Plain networks as text\n\n```\n" + (text.__doc__ or "").strip() + "\n```",
@@ -48,6 +50,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "recipe": Recipe,
     "recipe.augmentation": Augmentation,
 }
+
+_STUDY_MODELS: dict[str, type[BaseModel]] = {"study": StudySpec, "sweep: a range": Range, "budget": Budget}
 
 
 def _help(verb: str) -> str:

@@ -12,14 +12,17 @@ from jaxtyping import config, install_import_hook
 import tests.typechecking  # noqa: F401 (the hook names it)
 
 with install_import_hook("convscope", "tests.typechecking.checked"):
-    # The face loads its rooms when they are first used: here all at once, for only what is loaded here is checked.
+    # Faces load their files when they are first used: here all at once, for only what is loaded here is checked.
     from convscope import cli, data, draw, graph, lenses, looks, nets, report, runs, scans, scope, study, training  # noqa: F401
+
+    for room in (runs, scans, study):
+        assert all(hasattr(room, name) for name in room.__all__)
     from convscope.data import DataBundle, load_data
 
 import numpy as np
 import torch
 
-pytest_plugins = ["tests.reported"]
+pytest_plugins = ["tests.reported", "tests.planted"]
 os.environ.setdefault("COLUMNS", "120")
 
 

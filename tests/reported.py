@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ import torch
 from convscope.data import load_data
 from convscope.nets import build_net
 from convscope.report import write_report
-from convscope.runs import Recipe, Run
+from convscope.runs import Recipe, Run, make_spec
 from convscope.scans import evaluate
+from convscope.study import run_study
 from convscope.training import Silent, train
 from tests.conftest import write_spots
 
@@ -51,6 +53,25 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def reported_96(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of 96 classes that it has hardly learned."""
     return _reported(tmp_path_factory.mktemp("many") / "run", "lines", "c8b M f16", limit=96 * 20, split="60/40")
+
+
+@pytest.fixture(scope="session")
+def _grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    data = {"source": str(write_spots(folder / "spots.npz", 120, side=16))}
+    for number, (width, kernel) in enumerate(itertools.product((4, 8), (3, 5))):
+        for seed in (0, 1):
+            net, recipe = {"name": "net1", "width": width, "kernel": kernel}, {"epochs": 3, "batch": 24, "seed": seed}
+            spec = make_spec({"data": data, "net": net, "recipe": recipe})
+            run_study(spec, folder / "runs" / f"{number:04d}-s{seed}", device="cpu", watcher=Silent())
+    return folder
+
+
+@pytest.fixture
+def grid(_grid: Path, tmp_path: Path) -> Path:
+    """A folder of eight finished runs: net.width 4 and 8, net.kernel 3 and 5, seeds 0 and 1; the test's own copy."""
+    shutil.copytree(_grid, tmp_path / "grid")
+    return tmp_path / "grid"
 
 
 @pytest.fixture(scope="session")

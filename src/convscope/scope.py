@@ -269,7 +269,8 @@ class Scope:
 
         Args:
             layers: path of a layer → its units.
-            how: "zero_weights", "zero_activation" or "mean_activation".
+            how: "zero_weights", which behind a batch norm leaves the unit saying one constant everywhere;
+                "zero_activation", which silences it, on the ReLU behind the layer; or "mean_activation".
             images: over which the mean is taken, in [0, 1]; the other ways need none.
 
         Raises:
@@ -311,7 +312,10 @@ class Scope:
         screen: int | None = None,
         **settings: Any,
     ) -> dict[str, LayerEffects]:
-        """What switching off each filter of some layers, one at a time, does; see `convscope.scans.filter_effects`."""
+        """What switching off each filter of some layers, one at a time, does; see `convscope.scans.filter_effects`.
+
+        Behind a batch norm a filter with "zero_weights" is not silent: it says one constant everywhere.
+        """
         return scans.filter_effects(self, images, layers, how, screen, **settings)
 
     def ablation(
@@ -319,10 +323,12 @@ class Scope:
     ) -> Ablation:
         """What switching off a chosen set of units, together, does; see `ablate` and `convscope.scans.ablation`.
 
-        The mean of "mean_activation" is over the same images, which are all held in memory for it.
+        Behind a batch norm a filter with "zero_weights" is not silent: it says one constant everywhere. An activation may
+        also be that of a function, or of one call of a module that is used again, by its name in the graph. The mean of
+        "mean_activation" is over the same images; where all layers are modules that run once, they are all held in memory
+        for it.
         """
-        shown = images.images() if isinstance(images, ImageSet) and how == "mean_activation" else None
-        edited = self.ablate(layers, how, shown)
+        edited = self._without(layers, how, images, **settings)
         units = {
             layer: list(range(self.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
             for layer, chosen in layers.items()
@@ -445,6 +451,27 @@ class Scope:
         place = self._example()
         batch = batch.to(place)
         return (batch - self._mean.to(place)) / self._deviation.to(place)
+
+    def _without(self, layers: Mapping[str, Units], how: str, images: Images, **settings: Any) -> Scope:
+        """A scope over the network without some units: an edited copy, or where that is not possible by its graph."""
+        if how not in ("zero_activation", "mean_activation") or all(map(self._is_run_once, layers)):
+            shown = images.images() if isinstance(images, ImageSet) and how == "mean_activation" else None
+            return self.ablate(layers, how, shown)
+        silenced = scans.silenced_layers(self.graph, layers, how)
+        if how == "mean_activation":
+            silenced = scans.with_means(self, images, silenced, **settings)
+        edited = copy(self)  # for its answers alone: the graph is that of the network as it is
+        edited.net, edited.graph = scans.WithoutUnits(self.graph, silenced), self.graph
+        return edited
+
+    def _is_run_once(self, layer: str) -> bool:
+        """Whether it is a module that runs once in a pass, or is not known to be anything else."""
+        try:
+            calls = [op.name for op in self.graph.operations if op.module == layer]
+        except NetworkError:  # it cannot be traced: then there are modules alone
+            return True
+        again = [name for name in calls if name != layer and not name.startswith(f"{layer}.")]
+        return not again and (bool(calls) or layer not in self.graph.by_name)
 
     def _answers(self, max_memory: int | None = None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory)

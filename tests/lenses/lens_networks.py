@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,21 @@ def evaluated(net: nn.Module, seed: int = 0) -> nn.Module:
             if name.endswith("running_var"):
                 value.add_(1)
     return net.eval()
+
+
+@contextmanager
+def replaced(net: nn.Module, path: str, values: Mapping[int, float]) -> Iterator[None]:
+    """While it lasts, what a module gives for some units is another value; in evaluation mode, without gradients."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        edited = output.clone()
+        for unit, value in values.items():
+            edited[:, unit] = value
+        return edited
+
+    net.eval()
+    with torch.no_grad(), net.get_submodule(path).register_forward_hook(hook):
+        yield
 
 
 def lived_in(net: nn.Module) -> nn.Module:

@@ -6,14 +6,17 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.looks import SCANS, Asked, look, look_at, open_subject
-from convscope.looks.scanned import notable_units, patch_square
+from convscope.looks.scanned import largest_loss, notable_units, patch_square
+from convscope.nets import build_net
 from convscope.runs import Run
 from convscope.scope import Scope
+from tests.lenses.lens_networks import evaluated, replaced
 
 
 @pytest.mark.parametrize("scan", SCANS)
@@ -61,6 +64,7 @@ def test_units_that_stand_out_are_named(reported: Run) -> None:
     """Of three planted ones: one without weights, a copy of another, one that a large bias keeps on."""
     trained, test = Scope(reported), reported.load_data().test
     channels, height, width = trained.input_shape
+    torch.manual_seed(0)  # or else the other units may stand out too
     conv = torch.nn.Conv2d(channels, 8, 3)
     with torch.no_grad():
         conv.weight[5], conv.bias[5] = 0, -1
@@ -102,17 +106,123 @@ def test_tables_are_those_of_the_scan(reported: Run) -> None:
 
 def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
-    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 3]}))
+    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 3]}, how="zero_weights"))
     edited = scope.ablate({"conv1": [0, 3]}).probabilities(test.images()).argmax(1)
     right = float((edited == test.targets_of("class")).float().mean())
     assert together.table.iloc[-1]["after"] == pytest.approx(right)
     assert f"{100 * right:.2f} % after" in together.heading
-    each = look(scope, "filter-effects", Asked(test=test, n=len(test)))
+    each = look(scope, "filter-effects", Asked(test=test, n=len(test), how="zero-weights"))
+    assert set(each.table["off"]) == {"weights 0"}
+    assert "(weights and bias 0)" in each.heading
     alone = scope.ablate({"conv1": [3]}).probabilities(test.images()).argmax(1)
     assert each.table["accuracy"][3] == pytest.approx(float((alone == test.targets_of("class")).float().mean()))
     assert each.table["change"].is_monotonic_increasing  # the worst first
     worst = each.table.iloc[0]
-    assert f"without unit {worst['unit']} of {worst['layer']}, by {100 * worst['change']:+.1f} points" in each.heading
+    said = (
+        f"accuracy falls most without unit {worst['unit']} of {worst['layer']}, by {-100 * worst['change']:.1f} points"
+    )
+    assert each.heading.endswith(said if worst["change"] < 0 else "accuracy falls without none of them")
+
+
+@pytest.mark.parametrize("how", [None, "mean_activation"])
+def test_units_are_switched_off_where_the_next_layer_reads_them(reported: Run, how: str | None) -> None:
+    """Against hooks on the ReLU, behind the batch norm."""
+    scope, test = Scope(reported), reported.load_data().test
+    images, labels = test.images(), test.targets_of("class")
+    seen: list[torch.Tensor] = []
+    with scope.net.relu1.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+        scope.net(scope.prepare(images))
+    means = seen[0].mean((0, 2, 3)).tolist() if how else [0.0] * 8
+    each = look(scope, "filter_effects", Asked(test=test, n=len(test), how=how))
+    assert each.table is not None
+    assert set(each.table["layer"]) == {"conv1"}
+    assert set(each.table["off"]) == {"mean in relu1" if how else "0 in relu1"}
+    for unit in range(8):
+        with replaced(scope.net, "relu1", {unit: means[unit]}):
+            after = scope.net(scope.prepare(images)).softmax(1)
+        row = each.table.loc[unit]
+        assert row["accuracy"] == pytest.approx(float((after.argmax(1) == labels).float().mean()))
+        assert row["probability"] == pytest.approx(float(after.gather(1, labels[:, None]).mean()), abs=1e-6)
+    weights = look(scope, "filter_effects", Asked(test=test, n=len(test), how="zero_weights")).table
+    assert abs(weights["probability"] - each.table["probability"]).max() > 1e-3
+    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 1, 3]}, how=how))
+    assert together.table is not None
+    with replaced(scope.net, "relu1", {unit: means[unit] for unit in (0, 1, 3)}):
+        after = scope.net(scope.prepare(images)).argmax(1)
+    right = float((after == labels).float().mean())
+    assert together.table.iloc[-1]["after"] == pytest.approx(right)
+    said = "mean behind the ReLU" if how else "0 behind the ReLU"
+    assert together.heading.startswith(f"units switched off ({said}), conv1: 0, 1, 3: accuracy ")
+    assert f"{100 * right:.2f} % after" in together.heading
+
+
+def test_without_a_relu_a_unit_is_switched_off_where_it_is_read(reported: Run) -> None:
+    """In the batch norm where one follows, else in what the layer gives."""
+    test, trained = reported.load_data().test, Scope(reported)
+    net = build_net("c6bl c6l M f8", classes=3, channels=3, image_size=8)
+    evaluated(net)
+    scope = Scope(net, torch.zeros(1, *trained.input_shape), trained.classes)
+    images, labels = test.images(), test.targets_of("class")
+    found = look(scope, "filter_effects", Asked(test=test, n=len(test)))
+    assert "(0 behind the batch norm, where one follows)" in found.heading
+    table = found.table
+    assert table is not None
+    for layer, at in (("conv1", "bn1"), ("conv2", "conv2")):
+        rows = table[table["layer"] == layer].set_index("unit")
+        assert set(rows["off"]) == {f"0 in {at}"}
+        for unit in range(6):
+            with replaced(net, at, {unit: 0}):
+                after = net(images).softmax(1)
+            expected = float(after.gather(1, labels[:, None]).mean())
+            assert rows.loc[unit, "probability"] == pytest.approx(expected, abs=1e-6)
+    last = look(scope, "ablate", Asked(test=test, units={"fc2": [1]}))
+    assert "(0 in place of what the layer gives)" in last.heading
+    with replaced(net, "fc2", {1: 0}):
+        right = float((net(images).argmax(1) == labels).float().mean())
+    assert f"{100 * right:.2f} % after" in last.heading
+
+
+def test_a_screen_measures_the_units_that_it_names_and_says_so(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    found = look(scope, "filter_effects", Asked(test=test, n=15, screen=3))
+    rows = torch.linspace(0, len(test) - 1, 15).long()
+    screened = scope.filter_effects(test.subset(rows), ["relu1"], "zero_activation", screen=3)["relu1"]
+    assert sorted(found.table["unit"]) == screened.measured.nonzero()[:, 0].tolist()
+    said = (
+        "3 of 8 units switched off alone (0 behind the ReLU), in each layer the 3 that an estimate names first, on 15 "
+    )
+    assert found.heading.startswith(said)
+    assert found.table["estimate"].min() >= screened.estimate[~screened.measured].max()
+
+
+def test_only_a_loss_is_called_one() -> None:
+    ranked = pd.DataFrame({"layer": ["b", "a"], "unit": [7, 1], "change": [-0.0312, 0.2]})
+    assert largest_loss(ranked) == "accuracy falls most without unit 7 of b, by 3.1 points"
+    assert largest_loss(ranked.tail(1)) == "accuracy falls without none of them"
+
+
+def test_fewer_images_for_ablate_lie_evenly(reported: Run) -> None:
+    test = reported.load_data().test
+    found = look(Scope(reported), "ablate", Asked(test=test, units={"conv1": [0]}, n=9))
+    expected = torch.bincount(test.targets_of("class")[torch.linspace(0, len(test) - 1, 9).long()], minlength=3)
+    assert found.table["images"].tolist() == [*expected.tolist(), 9]
+
+
+def test_invariance_is_that_of_what_the_next_layer_reads(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    found = look(scope, "invariance", Asked(test=test, n=4))
+    assert set(found.table["curve"]) == {"relu1"}
+    images = test.images(torch.linspace(0, len(test) - 1, 4).long())
+    assert torch.equal(found.tensors["distance"], scope.invariance(images, ["relu1"]).distance)
+
+
+def test_a_network_without_convolutions_is_asked_for_its_layers(reported: Run) -> None:
+    test = reported.load_data().test
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    scope = Scope(net, torch.zeros(1, 3, 8, 8), ("a", "b", "c"))
+    for scan, expected in (("invariance", "name layers with --layer"), ("ablate", "name units with --units")):
+        with pytest.raises(RequestError, match=f"this network has no convolution; {expected}"):
+            look(scope, scan, Asked(test=test))
 
 
 def test_a_verdict_is_said_once(reported: Run) -> None:
@@ -134,7 +244,21 @@ def test_a_verdict_is_said_once(reported: Run) -> None:
         ({"lens": "faithfulness", "method": "grad_cm"}, UnknownNameError, "attribution lens 'grad_cm'"),
         ({"lens": "ablate", "units": "conv1"}, SettingError, "--units conv1: expected layers with their units"),
         ({"lens": "ablate", "units": "conv1:9"}, RequestError, "unit 9 is not in layer 'conv1'; it has 0 to 7"),
-        ({"lens": "ablate", "units": "pool1:0"}, UnknownNameError, "layer with filters of its own 'pool1'"),
+        (
+            {"lens": "ablate", "units": "pool1:0", "how": "zero_weights"},
+            UnknownNameError,
+            "layer with filters of its own 'pool1'",
+        ),
+        ({"lens": "ablate", "units": "conv7:0"}, UnknownNameError, "layer 'conv7' is not in this network"),
+        (
+            {"lens": "ablate", "how": "zero-weight"},
+            SettingError,
+            "^--how zero-weight: expected zero_activation, mean_activation or zero_weights$",
+        ),
+        ({"lens": "filter_effects", "how": "off"}, SettingError, "--how off: expected zero_activation, "),
+        ({"lens": "filter_effects", "screen": 0}, SettingError, "screen: 0 is out of range"),
+        ({"lens": "ablate", "screen": 2}, SettingError, "--screen: ablate has no such setting"),
+        ({"lens": "statistics", "how": "zero_weights"}, SettingError, "--how: statistics has no such setting"),
         ({"lens": "statistics", "unit": 1}, SettingError, "--unit: statistics has no such setting"),
         ({"lens": "grad_cam", "image": "0", "top": 3}, SettingError, "--top: grad_cam has no such setting"),
     ],

@@ -17,12 +17,14 @@ from playwright.sync_api import expect
 from convscope.data import DataBundle, ImageSet, load_data
 from convscope.nets import build_net
 from convscope.report import Subject, sprites, write_report
-from convscope.report.filters import filters, filters_page, has_filters
+from convscope.report import filters as filters_module
+from convscope.report.filters import effects_of, filters, filters_page, has_filters
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.scope import Scope
 from convscope.training import Silent, train
 from tests.conftest import write_spots
+from tests.lenses.lens_networks import replaced
 
 DEAD, COPY = 2, 5
 
@@ -237,6 +239,24 @@ def test_a_dead_unit_says_so_on_the_sheet(page: Any) -> None:
     expect(page.locator(".units a").nth(1)).to_contain_text("≈ 5")
 
 
+def test_effects_are_those_of_silence_behind_the_relu(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject(reported, reported.load_data())
+    assert effects_of(subject) is None  # 24 images are too few
+    monkeypatch.setattr(filters_module, "_FEWEST_EFFECT_IMAGES", 10)
+    found, net, test = effects_of(subject), subject.scope.net, subject.data.test
+    assert found is not None
+    assert list(found) == ["conv1"]
+    labels, images = test.targets_of("class"), subject.scope.prepare(test.images())
+    before = net(images).argmax(1) == labels
+    for unit, effect in enumerate(found["conv1"]):
+        assert effect is not None
+        with replaced(net, "relu1", {unit: 0}):
+            after = net(images).argmax(1) == labels
+        assert (effect["lost"], effect["gained"]) == (int((before & ~after).sum()), int((after & ~before).sum()))
+        assert effect["accuracy"] == pytest.approx(float(after.float().mean() - before.float().mean()))
+        assert effect["off"] == "0 behind the ReLU"
+
+
 @pytest.mark.browser
 def test_effects_are_shown_where_they_are_known(open_page: Callable[..., Any], planted: Run, tmp_path: Path) -> None:
     subject = Subject(planted, planted.load_data())
@@ -249,12 +269,14 @@ def test_effects_are_shown_where_they_are_known(open_page: Callable[..., Any], p
         "class_accuracy": -0.2,
         "lost": 5,
         "gained": 2,
+        "off": "0 behind the ReLU",
     }
     (tmp_path / FILTERS).write_text(filters_page(subject, {name: [None, known, *[None] * 6]}))
     with open_page(tmp_path / FILTERS, f"#{name}-1") as page:
         effect = page.locator("dialog .effect")
         expect(effect).to_contain_text("−3.12 points (95 %: −5.00 to −1.00)")
         expect(effect).to_contain_text("5 images become wrong, 2 right")
+        expect(page.locator("dialog h3", has_text="Switched off")).to_have_text("Switched off: 0 behind the ReLU")
         page.keyboard.press("ArrowLeft")
         expect(effect).to_have_count(0)
         page.keyboard.press("Escape")

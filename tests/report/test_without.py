@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,15 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
+from convscope.cli import run as convscope
 from convscope.data import DataBundle
 from convscope.nets import build_net
-from convscope.report import Subject, without, write_report
+from convscope.report import Subject, render, without, write_report
 from convscope.report.without import chosen_filters
 from convscope.runs import REPORT, Recipe, Run
 from convscope.scans import LayerEffects, evaluate, proportion
-from convscope.scope import Scope
 from convscope.training import Silent, train
+from tests.lenses.lens_networks import replaced
 from tests.report.test_report import Deciding
 
 
@@ -31,23 +36,30 @@ def found(subject: Subject) -> dict[str, Any]:
     return without.without(subject)
 
 
-def right(scope: Scope, subject: Subject) -> torch.Tensor:
-    """Which test images a network gets right, by itself."""
-    test = subject.data.test
-    return scope.probabilities(test.images()).argmax(1) == test.targets_of("class")
+def answered(subject: Subject, off: Iterable[int] = ()) -> torch.Tensor:
+    """What the network answers to the test images, with 0 in place of what the ReLU gives for some units."""
+    net = subject.scope.net
+    with replaced(net, "relu1", dict.fromkeys(off, 0)):
+        return net(subject.scope.prepare(subject.data.test.images())).argmax(1)
 
 
-def test_each_filter_is_as_without_its_weights(subject: Subject, found: dict[str, Any]) -> None:
-    was = right(subject.scope, subject)
+def right(subject: Subject, off: Iterable[int] = ()) -> torch.Tensor:
+    """Which test images it gets right then."""
+    return answered(subject, off) == subject.data.test.targets_of("class")
+
+
+def test_each_filter_is_as_silent_behind_the_relu(subject: Subject, found: dict[str, Any]) -> None:
+    was = right(subject)
     n = len(was)
-    assert (found["n"], found["filters"]) == (n, 2)
+    assert (found["n"], found["filters"], found["off"]) == (n, 2, "0 behind the ReLU")
+    assert {row["layer"] for row in found["rows"]} == {"conv1"}
     assert found["before"] == proportion(int(was.sum()), n).to_json()
     for row in found["rows"]:
-        now = right(subject.scope.ablate({row["layer"]: [row["unit"]]}), subject)
+        now = right(subject, [row["unit"]])
         assert (row["lost"], row["gained"]) == (int((was & ~now).sum()), int((now & ~was).sum()))
         assert row["after"] == pytest.approx(int(now.sum()) / n)
         assert row["difference"]["value"] == pytest.approx((int(now.sum()) - int(was.sum())) / n)
-    now = right(subject.scope.ablate({"conv1": [0, 1]}), subject)
+    now = right(subject, [0, 1])
     assert found["together"]["after"] == pytest.approx(int(now.sum()) / n)
 
 
@@ -61,10 +73,9 @@ def test_details_are_of_the_largest_change_and_of_all_together(
     assert alone["title"] == f"Without {largest['name']}, the largest change"
     assert together["title"] == "Without all 6 together"
     test = subject.data.test
-    labels, images = test.targets_of("class"), test.images()
+    labels = test.targets_of("class")
     for card, units in ((alone, [largest["unit"]]), (together, range(6))):
-        edited = subject.scope.ablate({"conv1": list(units)})
-        before, after = (scope.probabilities(images).argmax(1) for scope in (subject.scope, edited))
+        before, after = answered(subject), answered(subject, units)
         matrices = [torch.zeros(3, 3).long() for _ in range(2)]
         for matrix, answers in zip(matrices, (before, after), strict=True):
             for true, answer in zip(labels.tolist(), answers.tolist(), strict=True):
@@ -90,12 +101,29 @@ def test_a_sample_names_the_images_of_the_whole_set(subject: Subject, monkeypatc
     some = without.without(subject)
     n = len(subject.data.test)
     rows = torch.linspace(0, n - 1, 9).long()
-    was = right(subject.scope, subject)[rows]
-    now = right(subject.scope.ablate({"conv1": [0, 1]}), subject)[rows]
+    was = right(subject)[rows]
+    now = right(subject, [0, 1])[rows]
     assert (some["n"], some["tests"]) == (9, n)
     [lost, gained] = some["details"][1]["flips"]
     assert {one["row"] for one in lost["images"]} == set(rows[was & ~now].tolist())
     assert {one["row"] for one in gained["images"]} == set(rows[now & ~was].tolist())
+
+
+@pytest.mark.parametrize("n", [9, 1000])
+def test_the_command_on_the_page_gives_its_figures(
+    reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n: int
+) -> None:
+    monkeypatch.setattr(without, "_MOST_IMAGES", n)
+    subject = Subject(reported, reported.load_data())
+    found = without.without(subject)
+    [command] = re.findall(r"<code>convscope (look \S+ ablate .*?)</code>", render(subject))
+    assert ("--images" in command) == (n < len(subject.data.test))
+    assert convscope([*shlex.split(unescape(command)), "--json", "--out", str(tmp_path / "look.png")]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][-1]
+    together = found["together"]
+    assert row["images"] == found["n"]
+    assert (row["lost"], row["gained"]) == (together["lost"], together["gained"])
+    assert row["after"] == pytest.approx(together["after"])
 
 
 def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900) -> list[Any]:

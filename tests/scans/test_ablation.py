@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +10,22 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix
+from torch import nn
 
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.nets import make_task
-from convscope.scans import Answering, Confusion, Seen, paired_difference, proportion, scan
+from convscope.scans import (
+    Answering,
+    Confusion,
+    Seen,
+    WithoutUnits,
+    paired_difference,
+    proportion,
+    scan,
+    silenced_layers,
+)  # fmt: skip
 from convscope.scope import Scope
-from tests.lenses.lens_networks import Mixed, lived_in, state
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, lived_in, state
 from tests.scans.scan_networks import bytes_of, make_images, make_scope
 from tests.scans.test_effects import images_of, routed, undecided
 
@@ -45,6 +56,35 @@ def test_exactly_as_the_edited_network_evaluated(how: str) -> None:
     assert len(found.lost) > 2
     assert len(found.gained) > 0
     assert (found.units, found.how, found.classes) == (UNITS, how, list("abcde"))
+
+
+@pytest.mark.parametrize("how", ["zero_activation", "mean_activation"])
+def test_functions_and_a_module_that_is_used_again(how: str) -> None:
+    """Against the same network with a module for each ReLU, and hooks on these."""
+    images = images_of(9, 60, classes=5)
+    modules, functions = ByModules(), ByFunctions()
+    for net in (modules, functions):
+        net.fc1 = nn.Linear(16, 8)
+    scope = undecided(modules, images)
+    functions.load_state_dict(modules.state_dict())
+    same = Scope(functions.eval(), images.images([0]), normalize=((0.5,) * 3, (0.3,) * 3))
+    expected = scope.ablation({"relu1": [1, 4], "relu4": [0, 3]}, images, how, progress=False)
+    found = same.ablation({"relu": [1, 4], "relu3_2": [3, 0]}, images, how, batch_size=16, progress=False)
+    assert torch.equal(found.before, expected.before)
+    assert torch.equal(found.after, expected.after)
+    assert found.probability_after.tolist() == pytest.approx(expected.probability_after.tolist(), abs=1e-6)
+    assert len(found.lost) + len(found.gained) > 2
+    with pytest.raises(SettingError, match="how: 'off'; expected one of"):
+        same.ablation({"relu3_2": [0]}, images, "off")
+
+
+def test_a_network_without_units_can_be_sent_to_another_process() -> None:
+    scope = undecided(ByFunctions(), images_of(8, classes=5))
+    layers = {"relu3_2": silenced_layers(scope.graph, {"relu3_2": [0, 3]}, "zero_activation")["relu3_2"]}
+    edited, images = WithoutUnits(scope.graph, layers), scope.prepare(images_of(8).images())
+    sent = pickle.loads(pickle.dumps(edited))  # noqa: S301
+    assert torch.equal(sent(images), edited(images))
+    assert not torch.equal(edited(images), scope.net(images))
 
 
 def test_the_table_by_hand() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import anatomy, data, evaluate, look, report, study, train
+from convscope.cli import anatomy, compare, data, evaluate, look, report, study, sweep, table, train
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -24,7 +24,18 @@ app = typer.Typer(
 # Typer carries its own copy of Click, whose errors it exports only in part: BadParameter is a UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-for verb in (study.study, train.train, evaluate.evaluate, report.report, look.look, anatomy.anatomy, data.data):
+for verb in (
+    study.study,
+    sweep.sweep,
+    train.train,
+    evaluate.evaluate,
+    report.report,
+    compare.compare,
+    look.look,
+    table.table,
+    anatomy.anatomy,
+    data.data,
+):
     app.command()(verb)
 
 

@@ -45,6 +45,21 @@ def look(
     units: Annotated[
         str | None, typer.Option("--units", metavar="LAYER:UNIT,…", help="To switch off together: 'conv1:0,1 conv3:7'.")
     ] = None,
+    how: Annotated[
+        str | None,
+        typer.Option(
+            "--how",
+            metavar="HOW",
+            help="To switch off by zero_activation, where the next layer reads the unit (default), mean_activation there, or "
+            "zero_weights.",
+        ),
+    ] = None,
+    screen: Annotated[
+        int | None,
+        typer.Option(
+            "--screen", help="Of each layer measure only so many units, those that an estimate names first.", min=1
+        ),
+    ] = None,
     net: Annotated[
         str | None, typer.Option("--net", metavar="MODULE:CALLABLE", help="A network that is no run, by name.")
     ] = None,
@@ -74,7 +89,24 @@ def look(
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(run, net, weights, input, mean, deviation, classes)
     written, found = look_at(
-        subject, lens, image, layer, unit, position, target, size, stride, fill, method, n, top, units, out, raw
+        subject,
+        lens,
+        image,
+        layer,
+        unit,
+        position,
+        target,
+        size,
+        stride,
+        fill,
+        method,
+        n,
+        top,
+        units,
+        how,
+        screen,
+        out,
+        raw,
     )
     if json:
         rows = {} if found.table is None else {"rows": found.table.to_dict("records")}

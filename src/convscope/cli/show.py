@@ -41,14 +41,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table)
 
 
-def print_frame(frame: pd.DataFrame, most: int = 40) -> None:
-    """A pandas table on stdout, its first words to the left; of a large one the first rows, and the columns that fit the
-    terminal, and how many there are."""
+def print_frame(frame: pd.DataFrame, most: int = 40, left: int | None = None) -> None:
+    """A pandas table on stdout, its first words, or `left` columns, to the left; of a large one the first rows, and the
+    columns that fit the terminal, and how many there are."""
     rows = [[_cell(value) for value in row] for row in frame.head(most).itertuples(index=False)]
-    n_words = next((n for n, kind in enumerate(frame.dtypes) if kind.kind in "iuf"), len(frame.columns))
+    if left is None:
+        left = next((n for n, kind in enumerate(frame.dtypes) if kind.kind in "iuf"), len(frame.columns))
     names = list(frame.columns)
     fit = _columns_that_fit(names, rows)
-    print_table("", names[:fit], [row[:fit] for row in rows], left=n_words)
+    print_table("", names[:fit], [row[:fit] for row in rows], left=left)
     if len(frame) > most or fit < len(names):
         columns = f" and {len(names)} columns" if fit < len(names) else ""
         print_line(f"… {len(frame):,} rows{columns} in all; --json prints them")
@@ -60,8 +61,12 @@ def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> in
     if not console.is_terminal:
         return len(names)
     cells = [names, *rows]
-    widths = accumulate(max(cell_len(row[column]) for row in cells) + 2 for column in range(len(names)))
+    widths = accumulate(max(_width(row[column]) for row in cells) + 2 for column in range(len(names)))
     return max(1, sum(width <= console.width + 1 for width in widths))
+
+
+def _width(cell: str) -> int:
+    return max(map(cell_len, cell.split("\n")))
 
 
 def _cell(value: object) -> str:

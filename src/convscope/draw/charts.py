@@ -200,17 +200,22 @@ def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, 
         for predicted, n in zip(classes, line, strict=True)
     ]
     most = max(1, *(abs(n) for line in change for n in line))
+    few = len(classes) <= _MOST_FIGURES
+    names = {} if few else {"labelOverlap": True, "labelFontSize": 9}  # of many classes as many as have room
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("predicted:N", sort=None, title="predicted class", axis=alt.Axis(labelAngle=-45)),
-        y=alt.Y("true:N", sort=None, title="true class"),
+        x=alt.X("predicted:N", sort=None, title="predicted class", axis=alt.Axis(labelAngle=-45, **names)),
+        y=alt.Y("true:N", sort=None, title="true class", axis=alt.Axis(**names)),
         tooltip=["true:N", "predicted:N", alt.Tooltip("images:Q", format="+d")],
     )
     colour = alt.Scale(scheme="redblue", reverse=True, domain=[-most, most])
     cells = base.mark_rect().encode(color=alt.Color("images:Q", scale=colour, title="images more"))
-    few = len(classes) <= _MOST_FIGURES
-    figures = base.mark_text(fontSize=10).encode(
-        text=alt.Text("images:Q", format="+d"),
-        color=alt.condition(f"abs(datum.images) > {most / 2}", alt.value("white"), alt.value("#333")),
+    figures = (
+        base.transform_filter("datum.images != 0")
+        .mark_text(fontSize=10)
+        .encode(
+            text=alt.Text("images:Q", format="+d"),
+            color=alt.condition(f"abs(datum.images) > {most / 2}", alt.value("white"), alt.value("#333")),
+        )
     )
     side = 28 * len(classes) if few else 336
     return _specification(alt.layer(*([cells, figures] if few else [cells])).properties(width=side, height=side))

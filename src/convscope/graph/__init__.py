@@ -9,7 +9,7 @@ from __future__ import annotations
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
-from convscope.graph.following import cuts_at_zero, relu_after
+from convscope.graph.following import cuts_at_zero, relu_after, where_read
 from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions
 from convscope.graph.silenced import Rows, Silenced
@@ -39,4 +39,5 @@ __all__ = [
     "receptive_fields",
     "relu_after",
     "trace",
+    "where_read",
 ]

@@ -1,4 +1,4 @@
-"""What follows a layer: the ReLU that its units pass through."""
+"""What follows a layer: the ReLU that its units pass through, and where they are read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,35 @@ def relu_after(graph: TracedGraph, layer: str) -> str | None:
     """
     op = graph.operation(layer)
     while not cuts_at_zero(op):
-        readers = [reader for reader in graph.operations if op.name in reader.inputs]
-        follows = len(readers) == 1 and len(readers[0].inputs) == 1
-        if not follows or not (cuts_at_zero(readers[0]) or readers[0].kind in _UNITWISE):
+        reader = _only_reader(graph, op)
+        if reader is None or not (cuts_at_zero(reader) or reader.kind in _UNITWISE):
             return None
-        [op] = readers
+        op = reader
     return op.name
+
+
+def where_read(graph: TracedGraph, layer: str) -> str:
+    """The operation that gives a layer's units as the next layer reads them: the ReLU that follows, see `relu_after`.
+
+    Where none does, the batch norm right behind the layer, and without one the layer itself.
+
+    Raises:
+        UnknownNameError: there is no such layer; the message lists those there are.
+
+    Example:
+        >>> where_read(graph, "conv1"), where_read(graph, "fc1")
+        ('relu1', 'fc1')
+    """
+    if (relu := relu_after(graph, layer)) is not None:
+        return relu
+    reader = _only_reader(graph, graph.operation(layer))
+    return reader.name if reader is not None and reader.kind == "batch_norm" else layer
+
+
+def _only_reader(graph: TracedGraph, op: Operation) -> Operation | None:
+    """The operation that takes this result and nothing else, where no other takes it."""
+    readers = [reader for reader in graph.operations if op.name in reader.inputs]
+    return readers[0] if len(readers) == 1 and len(readers[0].inputs) == 1 else None
 
 
 def cuts_at_zero(op: Operation) -> bool:

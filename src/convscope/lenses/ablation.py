@@ -31,7 +31,8 @@ def ablate(
     """A copy of the network in which some units are silenced; the network itself is left as it is.
 
     - "zero_weights": the unit's filter and bias are 0, as by pruning. The unit then gives 0; through a batch
-      norm behind it that becomes a constant, β − γ·mean/√(variance + ε), which need not be 0.
+      norm behind it that becomes a constant, β − γ·mean/√(variance + ε), which need not be 0 and can be about
+      the loudest that the unit ever is: then it is not silenced.
     - "zero_activation": what the layer gives for the unit is replaced by 0, for any layer.
     - "mean_activation": it is replaced by the unit's mean over `images` and positions, so that what follows
       meets a usual value and no information.

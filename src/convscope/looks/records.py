@@ -31,6 +31,8 @@ class Asked:
         n: how many test images, taken evenly; all of them where a scan is a single pass.
         top: how many of the strongest.
         units: to be switched off together, by layer.
+        how: they are switched off; see `switched_off`.
+        screen: measure only so many units of each layer, those that a first-order estimate names first.
     """
 
     image: Tensor | None = None
@@ -46,6 +48,8 @@ class Asked:
     n: int | None = None
     top: int | None = None
     units: dict[str, list[int]] | None = None
+    how: str | None = None
+    screen: int | None = None
 
     def given(self) -> dict[str, Any]:
         """The parts that were given, by name."""

@@ -24,8 +24,10 @@ from convscope.draw import (
     sheet,
 )
 from convscope.errors import RequestError
-from convscope.graph import Operation
+from convscope.graph import where_read
+from convscope.lenses import select_layers
 from convscope.looks.records import Asked, Look
+from convscope.looks.switched_off import ablation_without, effects_without, switched_off
 from convscope.scans import EDGES, Estimate, LayerPatches, LayerStatistics
 from convscope.scope import Scope
 
@@ -149,9 +151,8 @@ def look_randomization(scope: Scope, asked: Asked) -> Look:
 
 
 def look_invariance(scope: Scope, asked: Asked) -> Look:
-    """How far features and answer move as images are shifted, rotated, scaled."""
-    layers = [asked.layer] if asked.layer else ["conv"]
-    found = scope.invariance(_even(asked, 50), layers)
+    """How far features and answer move as images are shifted, rotated, scaled; by default behind each convolution's ReLU."""
+    found = scope.invariance(_even(asked, 50), [asked.layer] if asked.layer else _read_convolutions(scope))
     rows = [
         {
             "curve": layer,
@@ -178,33 +179,36 @@ def look_filter_effects(scope: Scope, asked: Asked) -> Look:
 
     In the table those come first without which most is lost.
     """
-    test = _test(asked)
-    images = test.subset(_rows(test, asked.n or 1000))
-    found = scope.filter_effects(images, [asked.layer or "conv"])
+    images, layers = _even(asked, 1000), select_layers(scope.graph, [asked.layer or "conv"])
+    off = switched_off(scope, layers, asked.how)
+    found = effects_without(scope, images, dict.fromkeys(layers), off, asked.screen)
     table = pd.concat([one.table() for one in found.values()], ignore_index=True)
+    table.insert(2, "off", [off.in_layer(layer) for layer in table["layer"]])
+    n_units, table = len(table), table[table["measured"]]
     drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
     drawn = drawn.assign(low=drawn["value"], high=drawn["value"])
     table = table.sort_values("change", kind="stable")
-    worst = table.iloc[0]
-    heading = (
-        f"each of {len(table)} units switched off, on {_counted(len(images), 'test image')}: accuracy changes most without "
-        f"unit {worst['unit']} of {worst['layer']}, by {100 * worst['change']:+.1f} points"
-    )
+    measured = f"each of {n_units}" if len(table) == n_units else f"{len(table)} of {n_units}"
+    chosen = None if len(table) == n_units else f"in each layer the {asked.screen} that an estimate names first"
+    off_so = f"{measured} units switched off alone ({off.words})"
+    found_so = f"on {_counted(len(images), 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in found.items()}
     chart = changes(drawn, "change of accuracy without the unit")
-    return Look(panel([("", chart_picture(chart))], heading, side=1), tensors, heading, table)
+    shown = panel([("", chart_picture(chart))], f"{off_so}, {found_so}", side=1, note=chosen)
+    return Look(shown, tensors, ", ".join(filter(None, (off_so, chosen, found_so))), table)
 
 
 def look_ablate(scope: Scope, asked: Asked) -> Look:
     """What switching off a chosen set of units, together, does to each class, and what is then taken for what."""
-    units = asked.units or {op.name: [0, 1] for op in _convolutions(scope)[:5]}
-    found = scope.ablation(units, _test(asked))
+    units = asked.units or {name: [0, 1] for name in _convolutions(scope)[:5]}
+    off = switched_off(scope, units, asked.how)
+    found = ablation_without(scope, _even(asked, asked.n) if asked.n else _test(asked), units, off)
     table = found.table()
     drawn = table.rename(columns={"class": "name", "difference": "value"})
     drawn = drawn.rename(columns={"difference_low": "low", "difference_high": "high"})[["name", "value", "low", "high"]]
     chosen = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in found.units.items())
     before, after = found.accuracy_before(), found.accuracy_after()
-    heading = f"units switched off, {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
+    heading = f"units switched off ({off.words}), {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
     parts = [
         ("", chart_picture(changes(drawn, "difference of accuracy"))),
         ("", chart_picture(moved(found.confusion_change.tolist(), found.classes))),
@@ -217,11 +221,26 @@ def look_ablate(scope: Scope, asked: Asked) -> Look:
     return Look(panel(parts, heading, side=1, note=note, columns=1), tensors, heading, table)
 
 
-def _convolutions(scope: Scope) -> list[Operation]:
-    found = [op for op in scope.graph.operations if op.kind == "conv"]
+def largest_loss(ranked: pd.DataFrame) -> str:
+    """Without which unit most accuracy is lost, where any is."""
+    worst = ranked.iloc[0]
+    if worst["change"] >= 0:
+        return "accuracy falls without none of them"
+    return (
+        f"accuracy falls most without unit {worst['unit']} of {worst['layer']}, by {-100 * worst['change']:.1f} points"
+    )
+
+
+def _convolutions(scope: Scope, instead: str = "units with --units") -> list[str]:
+    found = [op.name for op in scope.graph.operations if op.kind == "conv"]
     if not found:
-        raise RequestError("this network has no convolution; name units with --units")
+        raise RequestError(f"this network has no convolution; name {instead}")
     return found
+
+
+def _read_convolutions(scope: Scope) -> list[str]:
+    """The ReLUs behind the convolutions, or where else the next layers read these."""
+    return list(dict.fromkeys(where_read(scope.graph, name) for name in _convolutions(scope, "layers with --layer")))
 
 
 def _counted(n: int, what: str) -> str:

@@ -87,6 +87,8 @@ def look_at(
     n: int | None = None,
     top: int | None = None,
     units: str | None = None,
+    how: str | None = None,
+    screen: int | None = None,
     out: Path | None = None,
     raw: Path | None = None,
 ) -> tuple[Path, Look]:
@@ -94,7 +96,7 @@ def look_at(
 
     Args:
         subject: see `open_subject`.
-        lens, layer, unit, stride, method, n, top: see `look`.
+        lens, layer, unit, stride, method, n, top, how, screen: see `look`.
         image: a file, or the number of one of the run's test images.
         position: "3,5" or "max".
         target: a class by its name or number.
@@ -121,6 +123,8 @@ def look_at(
         n=n,
         top=top,
         units=_units(units),
+        how=how,
+        screen=screen,
     )
     found = look(subject.scope, lens, asked)
     path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
+from convscope.looks import effects_without, switched_off
 from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
@@ -23,7 +24,8 @@ Effects = Mapping[str, Sequence[Mapping[str, Any] | None]]
 """By layer, for each unit what switching it off does, or None where that was not measured.
 
 `accuracy`, `low`, `high`: change of the test accuracy, after less before, as shares with a 95 % interval; `lost`, `gained`: how
-many images become wrong and right; and, if known, `class` and `class_accuracy`: where accuracy falls most, and by how much.
+many images become wrong and right; and, if known, `class` and `class_accuracy`: where accuracy falls most, and by how much;
+`off`: how it was switched off, in words.
 """
 
 _TOP, _PICTURES = 20, 12  # images ranked for a unit; those of them that are shown
@@ -65,11 +67,13 @@ def effects_of(subject: Subject) -> Effects | None:
     if n < _FEWEST_EFFECT_IMAGES:
         return None
     images = test.subset(torch.linspace(0, len(test) - 1, n).long())
-    found = subject.scope.filter_effects(images, layers)
-    return {name: [_effect(one, unit) for unit in range(len(one.measured))] for name, one in found.items()}
+    off = switched_off(subject.scope, layers)
+    found = effects_without(subject.scope, images, dict.fromkeys(layers), off)
+    words = {name: switched_off(subject.scope, [name]).words for name in layers}
+    return {name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in found.items()}
 
 
-def _effect(found: LayerEffects, unit: int) -> dict[str, Any]:
+def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     change = found.change(unit)
     by_class = found.class_accuracy_after[unit] - found.class_accuracy_before
     worst = int(by_class.nan_to_num(0).argmin())
@@ -82,6 +86,7 @@ def _effect(found: LayerEffects, unit: int) -> dict[str, Any]:
         "lost": int(found.lost[unit].sum()),
         "gained": int(found.gained[unit].sum()),
         "images": found.n_images,
+        "off": words,
     }
 
 

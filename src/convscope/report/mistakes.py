@@ -16,12 +16,20 @@ def confusion_matrices(subject: Subject) -> list[dict[str, Any]]:
     """For each head: its classes, its matrix, and orders of the classes to choose from."""
     found = []
     for target, head in subject.metrics["heads"].items():
-        matrix = np.array(head["confusion"])
-        orders = {"as given": list(range(len(matrix))), "confused side by side": _side_by_side(matrix)}
-        recall = matrix.diagonal() / matrix.sum(1).clip(1)
-        orders["hardest first"] = np.argsort(recall, kind="stable").tolist()
-        found.append({"target": target, "classes": head["classes"], "matrix": head["confusion"], "orders": orders})
+        matrix = head["confusion"]
+        found.append({"target": target, "classes": head["classes"], "matrix": matrix, "orders": orders(matrix)})
     return found
+
+
+def orders(confusion: list[list[int]]) -> dict[str, list[int]]:
+    """Orders of the classes to choose from, by name."""
+    matrix = np.array(confusion)
+    recall = matrix.diagonal() / matrix.sum(1).clip(1)
+    return {
+        "as given": list(range(len(matrix))),
+        "confused side by side": _side_by_side(matrix),
+        "hardest first": np.argsort(recall, kind="stable").tolist(),
+    }
 
 
 def _side_by_side(matrix: np.ndarray) -> list[int]:

@@ -16,7 +16,7 @@ def fill(template: str, **parts: Any) -> str:
         loader=PackageLoader("convscope.report"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"figure": _figure, "points": _points}
+    environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
     return environment.get_template(template).render(**parts)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convscope.data import DataBundle
+from convscope.data import DataBundle, ImageSet
 from convscope.draw import data_uri, enlarge, picture
 from convscope.errors import RunFolderError
 from convscope.graph import Anatomy
@@ -63,8 +63,7 @@ class Subject:
 
     def thumbnail(self, row: int) -> str:
         """A test image as a data URI, enlarged by repetition to at least 64 px."""
-        shown = picture(self.data.test[row][0])
-        return data_uri(enlarge(shown, max(1, 64 // max(shown.shape[:2]))))
+        return thumbnail(self.data.test, row)
 
     def chosen_images(self, n: int = 3) -> list[int]:
         """Test images to look inside with: right ones of different classes, the first of each, spread over the classes."""
@@ -72,3 +71,9 @@ class Subject:
         classes = torch.linspace(0, len(answers.head.classes) - 1, n).round().long().unique().tolist()
         rows = [torch.nonzero((answers.true == k) & ~answers.wrong).flatten()[:1].tolist() for k in classes]
         return [row for found in rows for row in found] or [0]
+
+
+def thumbnail(images: ImageSet, row: int) -> str:
+    """An image as a data URI, enlarged by repetition to at least 64 px."""
+    shown = picture(images[row][0])
+    return data_uri(enlarge(shown, max(1, 64 // max(shown.shape[:2]))))

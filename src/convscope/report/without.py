@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convscope.draw import coloured, data_uri, enlarge, scale_of
 from convscope.errors import NetworkError
+from convscope.looks import ablation_without, effects_without, switched_off
 from convscope.report.subject import Subject
 from convscope.scans import Ablation, Estimate, LayerEffects, paired_difference
 
@@ -59,14 +60,16 @@ def without(subject: Subject) -> dict[str, Any] | None:
     test = subject.data.test
     rows = torch.linspace(0, len(test) - 1, n).long()  # evenly, as on the filter page
     images = test.subset(rows)
-    found = subject.scope.filter_effects(images, units)
+    off = switched_off(subject.scope, units)
+    found = effects_without(subject.scope, images, units, off)
     filters = [_Filter(found[layer], unit) for layer, some in units.items() for unit in some]
     most = max(filters, key=lambda one: (abs(one.change().figures[0]), one.moved))
-    alone = subject.scope.ablation({most.effects.layer: [most.unit]}, images)
-    together = subject.scope.ablation(units, images)
+    alone = ablation_without(subject.scope, images, {most.effects.layer: [most.unit]}, off)
+    together = ablation_without(subject.scope, images, units, off)
     return {
         "n": n,
         "tests": len(test),
+        "off": off.words,
         "layers": list(units),
         "filters": len(filters),
         "first": max(map(len, units.values())),

@@ -1,37 +1,46 @@
 """The run folder and its formats: what was asked for, what came out, written whole or not at all."""
 
-from convscope.runs.environment import describe_environment
-from convscope.runs.files import load_weights, read_tensors, sweep, write_tensors, write_whole
-from convscope.runs.run import (
-    ANATOMY,
-    CHECKPOINT,
-    ENVIRONMENT,
-    FILTERS,
-    GIVEN,
-    HISTORY,
-    METRICS,
-    MODEL,
-    PREDICTIONS,
-    REPORT,
-    SPEC,
-    TENSORBOARD,
-    TRACKERS,
-    Card,
-    Run,
-    build_from_spec,
-    open_run,
-)
-from convscope.runs.spec import (
-    FORMAT,
-    Recipe,
-    RunSpec,
-    describe,
-    dump_spec,
-    load_spec,
-    make_spec,
-    parse_overrides,
-    read_spec,
-)
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.runs.environment import describe_environment
+    from convscope.runs.files import load_weights, read_tensors, write_tensors
+    from convscope.runs.names import (
+        ANATOMY,
+        CHECKPOINT,
+        ENVIRONMENT,
+        FILTERS,
+        GIVEN,
+        HISTORY,
+        METRICS,
+        MODEL,
+        OUTCOME,
+        PREDICTIONS,
+        REPORT,
+        SPEC,
+        TENSORBOARD,
+        TRACKERS,
+    )
+    from convscope.runs.run import Card, Run, build_from_spec, open_run
+    from convscope.runs.spec import (
+        FORMAT,
+        Recipe,
+        RunSpec,
+        check_format,
+        describe,
+        dump_spec,
+        load_spec,
+        make_spec,
+        override,
+        parse_mapping,
+        parse_overrides,
+        read_spec,
+    )
+    from convscope.runs.whole import sweep, write_whole
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "ANATOMY",
@@ -43,6 +52,7 @@ __all__ = [
     "HISTORY",
     "METRICS",
     "MODEL",
+    "OUTCOME",
     "PREDICTIONS",
     "REPORT",
     "SPEC",
@@ -53,6 +63,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "build_from_spec",
+    "check_format",
     "describe",
     "describe_environment",
     "dump_spec",
@@ -60,6 +71,8 @@ __all__ = [
     "load_weights",
     "make_spec",
     "open_run",
+    "override",
+    "parse_mapping",
     "parse_overrides",
     "read_spec",
     "read_tensors",

@@ -1,17 +1,4 @@
-"""A run is a folder: everything needed to reopen, resume, verify and share it, in formats that other tools read.
-
-spec.yaml                what was asked for, every value stated
-environment.json         versions, hardware, date, digest of the data
-history.parquet          a row an epoch
-checkpoint.safetensors   the training's last state; gone when it is finished
-model.safetensors        the trained weights; with the card: classes, input shape, normalisation, task
-predictions.safetensors  logits and targets of the test images, in order
-metrics.json             what they come to, with intervals
-anatomy.json             the table of the network's operations
-report.html              the illustrated report
-filters.html             every filter of every convolution, linked from the report
-trackers.json            its numbers at MLflow and Weights & Biases, where it was tracked (tensorboard/: its event files)
-"""
+"""A run is a folder: everything needed to reopen, resume, verify and share it; its files are listed in names.py."""
 
 from __future__ import annotations
 
@@ -29,13 +16,10 @@ from torch import Tensor, nn
 from convscope.data import DataBundle, load_data
 from convscope.errors import NetworkError, RunFolderError
 from convscope.nets import Task, build_net, make_task
-from convscope.runs.files import load_weights, read_tensors, write_tensors, write_whole
+from convscope.runs.files import load_weights, read_tensors, write_tensors
+from convscope.runs.names import ENVIRONMENT, GIVEN, HISTORY, METRICS, MODEL, PREDICTIONS, SPEC
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
-
-SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
-CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
-METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
-TRACKERS, TENSORBOARD = "trackers.json", "tensorboard"
+from convscope.runs.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -219,9 +203,6 @@ class Run:
     def _model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return read_tensors(self._file(MODEL))
 
-
-GIVEN = "given-module"
-"""Name of the network in the spec of a run that was trained from a module of the user's own."""
 
 _CURES = {
     MODEL: "the training has not come to its end: convscope train --resume takes it there",

@@ -130,6 +130,19 @@ def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
         SettingError: no YAML, or a key or value that a spec does not have; file and key are named.
         RunFolderError: the spec is of a newer format.
     """
+    given = parse_mapping(text, where)
+    for key, value in parse_overrides(overrides).items():
+        override(given, key, value)
+    return make_spec(given, where)
+
+
+def parse_mapping(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text, of a format that this convscope reads; its keys are not looked at.
+
+    Raises:
+        SettingError: no YAML, or no mapping; file and line are named.
+        RunFolderError: it is of a newer format.
+    """
     try:
         given = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -138,14 +151,12 @@ def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
         raise SettingError(f"{where}{line}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
-    for override in overrides:
-        _override(given, override)
-    _check_format(given.get("format", FORMAT), where)
-    return make_spec(given, where)
+    return given
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
     """The spec in a mapping; an unknown key or impossible value is a SettingError that names it."""
+    check_format(given.get("format", FORMAT), where)
     try:
         return RunSpec.model_validate(given)
     except ValidationError as error:
@@ -202,8 +213,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     return pairs
 
 
-def _override(given: dict[str, Any], override: str) -> None:
-    [(key, value)] = parse_overrides([override]).items()
+def override(given: dict[str, Any], key: str, value: Any) -> None:
+    """Puts a value at a dotted key of a run's mapping: what `--set key=value` does."""
     *path, last = key.split(".")
     node = given
     for part in path:
@@ -211,11 +222,12 @@ def _override(given: dict[str, Any], override: str) -> None:
             node[part] = {_SHORT.get(part, part): node[part]}
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise SettingError(f"--set {override}: {part!r} is a value, it has no settings of its own")
+            raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
     node[last] = value
 
 
-def _check_format(version: Any, where: str) -> None:
+def check_format(version: Any, where: str) -> None:
+    """Refuses a format that this convscope does not know."""
     if not isinstance(version, int) or version < 1:
         raise RunFolderError(f"{where}: format {version!r} is unknown; this convscope reads 1 to {FORMAT}")
     if version > FORMAT:

@@ -1,36 +1,43 @@
 """Scans look at a data set: reducers that one pass over the images feeds, and that merge exactly."""
 
-from convscope.scans.ablation import Ablation, ablation
-from convscope.scans.answered import Answering, head_of
-from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
-from convscope.scans.effects import FilterEffects, filter_effects
-from convscope.scans.evaluate import evaluate
-from convscope.scans.exact import ExactSum
-from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
-from convscope.scans.first_order import FirstOrder
-from convscope.scans.histogram import EDGES
-from convscope.scans.intervals import (
-    Estimate,
-    bootstrap,
-    difference,
-    f_score,
-    mean,
-    mean_of,
-    mean_over_classes,
-    paired_difference,
-    proportion,
-)
-from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
-from convscope.scans.kept import kept_or_made
-from convscope.scans.layer_effects import LayerEffects
-from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
-from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
-from convscope.scans.room import MAX_MEMORY, batch_that_fits
-from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
-from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers
-from convscope.scans.statistics import LayerStatistics, Statistics, statistics
-from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.scans.ablation import Ablation, ablation
+    from convscope.scans.answered import Answering, head_of
+    from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
+    from convscope.scans.effects import FilterEffects, filter_effects
+    from convscope.scans.evaluate import evaluate, kept_epoch
+    from convscope.scans.exact import ExactSum
+    from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
+    from convscope.scans.first_order import FirstOrder
+    from convscope.scans.histogram import EDGES
+    from convscope.scans.intervals import (
+        Estimate,
+        bootstrap,
+        difference,
+        f_score,
+        mean,
+        mean_of,
+        mean_over_classes,
+        paired_difference,
+        proportion,
+    )
+    from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
+    from convscope.scans.kept import kept_or_made
+    from convscope.scans.layer_effects import LayerEffects
+    from convscope.scans.layers import LayerMap, layer_maps
+    from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
+    from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
+    from convscope.scans.room import MAX_MEMORY, batch_that_fits
+    from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
+    from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, WithoutUnits, silenced_layers, with_means
+    from convscope.scans.statistics import LayerStatistics, Statistics, statistics
+    from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "EDGES",
@@ -71,6 +78,7 @@ __all__ = [
     "TopK",
     "TopPatches",
     "UnitsOf",
+    "WithoutUnits",
     "ablation",
     "batch_that_fits",
     "bootstrap",
@@ -85,6 +93,7 @@ __all__ = [
     "filter_effects",
     "head_of",
     "invariance",
+    "kept_epoch",
     "kept_or_made",
     "layer_maps",
     "mean",
@@ -98,4 +107,5 @@ __all__ = [
     "silenced_layers",
     "statistics",
     "top_patches",
+    "with_means",
 ]

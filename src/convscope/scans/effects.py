@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ from convscope.scans.kept import kept_or_made
 from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.room import rows_that_fit
 from convscope.scans.scan import Images, Seen, Subject, scan, sizes
-from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers
-from convscope.scans.statistics import statistics
+from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers, with_means
 
 
 def filter_effects(
@@ -47,8 +45,10 @@ def filter_effects(
         images: a set with the classes that the network tells apart. For a network of several heads the first counts.
         layers: names, patterns or kinds, see `convscope.lenses.select_layers`; all convolutions by default. A layer that
             is used again counts once, under its first name. With `{"conv1": [0, 3]}` these units alone.
-        how: what becomes of a unit's output, see `convscope.lenses.ablate`: "zero_weights" (filter and bias are 0, before
-            any batch norm), "zero_activation", or "mean_activation" (its mean over these images, from a pass of its own).
+        how: what becomes of a unit's output, see `convscope.lenses.ablate`: "zero_weights" (filter and bias are 0),
+            "zero_activation", or "mean_activation" (its mean over these images, from a pass of its own). Behind a batch
+            norm zero weights are no silence: the unit then says one constant everywhere, which can harm more than its
+            loss. To silence a convolution take "zero_activation" in `convscope.graph.where_read`, the ReLU behind it.
         screen: measure only so many units of each layer, those that matter most to first order, see `FirstOrder`; the
             result says which were measured. Costs one pass forward and back. None measures all.
         settings: batch_size, max_memory, workers, progress; see `scan`.
@@ -79,8 +79,7 @@ def filter_effects(
         head = head_of(scope, images)
         silenced = silenced_layers(scope.graph, layers, how)
         if how == "mean_activation":
-            means = statistics(scope, images, list(silenced), correlations=False, **settings)
-            silenced = {name: replace(each, values=means[name].mean) for name, each in silenced.items()}
+            silenced = with_means(scope, images, silenced, **settings)
         estimates: dict[str, Tensor] = {}
         if screen is not None:
             first_order = FirstOrder(scope, silenced, head, settings.get("max_memory"))

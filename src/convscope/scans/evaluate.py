@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from convscope.console import progress_bar
 from convscope.data import DataBundle, batches
 from convscope.nets import Head, Task
@@ -70,15 +72,19 @@ def _stored(run: Run, key: dict[str, str]) -> Seen | None:
     return checked(Seen(kept.tensors["index"], kept.tensors["logits"], targets))
 
 
+def kept_epoch(run: Run) -> pd.Series:
+    """The row of a run's history in which its weights were kept: the best one under patience, else the last."""
+    history, recipe = run.history, run.spec.recipe
+    if recipe.patience is None:
+        return history.iloc[-1]
+    column = history[recipe.watch]
+    return history.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
+
+
 def _train_accuracy(run: Run) -> Estimate:
     """Accuracy on the training images as recorded while the kept weights' epoch ran (augmented, with dropout)."""
-    history, recipe = run.history, run.spec.recipe
-    row = history.iloc[-1]
-    if recipe.patience is not None:
-        column = history[recipe.watch]
-        row = history.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
     n = int(run.environment["data"]["images"]["train"])
-    return proportion(round(float(row["train_accuracy"]) * n), n)
+    return proportion(round(float(kept_epoch(run)["train_accuracy"]) * n), n)
 
 
 @dataclass

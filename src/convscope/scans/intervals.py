@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -101,6 +102,7 @@ def mean_of(
     return Estimate(value, max(lowest, value - half), min(highest, value + half))
 
 
+@lru_cache(maxsize=4096)
 def _student(freedom: int, level: float) -> float:
     """How many standard errors hold a mean at that level, by bisection of Student's distribution.
 

@@ -1,18 +1,21 @@
-"""The layers whose units a scan switches off: in which results, by what, which of them."""
+"""The layers whose units are switched off: in which results, by what, which of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.errors import RequestError
-from convscope.graph import Operation, Silenced, TracedGraph
+from convscope.graph import Operation, Silenced, TracedGraph, trace
 from convscope.lenses import Units, choose_units
 from convscope.scans.layers import LayerMap, layer_maps
+from convscope.scans.scan import Images, Subject
+from convscope.scans.statistics import statistics
 
 UnitsOf = Sequence[str] | str | Mapping[str, Units]
 """Layers, by names, patterns or kinds, with all their units; or each with those units that are meant."""
@@ -45,6 +48,47 @@ class SilencedLayer:
         units = torch.tensor(self.units)
         largest = units[estimate[units].argsort(descending=True, stable=True)[:n]].sort().values
         return replace(self, units=tuple(largest.tolist()))
+
+    def together(self, operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """What the layer gives with all of them off, in place of what its operator does."""
+        last = operator(*args, **kwargs).movedim(self.unit_axis, -1).clone()
+        units = list(self.units)
+        last[..., units] = self.values[units].to(last)
+        return last.movedim(-1, self.unit_axis)
+
+
+class WithoutUnits(nn.Module):
+    """A network in which units of some layers are off together, in the results of its traced operations.
+
+    So functions can be among the layers, and single calls of a module that is used again, which a hook on a module cannot
+    tell apart.
+
+    Args:
+        graph: the traced network.
+        layers: operation → the units that are off, and what it gives for them.
+    """
+
+    def __init__(self, graph: TracedGraph, layers: Mapping[str, SilencedLayer]) -> None:
+        super().__init__()
+        self.net, self.layers, self.input_shape = graph.net, dict(layers), graph.input_shape
+        self._graph: TracedGraph | None = graph
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process traces the network itself."""
+        return vars(self) | {"_graph": None}
+
+    def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
+        self._graph = self._graph or trace(self.net, images.new_zeros(1, *self.input_shape))
+        instead = {name: each.together for name, each in self.layers.items()}
+        return self._graph.run(images, instead=instead)[self._graph.outputs[0]]
+
+
+def with_means(
+    scope: Subject, images: Images, layers: Mapping[str, SilencedLayer], **settings: Any
+) -> dict[str, SilencedLayer]:
+    """The same, but that units give their mean over these images and all positions when they are off."""
+    means = statistics(scope, images, list(layers), correlations=False, **settings)
+    return {name: replace(each, values=means[name].mean) for name, each in layers.items()}
 
 
 def silenced_layers(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, SilencedLayer]:

@@ -1,44 +1,89 @@
 """Studies: shipped ones and the user's own, from a spec to an evaluated run; statistics of several runs."""
 
-from convscope.study.importance import Importance, Rest, Term, importance
-from convscope.study.networks import anatomy_by_name
-from convscope.study.power import more_images, more_seeds, seeds_power
-from convscope.study.run import find_spec, resume_run, run_study, shipped_studies, train_study
-from convscope.study.statistics import (
-    ImageComparison,
-    SeedComparison,
-    Summary,
-    compare_images,
-    compare_seeds,
-    holm,
-    mcnemar,
-    summary,
-)
-from convscope.study.verdicts import basis, differs, verdict, written_p
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.study.compare import Compared, Group, Pair, compare, setting_in_words
+    from convscope.study.compared_runs import ComparedRun
+    from convscope.study.engine import sweep
+    from convscope.study.folder import Ranked, Study, StudyRun, open_study
+    from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
+    from convscope.study.index import INDEX
+    from convscope.study.live import duration
+    from convscope.study.networks import anatomy_by_name
+    from convscope.study.plan import Plan, PlannedRun, plan
+    from convscope.study.power import more_images, more_seeds, seeds_power
+    from convscope.study.run import find_spec, find_study, resume_run, run_study, shipped_studies, train_study
+    from convscope.study.spec import Budget, Range, StudySpec, dump_study, load_study, read_study
+    from convscope.study.statistics import (
+        ImageComparison,
+        SeedComparison,
+        Summary,
+        compare_images,
+        compare_seeds,
+        holm,
+        mcnemar,
+        summary,
+    )
+    from convscope.study.table import METRICS, Matrix, Runs, histories, table
+    from convscope.study.verdicts import basis, differs, verdict, written_p
+else:
+    load_when_used(__name__)
 
 __all__ = [
+    "INDEX",
+    "METRICS",
+    "Budget",
+    "Compared",
+    "ComparedRun",
+    "Group",
     "ImageComparison",
     "Importance",
+    "Matrix",
+    "Pair",
+    "Plan",
+    "PlannedRun",
+    "Range",
+    "Ranked",
     "Rest",
+    "Runs",
     "SeedComparison",
+    "Study",
+    "StudyRun",
+    "StudySpec",
     "Summary",
     "Term",
     "anatomy_by_name",
     "basis",
+    "compare",
     "compare_images",
     "compare_seeds",
     "differs",
+    "dump_study",
+    "duration",
     "find_spec",
+    "find_study",
+    "histories",
     "holm",
     "importance",
+    "importance_in_words",
+    "load_study",
     "mcnemar",
     "more_images",
     "more_seeds",
+    "open_study",
+    "plan",
+    "read_study",
     "resume_run",
     "run_study",
     "seeds_power",
+    "setting_in_words",
     "shipped_studies",
     "summary",
+    "sweep",
+    "table",
     "train_study",
     "verdict",
     "written_p",

@@ -10,6 +10,7 @@ from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError, UnknownNameError
 from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, read_spec
 from convscope.scans import evaluate
+from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
 
 
@@ -28,30 +29,45 @@ def find_spec(name: str, overrides: Iterable[str] = ()) -> tuple[str, RunSpec]:
         UnknownNameError: neither a shipped study nor a file.
         SettingError: the file or an override is wrong.
     """
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.exists():
-            raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
-        return path.stem, load_spec(path, overrides)
-    texts = _shipped_texts()
-    if name not in texts:
-        raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
-    return name, read_spec(texts[name], f"{name}.yaml (shipped)", overrides)
+    found = _find(name)
+    if isinstance(found, Path):
+        return found.stem, load_spec(found, overrides)
+    return name, read_spec(found, f"{name}.yaml (shipped)", overrides)
+
+
+def find_study(name: str, overrides: Iterable[str] = ()) -> tuple[str, StudySpec]:
+    """As find_spec, for a study of several runs."""
+    found = _find(name)
+    if isinstance(found, Path):
+        return found.stem, load_study(found, overrides)
+    return name, read_study(found, f"{name}.yaml (shipped)", overrides)
 
 
 def run_study(
-    spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None, track: Sequence[str] = ()
+    spec: RunSpec,
+    out: Path,
+    *,
+    data: DataBundle | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """A trained and evaluated run of the spec in the folder `out`.
 
     What is there already of the same spec is kept: an unfinished training goes on, a finished one is not done again.
-    `track`: see convscope.train; here the trackers also get the figures of the test images.
 
+    Args:
+        spec: data, network, task and recipe.
+        out: the run folder.
+        data: the spec's data set; loaded where not given.
+        device: see convscope.training.choose_device.
+        watcher: see convscope.train.
+        track: see convscope.train; the trackers also get the figures of the test images.
     Raises:
         RunFolderError: `out` holds a run of another spec.
     """
     check_trackers(track)
-    spec, data = _loaded(spec)
+    spec, data = _loaded(spec, data)
     if (out / SPEC).exists() and (run := open_run(out)).is_trained:
         _check_same(run, spec, data)
     else:
@@ -88,9 +104,9 @@ def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = 
     )
 
 
-def _loaded(spec: RunSpec) -> tuple[RunSpec, DataBundle]:
+def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:
     """The data, and the spec with all that was left to the data set's own defaults stated."""
-    data = load_data(spec.data)
+    data = data or load_data(spec.data)
     return spec.model_copy(update={"data": data.spec}), data
 
 
@@ -103,6 +119,19 @@ def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
             f"{run.path} holds a finished run with other settings ({', '.join(different)}); "
             "choose another --out, or delete it"
         )
+
+
+def _find(name: str) -> Path | str:
+    """The file of that name, or the text of a shipped study."""
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.exists():
+            raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
+        return path
+    texts = _shipped_texts()
+    if name not in texts:
+        raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
+    return texts[name]
 
 
 def _shipped_texts() -> dict[str, str]:

@@ -1,17 +1,21 @@
 """From a recipe to a trained network: the loop, optimizers, schedules and checkpoints."""
 
 from convscope.training.device import autocast, choose_device, number_format, own_random_state
+from convscope.training.interrupt import StopWish, stop_wish
 from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_batch
+from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
 from convscope.training.trackers import check_trackers, flat_metrics, flat_settings, track_results
-from convscope.training.train import train, train_spec
+from convscope.training.train import make_card, train, train_spec
 
 __all__ = [
     "Lines",
     "LiveTable",
     "Normalizer",
     "Silent",
+    "StepCost",
+    "StopWish",
     "Trainer",
     "Watcher",
     "autocast",
@@ -20,10 +24,13 @@ __all__ = [
     "evaluation_batch",
     "flat_metrics",
     "flat_settings",
+    "make_card",
     "make_optimizer",
+    "measure_step",
     "number_format",
     "own_random_state",
     "rate_at",
+    "stop_wish",
     "track_results",
     "train",
     "train_spec",

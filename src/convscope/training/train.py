@@ -87,13 +87,13 @@ def train_spec(
     check_trackers(track)
     where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
-    card = _card(data, task)
+    card = make_card(data, task)
     with own_random_state(where):
         torch.manual_seed(spec.recipe.seed)
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
-        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, given)
+        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
         sweep(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
         if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
@@ -107,13 +107,14 @@ def train_spec(
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 
-def _card(data: DataBundle, task: Task) -> Card:
+def make_card(data: DataBundle, task: Task) -> Card:
+    """The card of a network for that data and task."""
     classes = {head.target: head.classes for head in task.heads}
     kinds = {head.target: str(head.kind) for head in task.heads}
     return Card(data.input_shape, data.mean, data.std, classes, kinds)
 
 
-def _begin(out: Path, spec: RunSpec, data: DataBundle, given: bool) -> Run:
+def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool) -> Run:
     """A new run folder."""
     if (out / SPEC).exists():
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
@@ -121,10 +122,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, given: bool) -> Run:
     if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {ENVIRONMENT}):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
-    run.write_json(
-        ENVIRONMENT,
-        {**describe_environment(), "first_weights": "given" if given else "spec", "data": describe_data(data)},
-    )
+    about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
+    run.write_json(ENVIRONMENT, {**describe_environment(), **about_net, "data": describe_data(data)})
     run.write_spec(spec)
     return run
 

@@ -31,8 +31,9 @@ class Confusion {
     this.canvas = place.querySelector("canvas");
     this.readout = place.querySelector(".readout");
     this.order = Object.values(data.orders)[0];
-    this.totals = data.matrix.map((row) => row.reduce((a, b) => a + b, 0));
+    this.totals = (data.own?.[data.of[0]] ?? data.matrix).map((row) => row.reduce((a, b) => a + b, 0));  // images of a class
     place.querySelector(".order").addEventListener("change", (e) => { this.order = data.orders[e.target.value]; this.draw(); });
+    place.querySelector(".view")?.addEventListener("change", (e) => this.show(data.views[e.target.value]));
     place.querySelector(".errors").addEventListener("change", () => this.draw());
     this.canvas.addEventListener("pointermove", (e) => this.point(e));
     this.canvas.addEventListener("pointerdown", (e) => this.point(e));
@@ -40,6 +41,14 @@ class Confusion {
     this.canvas.addEventListener("keydown", (e) => this.step(e));
     new ResizeObserver(() => this.draw()).observe(place);
   }
+
+  // Of a comparison: one run's matrix, or that of one less another's, whose cells may be negative.
+  show(view) {
+    Object.assign(this, view, { at: null });
+    this.draw();
+  }
+
+  get isDifference() { return this.of?.length === 2; }
 
   layout() {
     const width = this.place.clientWidth, context = this.canvas.getContext("2d");
@@ -63,19 +72,32 @@ class Confusion {
     c.fillStyle = colour("ground");
     c.fillRect(margin, margin, cell * this.size, cell * this.size);
     const gap = cell > 12 ? 1 : cell > 6 ? 0.5 : 0;
-    const most = Math.max(...this.matrix.map((row, i) => Math.max(0, ...row.filter((_, j) => j !== i).map((n) => n / (this.totals[i] || 1)))));
+    const ink = this.isDifference ? this.inkOfDifference(errors) : this.inkOfCounts(errors);
     this.order.forEach((i, y) => this.order.forEach((j, x) => {
       const n = this.matrix[i][j];
       if (!n || (errors && i === j)) return;
-      const share = n / this.totals[i], ink = i === j ? share : Math.sqrt(share / (errors ? most : Math.max(most, 0.25)));
-      c.globalAlpha = i === j ? 0.15 + 0.85 * ink : Math.min(1, 0.12 + 0.88 * ink);
-      c.fillStyle = colour(i === j ? "accent" : "warm");
+      const [name, strength] = ink(n, i, j);
+      c.globalAlpha = Math.min(1, strength);
+      c.fillStyle = colour(name);
       c.fillRect(margin + x * cell, margin + y * cell, cell - gap, cell - gap);
       c.globalAlpha = 1;
-      if (cell >= 26) this.write(c, n, margin + (x + 0.5) * cell, margin + (y + 0.5) * cell, cell, (i === j ? 0.15 + 0.85 * ink : 0.12 + 0.88 * ink) > 0.55);
+      if (cell >= 26) this.write(c, this.isDifference && n > 0 ? `+${n}` : n, margin + (x + 0.5) * cell, margin + (y + 0.5) * cell, cell, strength > 0.68);
     }));
     if (named) this.writeNames(c, margin, cell, font);
     if (this.at) this.frame(c, margin, cell);
+  }
+
+  inkOfCounts(errors) {
+    const most = Math.max(...this.matrix.map((row, i) => Math.max(0, ...row.filter((_, j) => j !== i).map((n) => n / (this.totals[i] || 1)))));
+    return (n, i, j) => {
+      const share = n / this.totals[i];
+      return i === j ? ["accent", 0.15 + 0.85 * share] : ["warm", 0.12 + 0.88 * Math.sqrt(share / (errors ? most : Math.max(most, 0.25)))];
+    };
+  }
+
+  inkOfDifference(errors) {
+    const most = Math.max(1, ...this.matrix.flatMap((row, i) => row.filter((_, j) => !errors || j !== i).map(Math.abs)));
+    return (n) => [n > 0 ? "warm" : "accent", 0.12 + 0.88 * Math.sqrt(Math.abs(n) / most)];
   }
 
   write(c, n, x, y, cell, onDark) {
@@ -125,6 +147,11 @@ class Confusion {
     if (!at) return;
     const [i, j] = [this.order[at[0]], this.order[at[1]]], n = this.matrix[i][j], share = (100 * n / (this.totals[i] || 1)).toFixed(1);
     const verb = i === j ? "recognised" : `taken for “${this.classes[j]}”`;
+    if (this.isDifference) {
+      const counts = this.of.map((name) => `${this.own[name][i][j].toLocaleString("en")} by ${name}`);
+      this.readout.textContent = `“${this.classes[i]}” ${verb}: ${counts.join(", ")}; of ${this.totals[i].toLocaleString("en")} images.`;
+      return;
+    }
     this.readout.textContent = `“${this.classes[i]}” ${verb}: ${n.toLocaleString("en")} of ${this.totals[i].toLocaleString("en")} images, ${share} %.`;
   }
 }

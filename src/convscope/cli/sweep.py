@@ -1,0 +1,99 @@
+"""convscope sweep: a grid of settings, or a search, each trained over several seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli.options import Device, Json, Set
+
+if TYPE_CHECKING:
+    from convscope.study import Plan, Study
+
+_MOST = 20
+
+
+def sweep(
+    spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that share the cores.")] = 1,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and estimate the time; train none.")
+    ] = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a grid of settings, or search among them.
+
+    The file says what changes from run to run, for example
+    sweep: {net.width: [6, 12, 18]} and seeds: [0, 1, 2];
+    so does --set 'sweep.net.width=[6,12,18]'.
+
+    Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
+    """
+    from convscope.cli.show import print_json
+    from convscope.study import find_study, plan
+    from convscope.study import sweep as run_sweep
+
+    name, found = find_study(spec, set_)
+    if dry_run:
+        planned = plan(found, workers, device)
+        print_json(_plan_values(planned)) if json else _print_plan(planned)
+        return
+    study = run_sweep(found, out or Path("runs") / name, workers=workers, storage=storage, device=device)
+    print_json(_study_values(study)) if json else _print_study(study)
+
+
+def _print_plan(planned: Plan) -> None:
+    from convscope.cli.show import print_line, print_table
+    from convscope.study import duration
+
+    keys = list(planned.runs[0].settings)
+    rows = []
+    for run in planned.runs[: 5 * _MOST]:
+        size = "" if run.parameters is None else f"{run.parameters:,}"
+        time = run.problem or ("" if run.seconds is None else duration(run.seconds))
+        rows.append([f"{run.number:04d}-s{run.seed}", *(str(run.settings[key]) for key in keys), size, time])
+    title = "" if planned.is_known else "the settings follow from results; this one stands for all"
+    print_table(title, ["run", *keys, "parameters", "time"], rows)
+    if len(planned.runs) > len(rows):
+        print_line(f"… {len(planned.runs)} in all; --json prints them")
+    count = "runs until the time is over" if planned.n_runs is None else f"{planned.n_runs} runs"
+    about = "" if planned.seconds is None else f", about {duration(planned.seconds)} with --workers {planned.workers}"
+    print_line(f"{count}{about} (training steps alone, from a measured step)")
+
+
+def _plan_values(planned: Plan) -> dict[str, Any]:
+    runs = [{**vars(run), "settings": dict(run.settings)} for run in planned.runs]
+    return {**vars(planned), "runs": runs}
+
+
+def _print_study(study: Study) -> None:
+    from convscope.cli.show import print_line, print_table
+
+    ranking, metric = study.ranking(), study.spec.metric
+    keys = list(study.spec.sweep)
+    rows = [
+        [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
+        for each in ranking[:_MOST]
+    ]
+    print_line(f"{study.path}: the best settings by {metric}")
+    print_table("", ["setting", *keys, f"mean {metric}", "runs"], rows)
+    if len(ranking) > _MOST:
+        print_line(f"… {len(ranking)} settings in all")
+    for run in study.runs:
+        if run.message:
+            print_line(f"{run.path.name} {run.state}: {run.message}")
+    print_line(f"next: convscope table {study.path}")
+
+
+def _study_values(study: Study) -> dict[str, Any]:
+    ranking = [{**vars(each), "settings": dict(each.settings)} for each in study.ranking()]
+    runs = [{**vars(run), "settings": dict(run.settings), "path": str(run.path)} for run in study.runs]
+    return {"study": str(study.path), "metric": study.spec.metric, "ranking": ranking, "runs": runs}

@@ -1,0 +1,270 @@
+"""Tables of runs as they are printed and written: text, Markdown, CSV, Parquet and JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from convscope.cli.show import print_frame, print_json, print_line
+from convscope.errors import SettingError
+from convscope.runs import write_whole
+from convscope.study import INDEX, Importance, Matrix, Runs, importance_in_words
+
+_MISSING = "–"
+_MOST_ROWS = 100
+_MOST_MESSAGES = 10
+_ENDINGS = {".md": "md", ".csv": "csv", ".parquet": "parquet", ".json": "json", ".txt": "text"}
+_SHARES = ("accuracy", "top5", "precision", "recall", "f1", "calibration_error")
+_MACHINE = ("_low", "_high", "_deviation", "_n")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that one command shows."""
+
+    runs: Runs
+    frame: pd.DataFrame
+    matrices: list[Matrix]
+    importance: Importance | None
+    notes: list[str]
+
+    @property
+    def grouped(self) -> bool:
+        return "run" not in self.frame
+
+
+def form_of(given: str | None, as_json: bool, out: Path | None, folder: Path, importance: bool) -> str:
+    """The format to write, after making sure that it goes with the other options.
+
+    Raises:
+        SettingError: it does not.
+    """
+    if as_json and given not in (None, "json"):
+        raise SettingError(f"--json and --format {given}: give one of them")
+    form = given or ("json" if as_json else _ENDINGS.get(out.suffix.lower(), "text") if out else "text")
+    if form == "parquet" and out is None:
+        raise SettingError("--format parquet: it is no text; say where to write it: --out FILE.parquet")
+    if importance and form in ("csv", "parquet"):
+        raise SettingError(f"--importance: {form} has room for one table only; take --format text, md or json")
+    if out is not None and out.resolve() == (folder / INDEX).resolve():
+        raise SettingError(f"--out {out}: that is the folder's index; choose another name")
+    return form
+
+
+def hand_over(answer: Answer, form: str, out: Path | None) -> None:
+    """Prints the answer, or writes it into a file and prints where."""
+    if form == "text" and out is None:
+        _print(answer)
+        return
+    if out is None and form == "json":
+        print_json(_as_json(answer))
+        return
+    content = _WRITERS[form](answer)
+    if form in ("csv", "parquet"):
+        for note in answer.notes:
+            print(f"note: {note}", file=sys.stderr)  # noqa: T201
+    if out is None:
+        sys.stdout.write(str(content))
+        return
+    write_whole(out, content)
+    print_line(f"{out}: {len(answer.frame):,} {'groups' if answer.grouped else 'runs'}")
+
+
+def _print(answer: Answer) -> None:
+    for part in _parts(answer):
+        if isinstance(part, str):
+            print_line(part)
+        else:
+            cells, left = part
+            print_frame(cells, _MOST_ROWS, left)
+
+
+def _text(answer: Answer) -> str:
+    return _joined(answer, lambda cells, left: cells.rename(columns=_in_one_line).to_string(index=False))
+
+
+def _markdown(answer: Answer) -> str:
+    return _joined(answer, _markdown_table)
+
+
+def _joined(answer: Answer, tabled: Callable[[pd.DataFrame, int], str]) -> str:
+    return "\n\n".join(part.strip() if isinstance(part, str) else tabled(*part) for part in _parts(answer)) + "\n"
+
+
+def _markdown_table(cells: pd.DataFrame, left: int) -> str:
+    names = [_in_one_line(name) for name in cells.columns]
+    rule = [":---" if place < left else "---:" for place in range(len(names))]
+    rows = [names, rule, *(list(row) for row in cells.itertuples(index=False))]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _in_one_line(name: str) -> str:
+    return name.replace(".\n", ".").replace("\n", " ")
+
+
+def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
+    """Lines and tables, in order; a table with the number of its columns that are words."""
+    n, states = len(answer.runs), (f"{n:,} {state}" for state, n in answer.runs.states.items())
+    yield f"{n:,} run{'s' if n > 1 else ''}: {', '.join(states)}"
+    yield from (f"note: {note}" for note in answer.notes)
+    if answer.grouped:
+        yield "mean ± standard deviation (95 % interval of the mean) over the runs that came to their end"
+        yield _group_cells(answer.frame), list(answer.frame.columns).index("runs")
+    else:
+        yield _run_cells(answer.frame), list(answer.frame.columns).index("state") + 1
+        yield from _messages(answer.frame)
+    for matrix in answer.matrices:
+        over = f", averaged over {' and '.join(matrix.over)}" if matrix.over else ""
+        yield f"\n{_header(matrix.metric, ' ')}: mean by {matrix.rows} (down) and {matrix.columns} (across){over}"
+        yield _matrix_cells(matrix), 1
+    if answer.importance:
+        yield f"\n{importance_in_words(answer.importance)}"
+        yield _importance_cells(answer.importance), 1
+        yield _importance_note(answer.importance)
+
+
+def _run_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in frame.columns if name != "message" and not name.endswith(_MACHINE)]
+    return pd.DataFrame({_header(name): [_cell(name, value) for value in frame[name]] for name in names})
+
+
+def _group_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    place = list(frame.columns).index("not_finished")
+    keys = [*frame.columns[: place + 1]] if frame.not_finished.any() else [*frame.columns[:place]]
+    metrics = [name for name in frame.columns[place + 1 :] if not name.endswith(_MACHINE)]
+    cells = {_header(name): [_cell(name, value) for value in frame[name]] for name in keys}
+    rows = _records(frame)
+    return pd.DataFrame({**cells, **{_header(name): [_mean_cell(name, row) for row in rows] for name in metrics}})
+
+
+def _mean_cell(name: str, row: dict[str, Any]) -> str:
+    mean, deviation, low, high = (_cell(name, row[f"{name}{part}"]) for part in ("", "_deviation", "_low", "_high"))
+    fewer = f", n = {row[f'{name}_n']}" if 0 < row[f"{name}_n"] < row["runs"] else ""
+    if deviation == _MISSING:
+        return f"{mean}{fewer}"
+    if not row[f"{name}_deviation"]:
+        return f"{mean} ± 0{fewer}"
+    return f"{mean} ± {deviation} ({low} to {high}{fewer})"
+
+
+def _matrix_cells(matrix: Matrix) -> pd.DataFrame:
+    cells = matrix.cells.map(lambda value: _cell(matrix.metric, value))
+    cells.columns = pd.Index([_cell("", value) for value in cells.columns])
+    cells.insert(
+        0, f"{matrix.rows} \\ {matrix.columns}", [_cell("", value) for value in cells.index], allow_duplicates=True
+    )
+    return cells
+
+
+def _importance_cells(found: Importance) -> pd.DataFrame:
+    rows = [
+        (t.name, f"{100 * t.share:.1f}", f"{100 * t.corrected_share:.1f}", str(t.freedom),
+         _MISSING if t.f is None else f"{t.f:.3g}", f"{t.corrected_p:.2g}")
+        for t in found.terms
+    ]  # fmt: skip
+    rows += [(rest.name, f"{100 * rest.share:.1f}", "", str(rest.freedom), "", "") for rest in found.rest]
+    columns = ["", "share of the\nvariance %", "less what\nchance gives", "degrees of\nfreedom", "F", "p (Holm)"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _importance_note(found: Importance) -> str:
+    said = ["analysis of variance, type II"]
+    if found.missing_cells:
+        said.append(f"{found.missing_cells} combinations of the settings have no run")
+    if found.untold:
+        said.append("too few runs to show interactions")
+    if not found.adds_up:
+        said.append("the shares overlap, for the grid is not even")
+    return "; ".join(said)
+
+
+def _messages(frame: pd.DataFrame) -> Iterator[str]:
+    """Why runs did not finish."""
+    told = frame[frame.message.notna()]
+    for run, state, message in told.head(_MOST_MESSAGES)[["run", "state", "message"]].itertuples(index=False):
+        yield f"{run} {state}: {message}"
+    if len(told) > _MOST_MESSAGES:
+        yield f"… and {len(told) - _MOST_MESSAGES} more; --json prints them"
+
+
+def _header(name: str, between: str = "\n") -> str:
+    """ "val accuracy %" in two lines, "net.width" too."""
+    if "." in name:
+        above, _, last = name.rpartition(".")
+        return f"{above}.\n{last}" if between == "\n" else name
+    words = name.removesuffix("_percent").split("_") + (["%"] if name.endswith((*_SHARES, "_percent")) else [])
+    return between.join([words[0], " ".join(words[1:])]) if len(words) > 1 else words[0]
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or value is pd.NA or value != value:  # NaN
+        return _MISSING
+    if name.endswith(_SHARES):
+        return f"{100 * value:.2f}"
+    if name in ("overfit_percent", "parameters", "seconds", "images_per_s"):
+        return f"{value:,.{2 if name == 'overfit_percent' else int(name == 'seconds')}f}"
+    if name.endswith("loss"):
+        return f"{value:.4f}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _csv(answer: Answer) -> str:
+    return answer.frame.to_csv(index=False)
+
+
+def _parquet(answer: Answer) -> bytes:
+    """Settings of several kinds, such as 6 and "six", become words, for a column has one kind."""
+    frame = answer.frame.copy()
+    for name in (name for name, kind in frame.dtypes.items() if kind.kind == "O"):
+        if len({type(value) for value in frame[name] if value is not None}) > 1:
+            frame[name] = [None if value is None else str(value) for value in frame[name]]
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "folder": str(answer.runs.folder),
+        "runs": len(answer.runs),
+        "states": answer.runs.states,
+        "notes": answer.notes,
+        "rows": _records(answer.frame),
+    }
+    if answer.matrices:
+        found["matrices"] = [
+            {
+                **{key: getattr(matrix, key) for key in ("metric", "rows", "columns", "over")},
+                "row_values": matrix.cells.index.tolist(),
+                "column_values": matrix.cells.columns.tolist(),
+                "cells": [
+                    [None if value != value else value for value in row] for row in matrix.cells.to_numpy().tolist()
+                ],
+            }
+            for matrix in answer.matrices
+        ]
+    if answer.importance:
+        found["importance"] = {**asdict(answer.importance), "in_words": importance_in_words(answer.importance)}
+    return found
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    columns = [str(name) for name in frame.columns]
+    rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+_WRITERS: dict[str, Callable[[Answer], str | bytes]] = {
+    "text": _text,
+    "md": _markdown,
+    "csv": _csv,
+    "parquet": _parquet,
+    "json": lambda answer: json.dumps(_as_json(answer), indent=1, ensure_ascii=False) + "\n",
+}

@@ -1,0 +1,223 @@
+"""The page of a comparison: verdicts, figures as dots and bars, images that only one gets right, confusion of both."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from convscope import __version__
+from convscope.data import DataBundle, ImageSet
+from convscope.errors import RequestError, SettingError
+from convscope.report.compared_picture import comparison_picture
+from convscope.report.mistakes import orders
+from convscope.report.page import fill, static
+from convscope.report.subject import thumbnail
+from convscope.runs import write_whole
+from convscope.scans import Estimate
+from convscope.study import Compared, ComparedRun, ImageComparison, Pair, setting_in_words, written_p
+
+_SENTENCES = 6
+_MOST_ALONE = {2: 24}  # images on the sheet of a run, by how many runs there are
+_FEW_ALONE = 12
+_OWN_UNIT = {"overfit_percent": 2, "loss": 4}  # figures that are no shares, with the digits they are written with
+
+
+def write_comparison(compared: Compared, path: Path) -> Path:
+    """The path of what was written: a page (.html) that opens offline, or the pictures alone (.png).
+
+    Raises:
+        SettingError: the file is to be neither.
+        RequestError: pictures are asked for, and the runs did not answer the same test images.
+        RunFolderError: the data of the runs has changed.
+    """
+    check_comparison_file(path)
+    images = _test_images(compared)
+    if path.suffix == ".html":
+        write_whole(path, comparison_page(compared, images))
+    elif images is None:
+        raise RequestError(
+            f"{path}: these runs answered other test images, so there is nothing to show; give an .html file"
+        )
+    else:
+        write_whole(path, comparison_picture(compared, images))
+    return path
+
+
+def check_comparison_file(path: Path) -> None:
+    """Says at once what could not be written."""
+    if path.suffix not in {".html", ".png"}:
+        raise SettingError(f"--out {path}: expected a page, such as compared.html, or a picture, such as compared.png")
+
+
+def comparison_page(compared: Compared, images: ImageSet | None) -> str:
+    """The page's HTML; without pictures where there are no images that all runs answered."""
+    return fill(
+        "compare.html",
+        compared=compared,
+        sentences=[pair for pair in compared.pairs if len(compared.pairs) <= _SENTENCES],
+        over_seeds=compared.over_seeds,
+        settings=_settings(compared),
+        panels=_panels(compared),
+        groups=_groups(compared),
+        pairs=[_pair(pair) for pair in chain(compared.over_seeds, compared.pairs)],
+        alone=[] if images is None else _alone(compared, images),
+        matrices=[] if images is None else _matrices(compared),
+        version=__version__,
+        style=static("report.css") + static("compare.css"),
+        script=static("report.js"),
+    )
+
+
+def _test_images(compared: Compared) -> ImageSet | None:
+    if not compared.same_images:
+        return None
+    data: DataBundle = compared.runs[0].run.load_data()
+    return data.test
+
+
+def _settings(compared: Compared) -> list[tuple[str, list[str]]]:
+    """Key, and the value of each run."""
+    return [(key, [setting_in_words(run.settings.get(key, "–")) for run in compared.runs]) for key in compared.settings]
+
+
+def _panels(compared: Compared) -> list[dict[str, Any]]:
+    """For each figure an axis, and every run's value with its interval on it."""
+    found = []
+    for (metric, name), same in compared.figures().groupby(["metric", "name"], sort=False):
+        scale, digits = (1, _OWN_UNIT[metric]) if metric in _OWN_UNIT else (100, 2)
+        rows = [(row["run"], Estimate(row["value"], row["low"], row["high"]), ()) for row in same.to_dict("records")]
+        found.append(_panel(str(name), rows, scale, "" if metric in _OWN_UNIT else " %", digits))
+    return found
+
+
+def _groups(compared: Compared) -> list[dict[str, Any]]:
+    """The same for means over seeds, with each seed's value; none where no group has several."""
+    if all(len(group.values) < 2 for group in compared.groups):
+        return []
+    shown = {
+        "validation accuracy": [(g.label, g.val_accuracy.mean, tuple(g.val.values())) for g in compared.groups],
+        "test accuracy": [(g.label, g.accuracy.mean, tuple(g.values.values())) for g in compared.groups],
+    }
+    return [_panel(name, rows, 100, " %", 2) for name, rows in shown.items()]
+
+
+def _panel(
+    name: str, rows: Sequence[tuple[str, Estimate, tuple[float, ...]]], scale: float, unit: str, digits: int
+) -> dict[str, Any]:
+    """Places on an axis as shares of its length, and what is written beside them.
+
+    Args:
+        rows: who, what, and single values that lie behind it.
+    """
+    known = [v for _, one, single in rows for v in (one.value, one.low, one.high, *single) if v is not None and v == v]
+    ticks = axis_ticks(scale * min(known), scale * max(known))
+    low, high = min(ticks[0], scale * min(known)), max(ticks[-1], scale * max(known))
+    coarse = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+
+    def at(value: float) -> float:
+        return round((scale * value - low) / (high - low), 5)
+
+    return {
+        "name": name,
+        "ticks": [(round((tick - low) / (high - low), 5), _written(tick, coarse)) for tick in ticks],
+        "unit": unit,
+        "rows": [
+            {
+                "who": who, "at": at(one.figures[0]), "single": [at(v) for v in single],
+                "interval": None if _unbounded(one) else (at(one.figures[1]), at(one.figures[2])),
+                "value": f"{_written(scale * one.figures[0], digits)}{unit}",
+                "limits": "" if _unbounded(one) else " to ".join(_written(scale * v, digits) for v in one.figures[1:]),
+            }
+            for who, one, single in rows
+        ],
+    }  # fmt: skip
+
+
+def _written(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else f"{0:.{digits}f}").replace("-", "−")
+
+
+def _unbounded(one: Estimate) -> bool:
+    return one.low is None or one.high is None or bool(pd.isna(one.low))
+
+
+def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
+    if high - low < 1e-12 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    power = 10.0 ** math.floor(math.log10((high - low) / about))
+    step = next(power * n for n in (1, 2, 5, 10) if power * n * about >= high - low - 1e-12)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * n for n in range(first, last + 1)]
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    found = pair.compared.difference
+    shown = [None if v is None else f"{100 * v:+.2f}".replace("-", "−") for v in (found.value, found.low, found.high)]
+    return {
+        "a": pair.a, "b": pair.b, "difference": shown[0], "limits": f"{shown[1]} to {shown[2]}" if shown[1] else "",
+        "only": [getattr(pair.compared, key, None) for key in ("only_a", "only_b")],
+        "p": written_p(pair.compared.p).removeprefix("p = ").removeprefix("p "),
+        "holm": written_p(pair.p).removeprefix("p = ").removeprefix("p ") if pair.p is not None else "",
+        "told_apart": pair.told_apart,
+        "over": "test images" if isinstance(pair.compared, ImageComparison) else "seeds",
+    }  # fmt: skip
+
+
+def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
+    """For each run the images that it alone gets right, the clearest first, with what the others answer."""
+    most = _MOST_ALONE.get(len(compared.runs), _FEW_ALONE)
+    only = compared.only_right()
+    return [
+        {
+            "name": run.name,
+            "n": len(only[run.name]),
+            "images": [_answered(compared, run, images, int(row)) for row in only[run.name][:most]],
+        }
+        for run in compared.runs
+    ]
+
+
+def _answered(compared: Compared, run: ComparedRun, images: ImageSet, row: int) -> dict[str, Any]:
+    return {
+        "row": row,
+        "picture": thumbnail(images, row),
+        "true": run.named(run.answers.true[row]),
+        "probability": float(run.answers.probability[row]),
+        "others": _others_said([other for other in compared.runs if other is not run], row),
+    }
+
+
+def _others_said(others: list[ComparedRun], row: int) -> list[str]:
+    """The other's answer with its probability; of several, each answer with how many give it, the most frequent first."""
+    answers = [other.named(other.answers.predicted[row]) for other in others]
+    if len(others) == 1:
+        return [f"{answers[0]} {100 * float(others[0].answers.probability[row]):.0f} %"]
+    return [f"{answer} ({n})" for answer, n in Counter(answers).most_common()]
+
+
+def _matrices(compared: Compared) -> list[dict[str, Any]]:
+    """For each head: the first run's matrix less each other's, and every run's own."""
+    found = []
+    for target, head in compared.runs[0].run.metrics["heads"].items():
+        own = {run.name: run.run.metrics["heads"][target]["confusion"] for run in compared.runs}
+        first = compared.runs[0].name
+        views: dict[str, Any] = {
+            f"{first} less {run.name}": {
+                "matrix": compared.confusion_change(0, place)[target].tolist(), "of": [first, run.name],
+            }
+            for place, run in enumerate(compared.runs[1:], start=1)
+        }  # fmt: skip
+        views |= {f"{name} alone": {"matrix": matrix, "of": [name]} for name, matrix in own.items()}
+        found.append({
+            "target": target, "classes": head["classes"], "own": own, "views": views, "orders": orders(head["confusion"]),
+            **next(iter(views.values())),
+        })  # fmt: skip
+    return found

@@ -1,0 +1,194 @@
+"""Runs to be compared: opened and checked, their settings side by side, and what they answered to each test image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convscope.errors import RequestError, RunFolderError
+from convscope.runs import GIVEN, METRICS, MODEL, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+
+MISSING = "–"
+"""Stands where a run's spec does not have a setting, so that the network's own default holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnswersOfRun:
+    """What a run answered to the test images; with several heads an answer is that of all of them.
+
+    Attributes:
+        true, predicted: class of each image, by head.
+        probability: of the answer, in [0, 1]; the product over heads.
+        of_true: likewise, of the true classes.
+    """
+
+    true: Int[Tensor, "N heads"]
+    predicted: Int[Tensor, "N heads"]
+    probability: Float[Tensor, " N"]
+    of_true: Float[Tensor, " N"]
+
+    @property
+    def right(self) -> Bool[Tensor, " N"]:
+        return (self.true == self.predicted).all(1)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """One of the runs that are compared.
+
+    Attributes:
+        name: its folder's name, or its path where two folders have one name.
+        run: trained and evaluated.
+        settings: its spec by dotted keys: {"recipe.rate": 0.01}.
+        digest: of the data that its predictions are on.
+    """
+
+    name: str
+    run: Run
+    settings: dict[str, Any]
+    digest: str
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test images that every head gets right."""
+        return float(self.run.metrics["accuracy"]["value"])
+
+    @cached_property
+    def answers(self) -> AnswersOfRun:
+        """From the stored predictions."""
+        stored, found = self.run.predictions, []
+        try:
+            for head in self.run.task.heads:
+                shares = head.logits(stored["logits"]).softmax(1)
+                best, true = shares.max(1), stored[f"target.{head.target}"]
+                found.append((true, best.indices, best.values, shares.gather(1, true[:, None])[:, 0]))
+        except (KeyError, RuntimeError, IndexError):
+            path = self.run.path / PREDICTIONS
+            raise RunFolderError(
+                f"{path} is not what this run answers; delete it, and convscope evaluate {self.run.path}"
+            ) from None
+        true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*found, strict=True))
+        return AnswersOfRun(true, predicted, probability.prod(1), of_true.prod(1))
+
+    def named(self, classes: Int[Tensor, " heads"]) -> str:
+        """Names of one class of each head."""
+        heads = zip(self.run.task.heads, classes.tolist(), strict=True)
+        return ", ".join(head.classes[k] for head, k in heads)
+
+
+def runs_to_compare(runs: Sequence[Run | str | Path]) -> list[ComparedRun]:
+    """The runs, opened, each with its settings.
+
+    Raises:
+        RequestError: fewer than two, one of them twice, or runs of other classes.
+        RunFolderError: one is no run, not trained to its end, or not evaluated.
+    """
+    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
+    if len(opened) < 2:
+        raise RequestError(f"compare: expected two or more runs, such as runs/a runs/b; given {len(opened)}")
+    places = [run.path.resolve() for run in opened]
+    if twice := [run for run, place in zip(opened, places, strict=True) if places.count(place) > 1]:
+        raise RequestError(f"compare: {twice[0].path} is given twice; give each run once")
+    for run in opened:
+        _check_evaluated(run)
+    _check_classes(opened)
+    names = [run.name for run in opened]
+    names = names if len(set(names)) == len(names) else [str(run.path) for run in opened]
+    return [ComparedRun(name, run, _settings(run), _digest(run)) for name, run in zip(names, opened, strict=True)]
+
+
+def differing(runs: Sequence[ComparedRun]) -> list[str]:
+    """Dotted keys of the settings in which runs differ; none of the data's where all have the same images in each split."""
+    keys = sorted(dict.fromkeys(key for run in runs for key in run.settings), key=_part)
+    same_data = len({run.digest for run in runs}) == 1
+    return [
+        key
+        for key in keys
+        if not (same_data and key.startswith("data."))
+        and any(run.settings.get(key, MISSING) != runs[0].settings.get(key, MISSING) for run in runs)
+    ]
+
+
+def evaluated_beside(runs: Sequence[ComparedRun]) -> list[Path]:
+    """All evaluated runs of the same data in the folders where the runs lie, they included: looks at the test images."""
+    digests = {run.digest for run in runs}
+    found = {run.run.path.resolve() for run in runs}
+    for folder in {path.parent for path in found}:
+        for path in folder.iterdir():
+            with suppress(
+                RunFolderError, OSError, KeyError, TypeError
+            ):  # a damaged neighbour is not what was asked about
+                if (path / METRICS).exists() and Run(path).environment["data"]["digest"] in digests:
+                    found.add(path.resolve())
+    return sorted(found)
+
+
+def _check_evaluated(run: Run) -> None:
+    if not run.is_trained:
+        raise RunFolderError(
+            f"{run.path} is not trained to its end: convscope train --resume {run.path} takes it there, "
+            f"then convscope evaluate {run.path}"
+        )
+    if not (run.has(METRICS) and run.has(PREDICTIONS)):
+        raise RunFolderError(f"{run.path} has no test figures yet: convscope evaluate {run.path} makes them")
+
+
+def _check_classes(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.card.classes != first.card.classes:
+            raise RequestError(
+                f"compare: {run.path} tells {_in_words(run)} apart, and {first.path} {_in_words(first)}; "
+                "give runs of the same classes"
+            )
+
+
+def _in_words(run: Run) -> str:
+    heads = [f"{len(names)} of {target!r} ({names[0]} …)" for target, names in run.card.classes.items()]
+    return " and ".join(heads)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The spec by dotted keys. Of a module that was given there is no name to tell it by, so its tensors stand for it."""
+    given = run.spec.model_dump(mode="json", exclude={"format", "about"})
+    found = _flat(given)
+    if run.spec.net.name == GIVEN:
+        tensors = read_tensors(run.path / MODEL)[0]
+        shapes = hashlib.sha256("".join(f"{name} {tuple(t.shape)}\n" for name, t in tensors.items()).encode())
+        numbers = sum(t.numel() for t in tensors.values())
+        found["net.tensors"] = f"{len(tensors)} of {numbers:,} numbers ({shapes.hexdigest()[:6]})"
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _part(key: str) -> int:
+    """Place of a key's part in a spec: what one run alone states comes beside what all state."""
+    return list(RunSpec.model_fields).index(key.split(".")[0])
+
+
+def _digest(run: Run) -> str:
+    """Of the data that the predictions are on, as their file says."""
+    card = read_tensors(run.path / PREDICTIONS)[1]
+    return str(card.get("data") or run.environment["data"]["digest"])
+
+
+def clearest(own: Float[Tensor, " N"], others: Sequence[Float[Tensor, " N"]], rows: Int[Tensor, " n"]) -> np.ndarray:
+    """Rows in order of how much more probable the one run finds the true answer than any other does."""
+    margin = own[rows] - torch.stack([other[rows] for other in others]).amax(0)
+    return rows[margin.argsort(descending=True, stable=True)].numpy()

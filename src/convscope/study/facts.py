@@ -1,0 +1,187 @@
+"""What a table needs to know of one run, read from the files of its folder; no PyTorch, and no file that is large."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, METRICS, MODEL, OUTCOME, SPEC
+
+_FIGURE = ("name", "value", "low", "high")
+
+EPOCH_FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate", "seconds", "images_per_s")
+"""Columns of a history, beside the epoch."""
+
+SEED = "recipe.seed"
+"""The setting that tells runs of otherwise equal settings apart."""
+
+OVERFIT = "overfit_percent"
+
+FACTS = pa.schema([
+    ("settings", pa.string()),  # all but the seed, as JSON by dotted key
+    ("seed", pa.int64()),
+    ("state", pa.string()),  # finished, trained (not evaluated), unfinished, damaged, or what outcome.json says
+    ("message", pa.string()),
+    ("parameters", pa.int64()),
+    ("data", pa.string()),
+    ("digest", pa.string()),  # of the data
+    ("test", pa.list_(pa.struct({key: pa.string() if key == "name" else pa.float64() for key in _FIGURE}))),
+])  # fmt: skip
+
+HISTORY_SCHEMA = pa.schema([("epoch", pa.int64()), *((name, pa.float64()) for name in EPOCH_FIGURES)])
+
+_READ = (SPEC, ENVIRONMENT, HISTORY, METRICS, OUTCOME, MODEL, ANATOMY)
+_NO_SETTINGS = ("format", "about")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
+
+
+class _DamagedError(Exception):
+    """A file of the folder that cannot be read; the message says which and why."""
+
+
+def find_runs(folder: Path) -> list[str]:
+    """Paths of all run folders below a folder, relative to it, in the order of their names.
+
+    A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left out, and of links
+    only those to a run itself are followed.
+    """
+    return sorted(_runs_below(str(folder), ""), key=_natural)
+
+
+def _natural(name: str) -> list[str | int]:
+    """So that s2 comes before s10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _runs_below(folder: str, name: str) -> Iterator[str]:
+    try:
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:  # no rights
+        return
+    for entry in entries:
+        path = f"{name}{entry.name}"
+        if any(os.path.exists(f"{entry.path}/{file}") for file in (SPEC, OUTCOME)):
+            yield path
+        elif not entry.is_symlink():
+            yield from _runs_below(entry.path, f"{path}/")
+
+
+def stamp(folder: str) -> str:
+    """Size and time of each file that a run's facts are read from: while it is the same, so are they."""
+    return " ".join(_stamp(f"{folder}/{file}") for file in _READ)
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "-"
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
+    """The facts of a run, a value for each field of FACTS, and its history.
+
+    Where a file is damaged the state says so, the message names it, and what could be read is there.
+    """
+    facts: dict[str, Any] = dict.fromkeys(FACTS.names)
+    history, outcome, damaged = HISTORY_SCHEMA.empty_table(), {}, ""
+    try:
+        settings = _settings(folder / SPEC)
+        facts["seed"] = _as(int, settings.pop(SEED, None))
+        facts["settings"] = json.dumps(settings, ensure_ascii=False)
+        environment = _read_json(folder / ENVIRONMENT)
+        counted = environment if "parameters" in environment else _read_json(folder / ANATOMY)
+        facts["parameters"] = _as(int, counted.get("parameters"))
+        data = _as(dict, environment.get("data")) or {}
+        facts["data"], facts["digest"] = _as(str, data.get("name")), _as(str, data.get("digest"))
+        history = _history(folder / HISTORY)
+        facts["test"] = list(_figures(_read_json(folder / METRICS)))
+        outcome = _read_json(folder / OUTCOME)
+    except _DamagedError as error:
+        damaged = str(error)
+    state = "damaged" if damaged else _as(str, outcome.get("state")) or _state(folder)
+    return {**facts, "state": state, "message": damaged or _as(str, outcome.get("message"))}, history
+
+
+def _as(kind: type, value: Any) -> Any:
+    """A value of that kind, None for any other: what others wrote into the files must not stop a table."""
+    return value if isinstance(value, kind) else None
+
+
+def _state(folder: Path) -> str:
+    """Of a run without an outcome."""
+    if not (folder / MODEL).exists():
+        return "unfinished"
+    return "finished" if (folder / METRICS).exists() else "trained"
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings of a spec by dotted key: {"net.width": 64}."""
+    try:
+        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (both are safe loaders)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError):
+        raise _DamagedError(f"{path.name} is damaged") from None
+    if not isinstance(given, dict):
+        raise _DamagedError(f"{path.name} is damaged: no settings are in it")
+    return dict(_flat({key: value for key, value in given.items() if key not in _NO_SETTINGS}))
+
+
+def _flat(given: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted key; a list is one value, written as JSON, so that it can be compared."""
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        elif value is None or isinstance(value, bool | int | float | str):
+            yield f"{above}{key}", value
+        else:
+            yield f"{above}{key}", json.dumps(value, default=str)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise _DamagedError(f"{path.name} is damaged") from None
+    if not isinstance(found, dict):
+        raise _DamagedError(f"{path.name} is damaged: no object is in it")
+    return found
+
+
+def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The figures that the test images give, with their intervals; overfit % is one of them."""
+    for key, figure in metrics.items():
+        if key != "train_accuracy" and isinstance(figure, dict) and set(_FIGURE[1:]) <= figure.keys():
+            values = {
+                part: float(figure[part]) if isinstance(figure[part], int | float) else None for part in _FIGURE[1:]
+            }
+            yield {"name": key if key == OVERFIT else f"test_{key}", **values}
+
+
+def _history(path: Path) -> pa.Table:
+    """A history's own columns, missing ones empty."""
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.read()
+        columns = [
+            found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found), field.type)
+            for field in HISTORY_SCHEMA
+        ]
+    except FileNotFoundError:
+        return HISTORY_SCHEMA.empty_table()
+    except (pa.ArrowException, OSError):
+        raise _DamagedError(f"{path.name} is damaged") from None
+    return pa.table(columns, schema=HISTORY_SCHEMA)

@@ -1,0 +1,162 @@
+"""A study is a folder: what was asked, and a run folder for each setting and seed.
+
+study.yaml       what was asked, every value stated
+study.db         which runs wait, go on and are done (Optuna's store; not where --storage names another)
+runs/0007-s2/    the run of setting 7 with seed 2, as any run folder; outcome.json in one that did not come to its end
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from convscope.errors import RunFolderError
+from convscope.runs import METRICS, OUTCOME, SPEC, Run, RunSpec
+from convscope.scans import kept_epoch
+from convscope.study.spec import Range, StudySpec, load_study, run_name
+
+STUDY, RUNS = "study.yaml", "runs"
+State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Attributes:
+        number: of its setting, from 1.
+        seed: of the recipe.
+        settings: dotted keys of the sweep and their values; empty for a run that failed before it was begun.
+        state: waiting (of a grid: not begun yet), unfinished, done, pruned, diverged or failed.
+        path: its folder.
+        message: why it did not come to its end; '' for others.
+    """
+
+    number: int
+    seed: int
+    settings: Mapping[str, Any]
+    state: State
+    path: Path
+    message: str = ""
+
+    def open(self) -> Run:
+        """The run itself."""
+        return Run(self.path)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A setting of a study and what it came to.
+
+    Attributes:
+        number: of the setting.
+        settings: dotted keys and values.
+        value: mean of the study's metric over its finished runs.
+        n: how many those are.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    value: float
+    n: int
+
+
+class Study:
+    """A study folder, opened.
+
+    Example:
+        >>> study = open_study("runs/widths")                             # doctest: +SKIP
+        >>> [(run.settings, run.state) for run in study.runs]             # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def spec(self) -> StudySpec:
+        """What was asked for."""
+        return load_study(self.path / STUDY)
+
+    @property
+    def runs(self) -> list[StudyRun]:
+        """All runs as the folder has them now, by setting and seed; those of a grid that wait too."""
+        return self._planned() if self.spec.is_grid else self._found()
+
+    def ranking(self) -> list[Ranked]:
+        """The settings that have finished runs, best first by the study's metric."""
+        values: dict[int, list[float]] = defaultdict(list)
+        settings = {}
+        for run in self.runs:
+            if run.state == "done":
+                values[run.number].append(float(kept_epoch(run.open())[self.spec.metric]))
+                settings[run.number] = run.settings
+        ranked = [Ranked(number, settings[number], fmean(each), len(each)) for number, each in values.items()]
+        return sorted(ranked, key=lambda each: -self.spec.sign * each.value)
+
+    def _planned(self) -> list[StudyRun]:
+        settings = self.spec.grid()
+        places = [(number, seed) for seed in self.spec.seeds for number in range(1, len(settings) + 1)]
+        planned = sorted(places[: self.spec.n_runs])
+        return [self._run(number, seed, settings[number - 1]) for number, seed in planned]
+
+    def _found(self) -> list[StudyRun]:
+        folders = sorted((self.path / RUNS).glob("[0-9]*-s[0-9]*"))
+        places = [tuple(map(int, folder.name.split("-s"))) for folder in folders if folder.is_dir()]
+        return [self._run(number, seed, None) for number, seed in sorted(places)]
+
+    def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
+        run = Run(self.path / RUNS / run_name(number, seed))
+        if settings is None:
+            settings = settings_of(run.spec, self.spec) if run.has(SPEC) else {}
+        state, message = state_of(run)
+        return StudyRun(number, seed, settings, state, run.path, message)
+
+
+def open_study(path: str | Path) -> Study:
+    """The study in a folder.
+
+    Raises:
+        RunFolderError: there is no study.
+    """
+    folder = Path(path)
+    if not (folder / STUDY).is_file():
+        raise RunFolderError(f"{folder} holds no study: {STUDY} is missing; convscope sweep makes one")
+    study = Study(folder)
+    study.spec  # noqa: B018 (refuses here what cannot be read)
+    return study
+
+
+def state_of(run: Run) -> tuple[State, str]:
+    """Where a run of a study stands, and why it did not come to its end."""
+    if run.has(OUTCOME):
+        left = run.read_json(OUTCOME)
+        return left["state"], left["message"]
+    if run.has(METRICS) and run.is_trained:
+        return "done", ""
+    return ("unfinished", "") if run.path.exists() else ("waiting", "")
+
+
+def settings_of(run: RunSpec, study: StudySpec) -> dict[str, Any]:
+    """What a run has at the keys of the study's sweep."""
+    return {key: _at(run.model_dump(mode="json"), key, values) for key, values in study.sweep.items()}
+
+
+def _at(values: Any, key: str, swept: Any) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    # `net: net4` is short for a mapping; so it is shown as it was asked
+    short = not isinstance(swept, Range) and all(isinstance(value, str) for value in swept)
+    return next(iter(values.values())) if short and isinstance(values, Mapping) else values

@@ -1,0 +1,166 @@
+"""The index of a folder of runs: a row a run in one file, of which only those are read again whose files have changed."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from convscope.console import progress_bar
+from convscope.errors import FailedError, RunFolderError
+from convscope.runs import OUTCOME, SPEC, write_whole
+from convscope.study.facts import FACTS, HISTORY_SCHEMA, find_runs, read_facts, stamp
+
+INDEX = "table.parquet"
+
+_MARK, _VERSION = b"convscope.index", b"1"
+_EPOCHS = pa.list_(pa.struct(list(HISTORY_SCHEMA)))
+_SCHEMA = pa.schema(
+    [("run", pa.string()), ("stamp", pa.string()), *FACTS, ("history", _EPOCHS)], metadata={_MARK: _VERSION}
+)
+_PORTION = 1_000  # runs; their files' many small tables take more memory than what is in them
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """The runs below a folder.
+
+    Attributes:
+        facts: name → a value for each run: `run` is its path below the folder, the others are those of FACTS.
+        settings: of each run, by dotted key; without the seed.
+        test: name of a figure → (N, 3) value, low, high; NaN where there is none.
+        epochs: the histories one after another, an array a column.
+        ends: where each run's epochs begin and end: `ends[i]` to `ends[i + 1]`.
+    """
+
+    facts: dict[str, list[Any]]
+    settings: list[dict[str, Any]]
+    test: dict[str, np.ndarray]
+    epochs: dict[str, np.ndarray]
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+
+def read_runs(folder: Path) -> Indexed:
+    """All runs below a folder, from its index as far as that is up to date; the index is brought up to date.
+
+    A folder that cannot be written is read all the same.
+
+    Raises:
+        RunFolderError: there is no such folder, it is a run itself, or no run is below it.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is no folder; expected one with runs below it, such as runs")
+    if (folder / SPEC).exists() or (folder / OUTCOME).exists():
+        raise RunFolderError(f"{folder} is a run itself; expected a folder with runs below it: try {folder.parent}")
+    names = find_runs(folder)
+    if not names:
+        raise RunFolderError(
+            f"{folder} has no runs below it; expected folders with a {SPEC}: convscope train makes one"
+        )
+    stamps = [stamp(f"{folder}/{name}") for name in names]
+    index, ours = _load(folder / INDEX)
+    fresh = _refreshed(folder, names, stamps, index)
+    if ours and fresh is not index:
+        with suppress(FailedError):
+            write_whole(folder / INDEX, _packed(fresh))
+    return _unpacked(fresh)
+
+
+def _load(path: Path) -> tuple[pa.Table, bool]:
+    """The index, empty where it is missing, damaged or of another version; and whether it is ours to write."""
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.read()
+    except FileNotFoundError:
+        return _SCHEMA.empty_table(), True
+    except (pa.ArrowException, OSError):
+        return _SCHEMA.empty_table(), path.is_file()
+    mark = (found.schema.metadata or {}).get(_MARK)
+    return (found if mark == _VERSION and found.schema.equals(_SCHEMA) else _SCHEMA.empty_table()), mark is not None
+
+
+def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:
+    """The index with a row for each name, in their order; the very same table where nothing has changed."""
+    known = dict(
+        zip(index["run"].to_pylist(), zip(index["stamp"].to_pylist(), range(len(index)), strict=True), strict=True)
+    )
+    kept = {name: known[name][1] for name, now in zip(names, stamps, strict=True) if known.get(name, ("",))[0] == now}
+    if len(kept) == len(names) == len(index) and list(kept) == list(known):
+        return index
+    stale = [(name, now) for name, now in zip(names, stamps, strict=True) if name not in kept]
+    table = pa.concat_tables([index.take(pa.array(kept.values(), pa.int64())), *_read(folder, stale)])
+    places = {name: place for place, name in enumerate([*kept, *(name for name, _ in stale)])}
+    return table.take(pa.array([places[name] for name in names], pa.int64()))
+
+
+def _read(folder: Path, stale: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
+    """Rows of the runs whose files have changed, read from them."""
+    with progress_bar("reading runs", len(stale), "runs") as advance:
+        for first in range(0, len(stale), _PORTION):
+            portion = stale[first : first + _PORTION]
+            yield _read_portion(folder, portion)
+            advance(len(portion))
+
+
+def _read_portion(folder: Path, stale: Sequence[tuple[str, str]]) -> pa.Table:
+    rows, histories = [], []
+    for name, now in stale:
+        facts, history = read_facts(folder / name)
+        rows.append({"run": name, "stamp": now, **facts})
+        histories.append(history)
+    flat = pa.concat_tables(histories).combine_chunks().to_struct_array()
+    joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat.chunks])
+    ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
+    table = pa.Table.from_pylist(rows, schema=pa.schema(list(_SCHEMA)[:-1]))
+    return table.append_column(_SCHEMA.field("history"), pa.ListArray.from_arrays(ends, joined)).cast(_SCHEMA)
+
+
+def _packed(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _unpacked(table: pa.Table) -> Indexed:
+    columns = ("run", *(name for name in FACTS.names if name not in ("settings", "test")))
+    parsed = {text: json.loads(text or "{}") for text in table["settings"].unique().to_pylist()}
+    ends, epochs = _flat(table["history"])
+    return Indexed(
+        {name: table[name].to_pylist() for name in columns},
+        [parsed[text] for text in table["settings"].to_pylist()],
+        _test_figures(table["test"]),
+        {field.name: epochs.field(field.name).to_numpy(zero_copy_only=False) for field in HISTORY_SCHEMA},
+        ends,
+    )
+
+
+def _flat(lists: pa.ChunkedArray) -> tuple[np.ndarray, pa.StructArray]:
+    """Where each list begins and ends, and all that is in them."""
+    lists = pa.concat_arrays(lists.chunks)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    return np.concatenate([[0], np.cumsum(lengths)]), lists.flatten()
+
+
+def _test_figures(lists: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    ends, flat = _flat(lists)
+    run = np.repeat(np.arange(len(lists)), np.diff(ends))
+    codes = flat.field("name").dictionary_encode()
+    values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in ("value", "low", "high")], axis=1)
+    figures = {}
+    for code, name in enumerate(codes.dictionary.to_pylist()):
+        chosen = codes.indices.to_numpy() == code
+        figures[name] = np.full((len(lists), 3), np.nan)
+        figures[name][run[chosen]] = values[chosen]
+    return figures

@@ -1,0 +1,147 @@
+"""What a sweep would do: its runs, their networks' sizes, and the time from a measured step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from convscope.data import DataBundle, DataSpec, load_data
+from convscope.errors import ConvscopeError
+from convscope.runs import RunSpec
+from convscope.study.spec import StudySpec
+from convscope.study.store import drawn_beforehand
+from convscope.study.workers import share_of_cores
+from convscope.training import StepCost, measure_step
+
+_MEASURE_S = 30.0
+"""So long networks are measured; those after that are taken to cost what the others do on average."""
+
+_COSTLY = ("batch", "optimizer", "augmentation", "channels_last", "precision")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan.
+
+    Attributes:
+        number, seed: as in its folder's name.
+        settings: dotted keys and values.
+        parameters: of its network; None where it was not built, or cannot be.
+        seconds: its training steps alone; None where the network cannot be built.
+        problem: why it will fail; '' for others.
+    """
+
+    number: int
+    seed: int
+    settings: Mapping[str, Any]
+    parameters: int | None
+    seconds: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would do.
+
+    Attributes:
+        runs: in order of their numbers; of a search whose settings follow from results, only one that stands for all.
+        n_runs: how many there will be; None where only minutes limit them.
+        seconds: of all, with so many workers at once; None where nothing limits them or nothing could be measured.
+        workers: how many.
+        is_known: whether `runs` are the runs, not an example.
+    """
+
+    runs: list[PlannedRun]
+    n_runs: int | None
+    seconds: float | None
+    workers: int
+    is_known: bool
+
+
+def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
+    """The runs of a study, each with the size of its network and an estimate of its time; nothing is trained or written.
+
+    The estimate is the measured time of a step × steps × epochs, for the share of the cores that a worker has. Loading,
+    validation and evaluation come on top.
+    """
+    known = spec.grid() if spec.is_grid else drawn_beforehand(spec)
+    settings = known or [spec.example]
+    places = [(number, seed) for seed in spec.seeds for number in range(1, len(settings) + 1)]
+    places = sorted(places[: spec.n_runs] if spec.is_grid else places)
+    meter = _Meter(device)
+    with _threads(share_of_cores(workers)):
+        runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
+    return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(known))
+
+
+def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
+    try:
+        run = spec.run_spec(settings, seed)
+        cost = meter.cost(run)
+    except ConvscopeError as error:
+        return PlannedRun(number, seed, settings, None, None, str(error))
+    if cost is None:
+        return PlannedRun(number, seed, settings, None, meter.typical())
+    return PlannedRun(number, seed, settings, cost.parameters, cost.seconds * cost.steps * run.recipe.epochs)
+
+
+def _total(spec: StudySpec, runs: list[PlannedRun], workers: int) -> float | None:
+    known = [run.seconds for run in runs if run.seconds is not None]
+    limit = None if spec.budget.minutes is None else 60 * spec.budget.minutes
+    if not known or spec.n_runs is None:
+        return limit
+    whole = fmean(known) * spec.n_runs
+    total = max(whole / min(workers, spec.n_runs), max(known))
+    return total if limit is None else min(total, limit)
+
+
+class _Meter:
+    """Measures each kind of run once, as long as there is time for it."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.began = device, time.monotonic()
+        self.costs: dict[str, StepCost | ConvscopeError] = {}
+        self.whole: list[float] = []
+        self.data: tuple[DataSpec, DataBundle] | None = None
+
+    def cost(self, run: RunSpec) -> StepCost | None:
+        """None where the time for measuring is over."""
+        key = repr((run.data, run.net, run.task, [getattr(run.recipe, part) for part in _COSTLY]))
+        if key not in self.costs:
+            if time.monotonic() - self.began > _MEASURE_S:
+                return None
+            self.costs[key] = self._measured(run)
+        found = self.costs[key]
+        if isinstance(found, ConvscopeError):
+            raise found
+        self.whole.append(found.seconds * found.steps * run.recipe.epochs)
+        return found
+
+    def typical(self) -> float | None:
+        """The mean time of a run, of those that were measured."""
+        return fmean(self.whole) if self.whole else None
+
+    def _measured(self, run: RunSpec) -> StepCost | ConvscopeError:
+        if self.data is None or self.data[0] != run.data:
+            self.data = (run.data, load_data(run.data))
+        try:
+            return measure_step(run, self.data[1], self.device)
+        except ConvscopeError as error:
+            return error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads inside, as a worker has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,341 @@
+"""What a study of several runs is asked to be: a run's spec, and what changes from run to run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from convscope.data import DataSpec, data_names
+from convscope.errors import SettingError
+from convscope.nets import NetSpec, TaskSpec
+from convscope.runs import (
+    FORMAT,
+    RunSpec,
+    check_format,
+    describe,
+    override,
+    parse_mapping,
+    parse_overrides,
+)
+
+_DERIVED = ("rate", "momentum")
+"""Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+class Range(BaseModel):
+    """A range that a search draws from: `{low: 0.0001, high: 0.01, log: true}`.
+
+    Attributes:
+        low, high: both may be drawn; whole numbers where both are whole.
+        log: evenly in the logarithm.
+        step: only low, low + step, low + 2 × step …
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}; expected low < high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}; a range with log begins above 0")
+        if self.log and self.step is not None:
+            raise ValueError("log and step do not go together; leave one out")
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether whole numbers are drawn."""
+        return all(isinstance(n, int) for n in (self.low, self.high, self.step or 1))
+
+
+class Budget(BaseModel):
+    """Where a study ends; without a limit, a grid ends with its last run.
+
+    Attributes:
+        runs: trainings in all, those of every seed counted.
+        minutes: no run is begun later than so long after the command; those going on are taken to their end. The same
+            command again goes on for as long.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    runs: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+
+
+def _kind(given: Any) -> str:
+    return "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"
+
+
+# the tags look like pydantic's own words for a part of a union, which are left out of messages
+Values = Annotated[
+    Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")], Discriminator(_kind)
+]
+
+
+class StudySpec(BaseModel):
+    """All that a study of several runs is made from: a run's own keys, and the following.
+
+    Attributes:
+        sweep: dotted key of a run's spec → list of values, or a Range (searches only): `net.width: [6, 12, 18]`.
+        sampler: "grid" is every combination of the values; "random" and "tpe" (Bergstra et al. 2011) draw settings
+            until the budget is used up.
+        seeds: each setting is trained once with each of them; by default the recipe's seed alone.
+        metric: what is to be best, "val_accuracy" or "val_loss", at the epoch whose weights are kept. The test images
+            choose nothing.
+        prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
+            "hyperband" (Li et al. 2018). In a search only the first seed of a setting is looked at.
+        budget: runs and minutes; a search needs one of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    about: str = ""
+    data: DataSpec
+    net: NetSpec
+    task: TaskSpec = "softmax"
+    recipe: dict[str, Any] = {}
+    sweep: dict[str, Values] = {}
+    sampler: Literal["grid", "random", "tpe"] = "grid"
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    prune: Literal["median", "hyperband"] | None = None
+    budget: Budget = Budget()
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _lists(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            raise ValueError("expected keys with a list of values each, such as net.width: [6, 12]")
+        for key, values in given.items():
+            if not isinstance(values, list | tuple | Mapping | Range):
+                raise ValueError(f"{key}: {values!r}: expected a list such as [6, 12], or a range {{low: …, high: …}}")
+            if isinstance(values, list | tuple) and not values:
+                raise ValueError(f"{key}: the list is empty; give it values, or leave the key out")
+        return {key: _numbers(values) if isinstance(values, list) else values for key, values in given.items()}
+
+    @model_validator(mode="after")
+    def _check(self) -> StudySpec:
+        if "recipe.seed" in self.sweep:
+            raise ValueError("sweep.recipe.seed: seeds have a key of their own, seeds: [0, 1, 2]")
+        for key, values in [("seeds", self.seeds), *((f"sweep.{key}", values) for key, values in self.sweep.items())]:
+            if isinstance(values, Range):
+                if self.sampler == "grid":
+                    raise ValueError(f"{key}: a grid takes a list of values; for a range set sampler to random or tpe")
+            elif twice := [value for n, value in enumerate(values) if _text(value) in map(_text, values[:n])]:
+                raise ValueError(f"{key}: {twice[0]!r} is there twice")
+        if not self.sweep and (self.sampler != "grid" or len(self.seeds) == 1):
+            raise ValueError("sweep: there is nothing to sweep; name a key and its values, such as net.width: [6, 12]")
+        if self.sampler != "grid" and self.budget.runs is None and self.budget.minutes is None:
+            raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
+        if self.sampler != "grid" and self.budget.runs is not None and self.budget.runs < len(self.seeds):
+            raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.seeds)} seeds")
+        return self
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether all settings are known beforehand."""
+        return self.sampler == "grid"
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, -1 where less is."""
+        return 1 if self.metric == "val_accuracy" else -1
+
+    @property
+    def n_settings(self) -> int:
+        """Settings of a grid."""
+        return math.prod(len(values) for values in self.lists.values())
+
+    @property
+    def n_trials(self) -> int | None:
+        """Units of work: runs of a grid, settings of a search; None where only minutes limit them."""
+        runs = self.budget.runs
+        if not self.is_grid:
+            return None if runs is None else runs // len(self.seeds)
+        every = self.n_settings * len(self.seeds)
+        return every if runs is None else min(runs, every)
+
+    @property
+    def n_runs(self) -> int | None:
+        """Trainings in all; None where only minutes limit them."""
+        return self.n_trials if self.is_grid or self.n_trials is None else self.n_trials * len(self.seeds)
+
+    def grid(self) -> list[dict[str, Any]]:
+        """The settings of a grid in order, the last key changing fastest: [{"net.width": 6}, {"net.width": 12}]."""
+        lists = self.lists
+        return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The first settings of a grid; of a search, the first or least values."""
+        return {key: v.low if isinstance(v, Range) else v[0] for key, v in self.sweep.items()}
+
+    def run_spec(self, settings: Mapping[str, Any], seed: int) -> RunSpec:
+        """The spec of one run.
+
+        Raises:
+            SettingError: the settings do not go together.
+        """
+        return _run_spec(self.model_dump(mode="json"), settings, seed)
+
+    def differences(self, other: StudySpec) -> list[str]:
+        """The keys, of those that decide what is run, in which two studies differ; a budget may grow."""
+        parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget")]
+        return [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
+
+    @property
+    def lists(self) -> dict[str, tuple[Any, ...]]:
+        """The keys of the sweep that have a list of values."""
+        return {key: values for key, values in self.sweep.items() if not isinstance(values, Range)}
+
+
+def read_study(text: str, where: str, overrides: Iterable[str] = ()) -> StudySpec:
+    """The study in a YAML text, with `key=value` overrides; `sweep.net.width=[6,12]` sets a key of the sweep.
+
+    Raises:
+        SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
+    """
+    given = parse_mapping(text, where)
+    for key, value in parse_overrides(overrides).items():
+        if key.startswith("sweep."):
+            sweep = given.setdefault("sweep", {})
+            if isinstance(sweep, dict):
+                sweep[key.removeprefix("sweep.")] = value
+        else:
+            override(given, key, value)
+    lines = _Lines(text, where)
+    check_format(given.get("format", FORMAT), where)
+    return _checked(given, lines)
+
+
+def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
+    """The study in a YAML file, whose data may lie beside it; errors as read_study, and a file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    return _settled(read_study(text, str(path), overrides), path.parent)
+
+
+def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
+    """The study in a mapping, checked; paths of data are those of this process's folder."""
+    given = given.model_dump(mode="json") if isinstance(given, StudySpec) else dict(given)
+    return _settled(_checked(given, _Lines("", "study")), Path())
+
+
+def _settled(spec: StudySpec, folder: Path) -> StudySpec:
+    """With the whole path of data that lies here or in the folder, so that every process finds it."""
+    source = spec.data.source
+    found = next((place for place in (Path(source), folder / source) if place.exists()), None)
+    if source in data_names() or found is None:
+        return spec
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(found.resolve())})})
+
+
+def dump_study(spec: StudySpec) -> str:
+    """The study as YAML, every value stated; a rate or momentum that follows from the optimizer is null."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def run_name(number: int, seed: int) -> str:
+    """The folder of a run: setting 7 with seed 2 is in `runs/0007-s2`."""
+    return f"{number:04d}-s{seed}"
+
+
+def _checked(given: dict[str, Any], lines: _Lines) -> StudySpec:
+    own = {key: value for key, value in given.items() if key in RunSpec.model_fields}
+    try:
+        base = RunSpec.model_validate(own)
+        recipe = own.get("recipe") or {}
+        parts = {"data": base.data, "net": base.net, "task": base.task}
+        seeds = {} if "seeds" in given else {"seeds": (base.recipe.seed,)}
+        spec = StudySpec.model_validate({**given, **parts, **seeds, "recipe": {}})
+    except ValidationError as error:
+        raise SettingError(f"{lines.where(_place(error))}: {describe(error)}") from None
+    derived = {key: None for key in _DERIVED if recipe.get(key) is None}
+    spec = spec.model_copy(update={"recipe": base.recipe.model_dump(mode="json") | derived})
+    _check_values(spec, lines)
+    return spec
+
+
+def _check_values(spec: StudySpec, lines: _Lines) -> None:
+    """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
+    base = spec.model_dump(mode="json")
+    for key, values in spec.sweep.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            try:
+                _run_spec(base, {key: value}, spec.seeds[0])
+            except SettingError as error:
+                problem = str(error).removeprefix("spec: ")
+                raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
+
+
+def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
+    given = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
+    given["recipe"]["seed"] = seed
+    for key, value in settings.items():
+        override(given, key, value)
+    try:
+        return RunSpec.model_validate(given)
+    except ValidationError as error:
+        raise SettingError(describe(error)) from None
+
+
+class _Lines:
+    """Where in a YAML text a key stands."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file, self.root = file, yaml.compose(text)
+
+    def where(self, path: Iterable[Any]) -> str:
+        """'study.yaml line 7', of the last part of the path that is in the text; the file alone for what is not."""
+        node, line = self.root, None
+        for part in path:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            found = next(((key, value) for key, value in pairs if key.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        return f"{self.file} line {line}" if line else self.file
+
+
+def _place(error: ValidationError) -> list[Any]:
+    """The path of the first complaint; a validator of the whole study begins its words with the key."""
+    first = error.errors()[0]
+    words = first["msg"].removeprefix("Value error, ").split(":")[0].strip()
+    path = [*first["loc"]] or ["sweep", words.removeprefix("sweep.")] if words.startswith("sweep.") else [*first["loc"]]
+    if path == ["sweep"]:
+        path = ["sweep", words]
+    return path or [words.split(".")[0]]
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    """YAML reads 1e-3, without a point, as text; here it is a number."""
+    return [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in values]
+
+
+def _text(value: Any) -> str:
+    """A value as one comparable text; 1, 1.0, True and "1" differ."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_text(part)}" for key, part in sorted(value.items())) + "}"
+    if isinstance(value, BaseModel):
+        return _text(value.model_dump(mode="json"))
+    return "[" + ",".join(map(_text, value)) + "]" if isinstance(value, list | tuple) else repr(value)

@@ -1,0 +1,387 @@
+"""What several processes know of a study in common: an Optuna study, one trial for each unit of work.
+
+Trial t is the t-th unit of the plan for good: a run of a grid, or a setting of a search with all its seeds. It waits, is
+claimed by one worker, and ends complete, pruned or failed; where its worker stopped or died it waits again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from convscope.errors import FailedError, MissingPackageError, SettingError
+from convscope.study.claims import Locks, is_dead, mark
+from convscope.study.spec import Range, StudySpec, dump_study, read_study, run_name
+
+STORE = "study.db"
+MOST_DEATHS = 2
+"""A unit of work whose worker died so many times has failed."""
+
+_OWNER, _BEAT, _DEATHS, _SECONDS, _OUTCOME = "owner", "beat", "deaths", "seconds", "outcome"
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A unit of work that is ours.
+
+    Attributes:
+        trial: its place in the plan.
+        number: of its setting, from 1; the folders of its runs are named after it.
+        settings: dotted keys of a run's spec and their values.
+        seeds: to be run one after another.
+        asked: Optuna's own object, to report to and to ask whether to prune.
+    """
+
+    trial: int
+    number: int
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    asked: Trial
+
+    def folder(self, study: Path, seed: int) -> Path:
+        """Where a run of it is."""
+        return study / "runs" / run_name(self.number, seed)
+
+
+def place(spec: StudySpec, trial: int) -> tuple[int, tuple[int, ...]]:
+    """Number of the setting and seeds of a unit of work. A grid has every setting once before it takes the next seed."""
+    if not spec.is_grid:
+        return trial + 1, spec.seeds
+    seed, setting = divmod(trial, spec.n_settings)
+    return setting + 1, (spec.seeds[seed],)
+
+
+class Store:
+    """The units of work of one study, and who has which.
+
+    Args:
+        folder: of the study.
+        spec: what was asked.
+        url: of a database that several machines share; SQLite in the folder where none is given.
+    Raises:
+        SettingError: the database holds another study of this name.
+        FailedError: the database cannot be reached.
+    """
+
+    def __init__(self, folder: Path, spec: StudySpec, url: str | None = None) -> None:
+        self.folder, self.spec, self.name = folder, spec, folder.resolve().name
+        self._grid = spec.grid() if spec.is_grid else []
+        self._queue: list[FrozenTrial] = []
+        self._url = url
+        with ExitStack() as undone:
+            self.locks = undone.enter_context(closing(Locks(folder)))
+            with self.locks.all(), _quiet():
+                self.backend = _connect(url or f"sqlite:///{(folder / STORE).resolve()}")
+                undone.callback(self.backend.engine.dispose)
+                self.study = self._begun()
+                self._agree()
+            undone.pop_all()
+
+    def fill(self) -> None:
+        """Adds the units of work that are not there yet; those of a study that only minutes limit come one by one."""
+        if self.spec.n_trials is None:
+            return
+        with self.locks.all():
+            for trial in range(len(self.study.get_trials(deepcopy=False)), self.spec.n_trials):
+                self.study.enqueue_trial(self._fixed(trial))
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every unit of work, in order."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if self._is_planned(trial)]
+
+    def claim(self) -> Claim | None:
+        """The next unit of work that waits, ours from now on; None where none waits."""
+        if not self._queue:
+            self._queue = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))[::-1]
+        while self._queue:
+            trial = self._queue.pop()
+            if self._is_planned(trial) and self._take(trial):
+                return self._claimed(trial)
+        if self.spec.n_trials is None:
+            return self._claimed(self.backend.get_trial(self.study.ask()._trial_id))
+        return None
+
+    def look(self, claim: Claim) -> FrozenTrial:
+        """The claimed unit of work as the store has it now."""
+        return self.backend.get_trial(claim.asked._trial_id)
+
+    def beat(self, claim: Claim, count: int) -> None:
+        """A sign of life, for those who cannot see our process."""
+        claim.asked.set_user_attr(_BEAT, count)
+
+    def finish(self, claim: Claim, value: float, seconds: float) -> None:
+        """The unit of work is done; its value is the mean metric over its seeds."""
+        if self._is_going_on(claim):
+            claim.asked.set_user_attr(_SECONDS, seconds)
+            self.study.tell(claim.asked, value)
+
+    def fail(self, claim: Claim, state: str, message: str, seconds: float) -> None:
+        """The unit of work ended without a value: pruned, diverged or failed."""
+        if self._is_going_on(claim):
+            claim.asked.set_user_attr(_SECONDS, seconds)
+            claim.asked.set_user_attr(_OUTCOME, {"state": state, "message": message})
+            self.study.tell(claim.asked, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
+
+    def give_back(self, trial: FrozenTrial, died: bool = False) -> bool:
+        """Lets a unit of work wait again whose worker stopped or died; False where it has moved on since it was looked at.
+
+        Args:
+            trial: as it was when its worker was found to be gone.
+            died: by itself, which counts; not that everything was stopped.
+        """
+        with self.locks.all():
+            now = self.backend.get_trial(trial._trial_id)
+            if now.state != TrialState.RUNNING or owner_of(now) != owner_of(trial):
+                return False
+            self.backend.set_trial_user_attr(trial._trial_id, _DEATHS, deaths_of(now) + died)
+            self.backend.set_trial_user_attr(trial._trial_id, _OWNER, None)
+            self.backend.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return True
+
+    def bury(self, trial: FrozenTrial, message: str) -> bool:
+        """A unit of work that waits has failed for good; False where another process has taken it meanwhile."""
+        if not self._take(trial):
+            return False
+        self.backend.set_trial_user_attr(trial._trial_id, _OUTCOME, {"state": "failed", "message": message})
+        self.backend.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return True
+
+    def give_back_of(self, owner: str, died: bool) -> FrozenTrial | None:
+        """The unit of work that a worker had, waiting again; None where it had none."""
+        for trial in self.running():
+            if owner_of(trial) == owner and self.give_back(trial, died):
+                return self.backend.get_trial(trial._trial_id)
+        return None
+
+    def give_back_orphans(self) -> int:
+        """Lets all wait again whose workers were on this machine and are no more; how many."""
+        return sum(self.give_back(trial) for trial in self.running() if (own := owner_of(trial)) and is_dead(own))
+
+    def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The settings of a unit of work; of a search, those that are drawn so far."""
+        if self.spec.is_grid:
+            return self._grid[trial.number % len(self._grid)]
+        return {key: _value(self.spec.sweep[key], trial.params[key]) for key in self.spec.sweep if key in trial.params}
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.backend.remove_session()
+        self.backend.engine.dispose()
+        self.locks.close()
+
+    @property
+    def _id(self) -> int:
+        return self.study._study_id
+
+    def running(self) -> list[FrozenTrial]:
+        """Those that some worker has."""
+        return self.backend.get_all_trials(self._id, deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _is_going_on(self, claim: Claim) -> bool:
+        """Another machine that took us for dead may have given it back; whoever claims it next finds the folder finished."""
+        return self.look(claim).state == TrialState.RUNNING
+
+    def _is_planned(self, trial: FrozenTrial) -> bool:
+        return self.spec.n_trials is None or trial.number < self.spec.n_trials
+
+    def _take(self, trial: FrozenTrial) -> bool:
+        try:
+            return self.backend.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+
+    def _claimed(self, trial: FrozenTrial) -> Claim:
+        self.backend.set_trial_user_attr(trial._trial_id, _OWNER, mark())
+        self.study.sampler = _sampler(self.spec, trial.number)
+        asked = Trial(self.study, trial._trial_id)
+        drawn = {key: _value(values, _draw(asked, key, values)) for key, values in self.spec.sweep.items()}
+        number, seeds = place(self.spec, trial.number)
+        return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, asked)
+
+    def _fixed(self, trial: int) -> dict[str, Any]:
+        """What Optuna is told of a grid's run, so that its own tools show it."""
+        if not self._grid:
+            return {}
+        settings, lists = self._grid[trial % len(self._grid)], self.spec.lists
+        return {key: _choice(lists[key], value) for key, value in settings.items()}
+
+    def _begun(self) -> optuna.Study:
+        return optuna.create_study(
+            storage=self.backend,
+            study_name=self.name,
+            load_if_exists=True,
+            direction="maximize" if self.spec.sign > 0 else "minimize",
+            sampler=RandomSampler(),
+            pruner=_pruner(self.spec),
+        )
+
+    def _agree(self) -> None:
+        """Writes the spec into a new study; refuses another one's."""
+        there = self.study.user_attrs.get("spec")
+        if there is None:
+            self.study.set_user_attr("spec", dump_study(self.spec))
+            return
+        other = read_study(there, "the study in the store")
+        if different := self.spec.differences(other):
+            where = (self._url and "--storage") or f"{self.folder / STORE}"
+            raise SettingError(
+                f"{where} holds another study named {self.name!r} ({', '.join(different)} differ); "
+                "choose another --out, whose name is the study's, or another --storage"
+            )
+
+
+def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
+    """The settings that a random search of so many runs will draw; none where they follow from results or time."""
+    if spec.sampler != "random" or spec.n_trials is None:
+        return []
+    with _quiet():
+        study, drawn = optuna.create_study(), []
+        for trial in range(spec.n_trials):
+            study.sampler = _sampler(spec, trial)
+            asked = study.ask()
+            drawn.append({key: _value(values, _draw(asked, key, values)) for key, values in spec.sweep.items()})
+    return drawn
+
+
+def owner_of(trial: FrozenTrial) -> str | None:
+    """The mark of the process that has it."""
+    return trial.user_attrs.get(_OWNER)
+
+
+def deaths_of(trial: FrozenTrial) -> int:
+    """How often its worker died."""
+    return trial.user_attrs.get(_DEATHS, 0)
+
+
+def life_of(trial: FrozenTrial) -> tuple[str | None, int | None]:
+    """What changes as long as its worker lives."""
+    return owner_of(trial), trial.user_attrs.get(_BEAT)
+
+
+def seconds_of(trial: FrozenTrial) -> float | None:
+    """What its runs took, in its worker."""
+    return trial.user_attrs.get(_SECONDS)
+
+
+def outcome_of(trial: FrozenTrial) -> dict[str, str]:
+    """State and message of one that ended without a value."""
+    return trial.user_attrs.get(_OUTCOME) or {"state": "failed", "message": "no reason is known"}
+
+
+def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
+    """A new one for each unit of work, from seed and number alone: so a random search is the same with any workers."""
+    seed = int(np.random.SeedSequence((spec.recipe["seed"], trial)).generate_state(1)[0])
+    if spec.sampler != "tpe":
+        return RandomSampler(seed)
+    with (
+        _quiet()
+    ):  # Optuna 4 warns of constant_liar, by which trials that go on count as bad, so that workers spread out
+        return TPESampler(seed=seed, constant_liar=True)
+
+
+def _pruner(spec: StudySpec) -> BasePruner:
+    if spec.prune == "median":
+        return MedianPruner()
+    if spec.prune == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=spec.recipe["epochs"])
+    return NopPruner()
+
+
+def _draw(trial: Trial, key: str, values: Any) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(key, [_choice(values, value) for value in values])
+    if values.is_whole:
+        return trial.suggest_int(key, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
+    return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
+
+
+def _choice(values: tuple[Any, ...], value: Any) -> Any:
+    """A value as Optuna can keep it: plain ones as they are, others, and those that compare equal, as text."""
+    plain = all(isinstance(v, str | int | float | None) for v in values) and len(set(values)) == len(values)
+    return value if plain else repr(value)
+
+
+def _value(values: Any, drawn: Any) -> Any:
+    if isinstance(values, Range):
+        return drawn
+    return next(value for value in values if _choice(values, value) == drawn)
+
+
+def _connect(url: str) -> RDBStorage:
+    """The database; its errors in one line, without the password."""
+    full = _with_driver(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in names between braces
+    is_file = full.startswith("sqlite")
+    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
+    for last in (n == _TRIES - 1 for n in range(_TRIES)):
+        try:
+            storage = RDBStorage(full, engine_kwargs=options)
+            break
+        except (
+            SQLAlchemyError,
+            optuna.exceptions.StorageInternalError,
+            RuntimeError,
+            ValueError,
+            ImportError,
+        ) as error:
+            # two who make the tables at the same moment: the second finds them on its next try
+            if last or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+                reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())[:300]
+                raise FailedError(f"the store of the study cannot be used: {reason}; check --storage") from None
+            time.sleep(0.2)
+    if is_file:
+        _claim_at_once(storage.engine)
+    return storage
+
+
+def _with_driver(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        raise SettingError(f"--storage {url}: expected an address such as postgresql://user@host/database")
+    if scheme not in ("postgresql", "postgres"):
+        return url
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise MissingPackageError("psycopg", "--storage postgresql://…", "postgres") from None
+    return f"postgresql+psycopg://{rest}"
+
+
+def _claim_at_once(engine: Engine) -> None:
+    """SQLite would lock at the first write: two could read that a trial waits, and both take it. Here it locks at the start."""
+
+    @event.listens_for(engine, "connect")
+    def _no_begin_of_its_own(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # of connections made before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna says nothing by itself; it is we who speak to the user."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

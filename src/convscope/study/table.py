@@ -1,0 +1,393 @@
+"""The table across runs: a row a run, groups of runs with mean and interval, pairs of settings as matrices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from convscope.errors import RequestError, SettingError, UnknownNameError
+from convscope.study.facts import EPOCH_FIGURES, OVERFIT, SEED
+from convscope.study.importance import Importance, importance
+from convscope.study.index import Indexed, read_runs
+from convscope.study.statistics import summary
+
+METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
+"""What a table shows unless others are named; the first is the one that settings are chosen by."""
+
+_TO_THE_END = ("finished", "trained")
+_MOST_VALUES = 50  # of a setting, for a matrix
+_OF_RUN = ("parameters", "seconds")
+
+
+def table(
+    folder: str | Path,
+    by: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    epoch: str | int | None = None,
+    *,
+    all_settings: bool = False,
+) -> pd.DataFrame:
+    """The runs below a folder, a row each; or groups of them, a row each.
+
+    Args:
+        folder: of a study, or any with run folders below it. An index is kept there as table.parquet.
+        by: settings to group by, as dotted keys ("net.width"); "recipe.seed" is one.
+        metrics: columns of the histories, "test_accuracy" and the other test figures, "overfit_percent", "parameters",
+            "seconds".
+        epoch: of each run: "last"; "best" by what its recipe watches; a number; by default that of the weights it kept, which
+            is the last, or with patience the best.
+        all_settings: rows with every setting, not only those that differ.
+
+    Returns:
+        A row a run: `run` (its path below the folder), the settings that differ, `seed`, `state` (finished; trained: not
+        evaluated; unfinished; damaged; diverged, pruned or failed), `epoch`, the metrics, `parameters`, `seconds` (of the whole
+        training) and `message` (why it did not finish). Accuracies are shares, losses nats. A test figure has its interval
+        over the test images in `…_low` and `…_high`; it belongs to the weights that were kept, and is empty at another epoch.
+
+        Grouped: the settings, `runs` (that came to their end; the others do not count), `not_finished`, and for each metric its
+        mean, `…_deviation` (n - 1), `…_low` and `…_high` (95 %, Student's t over the runs) and `…_n`.
+
+        What one must know to read it is in `.attrs["notes"]`.
+
+    Raises:
+        RunFolderError: no runs are there.
+        UnknownNameError: a setting or metric that these runs do not have.
+        RequestError: no run has that epoch.
+
+    Example:
+        >>> cs.table("runs", by=["net.width"], metrics=["val_accuracy"])            # doctest: +SKIP
+    """
+    runs = Runs(folder)
+    frame = runs.grouped(by, metrics, epoch) if by else runs.rows(metrics, epoch, all_settings=all_settings)
+    frame.attrs["notes"] = runs.notes(metrics, epoch)
+    return frame
+
+
+def histories(folder: str | Path) -> pd.DataFrame:
+    """The histories of all runs below a folder as one table: a row for each run and epoch.
+
+    Returns:
+        `run`, the settings that differ, `seed`, `epoch`, and the columns of `Run.history`; `seconds` are the epoch's own.
+
+    Example:
+        >>> cs.histories("runs").groupby(["net.width", "epoch"]).val_accuracy.mean()   # doctest: +SKIP
+    """
+    return Runs(folder).histories()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The mean of a metric for each pair of two settings' values.
+
+    Attributes:
+        rows, columns: the settings.
+        metric: what was averaged.
+        over: other settings, whose values were averaged over.
+        cells: the values of `rows` down, those of `columns` across; NaN where there is no run.
+    """
+
+    rows: str
+    columns: str
+    metric: str
+    over: tuple[str, ...]
+    cells: pd.DataFrame
+
+
+class Runs:
+    """The runs below a folder, as tables; see `table` for what the arguments mean."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._read: Indexed = read_runs(self.folder)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state, the most frequent first."""
+        return dict(Counter(self._read.facts["state"]).most_common())
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that differ between the runs, by dotted key; the seed is not one of them."""
+        return self._differing(np.ones(len(self), bool))
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """What can be asked for."""
+        of_epoch = (name for name in EPOCH_FIGURES if name not in _OF_RUN)
+        return tuple(dict.fromkeys([*METRICS, *of_epoch, *_OF_RUN, *self._read.test]))
+
+    def rows(
+        self, metrics: Sequence[str] = (), epoch: str | int | None = None, *, all_settings: bool = False
+    ) -> pd.DataFrame:
+        """A row a run."""
+        facts, shown = self._read.facts, self._shown(epoch)
+        columns: dict[str, Any] = {"run": facts["run"]}
+        columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
+        columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
+        columns |= {"epoch": self._epochs(shown)}
+        for name in self._checked(metrics or METRICS):
+            columns |= self._with_interval(name, shown)
+        columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", shown)}
+        return pd.DataFrame({**columns, "message": facts["message"]})
+
+    def grouped(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> pd.DataFrame:
+        """A row for each combination of the settings' values that is there."""
+        shown, ended = self._shown(epoch), self._ended
+        values = {name: self._metric(name, shown) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
+        rows = []
+        for group, members in self._groups(by):
+            mine = members[ended[members]]
+            row = {**group, "runs": len(mine), "not_finished": len(members) - len(mine)}
+            for name in values:
+                row |= _summarised(name, values[name][mine])
+            rows.append(row)
+        return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
+
+    def matrices(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[Matrix]:
+        """The first metric's mean for every pair of the settings, over all runs that came to their end; settings of more than
+        50 values, as a search draws them, are in no matrix."""
+        metric = self._checked(metrics or METRICS)[0]
+        values = self._metric(metric, self._shown(epoch))
+        by = self._keys(by)
+        few = [key for key in by if len(set(self._values(key))) <= _MOST_VALUES]
+        return [
+            self._matrix(pair, tuple(key for key in by if key not in pair), metric, values)
+            for pair in combinations(few, 2)
+        ]
+
+    def importance(
+        self, by: Sequence[str] = (), metrics: Sequence[str] = (), epoch: str | int | None = None
+    ) -> Importance:
+        """Which settings matter for the first metric; by default all that differ. See convscope.study.importance.
+
+        Raises:
+            RequestError: fewer than two runs came to their end, or the runs cannot tell; the message says why.
+        """
+        metric = self._checked(metrics or METRICS)[0]
+        values = self._metric(metric, self._shown(epoch))
+        used = self._ended & np.isfinite(values)
+        settings = self._keys(by) if by else self._differing(used)
+        if not settings:
+            raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
+        frame = pd.DataFrame({key: self._setting(key) for key in settings}).assign(**{metric: values})
+        return importance(frame[used], settings, metric)
+
+    def histories(self) -> pd.DataFrame:
+        """A row for each run and epoch."""
+        facts = self._read.facts
+        of_runs = {
+            "run": facts["run"],
+            **{key: self._setting(key) for key in self.settings},
+            "seed": _integers(facts["seed"]),
+        }
+        place = np.repeat(np.arange(len(self)), np.diff(self._read.ends))
+        repeated = {name: pd.Series(values).take(place).reset_index(drop=True) for name, values in of_runs.items()}
+        return pd.DataFrame({**repeated, **self._read.epochs})
+
+    def notes(self, metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[str]:
+        """What one must know to read the table, a line each."""
+        found = []
+        data = Counter(
+            pair for pair in zip(self._read.facts["data"], self._read.facts["digest"], strict=True) if pair[1]
+        )
+        if len(data) > 1:
+            names = Counter(name for name, _ in data)
+            listed = [
+                f"{n} of {name}{f' {digest[:8]}' if names[name] > 1 else ''}" for (name, digest), n in data.items()
+            ]
+            found.append(f"the runs are of {len(data)} data sets ({_listed(listed)}); their figures cannot be compared")
+        shown = self._shown(epoch)
+        other = int(((shown != self._kept) & self._has_test).sum())
+        if other and any(name in self._read.test for name in metrics or METRICS):
+            found.append(
+                f"test figures belong to the weights that were kept; {other} of {len(self)} runs kept another epoch's"
+            )
+        return found
+
+    @cached_property
+    def _all_settings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for settings in self._distinct for key in settings))
+
+    @property
+    def _distinct(self) -> list[dict[str, Any]]:
+        """Settings, each once; runs of equal ones share one mapping."""
+        return list({id(settings): settings for settings in self._read.settings}.values())
+
+    def _differing(self, chosen: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
+        picked = {id(s): s for s, use in zip(self._read.settings, chosen, strict=True) if use and s}
+        return tuple(key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1)
+
+    def _setting(self, key: str) -> pd.Series:
+        return _integers(self._values(key)) if key == SEED else _column(self._values(key))
+
+    def _values(self, key: str) -> list[Any]:
+        """Each run's value of a setting; None where it has none."""
+        return self._read.facts["seed"] if key == SEED else [settings.get(key) for settings in self._read.settings]
+
+    @cached_property
+    def _ended(self) -> Bool[np.ndarray, " N"]:
+        return np.array([state in _TO_THE_END for state in self._read.facts["state"]])
+
+    @cached_property
+    def _has_test(self) -> Bool[np.ndarray, " N"]:
+        return np.any(
+            [np.isfinite(figure[:, 0]) for figure in self._read.test.values()] or [np.zeros(len(self), bool)], axis=0
+        )
+
+    def _shown(self, epoch: str | int | None) -> Int[np.ndarray, " N"]:
+        """Of each run, the place of the epoch in the histories; -1 where it has none."""
+        ends = self._read.ends
+        last = np.where(np.diff(ends) > 0, ends[1:] - 1, -1)
+        if epoch is None:
+            return self._kept
+        if epoch == "last":
+            return last
+        if epoch == "best":
+            return self._best
+        number = _number(epoch)
+        place = ends[:-1] + number - 1
+        shown = np.where(place <= last, place, -1)
+        if (shown < 0).all():
+            raise RequestError(f"no run has an epoch {number}; the longest has {np.diff(ends).max()}: take a lower one")
+        return shown
+
+    @cached_property
+    def _kept(self) -> Int[np.ndarray, " N"]:
+        """The place of the epoch whose weights a run kept."""
+        patient = [settings.get("recipe.patience") is not None for settings in self._read.settings]
+        return np.where(patient, self._best, self._shown("last")) if any(patient) else self._shown("last")
+
+    @cached_property
+    def _best(self) -> Int[np.ndarray, " N"]:
+        """The place of each run's best epoch."""
+        return np.array([self._best_of(run) for run in range(len(self))])
+
+    def _best_of(self, run: int) -> int:
+        """By what the recipe watches; the first of equal ones, as the training keeps."""
+        first, end = self._read.ends[run : run + 2]
+        watch = self._read.settings[run].get("recipe.watch", "val_loss")
+        values = self._read.epochs["val_accuracy" if watch == "val_accuracy" else "val_loss"][first:end]
+        if not len(values):
+            return -1
+        worse = -values if watch == "val_accuracy" else values
+        return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
+
+    def _epochs(self, shown: Int[np.ndarray, " N"]) -> pd.Series:
+        values = _at(self._read.epochs["epoch"], shown)
+        return _integers([None if np.isnan(value) else int(value) for value in values])
+
+    def _metric(self, name: str, shown: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        if name == "seconds":
+            total = np.concatenate([[0.0], np.nancumsum(self._read.epochs["seconds"])])[self._read.ends]
+            return np.where(np.diff(self._read.ends) > 0, np.diff(total), np.nan)
+        if name == "parameters":
+            return np.array([np.nan if n is None else n for n in self._read.facts["parameters"]], np.float64)
+        if name in EPOCH_FIGURES:
+            return _at(self._read.epochs[name], shown)
+        return self._test(name, shown)[:, 0]
+
+    def _test(self, name: str, shown: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
+        """A test figure with its interval, where the epoch shown is that of the weights that were tested."""
+        figure = self._read.test.get(name, np.full((len(self), 3), np.nan))
+        return np.where((shown == self._kept)[:, None], figure, np.nan)
+
+    def _with_interval(self, name: str, shown: Int[np.ndarray, " N"]) -> dict[str, Any]:
+        if name not in self._read.test:
+            return {} if name in _OF_RUN else {name: self._metric(name, shown)}
+        return dict(zip((name, f"{name}_low", f"{name}_high"), self._test(name, shown).T, strict=True))
+
+    def _checked(self, metrics: Sequence[str]) -> list[str]:
+        for name in metrics:
+            if name not in self.metrics:
+                raise UnknownNameError("metric", name, self.metrics, "in these runs")
+        return list(dict.fromkeys(metrics))
+
+    def _keys(self, by: Sequence[str]) -> list[str]:
+        keys = [SEED if key == "seed" else key for key in by]
+        for key in keys:
+            if key not in self._all_settings and key != SEED:
+                raise UnknownNameError("setting", key, self.settings, "in these runs")
+        return list(dict.fromkeys(keys))
+
+    def _groups(self, by: Sequence[str]) -> list[tuple[dict[str, Any], Int[np.ndarray, " M"]]]:
+        """Each combination of values that is there, in order, with the places of its runs."""
+        keys = self._keys(by)
+        members: dict[tuple[Any, ...], list[int]] = {}
+        for place, values in enumerate(zip(*map(self._values, keys), strict=True)):
+            members.setdefault(values, []).append(place)
+        ordered = sorted(members, key=lambda values: [_order(value) for value in values])
+        return [(dict(zip(keys, values, strict=True)), np.array(members[values])) for values in ordered]
+
+    def _matrix(
+        self, pair: tuple[str, str], over: tuple[str, ...], metric: str, values: Float[np.ndarray, " N"]
+    ) -> Matrix:
+        down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
+        cells = pd.DataFrame(np.nan, _labels(down), _labels(across))
+        for group, members in self._groups(pair):
+            mine = values[members[self._ended[members]]]
+            if np.isfinite(mine).any():
+                cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(mine)
+        return Matrix(*pair, metric, over, cells)
+
+
+def _number(epoch: str | int) -> int:
+    try:
+        number = int(epoch)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SettingError(f"epoch {epoch!r}: expected best, last, or a number from 1")
+    return number
+
+
+def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Values at places; NaN where a place is -1."""
+    found = np.full(len(places), np.nan)
+    found[places >= 0] = values[places[places >= 0]]
+    return found
+
+
+def _summarised(name: str, values: Float[np.ndarray, " M"]) -> dict[str, Any]:
+    found = summary(values.tolist())
+    low, high = found.mean.low, found.mean.high
+    if name.endswith("accuracy") and low is not None and high is not None:
+        low, high = max(0.0, low), min(1.0, high)  # Student knows no bounds
+    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": low, "_high": high}
+    return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
+
+
+def _column(values: list[Any]) -> pd.Series:
+    """Values of a setting, each as it is: 6 stays 6 beside a missing one."""
+    column = pd.Series(values, dtype=object)
+    return column if any(value is None for value in values) else column.infer_objects()
+
+
+def _integers(values: list[int | None]) -> pd.Series:
+    return pd.Series(values, dtype="Int64")
+
+
+def _labels(values: list[Any]) -> pd.Index:
+    return pd.Index(values, dtype=object)
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Missing values first, then numbers, then words."""
+    if value is None:
+        return 0, 0
+    return (1, value) if isinstance(value, bool | int | float | np.number) else (2, str(value))
+
+
+def _listed(parts: list[str], most: int = 5) -> str:
+    return ", ".join(parts[:most]) + (", …" if len(parts) > most else "")

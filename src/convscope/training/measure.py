@@ -1,0 +1,47 @@
+"""What a step of a training takes, measured before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from convscope.data import DataBundle, batches
+from convscope.nets import make_task
+from convscope.runs import Run, RunSpec, build_from_spec
+from convscope.training.device import choose_device, own_random_state
+from convscope.training.loop import Trainer
+from convscope.training.train import make_card
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """A network's size, and what its training takes at least.
+
+    Attributes:
+        parameters: of the network.
+        steps: of an epoch.
+        seconds: of one step.
+    """
+
+    parameters: int
+    steps: int
+    seconds: float
+
+
+def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
+    """The cost of the second of two steps; nothing is kept of them. Compiled networks are measured as they are written."""
+    where, recipe = choose_device(device), spec.recipe.model_copy(update={"compile": False})
+    task = make_task(spec.task, data.train.classes)
+    with own_random_state(where):
+        net = build_from_spec(spec, make_card(data, task))
+        trainer = Trainer(Run(Path()), net, data, task, recipe, where, resume=False)
+        trainer.net.train()
+        for _ in range(2):
+            began = time.perf_counter()
+            source = batches(data.train, trainer.batch, device=where, seed=0, augmentation=recipe.augmentation)
+            batch = next(iter(source))
+            trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU
+            seconds = time.perf_counter() - began
+    n_parameters = sum(parameter.numel() for parameter in net.parameters())
+    return StepCost(n_parameters, trainer.steps, seconds)

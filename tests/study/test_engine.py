@@ -1,0 +1,218 @@
+"""Workers in processes of their own, which are killed, stopped and replaced. `spots` are learned in a second."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import FailedError, RunFolderError, SettingError
+from convscope.runs import MODEL, OUTCOME
+from convscope.study import Study, open_study, read_study, sweep
+from convscope.study.live import Finished, Silent, Standing
+from convscope.study.store import Store, deaths_of, owner_of
+from tests.study.databases import postgresql
+from tests.study.sweeps import command_line, going, in_the_middle, results, study_text, worked
+
+__all__ = ["postgresql"]
+
+EPOCHS = 90
+
+
+class Looking(Silent):
+    """Remembers what it is shown, and does something the first time that it may."""
+
+    def __init__(self, act: Callable[[], bool] = lambda: True) -> None:
+        self.act, self.acted, self.lines, self.ended = act, False, [], []
+
+    def show(self, standing: Standing) -> None:
+        super().show(standing)
+        self.acted = self.acted or self.act()
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def finished(self, each: Finished) -> None:
+        self.ended.append(each)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return study_text(tmp_path_factory.mktemp("asked"), "recipe.rate: [0.001, 0.01]", epochs=EPOCHS, seeds=[0, 3])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(text: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study, store = worked(tmp_path_factory.mktemp("whole") / "study", text)
+    store.close()
+    return study
+
+
+def _wait(until: Callable[[], object], process: object = None) -> None:
+    for _ in range(1200):
+        if until():
+            return
+        assert getattr(process, "poll", lambda: None)() is None, "it ended before its time"
+        time.sleep(0.05)
+    pytest.fail("nothing happened for a minute")
+
+
+def _kill_one(folder: Path) -> bool:
+    """Kills the worker of a run that is in the middle of its training."""
+    pids = going(folder)
+    if not pids or not in_the_middle(folder):
+        return False
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+    return True
+
+
+def test_a_sweep_stopped_killed_and_bereft_of_its_worker_comes_to_the_same_bits(
+    text: str, undisturbed: Study, tmp_path: Path
+) -> None:
+    asked, folder = tmp_path / "asked.yaml", tmp_path / "study"
+    asked.write_text(text)
+    command = ("sweep", asked, "--out", folder, "--device", "cpu")
+
+    stopped = command_line(*command)
+    _wait(lambda: in_the_middle(folder), stopped)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=60)
+    assert stopped.returncode == 1
+    assert said.splitlines()[-1].startswith("convscope: stopped with ")
+    assert said.splitlines()[-1].endswith("of 4 runs done; all is saved: go on with the same command")
+    assert going(folder) == {}
+
+    killed = command_line(*command)
+    _wait(lambda: any((folder / "runs").glob(f"*/{MODEL}")) and going(folder) and in_the_middle(folder), killed)
+    workers = going(folder)
+    for pid in (killed.pid, *workers.values()):
+        os.kill(pid, signal.SIGKILL)
+    killed.communicate()
+    done = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob(f"*/{MODEL}")}
+    assert 0 < len(done) < 4
+
+    view = Looking(lambda: _kill_one(folder))
+    study = sweep(asked, folder, device="cpu", view=view)
+    assert view.acted
+    assert any("its worker died and is replaced: it was ended by SIGKILL" in line for line in view.lines)
+    assert results(study) == results(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in done} == done  # never twice
+    store = Store(folder, study.spec)
+    assert sum(deaths_of(trial) for trial in store.trials()) == 1  # that all was killed was no run's fault
+    values = [trial.value for trial in store.trials()]
+    store.close()
+    assert values == _values(undisturbed)
+
+
+def _values(study: Study) -> list[float]:
+    runs = sorted(study.runs, key=lambda run: (run.seed, run.number))
+    return [float(run.open().history["val_accuracy"].iloc[-1]) for run in runs]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_two_sweeps_on_one_folder_share_the_work(
+    database: str, undisturbed: Study, text: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    asked, folder = tmp_path / "asked.yaml", tmp_path / f"shared-{database}"
+    asked.write_text(text)
+    url = request.getfixturevalue("postgresql") if database == "postgresql" else None
+    storage = ("--storage", url) if url else ()
+    both = [command_line("sweep", asked, "--out", folder, "--device", "cpu", *storage) for _ in range(2)]
+    said = [each.communicate(timeout=120)[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert results(open_study(folder)) == results(undisturbed)
+    store = Store(folder, undisturbed.spec, url)
+    trials = store.trials()
+    store.close()
+    assert len(trials) == 4
+    assert [trial.value for trial in trials] == _values(undisturbed)
+    assert len({owner_of(trial) for trial in trials}) == 2
+    assert (folder / "study.db").exists() == (url is None)
+    assert "secret" not in "".join(said)
+
+
+BUILDERS = """
+import os, signal, sys
+from convscope.nets import build_net
+
+def deadly(dies, **shape):
+    if dies and sys.argv[0].endswith("worker.py"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build_net("c4b M f8", **shape)
+"""
+
+
+def test_a_run_that_ends_its_worker_twice_has_failed_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "builders.py").write_text(BUILDERS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = study_text(tmp_path, "net.dies: [true, false]").replace("net: c8b M f8", "net: {name: 'builders:deadly'}")
+    view = Looking()
+    study = sweep(dict_of(text), tmp_path / "study", view=view, device="cpu")
+    assert [run.state for run in study.runs] == ["failed", "done"]
+    assert study.runs[0].message.startswith("its worker died 2 times: it was ended by SIGKILL")
+    assert study.runs[0].open().read_json(OUTCOME)["attempts"] == 2
+    assert [each.state for each in sorted(view.ended, key=lambda each: each.name)] == ["failed", "done"]
+    again = sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")  # nothing is left to do
+    assert [run.state for run in again.runs] == ["failed", "done"]
+
+
+def dict_of(text: str) -> dict[str, object]:
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+def test_where_every_run_fails_the_sweep_has_failed(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [1.0e+9, 1.0e+10]")
+    with pytest.raises(FailedError, match=r"no run came to its end; the first: the loss is"):
+        sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
+
+
+def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.study.workers.sys.executable", "/bin/false")
+    text = study_text(tmp_path, "recipe.rate: [0.01, 0.02]")
+    with pytest.raises(FailedError, match="workers end before they have begun: it ended with status 1"):
+        sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
+
+
+def test_what_is_there_is_refused_in_one_line(text: str, tmp_path: Path, undisturbed: Study) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    for folder, expected in [
+        (undisturbed.path, r"holds another study \(sweep differ\)"),
+        (undisturbed.runs[0].path, "holds a run, not a study"),
+        (tmp_path / "other", "exists and is no study"),
+    ]:
+        with pytest.raises(RunFolderError, match=expected):
+            sweep(dict_of(text.replace("[0.001, 0.01]", "[0.001]")), folder, view=Looking(), device="cpu")
+    with pytest.raises(RunFolderError, match="holds no study"):
+        open_study(tmp_path / "other")
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
+
+
+def test_what_every_run_would_stumble_over_is_found_before_the_first(text: str, tmp_path: Path) -> None:
+    for old, new, expected in [
+        ("recipe.rate: [0.001, 0.01]", "net.widht: [1, 2]", "net: 'layers'|option 'widht'"),
+        (
+            "recipe.rate: [0.001, 0.01]",
+            "net.name: [c8b M f8, nett4]",
+            "net.name: network 'nett4' is not in the catalogue",
+        ),
+    ]:
+        with pytest.raises(SettingError, match=expected):
+            sweep(dict_of(text.replace(old, new)), tmp_path / "study", view=Looking(), device="cpu")
+    assert not (tmp_path / "study").exists()
+    with pytest.raises(SettingError, match="workers: 0"):
+        sweep(dict_of(text), tmp_path / "study", workers=0)
+
+
+def test_a_storage_with_another_study_of_this_name(text: str, postgresql: str, tmp_path: Path) -> None:
+    (tmp_path / "a" / "same").mkdir(parents=True)
+    Store(tmp_path / "a" / "same", read_study(text, "s"), postgresql).close()
+    with pytest.raises(SettingError, match="--storage holds another study named 'same'"):
+        sweep(dict_of(text.replace("0.01]", "0.02]")), tmp_path / "b" / "same", storage=postgresql, device="cpu")

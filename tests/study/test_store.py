@@ -1,0 +1,258 @@
+"""The store by itself: nothing is trained here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from convscope.errors import FailedError, SettingError
+from convscope.study import dump_study, read_study
+from convscope.study.claims import Locks, is_dead, is_here, mark
+from convscope.study.store import Store, deaths_of, drawn_beforehand, outcome_of, owner_of, seconds_of
+from tests.study.databases import postgresql
+
+__all__ = ["postgresql"]
+
+GRID = (
+    "{data: mnist, net: net1, sweep: {net.width: [6, 12], recipe.augmentation: [{crop: 1}, {crop: 2}]}, seeds: [0, 5]}"
+)
+SEARCH = """{data: mnist, net: net1, seeds: [0, 5], sampler: random, budget: {runs: 12},
+sweep: {net.width: {low: 4, high: 64, log: true}, recipe.rate: {low: 1e-4, high: 0.1, log: true}, net.init: [he, xavier]}}"""
+
+Open = Callable[..., Store]
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Open]:
+    opened = []
+
+    def make(text: str = GRID, url: str | None = None, name: str = "study") -> Store:
+        (tmp_path / name).mkdir(exist_ok=True)
+        store = Store(tmp_path / name, read_study(text, "study.yaml"), url)
+        opened.append(store)
+        store.fill()
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def test_a_grid_is_claimed_in_order_every_setting_before_the_next_seed(open_store: Open) -> None:
+    store, claims = open_store(), []
+    while claim := store.claim():
+        claims.append(claim)
+    assert [(claim.number, claim.seeds) for claim in claims] == [(n, (s,)) for s in (0, 5) for n in (1, 2, 3, 4)]
+    assert claims[1].settings == {"net.width": 6, "recipe.augmentation": {"crop": 2}}
+    assert claims[5].folder(Path("study"), 5) == Path("study/runs/0002-s5")
+    assert [trial.params["net.width"] for trial in store.trials()] == [6, 6, 12, 12] * 2  # for Optuna's own tools
+
+
+def test_filling_twice_and_a_larger_budget(open_store: Open) -> None:
+    small = GRID.replace("seeds:", "budget: {runs: 3}, seeds:")
+    assert len(open_store(small).trials()) == 3
+    assert len(open_store(small).trials()) == 3
+    assert len(open_store(GRID).trials()) == 8
+    assert len(open_store(small).trials()) == 3
+    last = open_store(small)
+    assert [last.claim() is not None for _ in range(4)] == [True, True, True, False]
+
+
+def test_results_are_told_and_kept(open_store: Open) -> None:
+    store = open_store()
+    first, second, third = (store.claim() for _ in range(3))
+    assert first
+    assert second
+    assert third
+    store.finish(first, 0.75, 2.5)
+    store.fail(second, "diverged", "the loss is nan", 1.0)
+    store.fail(third, "pruned", "worse", 1.0)
+    done, diverged, pruned, *_ = open_store().trials()
+    assert (done.state, done.value, seconds_of(done)) == (TrialState.COMPLETE, 0.75, 2.5)
+    assert (diverged.state, outcome_of(diverged)["message"]) == (TrialState.FAIL, "the loss is nan")
+    assert pruned.state == TrialState.PRUNED
+
+
+def test_a_unit_given_back_is_claimed_again_with_the_same_settings(open_store: Open) -> None:
+    store = open_store(SEARCH)
+    claim = store.claim()
+    assert claim
+    held = store.look(claim)
+    assert owner_of(held) == mark()
+    assert store.give_back(held, died=True)
+    assert not store.give_back(held, died=True)  # it has moved on
+    again = next(each for each in iter(store.claim, None) if each.trial == claim.trial)
+    assert again.settings == claim.settings
+    assert deaths_of(store.look(again)) == 1
+
+
+def test_what_one_has_that_was_given_back_meanwhile_is_not_told(open_store: Open) -> None:
+    store = open_store()
+    claim = store.claim()
+    assert claim
+    store.give_back(store.look(claim))
+    store.finish(claim, 0.5, 1.0)
+    assert store.look(claim).state == TrialState.WAITING
+
+
+def test_a_buried_unit_has_failed(open_store: Open) -> None:
+    store = open_store()
+    claim = store.claim()
+    assert claim
+    assert not store.bury(store.look(claim), "it goes on")
+    store.give_back(store.look(claim), died=True)
+    assert store.bury(store.look(claim), "its worker died")
+    assert outcome_of(store.look(claim)) == {"state": "failed", "message": "its worker died"}
+
+
+def test_units_of_processes_that_are_no_more_wait_again(open_store: Open) -> None:
+    store = open_store()
+    mine, theirs = store.claim(), store.claim()
+    assert mine
+    assert theirs
+    gone = subprocess.Popen(["sleep", "60"])
+    owner = mark(gone.pid)
+    gone.kill()
+    gone.wait()
+    theirs.asked.set_user_attr("owner", owner)
+    assert store.give_back_orphans() == 1
+    states = [trial.state for trial in store.trials()][:2]
+    assert states == [TrialState.RUNNING, TrialState.WAITING]
+    assert deaths_of(store.look(theirs)) == 0  # that everything was killed is not the run's fault
+
+
+def test_marks() -> None:
+    me = mark()
+    assert is_here(me)
+    assert not is_dead(me)
+    machine, pid, started = me.rsplit(" ", 2)
+    assert is_dead(f"{machine} {pid} {started}0")  # the number was given to another process
+    assert not is_dead(f"elsewhere {pid} {started}0")
+    assert not is_here(f"elsewhere {pid} {started}")
+
+
+def test_a_random_search_does_not_depend_on_who_draws_and_is_known_beforehand(open_store: Open) -> None:
+    one, two = open_store(SEARCH, name="a"), open_store(SEARCH, name="b")
+    in_order = [claim.settings for claim in iter(one.claim, None)]
+    other = open_store(SEARCH, name="b")
+    turns = [store.claim() for _ in range(3) for store in (two, other)]
+    assert sorted(map(str, in_order)) == sorted(str(claim.settings) for claim in turns if claim)
+    assert drawn_beforehand(read_study(SEARCH, "s")) == in_order
+    assert len({settings["net.width"] for settings in in_order}) > 3
+    assert all(1e-4 <= settings["recipe.rate"] <= 0.1 for settings in in_order)
+
+
+def test_tpe_learns_from_what_is_told(open_store: Open) -> None:
+    """The best width is 40: late draws are nearer to it than the first ten, which are random."""
+    text = "{data: mnist, net: net1, sampler: tpe, budget: {runs: 40}, sweep: {net.width: {low: 4, high: 400}}}"
+    store, widths = open_store(text), []
+    for claim in iter(store.claim, None):
+        widths.append(claim.settings["net.width"])
+        store.finish(claim, -abs(widths[-1] - 40), 1.0)
+    early, late = widths[:10], widths[-10:]
+    assert sum(abs(w - 40) for w in late) < sum(abs(w - 40) for w in early) / 2
+
+
+def test_minutes_alone_limit_no_number(open_store: Open) -> None:
+    store = open_store(SEARCH.replace("runs: 12", "minutes: 1"))
+    assert [claim.number for _, claim in zip(range(5), iter(store.claim, None), strict=False)] == [1, 2, 3, 4, 5]
+
+
+def test_another_study_of_the_same_name_is_refused(open_store: Open) -> None:
+    open_store()
+    with pytest.raises(SettingError, match=r"study.db holds another study named 'study' \(sweep differ\)"):
+        open_store(GRID.replace("[6, 12]", "[6]"))
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    ("url", "error", "expected"),
+    [
+        ("nonsense", SettingError, "--storage nonsense: expected an address"),
+        ("bogus://x/y", FailedError, "the store of the study cannot be used"),
+        ("postgresql://me:secret@127.0.0.1:1/none", FailedError, "the store of the study cannot be used"),
+    ],
+)
+def test_a_storage_that_cannot_be(open_store: Open, url: str, error: type[Exception], expected: str) -> None:
+    if url.startswith("postgresql"):
+        pytest.importorskip("psycopg")
+    with pytest.raises(error, match=expected) as raised:
+        open_store(url=url)
+    assert "secret" not in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_locks_are_one_process_at_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from convscope.study.claims import Locks\n"
+        "with Locks(Path(sys.argv[1])).one(3) as free: print(free, flush=True); sys.stdin.readline()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdin
+    assert other.stdout
+    assert other.stdout.readline() == "True\n"
+    locks = Locks(tmp_path)
+    with locks.one(3) as free, locks.one(4) as beside:
+        assert (free, beside) == (False, True)
+    other.kill()
+    other.communicate()
+    with locks.one(3) as free:
+        assert free  # the system frees what a dead process held
+    locks.close()
+
+
+CLAIM = """
+import json, sys
+from pathlib import Path
+from convscope.study.store import Store
+from convscope.study import read_study
+folder, url = Path(sys.argv[1]), sys.argv[2] or None
+store = Store(folder, read_study((folder / "asked.yaml").read_text(), "asked"), url)
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps([claim.trial for claim in iter(store.claim, None)]), flush=True)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_two_processes_never_claim_the_same(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Both go through the same list at the same time, as fast as they can."""
+    url = request.getfixturevalue("postgresql") if database == "postgresql" else ""
+    n = 60
+    spec = read_study(f"{{data: mnist, net: net1, seeds: {list(range(n))}}}", "asked")
+    (tmp_path / "asked.yaml").write_text(dump_study(spec))
+    store = Store(tmp_path, spec, url or None)
+    store.fill()
+    others = [
+        subprocess.Popen([sys.executable, "-c", CLAIM, str(tmp_path), url],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    for other in others:
+        assert other.stdout
+        assert other.stdout.readline() == "ready\n"
+    answers = [_answer(other) for other in _told(others)]
+    assert sorted(trial for answer in answers for trial in answer) == list(range(n))
+    assert all(len(answer) > 5 for answer in answers), "one had all to itself: nothing is shown"
+    assert {trial.state for trial in store.trials()} == {TrialState.RUNNING}
+    store.close()
+
+
+def _told(others: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    for other in others:
+        assert other.stdin
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    return others
+
+
+def _answer(other: subprocess.Popen[str]) -> list[int]:
+    out, _ = other.communicate(timeout=120)
+    return json.loads(out)

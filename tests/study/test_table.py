@@ -1,0 +1,346 @@
+"""Tables of runs against what pandas, SciPy and the run folders themselves say."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+import convscope as cs
+from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
+from convscope.runs import HISTORY, METRICS, MODEL, OUTCOME, SPEC, open_run
+from convscope.study import INDEX, Runs, histories, importance, importance_in_words, table
+
+
+def unlike(grid: Path, name: str, like: str = "0000-s0", **settings: object) -> Path:
+    """A copy of a run with other settings in its recipe."""
+    made = grid / "runs" / name
+    shutil.copytree(grid / "runs" / like, made)
+    spec = yaml.safe_load((made / SPEC).read_text())
+    spec["recipe"] |= settings
+    (made / SPEC).write_text(yaml.safe_dump(spec))
+    return made
+
+
+def stopped(grid: Path, name: str, state: str | None, epochs: int, **settings: object) -> Path:
+    """A run that did not come to its end."""
+    made = unlike(grid, name, **settings)
+    for part in (METRICS, MODEL):
+        (made / part).unlink()
+    open_run(made).history.head(epochs).to_parquet(made / HISTORY, index=False)
+    if not epochs:
+        (made / HISTORY).unlink()
+    if state:
+        (made / OUTCOME).write_text(json.dumps({"state": state, "message": f"it {state}", "attempts": 1}))
+    return made
+
+
+def by_hand(grid: Path) -> pd.DataFrame:
+    """Each run, opened one by one."""
+    rows = []
+    for path in sorted((grid / "runs").iterdir()):
+        run = open_run(path)
+        last, test = run.history.iloc[-1], run.metrics
+        rows.append({
+            "run": f"runs/{path.name}", "net.width": run.spec.net.options["width"],
+            "net.kernel": run.spec.net.options["kernel"], "seed": run.spec.recipe.seed, "state": "finished",
+            "epoch": int(last["epoch"]),
+            "val_accuracy": last["val_accuracy"], "test_accuracy": test["accuracy"]["value"],
+            "test_accuracy_low": test["accuracy"]["low"], "test_accuracy_high": test["accuracy"]["high"],
+            "train_accuracy": last["train_accuracy"],
+            "overfit_percent": 100 * (last["train_accuracy"] - test["accuracy"]["value"]),
+            "val_loss": last["val_loss"], "train_loss": last["train_loss"],
+            "parameters": sum(p.numel() for p in run.net.parameters()), "seconds": run.history["seconds"].sum(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_row_a_run(grid: Path) -> None:
+    found, expected = table(grid), by_hand(grid)
+    assert [c for c in found.columns if not c.startswith("overfit_percent_")] == [*expected.columns, "message"]
+    assert found["message"].isna().all()
+    pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False, rtol=1e-9)
+    assert found.attrs["notes"] == []
+
+
+def test_all_settings_and_any_metric(grid: Path) -> None:
+    found = table(grid, metrics=["test_recall", "parameters", "rate"], all_settings=True)
+    run = open_run(grid / "runs" / "0003-s1")
+    row = found.set_index("run").loc["runs/0003-s1"]
+    assert row["test_recall_low"] == run.metrics["recall"]["low"]
+    assert row["recipe.augmentation.flip"] == "none"
+    assert row["recipe.batch"] == 24
+    assert row["rate"] == run.history["rate"].iloc[-1]
+    assert "val_accuracy" not in found
+    assert list(found.columns).count("parameters") == 1
+
+
+@pytest.mark.parametrize("by", [["net.width"], ["net.width", "net.kernel"], ["net.kernel", "seed"]])
+def test_groups_against_pandas_and_scipy(grid: Path, by: list[str]) -> None:
+    found, rows = table(grid, by=by), by_hand(grid)
+    keys = ["recipe.seed" if key == "seed" else key for key in by]
+    for metric in ("val_accuracy", "test_accuracy", "overfit_percent", "train_loss", "parameters", "seconds"):
+        groups = rows.groupby(by)[metric]
+        np.testing.assert_allclose(found[metric], groups.mean(), rtol=1e-12)
+        np.testing.assert_allclose(found[f"{metric}_deviation"], groups.std(), rtol=1e-9, atol=1e-12)
+        half = stats.t.ppf(0.975, groups.count() - 1) * groups.sem()
+        least, most = (0, 1) if metric.endswith("accuracy") else (-np.inf, np.inf)
+        np.testing.assert_allclose(found[f"{metric}_low"], np.maximum(groups.mean() - half, least), rtol=1e-8)
+        np.testing.assert_allclose(found[f"{metric}_high"], np.minimum(groups.mean() + half, most), rtol=1e-8)
+        assert found[f"{metric}_n"].tolist() == groups.count().tolist()
+    assert list(zip(*(found[key] for key in keys), strict=True)) == sorted(
+        {tuple(row) for row in rows[by].itertuples(index=False)}
+    )
+
+
+def test_a_group_of_one_has_no_interval(grid: Path) -> None:
+    found = table(grid, by=["net.width", "net.kernel", "recipe.seed"], metrics=["val_loss"])
+    assert (found["val_loss_n"] == 1).all()
+    assert found[["val_loss_deviation", "val_loss_low", "val_loss_high"]].isna().all(axis=None)
+
+
+def test_matrices_against_pivots(grid: Path) -> None:
+    unlike(grid, "0009-s0", rate=0.5)
+    rows = table(grid)
+    [one] = Runs(grid).matrices(["net.width", "net.kernel"], ["val_loss"])
+    assert (one.rows, one.columns, one.over) == ("net.width", "net.kernel", ())
+    three = Runs(grid).matrices(["net.width", "net.kernel", "recipe.rate"], ["val_loss"])
+    assert [(m.rows, m.columns, m.over) for m in three] == [
+        ("net.width", "net.kernel", ("recipe.rate",)),
+        ("net.width", "recipe.rate", ("net.kernel",)),
+        ("net.kernel", "recipe.rate", ("net.width",)),
+    ]
+    for found in (one, *three):
+        pivot = rows.pivot_table(values="val_loss", index=found.rows, columns=found.columns)
+        np.testing.assert_allclose(found.cells.to_numpy(), pivot.to_numpy(), rtol=1e-12)
+        assert found.cells.index.tolist() == pivot.index.tolist()
+    assert np.isnan(three[1].cells.to_numpy()).any()  # width 8 has no run of that rate
+
+
+def test_a_setting_of_very_many_values_is_in_no_matrix(grid: Path) -> None:
+    for number in range(50):
+        made = grid / "runs" / f"1{number:03d}-s0"
+        made.mkdir()
+        spec = yaml.safe_load((grid / "runs" / "0000-s0" / SPEC).read_text())
+        spec["recipe"]["rate"] = 0.001 + number / 1e5
+        (made / SPEC).write_text(yaml.safe_dump(spec))
+    found = Runs(grid).matrices(["net.width", "recipe.rate", "net.kernel"], ["val_loss"])
+    assert [(one.rows, one.columns, one.over) for one in found] == [("net.width", "net.kernel", ("recipe.rate",))]
+
+
+def test_the_epoch_shown(grid: Path) -> None:
+    """Where the last epoch is not the best, test figures belong to whichever was kept."""
+    for name, patience in (("0100-s0", None), ("0101-s0", 5)):
+        made = unlike(grid, name, patience=patience)
+        open_run(made).history.assign(val_loss=[0.3, 0.1, 0.2]).to_parquet(made / HISTORY, index=False)
+
+    def shown(name: str, epoch: str | int | None) -> tuple[int, bool]:
+        row = table(grid, epoch=epoch).set_index("run").loc[f"runs/{name}"]
+        return int(row["epoch"]), bool(np.isfinite(row["test_accuracy"]))
+
+    assert [shown("0100-s0", epoch) for epoch in (None, "last", "best", 2, "3")] == [
+        (3, True), (3, True), (2, False), (2, False), (3, True)]  # fmt: skip
+    assert [shown("0101-s0", epoch) for epoch in (None, "last", "best", 2, "3")] == [
+        (2, True), (3, False), (2, True), (2, True), (3, False)]  # fmt: skip
+    assert "kept another epoch's" in table(grid, epoch=1).attrs["notes"][0]
+    assert table(grid, metrics=["val_loss"], epoch=1).attrs["notes"] == []
+    accuracy = unlike(grid, "0102-s0", watch="val_accuracy")
+    open_run(accuracy).history.assign(val_accuracy=[0.9, 0.5, 0.9]).to_parquet(accuracy / HISTORY, index=False)
+    assert shown("0102-s0", "best") == (1, False)  # the first of equals, as the training keeps
+
+
+def test_runs_that_did_not_finish_are_rows_and_count_in_no_mean(grid: Path) -> None:
+    before = table(grid, by=["net.width"])
+    stopped(grid, "0020-s0", "diverged", 1, rate=30.0)
+    stopped(grid, "0021-s0", "pruned", 2)
+    stopped(grid, "0022-s0", None, 0)
+    (unlike(grid, "0023-s0") / METRICS).unlink()
+    (grid / "runs" / "0024-s0").mkdir()
+    (grid / "runs" / "0024-s0" / OUTCOME).write_text('{"state": "failed", "message": "net.kernel: 99 is too large"}')
+    rows = table(grid).set_index("run")
+    states = ["diverged", "pruned", "unfinished", "trained", "failed"]
+    assert rows["state"].tolist()[8:] == states
+    assert rows["message"].tolist()[8:10] == ["it diverged", "it pruned"]
+    assert rows.loc["runs/0020-s0", "recipe.rate"] == 30
+    assert rows["epoch"].tolist()[8:] == [1, 2, pd.NA, 3, pd.NA]
+    assert np.isfinite(rows["val_loss"]).tolist()[8:] == [True, True, False, True, False]
+    assert rows["test_accuracy"].isna().tolist()[8:] == [True] * 5
+    assert rows.loc["runs/0022-s0", "parameters"] == rows.loc["runs/0000-s0", "parameters"]
+    assert "data.source" not in rows  # the failed run without a spec is not one of other settings
+    after = table(grid, by=["net.width"]).set_index("net.width")
+    assert after.index.tolist() == [None, 4, 8]
+    assert [type(width) for width in rows["net.width"][7:9]] == [int, int]
+    assert after["runs"].tolist() == [0, 5, 4]  # the trained one counts
+    assert after["not_finished"].tolist() == [1, 3, 0]
+    assert after.loc[8, "val_loss"] == before.set_index("net.width").loc[8, "val_loss"]
+    assert after.loc[4, "test_accuracy_n"] == 4
+
+
+def test_damaged_files_are_named_and_stop_nothing(grid: Path) -> None:
+    (grid / "runs" / "0000-s0" / METRICS).write_text("{")
+    (grid / "runs" / "0001-s0" / HISTORY).write_bytes(b"PAR1 no more")
+    (grid / "runs" / "0002-s0" / SPEC).write_text("a: b: c")
+    (grid / "runs" / "0003-s0" / METRICS).write_text('{"accuracy": {"value": "high", "low": [], "high": 1}}')
+    rows = table(grid).set_index("run")
+    for number, part in enumerate((METRICS, HISTORY, SPEC)):
+        row = rows.loc[f"runs/000{number}-s0"]
+        assert (row["state"], row["message"]) == ("damaged", f"{part} is damaged")
+    assert np.isfinite(rows.loc["runs/0000-s0", "val_loss"])
+    assert np.isnan(rows.loc["runs/0003-s0", "test_accuracy"])
+    assert np.isfinite(rows.loc["runs/0003-s1", "test_accuracy"])
+
+
+def test_histories_in_one_table(grid: Path) -> None:
+    stopped(grid, "0020-s0", "diverged", 1)
+    found = histories(grid)
+    parts = [open_run(path).history.assign(run=f"runs/{path.name}") for path in sorted((grid / "runs").iterdir())]
+    expected = pd.concat(parts, ignore_index=True)
+    pd.testing.assert_frame_equal(found[expected.columns], expected)
+    assert len(found) == 8 * 3 + 1
+    assert list(found.columns[:5]) == ["run", "net.width", "net.kernel", "seed", "epoch"]
+    assert found.loc[found.run == "runs/0003-s1", "net.width"].tolist() == [8, 8, 8]
+
+
+def test_importance_is_that_of_the_rows(grid: Path) -> None:
+    stopped(grid, "0020-s0", "diverged", 1, rate=30.0)
+    found = Runs(grid).importance(metrics=["val_loss"])
+    rows = table(grid).query("state == 'finished'")
+    assert found == importance(rows, ["net.width", "net.kernel"], "val_loss")
+    assert importance_in_words(found).startswith("Of the variance of val_loss over 8 runs, ")
+
+
+def test_importance_in_words() -> None:
+    rows = pd.DataFrame({"a": [0, 0, 1, 1] * 4, "b": [0, 1] * 8, "y": [0.0, 0.1, 5.0, 5.2] * 4})
+    rows["y"] += np.tile([0.0, 0.3, 0.1, 0.2], 4).repeat(1) + np.arange(16) % 5 * 0.2
+    said = importance_in_words(importance(rows, ["a", "b"], "y", interactions=False))
+    share = 100 * (rows.groupby("a").y.mean() - rows.y.mean()).pow(2).sum() * 8 / ((rows.y - rows.y.mean()) ** 2).sum()
+    assert said == (
+        f"Of the variance of y over 16 runs, a explains {share:.0f} % (p < 0.0001 (Holm)); what b explains may be chance"
+    )
+
+
+def test_mixed_data_sets_are_said(grid: Path) -> None:
+    made = grid / "runs" / "0000-s0" / "environment.json"
+    made.write_text(json.dumps(json.loads(made.read_text()) | {"data": {"name": "spots", "digest": "f" * 64}}))
+    [note] = table(grid).attrs["notes"]
+    assert note.startswith("the runs are of 2 data sets (1 of spots ffffffff, 7 of spots ")
+
+
+class TestIndex:
+    def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The runs that are read from now on."""
+        read: list[str] = []
+        real = cs.study.facts.read_facts
+
+        def spied(folder: Path) -> object:
+            read.append(folder.name)
+            return real(folder)
+
+        monkeypatch.setattr("convscope.study.index.read_facts", spied)
+        return read
+
+    def test_only_what_has_changed_is_read_again(self, grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = self.reads(monkeypatch)
+        first = table(grid)
+        assert len(read) == 8
+        written = (grid / INDEX).stat().st_mtime_ns
+        read.clear()
+        pd.testing.assert_frame_equal(table(grid), first)
+        assert read == []
+        assert (grid / INDEX).stat().st_mtime_ns == written
+        os.utime(grid / "runs" / "0001-s1" / METRICS)
+        (grid / "runs" / "0002-s0" / OUTCOME).write_text('{"state": "diverged"}')
+        shutil.rmtree(grid / "runs" / "0003-s1")
+        unlike(grid, "0000-s2", seed=2)
+        second = table(grid)
+        assert sorted(read) == ["0000-s2", "0001-s1", "0002-s0"]
+        (grid / INDEX).unlink()
+        pd.testing.assert_frame_equal(table(grid), second)
+        assert second["run"].tolist()[:3] == ["runs/0000-s0", "runs/0000-s1", "runs/0000-s2"]
+
+    @pytest.mark.parametrize("damage", [b"", b"PAR1", "cut"])
+    def test_a_damaged_index_is_made_anew(self, grid: Path, damage: bytes | str) -> None:
+        first = table(grid)
+        whole = (grid / INDEX).read_bytes()
+        (grid / INDEX).write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
+        pd.testing.assert_frame_equal(table(grid), first)
+        assert (grid / INDEX).read_bytes() == whole
+
+    def test_a_table_of_someone_else_is_left_alone(self, grid: Path) -> None:
+        pd.DataFrame({"mine": [1]}).to_parquet(grid / INDEX)
+        theirs = (grid / INDEX).read_bytes()
+        assert len(table(grid)) == 8
+        assert (grid / INDEX).read_bytes() == theirs
+
+    def test_a_folder_that_cannot_be_written(self, grid: Path) -> None:
+        expected = by_hand(grid)
+        (grid / INDEX).mkdir()  # no file can be put there, whoever asks
+        assert table(grid)["val_loss"].tolist() == expected["val_loss"].tolist()
+        assert list(grid.glob(".*")) == []
+
+    def test_two_processes_at_once(self, grid: Path) -> None:
+        expected = table(grid).to_json()
+        code = (
+            "import sys; from pathlib import Path; from convscope.study import table\n"
+            "for _ in range(10):\n"
+            "    Path(sys.argv[1], 'table.parquet').unlink(missing_ok=True); print(table(sys.argv[1]).to_json())"
+        )
+        arguments = [sys.executable, "-c", code, str(grid)]
+        processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        printed = [process.communicate()[0].splitlines() for process in processes]
+        assert printed == [[expected] * 10] * 2
+        assert {path.name for path in grid.iterdir()} == {"runs", "spots.npz", INDEX}
+
+
+def test_any_folder_with_runs_below_it(grid: Path, tmp_path: Path) -> None:
+    """Deep ones, links to runs; not hidden ones, and not what is inside a run."""
+    (tmp_path / "mine" / "deep" / "er").mkdir(parents=True)
+    shutil.copytree(grid / "runs" / "0000-s0", tmp_path / "mine" / "deep" / "er" / "a10")
+    shutil.copytree(grid / "runs" / "0000-s1", tmp_path / "mine" / "deep" / "er" / "a9")
+    shutil.copytree(grid / "runs" / "0000-s1", tmp_path / "mine" / ".hidden")
+    shutil.copytree(grid / "runs" / "0000-s1", tmp_path / "mine" / "deep" / "er" / "a9" / "inner")
+    (tmp_path / "mine" / "linked").symlink_to(grid / "runs" / "0003-s0")
+    (tmp_path / "mine" / "round").symlink_to(tmp_path / "mine")
+    assert table(tmp_path / "mine")["run"].tolist() == ["deep/er/a9", "deep/er/a10", "linked"]
+
+
+def test_settings_of_several_networks(grid: Path) -> None:
+    """Options that only some networks have, lists, and words beside numbers."""
+    for name, net in (
+        ("0030-s0", {"name": "c8 M f8"}),
+        ("0031-s0", {"name": "net1", "width": "wide", "sizes": [1, 2]}),
+    ):
+        made = unlike(grid, name)
+        spec = yaml.safe_load((made / SPEC).read_text())
+        (made / SPEC).write_text(yaml.safe_dump(spec | {"net": {**net, "init": "default"}}))
+    rows = table(grid).set_index("run")
+    assert rows["net.width"].tolist() == [4, 4, 4, 4, 8, 8, 8, 8, None, "wide"]
+    assert rows.loc["runs/0031-s0", "net.sizes"] == "[1, 2]"
+    assert table(grid, by=["net.width"])["net.width"].tolist() == [None, 4, 8, "wide"]
+
+
+def test_bad_requests(grid: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"setting 'net\.widht' is not in these runs; did you mean 'net\.width'"):
+        table(grid, by=["net.widht"])
+    with pytest.raises(UnknownNameError, match="metric 'accuracy' is not in these runs; did you mean 'val_accuracy'"):
+        table(grid, metrics=["accuracy"])
+    with pytest.raises(RequestError, match="no run has an epoch 4; the longest has 3"):
+        table(grid, epoch=4)
+    for epoch in ("first", 0, "-1"):
+        with pytest.raises(SettingError, match="expected best, last, or a number from 1"):
+            table(grid, epoch=epoch)
+    with pytest.raises(RunFolderError, match="no-such is no folder; expected one with runs below it"):
+        table(tmp_path / "no-such")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunFolderError, match="empty has no runs below it"):
+        table(tmp_path / "empty")
+    with pytest.raises(RunFolderError, match="0000-s0 is a run itself"):
+        table(grid / "runs" / "0000-s0")
+    assert not (tmp_path / "empty" / INDEX).exists()
