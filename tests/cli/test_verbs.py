@@ -11,6 +11,7 @@ import pytest
 from convscope.cli import run
 from convscope.runs import MODEL, TENSORBOARD
 from tests.cli.conftest import Command
+from tests.report.made import make_run
 
 
 def test_a_study_goes_the_whole_way_and_a_second_time_keeps_what_is_there(
@@ -153,3 +154,13 @@ def test_version_and_help(command: Command) -> None:
     shown = command("--help").out
     assert all(verb in shown for verb in ("study", "train", "evaluate", "report", "anatomy", "data"))
     assert run(["study", "--help"]) == 0
+
+
+def test_report_of_a_folder_of_runs(command: Command, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / "runs" / f"s{seed}", 0.8, seed=seed)
+    answer = command("report", tmp_path, "--json")
+    assert answer.status == 0
+    assert answer.json == {"report": str(tmp_path / "report.html"), "bytes": (tmp_path / "report.html").stat().st_size}
+    (tmp_path / "empty").mkdir()
+    assert "holds no run: spec.yaml is missing" in command("report", tmp_path / "empty").complaint

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from convscope.data import load_data
 from convscope.runs import METRICS, MODEL, OUTCOME, Run, open_run
-from convscope.study import kept_row, run_study
+from convscope.scans import kept_epoch
+from convscope.study import run_study
 from convscope.study.folder import state_of
 from convscope.study.store import outcome_of, owner_of
 from convscope.study.workers import Ended, Job, share_of_cores
@@ -65,7 +66,7 @@ def test_a_setting_of_a_search_has_the_mean_over_its_seeds(tmp_path: Path) -> No
     assert len(study.runs) == 6
     values = {run.number: [] for run in study.runs}
     for run in study.runs:
-        values[run.number].append(kept_row(run.open())["val_accuracy"])
+        values[run.number].append(kept_epoch(run.open())["val_accuracy"])
         assert run.settings == {"recipe.rate": run.open().spec.recipe.rate}
     assert [trial.value for trial in store.trials()] == [sum(each) / 2 for each in values.values()]
     best = study.ranking()[0]
@@ -79,7 +80,7 @@ def test_the_value_is_that_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -
     for run, trial in zip(study.runs, store.trials(), strict=True):
         history, net = run.open().history, open_run(run.path)
         losses = history["val_loss"].tolist()
-        assert kept_row(run.open())["epoch"] == losses.index(min(losses)) + 1
+        assert kept_epoch(run.open())["epoch"] == losses.index(min(losses)) + 1
         assert trial.value == history["val_accuracy"][losses.index(min(losses))]
         assert net.is_trained
     store.close()

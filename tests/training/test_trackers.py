@@ -231,6 +231,20 @@ def test_a_tracker_that_cannot_begin_stops_the_training_in_one_line(
     assert "\n" not in str(told.value)
 
 
+def test_where_the_second_cannot_begin_the_first_is_ended(
+    spots: Make, tmp_path: Path, mlflow: Any, wandb: Any, tensorboard: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = spots()
+    with pytest.raises(StoppedError):
+        _train(data, tmp_path / "run", watcher=_StopIn(2))
+    (tmp_path / "run" / TENSORBOARD).write_text("in the way")
+    with pytest.raises(FailedError, match=r"tracking with tensorboard cannot begin: .*File exists"):
+        _train(data, tmp_path / "run", "mlflow", "tensorboard", "wandb", resume=True)
+    assert _run_of(mlflow).info.status == "FAILED"
+    assert wandb == {}
+    assert capsys.readouterr().err == ""
+
+
 def test_without_trackers_none_of_their_packages_is_loaded(spots: Make, tmp_path: Path) -> None:
     before = set(sys.modules)
     run = _train(spots(), tmp_path / "run", epochs=1)

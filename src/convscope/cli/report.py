@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from convscope.cli.options import Json, RunDir
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import Json
 
 
-def report(run: RunDir, json: Json = False) -> None:
-    """Write the illustrated report of a run.
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A run's folder, such as runs/lines, or one with runs below it.")
+    ],
+    json: Json = False,
+) -> None:
+    """Write the illustrated report of a run, or of all runs below a folder.
 
-    One HTML file that opens offline: RUN/report.html. Beside it RUN/filters.html, a page of every filter."""
+    One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line
-    from convscope.report import write_report
+    from convscope.report import holds_runs, write_report, write_study_report
     from convscope.runs import open_run
 
-    path = write_report(open_run(run))
+    path = write_study_report(folder) if holds_runs(folder) else write_report(open_run(folder))
     if json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:

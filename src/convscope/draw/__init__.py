@@ -26,6 +26,7 @@ from convscope.draw.pictures import (
     signed_picture,
     tinted_picture,
 )
+from convscope.draw.studies import cost, run_curves, spread
 
 __all__ = [
     "Picture",
@@ -34,6 +35,7 @@ __all__ = [
     "chart_picture",
     "chart_png",
     "coloured",
+    "cost",
     "curves",
     "data_uri",
     "enlarge",
@@ -51,9 +53,11 @@ __all__ = [
     "picture",
     "png",
     "reliability",
+    "run_curves",
     "scale_of",
     "sheet",
     "signed_picture",
+    "spread",
     "tinted_picture",
     "vega_script",
 ]

@@ -1,7 +1,18 @@
-"""The illustrated report of a run: one HTML file that opens offline. Pictures first, then numbers, then text."""
+"""The illustrated report of a run or of a study: one HTML file that opens offline. Pictures first, then numbers, then text."""
 
 from convscope.report.build import render, write_report
 from convscope.report.compared import check_comparison_file, comparison_page, write_comparison
+from convscope.report.study import holds_runs, study_page, write_study_report
 from convscope.report.subject import Subject
 
-__all__ = ["Subject", "check_comparison_file", "comparison_page", "render", "write_comparison", "write_report"]
+__all__ = [
+    "Subject",
+    "check_comparison_file",
+    "comparison_page",
+    "holds_runs",
+    "render",
+    "study_page",
+    "write_comparison",
+    "write_report",
+    "write_study_report",
+]

@@ -117,6 +117,11 @@ class Runs:
         """How many runs are in each state, the most frequent first."""
         return dict(Counter(self._read.facts["state"]).most_common())
 
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Names of the data sets that the runs are of, as far as they are known."""
+        return tuple(dict.fromkeys(name for name in self._read.facts["data"] if name))
+
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """The settings that differ between the runs, by dotted key; the seed is not one of them."""

@@ -1,0 +1,135 @@
+"""`write_study_report`: the report of all runs below a folder, one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from convscope import __version__
+from convscope.draw import vega_script
+from convscope.report.page import fill, static
+from convscope.report.study_costs import fronts, spread_of
+from convscope.report.study_curves import panels
+from convscope.report.study_findings import study_findings
+from convscope.report.study_matter import matrices, terms
+from convscope.report.swept import Group, Swept, value_in_words
+from convscope.runs import ENVIRONMENT, REPORT, SPEC, write_whole
+from convscope.study import Runs, Summary
+
+STUDY = "study.yaml"
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is no run itself, but has runs below it or is a study's."""
+    if (folder / SPEC).exists() or not folder.is_dir():
+        return False
+    return (folder / STUDY).exists() or any(folder.glob(f"*/{SPEC}")) or any(folder.glob(f"*/*/{SPEC}"))
+
+
+def write_study_report(folder: Path) -> Path:
+    """The path of the report that was written: `report.html` in the folder.
+
+    Args:
+        folder: a study's, or any with runs below it.
+    Raises:
+        RunFolderError: no run is there.
+    """
+    path = folder / REPORT
+    write_whole(path, study_page(Runs(folder)))
+    return path
+
+
+def study_page(runs: Runs) -> str:
+    """The report's HTML."""
+    swept = Swept(runs)
+    shown, spread, costs = panels(swept), spread_of(swept), fronts(swept)
+    charts = {name: chart for panel in shown.panels for name, chart in panel.charts.items()}
+    charts |= {f"cost-{place}": front.chart for place, front in enumerate(costs)}
+    charts |= {} if spread is None else {"spread": spread}
+    return fill(
+        "study.html",
+        name=runs.folder.resolve().name,
+        swept=swept,
+        runs=runs,
+        notes=runs.notes(),
+        findings=study_findings(swept),
+        values={key: _listed(swept.values_of(key)) for key in swept.settings},
+        seeds=_listed(sorted(swept.rows.seed.dropna().unique().tolist())),
+        best=None if swept.best is None else _row(swept.best),
+        tested=int(swept.rows.test_accuracy.notna().sum()),
+        groups=[_row(group) for group in swept.groups],
+        panels=shown,
+        unfinished=_unfinished(swept.rows),
+        commands=_commands(swept),
+        environment=_environment(swept),
+        charts=charts,
+        costs=costs,
+        matrices=matrices(swept),
+        terms=terms(swept),
+        version=__version__,
+        style=static("report.css") + static("study.css"),
+        script=static("report.js"),
+        vega=Markup(vega_script().replace("</script", "<\\/script")),
+    )
+
+
+def _listed(values: Sequence[Any], most: int = 12) -> str:
+    words = [value_in_words(value) for value in values]
+    return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
+
+
+def _row(group: Group) -> dict[str, Any]:
+    """A setting's figures for the page."""
+    figures = {
+        name: _figure(group.summary(name))
+        for name in ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "parameters", "seconds")
+    }
+    return {
+        "label": group.label,
+        "values": [value_in_words(value) for value in group.values.values()],
+        "runs": len(group.runs),
+        "not_finished": group.not_finished,
+        **figures,
+    }
+
+
+def _figure(found: Summary) -> dict[str, Any]:
+    return {"value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n}
+
+
+def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    chosen = rows[~rows.state.isin(("finished", "trained"))]
+    return [
+        {"run": row.run, "state": row.state, "message": row.message or ""} for row in chosen.itertuples(index=False)
+    ]
+
+
+def _commands(swept: Swept) -> str:
+    """How to do it again, and how to read on."""
+    folder, by = swept.runs.folder, ",".join(swept.settings)
+    first = folder / swept.rows.run.iloc[0]
+    again = (
+        f"convscope sweep {quote(str(folder / STUDY))} --out again"
+        if (folder / STUDY).exists()
+        else f"convscope study {quote(str(first / SPEC))} --out again/{quote(first.name)}     # and so each of the runs"
+    )
+    table = f"convscope table {quote(str(folder))}{f' --by {by}' if by else ''}"
+    return "\n".join([again, table, f"convscope report {quote(str(folder))}"])
+
+
+def _environment(swept: Swept) -> dict[str, Any]:
+    """Versions and machine of the first run that states them."""
+    for run in swept.rows.run:
+        try:
+            found = json.loads((swept.runs.folder / run / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}
+        return stated | (found["packages"] if isinstance(found.get("packages"), dict) else {})
+    return {}

@@ -1,0 +1,96 @@
+"""A study's settings against each other: spread over seeds, and accuracy against what it costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from convscope.draw import cost, spread
+from convscope.report.swept import Group, Swept, by_accuracy
+from convscope.runs import ANATOMY
+
+_MOST_SHOWN = 60  # settings, for a row each
+_COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "seconds": "seconds of training"}
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """Accuracy against one cost.
+
+    Attributes:
+        cost: what it costs, in words.
+        chart: a dot a setting.
+        settings: of the Pareto front, the cheapest first: no other costs as little or less and is as right or more often.
+        n: settings whose cost is known.
+    """
+
+    cost: str
+    chart: dict[str, Any]
+    settings: tuple[str, ...]
+    n: int
+
+
+def spread_of(swept: Swept) -> dict[str, Any] | None:
+    """The chart of all settings, the best first; None for a single one."""
+    shown = by_accuracy(swept.groups)[:_MOST_SHOWN]
+    if len(shown) < 2:
+        return None
+    runs = [
+        {"setting": group.label, "run": row.run, "value": row.val_accuracy}
+        for group in shown
+        for row in group.runs.dropna(subset=["val_accuracy"]).itertuples(index=False)
+    ]
+    return spread(pd.DataFrame(map(_mean, shown)), pd.DataFrame(runs), "validation accuracy")
+
+
+def fronts(swept: Swept) -> list[Front]:
+    """For each cost that is known and differs; of settings whose runs all came to their end, where there are such."""
+    found = []
+    for key, words in _COSTS.items():
+        rows = [{**_mean(group), key: value} for group in swept.whole if (value := _cost(swept, group, key))]
+        if len({row[key] for row in rows}) < 2:
+            continue
+        ahead = pareto([(row[key], row["value"]) for row in rows])
+        table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
+        names = tuple(rows[place]["setting"] for place in ahead)
+        found.append(Front(words, cost(table, key, words), names, len(rows)))
+    return found
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points (cost, value) that no other betters: none costs less or as much and is worth more; the cheapest
+    first, of equal ones the first."""
+    front, highest = [], -math.inf
+    for place in sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1])):
+        if points[place][1] > highest:
+            front.append(place)
+            highest = points[place][1]
+    return front
+
+
+def _mean(group: Group) -> dict[str, Any]:
+    found = group.summary("val_accuracy")
+    return {
+        "setting": group.label, "value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n,
+    }  # fmt: skip
+
+
+def _cost(swept: Swept, group: Group, key: str) -> float | None:
+    if key == "multiply_adds":
+        return next(filter(None, (_multiply_adds(swept, run) for run in group.runs.run)), None)
+    return group.summary(key).mean.value
+
+
+def _multiply_adds(swept: Swept, run: str) -> int | None:
+    """As the run keeps them, where it does."""
+    try:
+        found = json.loads((swept.runs.folder / run / ANATOMY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    value = found.get("multiply_adds") if isinstance(found, dict) else None
+    return value if isinstance(value, int) else None

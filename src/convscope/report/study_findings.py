@@ -1,0 +1,187 @@
+"""What a study's runs show, in words with the evidence beside each; said only where the statistics carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from scipy import special
+
+from convscope.report.swept import Swept, gaps, value_in_words
+from convscope.scans import Estimate
+from convscope.study import SeedComparison, compare_seeds, differs, holm, importance_in_words, summary, written_p
+
+_LARGE_GAP = 0.05  # of train over validation accuracy
+_RATE = "recipe.rate"
+_MOST_STEPS = 20  # between values of a numeric setting
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the runs show.
+
+    Attributes:
+        kind: "importance", "instability", "overfitting" or "returns".
+        words: the sentence.
+        evidence: figures, p and n.
+    """
+
+    kind: str
+    words: str
+    evidence: str
+
+
+def study_findings(swept: Swept) -> list[Finding]:
+    """All that is clear; nothing where nothing is."""
+    found = [_importance(swept), _instability(swept), _overfitting(swept), *_returns(swept)]
+    return [one for one in found if one is not None]
+
+
+def _importance(swept: Swept) -> Finding | None:
+    found = swept.importance
+    if isinstance(found, str) or not found.matter:
+        return None
+    first = max(found.matter, key=lambda term: term.share)
+    words = f"{first.name} matters most" if len(found.matter) > 1 else f"Only {first.name} clearly matters"
+    said = f"{importance_in_words(found)}; analysis of variance, Holm's correction for {len(found.terms)} terms"
+    return Finding("importance", f"{words} for validation accuracy.", said)
+
+
+def _instability(swept: Swept) -> Finding | None:
+    """A rate from which on more runs diverge than below it; the clearest cut of all."""
+    rows = swept.rows[swept.rows.state.isin(("finished", "trained", "diverged"))]
+    if _RATE not in swept.settings or not _numeric(rows[_RATE]):
+        return None
+    rates, diverged = rows[_RATE].to_numpy(np.float64), (rows.state == "diverged").to_numpy(bool)
+    cuts = np.unique(rates)[1:]
+    ps = [_more_often(diverged[rates >= cut], diverged[rates < cut]) for cut in cuts]
+    if not ps or min(ps) * len(ps) >= 1 - _LEVEL:
+        return None
+    cut = cuts[int(np.argmin(ps))]
+    shares = [f"{diverged[part].sum()} of {part.sum()} runs" for part in (rates >= cut, rates < cut)]
+    return Finding(
+        "instability",
+        f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs diverge.",
+        f"{shares[0]} diverged there, {shares[1]} below; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
+        f"{f', corrected for {len(ps)} cuts' if len(ps) > 1 else ''}",
+    )
+
+
+def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) -> float:
+    """Fisher's one-sided p: so many or more of all that diverged are above, were chance alone at work."""
+    n, diverged = len(above) + len(below), int(above.sum() + below.sum())
+    k = np.arange(int(above.sum()), min(len(above), diverged) + 1)
+    logs = _log_choose(len(above), k) + _log_choose(len(below), diverged - k) - _log_choose(n, np.array([diverged]))
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def _log_choose(n: int, k: np.ndarray) -> np.ndarray:
+    inside = (k >= 0) & (k <= n)
+    k = np.clip(k, 0, n)
+    return np.where(inside, special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1), -np.inf)
+
+
+def _overfitting(swept: Swept) -> Finding | None:
+    """Values of settings at which the gap is large, its interval widened for having looked at all of them."""
+    looked = [(key, value, gaps(rows)) for key, value, rows in _by_value(swept)]
+    looked = looked or [("", None, gaps(swept.ended))]
+    level = 1 - (1 - _LEVEL) / len(looked)
+    large = []
+    for key, value, mine in looked:
+        found = summary(mine.tolist(), level)
+        if found.mean.low is not None and found.mean.low > 0 and found.mean.figures[0] > _LARGE_GAP:
+            large.append((found.mean.figures[0], key, value, found))
+    if not large:
+        return None
+    _, key, value, most = max(large, key=lambda one: one[0])
+    where = f", most with {key} {value_in_words(value)}" if key else ""
+    n = f"{len(large)} of {len(looked)} values of the settings have a clear gap of more than 5 points; " if key else ""
+    return Finding(
+        "overfitting",
+        f"The networks overfit{where}: they are right on {100 * most.mean.figures[0]:.1f} points more of the training images "
+        "than of those for validation.",
+        f"{n}{_points(most.mean)}, n = {most.n} runs"
+        f"{f', interval widened for having looked at {len(looked)}' if len(looked) > 1 else ''}",
+    )
+
+
+def _by_value(swept: Swept) -> Iterator[tuple[str, Any, pd.DataFrame]]:
+    for key in swept.settings:
+        values = swept.values_of(key)
+        for value in values if len(values) <= _MOST_STEPS else ():
+            yield key, value, swept.ended[[mine == value for mine in swept.ended[key]]]
+
+
+def _returns(swept: Swept) -> Iterator[Finding]:
+    """Numeric settings whose first steps gain clearly, and whose later ones do not."""
+    for key in swept.settings:
+        values = [value for value in swept.values_of(key) if value is not None]
+        if not 3 <= len(values) <= _MOST_STEPS or not _numeric(pd.Series(values, dtype=object)):
+            continue
+        found = _diminishing(swept, key, values)
+        if found:
+            yield found
+
+
+def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
+    """Steps that clearly gain, up to one after which none can be told from nothing and each gains less than every one before.
+
+    Less, that is: the intervals of what a step gains lie apart.
+    """
+    steps = [step(swept, key, low, high) for low, high in pairwise(values)]
+    if any(one is None for one in steps):
+        return None
+    known = [one for one in steps if one is not None]
+    ps = holm([one.p for one in known])
+    gained = [differs(one, p) and one.difference.figures[0] > 0 for one, p in zip(known, ps, strict=True)]
+    n = gained.index(False) if False in gained else len(gained)
+    early, late = known[:n], known[n:]
+    if not early or not late or any(differs(one, p) for one, p in zip(late, ps[n:], strict=True)):
+        return None
+    lowest = min(-np.inf if one.difference.low is None else one.difference.low for one in early)
+    highest = max(np.inf if one.difference.high is None else one.difference.high for one in late)
+    if lowest <= highest:
+        return None
+    figures = [
+        f"{value_in_words(low)} → {value_in_words(high)}: {_points(one.difference)}, {written_p(p)}, n = {one.n_a}"
+        for (low, high), one, p in zip(pairwise(values), known, ps, strict=True)
+    ]
+    return Finding(
+        "returns",
+        f"{key} has diminishing returns: up to {value_in_words(values[n])} each step gains, beyond it no gain can be told "
+        "apart from none.",
+        f"{'; '.join(figures)} pairs of runs that differ in it alone; paired t tests, p after Holm",
+    )
+
+
+def step(swept: Swept, key: str, low: Any, high: Any) -> SeedComparison | None:
+    """What validation accuracy gains from one value of a setting to the next, over pairs of runs that are equal but for it;
+    None where there are not two such pairs."""
+    sides = [_blocks(swept, key, value) for value in (low, high)]
+    shared = [block for block in sides[0] if block in sides[1]]
+    if len(shared) < 2:
+        return None
+    before, after = ({place: side[block] for place, block in enumerate(shared)} for side in sides)
+    return compare_seeds(after, before)
+
+
+def _blocks(swept: Swept, key: str, value: Any) -> dict[tuple[Any, ...], float]:
+    """Validation accuracy at a value, by all other settings and the seed."""
+    rows = swept.ended[[mine == value for mine in swept.ended[key]]].dropna(subset=["val_accuracy"])
+    others = [*(other for other in swept.settings if other != key), "seed"]
+    return dict(zip(rows[others].itertuples(index=False, name=None), map(float, rows.val_accuracy), strict=True))
+
+
+def _numeric(values: pd.Series) -> bool:
+    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_) for v in values)
+
+
+def _points(found: Estimate) -> str:
+    figures = [f"{100 * v:+.1f}".replace("-", "−") for v in (found.value, found.low, found.high) if v is not None]
+    return f"{figures[0]} points" + (f" (95 %: {figures[1]} to {figures[2]})" if len(figures) == 3 else "")

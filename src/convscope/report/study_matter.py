@@ -1,0 +1,61 @@
+"""Which settings of a study matter: the analysis of variance, and the mean of each pair of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convscope.report.swept import Swept, value_in_words
+from convscope.study import Matrix, written_p
+
+_MOST_MATRICES = 15
+
+
+def terms(swept: Swept) -> list[dict[str, Any]]:
+    """Settings, interactions and the rest, a row each; none where the runs cannot tell."""
+    found = swept.importance
+    if isinstance(found, str):
+        return []
+    told = [
+        {
+            "name": term.name, "share": round(term.share, 5), "corrected": term.corrected_share,
+            "p": written_p(term.corrected_p).removeprefix("p = ").removeprefix("p "), "matters": term in found.matter,
+        }
+        for term in found.terms
+    ]  # fmt: skip
+    rest = [
+        {"name": part.name, "share": round(part.share, 5), "corrected": None, "p": "", "matters": False}
+        for part in found.rest
+    ]
+    return told + rest
+
+
+def matrices(swept: Swept) -> list[dict[str, Any]]:
+    """Of each pair of settings, those that matter most first."""
+    if len(swept.settings) < 2:
+        return []
+    found = swept.runs.matrices(swept.by_importance, ["val_accuracy"])
+    return [_matrix(one) for one in found[:_MOST_MATRICES]]
+
+
+def _matrix(found: Matrix) -> dict[str, Any]:
+    values = found.cells.to_numpy(np.float64)
+    known = values[np.isfinite(values)]
+    low, width = (known.min(), np.ptp(known)) if len(known) else (0.0, 0.0)
+    return {
+        "rows": found.rows,
+        "columns": found.columns,
+        "over": ", ".join(found.over),
+        "across": [value_in_words(value) for value in found.cells.columns],
+        "down": [
+            (value_in_words(name), [_cell(value, low, width) for value in row])
+            for name, row in zip(found.cells.index, values, strict=True)
+        ],
+    }
+
+
+def _cell(value: float, low: float, width: float) -> dict[str, Any]:
+    if not np.isfinite(value):
+        return {"value": None, "share": None}
+    return {"value": f"{100 * value:.1f}", "share": round((value - low) / width, 3) if width else 0.5}

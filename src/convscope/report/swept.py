@@ -1,0 +1,138 @@
+"""What a study's report is about: its runs, grouped by their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from convscope.errors import RequestError
+from convscope.scans import Estimate
+from convscope.study import Importance, Runs, Summary, setting_in_words, summary
+
+ENDED = ("finished", "trained")
+_NO_SETTING = "all runs"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The runs of equal settings, which differ in their seed alone.
+
+    Attributes:
+        label: the settings in short, "width 18, rate 0.01".
+        values: of each setting, by dotted key.
+        runs: rows of the table: those that came to their end.
+        not_finished: how many did not.
+    """
+
+    label: str
+    values: dict[str, Any]
+    runs: pd.DataFrame
+    not_finished: int
+
+    def summary(self, metric: str) -> Summary:
+        """Mean, interval and number of a metric over the runs; an interval of shares stays within 0 and 1."""
+        found = summary(self.runs[metric].astype(float).tolist())
+        mean = found.mean
+        if not metric.endswith("accuracy") or mean.low is None or mean.high is None:
+            return found
+        return Summary(Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high)), found.deviation, found.n)
+
+
+class Swept:
+    """The runs below a folder, with what several parts of the report ask for."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.settings = runs.settings
+        self.rows = runs.rows()
+
+    @cached_property
+    def ended(self) -> pd.DataFrame:
+        """Rows of the runs that came to their end."""
+        return self.rows[self.rows.state.isin(ENDED)]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """In the order of the settings' values."""
+        if not self.settings:
+            return [self._group({}, self.rows)]
+        keys = self.runs.grouped(self.settings)[list(self.settings)]
+        own = list(self.rows[list(self.settings)].itertuples(index=False, name=None))
+        return [
+            self._group(dict(zip(self.settings, values, strict=True)), self.rows[[mine == values for mine in own]])
+            for values in keys.itertuples(index=False, name=None)
+        ]
+
+    def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> Group:
+        ended = rows[rows.state.isin(ENDED)]
+        return Group(self.label(values), values, ended, len(rows) - len(ended))
+
+    def label(self, values: dict[str, Any]) -> str:
+        """Some settings in short."""
+        return ", ".join(f"{self.short(key)} {value_in_words(value)}" for key, value in values.items()) or _NO_SETTING
+
+    def short(self, key: str) -> str:
+        """The last part of a dotted key, where no other setting ends alike."""
+        last = key.rpartition(".")[2]
+        alike = [other for other in self.settings if other.rpartition(".")[2] == last]
+        return key if len(alike) > 1 else last
+
+    @cached_property
+    def whole(self) -> list[Group]:
+        """Groups with figures whose runs all came to their end; where there are none, all with figures. The highest validation
+        accuracy first.
+
+        A mean over those that are left when others diverged or were pruned would flatter a setting.
+        """
+        known = [group for group in self.groups if group.summary("val_accuracy").n]
+        whole = [group for group in known if not group.not_finished]
+        return by_accuracy(whole or known)
+
+    @property
+    def best(self) -> Group | None:
+        """Chosen on validation."""
+        return self.whole[0] if self.whole else None
+
+    @cached_property
+    def importance(self) -> Importance | str:
+        """Which settings matter for validation accuracy; or why these runs cannot tell."""
+        try:
+            return self.runs.importance(metrics=["val_accuracy"])
+        except RequestError as error:
+            return str(error)
+
+    @cached_property
+    def by_importance(self) -> list[str]:
+        """The settings, the most important first."""
+        if isinstance(self.importance, str):
+            return list(self.settings)
+        told = [term.settings[0] for term in self.importance.terms if len(term.settings) == 1]
+        return told + [key for key in self.settings if key not in told]
+
+    def values_of(self, key: str) -> list[Any]:
+        """Values of a setting, in order."""
+        return self.runs.grouped([key])[key].tolist()
+
+
+def by_accuracy(groups: Iterable[Group]) -> list[Group]:
+    """Those with figures, the highest mean of validation accuracy first."""
+    known = [group for group in groups if group.summary("val_accuracy").n]
+    return sorted(known, key=lambda group: group.summary("val_accuracy").mean.figures[0], reverse=True)
+
+
+def value_in_words(value: Any) -> str:
+    """A setting's value as YAML has it; "–" where a run does not state it."""
+    if value is None:
+        return "–"
+    return setting_in_words(value.item() if isinstance(value, np.generic) else value)
+
+
+def gaps(rows: pd.DataFrame) -> Float[np.ndarray, " N"]:
+    """Train accuracy less validation accuracy of each run, as shares."""
+    return rows.train_accuracy.to_numpy(np.float64) - rows.val_accuracy.to_numpy(np.float64)

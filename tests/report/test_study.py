@@ -1,0 +1,225 @@
+"""The page of a study against the table's own figures, and in a browser without a network."""
+
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import expect
+
+from convscope.errors import RunFolderError
+from convscope.report import holds_runs, study_page, write_study_report
+from convscope.report.study_costs import pareto
+from convscope.report.swept import Swept
+from convscope.runs import ANATOMY
+from convscope.study import Runs
+from tests.report.made import EPOCHS, make_run
+
+BAD = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Three widths and two rates, three seeds each; at the high rate and the largest width one run diverged."""
+    generator = np.random.default_rng(1)
+    for number, (width, rate) in enumerate((w, r) for w in (4, 8, 16) for r in (0.01, 0.1)):
+        for seed in range(3):
+            val = 0.7 + 0.01 * number + float(generator.normal(0, 0.005))
+            diverged = (width, rate, seed) == (16, 0.1, 2)
+            make_run(
+                tmp_path / "study" / "runs" / f"{number:04d}-s{seed}", val + 0.05 * (number == 5), train=val + 0.02,
+                seed=seed, rate=rate, width=width, parameters=1000 * width,
+                state="diverged" if diverged else "finished", message=f"the loss is infinite {BAD}",
+            )  # fmt: skip
+    return tmp_path / "study"
+
+
+def _text(page: str, part: str) -> str:
+    found = re.search(rf'<section id="{part}">(.*?)</section>', page, re.S)
+    assert found, part
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())
+
+
+def _charts(page: str) -> dict[str, Any]:
+    return json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S)[1])
+
+
+def test_the_best_setting_is_that_of_the_table_among_those_that_all_finished(study: Path) -> None:
+    runs = Runs(study)
+    table = runs.grouped(["net.width", "recipe.rate"])
+    whole = table[table.not_finished == 0]
+    best = whole.loc[whole.val_accuracy.idxmax()]
+    assert table.val_accuracy.idxmax() not in whole.index  # the highest has lost a run
+    top = _text(study_page(runs), "study")
+    assert f"{100 * best.val_accuracy:.2f} % validation accuracy of the best setting" in top
+    assert f"95 %: {100 * best.val_accuracy_low:.2f} to {100 * best.val_accuracy_high:.2f}, mean of 3 runs" in top
+    assert f"width {best['net.width']:.0f}, rate {best['recipe.rate']} the best setting, chosen on validation" in top
+    assert f"{100 * best.test_accuracy:.2f} % its test accuracy" in top
+    assert "17 finished, 1 diverged" in top
+    assert "17 runs of this study have been tested" in top
+    assert "seeds 0, 1, 2" in top
+
+
+def test_every_group_has_the_figures_of_the_table(study: Path) -> None:
+    runs = Runs(study)
+    table = runs.grouped(["net.width", "recipe.rate"])
+    groups = Swept(runs).groups
+    assert [tuple(group.values.values()) for group in groups] == list(
+        zip(table["net.width"], table["recipe.rate"], strict=True)
+    )
+    for metric in ("val_accuracy", "test_accuracy", "train_accuracy", "parameters", "seconds"):
+        means = [group.summary(metric).mean for group in groups]
+        assert [m.value for m in means] == table[metric].tolist()
+        assert [m.low for m in means] == table[f"{metric}_low"].tolist()
+        assert [m.high for m in means] == table[f"{metric}_high"].tolist()
+    shown = _text(study_page(runs), "table")
+    assert all(f"{100 * value:.2f} %" in shown for value in table.val_accuracy)
+
+
+def test_the_panels_hold_every_epoch_of_every_run(study: Path) -> None:
+    charts = {name: chart for name, chart in _charts(study_page(Runs(study))).items() if name.startswith("curves")}
+    assert len(charts) == 6
+    points = [row for chart in charts.values() for rows in chart["datasets"].values() for row in rows]
+    assert len(points) == 2 * (17 * EPOCHS + 2)
+    val = {(p["run"], p["epoch"]): p["value"] for p in points if p["images"] == "val"}
+    for row in Runs(study).histories().itertuples():
+        assert val[row.run, row.epoch] == row.val_accuracy
+
+
+def test_a_run_that_did_not_finish_stands_with_its_message_and_no_markup(study: Path) -> None:
+    page = study_page(Runs(study))
+    assert f"runs/0005-s2 diverged the loss is infinite {BAD}" in _text(page, "unfinished")
+    assert BAD not in page
+
+
+def test_what_can_be_shown_of_one_run_or_of_seeds_alone(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", 0.8)
+    assert "width" not in _text(study_page(Runs(tmp_path)), "study")
+    make_run(tmp_path / "b", 0.9, seed=1)
+    page = study_page(Runs(tmp_path))
+    assert "85.00 % validation accuracy of the best setting" in _text(page, "study")
+    assert "all runs" in _text(page, "table")
+    assert 'id="unfinished"' not in page
+
+
+def test_where_no_run_has_an_epoch_nothing_is_best(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run = make_run(tmp_path / f"s{seed}", 0.8, seed=seed, state="failed", message="killed")
+        (run / "history.parquet").unlink()
+    page = study_page(Runs(tmp_path))
+    assert "No run has a validation accuracy yet" in _text(page, "study")
+    assert 'id="curves"' not in page
+
+
+def test_which_folders_are_a_studys(study: Path, tmp_path: Path) -> None:
+    assert holds_runs(study)
+    assert holds_runs(study / "runs")
+    assert not holds_runs(study / "runs" / "0000-s0")
+    (tmp_path / "empty").mkdir()
+    assert not holds_runs(tmp_path / "empty")
+    assert not holds_runs(tmp_path / "missing")
+    (tmp_path / "empty" / "study.yaml").touch()
+    with pytest.raises(RunFolderError, match="no runs below it"):
+        write_study_report(tmp_path / "empty")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_fits_the_screen_and_draws_all_charts(
+    study: Path, open_page: Callable[..., Any], width: int, scheme: str
+) -> None:
+    path = write_study_report(study)
+    n = len(_charts(path.read_text()))
+    with open_page(path, width=width, scheme=scheme) as page:
+        expect(page.locator("[data-chart] svg")).to_have_count(n)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.locator("#table thead th", has_text="validation accuracy").click()
+        first = page.locator("#table tbody tr").first
+        expect(first.locator("th").first).to_have_text("16")
+
+
+def _front_by_hand(points: list[tuple[float, float]]) -> set[tuple[float, float]]:
+    """The points that no other betters, each asked against all."""
+    return {(c, v) for c, v in points if not any(d <= c and w >= v and (d, w) != (c, v) for d, w in points)}
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12))
+def test_the_front_holds_what_no_other_betters(whole: list[tuple[int, int]]) -> None:
+    points = [(float(c), float(v)) for c, v in whole]
+    found = [points[place] for place in pareto(points)]
+    assert set(found) == _front_by_hand(points)
+    assert found == sorted(set(found))
+
+
+def test_spread_and_costs_have_the_figures_of_the_table(study: Path) -> None:
+    charts, table = _charts(study_page(Runs(study))), Runs(study).grouped(["net.width", "recipe.rate"])
+    rows = [row for rows in charts["spread"]["datasets"].values() for row in rows]
+    assert [row["value"] for row in rows if "n" in row] == sorted(table.val_accuracy, reverse=True)
+    assert sum("run" in row for row in rows) == 17
+    whole = table[table.not_finished == 0]
+    [dots] = charts["cost-0"]["datasets"].values()
+    assert {(d["parameters"], d["value"]) for d in dots} == set(zip(whole.parameters, whole.val_accuracy, strict=True))
+    front = _front_by_hand([(d["parameters"], d["value"]) for d in dots])
+    assert {(d["parameters"], d["value"]) for d in dots if d["front"]} == front
+
+
+def test_multiply_adds_are_shown_where_runs_keep_them(study: Path) -> None:
+    page = study_page(Runs(study))
+    assert "multiply-adds" not in _text(page, "costs")
+    for path in sorted((study / "runs").iterdir())[:9]:  # three settings of two widths
+        (path / ANATOMY).write_text(json.dumps({"multiply_adds": 7000 * (1 + (path.name >= "0002"))}))
+    assert "as few multiply-adds:" in _text(page := study_page(Runs(study)), "costs")
+    assert "Known of 3 of 5 settings" in _text(page, "costs")
+
+
+def test_matrices_and_shares_are_those_of_the_table(study: Path) -> None:
+    runs = Runs(study)
+    page = _text(study_page(runs), "settings")
+    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_accuracy"])
+    for value, row in matrix.cells.iterrows():
+        assert f"{value} " + " ".join(f"{100 * cell:.1f}" for cell in row) in page
+    for term in runs.importance(metrics=["val_accuracy"]).terms:
+        assert f"{term.name} {100 * term.share:.1f} %" in page
+
+
+def test_why_settings_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
+    for place, (width, kernel) in enumerate([(4, 3), (8, 5), (4, 3), (8, 5)]):
+        make_run(tmp_path / f"{place}", 0.8 + 0.01 * place, width=width, kernel=kernel, seed=place // 2)
+    assert "net.width and net.kernel changed together" in _text(study_page(Runs(tmp_path)), "settings")
+
+
+def test_batch_norm_and_rates_each_have_a_panel(tmp_path: Path) -> None:
+    for place, (norm, rate) in enumerate((n, r) for n in (True, False) for r in (0.001, 0.01, 0.1)):
+        for seed in (0, 1):
+            val = 0.6 + 0.05 * place + 0.003 * seed
+            make_run(tmp_path / f"{place:04d}-s{seed}", val, seed=seed, rate=rate, batch_norm=norm)
+    curves = _text(study_page(Runs(tmp_path)), "curves")
+    for norm in ("true", "false"):
+        for rate in ("0.001", "0.01", "0.1"):
+            assert f"batch_norm {norm}, rate {rate} 2 runs" in curves
+
+
+def test_a_hundred_runs_make_a_page_of_less_than_three_megabytes(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for place in range(100):
+        val = float(generator.uniform(0.5, 0.9))
+        rate, width = float(10 ** generator.uniform(-4, -1)), int(generator.integers(4, 64))
+        make_run(tmp_path / f"{place:04d}-s0", val, rate=rate, width=width, parameters=1000 * width)
+    assert write_study_report(tmp_path).stat().st_size < 3_000_000
+
+
+def test_the_commands_name_the_folder_so_that_a_shell_reads_them(tmp_path: Path) -> None:
+    for seed, width in enumerate((4, 8)):
+        make_run(tmp_path / "my study" / f"s{seed}", 0.8, seed=seed, width=width)
+    folder = f"'{tmp_path / 'my study'}'"
+    again = _text(study_page(Runs(tmp_path / "my study")), "again")
+    assert f"convscope table {folder} --by net.width convscope report {folder}" in again
+    (tmp_path / "my study" / "study.yaml").touch()
+    again = _text(study_page(Runs(tmp_path / "my study")), "again")
+    assert f"convscope sweep '{tmp_path / 'my study' / 'study.yaml'}' --out again" in again
