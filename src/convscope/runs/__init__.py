@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         PREDICTIONS,
         REPORT,
         SPEC,
+        TENSORBOARD,
+        TRACKERS,
     )
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
@@ -54,6 +56,8 @@ __all__ = [
     "PREDICTIONS",
     "REPORT",
     "SPEC",
+    "TENSORBOARD",
+    "TRACKERS",
     "Card",
     "Recipe",
     "Run",
