@@ -61,7 +61,7 @@ def train(
         RunFolderError: `out` holds another run already, or nothing to resume.
         NetworkError: the network does not fit the images or the task.
         DivergedError, StoppedError: see Trainer.fit.
-        UnknownNameError, MissingPackageError, FailedError: a tracker is not known, not installed, or cannot be begun.
+        UnknownNameError, MissingPackageError, TrackerError: a tracker is not known, not installed, or cannot be begun.
 
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
