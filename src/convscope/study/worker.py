@@ -23,8 +23,7 @@ import torch
 
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, RequestError, StoppedError, TrackerError
-from convscope.runs import METRICS, OUTCOME, SPEC, Run
-from convscope.runs import sweep as clear
+from convscope.runs import METRICS, OUTCOME, SPEC, Run, remove_unfinished
 from convscope.scans import kept_epoch
 from convscope.study.folder import STUDY
 from convscope.study.run import run_study
@@ -130,7 +129,7 @@ class Worker:
         known = self.store.look(claim).intermediate_values
         reporter = _Reporter(claim, known, self.spec.metric, prunes, self.job.parent)
         if not run.has(SPEC):
-            clear(run.path)  # of what a process that was killed had half written
+            remove_unfinished(run.path)  # of what a process that was killed had half written
         try:
             spec = self.spec.run_spec(claim.settings, seed)
             data, track = self._data(spec.data), self.job.track

@@ -23,7 +23,7 @@ from convscope.runs import (
     build_from_spec,
     describe_environment,
     open_run,
-    sweep,
+    remove_unfinished,
 )
 from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
@@ -94,7 +94,7 @@ def train_spec(
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
         run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
-        sweep(run.path)
+        remove_unfinished(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
         if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
             save_state(run, trainer.state, net, trainer.optimizer)
@@ -103,7 +103,7 @@ def train_spec(
             trainer.fit(watcher, wish)
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
-    sweep(run.path)
+    remove_unfinished(run.path)
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 
