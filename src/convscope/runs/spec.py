@@ -19,7 +19,7 @@ FORMAT = 1
 _SHORT = {"data": "source", "net": "name", "task": "class"}
 """Of a part that is written as a bare word, the setting that the word means."""
 
-OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget")
+OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
