@@ -96,16 +96,19 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
 
 def _print(found: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
-    from convscope.report import STUDY_REPORT_NAME, reproduction_words, state_in_words
+    from convscope.report import reproduction_rows, state_in_words
+    from convscope.runs import REPORT
 
     head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
     print_line(head.rstrip())
     for each in found:
         print_line(f"\n{each.report} {each.name}: {each.spec.about}")
-        report = each.folder / STUDY_REPORT_NAME
+        report = each.folder / REPORT
         print_line(f"  {state_in_words(each)}" + (f"\n  {report}" if report.exists() else ""))
-        for what, reported, came_out, seeds, verdict in reproduction_words(each):
-            print_line(f"  {what:{_WHAT - 2}} {reported:>{_REPORTED}}  {came_out:<{_FOUND}} {seeds:>{_SEEDS}}  {verdict}")
+        for what, reported, came_out, seeds, verdict in reproduction_rows(each):
+            print_line(
+                f"  {what:{_WHAT - 2}} {reported:>{_REPORTED}}  {came_out:<{_FOUND}} {seeds:>{_SEEDS}}  {verdict}"
+            )
         for problem in each.problems:
             print_line(f"  ! {problem}")
     _print_end(found, out)

@@ -11,8 +11,9 @@ from convscope.scans import Estimate
 from convscope.study import FULL, Outcome, Reproduction, duration
 
 EXPLAINED = (
-    "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on both "
-    "sides into account. “agrees”: the difference is not told from 0, and is less than 3 points. “cannot be told”: it may be more."
+    "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on "
+    "both sides into account. “agrees”: the difference is not told from 0, and is less than 3 points. “cannot be told”: it may "
+    "be more."
 )
 
 
@@ -57,7 +58,21 @@ def state_in_words(each: Reproduction) -> str:
     return " · ".join(parts)
 
 
-def to_json(each: Reproduction) -> dict[str, Any]:
+def reproduction_rows(each: Reproduction) -> list[tuple[str, str, str, str, str]]:
+    """A row a figure: what it is, reported, came out, seeds, verdict."""
+    return [
+        (
+            outcome.reported.what,
+            value_in_words(outcome, outcome.reported.value),
+            found_in_words(outcome),
+            "" if outcome.reported.metric == "parameters" else str(outcome.n_seeds or ""),
+            verdict_in_words(each, outcome),
+        )
+        for outcome in each.outcomes
+    ]
+
+
+def reproduction_to_json(each: Reproduction) -> dict[str, Any]:
     """All of a reproduction as JSON values."""
     return {
         "study": each.name,
@@ -142,22 +157,12 @@ def _machine(environment: Any) -> str:
 def _study(each: Reproduction) -> Iterator[str]:
     yield f"## {each.name}\n\nReport {each.report}. {each.spec.about}.\n\n{state_in_words(each)}."
     rows = [
-        "| figure | reported | came out (95 %) | seeds | images | verdict |\n| --- | ---: | ---: | ---: | ---: | --- |",
-        *(_row(each, outcome) for outcome in each.outcomes),
+        "| figure | reported | came out (95 %) | seeds | verdict |\n| --- | ---: | ---: | ---: | --- |",
+        *(f"| {' | '.join(row)} |" for row in reproduction_rows(each)),
     ]
     yield "\n".join(rows)
     if each.problems:
         yield "\n".join(f"- {problem}" for problem in each.problems)
-
-
-def _row(each: Reproduction, outcome: Outcome) -> str:
-    told = outcome.reported
-    images = "" if outcome.n_images is None else f"{outcome.n_images:,}"
-    reported = value_in_words(outcome, told.value)
-    cells = [told.what, reported, found_in_words(outcome), str(outcome.n_seeds or ""), images]
-    if told.metric == "parameters":
-        cells[3] = ""
-    return "| " + " | ".join([*cells, verdict_in_words(each, outcome)]) + " |"
 
 
 def _bullets(found: Iterable[Reproduction], kind: str) -> Iterator[str]:
