@@ -178,7 +178,7 @@ def test_other_requests_that_cannot_be_met(tmp_path: Path, annotations_unchecked
         ({"example": "report-e", "stride": "2y"}, SettingError, "stride: '2y'"),
         ({"example": "report-e", "padding": "full"}, SettingError, "padding: 'full'; expected same, valid"),
         ({"example": "report-e", "groups": 2}, SettingError, "groups: 2 groups do not divide 3 channels"),
-        ({"example": "report-e", "bias": "1 2 3"}, SettingError, "bias: 3 numbers for 1 filters"),
+        ({"example": "report-e", "bias": "1 2 3"}, SettingError, "bias: 3 numbers for 1 filter;"),
         ({"example": "report-e", "channels": "R,G"}, SettingError, "2 names for 3 channels"),
         ({"example": "report-e", "transposed": "yes"}, SettingError, "expected true or false"),
     ]

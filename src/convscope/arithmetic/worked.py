@@ -231,7 +231,7 @@ def worked_conv(
             filter, or with a group for each channel one channel each; (h, w) serves each channel of one filter alike.
         bias: a number for each unit; none by default.
         stride, padding, dilation, groups, transposed, output_padding: as of `conv`.
-        channels: their names; numbers by default.
+        channels: their names; numbers by default, none for a single one.
 
     Raises:
         SettingError: arrays that do not go together, or an impossible setting.
@@ -277,7 +277,7 @@ def worked_pool(
         image: (C, H, W), or (H, W) for one channel.
         kind, kernel, stride, padding, dilation, up: as of `pool`. Padding never is the largest.
         count_padding: an average counts padding as zeros, as PyTorch does; Keras leaves it out.
-        channels: their names; numbers by default.
+        channels: their names; numbers by default, none for a single one.
 
     Raises:
         SettingError: numbers that are no image, or an impossible setting.
@@ -304,7 +304,7 @@ def _worked(
         raise SettingError(
             f"output: {prod(step.output_shape):,} numbers are too many to work by hand; up to {MOST_NUMBERS:,}"
         )
-    names = tuple(channels) if channels else tuple(f"channel {n}" for n in range(len(image)))
+    names = tuple(channels) if channels else tuple(f"channel {n}" if len(image) > 1 else "" for n in range(len(image)))
     if len(names) != len(image):
         raise SettingError(f"channels: {len(names)} names for {len(image)} channels; give one for each")
     return Worked(chain_of(step.input_shape, [step]).steps[0], image, weight, bias, names, notes, count_padding)
@@ -335,7 +335,9 @@ def _bias(bias: ArrayLike | None, filters: int) -> np.ndarray:
         return np.zeros(filters)
     found = _numbers("bias", bias).reshape(-1)
     if len(found) not in (1, filters):
-        raise SettingError(f"bias: {len(found)} numbers for {filters} filters; give one for each, or one for all")
+        raise SettingError(
+            f"bias: {_n(len(found), 'number')} for {_n(filters, 'filter')}; give one for each, or one for all"
+        )
     return np.broadcast_to(found, filters).copy()
 
 
