@@ -244,6 +244,8 @@ def worked_conv(
     weights = _numbers("filter", weight)
     if weights.ndim == 2 and len(pixels) > 1 and groups == 1:
         notes.append(f"the filter's {_by(weights.shape)} numbers serve each of the {len(pixels)} channels")
+    if transposed:
+        notes.append("read backwards: the filter's first row and column meet the last ones of the input in the window")
     weights = _four_axes(weights, len(pixels), groups, transposed)
     channel_axis, unit_axis = (0, 1) if transposed else (1, 0)
     filters = weights.shape[unit_axis] * (groups if transposed else 1)

@@ -17,13 +17,13 @@ def conv(
     input: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CxHxW", help="Shape of the input, such as 3x32x32; or height, width, channels: 32x32x3."
+            metavar="CxHxW", help="Shape of the input, such as 3x32x32; or height, width, channels: 32x32x3."
         ),
     ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[LAYER …]]",
+            metavar="LAYER",
             help="Layers one after another: c64k3p0 M t32. c convolution, t transposed, M max and A average pool, G global "
             "pool, f dense; k kernel, s stride, p padding, d dilation, g groups, o output padding: k3 or k3x5.",
         ),
