@@ -89,6 +89,14 @@ def test_and_pools(size, kernel, stride, padding, up) -> None:
         _adds_up(mean)
 
 
+def test_a_dilated_pool_whose_taps_all_lie_in_the_padding_is_pytorchs() -> None:
+    image = _numbers(1, 3, 3)
+    expected = F.max_pool2d(image, (2, 2), 2, (2, 1), (3, 1))
+    assert expected.isinf().any()
+    found = arithmetic.worked_pool(image, "max", (2, 2), 2, (2, 1), (3, 1))
+    assert np.array_equal(found.output, expected.numpy())
+
+
 def _adds_up(found: arithmetic.Worked) -> None:
     """Every number is the sum of its products over its divisor, and its bias."""
     for one in found.windows():

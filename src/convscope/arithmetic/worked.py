@@ -32,10 +32,11 @@ class Window:
         inputs: the numbers under the taps; 0 for padding, NaN where a tap has no part.
         weights: of the filter; 1 in a pool.
         products: inputs times weights, NaN where a tap has no part.
-        per_channel: of each channel the sum of its products; in a pool its largest input or its sum.
+        per_channel: of each channel the sum of its products; in a pool its largest input (minus infinity where all taps lie in
+            the padding, as in PyTorch) or its sum.
         divisor: of an average, else 1.
         bias: added at the end.
-        value: what comes out.
+        value: what comes out; NaN of an average of nothing but padding that does not count.
     """
 
     unit: int
@@ -206,7 +207,7 @@ class Worked:
     def _per_channel(self, products: np.ndarray, rows: tuple, columns: tuple) -> tuple[np.ndarray, int]:
         """What each channel gives, and what an average divides by."""
         if self.step.kind == "max_pool":
-            return np.nanmax(products.reshape(len(products), -1), 1), 1
+            return np.where(np.isnan(products), -np.inf, products).max((1, 2)), 1
         divisor = int((~np.isnan(products[0])).sum()) if self.step.kind == "avg_pool" else 1
         return np.nansum(products, (1, 2)), divisor
 
@@ -363,10 +364,10 @@ def _padded(places: tuple, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plain(values: np.ndarray | float) -> Any:
-    """Nested lists: whole numbers as such, null for NaN."""
+    """Nested lists: whole numbers as such, null for NaN and infinity."""
     if isinstance(values, np.ndarray):
         return [_plain(one) for one in (values if values.ndim > 1 else values.tolist())]
-    return None if np.isnan(values) else int(values) if values.is_integer() else values
+    return None if not np.isfinite(values) else int(values) if values.is_integer() else values
 
 
 def _n(count: int, word: str) -> str:
