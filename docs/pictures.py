@@ -77,11 +77,10 @@ def scans(*names: str) -> None:
 
 
 def by_hand() -> None:
+    """Every picture of the page on convolution by hand."""
     text = Path(__file__).with_name("convolution-by-hand.md").read_text("utf-8")
-    for command, name in re.findall(r"^convscope (conv .*) --out (\S+)$", text, re.MULTILINE):
-        status = convscope([*shlex.split(command), "--out", str(FOLDER / name)])
-        if status:
-            sys.exit(status)
+    for command, name in re.findall(r"^convscope (conv .*) --out (\S+)\.png$", text, re.MULTILINE):
+        _look(name, shlex.split(command))
 
 
 def _look(name: str, command: list[str], width: int | None = None) -> None:

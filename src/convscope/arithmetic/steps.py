@@ -153,9 +153,9 @@ def pool_step(
     settings = (kernel, kernel if stride is None else stride, padding, dilation, False, 0, up)
     rows, columns = _axes(height, width, settings)
     for axis in (rows, columns):
-        if 2 * axis.before > axis.span:
+        if 2 * axis.before > axis.kernel:
             raise SettingError(
-                f"padding: {axis.before} is more than half of the pool's window of {axis.span}; take less"
+                f"padding: {axis.before} is more than half of the pool's window of {axis.kernel}; take less"
             )
     return Step(name, POOLS[kind], shape, (channels, rows.n, columns.n), (rows, columns))
 

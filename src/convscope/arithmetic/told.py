@@ -23,7 +23,7 @@ _KINDS = {
 
 def number(value: float) -> str:
     """A number as it is written: up to four digits, a true minus, nothing for NaN."""
-    return "" if isnan(value) else f"{value:.4g}".replace("-", "−")
+    return "" if isnan(value) else f"{value + 0.0:.4g}".replace("-", "−")  # − 0 is 0
 
 
 def in_words(worked: Worked) -> str:

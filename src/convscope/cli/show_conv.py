@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ from convscope.errors import SettingError
 if TYPE_CHECKING:
     from convscope.arithmetic import Order
 
-MOST = 16
-"""Windows on one screen."""
+MOST, MOST_ROWS = 16, 24
+"""Windows on one screen, and rows of numbers."""
 _PAIRS = ("kernel", "stride", "dilation", "output_padding")
 _ORDERS: dict[str, str] = {"chw": "channels×height×width", "hwc": "height×width×channels"}
 
@@ -188,12 +189,24 @@ def _of(found: Worked, unit: int) -> str:
 
 
 def _matrix(name: str, numbers: np.ndarray) -> Group:
+    """Numbers in rows; of large ones the first rows and the columns that the terminal has room for, and how many there are."""
+    cells = [list(map(number, row)) for row in numbers[:MOST_ROWS]]
+    fit = _columns_that_fit(cells)
     table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
-    for _ in range(numbers.shape[1]):
+    for _ in range(fit):
         table.add_column(justify="right", no_wrap=True)
-    for row in numbers:
-        table.add_row(*map(number, row))
-    return Group(*([Text(name, "dim")] if name else []), table)
+    for row in cells:
+        table.add_row(*row[:fit])
+    parts: list[Text | Table] = [Text(name, "dim")] if name else []
+    parts.append(table)
+    if numbers.shape != (len(cells), fit):
+        parts.append(Text(f"… {times(numbers.shape)} in all; --json prints them", "dim"))
+    return Group(*parts)
+
+
+def _columns_that_fit(cells: list[list[str]]) -> int:
+    widths = accumulate(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
+    return max(1, sum(width <= Console().width + 2 for width in widths))
 
 
 def _products(found: Worked, chosen: Sequence[Window]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float
 _CELL, _GAP, _SIGN, _EDGE = 30, 30, 28, 18
 _LETTER = 7.4
 """About the width of a digit of 14 pixels; SVG text cannot be measured here."""
+_PAGE = 3 / 4
 _INK, _FAINT, _LINE = "#1d2127", "#68707c", "#cfd3d9"
 _BLUE, _ORANGE = "#2459a8", "#c4571b"
 _PALE_BLUE, _PALE_ORANGE, _PAD = "#dbe6f6", "#fbe3d3", "#f3f2ef"
@@ -66,21 +68,24 @@ class DrawnWindow:
 
 def worked_number(value: float) -> str:
     """A number as it is written: up to four digits, a true minus, nothing for NaN."""
-    return "" if np.isnan(value) else f"{value:.4g}".replace("-", "−")
+    return "" if np.isnan(value) else f"{value + 0.0:.4g}".replace("-", "−")  # − 0 is 0
 
 
-def worked_svg(title: str, windows: Sequence[DrawnWindow], notes: Sequence[str] = (), columns: int = 1) -> str:
+def worked_svg(
+    title: str, windows: Sequence[DrawnWindow], notes: Sequence[str] = (), across: Sequence[int] = (1,)
+) -> str:
     """An SVG of windows, one below or beside the other.
 
     Args:
         title: one line above all.
         windows: at least one, of the same layer.
         notes: lines at the foot.
-        columns: windows in a row.
+        across: how many windows may stand in a row; what comes nearest to a page is taken.
     """
     size = max(_size(one) for one in windows)
     widths = [_width(one, size) for one in windows]
     width, height = max(widths), max(_height(one) for one in windows)
+    columns = min(across, key=lambda n: _unlike_a_page(n, len(windows), width + _GAP, height + _GAP))
     rows = -(-len(windows) // columns)
     whole = max(columns * (width + _GAP) - _GAP, *(_LETTER * len(line) for line in (title, *notes))) + 2 * _EDGE
     top = 52
@@ -105,10 +110,7 @@ def svg_png(svg: str, scale: float = 2.0) -> bytes:
 
     _with_letters()
     drawn, buffer = Image.open(io.BytesIO(vl_convert.svg_to_png(svg, scale=scale))), io.BytesIO()
-    few = drawn.convert("RGB").quantize(
-        128, dither=Image.Dither.NONE
-    )  # a tenth of the size, and no difference to be seen
-    few.save(buffer, "PNG", optimize=True)
+    drawn.convert("RGB").save(buffer, "PNG", optimize=True)  # vl-convert packs it ten times as large
     return buffer.getvalue()
 
 
@@ -118,6 +120,13 @@ def _with_letters() -> None:
     from font_source_sans_pro import SourceSansPro
 
     vl_convert.register_font_directory(os.path.dirname(SourceSansPro))
+
+
+def _unlike_a_page(columns: int, n: int, width: float, height: float) -> float:
+    """How far windows in so many columns are from a shape of 4 to 3; rows that are not full count as worse."""
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    return abs(math.log(columns * width / (rows * height) * _PAGE)) + (rows * columns > n)
 
 
 def _size(one: DrawnWindow) -> float:

@@ -32,7 +32,7 @@ def worked_drawing(worked: Worked, windows: Sequence[Window] | None = None) -> s
     if max(worked.image.shape[1:]) > MOST_CELLS:
         notes.append("of the input only what lies about the window")
     drawn = [_drawn(worked, one) for one in shown]
-    return worked_svg(in_words(worked), drawn, notes, columns=_columns(worked, drawn))
+    return worked_svg(in_words(worked), drawn, notes, across=_across(worked))
 
 
 def worked_picture(worked: Worked, windows: Sequence[Window] | None = None) -> bytes:
@@ -40,9 +40,10 @@ def worked_picture(worked: Worked, windows: Sequence[Window] | None = None) -> b
     return svg_png(worked_drawing(worked, windows))
 
 
-def _columns(worked: Worked, drawn: Sequence[DrawnWindow]) -> int:
-    """Windows in a row of the picture: two where there are several and the input is small."""
-    return 2 if len(drawn) > 1 and worked.image.shape[2] <= 8 else 1
+def _across(worked: Worked) -> tuple[int, ...]:
+    """How many windows may stand in a row: so that a row of them is one of the output, or a whole map, where there is room."""
+    rows, columns = worked.step.output_shape[1:]
+    return (1, 2, columns, rows * columns)
 
 
 def _drawn(worked: Worked, window: Window) -> DrawnWindow:
