@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 
-from convscope.errors import RunFolderError
+from convscope.errors import RunFolderError, SettingError
 from convscope.report import holds_runs, study_page, write_study_report
 from convscope.report.study_costs import pareto
 from convscope.report.swept import Swept
 from convscope.runs import ANATOMY
-from convscope.study import Runs
+from convscope.study import Runs, dump_study, open_study, read_study
 from tests.report.made import EPOCHS, make_run
 
 BAD = "<script>alert(1)</script>"
@@ -64,6 +64,72 @@ def test_the_best_setting_is_that_of_the_table_among_those_that_all_finished(stu
     assert "17 finished, 1 diverged" in top
     assert "17 runs of this study have been tested" in top
     assert "seeds 0, 1, 2" in top
+
+
+def _asks_for(folder: Path, metric: str) -> None:
+    sweep = "net.width: [4, 8, 16], recipe.rate: [0.01, 0.1]"
+    text = f"data: mnist\nnet: net1\nsweep: {{{sweep}}}\nseeds: [0, 1, 2]\nmetric: {metric}\n"
+    (folder / "study.yaml").write_text(dump_study(read_study(text, "study.yaml")))
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Path:
+    """Widths and rates of which accuracy and loss name different ones as the best; the least loss of all lost a run."""
+    generator = np.random.default_rng(2)
+    for number, (width, rate) in enumerate(((w, r) for w in (4, 8, 16) for r in (0.01, 0.1)), 1):
+        for seed in range(3):
+            made = {"width": width, "rate": rate, "seed": seed, "parameters": 1000 * width}
+            val = 0.6 + 0.04 * number + float(generator.normal(0, 0.002))
+            loss = {1: 0.001, 2: 0.02}.get(number, 0.5 + 0.05 * number) + 0.03 * seed**2
+            state = "diverged" if (number, seed) == (1, 2) else "finished"
+            make_run(tmp_path / "runs" / f"{number:04d}-s{seed}", val, loss=loss, state=state, **made)
+    return tmp_path
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_report_and_ranking_name_the_same_best_setting_by_the_studys_metric(torn: Path, metric: str) -> None:
+    _asks_for(torn, metric)
+    table, sign = Runs(torn).grouped(["net.width", "recipe.rate"]), 1 if metric == "val_accuracy" else -1
+    whole = table[table.not_finished == 0]
+    best = whole.loc[(sign * whole[metric]).idxmax()]
+    swept, ranking = Swept(Runs(torn)), open_study(torn).ranking()
+    asked = {"net.width": best["net.width"], "recipe.rate": best["recipe.rate"]}
+    assert swept.best is not None
+    assert swept.best.values == asked == ranking[0].settings
+    assert (ranking[0].value, ranking[0].n) == (best[metric], 3)
+    assert [(one.number, one.not_finished) for one in ranking][-1] == (1, 1)
+    assert [group.values for group in swept.whole] == [one.settings for one in ranking[:-1]]
+
+
+def test_a_study_by_loss_speaks_of_losses_in_nats(torn: Path) -> None:
+    _asks_for(torn, "val_loss")
+    page, runs = study_page(Runs(torn)), Runs(torn)
+    best = runs.grouped(["net.width", "recipe.rate"], ["val_loss", "test_loss"]).iloc[1]
+    top = _text(page, "study")
+    assert f"{best.val_loss:.4f} validation loss of the best setting (nats)" in top
+    assert best.val_loss_low == 0  # Student's own limit lies below
+    assert f"95 %: 0.0000 to {best.val_loss_high:.4f}, mean of 3 runs" in top
+    assert f"{best.test_loss:.4f} its test loss (nats)" in top
+    assert "The best setting has the lowest mean validation loss" in top
+    spread = _charts(page)["spread"]["datasets"].values()
+    means = [row["value"] for rows in spread for row in rows if "n" in row]
+    assert means == sorted(runs.grouped(["net.width", "recipe.rate"]).val_loss)
+    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_loss"])
+    for value, row in matrix.cells.iterrows():
+        assert f"{value} " + " ".join(f"{cell:.3f}" for cell in row) in _text(page, "settings")
+    deepest = re.search(r'--share:1.0">([\d.]+)<', page)
+    assert deepest
+    assert deepest[1] == f"{np.nanmin(matrix.cells.to_numpy(float)):.3f}"
+    dots = [row for rows in _charts(page)["cost-0"]["datasets"].values() for row in rows]
+    front = _front_by_hand([(row["parameters"], -row["value"]) for row in dots])
+    assert {(row["parameters"], -row["value"]) for row in dots if row["front"]} == front
+
+
+@pytest.mark.parametrize("text", ["metric: f1\n", "metric: [val_loss]\n", "metric: {a: b\n"])
+def test_a_metric_that_cannot_be_read_is_said_in_one_line(torn: Path, text: str) -> None:
+    (torn / "study.yaml").write_text(text)
+    with pytest.raises(SettingError, match=r"study\.yaml.*(expected val_accuracy or val_loss|no YAML)"):
+        write_study_report(torn)
 
 
 def test_every_group_has_the_figures_of_the_table(study: Path) -> None:

@@ -49,6 +49,27 @@ def test_a_width_of_diminishing_returns(tmp_path: Path) -> None:
     assert "n = 8 pairs of runs" in found["returns"].evidence
 
 
+def test_a_loss_that_falls_has_diminishing_returns_too(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    for number, width in enumerate(WIDTHS):
+        for seed in range(8):
+            loss = {4: 0.9, 8: 0.5}.get(width, 0.4) + float(generator.normal(0, 0.01))
+            val = 0.7 + float(generator.normal(0, 0.004))  # accuracy shows nothing
+            make_run(tmp_path / f"{number:04d}-s{seed}", val, seed=seed, width=width, loss=loss)
+    assert _of(Swept(Runs(tmp_path))) == {}
+    (tmp_path / "study.yaml").write_text("metric: val_loss\n")
+    swept = Swept(Runs(tmp_path))
+    found = _of(swept)
+    assert set(found) == {"importance", "returns"}
+    assert found["importance"].words == "Only net.width clearly matters for validation loss."
+    assert found["returns"].words.startswith("net.width has diminishing returns: up to 16 each step gains")
+    ended = swept.ended.set_index(["net.width", "seed"]).val_loss
+    fall = ended[8] - ended[4]
+    t = stats.ttest_1samp(fall.to_numpy(float), 0).confidence_interval()
+    figures = [f"{figure:+.4f}".replace("-", "−") for figure in (fall.mean(), t.low, t.high)]
+    assert f"4 → 8: {figures[0]} nats (95 %: {figures[1]} to {figures[2]})" in found["returns"].evidence
+
+
 def test_a_gain_that_goes_on_does_not_diminish(tmp_path: Path) -> None:
     assert set(_of(_planted(tmp_path, lambda width, rate: 0.6 + 0.05 * np.log2(width)))) == {"importance"}
 
