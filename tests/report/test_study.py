@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from convscope.errors import RunFolderError, SettingError
 from convscope.report import holds_runs, study_page, write_study_report
 from convscope.report.study_costs import pareto
+from convscope.report.study_curves import reach_of_losses
 from convscope.report.swept import Swept
 from convscope.runs import ANATOMY
 from convscope.study import Runs, dump_study, open_study, read_study
@@ -150,12 +151,44 @@ def test_every_group_has_the_figures_of_the_table(study: Path) -> None:
 
 def test_the_panels_hold_every_epoch_of_every_run(study: Path) -> None:
     charts = {name: chart for name, chart in _charts(study_page(Runs(study))).items() if name.startswith("curves")}
-    assert len(charts) == 6
-    points = [row for chart in charts.values() for rows in chart["datasets"].values() for row in rows]
-    assert len(points) == 2 * (17 * EPOCHS + 2)
-    val = {(p["run"], p["epoch"]): p["value"] for p in points if p["images"] == "val"}
-    for row in Runs(study).histories().itertuples():
-        assert val[row.run, row.epoch] == row.val_accuracy
+    assert len(charts) == 2 * 6
+    for measure in ("accuracy", "loss"):
+        shown = [chart for name, chart in charts.items() if name.endswith(measure)]
+        points = [row for chart in shown for rows in chart["datasets"].values() for row in rows]
+        assert len(points) == 2 * (17 * EPOCHS + 2)
+        drawn = {(p["run"], p["epoch"], p["images"]): p["value"] for p in points}
+        for row in Runs(study).histories().to_dict("records"):
+            for split in ("train", "val"):
+                assert drawn[row["run"], row["epoch"], split] == row[f"{split}_{measure}"]
+
+
+def _domain(chart: dict[str, Any]) -> list[float]:
+    return chart["layer"][0]["encoding"]["y"]["scale"]["domain"]
+
+
+def test_one_exploded_run_does_not_flatten_the_losses_of_all(tmp_path: Path) -> None:
+    for number, width in enumerate((4, 8)):
+        for seed in range(3):
+            loss = 1e6 if (width, seed) == (8, 0) else 0.5
+            make_run(tmp_path / f"{number}-s{seed}", 0.8, width=width, seed=seed, loss=loss)
+    page = study_page(Runs(tmp_path))
+    domains = [_domain(chart) for name, chart in _charts(page).items() if name.endswith("loss")]
+    assert domains == [[0.0, 2.0], [0.0, 2.0]]  # 1.75 is where the others begin
+    assert "The axis of the losses ends at 2, so that what most runs do can be seen; 1 run goes beyond it" in _text(
+        page, "curves"
+    )
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20), st.integers(0, 9))
+def test_the_losses_axis_holds_all_runs_but_those_far_above_the_median(highest: list[float], exploded: int) -> None:
+    low, high = reach_of_losses(highest)
+    median = float(np.median(highest))
+    assert low == 0
+    assert all(loss <= high for loss in highest if loss <= 3 * median)
+    assert high <= 1.5 * 3 * median * (1 + 1e-9)  # never far more than that
+    few = highest + [1e9] * min(exploded, max(0, len(highest) - 1) // 2)
+    assert reach_of_losses(few)[1] < 1e4
+    assert reach_of_losses([*highest, float("nan")]) == (low, high)
 
 
 def test_a_run_that_did_not_finish_stands_with_its_message_and_no_markup(study: Path) -> None:

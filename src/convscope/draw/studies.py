@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import altair as alt
@@ -11,7 +10,7 @@ import pandas as pd
 from convscope.draw.charts import TRAIN, VAL
 
 _SPLITS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
-_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 150
+_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 180
 
 
 def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     Args:
         history: a row a run and epoch: run, epoch, and train_ and val_ of the measure.
         measure: "loss" or "accuracy".
-        reach: of the axis, the same for all panels that are compared.
+        reach: of the axis, the same for all panels that are compared; what lies beyond is cut off.
     """
     names = {f"{split}_{measure}": split for split in ("train", "val")}
     long = history.melt(["run", "epoch"], list(names), "images", "value").replace({"images": names}).dropna()
@@ -28,35 +27,38 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     last = int(history["epoch"].max()) if len(history) else 1
     ticks = alt.Axis(format="d", grid=False, values=list(range(1, last + 1, -(-last // _MOST_TICKS))))
     base = alt.Chart(long).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(nice=False)),
+        x=alt.X("epoch:Q", title=None if percent else "epoch", axis=ticks, scale=alt.Scale(nice=False)),
         y=alt.Y(
             "value:Q",
-            title=None,
-            axis=alt.Axis(format=_axis(percent), tickCount=4),
+            title=measure,
+            axis=alt.Axis(format=_axis(percent), tickCount=4, minExtent=34),
             scale=alt.Scale(domain=list(reach)),
         ),
         color=alt.Color("images:N", scale=_SPLITS, legend=None),
         detail="run:N",
         tooltip=["run:N", "images:N", "epoch:Q", alt.Tooltip("value:Q", title=measure, format=_tooltip(percent))],
     )
-    line = base.mark_line(strokeWidth=1.5, opacity=0.8)
-    points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.8, clip=True)
+    inside = alt.FieldRangePredicate("value", list(reach))  # a clipped dot would be half a dot at the edge
+    points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8).transform_filter(inside)
     return alt.layer(line, points).properties(width="container", height=_LOW_PANEL).to_dict()
 
 
-def spread(groups: pd.DataFrame, runs: pd.DataFrame, title: str, *, percent: bool = True) -> dict[str, Any]:
+def spread(
+    groups: pd.DataFrame, runs: pd.DataFrame, title: str, highest: float = 1.0, *, percent: bool = True
+) -> dict[str, Any]:
     """A row for each setting: its runs as small dots, their mean as a large one with its 95 % interval; rows as they come.
 
     Args:
         groups: setting, value, low, high, n; low and high may be missing values.
         runs: setting, run, value.
         title: of the axis.
-        percent: whether the values are shares; else they have no highest value.
+        highest: value that is shown; what lies beyond is cut off.
+        percent: whether the values are shares.
     """
-    low, high = runs["value"].min(), runs["value"].max()
+    low, high = runs["value"].min(), min(highest, runs["value"].max())
     edge = 0.08 * (high - low) or 0.01
-    highest = 1.0 if percent else math.inf
-    scale = alt.Scale(domain=[max(0.0, low - edge), min(highest, high + edge)], nice=True)
+    scale = alt.Scale(domain=[max(0.0, low - edge), min(1.0, high + edge) if percent else high + edge], nice=True)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format=_axis(percent), orient="top", tickCount=5))
     y = alt.Y(
         "setting:N", sort=None, title=None, axis=alt.Axis(labelLimit=_NAME_PX, grid=True, ticks=False, domain=False)
@@ -66,10 +68,10 @@ def spread(groups: pd.DataFrame, runs: pd.DataFrame, title: str, *, percent: boo
     interval = means.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, color=TRAIN, clip=True
     )
-    single = alt.Chart(runs).mark_circle(size=26, opacity=0.9, color=VAL)
+    single = alt.Chart(runs).mark_circle(size=26, opacity=0.9, color=VAL, clip=True)
     layers = [
         interval.encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
-        means.mark_circle(size=80, opacity=1, color=TRAIN),
+        means.mark_circle(size=80, opacity=1, color=TRAIN, clip=True),
         single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=_tooltip(percent))]),
     ]
     return alt.layer(*layers).properties(width="container", height=alt.Step(20)).to_dict()
@@ -104,7 +106,7 @@ def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> 
 
 
 def _axis(percent: bool) -> str:
-    return "~%" if percent else "~g"
+    return "~%" if percent else "~r"
 
 
 def _tooltip(percent: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from convscope.draw import cost, spread
-from convscope.report.swept import Group, Swept
+from convscope.report.swept import Group, Swept, largest_near
 from convscope.runs import ANATOMY
 
 _MOST_SHOWN = 60  # settings, for a row each
@@ -46,7 +46,9 @@ def spread_of(swept: Swept) -> dict[str, Any] | None:
         for run, value in group.runs[["run", metric.name]].dropna().itertuples(index=False)
     ]
     means = pd.DataFrame([_mean(swept, group) for group in shown])
-    return spread(means, pd.DataFrame(runs), metric.words, percent=metric.is_share)
+    table = pd.DataFrame(runs)
+    highest = 1.0 if metric.is_share else largest_near(table["value"].tolist())
+    return spread(means, table, metric.words, highest, percent=metric.is_share)
 
 
 def fronts(swept: Swept) -> list[Front]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from convscope.report.swept import Swept, value_in_words
+from convscope.report.swept import Swept, largest_near, value_in_words
 from convscope.study import Matrix, Metric, written_p
 
 _MOST_MATRICES = 15
@@ -59,6 +59,7 @@ def _cell(value: float, known: Float[np.ndarray, " N"], metric: Metric) -> dict[
     """What is written, and how deep its colour is: from 0 for the worst of the known to 1 for the best."""
     if not np.isfinite(value):
         return {"value": None, "share": None}
-    worst, width = (metric.sign * known).min(), np.ptp(known)
-    share = round((metric.sign * value - worst) / width, 3) if width else 0.5
+    worst = known.min() if metric.is_share else largest_near(known.tolist())
+    width = (known.max() if metric.is_share else known.min()) - worst
+    share = max(0.0, round((value - worst) / width, 3)) if width else 0.5
     return {"value": metric.number(value, 1 if metric.is_share else 3), "share": share}

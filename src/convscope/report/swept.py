@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from convscope.study import Importance, Metric, Runs, Summary, metric_of, settin
 ENDED = ("finished", "trained")
 SHOWN = ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "test_loss", "train_loss")
 """Figures of the table, as far as the runs have them."""
+_FAR = 3.0
 _NO_SETTING = "all runs"
 
 
@@ -130,6 +132,15 @@ class Swept:
     def values_of(self, key: str) -> list[Any]:
         """Values of a setting, in order."""
         return self.runs.grouped([key])[key].tolist()
+
+
+def largest_near(losses: Sequence[float]) -> float:
+    """The largest of some losses that is at most three times their median; 1 without any.
+
+    Up to half of the runs may explode, and the scale on which all are drawn stays that of the others.
+    """
+    known = np.array([loss for loss in losses if np.isfinite(loss)] or [1.0])
+    return float(known[known <= _FAR * np.median(known)].max())
 
 
 def value_in_words(value: Any) -> str:
