@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Bool
 from scipy import special
 
+from convscope.report.study_chance import never_left_chance
 from convscope.report.swept import Swept, gaps, value_in_words
 from convscope.study import (
     Metric,
@@ -62,30 +63,36 @@ def _importance(swept: Swept) -> Finding | None:
 
 
 def _instability(swept: Swept) -> Finding | None:
-    """A rate from which on more runs diverge than below it; the clearest cut of all."""
-    rows = swept.rows[swept.rows.state.isin(("finished", "trained", "diverged"))]
+    """A rate from which on more runs diverge, or never leave chance, than below it; the clearest cut of all."""
+    counted = swept.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
+    rows = swept.rows[counted]
     if _RATE not in swept.settings or not _numeric(rows[_RATE]):
         return None
     rates, diverged = rows[_RATE].to_numpy(np.float64), (rows.state == "diverged").to_numpy(bool)
-    cuts = np.unique(rates)[1:]
-    ps = [_more_often(diverged[rates >= cut], diverged[rates < cut]) for cut in cuts]
+    stuck = never_left_chance(swept)[counted]
+    unstable, cuts = diverged | stuck, np.unique(rates)[1:]
+    ps = [_more_often(unstable[rates >= cut], unstable[rates < cut]) for cut in cuts]
     if not ps or min(ps) * len(ps) >= 1 - _LEVEL:
         return None
     cut = cuts[int(np.argmin(ps))]
-    shares = [f"{diverged[part].sum()} of {part.sum()} runs" for part in (rates >= cut, rates < cut)]
+    there, below = (
+        f"{diverged[part].sum()} diverged and {stuck[part].sum()} never left chance, of {part.sum()} runs"
+        for part in (rates >= cut, rates < cut)
+    )
+    kinds = " or ".join(words for words, some in (("diverge", diverged), ("stay at chance", stuck)) if some.any())
     return Finding(
         "instability",
-        f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs diverge.",
-        f"{shares[0]} diverged there, {shares[1]} below; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
+        f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs {kinds}.",
+        f"There {there}; below it {below}; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
         f"{f', corrected for {len(ps)} cuts' if len(ps) > 1 else ''}",
     )
 
 
 def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) -> float:
-    """Fisher's one-sided p: so many or more of all that diverged are above, were chance alone at work."""
-    n, diverged = len(above) + len(below), int(above.sum() + below.sum())
-    k = np.arange(int(above.sum()), min(len(above), diverged) + 1)
-    logs = _log_choose(len(above), k) + _log_choose(len(below), diverged - k) - _log_choose(n, np.array([diverged]))
+    """Fisher's one-sided p: so many or more of all unstable runs are above, were chance alone at work."""
+    n, unstable = len(above) + len(below), int(above.sum() + below.sum())
+    k = np.arange(int(above.sum()), min(len(above), unstable) + 1)
+    logs = _log_choose(len(above), k) + _log_choose(len(below), unstable - k) - _log_choose(n, np.array([unstable]))
     return min(1.0, float(np.exp(logs).sum()))
 
 
