@@ -194,5 +194,7 @@ def test_other_requests_that_cannot_be_met(tmp_path: Path, annotations_unchecked
         with pytest.raises(kind) as error:
             arithmetic.worked_example(**request)
         assert message in str(error.value)
+    with pytest.raises(SettingError, match="10,201 numbers are too many"):
+        arithmetic.worked_conv(np.ones((101, 101)), [[1]])
     with pytest.raises(SettingError, match="unit 0, row 2, column 0 is not in the output, which has 1 unit, 2 rows"):
         arithmetic.worked_example("report-e").window(0, 2, 0)

@@ -115,6 +115,10 @@ def make_axis(
         SettingError: a setting out of range, or a window that does not fit; names it and the cure.
     """
     _check(kernel=kernel, stride=stride, dilation=dilation)
+    if output_padding and not transposed:
+        raise SettingError(
+            "output padding: it goes with a transposed convolution alone; leave it out, or add transposed"
+        )
     window = Axis(size, kernel, stride, 0, 0, dilation, transposed, output_padding, up)
     before, after, extra = _padding(window, padding)
     axis = Axis(size, kernel, stride, before, after, dilation, transposed, output_padding + extra, up)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, cast
 
@@ -16,8 +17,8 @@ from convscope.arithmetic.chain import chain_of
 from convscope.arithmetic.steps import Pair, Pool, Step, conv_step, pool_step
 from convscope.errors import SettingError
 
-MOST_NUMBERS = 100_000
-"""Of an input, a filter or an output; what is worked by hand is small."""
+MOST_NUMBERS, MOST_OUTPUTS = 100_000, 10_000
+"""Of an input or a filter, and of an output; what is worked by hand is small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,11 @@ class Worked:
     def _axes(self) -> tuple[Axis, Axis]:
         return cast(tuple[Axis, Axis], self.step.axes)
 
+    @cached_property
+    def _ground(self) -> Float[np.ndarray, "C H3 W3"]:
+        """The input with a rim of zeros, for all that lies outside."""
+        return np.pad(self.image, ((0, 0), (1, 1), (1, 1)))
+
     def _read(self, unit: int) -> tuple[int, ...]:
         """The channels that a unit reads."""
         if self.weight is None:
@@ -189,8 +195,8 @@ class Worked:
         (r, no_row), (c, no_column) = (
             _padded(places, axis) for places, axis in zip((rows, columns), self._axes, strict=True)
         )
-        ground = np.pad(self.image[list(self._read(unit))], ((0, 0), (1, 1), (1, 1)))  # a rim of zeros
-        inputs = ground[:, r[:, None], c[None]]
+        channels = np.array(self._read(unit))
+        inputs = self._ground[channels[:, None, None], r[:, None], c[None]]
         inputs[:, no_row[:, None] | no_column[None]] = np.nan
         if self.step.kind == "max_pool" or not self.count_padding:  # padding never wins, and is not counted
             inputs[:, ~self._inside(rows, columns)] = np.nan
@@ -303,9 +309,9 @@ def _worked(
     notes: tuple[str, ...],
     count_padding: bool = True,
 ) -> Worked:
-    if prod(step.output_shape) > MOST_NUMBERS:
+    if prod(step.output_shape) > MOST_OUTPUTS:
         raise SettingError(
-            f"output: {prod(step.output_shape):,} numbers are too many to work by hand; up to {MOST_NUMBERS:,}"
+            f"output: {prod(step.output_shape):,} numbers are too many to work by hand; up to {MOST_OUTPUTS:,}"
         )
     names = tuple(channels) if channels else tuple(f"channel {n}" if len(image) > 1 else "" for n in range(len(image)))
     if len(names) != len(image):

@@ -70,7 +70,7 @@ def worked(
 
 def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, Any]) -> Chain:
     if layers and one:
-        named = ", ".join(f"--{key.replace('_', '-')}" for key in one)
+        named = ", ".join(map(_option, one))
         raise SettingError(
             f"{named}: not with layers as words; write {layers[0]} with letters behind, such as c64k3s2p1"
         )
@@ -79,7 +79,7 @@ def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, An
     for key in (*_PAIRS, "padding"):
         if key in one:
             read = arithmetic.padding if key == "padding" else arithmetic.pair
-            one[key] = read(f"--{key.replace('_', '-')}", one[key])
+            one[key] = read(_option(key), one[key])
     kind = one.pop("pool", None)
     if kind is None and "filters" not in one:
         raise SettingError(
@@ -88,10 +88,12 @@ def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, An
     allowed = ("kernel", "stride", "padding", "dilation") if kind else tuple(one)
     for key in one:
         if key not in allowed:
-            raise SettingError(f"--{key.replace('_', '-')}: it does not go with a pool; leave it out")
-    if not kind and "output_padding" in one and "transposed" not in one:
-        raise SettingError("--output-padding: it goes with --transposed alone; leave it out, or add that")
+            raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
     return arithmetic.pool(shape, kind, **one) if kind else arithmetic.conv(shape, **one)
+
+
+def _option(key: str) -> str:
+    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
 
 
 def _print_chain(found: Chain) -> None:
