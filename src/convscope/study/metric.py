@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convscope.errors import SettingError
 from convscope.runs import parse_mapping
@@ -14,6 +15,7 @@ from convscope.study.statistics import Summary, summary
 CHOSEN_BY = ("val_accuracy", "val_loss")
 """What a study may choose its best setting by; the first unless it says otherwise."""
 
+_STUDY = "study.yaml"
 _IMAGES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -133,12 +135,25 @@ def metric_of(folder: Path) -> Metric:
     Raises:
         SettingError: study.yaml cannot be read, or its metric is none to choose by.
     """
-    path = folder / "study.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    asked = parse_mapping(text, str(path)).get("metric", CHOSEN_BY[0]) if text.strip() else CHOSEN_BY[0]
+    asked = _study_of(folder).get("metric", CHOSEN_BY[0])
     if asked not in CHOSEN_BY:
-        raise SettingError(f"{path}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
+        raise SettingError(f"{folder / _STUDY}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
     return Metric(asked)
+
+
+def swept_keys(folder: Path) -> tuple[str, ...]:
+    """The keys that a study's runs were asked to differ in; none where the folder is no study's.
+
+    Raises:
+        SettingError: study.yaml cannot be read.
+    """
+    return tuple(_study_of(folder).get("sweep") or ())
+
+
+def _study_of(folder: Path) -> dict[str, Any]:
+    path = folder / _STUDY
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return parse_mapping(text, str(path)) if text.strip() else {}
 
 
 def summary_of(name: str, values: list[float]) -> Summary:
