@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from convscope.errors import SettingError
-from convscope.runs import parse_mapping
 from convscope.scans import Estimate
 from convscope.study.statistics import Summary, summary
 
@@ -151,9 +152,17 @@ def swept_keys(folder: Path) -> tuple[str, ...]:
 
 
 def _study_of(folder: Path) -> dict[str, Any]:
+    """The mapping in a folder's study.yaml, unchecked; an empty one where there is none."""
     path = folder / _STUDY
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return parse_mapping(text, str(path)) if text.strip() else {}
+    try:  # not by runs.parse_mapping, which would load PyTorch for a table
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    if not isinstance(found, dict | None):
+        raise SettingError(f"{path}: expected the keys of a study; found {type(found).__name__}")
+    return found or {}
 
 
 def summary_of(name: str, values: list[float]) -> Summary:
