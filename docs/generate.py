@@ -21,7 +21,9 @@ from convscope.runs import Recipe, RunSpec
 from convscope.study import Budget, Range, Reported, ReportedLook, Reproduces, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = ("study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "data")
+VERBS = (
+    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data"
+)  # fmt: skip
 
 
 def reference() -> str:

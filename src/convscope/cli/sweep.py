@@ -82,13 +82,14 @@ def _print_study(study: Study, report: Path) -> None:
     from convscope.cli.show import print_line, print_table
 
     ranking, metric = study.ranking(), study.spec.metric
-    keys = list(study.spec.sweep)
+    keys, lost = list(study.spec.sweep), any(each.not_finished for each in ranking)
     rows = [
         [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
+        + ([str(each.not_finished or "")] if lost else [])
         for each in ranking[:_MOST]
     ]
     print_line(f"{study.path}: the best settings by {metric}")
-    print_table("", ["setting", *keys, f"mean {metric}", "runs"], rows)
+    print_table("", ["setting", *keys, f"mean {metric}", "runs", *(["not finished"] if lost else [])], rows)
     if len(ranking) > _MOST:
         print_line(f"… {len(ranking)} settings in all")
     for run in study.runs:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
     from convscope.study.index import INDEX
     from convscope.study.live import duration
+    from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
@@ -45,6 +46,7 @@ else:
     load_when_used(__name__)
 
 __all__ = [
+    "CHOSEN_BY",
     "FULL",
     "INDEX",
     "METRICS",
@@ -56,6 +58,7 @@ __all__ = [
     "Importance",
     "LookedAt",
     "Matrix",
+    "Metric",
     "Outcome",
     "Pair",
     "Plan",
@@ -94,6 +97,7 @@ __all__ = [
     "look_again",
     "looks_of",
     "mcnemar",
+    "metric_of",
     "more_images",
     "more_seeds",
     "open_study",
@@ -109,6 +113,7 @@ __all__ = [
     "setting_in_words",
     "shipped_studies",
     "summary",
+    "summary_of",
     "sweep",
     "table",
     "train_study",
