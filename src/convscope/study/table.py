@@ -18,7 +18,7 @@ from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
-from convscope.study.statistics import summary
+from convscope.study.metric import summary_of
 
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
 """What a table shows unless others are named; the first is the one that settings are chosen by."""
@@ -373,11 +373,8 @@ def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, 
 
 
 def _summarised(name: str, values: Float[np.ndarray, " M"]) -> dict[str, Any]:
-    found = summary(values.tolist())
-    low, high = found.mean.low, found.mean.high
-    if name.endswith("accuracy") and low is not None and high is not None:
-        low, high = max(0.0, low), min(1.0, high)  # Student knows no bounds
-    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": low, "_high": high}
+    found = summary_of(name, values.tolist())
+    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": found.mean.low, "_high": found.mean.high}
     return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
 
 
