@@ -4,7 +4,7 @@ Both train one stage of EfficientNet-Lite0, with the same seed, one after the ot
 to row of the history, validation included; the first of each is left out, for in it the features are computed. What came out
 is compared.
 
-    CONVSCOPE_DATA=… python bench/transfer.py [--images 160] [--epochs 4] [--threads 1]
+    CONVSCOPE_DATA=… python bench/transfer.py [--images 64] [--epochs 3] [--threads 1]
 
 Needs the packages of the extra lite0.
 """
@@ -48,8 +48,8 @@ class Clock(Silent):
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--images", type=int, default=160, help="of each split")
-    options.add_argument("--epochs", type=int, default=4)
+    options.add_argument("--images", type=int, default=64, help="of each split")
+    options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--threads", type=int, default=1)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
