@@ -121,7 +121,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate."""
+        """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate; the stage, where there are any."""
         try:
             return pd.read_parquet(self._file(HISTORY))
         except (ValueError, OSError) as error:
