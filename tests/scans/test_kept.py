@@ -13,6 +13,7 @@ import torch
 
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
+from convscope.nets import Head, Task
 from convscope.scans import Images
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
@@ -86,6 +87,33 @@ def test_other_weights_images_or_settings_are_another_result(scope: Scope) -> No
     after = scope.statistics(make_images(), ["conv1"])["conv1"]
     assert len(files(scope)) == 2 * 5
     assert not torch.equal(before.high, after.high)
+
+
+def test_another_normalisation_is_another_result(scope: Scope) -> None:
+    plain = scope.statistics(make_images(), ["conv1"])["conv1"]
+    other = Scope(scope.run, normalize=((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))
+    found = other.statistics(make_images(), ["conv1"])["conv1"]
+    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, ((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))  # keeps nothing
+    assert bytes_of(found) == bytes_of(alone.statistics(make_images(), ["conv1"])["conv1"])
+    assert not torch.equal(found.mean, plain.mean)
+    assert len(files(scope)) == 2 * 2
+
+
+def test_other_names_of_the_answers_are_another_result(scope: Scope) -> None:
+    scope.run.task = Task((Head("class", "softmax", CLASSES),))
+    first = scope.ablation({"conv1": [0]}, make_images())
+    scope.run.task = Task((Head("class", "softmax", CLASSES[::-1]),))
+    assert first.classes == list(CLASSES)
+    assert scope.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
+
+
+def test_a_module_of_other_settings_and_equal_weights_is_another_result(scope: Scope) -> None:
+    plain = scope.statistics(make_images(), ["conv1"])["conv1"]
+    scope.net.conv1.padding_mode = "circular"
+    scope.net.conv1.__setstate__(scope.net.conv1.__dict__)
+    found = Scope(scope.run).statistics(make_images(), ["conv1"])["conv1"]
+    assert len(files(scope)) == 2 * 2
+    assert not torch.equal(found.mean, plain.mean)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "another's", "empty"])
