@@ -14,7 +14,7 @@ import torch
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
 from convscope.nets import Head, Task
-from convscope.scans import Images
+from convscope.scans import Images, patches_and_statistics
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
@@ -43,6 +43,32 @@ def test_found_again_without_running_the_network(scope: Scope, ask: str, monkeyp
     assert {k: bytes_of(v) for k, v in second.items()} == {k: bytes_of(v) for k, v in first.items()}
     table = pd.read_parquet(files(scope)[0])
     assert list(table["layer"].unique()) == ["conv1", "conv2", "fc"]
+
+
+def test_patches_and_statistics_from_one_pass_are_those_of_two(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, run = [], TracedGraph.run
+
+    def counted(graph: TracedGraph, x: torch.Tensor, *more: Any, **given: Any) -> Any:
+        passes.append(len(x))
+        return run(graph, x, *more, **given)
+
+    monkeypatch.setattr(TracedGraph, "run", counted)
+    images = make_images()
+    patches, statistics = patches_and_statistics(scope, images, ["conv*"], 5, "max", batch_size=50)
+    assert passes == [50]
+    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, scope.run.normalization)  # keeps nothing
+    for found, expected in (
+        (patches, alone.top_patches(images, ["conv*"], 5, "max", batch_size=50)),
+        (statistics, alone.statistics(images, ["conv*"], batch_size=50)),
+    ):
+        assert {k: bytes_of(v) for k, v in found.items()} == {k: bytes_of(v) for k, v in expected.items()}
+    assert len(passes) == 3
+    assert len(files(scope)) == 2 * 2
+    scope.top_patches(images, ["conv*"], 5, "max", batch_size=50)
+    scope.statistics(images, ["conv*"], batch_size=50)
+    patches_and_statistics(scope, images, ["conv*"], 5, "max", batch_size=50)
+    assert len(passes) == 3  # all are found again
+    assert len(files(scope)) == 2 * 2
 
 
 ASKED: dict[str, Callable[[Scope, Images], Any]] = {
