@@ -27,6 +27,14 @@ def test_a_file_is_found_and_named_after_itself(tmp_path: Path) -> None:
         find_spec("no-such")
 
 
+def test_a_study_of_several_runs_is_sent_to_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{data: mnist, net: net1, sweep: {net.width: [6, 12]}}")
+    with pytest.raises(
+        SettingError, match=r"mine.yaml: sweep: belongs to a study of several runs, which convscope sweep"
+    ):
+        find_spec(str(tmp_path / "mine.yaml"))
+
+
 class _Killed(BaseException):
     pass
 

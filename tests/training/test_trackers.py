@@ -212,7 +212,7 @@ def test_a_full_disk_is_told_once_and_the_training_goes_on(
     run = _train(spots(), tmp_path / "run", "tensorboard", epochs=4, watcher=_AtEpoch(2, fill))
     assert run.history.epoch.tolist() == [1, 2, 3, 4]
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("tracking with tensorboard failed and is left: [Errno 28] No space left on device; ")
+    assert line.startswith("no more tracking with tensorboard, which failed: [Errno 28] No space left on device; ")
     for file in (run.path / TENSORBOARD).iterdir():
         if file.is_symlink():
             file.unlink()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         parse_overrides,
         read_spec,
     )
-    from convscope.runs.whole import sweep, write_whole
+    from convscope.runs.whole import remove_unfinished, write_whole
 else:
     load_when_used(__name__)
 
@@ -76,7 +76,7 @@ __all__ = [
     "parse_overrides",
     "read_spec",
     "read_tensors",
-    "sweep",
+    "remove_unfinished",
     "write_tensors",
     "write_whole",
 ]

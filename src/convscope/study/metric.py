@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from convscope.errors import SettingError
-from convscope.runs import parse_mapping
 from convscope.scans import Estimate
 from convscope.study.statistics import Summary, summary
 
 CHOSEN_BY = ("val_accuracy", "val_loss")
 """What a study may choose its best setting by; the first unless it says otherwise."""
 
+_STUDY = "study.yaml"
 _IMAGES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -133,12 +136,33 @@ def metric_of(folder: Path) -> Metric:
     Raises:
         SettingError: study.yaml cannot be read, or its metric is none to choose by.
     """
-    path = folder / "study.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    asked = parse_mapping(text, str(path)).get("metric", CHOSEN_BY[0]) if text.strip() else CHOSEN_BY[0]
+    asked = _study_of(folder).get("metric", CHOSEN_BY[0])
     if asked not in CHOSEN_BY:
-        raise SettingError(f"{path}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
+        raise SettingError(f"{folder / _STUDY}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
     return Metric(asked)
+
+
+def swept_keys(folder: Path) -> tuple[str, ...]:
+    """The keys that a study's runs were asked to differ in; none where the folder is no study's.
+
+    Raises:
+        SettingError: study.yaml cannot be read.
+    """
+    return tuple(_study_of(folder).get("sweep") or ())
+
+
+def _study_of(folder: Path) -> dict[str, Any]:
+    """The mapping in a folder's study.yaml, unchecked; an empty one where there is none."""
+    path = folder / _STUDY
+    try:  # not by runs.parse_mapping, which would load PyTorch for a table
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    if not isinstance(found, dict | None):
+        raise SettingError(f"{path}: expected the keys of a study; found {type(found).__name__}")
+    return found or {}
 
 
 def summary_of(name: str, values: list[float]) -> Summary:

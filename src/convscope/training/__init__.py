@@ -7,10 +7,11 @@ from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_bat
 from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
 from convscope.training.tracker_clients import flat_settings
-from convscope.training.trackers import check_trackers, flat_metrics, track_results
+from convscope.training.trackers import LEFT, check_trackers, flat_metrics, track_results
 from convscope.training.train import make_card, train, train_spec
 
 __all__ = [
+    "LEFT",
     "Lines",
     "LiveTable",
     "Normalizer",

@@ -15,10 +15,10 @@ from typing import Any
 
 from convscope.errors import (
     DivergedError,
-    FailedError,
     MissingPackageError,
     SettingError,
     StoppedError,
+    TrackerError,
     UnknownNameError,
 )
 from convscope.runs import HISTORY, Run
@@ -26,6 +26,9 @@ from convscope.training.loop import Watcher
 from convscope.training.tracker_clients import CLIENTS, Status, Tracker
 
 Rows = Sequence[Mapping[Any, Any]]
+
+LEFT = "no more tracking with"
+"""So the line begins that says on stderr that a tracker has failed."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -58,7 +61,7 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
         run: its spec and folder.
         rows: of the epochs before a resumed training.
     Raises:
-        FailedError: a tracker cannot be begun. One that fails later says so, once, and the training goes on.
+        TrackerError: a tracker cannot be begun. One that fails later says so, once, and the training goes on.
     """
     told: list[_Told] = []
     status: Status = "failed"
@@ -135,7 +138,7 @@ class _Told:
         except Exception as error:  # of any kind, see _begun
             self.failed = True
             print(  # noqa: T201
-                f"tracking with {self.name} failed and is left: {_reason(error)}; nothing of the run is lost: "
+                f"{LEFT} {self.name}, which failed: {_reason(error)}; nothing of the run is lost: "
                 f"all epochs are in {self.run.path / HISTORY}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
@@ -146,7 +149,7 @@ def _begun(name: str, run: Run, rows: Rows) -> _Told:
     try:
         _catch_up(one.tracker, run, rows)
     except Exception as error:  # the packages have errors of many kinds
-        raise FailedError(
+        raise TrackerError(
             f"tracking with {name} cannot begin: {_reason(error)}; so nothing was trained: "
             "put that right, or leave this tracker out"
         ) from error

@@ -23,7 +23,7 @@ from convscope.runs import (
     build_from_spec,
     describe_environment,
     open_run,
-    sweep,
+    remove_unfinished,
 )
 from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
@@ -61,7 +61,7 @@ def train(
         RunFolderError: `out` holds another run already, or nothing to resume.
         NetworkError: the network does not fit the images or the task.
         DivergedError, StoppedError: see Trainer.fit.
-        UnknownNameError, MissingPackageError, FailedError: a tracker is not known, not installed, or cannot be begun.
+        UnknownNameError, MissingPackageError, TrackerError: a tracker is not known, not installed, or cannot be begun.
 
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
@@ -94,7 +94,7 @@ def train_spec(
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
         run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
-        sweep(run.path)
+        remove_unfinished(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
         if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
             save_state(run, trainer.state, net, trainer.optimizer)
@@ -103,7 +103,7 @@ def train_spec(
             trainer.fit(watcher, wish)
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
-    sweep(run.path)
+    remove_unfinished(run.path)
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 
