@@ -21,7 +21,7 @@ from convscope.runs import Recipe, RunSpec, Stage
 from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = ("study", "sweep", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "data")
+VERBS = ("study", "sweep", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "conv", "data")
 
 
 def reference() -> str:
