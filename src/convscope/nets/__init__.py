@@ -7,6 +7,7 @@ from convscope.lazy import load_when_used
 if TYPE_CHECKING:
     from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
     from convscope.nets.catalogue import catalogue
+    from convscope.nets.heads import put_head
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, Task, TaskSpec, make_task
     from convscope.nets.text import Word, parse_layers
@@ -26,4 +27,5 @@ __all__ = [
     "natural_shape",
     "parse_layers",
     "plain_net",
+    "put_head",
 ]
