@@ -71,6 +71,8 @@ class Subject(Protocol):
     net: nn.Module
     run: Any
     """The run that the network is from, in whose folder results are kept; None without one."""
+    input_shape: tuple[int, ...]
+    """Channels, height and width of its images."""
 
     @property
     def graph(self) -> TracedGraph:
