@@ -164,7 +164,7 @@ def test_wrong_requests() -> None:
         grad_cam(graph, images, layer="conv9")
     with pytest.raises(RequestError, match="layer 'fc1' has no rows and columns, and a map needs them; there is conv1"):
         layer_cam(graph, images, layer="fc1")
-    with pytest.raises(RequestError, match="target: 7 is not an output"):
+    with pytest.raises(RequestError, match="target: 7 is not a class"):
         hires_cam(graph, images, 7)
     rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
     with pytest.raises(RequestError, match="layer 'rnn' has no rows and columns, and a map needs them; there is none"):

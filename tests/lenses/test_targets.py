@@ -20,7 +20,7 @@ def test_targets(target: Any, expected: list[int]) -> None:
 @pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(3, "3 is not an output of this network; it has 0 to 2"), (-1, "-1 is not an output"), ([0], "1 targets for 2 images"),
+    [(3, "3 is not a class of this network; it has 0 to 2"), (-1, "-1 is not a class"), ([0], "1 targets for 2 images"),
      (1.5, "is no class index"), ([[0, 1]], "is no class index")],
 )  # fmt: skip
 def test_wrong_targets(target: Any, expected: str) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
+from convscope.nets import make_task
 from convscope.scans import Images
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
@@ -23,8 +24,9 @@ from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
 def scope(tmp_path: Path) -> Scope:
     normalization = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     run = SimpleNamespace(
-        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run"
-    )
+        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run",
+        task=make_task("softmax", {"class": CLASSES}),
+    )  # fmt: skip
     return Scope(run)
 
 

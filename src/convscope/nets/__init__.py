@@ -3,11 +3,12 @@
 from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
 from convscope.nets.catalogue import catalogue
 from convscope.nets.plain import plain_net
-from convscope.nets.task import Head, Task, TaskSpec, make_task
+from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
 from convscope.nets.text import Word, parse_layers
 
 __all__ = [
     "Head",
+    "HeadSpec",
     "NetSpec",
     "Task",
     "TaskSpec",
@@ -19,4 +20,5 @@ __all__ = [
     "natural_shape",
     "parse_layers",
     "plain_net",
+    "task_over",
 ]

@@ -84,7 +84,7 @@ def excited(subject: Subject) -> list[dict[str, Any]]:
         n_units = subject.scope.n_units(layer)
         shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_STEPS)
         pictures = [enlarge(one, max(1, 64 // max(one.shape[:2]))) for one in map(picture, shown.picture)]
-        names = [subject.scope.class_name(unit) for unit in shown.units] if layer is None else None
+        names = [subject.scope.output_name(unit) for unit in shown.units] if layer is None else None
         found.append({
             "layer": layer,
             "units": n_units,

@@ -219,11 +219,16 @@ def override(given: dict[str, Any], key: str, value: Any) -> None:
     node = given
     for part in path:
         if isinstance(node.get(part), str):
-            node[part] = {_SHORT.get(part, part): node[part]}
+            node[part] = {_short(key, part): node[part]}
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
             raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
     node[last] = value
+
+
+def _short(key: str, part: str) -> str:
+    """What a bare word at a part of a key means: a head's is its kind."""
+    return "kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part)
 
 
 def check_format(version: Any, where: str) -> None:

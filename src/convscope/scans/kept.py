@@ -21,7 +21,7 @@ from convscope.scans.scan import Subject
 
 SCANS = "scans"
 """The folder of kept results within a run."""
-FORMAT = 1
+FORMAT = 2
 """Of the records in it; raised when they come to mean something else."""
 
 
