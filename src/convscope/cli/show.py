@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_OF_CLASSES = ("precision", "recall", "f1")
+
+
 def print_json(values: Any) -> None:
     """JSON on stdout."""
     print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
@@ -94,13 +97,14 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
-    if len(metrics["heads"]) > 1:
-        rows += [(f"  {name}", share(head["accuracy"])) for name, head in metrics["heads"].items()]
-    else:
-        rows += [(f"{name}, mean of classes", share(metrics[name])) for name in ("precision", "recall", "f1")]
-    rows += [
-        ("loss", number(metrics["loss"])),
-        ("overfit %", number(metrics["overfit_percent"], ".2f")),
-        ("calibration error", share(metrics["calibration_error"])),
-    ]
+    if len(metrics["heads"]) == 1:
+        rows += [(f"{name}, mean of classes", share(metrics[name])) for name in _OF_CLASSES]
+    rows += [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
+    if len(metrics["heads"]) == 1:
+        rows.append(("calibration error", share(metrics["calibration_error"])))
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
+    if len(metrics["heads"]) > 1:
+        keys = ("accuracy", *_OF_CLASSES, "calibration_error")
+        titles = ("head", "accuracy", *(f"{name}, mean of classes" for name in _OF_CLASSES), "calibration error")
+        of_heads = [(name, *(share(head[key]) for key in keys)) for name, head in metrics["heads"].items()]
+        print_table("", titles, of_heads)
