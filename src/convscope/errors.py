@@ -10,6 +10,7 @@ ConvscopeError
 │   └── MissingPackageError a package that this request needs and is not installed
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
     ├── DivergedError       the loss is no number any more
+    ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
     └── StoppedError        the user stopped it; says how to go on
 
 Every message is one line that says what was given, what was expected, and what to do.
@@ -74,6 +75,10 @@ class FailedError(ConvscopeError):
 
 class DivergedError(FailedError):
     """The training loss became infinite, not a number, or exploded."""
+
+
+class TrackerError(FailedError):
+    """A tracker that cannot be begun; the message names it and why."""
 
 
 class StoppedError(FailedError):

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["study", "lines", "--set", "data.limit=96", "--set", "net=net9"], "network 'net9' is not in the catalogue"),
         (["study", "lines", "--set", "data.limit=960", "--device", "cuda:9"], "device: 'cuda:9' is not in this machine"),
         (["train"], "give either a spec, such as lines, or --resume RUN"),
+        (["train", "lines", "--track", "tensorbord"], "did you mean 'tensorboard'? there is tensorboard, mlflow, wandb"),
+        (["study", "lines", "--track", "mlflow", "--track", "x"], "tracker 'x' is not known"),
         (["train", "--resume", "nowhere"], "nowhere is no folder; expected a run"),
         (["train", "--resume", ".", "--seed", "1"], "leave --set, --out, --seed, --skip-bad out"),
         (["evaluate", "nowhere"], "nowhere is no folder; expected a run"),

@@ -31,7 +31,9 @@ def test_a_grid_from_file_to_ranking_and_again(command: Command, asked: Path, tm
     assert {each["n"] for each in first.json["ranking"]} == {2}
     assert len(first.err.splitlines()) == 4  # a line a finished run, where there is no terminal
     assert first.err.startswith("1/4  0001-s0  net.name c8b M f8  val_accuracy 0.")
+    assert first.json["report"] == str(out / "report.html")
     again = command("sweep", asked, "--out", out, "--device", "cpu")
+    assert f"report: {out / 'report.html'}" in again.out
     assert (again.status, again.err) == (0, "")
     assert f"{out}: the best settings by val_accuracy" in again.out
     assert again.out.splitlines()[-1] == f"next: convscope table {out}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convscope.cli import run
-from convscope.runs import MODEL
+from convscope.runs import MODEL, TENSORBOARD
 from tests.cli.conftest import Command
 from tests.report.made import make_run
 
@@ -30,6 +30,17 @@ def test_a_study_goes_the_whole_way_and_a_second_time_keeps_what_is_there(
     assert (tmp_path / "run" / MODEL).stat().st_mtime_ns == written
     assert "accuracy" in again.out
     assert "report.html" in again.out
+
+
+def test_train_tells_trackers(command: Command, study_file: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
+    )
+    options = ("--device", "cpu", "--json", "--track", "tensorboard")
+    trained = command("train", study_file, "--out", tmp_path / "run", *options)
+    found = reader.EventAccumulator(str(tmp_path / "run" / TENSORBOARD)).Reload()
+    told = [(event.step, pytest.approx(event.value, rel=1e-6)) for event in found.Scalars("val_loss")]  # of float32
+    assert [(row["epoch"], row["val_loss"]) for row in trained.json["history"]] == told
 
 
 def test_the_same_command_twice_gives_the_same_bits(command: Command, study_file: Path, tmp_path: Path) -> None:

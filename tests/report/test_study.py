@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 
-from convscope.errors import RunFolderError
+from convscope.errors import RunFolderError, SettingError
 from convscope.report import holds_runs, study_page, write_study_report
 from convscope.report.study_costs import pareto
+from convscope.report.study_curves import reach_of_losses
 from convscope.report.swept import Swept
 from convscope.runs import ANATOMY
-from convscope.study import Runs
+from convscope.study import Runs, dump_study, open_study, read_study
 from tests.report.made import EPOCHS, make_run
 
 BAD = "<script>alert(1)</script>"
@@ -66,6 +67,72 @@ def test_the_best_setting_is_that_of_the_table_among_those_that_all_finished(stu
     assert "seeds 0, 1, 2" in top
 
 
+def _asks_for(folder: Path, metric: str) -> None:
+    sweep = "net.width: [4, 8, 16], recipe.rate: [0.01, 0.1]"
+    text = f"data: mnist\nnet: net1\nsweep: {{{sweep}}}\nseeds: [0, 1, 2]\nmetric: {metric}\n"
+    (folder / "study.yaml").write_text(dump_study(read_study(text, "study.yaml")))
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Path:
+    """Widths and rates of which accuracy and loss name different ones as the best; the least loss of all lost a run."""
+    generator = np.random.default_rng(2)
+    for number, (width, rate) in enumerate(((w, r) for w in (4, 8, 16) for r in (0.01, 0.1)), 1):
+        for seed in range(3):
+            made = {"width": width, "rate": rate, "seed": seed, "parameters": 1000 * width}
+            val = 0.6 + 0.04 * number + float(generator.normal(0, 0.002))
+            loss = {1: 0.001, 2: 0.02}.get(number, 0.5 + 0.05 * number) + 0.03 * seed**2
+            state = "diverged" if (number, seed) == (1, 2) else "finished"
+            make_run(tmp_path / "runs" / f"{number:04d}-s{seed}", val, loss=loss, state=state, **made)
+    return tmp_path
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_report_and_ranking_name_the_same_best_setting_by_the_studys_metric(torn: Path, metric: str) -> None:
+    _asks_for(torn, metric)
+    table, sign = Runs(torn).grouped(["net.width", "recipe.rate"]), 1 if metric == "val_accuracy" else -1
+    whole = table[table.not_finished == 0]
+    best = whole.loc[(sign * whole[metric]).idxmax()]
+    swept, ranking = Swept(Runs(torn)), open_study(torn).ranking()
+    asked = {"net.width": best["net.width"], "recipe.rate": best["recipe.rate"]}
+    assert swept.best is not None
+    assert swept.best.values == asked == ranking[0].settings
+    assert (ranking[0].value, ranking[0].n) == (best[metric], 3)
+    assert [(one.number, one.not_finished) for one in ranking][-1] == (1, 1)
+    assert [group.values for group in swept.whole] == [one.settings for one in ranking[:-1]]
+
+
+def test_a_study_by_loss_speaks_of_losses_in_nats(torn: Path) -> None:
+    _asks_for(torn, "val_loss")
+    page, runs = study_page(Runs(torn)), Runs(torn)
+    best = runs.grouped(["net.width", "recipe.rate"], ["val_loss", "test_loss"]).iloc[1]
+    top = _text(page, "study")
+    assert f"{best.val_loss:.4f} validation loss of the best setting (nats)" in top
+    assert best.val_loss_low == 0  # Student's own limit lies below
+    assert f"95 %: 0.0000 to {best.val_loss_high:.4f}, mean of 3 runs" in top
+    assert f"{best.test_loss:.4f} its test loss (nats)" in top
+    assert "The best setting has the lowest mean validation loss" in top
+    spread = _charts(page)["spread"]["datasets"].values()
+    means = [row["value"] for rows in spread for row in rows if "n" in row]
+    assert means == sorted(runs.grouped(["net.width", "recipe.rate"]).val_loss)
+    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_loss"])
+    for value, row in matrix.cells.iterrows():
+        assert f"{value} " + " ".join(f"{cell:.3f}" for cell in row) in _text(page, "settings")
+    deepest = re.search(r'--share:1.0">([\d.]+)<', page)
+    assert deepest
+    assert deepest[1] == f"{np.nanmin(matrix.cells.to_numpy(float)):.3f}"
+    dots = [row for rows in _charts(page)["cost-0"]["datasets"].values() for row in rows]
+    front = _front_by_hand([(row["parameters"], -row["value"]) for row in dots])
+    assert {(row["parameters"], -row["value"]) for row in dots if row["front"]} == front
+
+
+@pytest.mark.parametrize("text", ["metric: f1\n", "metric: [val_loss]\n", "metric: {a: b\n"])
+def test_a_metric_that_cannot_be_read_is_said_in_one_line(torn: Path, text: str) -> None:
+    (torn / "study.yaml").write_text(text)
+    with pytest.raises(SettingError, match=r"study\.yaml.*(expected val_accuracy or val_loss|no YAML)"):
+        write_study_report(torn)
+
+
 def test_every_group_has_the_figures_of_the_table(study: Path) -> None:
     runs = Runs(study)
     table = runs.grouped(["net.width", "recipe.rate"])
@@ -84,12 +151,44 @@ def test_every_group_has_the_figures_of_the_table(study: Path) -> None:
 
 def test_the_panels_hold_every_epoch_of_every_run(study: Path) -> None:
     charts = {name: chart for name, chart in _charts(study_page(Runs(study))).items() if name.startswith("curves")}
-    assert len(charts) == 6
-    points = [row for chart in charts.values() for rows in chart["datasets"].values() for row in rows]
-    assert len(points) == 2 * (17 * EPOCHS + 2)
-    val = {(p["run"], p["epoch"]): p["value"] for p in points if p["images"] == "val"}
-    for row in Runs(study).histories().itertuples():
-        assert val[row.run, row.epoch] == row.val_accuracy
+    assert len(charts) == 2 * 6
+    for measure in ("accuracy", "loss"):
+        shown = [chart for name, chart in charts.items() if name.endswith(measure)]
+        points = [row for chart in shown for rows in chart["datasets"].values() for row in rows]
+        assert len(points) == 2 * (17 * EPOCHS + 2)
+        drawn = {(p["run"], p["epoch"], p["images"]): p["value"] for p in points}
+        for row in Runs(study).histories().to_dict("records"):
+            for split in ("train", "val"):
+                assert drawn[row["run"], row["epoch"], split] == row[f"{split}_{measure}"]
+
+
+def _domain(chart: dict[str, Any]) -> list[float]:
+    return chart["layer"][0]["encoding"]["y"]["scale"]["domain"]
+
+
+def test_one_exploded_run_does_not_flatten_the_losses_of_all(tmp_path: Path) -> None:
+    for number, width in enumerate((4, 8)):
+        for seed in range(3):
+            loss = 1e6 if (width, seed) == (8, 0) else 0.5
+            make_run(tmp_path / f"{number}-s{seed}", 0.8, width=width, seed=seed, loss=loss)
+    page = study_page(Runs(tmp_path))
+    domains = [_domain(chart) for name, chart in _charts(page).items() if name.endswith("loss")]
+    assert domains == [[0.0, 2.0], [0.0, 2.0]]  # 1.75 is where the others begin
+    assert "The axis of the losses ends at 2, so that what most runs do can be seen; 1 run goes beyond it" in _text(
+        page, "curves"
+    )
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20), st.integers(0, 9))
+def test_the_losses_axis_holds_all_runs_but_those_far_above_the_median(highest: list[float], exploded: int) -> None:
+    low, high = reach_of_losses(highest)
+    median = float(np.median(highest))
+    assert low == 0
+    assert all(loss <= high for loss in highest if loss <= 3 * median)
+    assert high <= 1.5 * 3 * median * (1 + 1e-9)  # never far more than that
+    few = highest + [1e9] * min(exploded, max(0, len(highest) - 1) // 2)
+    assert reach_of_losses(few)[1] < 1e4
+    assert reach_of_losses([*highest, float("nan")]) == (low, high)
 
 
 def test_a_run_that_did_not_finish_stands_with_its_message_and_no_markup(study: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,33 @@ def test_a_run_that_ends_its_worker_twice_has_failed_and_the_others_go_on(
     assert [each.state for each in sorted(view.ended, key=lambda each: each.name)] == ["failed", "done"]
     again = sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")  # nothing is left to do
     assert [run.state for run in again.runs] == ["failed", "done"]
+
+
+def test_a_run_of_a_machine_that_fell_silent_is_taken_over_and_one_that_gives_signs_of_life_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs are claimed elsewhere; one claim beats on until the other has been done here, then is given back."""
+    monkeypatch.setattr("convscope.study.engine.STALE_S", 2.5)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    spec = read_study(study_text(tmp_path, "recipe.rate: [0.01, 0.02]", epochs=1), "study.yaml")
+    with closing(Store(folder, spec)) as elsewhere, monkeypatch.context() as there:
+        there.setattr("convscope.study.store.mark", lambda: "another-machine 7 8")
+        elsewhere.fill()
+        silent, alive = elsewhere.claim(), elsewhere.claim()
+        assert silent
+        assert alive
+        count = iter(range(1000))
+
+        def beat() -> bool:
+            elsewhere.beat(alive, next(count))
+            if open_study(folder).runs[silent.trial].state != "done":
+                return False
+            return elsewhere.give_back(elsewhere.look(alive))
+
+        study = sweep(spec, folder, view=Looking(beat), device="cpu")
+        assert [run.state for run in study.runs] == ["done", "done"]
+        assert (deaths_of(elsewhere.look(silent)), deaths_of(elsewhere.look(alive))) == (1, 0)
 
 
 def dict_of(text: str) -> dict[str, object]:

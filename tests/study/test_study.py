@@ -6,7 +6,7 @@ import torch
 
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
-from convscope.runs import MODEL, make_spec
+from convscope.runs import MODEL, TENSORBOARD, make_spec
 from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
@@ -25,6 +25,14 @@ def test_a_file_is_found_and_named_after_itself(tmp_path: Path) -> None:
     assert (name, spec.net.name, spec.recipe.epochs) == ("mine", "net1", 2)
     with pytest.raises(UnknownNameError, match="there is cifar10, lines, mnist"):
         find_spec("no-such")
+
+
+def test_a_study_of_several_runs_is_sent_to_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{data: mnist, net: net1, sweep: {net.width: [6, 12]}}")
+    with pytest.raises(
+        SettingError, match=r"mine.yaml: sweep: belongs to a study of several runs, which convscope sweep"
+    ):
+        find_spec(str(tmp_path / "mine.yaml"))
 
 
 class _Killed(BaseException):
@@ -100,3 +108,21 @@ def test_a_study_states_the_data_sets_own_defaults_and_works_from_any_folder(
     assert run_study(make_spec(given | {"data": run.spec.data.source}), tmp_path / "run", device="cpu").is_trained
     lines = make_spec({"data": {"source": "lines", "limit": 960}, "net": "c4b M", "recipe": {"epochs": 1}})
     assert run_study(lines, tmp_path / "lines", device="cpu", watcher=Silent()).spec.data.split == "60/40"
+
+
+def test_a_study_tells_trackers_of_epochs_and_of_the_test_images(
+    spots: Callable[..., DataBundle], tmp_path: Path
+) -> None:
+    """Also when it was trained, and stopped, without them; a second time adds nothing."""
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
+    )
+    spec = _spec(spots())
+    with pytest.raises(_Killed):
+        run_study(spec, tmp_path / "run", device="cpu", watcher=_DieAt())
+    for _ in range(2):
+        run = run_study(spec, tmp_path / "run", device="cpu", watcher=Silent(), track=["tensorboard"])
+    found = reader.EventAccumulator(str(run.path / TENSORBOARD)).Reload()
+    assert [event.step for event in found.Scalars("val_accuracy")] == [1, 2, 3]
+    (accuracy,) = found.Scalars("test_accuracy")
+    assert accuracy.value == pytest.approx(run.metrics["accuracy"]["value"], rel=1e-6)  # it keeps float32

@@ -344,3 +344,11 @@ def test_bad_requests(grid: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="0000-s0 is a run itself"):
         table(grid / "runs" / "0000-s0")
     assert not (tmp_path / "empty" / INDEX).exists()
+
+
+def test_what_follows_from_a_setting_of_a_study_is_none_itself(grid: Path) -> None:
+    """Momentum differs with the optimizer, which alone was asked for."""
+    unlike(grid, "0900-s0", optimizer="sgd", momentum=0.9)
+    assert {"recipe.optimizer", "recipe.momentum"} <= set(Runs(grid).settings)
+    (grid / "study.yaml").write_text("sweep: {net: [{name: net1}], recipe.optimizer: [adamw, sgd]}\n")
+    assert Runs(grid).settings == ("net.width", "net.kernel", "recipe.optimizer")

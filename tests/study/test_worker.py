@@ -178,15 +178,15 @@ def test_states_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_why_a_worker_ended() -> None:
-    assert Ended("x", 1, "MemoryError").reason == "MemoryError"
-    assert Ended("x", 3, "").reason == "it ended with status 3"
-    assert "SIGKILL, as the system does when memory runs out" in Ended("x", -9, "").reason
-    assert Ended("x", -15, "").reason == "it was ended by SIGTERM"
+    assert Ended("x", 1, ("a warning", "MemoryError")).reason == "MemoryError"
+    assert Ended("x", 3, ()).reason == "it ended with status 3"
+    assert "SIGKILL, as the system does when memory runs out" in Ended("x", -9, ()).reason
+    assert Ended("x", -15, ()).reason == "it was ended by SIGTERM"
 
 
 def test_a_job_travels_as_one_line() -> None:
-    job = Job("a folder", "postgresql://x", "cpu", 2, 60.0, 7)
-    assert Job(**json.loads(job.line())) == job
+    job = Job("a folder", "postgresql://x", "cpu", 2, 60.0, 7, ("mlflow",))
+    assert Job.read(job.line()) == job
     assert job.line().count("\n") == 1
     assert share_of_cores(64) == 1
 

@@ -14,6 +14,10 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder o
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+Track = Annotated[
+    list[str],
+    typer.Option("--track", metavar="NAME", help="Tell tensorboard, mlflow or wandb too; may be given several times."),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and count them.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
 

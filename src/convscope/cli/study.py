@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, overrides
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, overrides
 
 
 def study(
@@ -17,6 +17,7 @@ def study(
     seed: Seed = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    track: Track = [],  # noqa: B006
     json: Json = False,
 ) -> None:
     """Train, evaluate, look inside, report.
@@ -30,7 +31,7 @@ def study(
     from convscope.study import find_spec, run_study
 
     name, found = find_spec(spec, overrides(set_, seed, skip_bad))
-    run = run_study(found, out or Path("runs") / name, device=device)
+    run = run_study(found, out or Path("runs") / name, device=device, track=track)
     report = write_report(run)
     if json:
         print_json({"run": str(run.path), "report": str(report), **run.metrics})

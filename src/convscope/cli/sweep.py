@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import Device, Json, Set
+from convscope.cli.options import Device, Json, Set, Track
 
 if TYPE_CHECKING:
     from convscope.study import Plan, Study
@@ -27,6 +27,7 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the runs and estimate the time; train none.")
     ] = False,
     device: Device = "auto",
+    track: Track = [],  # noqa: B006
     json: Json = False,
 ) -> None:
     """Train a grid of settings, or search among them.
@@ -38,6 +39,7 @@ def sweep(
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
     from convscope.cli.show import print_json
+    from convscope.report import write_study_report
     from convscope.study import find_study, plan
     from convscope.study import sweep as run_sweep
 
@@ -46,8 +48,10 @@ def sweep(
         planned = plan(found, workers, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)
         return
-    study = run_sweep(found, out or Path("runs") / name, workers=workers, storage=storage, device=device)
-    print_json(_study_values(study)) if json else _print_study(study)
+    folder = out or Path("runs") / name
+    study = run_sweep(found, folder, workers=workers, storage=storage, device=device, track=track)
+    report = write_study_report(study.path)
+    print_json(_study_values(study, report)) if json else _print_study(study, report)
 
 
 def _print_plan(planned: Plan) -> None:
@@ -74,26 +78,34 @@ def _plan_values(planned: Plan) -> dict[str, Any]:
     return {**vars(planned), "runs": runs}
 
 
-def _print_study(study: Study) -> None:
+def _print_study(study: Study, report: Path) -> None:
     from convscope.cli.show import print_line, print_table
 
     ranking, metric = study.ranking(), study.spec.metric
-    keys = list(study.spec.sweep)
+    keys, lost = list(study.spec.sweep), any(each.not_finished for each in ranking)
     rows = [
         [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
+        + ([str(each.not_finished or "")] if lost else [])
         for each in ranking[:_MOST]
     ]
     print_line(f"{study.path}: the best settings by {metric}")
-    print_table("", ["setting", *keys, f"mean {metric}", "runs"], rows)
+    print_table("", ["setting", *keys, f"mean {metric}", "runs", *(["not finished"] if lost else [])], rows)
     if len(ranking) > _MOST:
         print_line(f"… {len(ranking)} settings in all")
     for run in study.runs:
         if run.message:
             print_line(f"{run.path.name} {run.state}: {run.message}")
+    print_line(f"report: {report}")
     print_line(f"next: convscope table {study.path}")
 
 
-def _study_values(study: Study) -> dict[str, Any]:
+def _study_values(study: Study, report: Path) -> dict[str, Any]:
     ranking = [{**vars(each), "settings": dict(each.settings)} for each in study.ranking()]
     runs = [{**vars(run), "settings": dict(run.settings), "path": str(run.path)} for run in study.runs]
-    return {"study": str(study.path), "metric": study.spec.metric, "ranking": ranking, "runs": runs}
+    return {
+        "study": str(study.path),
+        "report": str(report),
+        "metric": study.spec.metric,
+        "ranking": ranking,
+        "runs": runs,
+    }

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, overrides
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, overrides
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    track: Track = [],  # noqa: B006
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
     ] = None,
@@ -34,10 +35,10 @@ def train(
             raise SettingError(
                 "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad out"
             )
-        run = resume_run(resume, device=device)
+        run = resume_run(resume, device=device, track=track)
     else:
         name, found = find_spec(str(spec), overrides(set_, seed, skip_bad))
-        run = train_study(found, out or Path("runs") / name, device=device)
+        run = train_study(found, out or Path("runs") / name, device=device, track=track)
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})
     else:

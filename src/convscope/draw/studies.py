@@ -10,7 +10,7 @@ import pandas as pd
 from convscope.draw.charts import TRAIN, VAL
 
 _SPLITS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
-_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 150
+_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 180
 
 
 def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
@@ -19,67 +19,83 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     Args:
         history: a row a run and epoch: run, epoch, and train_ and val_ of the measure.
         measure: "loss" or "accuracy".
-        reach: of the axis, the same for all panels that are compared.
+        reach: of the axis, the same for all panels that are compared; what lies beyond is cut off.
     """
     names = {f"{split}_{measure}": split for split in ("train", "val")}
     long = history.melt(["run", "epoch"], list(names), "images", "value").replace({"images": names}).dropna()
-    form, axis = (".4f", alt.Undefined) if measure == "loss" else (".2%", "%")
+    percent = measure == "accuracy"
     last = int(history["epoch"].max()) if len(history) else 1
     ticks = alt.Axis(format="d", grid=False, values=list(range(1, last + 1, -(-last // _MOST_TICKS))))
     base = alt.Chart(long).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(nice=False)),
-        y=alt.Y("value:Q", title=None, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domain=list(reach))),
+        x=alt.X("epoch:Q", title=None if percent else "epoch", axis=ticks, scale=alt.Scale(nice=False)),
+        y=alt.Y(
+            "value:Q",
+            title=measure,
+            axis=alt.Axis(format=_axis(percent), tickCount=4, minExtent=34),
+            scale=alt.Scale(domain=list(reach)),
+        ),
         color=alt.Color("images:N", scale=_SPLITS, legend=None),
         detail="run:N",
-        tooltip=["run:N", "images:N", "epoch:Q", alt.Tooltip("value:Q", title=measure, format=form)],
+        tooltip=["run:N", "images:N", "epoch:Q", alt.Tooltip("value:Q", title=measure, format=_tooltip(percent))],
     )
-    line = base.mark_line(strokeWidth=1.5, opacity=0.8)
-    points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.8, clip=True)
+    inside = alt.FieldRangePredicate("value", list(reach))  # a clipped dot would be half a dot at the edge
+    points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8).transform_filter(inside)
     return alt.layer(line, points).properties(width="container", height=_LOW_PANEL).to_dict()
 
 
-def spread(groups: pd.DataFrame, runs: pd.DataFrame, title: str) -> dict[str, Any]:
+def spread(
+    groups: pd.DataFrame, runs: pd.DataFrame, title: str, highest: float = 1.0, *, percent: bool = True
+) -> dict[str, Any]:
     """A row for each setting: its runs as small dots, their mean as a large one with its 95 % interval; rows as they come.
 
     Args:
         groups: setting, value, low, high, n; low and high may be missing values.
         runs: setting, run, value.
         title: of the axis.
+        highest: value that is shown; what lies beyond is cut off.
+        percent: whether the values are shares.
     """
-    low, high = runs["value"].min(), runs["value"].max()
+    low, high = runs["value"].min(), min(highest, runs["value"].max())
     edge = 0.08 * (high - low) or 0.01
-    scale = alt.Scale(domain=[max(0.0, low - edge), min(1.0, high + edge)], nice=True)
-    x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format="~%", orient="top", tickCount=5))
+    scale = alt.Scale(domain=[max(0.0, low - edge), min(1.0, high + edge) if percent else high + edge], nice=True)
+    x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format=_axis(percent), orient="top", tickCount=5))
     y = alt.Y(
         "setting:N", sort=None, title=None, axis=alt.Axis(labelLimit=_NAME_PX, grid=True, ticks=False, domain=False)
     )
-    figures = [alt.Tooltip(f"{key}:Q", format=".2%") for key in ("value", "low", "high")]
+    figures = [alt.Tooltip(f"{key}:Q", format=_tooltip(percent)) for key in ("value", "low", "high")]
     means = alt.Chart(groups).encode(x=x, y=y, tooltip=["setting:N", *figures, "n:Q"])
     interval = means.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, color=TRAIN, clip=True
     )
-    single = alt.Chart(runs).mark_circle(size=26, opacity=0.9, color=VAL)
+    single = alt.Chart(runs).mark_circle(size=26, opacity=0.9, color=VAL, clip=True)
     layers = [
         interval.encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
-        means.mark_circle(size=80, opacity=1, color=TRAIN),
-        single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=".2%")]),
+        means.mark_circle(size=80, opacity=1, color=TRAIN, clip=True),
+        single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=_tooltip(percent))]),
     ]
     return alt.layer(*layers).properties(width="container", height=alt.Step(20)).to_dict()
 
 
-def cost(table: pd.DataFrame, key: str, title: str) -> dict[str, Any]:
-    """Accuracy against a cost, a dot a setting; those of the Pareto front in colour, joined by a line.
+def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> dict[str, Any]:
+    """A metric against a cost, a dot a setting; those of the Pareto front in colour, joined by a line.
 
     Args:
-        table: setting, value (a share), low, high, n, front (whether on it) and the cost.
+        table: setting, value, low, high, n, front (whether on it) and the cost.
         key: column of the cost; on a logarithmic axis.
         title: of that axis.
+        percent: whether the values are shares.
     """
     whole = bool((table[key] >= 1000).all())
     axis = alt.Axis(format="~s" if whole else "~g", tickCount=4, grid=False)
     x = alt.X(f"{key}:Q", title=title, axis=axis, scale=alt.Scale(type="log", nice=False, padding=14))
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~%", tickCount=5), scale=alt.Scale(zero=False, padding=10))
-    figures = [alt.Tooltip(f"{one}:Q", format=".2%") for one in ("value", "low", "high")]
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        axis=alt.Axis(format=_axis(percent), tickCount=5),
+        scale=alt.Scale(zero=False, padding=10),
+    )
+    figures = [alt.Tooltip(f"{one}:Q", format=_tooltip(percent)) for one in ("value", "low", "high")]
     base = alt.Chart(table).encode(x=x, y=y)
     front = base.transform_filter("datum.front").mark_line(interpolate="step-after", color=TRAIN, strokeWidth=1.5)
     colour = alt.condition("datum.front", alt.value(TRAIN), alt.value("#9aa0a8"))
@@ -87,3 +103,11 @@ def cost(table: pd.DataFrame, key: str, title: str) -> dict[str, Any]:
         color=colour, tooltip=["setting:N", *figures, "n:Q", alt.Tooltip(f"{key}:Q", title=title, format=",.4~r")]
     )
     return alt.layer(front, dots).properties(width="container", height=220).to_dict()
+
+
+def _axis(percent: bool) -> str:
+    return "~%" if percent else "~r"
+
+
+def _tooltip(percent: bool) -> str:
+    return ".2%" if percent else ".4f"

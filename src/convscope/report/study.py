@@ -20,7 +20,7 @@ from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
 from convscope.report.swept import Group, Swept, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, write_whole
-from convscope.study import Runs, Summary
+from convscope.study import Metric, Runs, Summary
 
 STUDY = "study.yaml"
 
@@ -56,14 +56,16 @@ def study_page(runs: Runs) -> str:
         "study.html",
         name=runs.folder.resolve().name,
         swept=swept,
+        metric=swept.metric,
+        tests=[one for one in swept.shown if one.name == f"test_{swept.metric.measure}"],
         runs=runs,
         notes=runs.notes(),
         findings=study_findings(swept),
         values={key: _listed(swept.values_of(key)) for key in swept.settings},
         seeds=_listed(sorted(swept.rows.seed.dropna().unique().tolist())),
-        best=None if swept.best is None else _row(swept.best),
+        best=None if swept.best is None else _row(swept, swept.best),
         tested=int(swept.rows.test_accuracy.notna().sum()),
-        groups=[_row(group) for group in swept.groups],
+        groups=[_row(swept, group) for group in swept.groups],
         panels=shown,
         unfinished=_unfinished(swept.rows),
         commands=_commands(swept),
@@ -84,23 +86,27 @@ def _listed(values: Sequence[Any], most: int = 12) -> str:
     return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
 
 
-def _row(group: Group) -> dict[str, Any]:
+def _row(swept: Swept, group: Group) -> dict[str, Any]:
     """A setting's figures for the page."""
-    figures = {
-        name: _figure(group.summary(name))
-        for name in ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "parameters", "seconds")
-    }
     return {
         "label": group.label,
         "values": [value_in_words(value) for value in group.values.values()],
         "runs": len(group.runs),
         "not_finished": group.not_finished,
-        **figures,
+        "figures": {metric.name: _figure(metric, group.summary(metric.name)) for metric in swept.shown},
+        **{name: group.summary(name).mean.value for name in ("parameters", "seconds")},
     }
 
 
-def _figure(found: Summary) -> dict[str, Any]:
-    return {"value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n}
+def _figure(metric: Metric, found: Summary) -> dict[str, Any]:
+    """A mean as it is written: in full, and its interval in full and with fewer digits."""
+    return {
+        "value": found.mean.value,
+        "written": metric.written(found.mean.value),
+        "interval": metric.interval(found.mean),
+        "short": metric.interval(found.mean, 1 if metric.is_share else 3),
+        "n": found.n,
+    }
 
 
 def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:

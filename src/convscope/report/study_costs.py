@@ -1,4 +1,4 @@
-"""A study's settings against each other: spread over seeds, and accuracy against what it costs."""
+"""A study's settings against each other: spread over seeds, and the metric against what it costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from convscope.draw import cost, spread
-from convscope.report.swept import Group, Swept, by_accuracy
+from convscope.report.swept import Group, Swept, largest_near
 from convscope.runs import ANATOMY
 
 _MOST_SHOWN = 60  # settings, for a row each
@@ -20,12 +20,12 @@ _COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "seconds
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """Accuracy against one cost.
+    """The metric against one cost.
 
     Attributes:
         cost: what it costs, in words.
         chart: a dot a setting.
-        settings: of the Pareto front, the cheapest first: no other costs as little or less and is as right or more often.
+        settings: of the Pareto front, the cheapest first: no other costs as little or less and is as good or better.
         n: settings whose cost is known.
     """
 
@@ -37,28 +37,31 @@ class Front:
 
 def spread_of(swept: Swept) -> dict[str, Any] | None:
     """The chart of all settings, the best first; None for a single one."""
-    shown = by_accuracy(swept.groups)[:_MOST_SHOWN]
+    shown, metric = swept.by_metric[:_MOST_SHOWN], swept.metric
     if len(shown) < 2:
         return None
     runs = [
-        {"setting": group.label, "run": row.run, "value": row.val_accuracy}
+        {"setting": group.label, "run": run, "value": value}
         for group in shown
-        for row in group.runs.dropna(subset=["val_accuracy"]).itertuples(index=False)
+        for run, value in group.runs[["run", metric.name]].dropna().itertuples(index=False)
     ]
-    return spread(pd.DataFrame(map(_mean, shown)), pd.DataFrame(runs), "validation accuracy")
+    means = pd.DataFrame([_mean(swept, group) for group in shown])
+    table = pd.DataFrame(runs)
+    highest = 1.0 if metric.is_share else largest_near(table["value"].tolist())
+    return spread(means, table, metric.words, highest, percent=metric.is_share)
 
 
 def fronts(swept: Swept) -> list[Front]:
     """For each cost that is known and differs; of settings whose runs all came to their end, where there are such."""
     found = []
     for key, words in _COSTS.items():
-        rows = [{**_mean(group), key: value} for group in swept.whole if (value := _cost(swept, group, key))]
+        rows = [{**_mean(swept, group), key: value} for group in swept.whole if (value := _cost(swept, group, key))]
         if len({row[key] for row in rows}) < 2:
             continue
-        ahead = pareto([(row[key], row["value"]) for row in rows])
+        ahead = pareto([(row[key], swept.metric.sign * row["value"]) for row in rows])
         table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
         names = tuple(rows[place]["setting"] for place in ahead)
-        found.append(Front(words, cost(table, key, words), names, len(rows)))
+        found.append(Front(words, cost(table, key, words, percent=swept.metric.is_share), names, len(rows)))
     return found
 
 
@@ -73,8 +76,8 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _mean(group: Group) -> dict[str, Any]:
-    found = group.summary("val_accuracy")
+def _mean(swept: Swept, group: Group) -> dict[str, Any]:
+    found = group.summary(swept.metric.name)
     return {
         "setting": group.label, "value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n,
     }  # fmt: skip

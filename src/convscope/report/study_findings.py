@@ -12,9 +12,18 @@ import pandas as pd
 from jaxtyping import Bool
 from scipy import special
 
+from convscope.report.study_chance import never_left_chance
 from convscope.report.swept import Swept, gaps, value_in_words
-from convscope.scans import Estimate
-from convscope.study import SeedComparison, compare_seeds, differs, holm, importance_in_words, summary, written_p
+from convscope.study import (
+    Metric,
+    SeedComparison,
+    compare_seeds,
+    differs,
+    holm,
+    importance_in_words,
+    summary,
+    written_p,
+)
 
 _LARGE_GAP = 0.05  # of train over validation accuracy
 _RATE = "recipe.rate"
@@ -50,34 +59,40 @@ def _importance(swept: Swept) -> Finding | None:
     first = max(found.matter, key=lambda term: term.share)
     words = f"{first.name} matters most" if len(found.matter) > 1 else f"Only {first.name} clearly matters"
     said = f"{importance_in_words(found)}; analysis of variance, Holm's correction for {len(found.terms)} terms"
-    return Finding("importance", f"{words} for validation accuracy.", said)
+    return Finding("importance", f"{words} for {swept.metric.words}.", said)
 
 
 def _instability(swept: Swept) -> Finding | None:
-    """A rate from which on more runs diverge than below it; the clearest cut of all."""
-    rows = swept.rows[swept.rows.state.isin(("finished", "trained", "diverged"))]
+    """A rate from which on more runs diverge, or never leave chance, than below it; the clearest cut of all."""
+    counted = swept.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
+    rows = swept.rows[counted]
     if _RATE not in swept.settings or not _numeric(rows[_RATE]):
         return None
     rates, diverged = rows[_RATE].to_numpy(np.float64), (rows.state == "diverged").to_numpy(bool)
-    cuts = np.unique(rates)[1:]
-    ps = [_more_often(diverged[rates >= cut], diverged[rates < cut]) for cut in cuts]
+    stuck = never_left_chance(swept)[counted]
+    unstable, cuts = diverged | stuck, np.unique(rates)[1:]
+    ps = [_more_often(unstable[rates >= cut], unstable[rates < cut]) for cut in cuts]
     if not ps or min(ps) * len(ps) >= 1 - _LEVEL:
         return None
     cut = cuts[int(np.argmin(ps))]
-    shares = [f"{diverged[part].sum()} of {part.sum()} runs" for part in (rates >= cut, rates < cut)]
+    there, below = (
+        f"{diverged[part].sum()} diverged and {stuck[part].sum()} never left chance, of {part.sum()} runs"
+        for part in (rates >= cut, rates < cut)
+    )
+    kinds = " or ".join(words for words, some in (("diverge", diverged), ("stay at chance", stuck)) if some.any())
     return Finding(
         "instability",
-        f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs diverge.",
-        f"{shares[0]} diverged there, {shares[1]} below; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
+        f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs {kinds}.",
+        f"There {there}; below it {below}; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
         f"{f', corrected for {len(ps)} cuts' if len(ps) > 1 else ''}",
     )
 
 
 def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) -> float:
-    """Fisher's one-sided p: so many or more of all that diverged are above, were chance alone at work."""
-    n, diverged = len(above) + len(below), int(above.sum() + below.sum())
-    k = np.arange(int(above.sum()), min(len(above), diverged) + 1)
-    logs = _log_choose(len(above), k) + _log_choose(len(below), diverged - k) - _log_choose(n, np.array([diverged]))
+    """Fisher's one-sided p: so many or more of all unstable runs are above, were chance alone at work."""
+    n, unstable = len(above) + len(below), int(above.sum() + below.sum())
+    k = np.arange(int(above.sum()), min(len(above), unstable) + 1)
+    logs = _log_choose(len(above), k) + _log_choose(len(below), unstable - k) - _log_choose(n, np.array([unstable]))
     return min(1.0, float(np.exp(logs).sum()))
 
 
@@ -106,7 +121,7 @@ def _overfitting(swept: Swept) -> Finding | None:
         "overfitting",
         f"The networks overfit{where}: they are right on {100 * most.mean.figures[0]:.1f} points more of the training images "
         "than of those for validation.",
-        f"{n}{_points(most.mean)}, n = {most.n} runs"
+        f"{n}{Metric('val_accuracy').change(most.mean)}, n = {most.n} runs"
         f"{f', interval widened for having looked at {len(looked)}' if len(looked) > 1 else ''}",
     )
 
@@ -139,17 +154,18 @@ def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
         return None
     known = [one for one in steps if one is not None]
     ps = holm([one.p for one in known])
-    gained = [differs(one, p) and one.difference.figures[0] > 0 for one, p in zip(known, ps, strict=True)]
+    gains = [swept.metric.gain(one.difference) for one in known]
+    gained = [differs(one, p) and gain.figures[0] > 0 for one, gain, p in zip(known, gains, ps, strict=True)]
     n = gained.index(False) if False in gained else len(gained)
-    early, late = known[:n], known[n:]
-    if not early or not late or any(differs(one, p) for one, p in zip(late, ps[n:], strict=True)):
+    early, late = gains[:n], gains[n:]
+    if not early or not late or any(differs(one, p) for one, p in zip(known[n:], ps[n:], strict=True)):
         return None
-    lowest = min(-np.inf if one.difference.low is None else one.difference.low for one in early)
-    highest = max(np.inf if one.difference.high is None else one.difference.high for one in late)
+    lowest = min(-np.inf if gain.low is None else gain.low for gain in early)
+    highest = max(np.inf if gain.high is None else gain.high for gain in late)
     if lowest <= highest:
         return None
     figures = [
-        f"{value_in_words(low)} → {value_in_words(high)}: {_points(one.difference)}, {written_p(p)}, n = {one.n_a}"
+        f"{value_in_words(low)} → {value_in_words(high)}: {swept.metric.change(one.difference)}, {written_p(p)}, n = {one.n_a}"
         for (low, high), one, p in zip(pairwise(values), known, ps, strict=True)
     ]
     return Finding(
@@ -161,7 +177,7 @@ def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
 
 
 def step(swept: Swept, key: str, low: Any, high: Any) -> SeedComparison | None:
-    """What validation accuracy gains from one value of a setting to the next, over pairs of runs that are equal but for it;
+    """How the metric changes from one value of a setting to the next, over pairs of runs that are equal but for it;
     None where there are not two such pairs."""
     sides = [_blocks(swept, key, value) for value in (low, high)]
     shared = [block for block in sides[0] if block in sides[1]]
@@ -172,16 +188,11 @@ def step(swept: Swept, key: str, low: Any, high: Any) -> SeedComparison | None:
 
 
 def _blocks(swept: Swept, key: str, value: Any) -> dict[tuple[Any, ...], float]:
-    """Validation accuracy at a value, by all other settings and the seed."""
-    rows = swept.ended[[mine == value for mine in swept.ended[key]]].dropna(subset=["val_accuracy"])
+    """The metric at a value, by all other settings and the seed."""
+    rows = swept.ended[[mine == value for mine in swept.ended[key]]].dropna(subset=[swept.metric.name])
     others = [*(other for other in swept.settings if other != key), "seed"]
-    return dict(zip(rows[others].itertuples(index=False, name=None), map(float, rows.val_accuracy), strict=True))
+    return dict(zip(rows[others].itertuples(index=False, name=None), map(float, rows[swept.metric.name]), strict=True))
 
 
 def _numeric(values: pd.Series) -> bool:
     return all(isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_) for v in values)
-
-
-def _points(found: Estimate) -> str:
-    figures = [f"{100 * v:+.1f}".replace("-", "−") for v in (found.value, found.low, found.high) if v is not None]
-    return f"{figures[0]} points" + (f" (95 %: {figures[1]} to {figures[2]})" if len(figures) == 3 else "")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from convscope.report.swept import Swept, value_in_words
-from convscope.study import Matrix, written_p
+from convscope.report.swept import Swept, largest_near, value_in_words
+from convscope.study import Matrix, Metric, written_p
 
 _MOST_MATRICES = 15
 
@@ -35,27 +36,30 @@ def matrices(swept: Swept) -> list[dict[str, Any]]:
     """Of each pair of settings, those that matter most first."""
     if len(swept.settings) < 2:
         return []
-    found = swept.runs.matrices(swept.by_importance, ["val_accuracy"])
-    return [_matrix(one) for one in found[:_MOST_MATRICES]]
+    found = swept.runs.matrices(swept.by_importance, [swept.metric.name])
+    return [_matrix(one, swept.metric) for one in found[:_MOST_MATRICES]]
 
 
-def _matrix(found: Matrix) -> dict[str, Any]:
+def _matrix(found: Matrix, metric: Metric) -> dict[str, Any]:
     values = found.cells.to_numpy(np.float64)
     known = values[np.isfinite(values)]
-    low, width = (known.min(), np.ptp(known)) if len(known) else (0.0, 0.0)
     return {
         "rows": found.rows,
         "columns": found.columns,
         "over": ", ".join(found.over),
         "across": [value_in_words(value) for value in found.cells.columns],
         "down": [
-            (value_in_words(name), [_cell(value, low, width) for value in row])
+            (value_in_words(name), [_cell(value, known, metric) for value in row])
             for name, row in zip(found.cells.index, values, strict=True)
         ],
     }
 
 
-def _cell(value: float, low: float, width: float) -> dict[str, Any]:
+def _cell(value: float, known: Float[np.ndarray, " N"], metric: Metric) -> dict[str, Any]:
+    """What is written, and how deep its colour is: from 0 for the worst of the known to 1 for the best."""
     if not np.isfinite(value):
         return {"value": None, "share": None}
-    return {"value": f"{100 * value:.1f}", "share": round((value - low) / width, 3) if width else 0.5}
+    worst = known.min() if metric.is_share else largest_near(known.tolist())
+    width = (known.max() if metric.is_share else known.min()) - worst
+    share = max(0.0, round((value - worst) / width, 3)) if width else 0.5
+    return {"value": metric.number(value, 1 if metric.is_share else 3), "share": share}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,12 @@ from jaxtyping import Float
 
 from convscope.errors import RequestError
 from convscope.scans import Estimate
-from convscope.study import Importance, Runs, Summary, setting_in_words, summary
+from convscope.study import Importance, Metric, Runs, Summary, metric_of, setting_in_words, summary_of
 
 ENDED = ("finished", "trained")
+SHOWN = ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "test_loss", "train_loss")
+"""Figures of the table, as far as the runs have them."""
+_FAR = 3.0
 _NO_SETTING = "all runs"
 
 
@@ -36,21 +39,24 @@ class Group:
     not_finished: int
 
     def summary(self, metric: str) -> Summary:
-        """Mean, interval and number of a metric over the runs; an interval of shares stays within 0 and 1."""
-        found = summary(self.runs[metric].astype(float).tolist())
-        mean = found.mean
-        if not metric.endswith("accuracy") or mean.low is None or mean.high is None:
-            return found
-        return Summary(Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high)), found.deviation, found.n)
+        """Mean, interval and number of a metric over the runs; the interval stays within what the metric can be."""
+        return summary_of(metric, self.runs[metric].astype(float).tolist())
 
 
 class Swept:
-    """The runs below a folder, with what several parts of the report ask for."""
+    """The runs below a folder, with what several parts of the report ask for.
+
+    Attributes:
+        metric: what settings are compared by and chosen by.
+        shown: the figures of the table; test figures only where runs have them.
+    """
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
         self.settings = runs.settings
-        self.rows = runs.rows()
+        self.metric: Metric = metric_of(runs.folder)
+        self.shown = tuple(Metric(name) for name in SHOWN if name in runs.metrics)
+        self.rows = runs.rows([one.name for one in self.shown])
 
     @cached_property
     def ended(self) -> pd.DataFrame:
@@ -85,14 +91,22 @@ class Swept:
 
     @cached_property
     def whole(self) -> list[Group]:
-        """Groups with figures whose runs all came to their end; where there are none, all with figures. The highest validation
-        accuracy first.
+        """Groups with figures whose runs all came to their end; where there are none, all with figures. The best first.
 
         A mean over those that are left when others diverged or were pruned would flatter a setting.
         """
-        known = [group for group in self.groups if group.summary("val_accuracy").n]
-        whole = [group for group in known if not group.not_finished]
-        return by_accuracy(whole or known)
+        known = self.by_metric
+        return [group for group in known if not group.not_finished] or known
+
+    @cached_property
+    def by_metric(self) -> list[Group]:
+        """All groups with figures, the best mean first; of equal ones that whose first run comes first."""
+        known = [group for group in self.groups if group.summary(self.metric.name).n]
+        return sorted(known, key=lambda group: (-self.metric.sign * self.mean(group).figures[0], group.runs.index[0]))
+
+    def mean(self, group: Group) -> Estimate:
+        """A group's mean of the metric, with its interval."""
+        return group.summary(self.metric.name).mean
 
     @property
     def best(self) -> Group | None:
@@ -101,9 +115,9 @@ class Swept:
 
     @cached_property
     def importance(self) -> Importance | str:
-        """Which settings matter for validation accuracy; or why these runs cannot tell."""
+        """Which settings matter for the metric; or why these runs cannot tell."""
         try:
-            return self.runs.importance(metrics=["val_accuracy"])
+            return self.runs.importance(metrics=[self.metric.name])
         except RequestError as error:
             return str(error)
 
@@ -120,10 +134,13 @@ class Swept:
         return self.runs.grouped([key])[key].tolist()
 
 
-def by_accuracy(groups: Iterable[Group]) -> list[Group]:
-    """Those with figures, the highest mean of validation accuracy first."""
-    known = [group for group in groups if group.summary("val_accuracy").n]
-    return sorted(known, key=lambda group: group.summary("val_accuracy").mean.figures[0], reverse=True)
+def largest_near(losses: Sequence[float]) -> float:
+    """The largest of some losses that is at most three times their median; 1 without any.
+
+    Up to half of the runs may explode, and the scale on which all are drawn stays that of the others.
+    """
+    known = np.array([loss for loss in losses if np.isfinite(loss)] or [1.0])
+    return float(known[known <= _FAR * np.median(known)].max())
 
 
 def value_in_words(value: Any) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         PREDICTIONS,
         REPORT,
         SPEC,
+        TENSORBOARD,
+        TRACKERS,
     )
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
         parse_overrides,
         read_spec,
     )
-    from convscope.runs.whole import sweep, write_whole
+    from convscope.runs.whole import remove_unfinished, write_whole
 else:
     load_when_used(__name__)
 
@@ -54,6 +56,8 @@ __all__ = [
     "PREDICTIONS",
     "REPORT",
     "SPEC",
+    "TENSORBOARD",
+    "TRACKERS",
     "Card",
     "Recipe",
     "Run",
@@ -72,7 +76,7 @@ __all__ = [
     "parse_overrides",
     "read_spec",
     "read_tensors",
-    "sweep",
+    "remove_unfinished",
     "write_tensors",
     "write_whole",
 ]

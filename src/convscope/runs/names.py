@@ -10,6 +10,8 @@ metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
 report.html              the illustrated report
 filters.html             every filter of every convolution, linked from the report
+trackers.json            its numbers at MLflow and Weights & Biases, where it was tracked there
+tensorboard              TensorBoard's event files, where it was tracked there
 outcome.json             why a run of a study did not finish: its state, and a line about it
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
-OUTCOME = "outcome.json"
+OUTCOME, TRACKERS, TENSORBOARD = "outcome.json", "trackers.json", "tensorboard"
 
 GIVEN = "given-module"
 """Name of the network in the spec of a run that was trained from a module of the user's own."""

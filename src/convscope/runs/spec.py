@@ -19,6 +19,9 @@ FORMAT = 1
 _SHORT = {"data": "source", "net": "name", "task": "class"}
 """Of a part that is written as a bare word, the setting that the word means."""
 
+OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget")
+"""Keys that a study file has beside those of a run's spec."""
+
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
@@ -168,6 +171,8 @@ def describe(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("dict[", "literal[")))
     if first["type"] == "extra_forbidden":
+        if key in OF_STUDIES:
+            return f"{key}: belongs to a study of several runs, which convscope sweep trains"
         return f"{key}: there is no such setting"
     if first["type"] == "missing":
         return f"{key}: is missing"

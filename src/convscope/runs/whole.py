@@ -43,7 +43,7 @@ def _reason(path: Path, error: OSError) -> str:
     return f"{file} is a file, not a folder" if file else str(error.strerror or error)
 
 
-def sweep(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
     """Removes what a process that was killed while writing left half-written."""
     for left in folder.glob(f".*{_UNFINISHED}"):
         left.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
     from convscope.study.index import INDEX
     from convscope.study.live import duration
+    from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
@@ -33,6 +34,7 @@ else:
     load_when_used(__name__)
 
 __all__ = [
+    "CHOSEN_BY",
     "INDEX",
     "METRICS",
     "Budget",
@@ -42,6 +44,7 @@ __all__ = [
     "ImageComparison",
     "Importance",
     "Matrix",
+    "Metric",
     "Pair",
     "Plan",
     "PlannedRun",
@@ -71,6 +74,7 @@ __all__ = [
     "importance_in_words",
     "load_study",
     "mcnemar",
+    "metric_of",
     "more_images",
     "more_seeds",
     "open_study",
@@ -82,6 +86,7 @@ __all__ = [
     "setting_in_words",
     "shipped_studies",
     "summary",
+    "summary_of",
     "sweep",
     "table",
     "train_study",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,15 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from convscope.data import load_data
-from convscope.errors import ConvscopeError, FailedError, RunFolderError, SettingError, StoppedError, UnknownNameError
+from convscope.errors import (
+    ConvscopeError,
+    FailedError,
+    RunFolderError,
+    SettingError,
+    StoppedError,
+    TrackerError,
+    UnknownNameError,
+)
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, build_from_spec, write_whole
 from convscope.study.claims import is_dead, is_here
@@ -22,8 +30,8 @@ from convscope.study.live import Best, Finished, Going, Standing, View, default_
 from convscope.study.run import find_study
 from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
 from convscope.study.store import MOST_DEATHS, Store, deaths_of, life_of, outcome_of, owner_of, place, seconds_of
-from convscope.study.workers import Ended, Job, LocalWorkers, share_of_cores
-from convscope.training import StopWish, choose_device, make_card, stop_wish
+from convscope.study.workers import NO_TRACKER, Ended, Job, LocalWorkers, share_of_cores
+from convscope.training import LEFT, StopWish, check_trackers, choose_device, make_card, stop_wish
 
 STALE_S = 90.0
 """Without a sign of life for so long, by our own clock, a worker on another machine counts as dead."""
@@ -40,6 +48,7 @@ def sweep(
     storage: str | None = None,
     device: str = "auto",
     view: View | None = None,
+    track: Sequence[str] = (),
 ) -> Study:
     """A study with all its runs trained and evaluated, in the folder `out`.
 
@@ -54,11 +63,13 @@ def sweep(
         storage: address of a database that several machines share, such as postgresql://user@host/database.
         device: see convscope.train.
         view: is told how it goes; a screen on a terminal by default.
+        track: see convscope.train; each run is one of the tracker's.
     Raises:
         SettingError: the study is impossible as it is put, or the storage holds another of this name.
         RunFolderError: `out` holds something else.
         StoppedError: the user stopped it; all is saved.
         FailedError: no worker can be kept alive.
+        UnknownNameError, MissingPackageError, TrackerError: see convscope.train.
 
     Example:
         >>> study = cs.sweep("widths.yaml", workers=2)                    # doctest: +SKIP
@@ -66,6 +77,7 @@ def sweep(
     name, spec = named(study)
     if workers < 1:
         raise SettingError(f"workers: {workers}; expected 1 or more")
+    check_trackers(track)
     choose_device(device)
     folder = Path(out) if out else Path("runs") / name
     check_folder(folder, spec)
@@ -75,7 +87,7 @@ def sweep(
         write_whole(folder / STUDY, dump_study(spec))
         store.give_back_orphans()
         store.fill()
-        job = Job(str(folder.resolve()), storage, device, share_of_cores(workers))
+        job = Job(str(folder.resolve()), storage, device, share_of_cores(workers), track=tuple(track))
         _Engine(store, LocalWorkers(job, workers), view or default_view()).run()
     return _came_to_something(open_study(folder))
 
@@ -196,8 +208,13 @@ class _Engine:
         """Takes back what dead workers had."""
         for ended in self.workers.ended():
             trial = self.store.give_back_of(ended.owner, died=not stopping)
+            for line in ended.lines:
+                if line.startswith(LEFT):
+                    self.view.say(line)
             if stopping or ended.status == 0:
                 continue
+            if ended.status == NO_TRACKER:
+                raise TrackerError(ended.reason)
             self.look_at = 0.0
             self.in_vain = 0 if trial else self.in_vain + 1
             if trial is None and self.in_vain >= _MOST_IN_VAIN:

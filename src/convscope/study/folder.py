@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from convscope.errors import RunFolderError
 from convscope.runs import METRICS, OUTCOME, SPEC, Run, RunSpec
 from convscope.scans import kept_epoch
 from convscope.study.spec import Range, StudySpec, load_study, run_name
+from convscope.study.statistics import summary
 
 STUDY, RUNS = "study.yaml", "runs"
 State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
@@ -58,12 +58,14 @@ class Ranked:
         settings: dotted keys and values.
         value: mean of the study's metric over its finished runs.
         n: how many those are.
+        not_finished: how many were begun and did not come to their end.
     """
 
     number: int
     settings: Mapping[str, Any]
     value: float
     n: int
+    not_finished: int = 0
 
 
 class Study:
@@ -96,15 +98,23 @@ class Study:
         return self._planned() if self.spec.is_grid else self._found()
 
     def ranking(self) -> list[Ranked]:
-        """The settings that have finished runs, best first by the study's metric."""
-        values: dict[int, list[float]] = defaultdict(list)
-        settings = {}
+        """The settings that have finished runs, best first by the study's metric.
+
+        Those come last of which a run was pruned, diverged or failed: a mean over the runs that are left would flatter them.
+        """
+        runs: dict[int, list[StudyRun]] = defaultdict(list)
         for run in self.runs:
-            if run.state == "done":
-                values[run.number].append(float(kept_epoch(run.open())[self.spec.metric]))
-                settings[run.number] = run.settings
-        ranked = [Ranked(number, settings[number], fmean(each), len(each)) for number, each in values.items()]
-        return sorted(ranked, key=lambda each: -self.spec.sign * each.value)
+            if run.state != "waiting":
+                runs[run.number].append(run)
+        ranked = [one for number, mine in runs.items() if (one := self._ranked(number, mine))]
+        return sorted(ranked, key=lambda each: (bool(each.not_finished), -self.spec.sign * each.value))
+
+    def _ranked(self, number: int, runs: list[StudyRun]) -> Ranked | None:
+        done = [run for run in runs if run.state == "done"]
+        found = summary([float(kept_epoch(run.open())[self.spec.metric]) for run in done])
+        if found.mean.value is None:
+            return None
+        return Ranked(number, done[0].settings, found.mean.value, found.n, len(runs) - len(done))
 
     def _planned(self) -> list[StudyRun]:
         settings = self.spec.grid()

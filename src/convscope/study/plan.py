@@ -13,11 +13,12 @@ import torch
 
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError
-from convscope.runs import RunSpec
+from convscope.nets import make_task
+from convscope.runs import RunSpec, build_from_spec
 from convscope.study.spec import StudySpec
 from convscope.study.store import drawn_beforehand
 from convscope.study.workers import share_of_cores
-from convscope.training import StepCost, measure_step
+from convscope.training import StepCost, choose_device, make_card, measure_step, own_random_state
 
 _MEASURE_S = 30.0
 """So long networks are measured; those after that are taken to cost what the others do on average."""
@@ -84,11 +85,12 @@ def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: M
     try:
         run = spec.run_spec(settings, seed)
         cost = meter.cost(run)
+        size = meter.size(run) if cost is None else cost.parameters
     except ConvscopeError as error:
         return PlannedRun(number, seed, settings, None, None, str(error))
     if cost is None:
-        return PlannedRun(number, seed, settings, None, meter.typical())
-    return PlannedRun(number, seed, settings, cost.parameters, cost.seconds * cost.steps * run.recipe.epochs)
+        return PlannedRun(number, seed, settings, size, meter.typical())
+    return PlannedRun(number, seed, settings, size, cost.seconds * cost.steps * run.recipe.epochs)
 
 
 def _total(spec: StudySpec, runs: list[PlannedRun], workers: int) -> float | None:
@@ -107,6 +109,7 @@ class _Meter:
     def __init__(self, device: str) -> None:
         self.device, self.began = device, time.monotonic()
         self.costs: dict[str, StepCost | ConvscopeError] = {}
+        self.sizes: dict[str, int] = {}
         self.whole: list[float] = []
         self.data: tuple[DataSpec, DataBundle] | None = None
 
@@ -123,17 +126,30 @@ class _Meter:
         self.whole.append(found.seconds * found.steps * run.recipe.epochs)
         return found
 
+    def size(self, run: RunSpec) -> int:
+        """Parameters of a network that is not measured."""
+        key = repr((run.data, run.net, run.task))
+        if key not in self.sizes:
+            data = self._loaded(run.data)
+            with own_random_state(choose_device(self.device)):
+                net = build_from_spec(run, make_card(data, make_task(run.task, data.train.classes)))
+            self.sizes[key] = sum(parameter.numel() for parameter in net.parameters())
+        return self.sizes[key]
+
     def typical(self) -> float | None:
         """The mean time of a run, of those that were measured."""
         return fmean(self.whole) if self.whole else None
 
     def _measured(self, run: RunSpec) -> StepCost | ConvscopeError:
-        if self.data is None or self.data[0] != run.data:
-            self.data = (run.data, load_data(run.data))
         try:
-            return measure_step(run, self.data[1], self.device)
+            return measure_step(run, self._loaded(run.data), self.device)
         except ConvscopeError as error:
             return error
+
+    def _loaded(self, spec: DataSpec) -> DataBundle:
+        if self.data is None or self.data[0] != spec:
+            self.data = (spec, load_data(spec))
+        return self.data[1]
 
 
 @contextmanager

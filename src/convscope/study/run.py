@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from convscope.errors import RunFolderError, UnknownNameError
 from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, read_spec
 from convscope.scans import evaluate
 from convscope.study.spec import StudySpec, load_study, read_study
-from convscope.training import Watcher, train_spec
+from convscope.training import Watcher, check_trackers, track_results, train_spec
 
 
 def shipped_studies() -> dict[str, str]:
@@ -44,7 +44,13 @@ def find_study(name: str, overrides: Iterable[str] = ()) -> tuple[str, StudySpec
 
 
 def run_study(
-    spec: RunSpec, out: Path, *, data: DataBundle | None = None, device: str = "auto", watcher: Watcher | None = None
+    spec: RunSpec,
+    out: Path,
+    *,
+    data: DataBundle | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """A trained and evaluated run of the spec in the folder `out`.
 
@@ -56,38 +62,46 @@ def run_study(
         data: the spec's data set; loaded where not given.
         device: see convscope.training.choose_device.
         watcher: see convscope.train.
+        track: see convscope.train; the trackers also get the figures of the test images.
     Raises:
         RunFolderError: `out` holds a run of another spec.
     """
+    check_trackers(track)
     spec, data = _loaded(spec, data)
     if (out / SPEC).exists() and (run := open_run(out)).is_trained:
         _check_same(run, spec, data)
     else:
-        run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher)
-    evaluate(run, data, device)
+        run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher, track=track)
+    track_results(run, evaluate(run, data, device), track)
     return run
 
 
-def train_study(spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
+def train_study(
+    spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None, track: Sequence[str] = ()
+) -> Run:
     """A trained run of the spec in the new folder `out`.
 
     Raises:
         RunFolderError: `out` holds a run already.
     """
+    check_trackers(track)
     spec, data = _loaded(spec)
-    return train_spec(spec, data, out, device=device, watcher=watcher)
+    return train_spec(spec, data, out, device=device, watcher=watcher, track=track)
 
 
-def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = None) -> Run:
+def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = None, track: Sequence[str] = ()) -> Run:
     """The unfinished training in a folder, taken to its end.
 
     Raises:
         RunFolderError: the folder holds no run, or a finished one.
     """
+    check_trackers(track)
     run = open_run(folder)
     if run.is_trained:
         raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
-    return train_spec(run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher)
+    return train_spec(
+        run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher, track=track
+    )
 
 
 def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:

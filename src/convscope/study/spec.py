@@ -25,6 +25,7 @@ from convscope.runs import (
     parse_mapping,
     parse_overrides,
 )
+from convscope.study.metric import Metric
 
 _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
@@ -157,7 +158,7 @@ class StudySpec(BaseModel):
     @property
     def sign(self) -> int:
         """1 where more of the metric is better, -1 where less is."""
-        return 1 if self.metric == "val_accuracy" else -1
+        return Metric(self.metric).sign
 
     @property
     def n_settings(self) -> int:

@@ -35,12 +35,15 @@ class Summary:
     not_finite: int = 0
 
 
-def summary(values: Sequence[float], level: float = 0.95) -> Summary:
+def summary(
+    values: Sequence[float], level: float = 0.95, lowest: float = -math.inf, highest: float = math.inf
+) -> Summary:
     """Mean, interval, deviation and number of some runs' values.
 
     Args:
         values: one of each run, any unit.
         level: of the interval.
+        lowest, highest: what a value can be at the least and the most; the interval stays within.
 
     Example:
         >>> summary([0.96, 0.97, 0.98]).n
@@ -48,7 +51,7 @@ def summary(values: Sequence[float], level: float = 0.95) -> Summary:
     """
     finite = [float(v) for v in values if math.isfinite(v)]
     deviation = float(np.std(finite, ddof=1)) if len(finite) > 1 else None
-    return Summary(mean_of(finite, level=level), deviation, len(finite), len(values) - len(finite))
+    return Summary(mean_of(finite, lowest, highest, level), deviation, len(finite), len(values) - len(finite))
 
 
 @dataclass(frozen=True)

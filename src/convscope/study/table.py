@@ -18,7 +18,7 @@ from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
-from convscope.study.statistics import summary
+from convscope.study.metric import summary_of, swept_keys
 
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
 """What a table shows unless others are named; the first is the one that settings are chosen by."""
@@ -124,7 +124,7 @@ class Runs:
 
     @cached_property
     def settings(self) -> tuple[str, ...]:
-        """The settings that differ between the runs, by dotted key; the seed is not one of them."""
+        """The settings that differ between the runs, by dotted key; of a study those of its sweep. The seed is none of them."""
         return self._differing(np.ones(len(self), bool))
 
     @cached_property
@@ -232,7 +232,14 @@ class Runs:
 
     def _differing(self, chosen: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
         picked = {id(s): s for s, use in zip(self._read.settings, chosen, strict=True) if use and s}
-        return tuple(key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1)
+        differ = [key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1]
+        asked = [key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in self._swept)]
+        return tuple(asked or differ)
+
+    @cached_property
+    def _swept(self) -> tuple[str, ...]:
+        """What a study asked to change; what follows from it, as a momentum from the optimizer, is no setting of its own."""
+        return swept_keys(self.folder)
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
@@ -365,11 +372,8 @@ def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, 
 
 
 def _summarised(name: str, values: Float[np.ndarray, " M"]) -> dict[str, Any]:
-    found = summary(values.tolist())
-    low, high = found.mean.low, found.mean.high
-    if name.endswith("accuracy") and low is not None and high is not None:
-        low, high = max(0.0, low), min(1.0, high)  # Student knows no bounds
-    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": low, "_high": high}
+    found = summary_of(name, values.tolist())
+    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": found.mean.low, "_high": found.mean.high}
     return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
 
 

@@ -3,12 +3,12 @@
     python -m convscope.study.worker      (with a Job as one line of JSON on stdin)
 
 It ends with status 0 where nothing is left or it was asked to stop (SIGTERM), all saved; with 1 where a run failed for a
-reason that is not the run's own, such as no memory: the reason is the last line on stderr.
+reason that is not the run's own, such as no memory; with 3 where a tracker cannot be begun. The reason is the last line on
+stderr.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -22,22 +22,21 @@ from typing import Any
 import torch
 
 from convscope.data import DataBundle, DataSpec, load_data
-from convscope.errors import DivergedError, RequestError, StoppedError
-from convscope.runs import METRICS, OUTCOME, SPEC, Run
-from convscope.runs import sweep as clear
+from convscope.errors import DivergedError, RequestError, StoppedError, TrackerError
+from convscope.runs import METRICS, OUTCOME, SPEC, Run, remove_unfinished
 from convscope.scans import kept_epoch
 from convscope.study.folder import STUDY
 from convscope.study.run import run_study
 from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
-from convscope.study.workers import Job
+from convscope.study.workers import NO_TRACKER, Job
 from convscope.training import Silent
 
 BEAT_S = 20.0
 
 
-class _Pruned(Exception):
-    pass
+class _Pruned(StoppedError):
+    """Stopped for good, all saved."""
 
 
 class _Ended(Exception):
@@ -107,6 +106,9 @@ class Worker:
         except StoppedError:
             self.stopping = True
             self.store.give_back(self.store.look(claim))
+        except TrackerError:
+            self.store.give_back(self.store.look(claim))
+            raise
         except _Ended as end:
             self.store.fail(claim, end.state, end.message, time.perf_counter() - began)
         else:
@@ -127,10 +129,11 @@ class Worker:
         known = self.store.look(claim).intermediate_values
         reporter = _Reporter(claim, known, self.spec.metric, prunes, self.job.parent)
         if not run.has(SPEC):
-            clear(run.path)  # of what a process that was killed had half written
+            remove_unfinished(run.path)  # of what a process that was killed had half written
         try:
             spec = self.spec.run_spec(claim.settings, seed)
-            return run_study(spec, run.path, data=self._data(spec.data), device=self.job.device, watcher=reporter)
+            data, track = self._data(spec.data), self.job.track
+            return run_study(spec, run.path, data=data, device=self.job.device, watcher=reporter, track=track)
         except _Pruned as pruned:
             end = _Ended("pruned", str(pruned))
         except DivergedError as error:
@@ -173,15 +176,20 @@ def _beating(store: Store, claim: Claim) -> Iterator[None]:
 
 def main() -> None:
     """Reads its Job from stdin and works."""
-    job = Job(**json.loads(sys.stdin.readline()))
+    job = Job.read(sys.stdin.readline())
     torch.set_num_threads(job.threads)
     worker = Worker(job)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, worker.stop)
-    worker.work()
+    status = 0
+    try:
+        worker.work()
+    except TrackerError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        status = NO_TRACKER
     worker.store.close()
     sys.stderr.flush()
-    os._exit(0)  # all is written; to take PyTorch down in order would take a second
+    os._exit(status)  # all is written; to take PyTorch down in order would take a second
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ import torch
 
 from convscope.study.claims import mark
 
+NO_TRACKER = 3
+"""Exit status of a worker that cannot begin a tracker."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -29,6 +32,7 @@ class Job:
         threads: its share of the cores.
         seconds: begin nothing new after so long; None is no limit.
         parent: process to stop after; None on another machine.
+        track: see convscope.train.
     """
 
     folder: str
@@ -37,10 +41,17 @@ class Job:
     threads: int
     seconds: float | None = None
     parent: int | None = None
+    track: tuple[str, ...] = ()
 
     def line(self) -> str:
         """As it is sent."""
         return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def read(cls, line: str) -> Job:
+        """As it was sent."""
+        told = json.loads(line)
+        return cls(**{**told, "track": tuple(told["track"])})
 
 
 @dataclass(frozen=True)
@@ -50,18 +61,18 @@ class Ended:
     Attributes:
         owner: its mark, as in the store.
         status: as subprocess gives it: 0, or minus the signal that ended it.
-        words: the last line that it wrote.
+        lines: what it wrote.
     """
 
     owner: str
     status: int
-    words: str
+    lines: tuple[str, ...]
 
     @property
     def reason(self) -> str:
         """Why it ended, in words."""
         if self.status >= 0:
-            return self.words or f"it ended with status {self.status}"
+            return self.lines[-1] if self.lines else f"it ended with status {self.status}"
         name = signal.Signals(-self.status).name
         memory = ", as the system does when memory runs out" if self.status == -signal.SIGKILL else ""
         return f"it was ended by {name}{memory}"
@@ -103,7 +114,7 @@ class LocalWorkers:
         """Those that have ended since the last call."""
         over = [each for each in self._going if each[0].poll() is not None]
         self._going = [each for each in self._going if each not in over]
-        return [Ended(owner, process.returncode, _last_line(words)) for process, owner, words, _ in over]
+        return [Ended(owner, process.returncode, _lines(words)) for process, owner, words, _ in over]
 
     def stop(self) -> None:
         """Asks all to save and stop."""
@@ -136,7 +147,7 @@ def _environment(threads: int) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
-def _last_line(words: IO[str]) -> str:
+def _lines(words: IO[str]) -> tuple[str, ...]:
     with words:
         words.seek(0)
-        return next((line.strip() for line in reversed(words.readlines()) if line.strip()), "")
+        return tuple(line.strip() for line in words if line.strip())

@@ -6,9 +6,12 @@ from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_batch
 from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
+from convscope.training.tracker_clients import flat_settings
+from convscope.training.trackers import LEFT, check_trackers, flat_metrics, track_results
 from convscope.training.train import make_card, train, train_spec
 
 __all__ = [
+    "LEFT",
     "Lines",
     "LiveTable",
     "Normalizer",
@@ -18,8 +21,11 @@ __all__ = [
     "Trainer",
     "Watcher",
     "autocast",
+    "check_trackers",
     "choose_device",
     "evaluation_batch",
+    "flat_metrics",
+    "flat_settings",
     "make_card",
     "make_optimizer",
     "measure_step",
@@ -27,6 +33,7 @@ __all__ = [
     "own_random_state",
     "rate_at",
     "stop_wish",
+    "track_results",
     "train",
     "train_spec",
 ]

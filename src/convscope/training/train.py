@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from convscope.runs import (
     describe_environment,
     make_spec,
     open_run,
-    sweep,
+    remove_unfinished,
 )
 from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.state import save_state
+from convscope.training.trackers import check_trackers, tracked
 
 
 def train(
@@ -44,6 +45,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     watcher: Watcher | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """A run: the network trained by the recipe, with history and weights in the folder `out`.
 
@@ -56,11 +58,13 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         resume: go on from the checkpoint in `out`, which must be of the same spec.
         watcher: is told of every step and epoch; a live table on a terminal by default.
+        track: also tell "tensorboard" (in `out`/tensorboard), "mlflow" or "wandb" of the settings and of every epoch.
     Raises:
         RunFolderError: `out` holds another run already, or nothing to resume.
         NetworkError: the network does not fit the images or the task.
         SettingError: the task is none, or the data has too few images.
         DivergedError, StoppedError: see Trainer.fit.
+        UnknownNameError, MissingPackageError, TrackerError: a tracker is not known, not installed, or cannot be begun.
 
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
@@ -68,7 +72,7 @@ def train(
     named = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
     spec = make_spec({"data": data.spec, "net": named, "task": task, "recipe": recipe or Recipe()}, "train")
     folder = Path(out) if out else Path("runs") / f"{data.name}-{named.name}"
-    return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher)
+    return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher, track=track)
 
 
 def train_spec(
@@ -80,8 +84,10 @@ def train_spec(
     device: str = "auto",
     resume: bool = False,
     watcher: Watcher | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """As `train`, with everything named by a spec; the network is built from it, seeded, where none is given."""
+    check_trackers(track)
     where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
     card = make_card(data, task)
@@ -91,15 +97,16 @@ def train_spec(
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
         run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
-        sweep(run.path)
+        remove_unfinished(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
         if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
             save_state(run, trainer.state, net, trainer.optimizer)
-        with stop_wish() as wish:
-            trainer.fit(watcher or default_watcher(), wish)
+        looking = tracked(watcher or default_watcher(), track, run, trainer.state.history)
+        with stop_wish() as wish, looking as watcher:
+            trainer.fit(watcher, wish)
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
-    sweep(run.path)
+    remove_unfinished(run.path)
     return open_run(out, None if spec.net.name != GIVEN else net)
 
 

@@ -1,0 +1,171 @@
+"""`Metric`: a figure that settings are compared by; which way is better, and how it is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convscope.errors import SettingError
+from convscope.scans import Estimate
+from convscope.study.statistics import Summary, summary
+
+CHOSEN_BY = ("val_accuracy", "val_loss")
+"""What a study may choose its best setting by; the first unless it says otherwise."""
+
+_STUDY = "study.yaml"
+_IMAGES = {"train": "train", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What accuracies have in common, or losses.
+
+    Attributes:
+        sign: 1 where more is better, -1 where less is.
+        highest: that it can be; the lowest is 0.
+        best: "highest" or "lowest".
+        scale, digits, unit: of a value as it is written.
+        of_steps: unit of a difference, and its digits.
+    """
+
+    sign: int
+    highest: float
+    best: str
+    scale: float
+    digits: int
+    unit: str
+    of_steps: tuple[str, int]
+
+
+_KINDS = {
+    "accuracy": _Kind(1, 1.0, "highest", 100, 2, "%", ("points", 1)),
+    "loss": _Kind(-1, math.inf, "lowest", 1, 4, "nats", ("nats", 4)),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An accuracy or a loss.
+
+    Attributes:
+        name: its column: images and measure, such as "val_loss".
+
+    Example:
+        >>> Metric("val_loss").words, Metric("val_loss").sign, Metric("val_accuracy").written(0.9)
+        ('validation loss', -1, '90.00 %')
+    """
+
+    name: str
+
+    @property
+    def measure(self) -> str:
+        """ "accuracy" or "loss"."""
+        return self.name.rpartition("_")[2]
+
+    @property
+    def _kind(self) -> _Kind:
+        return _KINDS[self.measure]
+
+    @property
+    def words(self) -> str:
+        """ "validation loss"."""
+        return f"{_IMAGES[self.name.partition('_')[0]]} {self.measure}"
+
+    @property
+    def unit(self) -> str:
+        """ "%" or "nats"."""
+        return self._kind.unit
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is written in percent."""
+        return self._kind.unit == "%"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return self._kind.sign
+
+    @property
+    def best(self) -> str:
+        """ "highest" or "lowest"."""
+        return self._kind.best
+
+    def gain(self, change: Estimate) -> Estimate:
+        """A change of the metric, turned so that more is better."""
+        if self.sign > 0:
+            return change
+        value, low, high = (None if figure is None else -figure for figure in (change.value, change.low, change.high))
+        return Estimate(value, high, low)
+
+    def written(self, value: float | None, digits: int | None = None) -> str:
+        """ "90.00 %" or "0.3456"; "–" for None."""
+        if value is None:
+            return "–"
+        return f"{self.number(value, digits)}{' %' if self.is_share else ''}"
+
+    def number(self, value: float, digits: int | None = None) -> str:
+        """The same without its unit."""
+        kind = self._kind
+        return f"{kind.scale * value:.{kind.digits if digits is None else digits}f}"
+
+    def interval(self, found: Estimate, digits: int | None = None) -> str:
+        """ "88.1 to 91.9"; nothing without limits."""
+        if found.low is None or found.high is None:
+            return ""
+        return f"{self.number(found.low, digits)} to {self.number(found.high, digits)}"
+
+    def change(self, found: Estimate) -> str:
+        """ "+1.2 points (95 %: +0.4 to +2.0)" or "−0.0300 nats"."""
+        unit, digits = self._kind.of_steps
+        shown = [
+            f"{self._kind.scale * figure:+.{digits}f}".replace("-", "−")
+            for figure in (found.value, found.low, found.high)
+            if figure is not None
+        ]
+        return f"{shown[0]} {unit}" + (f" (95 %: {shown[1]} to {shown[2]})" if len(shown) == 3 else "")
+
+
+def metric_of(folder: Path) -> Metric:
+    """What the settings of a folder of runs are chosen by: as its study.yaml says, else validation accuracy.
+
+    Raises:
+        SettingError: study.yaml cannot be read, or its metric is none to choose by.
+    """
+    asked = _study_of(folder).get("metric", CHOSEN_BY[0])
+    if asked not in CHOSEN_BY:
+        raise SettingError(f"{folder / _STUDY}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
+    return Metric(asked)
+
+
+def swept_keys(folder: Path) -> tuple[str, ...]:
+    """The keys that a study's runs were asked to differ in; none where the folder is no study's.
+
+    Raises:
+        SettingError: study.yaml cannot be read.
+    """
+    return tuple(_study_of(folder).get("sweep") or ())
+
+
+def _study_of(folder: Path) -> dict[str, Any]:
+    """The mapping in a folder's study.yaml, unchecked; an empty one where there is none."""
+    path = folder / _STUDY
+    try:  # not by runs.parse_mapping, which would load PyTorch for a table
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    if not isinstance(found, dict | None):
+        raise SettingError(f"{path}: expected the keys of a study; found {type(found).__name__}")
+    return found or {}
+
+
+def summary_of(name: str, values: list[float]) -> Summary:
+    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0."""
+    kind = _KINDS.get(name.rpartition("_")[2])
+    return summary(values) if kind is None else summary(values, lowest=0.0, highest=kind.highest)

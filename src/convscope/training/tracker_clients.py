@@ -1,0 +1,224 @@
+"""The clients of TensorBoard, MLflow and Weights & Biases, each behind the same four calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from convscope.runs import TENSORBOARD, TRACKERS, Run
+
+Status = Literal["finished", "stopped", "diverged", "failed"]
+_PROJECT = "convscope"
+_LAST = "images_per_s"
+"""The last figure of an epoch's row: an epoch that has it is there whole."""
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What is asked of a tracker. Each method may fail in any way."""
+
+    extra: ClassVar[str]
+
+    def open(self, run: Run) -> int:
+        """Begins the tracker's run, or goes on with it; gives the last epoch that is there."""
+
+    def row(self, epoch: int, figures: dict[str, float]) -> None: ...
+    def results(self, epoch: int, figures: dict[str, float]) -> None: ...
+    def close(self, status: Status) -> None: ...
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings as dotted keys; what is no plain value is written as JSON.
+
+    Example:
+        >>> flat_settings({"net": {"name": "net4", "widths": [6, 12]}, "limit": None})
+        {'net.name': 'net4', 'net.widths': '[6, 12]', 'limit': 'null'}
+    """
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+    return flat
+
+
+def _kept_id(run: Run, name: str) -> str | None:
+    return run.read_json(TRACKERS).get(name) if run.has(TRACKERS) else None
+
+
+def _keep_id(run: Run, name: str, number: str) -> None:
+    kept = run.read_json(TRACKERS) if run.has(TRACKERS) else {}
+    if kept.get(name) != number:
+        run.write_json(TRACKERS, {**kept, name: number})
+
+
+class _TensorBoard:
+    """Event files in RUN/tensorboard, with the settings for its HPARAMS page.
+
+    TensorBoard's record writer writes them at once. Its usual one does so in a thread, where a full disk ends in a traceback.
+    """
+
+    extra: ClassVar[str] = "track"
+
+    def __init__(self) -> None:
+        self.marks: set[str] = set()
+
+    def open(self, run: Run) -> int:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from torch.utils.tensorboard.summary import hparams
+
+        folder = run.path / TENSORBOARD
+        folder.mkdir(exist_ok=True)
+        there = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        tags = there.Tags()["scalars"]
+        self.figures = {tag: [(event.step, event.value) for event in there.Scalars(tag)] for tag in tags}
+        with suppress(KeyError):  # raised where nothing is there
+            self.marks = set(there.PluginTagToContent("hparams"))
+        self.file = folder / f"events.out.tfevents.{time.time_ns()}.convscope"
+        self._write(file_version="brain.Event:2")
+        shown = dict.fromkeys(("val_loss", "val_accuracy", "test_loss", "test_accuracy"), 0.0)
+        experiment, start, self.ending = hparams(flat_settings(run.spec.model_dump(mode="json")), shown)
+        self._mark(experiment)
+        self._mark(start)
+        return max((step for step, _ in self.figures.get(_LAST, [])), default=0)
+
+    def row(self, epoch: int, figures: dict[str, float]) -> None:
+        from torch.utils.tensorboard.summary import scalar
+
+        for tag, value in figures.items():
+            self._write(step=epoch, summary=scalar(tag, value))
+
+    def results(self, epoch: int, figures: dict[str, float]) -> None:
+        self.row(epoch, {tag: value for tag, value in figures.items() if tag not in self.figures})
+
+    def close(self, status: Status) -> None:
+        """The first end is final there; so none is written where the training can go on."""
+        from tensorboard.plugins.hparams.api_pb2 import Status as Ends
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+        ends = {"finished": Ends.STATUS_SUCCESS, "diverged": Ends.STATUS_FAILURE}
+        if status in ends:
+            record = self.ending.value[0].metadata.plugin_data
+            content = HParamsPluginData.FromString(record.content)
+            content.session_end_info.status = ends[status]
+            content.session_end_info.end_time_secs = time.time()
+            record.content = content.SerializeToString()
+            self._mark(self.ending)
+
+    def _mark(self, summary: Any) -> None:
+        """One of the HPARAMS page's own records, unless it is there."""
+        if (tag := summary.value[0].tag) not in self.marks:
+            self._write(summary=summary)
+            self.marks.add(tag)
+
+    def _write(self, **event: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with self.file.open("ab") as file:
+            RecordWriter(file).write(Event(wall_time=time.time(), **event).SerializeToString())
+
+
+class _MLflow:
+    """A run of MLflow's experiment convscope (or MLFLOW_EXPERIMENT_NAME), at MLFLOW_TRACKING_URI."""
+
+    extra: ClassVar[str] = "track"
+
+    def open(self, run: Run) -> int:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient()
+        number = self._same(_kept_id(run, "mlflow"))
+        if number is None:
+            number = self._create(run)
+        else:
+            self.client.update_run(number, "RUNNING")
+        self.number = number
+        _keep_id(run, "mlflow", number)
+        return max((metric.step for metric in self.client.get_metric_history(number, _LAST)), default=0)
+
+    def _same(self, number: str | None) -> str | None:
+        """The run that was begun before, unless it was deleted or is on another server."""
+        from mlflow.exceptions import MlflowException
+
+        if number is None:
+            return None
+        try:
+            return number if self.client.get_run(number).info.lifecycle_stage == "active" else None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _create(self, run: Run) -> str:
+        from mlflow.entities import Param
+
+        created = str(self.client.create_run(self._experiment(), run_name=run.name).info.run_id)
+        settings = [Param(key, str(value)) for key, value in flat_settings(run.spec.model_dump(mode="json")).items()]
+        for first in range(0, len(settings), 100):  # it takes no more at once
+            self.client.log_batch(created, params=settings[first : first + 100])
+        return created
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+        if self.client.get_experiment_by_name(name) is None:
+            try:
+                return str(self.client.create_experiment(name))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training may have been quicker
+                    raise
+        return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def row(self, epoch: int, figures: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        self.client.log_batch(self.number, [Metric(key, value, now, epoch) for key, value in figures.items()])
+
+    def results(self, epoch: int, figures: dict[str, float]) -> None:
+        there = self.client.get_run(self.number).data.metrics
+        self.row(epoch, {key: value for key, value in figures.items() if key not in there})
+
+    def close(self, status: Status) -> None:
+        ends = {"finished": "FINISHED", "stopped": "KILLED"}
+        self.client.set_terminated(self.number, ends.get(status, "FAILED"))
+
+
+class _WandB:
+    """A run of the project convscope (or WANDB_PROJECT) of Weights & Biases; its other variables decide the rest."""
+
+    extra: ClassVar[str] = "wandb"
+
+    def open(self, run: Run) -> int:
+        import wandb
+
+        settings = flat_settings(run.spec.model_dump(mode="json"))
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, config=settings,
+            id=_kept_id(run, "wandb"), resume="allow", reinit="create_new",
+        )  # fmt: skip
+        _keep_id(run, "wandb", self.run.id)
+        return max(0, self.run.starting_step - 1)  # its steps are our epochs, and this is the next one
+
+    def row(self, epoch: int, figures: dict[str, float]) -> None:
+        self.run.log(figures, step=epoch)
+
+    def results(self, epoch: int, figures: dict[str, float]) -> None:
+        self.run.summary.update(figures)
+
+    def close(self, status: Status) -> None:
+        self.run.finish(exit_code=0 if status == "finished" else 1)
+
+
+CLIENTS: dict[str, type[Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "mlflow": _MLflow,
+    "wandb": _WandB,
+}

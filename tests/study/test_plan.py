@@ -1,0 +1,35 @@
+"""What a sweep would do: sizes and times, of networks that are measured and of those for which there is no time left."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.nets import build_net
+from convscope.study import plan, read_study
+from tests.study.sweeps import study_text
+
+
+def test_networks_that_are_not_measured_have_their_size_and_the_mean_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_study(study_text(tmp_path, "net.name: [c8b M f8, c4 M f8]", epochs=4), "study.yaml")
+    sizes = [
+        sum(weights.numel() for weights in build_net(name, classes=3, image_size=8).parameters())
+        for name in ("c8b M f8", "c4 M f8")
+    ]
+    measured = plan(spec, device="cpu")
+    assert [run.parameters for run in measured.runs] == sizes
+    assert all(run.seconds is not None and run.seconds > 0 for run in measured.runs)
+    assert measured.seconds == pytest.approx(sum(run.seconds or 0.0 for run in measured.runs))
+    monkeypatch.setattr(sys.modules["convscope.study.plan"], "_MEASURE_S", -1.0)
+    unmeasured = plan(spec, device="cpu")
+    assert [(run.parameters, run.seconds) for run in unmeasured.runs] == [(size, None) for size in sizes]
+    assert unmeasured.seconds is None
+
+
+def test_runs_that_differ_in_their_seed_alone_are_measured_once(tmp_path: Path) -> None:
+    spec = read_study(study_text(tmp_path, "recipe.batch: [24, 48]", epochs=4, seeds=[0, 1]), "study.yaml")
+    runs = plan(spec, device="cpu").runs
+    assert [(run.number, run.seed) for run in runs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert runs[0].seconds == runs[1].seconds
