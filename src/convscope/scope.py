@@ -148,13 +148,15 @@ class Scope:
         """What the outputs mean: the run's task, or the one that was given, or what their number says.
 
         Raises:
-            RequestError: the network gives no row of logits.
+            RequestError: nothing was given, and the network gives no row of logits.
         """
+        if self.given_task is not None:
+            return self.given_task
         shape = self.graph.operation(self.graph.outputs[0]).output_shape
         if len(shape) != 1:
             given = "×".join(map(str, shape))
             raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
-        return self.given_task or task_over(shape[0], self.classes)
+        return task_over(shape[0], self.classes)
 
     @cached_property
     def graph(self) -> TracedGraph:

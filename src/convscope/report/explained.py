@@ -36,7 +36,7 @@ def explained(subject: Subject) -> dict[str, Any] | None:
     rows = [row for _, row in shown]
     images = subject.data.test.images(rows)
     scope, side = subject.scope, min(images.shape[2:])
-    asked = [scope.task.first_class(head) + int(subject.answers[head].true[row]) for head, row in shown]
+    asked = [scope.task.first_class(head) + int(subject.answers[head].predicted[row]) for head, row in shown]
     sizes = occlusion_sizes(side)
     try:
         occluded = scope.occlusion(images, list[Size](sizes), stride=_stride(side), target=asked, fill=_FILL)
