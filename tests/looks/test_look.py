@@ -69,7 +69,7 @@ def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> Non
         (("saliency", "0", "conv1", 99), RequestError, "unit 99 is not in layer 'conv1'; it has units 0 to 7"),
         (("saliency", "0", "conv1", 1, "x"), SettingError, "--position x: expected row and column"),
         (("saliency", "0", None, None, None, "zebra"), UnknownNameError, "class 'zebra' is not one of this network's"),
-        (("saliency", "0", None, None, None, "9"), RequestError, "9 is not an output of this network"),
+        (("saliency", "0", None, None, None, "9"), RequestError, "9 is not a class of this network"),
         (("activations", "0"), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
         (("activations", "0", "fc1"), RequestError, "no maps"),
         (("filters", None, "fc1"), RequestError, "no filters with rows and columns"),

@@ -28,7 +28,11 @@ def look(
         str | None, typer.Option("--position", metavar="ROW,COLUMN|max", help="A neuron of the unit.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="A class by name or number; the most probable by default.")
+        str | None,
+        typer.Option(
+            "--target",
+            help="A class by name or number (of several heads angle=45°, or angle); the most probable by default.",
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="K,…", help="Of the occluding square in pixels: 5, 4x8, or several.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from convscope.data import ImageSet, read_image
 from convscope.draw import png
-from convscope.errors import SettingError, UnknownNameError
-from convscope.lenses import Position, Size
+from convscope.errors import SettingError
+from convscope.lenses import Position, Size, TaskTarget
 from convscope.looks.look import SCANS, look
 from convscope.looks.records import Asked, Look
 from convscope.nets import build_net, image_shape
@@ -99,7 +98,7 @@ def look_at(
         lens, layer, unit, stride, method, n, top, how, screen: see `look`.
         image: a file, or the number of one of the run's test images.
         position: "3,5" or "max".
-        target: a class by its name or number.
+        target: a class by its name or number; of several heads "angle=45°", or "angle" for the most probable of one.
         size: of an occluding square: "5", "4x8", or several, "3,5,9".
         fill: of the square: "grey", "mean", "zero", "blur" or a number in [0, 1].
         units: to be switched off together, "conv1:0,1 conv3:7".
@@ -114,7 +113,7 @@ def look_at(
         layer=layer,
         unit=unit,
         position=_position(position),
-        target=_target(subject.scope.classes, target),
+        target=_target(subject.scope, target),
         size=_sizes(size),
         stride=stride,
         fill=_fill(fill),
@@ -164,12 +163,12 @@ def _position(text: str | None) -> Position:
     return int(parts[0]), int(parts[1])
 
 
-def _target(classes: Sequence[str], text: str | None) -> int | None:
-    if text is None or text in classes:
-        return None if text is None else classes.index(text)
-    if text.isdigit():
-        return int(text)
-    raise UnknownNameError("class", text, classes, "one of this network's")
+def _target(scope: Scope, text: str | None) -> TaskTarget | None:
+    """A class by its name, or by its number where no class is called so."""
+    if text is None:
+        return None
+    named = text in scope.classes or not text.isdigit()
+    return scope.target(text if named else int(text))
 
 
 def _sizes(text: str | None) -> list[Size] | None:
