@@ -76,7 +76,7 @@ def look_at(
     lens: str,
     image: str | None = None,
     layer: str | None = None,
-    unit: int | None = None,
+    unit: int | str | None = None,
     position: str | None = None,
     target: str | None = None,
     size: str | None = None,
@@ -95,8 +95,9 @@ def look_at(
 
     Args:
         subject: see `open_subject`.
-        lens, layer, unit, stride, method, n, top, how, screen: see `look`.
+        lens, layer, stride, method, n, top, how, screen: see `look`.
         image: a file, or the number of one of the run's test images.
+        unit: a number, or "max" for the one of the layer that answers the image most.
         position: "3,5" or "max".
         target: a class by its name or number; of several heads "angle=45°", or "angle" for the most probable of one.
         size: of an occluding square: "5", "4x8", or several, "3,5,9".
@@ -105,13 +106,14 @@ def look_at(
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
     Raises:
-        SettingError: image, position, size, fill or target is not what it should be.
+        SettingError: image, unit, position, size, fill or target is not what it should be.
         UnknownNameError: there is no such class, layer or lens.
     """
+    pixels = None if image is None else _image(subject, image)
     asked = Asked(
-        image=None if image is None else _image(subject, image),
+        image=pixels,
         layer=layer,
-        unit=unit,
+        unit=_unit(subject.scope, unit, pixels, layer),
         position=_position(position),
         target=_target(subject.scope, target),
         size=_sizes(size),
@@ -152,6 +154,17 @@ def _test(subject: Subject, lens: str) -> ImageSet | None:
     if subject.run is None:
         raise SettingError(f"{lens} looks at the test images of a run; give a run's folder")
     return subject.run.load_data().test
+
+
+def _unit(scope: Scope, given: int | str | None, image: Tensor | None, layer: str | None) -> int | None:
+    if given is None or str(given).isdecimal():
+        return None if given is None else int(given)
+    if given != "max":
+        raise SettingError(f"--unit {given}: expected a number, or max")
+    if image is None or layer is None:
+        raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
+    [answers] = scope.activations(image, [layer])[layer]  # (units, …)
+    return int(answers.flatten(1).amax(1).argmax())
 
 
 def _position(text: str | None) -> Position:
