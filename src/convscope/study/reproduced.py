@@ -48,7 +48,8 @@ class Outcome:
         n_missing: runs that belong to it and are not finished.
         n_images: on which each accuracy was measured.
         verdict: "agrees", "higher", "lower" or "cannot be told" of accuracies; "equal" or "differs" of counts; "not
-            compared" of other figures and at the budget "smoke"; "running" and "not run" before that.
+            compared" of other figures and at the budget "smoke"; "running" while runs that belong to it are to come; "not
+            run" before the first of them.
     """
 
     reported: Reported
@@ -193,6 +194,8 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outco
     verdict = verdict_of(difference) if told.is_share else "not compared"
     if spec.reproduces and spec.reproduces.budget == "smoke":
         verdict = "not compared"
+    elif any(run.state in ("waiting", "unfinished") for run in mine):
+        verdict = "running"  # a mean over some of its settings is another figure
     return Outcome(told, interval, found, difference, len(values), n_settings, len(mine) - len(done), n_images, verdict)
 
 
@@ -286,9 +289,15 @@ def parameters_of(spec: RunSpec) -> int | None:
 
 
 def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
-    """Whether a run has these values at these dotted keys."""
+    """Whether a run has these values at these dotted keys; `net: net4` is short for `net.name: net4`, as in the sweep."""
     own = run.model_dump(mode="json")
-    return all(_value(own, key) == value for key, value in at.items())
+    return all(_is(_value(own, key), value) for key, value in at.items())
+
+
+def _is(own: Any, told: Any) -> bool:
+    if isinstance(own, Mapping) and isinstance(told, Mapping):
+        return all(_is(own.get(key), value) for key, value in told.items())
+    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(told, str) else own) == told
 
 
 def _value(given: Any, key: str) -> Any:

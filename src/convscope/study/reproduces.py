@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from convscope.errors import UnknownNameError
+from convscope.errors import SettingError, UnknownNameError
 
 FULL = "full"
 """The budget of a study file as it stands: as reported."""
@@ -17,7 +18,8 @@ EXACT = "parameters"
 """A metric that is counted, not measured."""
 
 _OPTIONS = {"top": "top", "images": "n"}
-_METRIC = r"(test|train|mean_val)_accuracy|overfit_percent|heads\.\w+\.accuracy|parameters"
+_METRICS = ("test_accuracy", "train_accuracy", "mean_val_accuracy", "overfit_percent", EXACT)
+_OF_A_HEAD = re.compile(r"heads\.\w+\.accuracy")
 
 
 class Reported(BaseModel):
@@ -36,10 +38,17 @@ class Reported(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     what: str = Field(min_length=1)
-    metric: str = Field(pattern=f"^({_METRIC})$")
+    metric: str
     value: float
     n: int | None = Field(None, ge=1)
     at: dict[str, Any] = {}
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        if given not in _METRICS and not _OF_A_HEAD.fullmatch(given):
+            raise ValueError(f"{given!r}; expected one of {', '.join(_METRICS)}, heads.NAME.accuracy")
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> Reported:
@@ -129,6 +138,7 @@ def settings_of_budget(given: Mapping[str, Any], budget: str, where: str) -> dic
 
     Raises:
         UnknownNameError: the study has no such budget.
+        SettingError: the budget is no mapping.
     """
     told = given.get("reproduces")
     budgets = told.get("budgets") if isinstance(told, Mapping) else None
@@ -137,4 +147,9 @@ def settings_of_budget(given: Mapping[str, Any], budget: str, where: str) -> dic
         return {}
     if budget not in known:
         raise UnknownNameError("budget", budget, [*known, FULL], f"one of {where}'s")
-    return dict(known[budget] or {})
+    settings = known[budget]
+    if not isinstance(settings, Mapping):
+        raise SettingError(
+            f"{where}: reproduces.budgets.{budget}: {settings!r}: expected settings by their keys, such as data.limit: 300"
+        )
+    return dict(settings)

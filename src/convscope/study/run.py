@@ -64,9 +64,10 @@ def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
     Raises:
         UnknownNameError: no shipped study of that name repeats a report, or it has no such budget.
     """
-    if name not in reproductions():
+    texts = _shipped_texts()
+    if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
         raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
-    return read_study(_shipped_texts()[name], name, budget=budget)
+    return read_study(texts[name], name, budget=budget)
 
 
 def run_study(

@@ -226,7 +226,8 @@ def read_study(text: str, where: str, overrides: Iterable[str] = (), budget: str
     given = parse_mapping(text, where)
     if budget is not None:
         _override(given, settings_of_budget(given, budget, where))
-        given["reproduces"]["budget"] = budget
+        if isinstance(given.get("reproduces"), dict):  # what else stands there is refused below
+            given["reproduces"]["budget"] = budget
     _override(given, parse_overrides(overrides))
     lines = _Lines(text, where)
     check_format(given.get("format", FORMAT), where)
