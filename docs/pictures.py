@@ -3,6 +3,7 @@
 python docs/pictures.py report runs/cifar10     from a run's report, in Chromium
 python docs/pictures.py lenses [NAME …]         by the commands that stand in docs/lenses/*.md
 python docs/pictures.py scans [NAME …]          by those in docs/scans/*.md
+python docs/pictures.py by-hand                 by those in docs/convolution-by-hand.md
 
 For lenses and scans it is called where runs/, data/, lite0.py and imagenet.txt lie; see docs/lenses/README.md.
 """
@@ -73,6 +74,13 @@ def scans(*names: str) -> None:
     commands = look_commands("scans")
     for name in names or commands:
         _look(name, commands[name], width=1100)
+
+
+def by_hand() -> None:
+    """Every picture of the page on convolution by hand."""
+    text = Path(__file__).with_name("convolution-by-hand.md").read_text("utf-8")
+    for command, name in re.findall(r"^convscope (conv .*) --out (\S+)\.png$", text, re.MULTILINE):
+        _look(name, shlex.split(command))
 
 
 def _look(name: str, command: list[str], width: int | None = None) -> None:
@@ -191,4 +199,5 @@ def _keep(name: str, made: bytes, width: int | None = None) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
     what, *rest = sys.argv[1:]
-    report(Path(rest[0])) if what == "report" else {"lenses": lenses, "scans": scans}[what](*rest)
+    kinds = {"lenses": lenses, "scans": scans, "by-hand": by_hand}
+    report(Path(rest[0])) if what == "report" else kinds[what](*rest)

@@ -13,9 +13,24 @@ import tests.typechecking  # noqa: F401 (the hook names it)
 
 with install_import_hook("convscope", "tests.typechecking.checked"):
     # Faces load their files when they are first used: here all at once, for only what is loaded here is checked.
-    from convscope import cli, data, draw, graph, lenses, looks, nets, report, runs, scans, scope, study, training  # noqa: F401
+    from convscope import (  # noqa: F401
+        arithmetic,
+        cli,
+        data,
+        draw,
+        graph,
+        lenses,
+        looks,
+        nets,
+        report,
+        runs,
+        scans,
+        scope,
+        study,
+        training,
+    )
 
-    for room in (runs, scans, study):
+    for room in (nets, runs, scans, study):
         assert all(hasattr(room, name) for name in room.__all__)
     from convscope.data import DataBundle, load_data
 

@@ -30,7 +30,9 @@ _FACE = {
     "train": "training",
     "write_report": "report",
 }
-_ROOMS = ("data", "draw", "errors", "graph", "lenses", "looks", "nets", "report", "runs", "scans", "study", "training")
+_ROOMS = (
+    "arithmetic", "data", "draw", "errors", "graph", "lenses", "looks", "nets", "report", "runs", "scans", "study", "training"
+)  # fmt: skip
 __all__ = [*_FACE, *_ROOMS, "__version__"]  # noqa: PLE0604 (the values are strings)
 
 

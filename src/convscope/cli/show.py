@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def print_json(values: Any) -> None:
     """JSON on stdout."""
     print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
+
+
+def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """A pandas table as JSON values, a mapping a row; null where there is no value, for JSON knows no NaN."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def print_line(text: str) -> None:

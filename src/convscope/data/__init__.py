@@ -12,7 +12,7 @@ from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
 from convscope.data.read import read_image
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.spec import DataSpec
+from convscope.data.spec import DataSpec, Normalization
 
 __all__ = [
     "Augmentation",
@@ -20,6 +20,7 @@ __all__ = [
     "DataBundle",
     "DataSpec",
     "ImageSet",
+    "Normalization",
     "augment",
     "batches",
     "data_names",

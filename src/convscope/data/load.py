@@ -18,7 +18,7 @@ from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.source import Source
-from convscope.data.spec import DataSpec, make_spec
+from convscope.data.spec import IMAGENET, DataSpec, make_spec
 from convscope.data.splits import divide, limited, without_test_images
 from convscope.data.store import Stored, key_of, obtain
 from convscope.errors import DataError, SettingError
@@ -126,7 +126,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     made = {
         name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes) for name, rows in sets.items()
     }
-    mean, std = _mean_and_std(data.stored, sets["train"])
+    mean, std = _normalization(spec, data.stored, sets["train"])
     return DataBundle(
         train=made["train"],
         val=made["val"],
@@ -141,6 +141,15 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
         duplicates=duplicates,
         spec=spec,
     )
+
+
+def _normalization(
+    spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if spec.normalize == "own":
+        return _mean_and_std(stored, rows)
+    chosen = IMAGENET if spec.normalize == "imagenet" else spec.normalize
+    return chosen.of(stored.pixels.shape[1])
 
 
 def _mean_and_std(stored: Stored, rows: Int64[np.ndarray, " n"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

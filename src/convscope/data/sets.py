@@ -88,8 +88,8 @@ class DataBundle:
         train, val, test: the sets; they share one tensor of pixels.
         name: the catalogue's name, or the last part of the path or Hub name.
         classes: names of the target 'class'.
-        mean, std: of each channel over the training images, in [0, 1]; std is 1 for a channel that never
-            changes.
+        mean, std: of each channel, for images in [0, 1]: over the training images (std is 1 for a channel that
+            never changes), or what the spec's `normalize` says.
         source: where the pixels came from, in words: "copy in CONVSCOPE_DATA, JPEG".
         digest: of pixels, targets and splits, hexadecimal; the same for the same content wherever it lies.
         left_out: under `skip_bad`, the images that are in no set: (file or row, reason).

@@ -3,11 +3,55 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from convscope.errors import SettingError
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Normalization(BaseModel):
+    """What is taken from images in [0, 1], and by what they are then divided: (x − mean) / std.
+
+    Args:
+        mean, std: of each channel, or one value for all channels.
+
+    Example:
+        >>> Normalization(mean=(0.5,), std=(0.5,)).of(3)
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[Positive, ...] = Field(min_length=1)
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _one_for_all(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, int | float) else given
+
+    def of(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std, a value for each channel.
+
+        Raises:
+            SettingError: there are more or fewer values than channels.
+        """
+        return self._each("mean", channels), self._each("std", channels)
+
+    def _each(self, name: str, channels: int) -> tuple[float, ...]:
+        values: tuple[float, ...] = getattr(self, name)
+        if len(values) not in (1, channels):
+            raise SettingError(
+                f"normalize.{name}: {len(values)} values for images of {channels} channels; give one value, or {channels}"
+            )
+        return values * (channels // len(values))
+
+
+IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""What most networks with ImageNet weights were trained with."""
 
 
 class DataSpec(BaseModel):
@@ -29,6 +73,8 @@ class DataSpec(BaseModel):
             into splits.
         skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of
             stopping.
+        normalize: "own" by the mean and standard deviation of the training images; "imagenet" by those that most
+            networks with ImageNet weights were trained with; or {mean: …, std: …} for images in [0, 1].
 
     Example:
         >>> DataSpec(source="mnist", split="60/40").seed
@@ -44,6 +90,10 @@ class DataSpec(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     skip_bad: bool = False
+    normalize: Annotated[
+        Annotated[Literal["own", "imagenet"], Tag("name")] | Annotated[Normalization, Tag("values")],
+        Discriminator(lambda given: "name" if isinstance(given, str) else "values"),
+    ] = "own"
 
     @field_validator("split")
     @classmethod

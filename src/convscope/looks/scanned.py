@@ -202,7 +202,7 @@ def look_filter_effects(scope: Scope, asked: Asked) -> Look:
 
 def look_ablate(scope: Scope, asked: Asked) -> Look:
     """What switching off a chosen set of units, together, does to each class, and what is then taken for what."""
-    units = asked.units or {name: [0, 1] for name in _convolutions(scope)[:5]}
+    units = asked.units or _first_units(scope)
     off = switched_off(scope, units, asked.how)
     found = ablation_without(scope, _even(asked, asked.n) if asked.n else _test(asked), units, off)
     table = found.table()
@@ -238,6 +238,11 @@ def _convolutions(scope: Scope, instead: str = "units with --units") -> list[str
     if not found:
         raise RequestError(f"this network has no convolution; name {instead}")
     return found
+
+
+def _first_units(scope: Scope) -> dict[str, list[int]]:
+    """Two of each of the first five convolutions; one where there is no more."""
+    return {name: list(range(min(2, scope.n_units(name)))) for name in _convolutions(scope)[:5]}
 
 
 def _read_convolutions(scope: Scope) -> list[str]:

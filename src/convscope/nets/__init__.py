@@ -1,10 +1,18 @@
 """Networks: the catalogue, the text form of plain ones, builders for foreign ones, and what their outputs mean."""
 
-from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
-from convscope.nets.catalogue import catalogue
-from convscope.nets.plain import plain_net
-from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
-from convscope.nets.text import Word, parse_layers
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
+    from convscope.nets.catalogue import catalogue
+    from convscope.nets.heads import put_head
+    from convscope.nets.plain import plain_net
+    from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
+    from convscope.nets.text import Word, parse_layers
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "Head",
@@ -20,5 +28,6 @@ __all__ = [
     "natural_shape",
     "parse_layers",
     "plain_net",
+    "put_head",
     "task_over",
 ]

@@ -115,13 +115,13 @@ class Run:
         """
         if self._given is None and self.spec.net.name == GIVEN:
             raise NetworkError(f"{self.path} was trained from a module: open it with open_run(path, net=that module)")
-        net = self._given or build_from_spec(self.spec, self.card)
+        net = self._given or build_from_spec(self.spec, self.card, trained_weights=False)
         load_weights(net, self._model[0], self.path / MODEL)
         return net.eval()
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate."""
+        """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate; the stage, where there are any."""
         try:
             return pd.read_parquet(self._file(HISTORY))
         except (ValueError, OSError) as error:
@@ -230,8 +230,13 @@ def open_run(path: str | Path, net: nn.Module | None = None) -> Run:
     return run
 
 
-def build_from_spec(spec: RunSpec, card: Card) -> nn.Module:
-    """An untrained network as the spec names it, fitted to the data's shape and the task's outputs."""
+def build_from_spec(spec: RunSpec, card: Card, trained_weights: bool = True) -> nn.Module:
+    """The network as the spec names it before its training, fitted to the data's shape and the task's outputs.
+
+    Args:
+        spec, card: of the run.
+        trained_weights: False leaves out those that the spec asks for (`net.pretrained`), where others will be loaded.
+    """
     if spec.net.name == GIVEN:
         raise NetworkError(
             "this run is trained from a module of your own: go on with cs.train(net, data, recipe, out=…, resume=True)"
@@ -242,4 +247,8 @@ def build_from_spec(spec: RunSpec, card: Card) -> nn.Module:
             f"{spec.net.name} takes square images; these are {height}×{width}: set data.image_size, or use module:callable"
         )
     shape = {"classes": make_task(card.task, card.classes).outputs, "channels": channels, "image_size": height}
-    return build_net(spec.net.name, init=spec.net.init, **(shape | spec.net.options))
+    options = shape | spec.net.options
+    if not trained_weights and "pretrained" in options:
+        options["pretrained"] = False
+    own = spec.net
+    return build_net(own.name, init=own.init, head=own.head, replaces=own.replaces, **options)

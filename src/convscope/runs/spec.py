@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
@@ -23,6 +23,40 @@ OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget")
 """Keys that a study file has beside those of a run's spec."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
+
+
+Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
+
+
+class Stage(BaseModel):
+    """A part of a training in which some modules learn and all others are frozen.
+
+    What is frozen gets no gradient and is in evaluation mode: batch norm keeps its statistics, dropout does nothing. A stage
+    begins with a new optimizer, and with the best weights of the stage before where the recipe has patience.
+
+    Attributes:
+        name: in the history and on the screen; no other stage of the recipe has it.
+        train: names of the modules that learn, each with all inside it; `*` stands for any letters ("blocks.1*"), and
+            "all" for the whole network.
+        epochs: passes over the training images.
+        rate: peak learning rate.
+        schedule: course of the rate over this stage; by default the recipe's.
+        augmentation: of the training images in this stage; by default the recipe's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1)
+    train: tuple[str, ...] = Field(("all",), min_length=1)
+    epochs: int = Field(ge=1)
+    rate: float = Field(gt=0)
+    schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
 
 class Recipe(BaseModel):
@@ -46,6 +80,10 @@ class Recipe(BaseModel):
         compile: through torch.compile (needs a C++ compiler on the CPU; pays off in long runs).
         channels_last: keep feature maps as N H W C in memory, which convolutions prefer on CPU and GPU.
         augmentation: of the training images.
+        stages: parts that follow each other, in which some modules are frozen; see Stage. Their epochs add up to `epochs`,
+            each has a rate, and patience counts anew in each. None by default: one part, in which all learns.
+        keep_features: in a stage whose frozen part comes first and whose images are not augmented, what reaches the part
+            that learns is computed once and kept.
         seed: of the first weights, the order of images, augmentation and dropout.
     """
 
@@ -57,7 +95,7 @@ class Recipe(BaseModel):
     nesterov: bool = True
     batch: int = Field(128, ge=1)
     epochs: int = Field(10, ge=1)
-    schedule: Literal["constant", "step", "cosine", "one-cycle", "inverse"] = "one-cycle"
+    schedule: Schedule = "one-cycle"
     warmup: float = Field(0.2, gt=0, lt=1)
     step_epochs: int = Field(10, ge=1)
     step_factor: float = Field(0.1, gt=0, le=1)
@@ -71,6 +109,8 @@ class Recipe(BaseModel):
     compile: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
+    stages: tuple[Stage, ...] | None = Field(None, min_length=1)
+    keep_features: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="before")
@@ -81,13 +121,45 @@ class Recipe(BaseModel):
             return given
         optimizer = given.get("optimizer", "adamw")
         derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": 0.9 if optimizer == "sgd" else 0.0}
+        derived |= _of_stages(given.get("stages"))
         return {**given, **{key: value for key, value in derived.items() if given.get(key) is None}}
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0; set momentum, or nesterov: false")
+        if self.stages is not None:
+            self._check_stages(self.stages)
         return self
+
+    def _check_stages(self, stages: tuple[Stage, ...]) -> None:
+        names = [stage.name for stage in stages]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"stages: two have the name {twice[0]!r}; give each its own")
+        if self.epochs != (whole := sum(stage.epochs for stage in stages)):
+            raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
+        if self.rate != stages[0].rate:
+            raise ValueError(f"rate: {self.rate:g}, but each stage has a rate of its own; leave it out")
+
+    @property
+    def parts(self) -> tuple[Recipe, ...]:
+        """The recipe of each stage by itself; this recipe alone where it has no stages."""
+        return tuple(self.model_copy(update=_own(stage)) for stage in self.stages or ()) or (self,)
+
+
+def _own(stage: Stage) -> dict[str, Any]:
+    """What a stage says other than its recipe."""
+    own = {key: getattr(stage, key) for key in ("epochs", "rate", "schedule", "augmentation")}
+    return {"stages": None, **{key: value for key, value in own.items() if value is not None}}
+
+
+def _of_stages(stages: Any) -> dict[str, Any]:
+    """What a recipe's epochs and rate are where it has stages; nothing where these are not as they should be."""
+    try:
+        given = [stage.model_dump() if isinstance(stage, Stage) else stage for stage in stages or ()]
+        return {"epochs": sum(stage["epochs"] for stage in given), "rate": given[0]["rate"]}
+    except (IndexError, KeyError, TypeError):
+        return {}
 
 
 class RunSpec(BaseModel):
@@ -221,14 +293,23 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 def override(given: dict[str, Any], key: str, value: Any) -> None:
     """Puts a value at a dotted key of a run's mapping: what `--set key=value` does."""
     *path, last = key.split(".")
-    node = given
+    node: Any = given
     for part in path:
+        if isinstance(node, list):
+            node = node[_place(key, part, node)]
+            continue
         if isinstance(node.get(part), str):
             node[part] = {_short(key, part): node[part]}
         node = node.setdefault(part, {})
-        if not isinstance(node, dict):
+        if not isinstance(node, dict | list):
             raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
-    node[last] = value
+    node[_place(key, last, node) if isinstance(node, list) else last] = value
+
+
+def _place(key: str, part: str, among: list[Any]) -> int:
+    if not (part.isdecimal() and int(part) < len(among)):
+        raise SettingError(f"{key}: {part!r} is no place in this list; its places are 0 to {len(among) - 1}")
+    return int(part)
 
 
 def _short(key: str, part: str) -> str:

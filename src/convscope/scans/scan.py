@@ -74,6 +74,8 @@ class Subject(Protocol):
     """The run that the network is from, in whose folder results are kept; None without one."""
     given_task: Task | None
     """What the outputs mean, where the run or the user says so."""
+    input_shape: tuple[int, ...]
+    """Channels, height and width of its images."""
 
     @property
     def graph(self) -> TracedGraph:

@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _SHOWN = 12
 _COLUMNS = (
@@ -35,12 +36,16 @@ class Lines:
     def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
         self.epochs = epochs
 
+    def stage(self, name: str, about: str) -> None:
+        print(f"stage {name}: {about}", file=sys.stderr, flush=True)  # noqa: T201
+
     def step(self, epoch: int, step: int, loss: float | None) -> None:
         pass
 
     def epoch(self, row: dict[str, Any]) -> None:
         cells = (f"{title} {form.format(row[key])}" for title, key, form in _COLUMNS[1:])
-        print(f"epoch {row['epoch']}/{self.epochs}", *cells, sep="  ", file=sys.stderr, flush=True)  # noqa: T201
+        stage = [row["stage"]] if "stage" in row else []
+        print(f"epoch {row['epoch']}/{self.epochs}", *stage, *cells, sep="  ", file=sys.stderr, flush=True)  # noqa: T201
 
     def end(self) -> None:
         pass
@@ -48,6 +53,9 @@ class Lines:
 
 class Silent(Lines):
     """Nothing at all."""
+
+    def stage(self, name: str, about: str) -> None:
+        pass
 
     def epoch(self, row: dict[str, Any]) -> None:
         pass
@@ -71,6 +79,9 @@ class LiveTable:
         self.live = Live(self._screen(), console=Console(stderr=True), refresh_per_second=4)
         self.live.start()
 
+    def stage(self, name: str, about: str) -> None:
+        self.live.console.print(f"stage {name}: {about}", highlight=False, markup=False)
+
     def step(self, epoch: int, step: int, loss: float | None) -> None:
         if loss is not None:  # a smoothed loss: single steps jump
             self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
@@ -88,10 +99,13 @@ class LiveTable:
 
     def _screen(self) -> Group:
         table = Table(box=None, padding=(0, 2), header_style="bold")
+        if staged := any("stage" in row for row in self.rows):
+            table.add_column("stage")
         for title, _, _ in _COLUMNS:
             table.add_column(title, justify="right")
         best = max((row["val_accuracy"] for row in self.rows), default=None)
         for row in self.rows[-_SHOWN:]:
             style = "green" if row["val_accuracy"] == best else ""
-            table.add_row(*(form.format(row[key]) for _, key, form in _COLUMNS), style=style)
+            cells = [form.format(row[key]) for _, key, form in _COLUMNS]
+            table.add_row(*([Text(row["stage"]), *cells] if staged else cells), style=style)
         return Group(table, self.bar)

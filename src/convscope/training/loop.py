@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convscope.data import DataBundle, ImageSet, batches
+from convscope.data import Augmentation, DataBundle, ImageSet, batches
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
+from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.interrupt import StopWish
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
+from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
 
 _CHANCE_MULTIPLE = 1e4
@@ -28,6 +32,7 @@ class Watcher(Protocol):
     """Someone who looks on while a network trains; it must not touch anything."""
 
     def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None: ...
+    def stage(self, name: str, about: str) -> None: ...
     def step(self, epoch: int, step: int, loss: float | None) -> None: ...
     def epoch(self, row: dict[str, Any]) -> None: ...
     def end(self) -> None: ...
@@ -49,11 +54,14 @@ class Trainer:
     def __init__(
         self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device, resume: bool
     ) -> None:
-        self.run, self.data, self.task, self.recipe, self.device = run, data, task, recipe, device
+        self.run, self.data, self.task, self.whole, self.device = run, data, task, recipe, device
         self.net = place(net, recipe, device)
-        self.optimizer = make_optimizer(self.net, recipe)
-        self.state = load_state(run, self.net, self.optimizer) if resume else TrainingState()
-        self.forward = torch.compile(self.net) if recipe.compile else self.net
+        self.stages = Stages(self.net, recipe)
+        self.state = TrainingState()
+        if resume:
+            self.state = load_state(run, self.net, self._begin_stage)
+        else:
+            self._begin_stage(self.state)
         self.dtype = number_format(recipe, device)
         self.normalize = Normalizer(data.mean, data.std, device)
         self.batch = min(recipe.batch, len(data.train))
@@ -68,33 +76,116 @@ class Trainer:
             StoppedError: the user wished to stop; the state is saved.
             DivergedError: the loss is infinite, not a number, or exploded.
         """
-        watcher.begin(self.recipe.epochs, self.steps, self.state.history)
+        watcher.begin(self.whole.epochs, self.steps, self.state.history)
         try:
-            while self.state.epoch < self.recipe.epochs and not self._patience_is_over():
+            self._train_stage(watcher, wish)
+            for _ in self.whole.parts[self.state.stage + 1 :]:
+                self.state.begin_stage()
+                self._begin_stage(self.state)
+                self._train_stage(watcher, wish)
+        finally:
+            watcher.end()
+            self.stages.end()
+        self.net.eval()
+
+    def _begin_stage(self, state: TrainingState) -> torch.optim.Optimizer:
+        """Freezes what the stage does not train, and makes its optimizer."""
+        self.stages.begin(state.stage)
+        self.recipe = self.whole.parts[state.stage]
+        self.optimizer = make_optimizer(self.net, self.recipe)
+        self.features: Features | None = None
+        self.forward = self._compiled(self.net)
+        return self.optimizer
+
+    def _compiled(self, net: nn.Module) -> nn.Module:
+        return torch.compile(net) if self.recipe.compile else net  # type: ignore[return-value]
+
+    def _train_stage(self, watcher: Watcher, wish: StopWish) -> None:
+        """Trains to the end of the stage, or until patience is over; it ends with the best weights where there is patience."""
+        if self._stage_goes_on():
+            if self.whole.stages:
+                watcher.stage(self.whole.stages[self.state.stage].name, self._prepare_stage(wish))
+            while self._stage_goes_on():
                 self._train_epoch(watcher, wish)
                 self._end_epoch()
                 watcher.epoch(self.state.history[-1])
-        finally:
-            watcher.end()
         if self.state.best:
             self.net.load_state_dict(self.state.best)
+
+    def _stage_goes_on(self) -> bool:
+        return self._epoch_of_stage < self.recipe.epochs and not self._patience_is_over()
+
+    @property
+    def _epoch_of_stage(self) -> int:
+        return self.state.epoch - self.state.first_epoch
+
+    def _prepare_stage(self, wish: StopWish) -> str:
+        """Computes the features that the stage can be trained on, and says in words what will be done."""
+        n_all = sum(parameter.numel() for parameter in self.net.parameters())
+        words = f"{self.stages.n_learning:,} of {n_all:,} parameters learn"
+        if self.stages.n_learning == n_all:
+            return words
+        began = time.perf_counter()
+        try:
+            features = self._keep_features(wish)
+        except NoFeaturesError as reason:
+            return f"{words}; each step runs the whole network: {reason}"
+        finally:
+            self.state.sums["seconds"] += time.perf_counter() - began
+        self.features, self.forward = features, self._compiled(features.tail.module)
+        return f"{words}, on kept features of the images ({features.nbytes / 2**20:,.1f} MiB)"
+
+    @torch.no_grad()
+    def _keep_features(self, wish: StopWish) -> Features:
+        """What reaches the part that learns, of the training and validation images."""
+        if not self.recipe.keep_features:
+            raise NoFeaturesError("recipe.keep_features is off")
+        if self.recipe.augmentation.model_copy(update={"padding": "zero"}) != Augmentation():
+            raise NoFeaturesError("the training images are augmented")
         self.net.eval()
+        shape = (1, *self.data.input_shape)
+        tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
+        features = Features(self._logits_of_images, partial(self._logits, tail.module), tail, self.dtype)
+        for images in (self.data.train, self.data.val):
+            batch = evaluation_batch(images, self.batch)
+            features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
+            if wish.asked:
+                self._stop()
+        features.check(self.data.train, self.batch, self.device)
+        return features
+
+    def _logits_of_images(self, images: Tensor) -> Tensor:
+        return self._logits(self.net, self.normalize(images))
+
+    def _logits(self, net: nn.Module, given: Tensor) -> Tensor:
+        """A network's or its tail's outputs for normalised images or features."""
+        with autocast(self.device, self.dtype):
+            return net(self._laid_out(given))
+
+    def _batches(self, images: ImageSet, size: int, **order: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """What `forward` takes, and targets: of each batch its images, or their features where these are kept."""
+        if self.features is not None:
+            order.pop("augmentation", None)
+            yield from self.features.batches(images, size, device=self.device, **order)
+            return
+        for batch in batches(images, size, device=self.device, **order):
+            yield batch.images, batch.targets
 
     def _train_epoch(self, watcher: Watcher, wish: StopWish) -> None:
         state, recipe = self.state, self.recipe
-        self.net.train()
+        self.stages.train()
         started, before = time.perf_counter(), state.sums["seconds"]
         sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
-        for batch in batches(
-            self.data.train, self.batch, device=self.device, seed=recipe.seed, epoch=state.epoch,
+        for images, targets in self._batches(
+            self.data.train, self.batch, seed=recipe.seed, epoch=state.epoch,
             first_step=state.step, augmentation=recipe.augmentation, drop_last=True,
         ):  # fmt: skip
-            loss, correct = self._step(batch.images, batch.targets)
-            sums += torch.stack([loss * len(batch.images), correct]).to(sums.dtype)
+            loss, correct = self._step(images, targets)
+            sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
             look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps
             value = self._checked(loss) if look else None
             state.step += 1
-            state.sums["images"] += len(batch.images)
+            state.sums["images"] += len(images)
             watcher.step(state.epoch, state.step, value)
             if wish.asked:
                 self._keep(sums, before + time.perf_counter() - started)
@@ -105,7 +196,7 @@ class Trainer:
         """One optimizer step; gives the loss and the number of right images, still on the device."""
         number = self.state.epoch * self.steps + self.state.step
         torch.manual_seed(step_seed(self.recipe.seed, number))  # dropout: from the step alone
-        set_rate(self.optimizer, rate_at(self.recipe, number, self.steps))
+        set_rate(self.optimizer, self._rate(self.state.step))
         with autocast(self.device, self.dtype):
             outputs = self.forward(self._prepare(images))
         loss = self.task.loss(outputs.float(), targets, self.recipe.label_smoothing)
@@ -116,9 +207,17 @@ class Trainer:
         self.optimizer.zero_grad()
         return loss.detach(), self.task.correct(outputs.detach(), targets).sum()
 
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step of this epoch."""
+        return rate_at(self.recipe, self._epoch_of_stage * self.steps + step, self.steps)
+
     def _prepare(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-        return self.normalize(images).contiguous(memory_format=layout)
+        """Images normalised, kept features as they are; both in the recipe's memory layout."""
+        return self._laid_out(self.normalize(images) if self.features is None else images)
+
+    def _laid_out(self, given: Tensor) -> Tensor:
+        layout = torch.channels_last if self.recipe.channels_last and given.ndim == 4 else torch.contiguous_format
+        return given.contiguous(memory_format=layout)
 
     def _end_epoch(self) -> None:
         """Validates, adds the epoch's row to the history, and writes history and checkpoint."""
@@ -128,10 +227,10 @@ class Trainer:
         if not math.isfinite(train_loss + val_loss):
             raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
         state.history.append({
-            "epoch": state.epoch + 1,
+            "epoch": state.epoch + 1, **({"stage": self.whole.stages[state.stage].name} if self.whole.stages else {}),
             "train_loss": train_loss, "train_accuracy": sums["correct"] / sums["images"],
             "val_loss": val_loss, "val_accuracy": val_accuracy,
-            "rate": rate_at(self.recipe, state.epoch * self.steps, self.steps),
+            "rate": self._rate(0),
             "seconds": sums["seconds"], "images_per_s": sums["images"] / sums["seconds"],
         })  # fmt: skip
         self._keep_best()
@@ -144,11 +243,12 @@ class Trainer:
         """Mean loss (without label smoothing) and accuracy over a set, in evaluation mode."""
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
-        for batch in batches(images, evaluation_batch(images, self.batch), device=self.device):
+        net = self.features.tail.module if self.features else self.net
+        for given, targets in self._batches(images, evaluation_batch(images, self.batch)):
             with autocast(self.device, self.dtype):
-                outputs = self.net(self._prepare(batch.images))
-            loss = self.task.loss(outputs.float(), batch.targets) * len(batch.images)
-            sums += torch.stack([loss, self.task.correct(outputs, batch.targets).sum()]).to(sums.dtype)
+                outputs = net(self._prepare(given))
+            loss = self.task.loss(outputs.float(), targets) * len(given)
+            sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
         loss, correct = (sums / max(1, len(images))).tolist()
         return loss, correct
 
@@ -181,11 +281,12 @@ class Trainer:
 
     def _diverged(self, loss: float, step: int) -> DivergedError:
         epoch = self.state.epoch
-        rate = rate_at(self.recipe, epoch * self.steps + step, self.steps)
+        rate = self._rate(step)
+        key = f"recipe.stages.{self.state.stage}.rate" if self.whole.stages else "recipe.rate"
         good = f"the last good checkpoint is that of epoch {epoch}" if epoch else "there is no good checkpoint yet"
         return DivergedError(
             f"{self.run.path}: the loss is {loss:.4g} in epoch {epoch + 1}, step {step + 1}, at rate {rate:.3g}; {good}; "
-            f"try a lower recipe.rate, or recipe.clip_norm=1 (the course is in {HISTORY})"
+            f"try a lower {key}, or recipe.clip_norm=1 (the course is in {HISTORY})"
         )
 
     def _stop(self) -> None:
@@ -194,7 +295,7 @@ class Trainer:
         if self.run.spec.net.name == GIVEN:
             again = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
         raise StoppedError(
-            f"stopped in epoch {self.state.epoch + 1} of {self.recipe.epochs} after step {self.state.step} of {self.steps}; "
+            f"stopped in epoch {self.state.epoch + 1} of {self.whole.epochs} after step {self.state.step} of {self.steps}; "
             f"all is saved: go on with {again}"
         )
 

@@ -6,7 +6,7 @@ no random state, and going on from one gives the same bits as never having stopp
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from convscope.errors import RunFolderError
 from convscope.runs import CHECKPOINT, Run, load_weights, read_tensors
+
+_CARD = ("epoch", "step", "sums", "history", "best_epoch", "stage", "first_epoch")
 
 
 @dataclass
@@ -25,7 +27,8 @@ class TrainingState:
         epoch, step: the step to do next; step counts within the epoch.
         sums: loss × images, right images, images and seconds of the epoch so far.
         history: the rows of the finished epochs.
-        best_epoch, best: the epoch with the best `watch` and its weights, where the recipe has patience.
+        best_epoch, best: the stage's epoch with the best `watch` and its weights, where the recipe has patience.
+        stage, first_epoch: the stage of the recipe, and the epoch in which it began.
     """
 
     epoch: int = 0
@@ -34,11 +37,18 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    stage: int = 0
+    first_epoch: int = 0
 
     def begin_epoch(self) -> None:
         """Moves to the next epoch's first step."""
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(self.sums, 0.0)
+
+    def begin_stage(self) -> None:
+        """Moves to the next stage, which has no best epoch yet."""
+        self.stage, self.first_epoch = self.stage + 1, self.epoch
+        self.best_epoch, self.best = None, {}
 
 
 def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -47,13 +57,17 @@ def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.
     packed |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         packed |= {f"optimizer.{number}.{key}": value for key, value in slots.items() if isinstance(value, Tensor)}
-    card = {key: getattr(state, key) for key in ("epoch", "step", "sums", "history", "best_epoch")}
+    card = {key: getattr(state, key) for key in _CARD}
     run.write_tensors(CHECKPOINT, packed, card)
 
 
-def load_state(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+def load_state(run: Run, net: nn.Module, begin: Callable[[TrainingState], torch.optim.Optimizer]) -> TrainingState:
     """Reads the checkpoint into the network and its optimizer, and gives the state.
 
+    Args:
+        run: whose checkpoint is read.
+        net: takes the weights.
+        begin: makes the optimizer of the stage in which that state is.
     Raises:
         RunFolderError: the checkpoint is damaged or belongs to another network.
     """
@@ -62,8 +76,9 @@ def load_state(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer) -> Tr
     if "epoch" not in card:
         raise RunFolderError(f"{path} is no checkpoint of convscope")
     load_weights(net, _under("net.", tensors), path)
-    _load_optimizer(optimizer, _under("optimizer.", tensors))
-    return TrainingState(**json.loads(json.dumps(card)), best=_under("best.", tensors))
+    state = TrainingState(**card, best=_under("best.", tensors))
+    _load_optimizer(begin(state), _under("optimizer.", tensors))
+    return state
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -115,7 +115,7 @@ class _Beside:
 
     def __init__(self, watcher: Watcher, told: list[_Told]) -> None:
         self.watcher, self.told = watcher, told
-        self.begin, self.step, self.end = watcher.begin, watcher.step, watcher.end
+        self.begin, self.stage, self.step, self.end = watcher.begin, watcher.stage, watcher.step, watcher.end
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.watcher.epoch(row)
@@ -164,7 +164,7 @@ def _catch_up(tracker: Tracker, run: Run, rows: Rows) -> None:
 
 
 def _add(tracker: Tracker, row: Mapping[str, Any]) -> None:
-    tracker.row(int(row["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"})
+    tracker.row(int(row["epoch"]), {key: float(value) for key, value in row.items() if key not in ("epoch", "stage")})
 
 
 def _reason(error: Exception) -> str:

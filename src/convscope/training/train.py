@@ -31,6 +31,7 @@ from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
+from convscope.training.stages import Stages
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
 
@@ -96,6 +97,7 @@ def train_spec(
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
+        Stages(net, spec.recipe)  # says before anything is written which module is not there
         run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
         remove_unfinished(run.path)
         trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
@@ -190,8 +192,9 @@ def _check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
     if recipe.batch == 1 and norms:
         raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
     side = min(data.input_shape[1:])
-    if recipe.augmentation.padding == "reflect" and recipe.augmentation.crop >= side:
-        raise SettingError(
-            f"recipe.augmentation.crop: {recipe.augmentation.crop} with padding reflect needs images larger than "
-            f"that; these have {side} px"
-        )
+    for augmentation in (part.augmentation for part in recipe.parts):
+        if augmentation.padding == "reflect" and augmentation.crop >= side:
+            raise SettingError(
+                f"recipe.augmentation.crop: {augmentation.crop} with padding reflect needs images larger than "
+                f"that; these have {side} px"
+            )

@@ -1,0 +1,118 @@
+"""convscope conv: convolutions by hand, from shapes or from numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from convscope.cli.options import Json
+
+_NUMBERS = "'1 2; 3 4 | 5 6; 7 8' (rows, channels), or a .csv, .npy or .yaml file"
+
+
+def conv(
+    input: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CxHxW", help="Shape of the input, such as 3x32x32; or height, width, channels: 32x32x3."
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LAYER",
+            help="Layers one after another: c64k3p0 M t32. c convolution, t transposed, M max and A average pool, G global "
+            "pool, f dense; k kernel, s stride, p padding, d dilation, g groups, o output padding: k3 or k3x5.",
+        ),
+    ] = None,
+    filters: Annotated[
+        int | None, typer.Option("--filters", metavar="N", help="One layer instead: its filters.")
+    ] = None,
+    pool: Annotated[str | None, typer.Option("--pool", metavar="max|average", help="Or it is a pool.")] = None,
+    kernel: Annotated[str | None, typer.Option("--kernel", metavar="K", help="3, or 3x5: rows×columns.")] = None,
+    stride: Annotated[
+        str | None, typer.Option("--stride", metavar="S", help="Likewise; 1, of a pool the kernel.")
+    ] = None,
+    padding: Annotated[
+        str | None, typer.Option("--padding", metavar="P", help="A number, 1x2, same or valid; 0 by default.")
+    ] = None,
+    dilation: Annotated[str | None, typer.Option("--dilation", metavar="D", help="2, or 2x1.")] = None,
+    groups: Annotated[int | None, typer.Option("--groups", metavar="G", help="Of a convolution.")] = None,
+    transposed: Annotated[bool, typer.Option("--transposed", help="The convolution that enlarges.")] = False,
+    output_padding: Annotated[
+        str | None, typer.Option("--output-padding", metavar="O", help="Of a transposed one: 1, or 1x0.")
+    ] = None,
+    no_bias: Annotated[bool, typer.Option("--no-bias", help="A convolution without biases.")] = False,
+    order: Annotated[
+        Literal["chw", "hwc"] | None,
+        typer.Option("--order", help="Of the input's shape, where it can be read either way."),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="NUMBERS", help=f"Work it out on numbers: {_NUMBERS}.")
+    ] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", metavar="NUMBERS", help="Likewise; several filters with || between them.")
+    ] = None,
+    bias: Annotated[str | None, typer.Option("--bias", metavar="NUMBERS", help="A number for each filter.")] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            "--example", metavar="NAME|FILE", help="Numbers at hand: report-e, edges, upsample; or your .yaml."
+        ),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="ROW,COLUMN", help="Only this position of the output.")
+    ] = None,
+    unit: Annotated[int | None, typer.Option("--unit", metavar="N", help="Only this unit of the output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="A picture of the windows: .svg or .png.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Work a convolution out by hand.
+
+    From a shape: output shape, parameters, multiply-adds and receptive field, with the formulas. From numbers: every product
+    and sum of each window."""
+    from convscope.cli import show_conv
+    from convscope.errors import SettingError
+
+    one: dict[str, Any] = {
+        "pool": pool,
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "transposed": transposed or None,
+        "output_padding": output_padding,
+    }
+    if image is not None or example is not None:
+        refused: dict[str, object] = {
+            "INPUT": input,
+            "--filters": filters,
+            "--order": order,
+            "--no-bias": no_bias or None,
+        }
+        _refuse(refused, "numbers (--image or --example)")
+        show_conv.worked(example, window, unit, out, json, {**one, "image": image, "filter": filter, "bias": bias})
+        return
+    refused = {"--filter": filter, "--bias": bias, "--window": window, "--unit": unit, "--out": out}
+    _refuse(refused, "a shape; they need numbers: --image or --example")
+    if input is None:
+        raise SettingError(
+            "conv: expected a shape, such as 3x32x32 c64 M, or numbers: --example report-e, --image '1 2; 3 4'"
+        )
+    show_conv.sizes(
+        input, order, layers or [], {**one, "filters": filters, "bias": None if not no_bias else False}, json
+    )
+
+
+def _refuse(options: Mapping[str, object], what: str) -> None:
+    from convscope.errors import SettingError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise SettingError(f"{', '.join(given)}: not with {what}; leave one of both out")

@@ -1,0 +1,257 @@
+"""What convscope conv prints: layers on paper, and windows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from convscope import arithmetic
+from convscope.arithmetic import Chain, Step, Window, Worked, figures, number, times, window_in_words
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.errors import SettingError
+
+if TYPE_CHECKING:
+    from convscope.arithmetic import Order
+
+MOST, MOST_ROWS = 16, 24
+"""Windows on one screen, and rows of numbers."""
+_PAIRS = ("kernel", "stride", "dilation", "output_padding")
+_ORDERS: dict[str, str] = {"chw": "channels×height×width", "hwc": "height×width×channels"}
+
+
+def sizes(text: str, order: Order | None, layers: Sequence[str], one: dict[str, Any], as_json: bool) -> None:
+    """Layers on paper: words one after another, or one layer by its settings."""
+    shape, read = arithmetic.read_shape(text, order)
+    found = _chain(shape, layers, {key: value for key, value in one.items() if value is not None})
+    if as_json:
+        print_json({"input": text, "read_as": _ORDERS[read], **found.to_json()})
+        return
+    other = "chw" if read == "hwc" else "hwc"
+    doubt = (
+        order is None
+        and "@" not in text
+        and len({*shape}) > 1
+        and text.count("x") + text.count("×") + text.count(",") == 2
+    )
+    hint = f", read as {_ORDERS[read]}; --order {other} for {_ORDERS[other]}" if doubt else ""
+    channels = f"{shape[0]} channel{'' if shape[0] == 1 else 's'}"
+    print_line(f"input: {channels} of {shape[1]}×{shape[2]}{hint}\n")
+    if layers:
+        _print_chain(found)
+    else:
+        _print_layer(found.steps[0])
+
+
+def worked(
+    example: str | None, window: str | None, unit: int | None, out: Path | None, as_json: bool, settings: dict[str, Any]
+) -> None:
+    """A worked example: its windows as a table, as JSON, and as a picture."""
+    found = arithmetic.worked_example(example, **settings)
+    chosen = _chosen(found, window, unit)
+    picture = None if out is None else _draw(found, chosen, out)
+    if as_json:
+        print_json({**found.to_json(chosen), **({"picture": str(picture)} if picture else {})})
+        return
+    _print_worked(found, chosen)
+    if picture:
+        print_line(f"\npicture: {picture}")
+    elif example == "report-e" and not any(settings.values()):
+        print_line("\nwith zero padding: --padding same; dilated: --padding same --dilation 2; pooled: --pool max")
+
+
+def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, Any]) -> Chain:
+    if layers and one:
+        named = ", ".join(map(_option, one))
+        raise SettingError(
+            f"{named}: not with layers as words; write {layers[0]} with letters behind, such as c64k3s2p1"
+        )
+    if layers:
+        return arithmetic.chain(shape, " ".join(layers))
+    for key in (*_PAIRS, "padding"):
+        if key in one:
+            read = arithmetic.padding if key == "padding" else arithmetic.pair
+            one[key] = read(_option(key), one[key])
+    kind = one.pop("pool", None)
+    if kind is None and "filters" not in one:
+        raise SettingError(
+            "conv: which layer? write words behind the shape, such as c64k3s2, or --filters 64, or --pool max"
+        )
+    allowed = ("kernel", "stride", "padding", "dilation") if kind else tuple(one)
+    for key in one:
+        if key not in allowed:
+            raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
+    return arithmetic.pool(shape, kind, **one) if kind else arithmetic.conv(shape, **one)
+
+
+def _option(key: str) -> str:
+    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
+
+
+def _print_chain(found: Chain) -> None:
+    columns = ("layer", "window", "output", "parameters", "multiply-\nadds", "field", "step")
+    rows = [(step.name, " ".join(_short(step)), *figures(step)) for step in found.steps]
+    print_table("", columns, rows, left=2)
+    print_line(f"\n{found.parameters:,} parameters, {found.multiply_adds:,} multiply-adds an image")
+    print_line("field: the receptive field; step: from one position's field to the next; both in pixels\n")
+    for step in found.steps:
+        for name, formula in _sizes_of(step):
+            print_line(f"  {step.name:7} {name:14} {formula}")
+
+
+def _short(step: Step) -> list[str]:
+    """The window in the letters of the words: 3×3 s2 p1."""
+    letters = {"stride": "s", "padding": "p", "dilation": "d", "output": "o"}
+    found = []
+    for part in window_in_words(step):
+        name, _, value = part.rpartition(" ")
+        found.append(f"{letters[name.split()[0]]}{value}" if name.split()[:1] and name.split()[0] in letters else part)
+    return found or [step.kind.replace("_", " ")]
+
+
+def _print_layer(step: Step) -> None:
+    channels, height, width = step.output_shape
+    maps = f"{channels} map{'' if channels == 1 else 's'} of {height}×{width}"
+    print_line(f"{step.kind.replace('_', ' ')} {', '.join(window_in_words(step))}")
+    print_line(f"output: {maps}; {channels}×{height}×{width}, as {_ORDERS['hwc']} {height}×{width}×{channels}\n")
+    formulas = dict(step.formulas)
+    lines = [*_sizes_of(step), *((key, formulas[key]) for key in ("parameters", "multiply_adds") if key in formulas)]
+    field = times(step.receptive_field)
+    pace = "" if step.stride is None else f" pixels, {figures(step)[-1]} from one position to the next"
+    for name, text in [*lines, ("receptive field", f"{field}{pace}")]:
+        print_line(f"  {name.replace('multiply_adds', 'multiply-adds'):16} {text}")
+
+
+def _sizes_of(step: Step) -> list[tuple[str, str]]:
+    """The formulas of height and width; one where they are the same."""
+    found = step.formulas
+    if "height" not in found:
+        return []
+    if found["height"] == found["width"]:
+        return [("height, width", found["height"])]
+    return [("height", found["height"]), ("width", found["width"])]
+
+
+def _chosen(found: Worked, window: str | None, unit: int | None) -> list[Window]:
+    if window is None:
+        if unit is not None:
+            found.window(unit)  # refuses a unit that is not there
+        return found.windows(unit)
+    parts = window.replace(";", ",").split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise SettingError(f"--window: {window!r}; expected row and column of the output from 0, such as 1,2")
+    row, column = map(int, parts)
+    units = range(found.step.output_shape[0]) if unit is None else [unit]
+    return [found.window(one, row, column) for one in units]
+
+
+def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
+    from convscope.looks import worked_drawing, worked_picture
+    from convscope.runs import write_whole
+
+    kind = out.suffix.lower()
+    if kind not in (".svg", ".png"):
+        raise SettingError(f"--out: {out} ends with {kind or 'nothing'}; expected .svg or .png")
+    drawn = worked_picture(found, chosen) if kind == ".png" else worked_drawing(found, chosen).encode("utf-8")
+    write_whole(out, drawn)
+    return out
+
+
+def _print_worked(found: Worked, chosen: Sequence[Window]) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(Text(arithmetic.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
+    inputs = [_matrix(name, one) for name, one in zip(found.channels, found.image, strict=True)]
+    units = list(dict.fromkeys(window.unit for window in chosen))
+    console.print("\ninput", Columns(inputs, padding=(0, 4)), sep="\n")
+    if found.weight is not None:
+        for unit in units:
+            bias = f", bias {number(found.bias[unit])}" if found.bias.any() else ""
+            names = [found.channels[n] for n in found.window(unit).channels]
+            shown = [_matrix(name, one) for name, one in zip(names, found.filter(unit), strict=True)]  # type: ignore[arg-type]
+            console.print(f"\nfilter{_of(found, unit)}{bias}", Columns(shown, padding=(0, 4)), sep="\n")
+    console.print(_products(found, chosen[:MOST]))
+    if len(chosen) > MOST:
+        console.print(f"… {len(chosen)} windows in all; --window ROW,COLUMN shows one, --json all")
+    outputs = [_matrix(f"output{_of(found, unit)}", found.output[unit]) for unit in units]
+    console.print(Columns(outputs, padding=(0, 4)))
+
+
+def _of(found: Worked, unit: int) -> str:
+    if found.step.output_shape[0] == 1:
+        return ""
+    return f" {found.channels[unit]}" if found.weight is None else f" of unit {unit}"
+
+
+def _matrix(name: str, numbers: np.ndarray) -> Group:
+    """Numbers in rows; of large ones the first rows and the columns that the terminal has room for, and how many there are."""
+    cells = [list(map(number, row)) for row in numbers[:MOST_ROWS]]
+    fit = _columns_that_fit(cells)
+    table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+    for _ in range(fit):
+        table.add_column(justify="right", no_wrap=True)
+    for row in cells:
+        table.add_row(*row[:fit])
+    parts: list[Text | Table] = [Text(name, "dim")] if name else []
+    parts.append(table)
+    if numbers.shape != (len(cells), fit):
+        parts.append(Text(f"… {times(numbers.shape)} in all; --json prints them", "dim"))
+    return Group(*parts)
+
+
+def _columns_that_fit(cells: list[list[str]]) -> int:
+    widths = accumulate(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
+    return max(1, sum(width <= Console().width + 2 for width in widths))
+
+
+def _products(found: Worked, chosen: Sequence[Window]) -> Table:
+    table, named = _table(found), any(found.channels)
+    for window in chosen:
+        several = found.step.output_shape[0] > 1 and found.weight is not None
+        place = f"{f'{window.unit}: ' if several else ''}{window.row}, {window.column}"
+        for n, channel in enumerate(window.channels):
+            name = [found.channels[channel]] if named else []
+            table.add_row("" if n else place, *name, _terms(found, window, n), number(window.per_channel[n]))
+        whole = arithmetic.add_up(window)
+        if whole:
+            empty = [""] * (len(table.columns) - 2)
+            table.add_row(*empty, Text(whole.rpartition(" = ")[0], "bold"), Text(number(window.value), "bold"))
+        table.add_section()
+    return table
+
+
+def _table(found: Worked) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("row,\ncolumn", no_wrap=True)
+    if any(found.channels):
+        table.add_column("channel", no_wrap=True)
+    table.add_column("window" if found.weight is None else "input · weight", ratio=1)
+    table.add_column("largest" if found.step.kind == "max_pool" else "sum", justify="right", no_wrap=True)
+    return table
+
+
+def _terms(found: Worked, window: Window, n: int) -> Text:
+    """The products of one channel, padding in grey."""
+    parts, pool = [], found.weight is None
+    for t, row in enumerate(window.rows):
+        for u, column in enumerate(window.columns):
+            value = window.inputs[n, t, u]
+            if np.isnan(value):
+                continue
+            weight = number(window.weights[n, t, u])
+            shown = number(value) if pool else f"{number(value)}·{f'({weight})' if weight[0] == '−' else weight}"
+            inside = row is not None and column is not None and _on(found, row, column)
+            parts.append(Text(shown, "" if inside else "dim"))
+    return Text(", " if found.step.kind == "max_pool" else " + ").join(parts) if parts else Text("nothing", "dim")
+
+
+def _on(found: Worked, row: int, column: int) -> bool:
+    height, width = found.image.shape[1:]
+    return 0 <= row < height and 0 <= column < width
