@@ -127,10 +127,10 @@ def test_another_normalisation_is_another_result(scope: Scope) -> None:
 
 
 def test_other_names_of_the_answers_are_another_result(scope: Scope) -> None:
+    turned = Scope(scope.run, task=Task((Head("class", "softmax", CLASSES[::-1]),)))
     first = scope.ablation({"conv1": [0]}, make_images())
-    scope.given_task = Task((Head("class", "softmax", CLASSES[::-1]),))
     assert first.classes == list(CLASSES)
-    assert scope.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
+    assert turned.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
 
 
 def test_a_module_of_other_settings_and_equal_weights_is_another_result(scope: Scope) -> None:
