@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from convscope import errors
 from convscope.cli import run
-from convscope.data import Augmentation, DataSpec, data_names
+from convscope.data import Augmentation, DataSpec, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
-from convscope.runs import Recipe, RunSpec
+from convscope.runs import Recipe, RunSpec, Stage
 from convscope.study import Budget, Range, Reported, ReportedLook, Reproduces, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -48,8 +48,10 @@ def reference() -> str:
 _MODELS: dict[str, type[BaseModel]] = {
     "run": RunSpec,
     "data": DataSpec,
+    "data.normalize, as values": Normalization,
     "net": NetSpec,
     "recipe": Recipe,
+    "recipe.stages: each": Stage,
     "recipe.augmentation": Augmentation,
 }
 

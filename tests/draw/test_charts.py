@@ -32,6 +32,13 @@ def test_a_chart_carries_every_value() -> None:
     assert all(str(value) in text for value in (0.3, 0.35, 0.8, 0.7, 0.65))
 
 
+def test_stages_are_named_where_they_begin() -> None:
+    chart = learning_curve(HISTORY.assign(stage=["frozen", "last block", "last block"]), "loss")
+    [begun] = [rows for rows in chart["datasets"].values() if set(rows[0]) == {"stage", "epoch"}]
+    assert begun == [{"stage": "frozen", "epoch": 1.0}, {"stage": "last block", "epoch": 1.5}]
+    assert "frozen" not in str(learning_curve(HISTORY, "loss"))
+
+
 def test_a_matrix_of_changes_has_its_figures_in_the_cells_of_few_classes_only() -> None:
     chart = moved([[-3, 3], [1, -1]], ["cat", "dog"])
     [rows] = chart["datasets"].values()

@@ -167,5 +167,7 @@ def test_a_network_over_the_rows_of_an_image_by_hand() -> None:
     assert gru.multiply_adds == 28 * 3 * (28 * 128 + 128 * 128)
     assert (fc.parameters, fc.multiply_adds) == (1_290, 1_280)
     assert table.neurons == 28 * 128 + 10
+    assert (table.recurrent.parameters, table.recurrent.neurons) == (gru.parameters, 28 * 128)
+    assert table.recurrent.parameters + table.dense.parameters == table.parameters
     assert {layer.receptive_field for layer in (gru, by_name["last"], fc)} == {(28, 28)}
     assert table.note is None

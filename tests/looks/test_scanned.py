@@ -92,6 +92,20 @@ def test_a_long_list_of_units_is_cut() -> None:
     assert said == f"dead: 5 ({names}); always on: 1 (conv1 5); pairs alike: 0"
 
 
+def test_ablate_by_itself_asks_a_layer_of_one_unit_for_one(reported: Run) -> None:
+    trained, test = Scope(reported), reported.load_data().test
+    channels, height, width = trained.input_shape
+    classify = torch.nn.Linear(3 * height * width, len(trained.classes))
+    layers = {
+        "conv1": torch.nn.Conv2d(channels, 1, 1),
+        "conv2": torch.nn.Conv2d(1, 3, 1),
+        "flatten": torch.nn.Flatten(),
+        "fc": classify,
+    }
+    scope = Scope(torch.nn.Sequential(OrderedDict(layers)), torch.zeros(1, channels, height, width), trained.classes)
+    assert ", conv1: 0; conv2: 0, 1: accuracy" in look(scope, "ablate", Asked(test=test, n=9)).heading
+
+
 def test_tables_are_those_of_the_scan(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
     found = look(scope, "statistics", Asked(test=test))

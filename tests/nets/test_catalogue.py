@@ -38,16 +38,8 @@ def gates(n: int, inputs: int, hidden: int) -> int:
 BODY = conv(3, 32) + conv(32, 32) + conv(32, 64) + conv(64, 64)
 INCEPTION, RESIDUAL = 4 * conv(64, 64), conv(64, 128) + conv(128, 128) + conv(128, 64, 1)
 END = dense(512, 10)
-VGG19 = [
-    (3, 1),
-    (1, 1),
-    (1, 2),
-    (2, 2),
-    (2, 4),
-    *[(4, 4)] * 3,
-    (4, 8),
-    *[(8, 8)] * 7,
-]  # in units of 64, but for colours
+# inputs and filters of each convolution in units of 64, but for the three colours
+VGG19 = [(3, 1), (1, 1), (1, 2), (2, 2), (2, 4), *[(4, 4)] * 3, (4, 8), *[(8, 8)] * 7]
 
 
 def vgg19_body() -> int:
@@ -79,7 +71,7 @@ BY_HAND = [
     ("lines-vgg19", {"image_size": 224, "classes": 1000, "dense": 4096}, 143_667_240),  # VGG19 as it is published
     (
         "lines-net",
-        {"pool": "stride"},  # 28, 14, 7 and 4 pixels; the eight batch norms have two numbers a unit
+        {"pool": "stride"},  # 28, 14, 7 and 4 pixels; the seven batch norms have two numbers a unit
         conv(3, 16) + conv(16, 16) + conv(16, 32) + conv(32, 32) + conv(32, 64) + conv(64, 64) + 2 * (2 * 112 + 128)
         + dense(4 * 4 * 64, 128) + dense(128, 96),
     ),

@@ -20,7 +20,7 @@ from convscope.nets import build_net
 from convscope.report import Subject, render, without, write_report
 from convscope.report.without import chosen_filters
 from convscope.runs import REPORT, Recipe, Run
-from convscope.scans import LayerEffects, evaluate, proportion
+from convscope.scans import Ablation, LayerEffects, evaluate, proportion
 from convscope.training import Silent, train
 from tests.lenses.lens_networks import replaced
 from tests.report.test_report import Deciding
@@ -81,7 +81,10 @@ def test_details_are_of_the_largest_change_and_of_all_together(
             for true, answer in zip(labels.tolist(), answers.tolist(), strict=True):
                 matrix[true, answer] += 1
         assert card["matrix"]["cells"] == (matrices[1] - matrices[0]).tolist()
-        for k, row in enumerate(card["classes"]):
+        changes = [abs(row["difference"]["value"]) for row in card["classes"]]
+        assert changes == sorted(changes, reverse=True)
+        for row in card["classes"]:
+            k = subject.run.classes.index(row["class"])
             assert row["before"] == pytest.approx(int(matrices[0][k, k]) / row["images"])
             assert row["after"] == pytest.approx(int(matrices[1][k, k]) / row["images"])
         lost = ((before == labels) & (after != labels)).nonzero()[:, 0].tolist()
@@ -124,6 +127,18 @@ def test_the_command_on_the_page_gives_its_figures(
     assert row["images"] == found["n"]
     assert (row["lost"], row["gained"]) == (together["lost"], together["gained"])
     assert row["after"] == pytest.approx(together["after"])
+
+
+def test_classes_of_equal_change_keep_their_order() -> None:
+    """Of five classes with two images each the second loses one, the fourth gains two, the others nothing."""
+    target = torch.arange(5).repeat_interleave(2)
+    before, after = target.clone(), target.clone()
+    after[2], before[6], before[7] = 0, 0, 0
+    probability = torch.full((10,), 0.5, dtype=torch.float64)
+    found = Ablation(
+        {"conv1": [0]}, "zero_weights", list("abcde"), torch.arange(10), target, before, after, probability, probability
+    )
+    assert [row["class"] for row in without._by_change(found)] == ["d", "b", "a", "c", "e"]
 
 
 def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900) -> list[Any]:

@@ -5,6 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from convscope.errors import RunFolderError, SettingError
+from convscope.nets import HeadSpec
 from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, parse_overrides, read_spec
 
 TEXT = """
@@ -36,6 +37,14 @@ def test_overrides_change_what_is_there_and_what_is_not() -> None:
     assert read_spec(TEXT, "here", ["net=net4"]).net.options == {}
 
 
+def test_heads_are_written_short_or_with_a_weight() -> None:
+    text = "{data: lines, net: lines-net, task: {width: sigmoid, angle: {kind: softmax, weight: 2}}}"
+    spec = read_spec(text, "here", ["task.width.weight=3"])
+    assert spec.task == {"width": HeadSpec(kind="sigmoid", weight=3), "angle": HeadSpec(weight=2)}
+    assert read_spec(dump_spec(spec), "there") == spec
+    assert yaml.safe_load(dump_spec(read_spec(text, "here")))["task"]["width"] == "sigmoid"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -48,7 +57,11 @@ def test_overrides_change_what_is_there_and_what_is_not() -> None:
         ("{data: mnist, net: net1, recipe: {epochs: many}}", "here: recipe.epochs: 'many': Input should be a valid integer"),
         ("{data: mnist, net: net1, recipe: {optimizer: sdg}}", "here: recipe.optimizer: 'sdg': Input should be 'sgd'"),
         ("{data: mnist, net: net1, recipe: {optimizer: sgd, momentum: 0}}", "here: recipe: nesterov: needs a momentum above 0"),
-        ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task"),
+        ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task.a.kind: 'b': Input should be 'softmax'"),
+        ("{data: lines, net: net1, task: sofmax}", "here: task: 'sofmax': Input should be 'softmax' or 'sigmoid'"),
+        ("{data: lines, net: net1, task: {angle: 3}}", "here: task.angle: expected softmax or sigmoid, or both settings"),
+        ("{data: lines, net: net1, task: {angle: {weight: -1}}}", "here: task.angle.weight: -1: Input should be greater"),
+        ("{data: lines, net: net1, task: {angle: {wight: 1}}}", "here: task.angle.wight: there is no such setting"),
     ],
 )  # fmt: skip
 def test_a_wrong_spec_names_file_and_key(text: str, expected: str) -> None:
@@ -82,3 +95,54 @@ def test_pairs_are_yaml() -> None:
 def test_a_recipe_cannot_be_changed_behind_a_runs_back() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         RunSpec(data={"source": "mnist"}, net={"name": "net1"}).recipe.epochs = 4  # type: ignore[misc]
+
+
+STAGED = """
+data: mnist
+net: net1
+recipe:
+  schedule: cosine
+  stages:
+    - {name: head, train: fc2, epochs: 3, rate: 1e-2}
+    - {name: all of it, epochs: 2, rate: 0.001, schedule: constant, augmentation: {flip: random}}
+"""
+
+
+def test_stages_say_what_they_change_of_the_recipe() -> None:
+    recipe = read_spec(STAGED, "here").recipe
+    assert (recipe.epochs, recipe.rate) == (5, 0.01)
+    head, whole = recipe.parts
+    assert (head.epochs, head.rate, head.schedule, head.augmentation.flip) == (3, 0.01, "cosine", "none")
+    assert (whole.epochs, whole.rate, whole.schedule, whole.augmentation.flip) == (2, 0.001, "constant", "random")
+    assert [stage.train for stage in recipe.stages or ()] == [("fc2",), ("all",)]
+
+
+def test_a_spec_with_stages_is_read_as_it_was_written() -> None:
+    spec = read_spec(STAGED, "here")
+    assert read_spec(dump_spec(spec), "there") == spec
+    assert Recipe().parts == (Recipe(),)
+
+
+def test_a_place_in_a_list_can_be_overridden() -> None:
+    recipe = read_spec(STAGED, "here", ["recipe.stages.1.epochs=7"]).recipe
+    assert recipe.epochs == 10
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("recipe.stages=[]", r"here: recipe.stages: \[\]: "),
+        ("recipe.stages=[{name: a, epochs: 1}]", r"here: recipe.stages.0.rate: is missing"),
+        ("recipe.stages=[{name: a, rate: 1}]", r"here: recipe.stages.0.epochs: is missing"),
+        ("recipe.stages.0.train=[]", r"here: recipe.stages.0.train: \[\]: "),
+        ("recipe.stages.0.batch=3", r"here: recipe.stages.0.batch: there is no such setting"),
+        ("recipe.stages.1.name=head", r"stages: two have the name 'head'; give each its own"),
+        ("recipe.stages.2.name=head", r"recipe.stages.2.name: '2' is no place in this list; its places are 0 to 1"),
+        ("recipe.epochs=9", r"epochs: 9, but those of the stages add up to 5; leave it out"),
+        ("recipe.rate=0.5", r"rate: 0.5, but each stage has a rate of its own; leave it out"),
+        ("recipe.stages=3", r"here: recipe.stages: 3: "),
+    ],
+)
+def test_stages_that_cannot_be_are_named(override: str, expected: str) -> None:
+    with pytest.raises(SettingError, match=expected):
+        read_spec(STAGED, "here", [override])

@@ -13,7 +13,8 @@ import torch
 
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
-from convscope.scans import Images
+from convscope.nets import Head, Task, make_task
+from convscope.scans import Images, patches_and_statistics
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
@@ -23,8 +24,9 @@ from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
 def scope(tmp_path: Path) -> Scope:
     normalization = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     run = SimpleNamespace(
-        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run"
-    )
+        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run",
+        task=make_task("softmax", {"class": CLASSES}),
+    )  # fmt: skip
     return Scope(run)
 
 
@@ -42,6 +44,32 @@ def test_found_again_without_running_the_network(scope: Scope, ask: str, monkeyp
     assert {k: bytes_of(v) for k, v in second.items()} == {k: bytes_of(v) for k, v in first.items()}
     table = pd.read_parquet(files(scope)[0])
     assert list(table["layer"].unique()) == ["conv1", "conv2", "fc"]
+
+
+def test_patches_and_statistics_from_one_pass_are_those_of_two(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, run = [], TracedGraph.run
+
+    def counted(graph: TracedGraph, x: torch.Tensor, *more: Any, **given: Any) -> Any:
+        passes.append(len(x))
+        return run(graph, x, *more, **given)
+
+    monkeypatch.setattr(TracedGraph, "run", counted)
+    images = make_images()
+    patches, statistics = patches_and_statistics(scope, images, ["conv*"], 5, "max", batch_size=50)
+    assert passes == [50]
+    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, scope.run.normalization)  # keeps nothing
+    for found, expected in (
+        (patches, alone.top_patches(images, ["conv*"], 5, "max", batch_size=50)),
+        (statistics, alone.statistics(images, ["conv*"], batch_size=50)),
+    ):
+        assert {k: bytes_of(v) for k, v in found.items()} == {k: bytes_of(v) for k, v in expected.items()}
+    assert len(passes) == 3
+    assert len(files(scope)) == 2 * 2
+    scope.top_patches(images, ["conv*"], 5, "max", batch_size=50)
+    scope.statistics(images, ["conv*"], batch_size=50)
+    patches_and_statistics(scope, images, ["conv*"], 5, "max", batch_size=50)
+    assert len(passes) == 3  # all are found again
+    assert len(files(scope)) == 2 * 2
 
 
 ASKED: dict[str, Callable[[Scope, Images], Any]] = {
@@ -86,6 +114,32 @@ def test_other_weights_images_or_settings_are_another_result(scope: Scope) -> No
     after = scope.statistics(make_images(), ["conv1"])["conv1"]
     assert len(files(scope)) == 2 * 5
     assert not torch.equal(before.high, after.high)
+
+
+def test_another_normalisation_is_another_result(scope: Scope) -> None:
+    plain = scope.statistics(make_images(), ["conv1"])["conv1"]
+    other = Scope(scope.run, normalize=((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))
+    found = other.statistics(make_images(), ["conv1"])["conv1"]
+    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, ((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))  # keeps nothing
+    assert bytes_of(found) == bytes_of(alone.statistics(make_images(), ["conv1"])["conv1"])
+    assert not torch.equal(found.mean, plain.mean)
+    assert len(files(scope)) == 2 * 2
+
+
+def test_other_names_of_the_answers_are_another_result(scope: Scope) -> None:
+    turned = Scope(scope.run, task=Task((Head("class", "softmax", CLASSES[::-1]),)))
+    first = scope.ablation({"conv1": [0]}, make_images())
+    assert first.classes == list(CLASSES)
+    assert turned.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
+
+
+def test_a_module_of_other_settings_and_equal_weights_is_another_result(scope: Scope) -> None:
+    plain = scope.statistics(make_images(), ["conv1"])["conv1"]
+    scope.net.conv1.padding_mode = "circular"
+    scope.net.conv1.__setstate__(scope.net.conv1.__dict__)
+    found = Scope(scope.run).statistics(make_images(), ["conv1"])["conv1"]
+    assert len(files(scope)) == 2 * 2
+    assert not torch.equal(found.mean, plain.mean)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "another's", "empty"])

@@ -167,6 +167,15 @@ def test_the_kept_epoch_is_the_best_one_under_patience(plant: Plant) -> None:
     assert kept_epoch(open_run(run.path))["epoch"] == 3
 
 
+def test_with_stages_the_kept_epoch_is_the_best_one_of_the_last(plant: Plant) -> None:
+    run = plant("a", patience=2, watch="val_loss")
+    row = run.history.iloc[0].to_dict()
+    course = [("head", 0.2), ("head", 0.4), ("all", 0.5), ("all", 0.3), ("all", 0.4)]
+    run.write_history([{**row, "epoch": n, "stage": s, "val_loss": loss} for n, (s, loss) in enumerate(course, 1)])
+    assert kept_epoch(open_run(run.path))["epoch"] == 4
+    assert cs.table(run.path.parent)["epoch"].tolist() == [4]
+
+
 def test_settings_of_the_data_do_not_differ_where_the_images_are_the_same(plant: Plant) -> None:
     """As where one set lies in two folders."""
     a, b = plant("a"), plant("b", wrong=[0], seed=1)

@@ -49,6 +49,21 @@ def test_settings_and_seed_reach_the_run() -> None:
     assert _read().run_spec({"net": "net2"}, 0).net.name == "net2"
 
 
+def test_stages_are_swept_and_their_epochs_follow() -> None:
+    """Whole lists against none at all, and one value inside."""
+    head = [{"name": "head", "train": "fc1", "epochs": 3, "rate": 0.01}]
+    spec = read_study(
+        f"{{data: mnist, net: net1, recipe: {{epochs: 2}}, sweep: {{recipe.stages: [null, {head}]}}}}", "s"
+    )
+    without, staged = (spec.run_spec(settings, 0).recipe for settings in spec.grid())
+    assert (without.epochs, without.rate, without.stages) == (2, 0.002, None)
+    assert (staged.epochs, staged.rate) == (3, 0.01)
+    inside = read_study(
+        f"{{data: mnist, net: net1, recipe: {{stages: {head}}}, sweep: {{recipe.stages.0.epochs: [3, 5]}}}}", "s"
+    )
+    assert [inside.run_spec(settings, 0).recipe.epochs for settings in inside.grid()] == [3, 5]
+
+
 def test_what_is_written_reads_as_the_same_study_and_states_every_value() -> None:
     spec = _read()
     again = read_study(dump_study(spec), "again")

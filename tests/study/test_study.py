@@ -23,7 +23,7 @@ def test_a_file_is_found_and_named_after_itself(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("{data: mnist, net: net1}")
     name, spec = find_spec(str(tmp_path / "mine.yaml"), ["recipe.epochs=2"])
     assert (name, spec.net.name, spec.recipe.epochs) == ("mine", "net1", 2)
-    with pytest.raises(UnknownNameError, match="there is cifar10, lines, mnist"):
+    with pytest.raises(UnknownNameError, match=r"there is .*cifar10, .*lines, .*mnist"):
         find_spec("no-such")
 
 

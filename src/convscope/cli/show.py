@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def print_json(values: Any) -> None:
     """JSON on stdout."""
     print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
+
+
+def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """A pandas table as JSON values, a mapping a row; null where there is no value, for JSON knows no NaN."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def print_line(text: str) -> None:
@@ -90,17 +95,22 @@ def number(figure: dict[str, float | None], form: str = ".4f") -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """The figures that matter of an evaluated run."""
+    """The figures that matter of an evaluated run; of several heads those of each under its name."""
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
-    if len(metrics["heads"]) > 1:
-        rows += [(f"  {name}", share(head["accuracy"])) for name, head in metrics["heads"].items()]
-    else:
-        rows += [(f"{name}, mean of classes", share(metrics[name])) for name in ("precision", "recall", "f1")]
-    rows += [
-        ("loss", number(metrics["loss"])),
-        ("overfit %", number(metrics["overfit_percent"], ".2f")),
-        ("calibration error", share(metrics["calibration_error"])),
-    ]
+    single = len(metrics["heads"]) == 1
+    if single:
+        rows += _of_classes(metrics)
+    rows += [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
+    if single:
+        rows.append(("calibration error", share(metrics["calibration_error"])))
+    for name, head in {} if single else metrics["heads"].items():
+        own = [("accuracy", share(head["accuracy"])), *_of_classes(head)]
+        own.append(("calibration error", share(head["calibration_error"])))
+        rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
+
+
+def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(f"{name}, mean of classes", share(figures[name])) for name in ("precision", "recall", "f1")]

@@ -11,7 +11,7 @@ from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, 
 
 
 def study(
-    spec: Annotated[str, typer.Argument(help="A shipped study (lines, mnist, cifar10) or a YAML file.")],
+    spec: Annotated[str, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")],
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Out = None,
     seed: Seed = None,

@@ -35,7 +35,8 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
     """Loss or accuracy of train and val images by epoch; the pointer reads the values of the nearest epoch.
 
     Args:
-        history: a row an epoch with epoch, train_loss, val_loss, train_accuracy, val_accuracy.
+        history: a row an epoch with epoch, train_loss, val_loss, train_accuracy, val_accuracy; and stage, whose names then
+            stand above a line where each begins.
         measure: "loss" or "accuracy".
         test_accuracy: a dashed line in the accuracy chart, where given.
     """
@@ -52,7 +53,9 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
     ticks = alt.Axis(values=wide["epoch"].tolist()[every - 1 :: every], format="d", grid=False)
     x = alt.X("epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domainMin=1, nice=False))
     y = alt.Y("value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(zero=False))
-    colour = alt.Color("images:N", scale=_COLOURS, legend=alt.Legend(title=None, orient="top", offset=2))
+    colour = alt.Color(
+        "images:N", scale=_COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
+    )
     base = alt.Chart(long).encode(x=x, y=y, color=colour)
     number = ".2%" if form else ".4f"
     rule = (
@@ -71,7 +74,25 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
     if test is not None and measure == "accuracy":
         line = alt.Chart(pd.DataFrame({"value": [test], "what": [f"test {test:.2%}"]}))
         layers += [line.mark_rule(strokeDash=[5, 4], color="#888").encode(y="value:Q", tooltip="what:N")]
-    return alt.layer(*layers).properties(height=230)
+    return alt.layer(*_stages(history, x), *layers).properties(height=230)
+
+
+def _stages(history: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
+    """A line before the first epoch of each stage but the first, and the names of the stages at the top."""
+    if "stage" not in history:
+        return []
+    begun = history.groupby("stage", sort=False)["epoch"].min().reset_index()
+    begun["epoch"] = (begun["epoch"] - 0.5).clip(lower=1)
+    base = alt.Chart(begun).encode(x=x)
+    rules = base.transform_filter("datum.epoch > 1").mark_rule(color="#888", strokeDash=[2, 3])
+    late = 0.9 * float(history["epoch"].max())  # a name there goes to the left, or it would leave the picture
+    names = [
+        base.transform_filter(f"datum.epoch {which} {late}")
+        .mark_text(align=align, baseline="bottom", dx=dx, dy=-3, color=_FAINT, fontSize=11)
+        .encode(y=alt.value(0), text="stage:N")
+        for which, align, dx in (("<=", "left", 3), (">", "right", -3))
+    ]
+    return [rules, *names]
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:

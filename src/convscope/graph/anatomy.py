@@ -96,6 +96,11 @@ class Anatomy:
         return self._share(CONVOLUTIONAL)
 
     @property
+    def recurrent(self) -> Share:
+        """What the recurrent layers hold of the network's parameters and neurons."""
+        return self._share(RECURRENT)
+
+    @property
     def dense(self) -> Share:
         """What the dense layers hold of the network's parameters and neurons."""
         return self._share(DENSE)
@@ -110,6 +115,7 @@ class Anatomy:
             "neurons": self.neurons,
             "multiply_adds": self.multiply_adds,
             "convolutional": asdict(self.convolutional),
+            "recurrent": asdict(self.recurrent),
             "dense": asdict(self.dense),
             "layers": [_layer_to_json(layer) for layer in self.layers],
             **({"note": self.note} if self.note else {}),

@@ -40,6 +40,8 @@ class _Waking(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         x, y = ctx.saved_tensors
         through = torch.where((x > 0) & (x == y), gradient, 0)
-        waking = torch.where(x <= 0, gradient.clamp(max=0), 0)
         silent = ~through.flatten(1).any(1)  # (N,)
+        if not silent.any():
+            return None, through
+        waking = torch.where(x <= 0, gradient.clamp(max=0), 0)
         return None, torch.where(silent.view(-1, *[1] * (x.ndim - 1)), waking, through)

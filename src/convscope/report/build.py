@@ -65,7 +65,7 @@ def render(subject: Subject) -> str:
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",
         dropout=any(layer.kind == "dropout" for layer in subject.anatomy.layers),
-        augmented=subject.run.spec.recipe.augmentation != Augmentation(),
+        augmented=any(part.augmentation != Augmentation() for part in subject.run.spec.recipe.parts),
         environment=subject.run.environment,
         style=static("report.css"),
         script=static("report.js"),

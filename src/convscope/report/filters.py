@@ -16,7 +16,7 @@ from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
 from convscope.report.subject import Subject
-from convscope.scans import LayerEffects, LayerPatches, LayerStatistics
+from convscope.scans import LayerEffects, LayerPatches, LayerStatistics, patches_and_statistics
 
 _EFFECT_COST = 2e12  # multiply-adds of whole passes; a few seconds by the shorter way
 _FEWEST_EFFECT_IMAGES, _MOST_EFFECT_IMAGES = 100, 1000
@@ -93,7 +93,7 @@ def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
 def filters_page(subject: Subject, effects: Effects | None = None) -> str:
     """The page's HTML; for a network that `has_filters`.
 
-    Strongest images and statistics are one pass each over the test images; they are kept in the run folder.
+    Strongest images and statistics are one pass over the test images; they are kept in the run folder.
 
     Args:
         subject: the run.
@@ -139,8 +139,7 @@ def _layers(subject: Subject) -> list[_Layer]:
     test = subject.data.test
     # By the highest number of the map, not by its sum: then the images share what the patch shows. Of a deep layer the sum
     # before the ReLU is largest for flat, dark images, which the unit is merely not against.
-    patches = subject.scope.top_patches(test, ["conv"], top=_TOP, score="max")
-    statistics = subject.scope.statistics(test, ["conv"])
+    patches, statistics = patches_and_statistics(subject.scope, test, ["conv"], top=_TOP, score="max")
     sizes = [len(found.count) for found in patches.values()]
     most = max(sizes)
     while sum(min(size, most) for size in sizes) > _MOST_UNITS:

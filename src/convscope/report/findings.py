@@ -100,7 +100,7 @@ def _calibration(head: dict[str, Any]) -> str:
 
 
 def _course(subject: Subject) -> str:
-    history, recipe = subject.run.history, subject.run.spec.recipe
+    history, recipe = subject.run.history, subject.run.spec.recipe.parts[-1]
     losses = history["val_loss"]
     best = int(losses.argmin())
     if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any
@@ -121,6 +123,7 @@ def _page(found: Sequence[Reproduction], command: str) -> Iterator[str]:
         f"Written by `{command}` with convscope {__version__} on {date.today().isoformat()}, from the folders of the runs. "
         f"How to repeat them: [reproducing](reproducing.md).\n\n{EXPLAINED}"
     )
+    yield _how_far(found)
     yield "\n".join(_overview(found))
     yield from _machines(found)
     for each in found:
@@ -129,6 +132,17 @@ def _page(found: Sequence[Reproduction], command: str) -> Iterator[str]:
     yield "\n".join(_bullets(found, "disagrees")) or "Nothing that is known."
     yield "## What was done otherwise, or assumed"
     yield "\n".join(_bullets(found, "otherwise"))
+
+
+def _how_far(found: Sequence[Reproduction]) -> str:
+    """Of how many studies there are finished runs as reported, and of how many at a smaller budget alone."""
+    budgets = Counter(each.budget for each in found if each.n_done)
+    smaller = [f"{n} at the budget `{budget}`" for budget, n in budgets.items() if budget != FULL]
+    whole = f"{budgets[FULL] or 'none'} as reported (`{FULL}`)"
+    said = (
+        "A smaller budget has fewer images, epochs or settings, so that its verdicts say nothing of the report itself."
+    )
+    return f"Of {len(found)} studies {', '.join([*smaller, whole])}. {said}"
 
 
 def _overview(found: Iterable[Reproduction]) -> Iterator[str]:
@@ -156,6 +170,8 @@ def _machine(environment: Any) -> str:
 
 def _study(each: Reproduction) -> Iterator[str]:
     yield f"## {each.name}\n\nReport {each.report}. {each.spec.about}.\n\n{state_in_words(each)}."
+    if each.n_runs and (changed := each.told.budgets.get(each.budget)):
+        yield f"Other than reported: {', '.join(f'`{key}: {json.dumps(value)}`' for key, value in changed.items())}."
     rows = [
         "| figure | reported | came out (95 %) | seeds | verdict |\n| --- | ---: | ---: | ---: | --- |",
         *(f"| {' | '.join(row)} |" for row in reproduction_rows(each)),

@@ -161,7 +161,8 @@ def _looked_into(most: _Filter, alone: Ablation, together: Ablation) -> dict[str
 def _details(subject: Subject, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
     return {
         "title": title,
-        "classes": [_of_class(found, k) for k in range(len(found.classes))],
+        "classes": _by_change(found),
+        "names": list(found.classes),
         "matrix": _matrix(found),
         "moves": _moves(found),
         "flips": [
@@ -187,6 +188,12 @@ def _of_class(found: Ablation, k: int) -> dict[str, Any]:
         "after": found.accuracy_after(k).value,
         "difference": found.change(k).to_json(),
     }
+
+
+def _by_change(found: Ablation) -> list[dict[str, Any]]:
+    """A row for each class, the largest change first; a class without images has none."""
+    rows = [_of_class(found, k) for k in range(len(found.classes))]
+    return sorted(rows, key=lambda row: abs(row["difference"]["value"] or 0.0), reverse=True)
 
 
 def _matrix(found: Ablation) -> dict[str, Any]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
     from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, WithoutUnits, silenced_layers, with_means
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
+    from convscope.scans.together import patches_and_statistics
     from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
 else:
     load_when_used(__name__)
@@ -101,6 +102,7 @@ __all__ = [
     "mean_over_classes",
     "one_by_one",
     "paired_difference",
+    "patches_and_statistics",
     "proportion",
     "randomization_check",
     "scan",

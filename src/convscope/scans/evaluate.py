@@ -73,10 +73,13 @@ def _stored(run: Run, key: dict[str, str]) -> Seen | None:
 
 
 def kept_epoch(run: Run) -> pd.Series:
-    """The row of a run's history in which its weights were kept: the best one under patience, else the last."""
+    """The row of a run's history in which its weights were kept: under patience the best one (of the last stage), else
+    the last."""
     history, recipe = run.history, run.spec.recipe
     if recipe.patience is None:
         return history.iloc[-1]
+    if "stage" in history:
+        history = history[history["stage"] == history["stage"].iloc[-1]]
     column = history[recipe.watch]
     return history.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +159,19 @@ def statistics(
         [found] = scan(scope, images, [Statistics.of(scope, images, layers, correlations)], **how)
         return found
 
+    return kept_statistics(scope, images, layers, correlations, how=how, make=make)
+
+
+def kept_statistics(
+    scope: Subject,
+    images: Images,
+    layers: Sequence[str] | str,
+    correlations: bool = True,
+    *,
+    how: Mapping[str, Any],
+    make: Callable[[], dict[str, LayerStatistics]],
+) -> dict[str, LayerStatistics]:
+    """Those that the run's folder keeps; else those that are made, which are then kept."""
     settings = {"layers": layers, "correlations": correlations}
     return kept_or_made(scope, "statistics", images, settings | sizes(how), LayerStatistics, make)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -298,12 +298,28 @@ def top_patches(
         >>> found = top_patches(scope, data.test, ["conv*"])["conv3"]
         >>> found.patches(data.test, unit=7)[0].shape, found.class_counts[7]
     """
-    _, number = class_number(images, of_class)
 
     def make() -> dict[str, LayerPatches]:
         [found] = scan(scope, images, [TopPatches.of(scope, images, layers, top, score, before_relu, of_class)], **how)
         return found
 
+    return kept_patches(scope, images, layers, top, score, before_relu, of_class, how=how, make=make)
+
+
+def kept_patches(
+    scope: Subject,
+    images: Images,
+    layers: Sequence[str] | str,
+    top: int,
+    score: Score,
+    before_relu: bool = True,
+    of_class: str | int | None = None,
+    *,
+    how: Mapping[str, Any],
+    make: Callable[[], dict[str, LayerPatches]],
+) -> dict[str, LayerPatches]:
+    """Those that the run's folder keeps; else those that are made, which are then kept."""
+    _, number = class_number(images, of_class)
     settings = {"layers": layers, "top": top, "score": score, "before_relu": before_relu, "of_class": number}
     return kept_or_made(scope, "top-patches", images, settings | sizes(how), LayerPatches, make)
 

@@ -36,7 +36,11 @@ FACTS = pa.schema([
     ("test", pa.list_(pa.struct({key: pa.string() if key == "name" else pa.float64() for key in _FIGURE}))),
 ])  # fmt: skip
 
-HISTORY_SCHEMA = pa.schema([("epoch", pa.int64()), *((name, pa.float64()) for name in EPOCH_FIGURES)])
+HISTORY_SCHEMA = pa.schema([
+    ("epoch", pa.int64()),
+    ("stage", pa.string()),  # none where the recipe has no stages
+    *((name, pa.float64()) for name in EPOCH_FIGURES),
+])  # fmt: skip
 
 _READ = (SPEC, ENVIRONMENT, HISTORY, METRICS, OUTCOME, MODEL, ANATOMY)
 _NO_SETTINGS = ("format", "about")

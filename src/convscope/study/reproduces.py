@@ -78,7 +78,7 @@ class ReportedLook(BaseModel):
     at: dict[str, Any] = {}
     image: int | str | None = None
     layer: str | None = None
-    unit: int | None = None
+    unit: int | Literal["max"] | None = None
     position: str | None = None
     target: str | None = None
     size: int | str | None = None

@@ -309,7 +309,8 @@ def _check_values(spec: StudySpec, lines: _Lines) -> None:
 def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
     given = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
     given["recipe"]["seed"] = seed
-    if any(key.startswith("recipe.stages") for key in settings):  # these follow from the stages
+    if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
+        # these follow from the stages
         given["recipe"] |= {"epochs": None, "rate": None}
     for key, value in settings.items():
         override(given, key, value)

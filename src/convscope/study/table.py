@@ -199,7 +199,9 @@ class Runs:
         }
         place = np.repeat(np.arange(len(self)), np.diff(self._read.ends))
         repeated = {name: pd.Series(values).take(place).reset_index(drop=True) for name, values in of_runs.items()}
-        return pd.DataFrame({**repeated, **self._read.epochs})
+        staged = any(stage is not None for stage in self._read.epochs["stage"])
+        of_epochs = {name: values for name, values in self._read.epochs.items() if staged or name != "stage"}
+        return pd.DataFrame({**repeated, **of_epochs})
 
     def notes(self, metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[str]:
         """What one must know to read the table, a line each."""
@@ -279,16 +281,22 @@ class Runs:
     def _kept(self) -> Int[np.ndarray, " N"]:
         """The place of the epoch whose weights a run kept."""
         patient = [settings.get("recipe.patience") is not None for settings in self._read.settings]
-        return np.where(patient, self._best, self._shown("last")) if any(patient) else self._shown("last")
+        if not any(patient):
+            return self._shown("last")
+        best = [self._best_of(run, last_stage=True) if asked else -1 for run, asked in enumerate(patient)]
+        return np.where(patient, best, self._shown("last"))
 
     @cached_property
     def _best(self) -> Int[np.ndarray, " N"]:
         """The place of each run's best epoch."""
         return np.array([self._best_of(run) for run in range(len(self))])
 
-    def _best_of(self, run: int) -> int:
-        """By what the recipe watches; the first of equal ones, as the training keeps."""
+    def _best_of(self, run: int, last_stage: bool = False) -> int:
+        """By what the recipe watches; the first of equal ones, as the training keeps: with stages that of the last."""
         first, end = self._read.ends[run : run + 2]
+        if last_stage and end > first:
+            stages = self._read.epochs["stage"][first:end]
+            first += int((stages == stages[-1]).argmax())
         watch = self._read.settings[run].get("recipe.watch", "val_loss")
         values = self._read.epochs["val_accuracy" if watch == "val_accuracy" else "val_loss"][first:end]
         if not len(values):

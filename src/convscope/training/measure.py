@@ -36,8 +36,8 @@ class StepCost:
 
 def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
     """The cost of a step, the median of some after the first; nothing is kept of them. Compiled networks are measured as they
-    are written."""
-    where, recipe = choose_device(device), spec.recipe.model_copy(update={"compile": False})
+    are written. Of a recipe with stages the whole network is trained: no stage's step costs more."""
+    where, recipe = choose_device(device), spec.recipe.model_copy(update={"compile": False, "stages": None})
     task = make_task(spec.task, data.train.classes)
     with own_random_state(where):
         net = build_from_spec(spec, make_card(data, task))
