@@ -7,15 +7,16 @@ import torch
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import MODEL, TENSORBOARD, make_spec
-from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
+from convscope.study import anatomy_by_name, find_spec, reproductions, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
 
 def test_shipped_studies_are_valid_and_say_what_they_are() -> None:
     shipped = shipped_studies()
     assert {"lines", "mnist", "cifar10"} <= set(shipped)
-    for name in shipped:
-        assert find_spec(name)[1].about
+    assert all(shipped.values())
+    for name in set(shipped) - set(reproductions()):
+        assert find_spec(name)[1].about == shipped[name]
     assert find_spec("lines")[1].data.split == "60/40"
 
 
