@@ -2,6 +2,7 @@
 #   make study      the main job: data, training, evaluation, report of the Lines study
 #   make test       all tests but the slow ones
 #   make test-slow  the slow ones (whole studies on real data; needs CONVSCOPE_DATA)
+#   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
 #   make docs       what is generated in docs/
@@ -11,7 +12,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: study test test-slow lint format bench docs clean
+.PHONY: study test test-slow smoke lint format bench docs clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -22,6 +23,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+smoke: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m smoke
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

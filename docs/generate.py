@@ -18,10 +18,12 @@ from convscope.cli import run
 from convscope.data import Augmentation, DataSpec, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
 from convscope.runs import Recipe, RunSpec, Stage
-from convscope.study import Budget, Range, StudySpec, shipped_studies
+from convscope.study import Budget, Range, Reported, ReportedLook, Reproduces, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = ("study", "sweep", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "conv", "data")
+VERBS = (
+    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data"
+)  # fmt: skip
 
 
 def reference() -> str:
@@ -53,7 +55,14 @@ _MODELS: dict[str, type[BaseModel]] = {
     "recipe.augmentation": Augmentation,
 }
 
-_STUDY_MODELS: dict[str, type[BaseModel]] = {"study": StudySpec, "sweep: a range": Range, "budget": Budget}
+_STUDY_MODELS: dict[str, type[BaseModel]] = {
+    "study": StudySpec,
+    "sweep: a range": Range,
+    "budget": Budget,
+    "reproduces": Reproduces,
+    "reproduces.reported: each": Reported,
+    "reproduces.looks: each": ReportedLook,
+}
 
 
 def _help(verb: str) -> str:

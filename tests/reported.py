@@ -18,9 +18,11 @@ from convscope.nets import build_net
 from convscope.report import write_report
 from convscope.runs import Recipe, Run, make_spec
 from convscope.scans import evaluate
-from convscope.study import run_study
+from convscope.study import reproduce, run_study
+from convscope.study.live import Silent as Unseen
 from convscope.training import Silent, train
 from tests.conftest import write_spots
+from tests.study.repeats import NAME, ship
 
 FLAGS = [
     "--no-sandbox",
@@ -72,6 +74,23 @@ def grid(_grid: Path, tmp_path: Path) -> Path:
     """A folder of eight finished runs: net.width 4 and 8, net.kernel 3 and 5, seeds 0 and 1; the test's own copy."""
     shutil.copytree(_grid, tmp_path / "grid")
     return tmp_path / "grid"
+
+
+@pytest.fixture(scope="session")
+def _repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repeated")
+    with pytest.MonkeyPatch.context() as patched:
+        ship(folder, patched)
+        reproduce(NAME, "smoke", folder / "runs", device="cpu", view=Unseen())
+    return folder
+
+
+@pytest.fixture
+def repeated(_repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of reproductions with the study of tests.study.repeats at budget "smoke"; the test's own copy."""
+    ship(_repeated, monkeypatch)
+    shutil.copytree(_repeated / "runs", tmp_path / "repeated", copy_function=shutil.copy2)
+    return tmp_path / "repeated"
 
 
 @pytest.fixture(scope="session")

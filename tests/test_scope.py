@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convscope.errors import NetworkError, RequestError, UnknownNameError
+from convscope.nets import make_task
 from convscope.scope import Scope
 
 MEAN, DEVIATION = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -49,13 +50,19 @@ def test_a_single_sigmoid() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     scope = Scope(net, example=torch.zeros(1, 1, 2, 2))
     image = torch.rand(1, 2, 2)
-    assert torch.equal(scope.probabilities(image), scope.logits(image).sigmoid())
+    second = scope.logits(image).sigmoid()
+    torch.testing.assert_close(scope.probabilities(image), torch.cat([1 - second, second], 1))
+    named = Scope(net, torch.zeros(1, 1, 2, 2), ["cat", "dog"])
+    assert torch.equal(named.saliency(image, "cat").values, -named.saliency(image, "dog").values)
 
 
 def test_a_run_brings_all_that_a_scope_needs() -> None:
-    run = SimpleNamespace(net=network(), classes=("a", "b"), normalization=(MEAN, DEVIATION), input_shape=(3, 8, 8))
+    task = make_task("softmax", {"class": tuple("abcde")})
+    run = SimpleNamespace(
+        net=network(), classes=tuple("abcde"), normalization=(MEAN, DEVIATION), input_shape=(3, 8, 8), task=task
+    )
     scope = Scope(run)
-    assert (scope.classes, scope.input_shape) == (("a", "b"), (3, 8, 8))
+    assert (scope.classes, scope.input_shape) == (tuple("abcde"), (3, 8, 8))
     same = Scope(run.net, torch.zeros(1, 3, 8, 8), normalize=run.normalization)
     image = torch.rand(3, 8, 8)
     assert torch.equal(scope.logits(image), same.logits(image))

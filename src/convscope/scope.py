@@ -25,7 +25,8 @@ from convscope.graph import (
     receptive_fields,
     trace,
 )
-from convscope.lenses import Attribution, Fill, Maximized, OcclusionMap, Size, Target, Units
+from convscope.lenses import Attribution, Fill, Maximized, NamedTarget, OcclusionMap, Size, Target, TaskTarget, Units
+from convscope.nets import Head, Task, task_over
 from convscope.scans import (
     Ablation,
     Answers,
@@ -76,6 +77,9 @@ class RunLike(Protocol):
     @property
     def input_shape(self) -> tuple[int, int, int]: ...
 
+    @property
+    def task(self) -> Task: ...
+
 
 class Scope:
     """A network to look into: its anatomy, its answers, its filters, what its units see.
@@ -90,6 +94,11 @@ class Scope:
         example: a batch of images (N, C, H, W), of which only the shape matters; needed with a module.
         classes: names of the classes, in the order of the logits.
         normalize: (means, deviations), one number a channel; None where the network takes pixels in [0, 1].
+        task: what the outputs of a module mean, where it has several heads; see `convscope.nets.make_task`. By default
+            they are one softmax's, and a single output a sigmoid's.
+
+    Attributes:
+        classes: their names as far as they are known: of several heads those of each, as "angle=45°".
 
     Raises:
         RequestError: a module came without an example, or the normalisation does not fit the channels.
@@ -105,12 +114,13 @@ class Scope:
         example: Tensor | None = None,
         classes: Sequence[str] | None = None,
         normalize: Normalization | None = None,
+        task: Task | None = None,
     ) -> None:
         if isinstance(net_or_run, nn.Module):
             self.net, shape = net_or_run, _shape_of(example)
         elif isinstance(net_or_run, RunLike):
             self.net, shape = net_or_run.net, tuple(net_or_run.input_shape)
-            classes = classes or net_or_run.classes
+            task = task or net_or_run.task
             normalize = normalize or net_or_run.normalization
         else:
             given = type(net_or_run).__name__
@@ -118,7 +128,8 @@ class Scope:
                 f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
             )
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
-        self.classes = tuple(classes or ())
+        self.given_task = task
+        self.classes = tuple(classes or (task.classes if task else ()))
         self.input_shape = shape
         self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
@@ -131,6 +142,21 @@ class Scope:
         """What another process needs: it traces the network itself, and writes to no run folder."""
         left = ("graph", "_fields", "_positions", "run")
         return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
+
+    @cached_property
+    def task(self) -> Task:
+        """What the outputs mean: the run's task, or the one that was given, or what their number says.
+
+        Raises:
+            RequestError: nothing was given, and the network gives no row of logits.
+        """
+        if self.given_task is not None:
+            return self.given_task
+        shape = self.graph.operation(self.graph.outputs[0]).output_shape
+        if len(shape) != 1:
+            given = "×".join(map(str, shape))
+            raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
+        return task_over(shape[0], self.classes)
 
     @cached_property
     def graph(self) -> TracedGraph:
@@ -157,37 +183,48 @@ class Scope:
         with torch.no_grad():
             return self.graph.run(self.prepare(images))[self.graph.outputs[0]]
 
-    def probabilities(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
-        """The softmax of the logits; each row sums to 1. A single logit gives its sigmoid."""
+    def probabilities(self, images: Float[Tensor, "*N C H W"], head: str | None = None) -> Float[Tensor, "N K"]:
+        """Of each class, in the order of `classes`; they sum to 1, of several heads those of each.
+
+        Args:
+            images: in [0, 1].
+            head: of a network of several heads only the classes of this one, called by its target.
+        Raises:
+            UnknownNameError: there is no such head.
+        """
         logits = self.logits(images)
-        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+        return (self.task if head is None else self._head(head)).probabilities(logits)
 
-    def saliency(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+    def saliency(self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any) -> Attribution:
         """The gradient of a class or of a layer's units; see `convscope.lenses.saliency`."""
-        return lenses.saliency(self.graph, self.prepare(images), target, **asked)
+        return lenses.saliency(self.graph, self.prepare(images), self._asked(target), **asked)
 
-    def guided_backprop(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+    def guided_backprop(
+        self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any
+    ) -> Attribution:
         """Guided backpropagation; see `convscope.lenses.guided_backprop`."""
-        return lenses.guided_backprop(self.graph, self.prepare(images), target, **asked)
+        return lenses.guided_backprop(self.graph, self.prepare(images), self._asked(target), **asked)
 
-    def deconvnet(self, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any) -> Attribution:
+    def deconvnet(self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any) -> Attribution:
         """What a deconvolutional network shows; see `convscope.lenses.deconvnet`."""
-        return lenses.deconvnet(self.graph, self.prepare(images), target, **asked)
+        return lenses.deconvnet(self.graph, self.prepare(images), self._asked(target), **asked)
 
     def grad_cam(
-        self, images: Float[Tensor, "*N C H W"], layer: str | None = None, target: Target = None, **settings: Any
+        self, images: Float[Tensor, "*N C H W"], layer: str | None = None, target: NamedTarget = None, **settings: Any
     ) -> Attribution:
         """Grad-CAM at a layer, by default the last with positions; see `convscope.lenses.grad_cam`."""
-        return lenses.grad_cam(self.graph, self.prepare(images), target, layer, **settings)
+        return lenses.grad_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
 
     def integrated_gradients(
-        self, images: Float[Tensor, "*N C H W"], target: Target = None, **settings: Any
+        self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **settings: Any
     ) -> Attribution:
         """Integrated gradients, through Captum; see `convscope.lenses.attribute`."""
-        return lenses.attribute(self.graph, self.prepare(images), "integrated_gradients", target, **settings)
+        return lenses.attribute(
+            self.graph, self.prepare(images), "integrated_gradients", self._asked(target), **settings
+        )
 
     def attribute(
-        self, name: str, images: Float[Tensor, "*N C H W"], target: Target = None, **asked: Any
+        self, name: str, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any
     ) -> Attribution:
         """Any attribution lens by its name: those above, the other class-activation maps, and Captum's methods.
 
@@ -196,11 +233,11 @@ class Scope:
         """
         prepared = self.prepare(images)
         if name in lenses.CAPTUM_METHODS:
-            return lenses.attribute(self.graph, prepared, name, target, **asked)
+            return lenses.attribute(self.graph, prepared, name, self._asked(target), **asked)
         if name not in ATTRIBUTIONS:
             known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
             raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
-        return ATTRIBUTIONS[name](self.graph, prepared, target, **asked)
+        return ATTRIBUTIONS[name](self.graph, prepared, self._asked(target), **asked)
 
     @overload
     def occlusion(
@@ -208,7 +245,7 @@ class Scope:
         images: Tensor,
         size: Size = ...,
         stride: Size = ...,
-        target: Target = ...,
+        target: NamedTarget = ...,
         *,
         fill: Fill = ...,
         logits: bool = ...,
@@ -221,7 +258,7 @@ class Scope:
         images: Tensor,
         size: list[Size],
         stride: Size = ...,
-        target: Target = ...,
+        target: NamedTarget = ...,
         *,
         fill: Fill = ...,
         logits: bool = ...,
@@ -233,7 +270,7 @@ class Scope:
         images: Float[Tensor, "*N C H W"],
         size: Size | list[Size] = 5,
         stride: Size = 1,
-        target: Target = None,
+        target: NamedTarget = None,
         *,
         fill: Fill = "grey",
         logits: bool = False,
@@ -246,7 +283,7 @@ class Scope:
         prepared = self.prepare(images)
         covers = self.prepare(lenses.fill_images(images if images.ndim == 4 else images[None], fill))
         return lenses.occlusion(
-            self.graph, prepared, covers, size, stride, target, logits=logits, max_memory=max_memory
+            self.graph, prepared, covers, size, stride, self._asked(target), logits=logits, max_memory=max_memory
         )
 
     def maximize(
@@ -283,7 +320,7 @@ class Scope:
         needs_none = images is None and how != "mean_activation"
         prepared = self._example() if needs_none else None if images is None else self.prepare(images)
         edited = lenses.ablate(self.net, layers, how, prepared)
-        return Scope(edited, self._example(), self.classes, self._normalize)
+        return Scope(edited, self._example(), self.classes, self._normalize, self.given_task)
 
     def top_patches(
         self,
@@ -339,7 +376,7 @@ class Scope:
         self,
         lens: Lens,
         images: Images | Float[Tensor, "C H W"],
-        targets: Target = None,
+        targets: NamedTarget = None,
         *,
         steps: int = 20,
         fill: Fill = "blur",
@@ -355,7 +392,7 @@ class Scope:
 
         def make() -> dict[str, FaithfulnessCurves]:
             look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
-            questions = answers.asked(self._on_device(images), targets)
+            questions = answers.asked(self._on_device(images), self._asked(targets))
             found = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
             return {"faithfulness": found}
 
@@ -366,7 +403,7 @@ class Scope:
         self,
         lens: Lens,
         images: Images | Float[Tensor, "C H W"],
-        targets: Target = None,
+        targets: NamedTarget = None,
         *,
         layers: Sequence[str] | None = None,
         seed: int = 0,
@@ -381,7 +418,7 @@ class Scope:
 
         def make() -> dict[str, RandomizationCheck]:
             given = settings | _budget(lens, max_memory)
-            questions = self._answers(max_memory).asked(self._on_device(images), targets)
+            questions = self._answers(max_memory).asked(self._on_device(images), self._asked(targets))
             look, copied = self._look(lens, given), lambda: self._copied(lens, given)
             found = scans.randomization_check(
                 self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed
@@ -395,7 +432,7 @@ class Scope:
         self,
         images: Images | Float[Tensor, "C H W"],
         layers: Sequence[str],
-        targets: Target = None,
+        targets: NamedTarget = None,
         *,
         shift: Sequence[Shift] = (1, 2, 4, 8),
         rotate: Sequence[float] = (5, 15, 45, 90),
@@ -411,7 +448,7 @@ class Scope:
 
         def make() -> dict[str, InvarianceCurves]:
             answers = self._answers(max_memory)
-            questions = answers.asked(self._on_device(images), targets)
+            questions = answers.asked(self._on_device(images), self._asked(targets))
             return {"invariance": scans.invariance(answers, questions, layers, **changes)}
 
         asked = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
@@ -430,6 +467,14 @@ class Scope:
     def class_name(self, k: int) -> str:
         """The name of a class, or "class k" where it has none."""
         return self.classes[k] if k < len(self.classes) else f"class {k}"
+
+    def output_name(self, output: int) -> str:
+        """The name of the class that an output of the network speaks for."""
+        return self.task.output_name(output)
+
+    def target(self, target: NamedTarget) -> TaskTarget:
+        """A target by its name or index, as lenses take it; see `convscope.lenses.NamedTarget`."""
+        return lenses.named_target(self.task, target)
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see.
@@ -474,7 +519,17 @@ class Scope:
         return not again and (bool(calls) or layer not in self.graph.by_name)
 
     def _answers(self, max_memory: int | None = None) -> Answers:
-        return Answers(self.graph, self.prepare, max_memory)
+        return Answers(self.graph, self.prepare, max_memory, self.given_task)
+
+    def _head(self, name: str) -> Head:
+        heads = {head.target: head for head in self.task.heads}
+        if name not in heads:
+            raise UnknownNameError("head", name, heads, "one of this network's")
+        return heads[name]
+
+    def _asked(self, target: NamedTarget) -> Target:
+        """As a lens takes it. Without a task none is needed for what is most probable, nor for a question about a layer."""
+        return None if target is None and self.given_task is None else self.target(target)
 
     def _on_device(self, images: ImageSet | Tensor) -> Float[Tensor, "N C H W"]:
         """The images as a batch where the network is, checked and not yet normalised."""
@@ -533,7 +588,7 @@ def _name(lens: Lens) -> str:
     return lens if isinstance(lens, str) else getattr(lens, "__name__", type(lens).__name__)
 
 
-def _listed(targets: Target) -> Any:
+def _listed(targets: NamedTarget) -> Any:
     return targets.tolist() if isinstance(targets, Tensor) else targets
 
 

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.errors import NetworkError
 from convscope.graph import Anatomy, anatomy
+from convscope.nets import build_net
 from tests.graph.graph_networks import (
     Branches,
     Deciding,
@@ -155,3 +156,18 @@ def test_html(vgg: Anatomy) -> None:
     html = vgg._repr_html_()
     assert "<td>6,216,074</td>" in html
     assert html.count("<tr>") == len(vgg.layers) + 2
+
+
+def test_a_network_over_the_rows_of_an_image_by_hand() -> None:
+    table = anatomy(build_net("rows", cell="gru", hidden=128), torch.zeros(1, 1, 28, 28))
+    by_name = {layer.name: layer for layer in table.layers}
+    gru, fc = by_name["gru1"], by_name["fc1"]
+    assert (gru.kind, gru.output_shape, gru.neurons) == ("gru", (28, 128), 28 * 128)
+    assert gru.parameters == 3 * (28 * 128 + 128 * 128 + 2 * 128)
+    assert gru.multiply_adds == 28 * 3 * (28 * 128 + 128 * 128)
+    assert (fc.parameters, fc.multiply_adds) == (1_290, 1_280)
+    assert table.neurons == 28 * 128 + 10
+    assert (table.recurrent.parameters, table.recurrent.neurons) == (gru.parameters, 28 * 128)
+    assert table.recurrent.parameters + table.dense.parameters == table.parameters
+    assert {layer.receptive_field for layer in (gru, by_name["last"], fc)} == {(28, 28)}
+    assert table.note is None

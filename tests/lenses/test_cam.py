@@ -102,7 +102,7 @@ def test_the_default_layer() -> None:
     assert last_map(graph, images) == grad_cam(graph, images).layer == "pool"
     pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     assert last_map(trace(pooled, images), images) == "1"
-    with pytest.raises(RequestError, match="no layer of this network has positions"):
+    with pytest.raises(RequestError, match="no layer of this network has maps"):
         grad_cam(trace(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images), images)
 
 
@@ -164,7 +164,7 @@ def test_wrong_requests() -> None:
         grad_cam(graph, images, layer="conv9")
     with pytest.raises(RequestError, match="layer 'fc1' has no rows and columns, and a map needs them; there is conv1"):
         layer_cam(graph, images, layer="fc1")
-    with pytest.raises(RequestError, match="target: 7 is not an output"):
+    with pytest.raises(RequestError, match="target: 7 is not a class"):
         hires_cam(graph, images, 7)
     rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
     with pytest.raises(RequestError, match="layer 'rnn' has no rows and columns, and a map needs them; there is none"):

@@ -104,7 +104,7 @@ def test_relevance_needs_rules() -> None:
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("shap", {}, "method 'shap' is not among Captum's; there is integrated_gradients, smooth_grad, gradient_shap, lrp"),
     ("lrp", {"n_steps": 3}, "setting 'n_steps' is not one of lrp; there is epsilon"),
-    ("lrp", {"target": 8}, "target: 8 is not an output of this network"),
+    ("lrp", {"target": 8}, "target: 8 is not a class of this network"),
     ("integrated_gradients", {"baseline": torch.zeros(1, 3, 8, 7)}, "baseline: shape 1×3×8×7; expected 2×3×8×8"),
 ]
 

@@ -109,8 +109,15 @@ def test_a_unit_of_tokens() -> None:
 def test_one_output_is_a_sigmoid() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     images = torch.randn(2, 1, 2, 2)
-    found = saliency(trace(net, images), images)
-    torch.testing.assert_close(found.probability, net(images)[:, 0].detach().sigmoid())
+    graph, second = trace(net, images), net(images)[:, 0].detach().sigmoid()
+    found = saliency(graph, images)
+    assert found.target.tolist() == (second > 0.5).long().tolist()
+    torch.testing.assert_close(found.probability, torch.maximum(second, 1 - second))
+    weights = net[1].weight.detach().view(1, 1, 2, 2)
+    first, other = saliency(graph, images, 0), saliency(graph, images, 1)
+    assert torch.equal(first.values, -weights.expand_as(images))  # what speaks for one speaks against the other
+    assert torch.equal(other.values, weights.expand_as(images))
+    torch.testing.assert_close(first.probability, 1 - second)
 
 
 def test_portions_change_nothing(graph: TracedGraph) -> None:
@@ -139,7 +146,7 @@ class Detaching(nn.Module):
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"target": 5}, "target: 5 is not an output of this network; it has 0 to 4"),
+    ({"target": 5}, "target: 5 is not a class of this network; it has 0 to 4"),
     ({"target": [0]}, "target: 1 targets for 2 images"),
     ({"target": 1, "layer": "gelu"}, "both target 1 and layer 'gelu' are given; ask about a class or about a layer"),
     ({"unit": 1}, "a unit or a position is given without its layer"),

@@ -56,7 +56,9 @@ def by_loop(net: nn.Module, image: Tensor, fill: Tensor, size: Any, stride: Any)
 
 
 def chances(logits: Tensor) -> Tensor:
-    return logits.sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+    if logits.shape[-1] > 1:
+        return logits.softmax(-1)
+    return torch.cat([1 / (1 + logits.exp()), 1 / (1 + (-logits).exp())], -1)
 
 
 @pytest.mark.parametrize("make", NETS.values(), ids=NETS)
@@ -65,7 +67,7 @@ def test_every_position_equals_a_whole_pass(make: Callable[[], nn.Module], size:
     """With another target and another cover for each image; to 1e-12, some roundings of float64."""
     net = evaluated(make().double())
     images, fills = random_images(2), random_images(2, seed=1)
-    targets = [0, 0] if make is NETS["one logit"] else [2, 0]
+    targets = [1, 0] if make is NETS["one logit"] else [2, 0]
     found = occlusion(trace(net, images), images, fills, size, stride, targets, logits=True)
     assert found.logits is not None
     for i, target in enumerate(targets):
@@ -186,7 +188,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "one of several": ({"size": [3, 12]}, "a square of 12×12 is larger"),
     "stride 0": ({"stride": 0}, "stride: 0; expected"),
     "negative stride": ({"stride": (1, -2)}, r"stride: \(1, -2\); expected"),
-    "target": ({"target": 5}, "target: 5 is not an output of this network; it has 0 to 4"),
+    "target": ({"target": 5}, "target: 5 is not a class of this network; it has 0 to 4"),
     "targets": ({"target": [1]}, "1 targets for 2 images"),
     "memory": ({"max_memory": 0}, "max_memory: 0 bytes"),
     "fill of another size": ({"fill": torch.zeros(1, 3, 8, 9)}, r"fill: shape \(1, 3, 8, 9\)"),

@@ -74,9 +74,9 @@ def test_reused_in_place_by_hand(
 ) -> None:
     image = torch.full((1, 1, 1, 1), x)
     graph = trace(ByHand(w1, w2), image)
-    assert saliency(graph, image).values.item() == plain
-    assert guided_backprop(graph, image).values.item() == guided
-    assert deconvnet(graph, image).values.item() == deconvolved
+    assert saliency(graph, image, 1).values.item() == plain
+    assert guided_backprop(graph, image, 1).values.item() == guided
+    assert deconvnet(graph, image, 1).values.item() == deconvolved
     assert guided_backprop(graph, image).note.startswith("2 rectifiers overridden: 2 relu")
 
 

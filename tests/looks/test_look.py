@@ -50,6 +50,15 @@ def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
         assert written.format == "PNG"
 
 
+def test_the_strongest_neuron_of_a_layer_is_the_highest_number_of_its_maps(reported: Run, tmp_path: Path) -> None:
+    asked = {"image": "3", "layer": "conv1", "unit": "max", "position": "max"}
+    _, found = look_at(open_subject(reported.path), "saliency", **asked, out=tmp_path / "p.png")
+    image = reported.load_data().test[3][0]
+    maps = Scope(reported).activations(image[None], ["conv1"])["conv1"][0]
+    unit, row, column = (maps == maps.max()).nonzero()[0].tolist()
+    assert f"of conv1, unit {unit}, row {row}, column {column}" in found.heading
+
+
 def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> None:
     Image.new("L", (50, 30), 90).save(tmp_path / "grey.png")
     path, _ = look_at(open_subject(reported.path), "saliency", str(tmp_path / "grey.png"), out=tmp_path / "out.png")
@@ -67,9 +76,12 @@ def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> Non
         (("grad_cam", "0", "conv9"), UnknownNameError, "layer 'conv9' is not in this network"),
         (("grad_cam", "0", None, 3), SettingError, "--unit: grad_cam has no such setting"),
         (("saliency", "0", "conv1", 99), RequestError, "unit 99 is not in layer 'conv1'; it has units 0 to 7"),
+        (("saliency", "0", "conv1", "most"), SettingError, "--unit most: expected a number, or max"),
+        (("maximize", None, "conv1", "max"), SettingError, "--unit max: the unit that answers an image most; give --image"),
+        (("saliency", "0", None, "max"), SettingError, "--unit max: the unit that answers an image most"),
         (("saliency", "0", "conv1", 1, "x"), SettingError, "--position x: expected row and column"),
         (("saliency", "0", None, None, None, "zebra"), UnknownNameError, "class 'zebra' is not one of this network's"),
-        (("saliency", "0", None, None, None, "9"), RequestError, "9 is not an output of this network"),
+        (("saliency", "0", None, None, None, "9"), RequestError, "9 is not a class of this network"),
         (("activations", "0"), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
         (("activations", "0", "fc1"), RequestError, "no maps"),
         (("filters", None, "fc1"), RequestError, "no filters with rows and columns"),

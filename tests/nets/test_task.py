@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from convscope.errors import SettingError, UnknownNameError
-from convscope.nets import make_task
+from convscope.nets import HeadSpec, make_task, task_over
 
 CLASSES = {"class": ("a", "b", "c"), "width": ("thin", "thick"), "angle": ("0°", "45°", "90°", "135°")}
 
@@ -37,6 +37,44 @@ def test_heads_read_their_own_slices_and_add_their_losses() -> None:
     torch.testing.assert_close(task.loss(outputs, targets), expected)
 
 
+def test_a_weight_multiplies_a_heads_loss() -> None:
+    plain = make_task({"width": "sigmoid", "angle": "softmax"}, CLASSES)
+    weighted = make_task({"width": "sigmoid", "angle": {"kind": "softmax", "weight": 2.5}}, CLASSES)
+    outputs = torch.randn(4, 5)
+    targets = {"width": torch.tensor([0, 1, 1, 0]), "angle": torch.tensor([3, 2, 1, 0])}
+    of_angle = F.cross_entropy(outputs[:, 1:], targets["angle"])
+    torch.testing.assert_close(weighted.loss(outputs, targets), plain.loss(outputs, targets) + 1.5 * of_angle)
+
+
+def test_a_head_is_written_as_short_as_can_be() -> None:
+    task = {"width": HeadSpec(kind="sigmoid"), "angle": HeadSpec(weight=2)}
+    assert {key: head.model_dump() for key, head in task.items()} == {
+        "width": "sigmoid",
+        "angle": {"kind": "softmax", "weight": 2.0},
+    }
+
+
+def test_classes_of_several_heads_lie_side_by_side() -> None:
+    task = make_task({"width": "sigmoid", "angle": "softmax"}, CLASSES)
+    assert task.classes == ("width=thin", "width=thick", "angle=0°", "angle=45°", "angle=90°", "angle=135°")
+    assert [task.output_name(k) for k in range(5)] == ["width=thick", *task.classes[2:]]
+    assert [task.first_class(n) for n in range(2)] == [0, 2]
+    outputs = torch.randn(3, 5)
+    thick = 1 / (1 + (-outputs[:, 0]).exp())
+    expected = torch.cat([1 - thick[:, None], thick[:, None], outputs[:, 1:].exp()], 1)
+    expected[:, 2:] /= expected[:, 2:].sum(1, keepdim=True)
+    torch.testing.assert_close(task.probabilities(outputs), expected)
+    scores = task.scores(outputs)  # what speaks for the class: its log-odds, where there are two
+    torch.testing.assert_close(scores[:, 0], ((1 - thick) / thick).log(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(scores[:, 1:], outputs)
+
+
+def test_a_network_that_came_without_a_task() -> None:
+    assert task_over(1, ["cat", "dog"]).classes == ("cat", "dog")
+    assert task_over(1).outputs == 1
+    assert task_over(3, ["cat"]).classes == ("cat", "class 1", "class 2")
+
+
 def test_an_image_is_right_when_every_head_is() -> None:
     task = make_task({"width": "sigmoid", "angle": "softmax"}, CLASSES)
     outputs = torch.tensor([[3.0, 9, 0, 0, 0], [-3, 9, 0, 0, 0], [3, 0, 9, 0, 0]])  # thick 0°, thin 0°, thick 45°
@@ -49,3 +87,15 @@ def test_what_the_data_cannot_answer() -> None:
         make_task({"colour": "softmax"}, CLASSES)
     with pytest.raises(SettingError, match="a sigmoid tells 2 classes apart; 'angle' has 4"):
         make_task({"angle": "sigmoid"}, CLASSES)
+    with pytest.raises(SettingError, match="task: there is no head"):
+        make_task({}, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "head", ["sofmax", 3, {"kind": "softmax", "weight": 0}, {"wight": 2}, {"weight": float("nan")}]
+)
+def test_a_head_that_is_none_is_named(head: object) -> None:
+    with pytest.raises(
+        SettingError, match=r"^task\.angle: [^\n]* expected softmax or sigmoid, or both settings[^\n]*$"
+    ):
+        make_task({"angle": head}, CLASSES)

@@ -73,7 +73,7 @@ def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(repor
     subject = Subject(reported, reported.load_data())
     found = explained(subject)
     answers = subject.answers[0]
-    assert [one["class"] for one in found["rows"]] == [
+    assert [one["answer"] for one in found["rows"]] == [
         answers.head.classes[answers.true[r["row"]]] for r in found["rows"]
     ]
     assert not any(answers.wrong[one["row"]] for one in found["rows"])

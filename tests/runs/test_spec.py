@@ -5,6 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from convscope.errors import RunFolderError, SettingError
+from convscope.nets import HeadSpec
 from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, parse_overrides, read_spec
 
 TEXT = """
@@ -36,6 +37,14 @@ def test_overrides_change_what_is_there_and_what_is_not() -> None:
     assert read_spec(TEXT, "here", ["net=net4"]).net.options == {}
 
 
+def test_heads_are_written_short_or_with_a_weight() -> None:
+    text = "{data: lines, net: lines-net, task: {width: sigmoid, angle: {kind: softmax, weight: 2}}}"
+    spec = read_spec(text, "here", ["task.width.weight=3"])
+    assert spec.task == {"width": HeadSpec(kind="sigmoid", weight=3), "angle": HeadSpec(weight=2)}
+    assert read_spec(dump_spec(spec), "there") == spec
+    assert yaml.safe_load(dump_spec(read_spec(text, "here")))["task"]["width"] == "sigmoid"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -48,7 +57,11 @@ def test_overrides_change_what_is_there_and_what_is_not() -> None:
         ("{data: mnist, net: net1, recipe: {epochs: many}}", "here: recipe.epochs: 'many': Input should be a valid integer"),
         ("{data: mnist, net: net1, recipe: {optimizer: sdg}}", "here: recipe.optimizer: 'sdg': Input should be 'sgd'"),
         ("{data: mnist, net: net1, recipe: {optimizer: sgd, momentum: 0}}", "here: recipe: nesterov: needs a momentum above 0"),
-        ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task"),
+        ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task.a.kind: 'b': Input should be 'softmax'"),
+        ("{data: lines, net: net1, task: sofmax}", "here: task: 'sofmax': Input should be 'softmax' or 'sigmoid'"),
+        ("{data: lines, net: net1, task: {angle: 3}}", "here: task.angle: expected softmax or sigmoid, or both settings"),
+        ("{data: lines, net: net1, task: {angle: {weight: -1}}}", "here: task.angle.weight: -1: Input should be greater"),
+        ("{data: lines, net: net1, task: {angle: {wight: 1}}}", "here: task.angle.wight: there is no such setting"),
     ],
 )  # fmt: skip
 def test_a_wrong_spec_names_file_and_key(text: str, expected: str) -> None:

@@ -144,8 +144,9 @@ def test_merging_answers() -> None:
 def test_kept_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scope, images = routed()
     run = SimpleNamespace(
-        net=scope.net, classes=scope.classes, normalization=None, input_shape=(3, 4, 4), path=tmp_path / "run"
-    )
+        net=scope.net, classes=scope.classes, normalization=None, input_shape=(3, 4, 4), path=tmp_path / "run",
+        task=make_task("softmax", {"class": scope.classes}),
+    )  # fmt: skip
     first = Scope(run).ablation({"0": [0]}, images, progress=False)
     with monkeypatch.context() as patched:
         patched.setattr(Answering, "update", None)

@@ -234,7 +234,7 @@ def test_wrong_requests(scope: Scope) -> None:
         scope.faithfulness("grad_cam", images, steps=73)
     with pytest.raises(SettingError, match="seed: -1"):
         scope.faithfulness("grad_cam", images, seed=-1)
-    with pytest.raises(RequestError, match="target: 9 is not an output"):
+    with pytest.raises(RequestError, match="target: 9 is not a class"):
         scope.faithfulness("grad_cam", images, 9)
     with pytest.raises(RequestError, match=r"fill: 1\.5; expected"):
         scope.faithfulness("grad_cam", images, fill=1.5)

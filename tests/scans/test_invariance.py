@@ -193,7 +193,7 @@ def test_wrong_requests(scope: Scope) -> None:
         scope.invariance(images, ["conv"], rotate=[float("inf")])
     with pytest.raises(SettingError, match="shift: nan"):
         scope.invariance(images, ["conv"], shift=[(0, float("nan"))])
-    with pytest.raises(RequestError, match="target: 7 is not an output"):
+    with pytest.raises(RequestError, match="target: 7 is not a class"):
         scope.invariance(images, ["conv"], 7)
     with pytest.raises(RequestError, match="fill: 3 images"):
         scope.invariance(images, ["conv"], fill=images)

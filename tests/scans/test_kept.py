@@ -13,7 +13,7 @@ import torch
 
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
-from convscope.nets import Head, Task
+from convscope.nets import Head, Task, make_task
 from convscope.scans import Images, patches_and_statistics
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
@@ -24,8 +24,9 @@ from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
 def scope(tmp_path: Path) -> Scope:
     normalization = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     run = SimpleNamespace(
-        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run"
-    )
+        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run",
+        task=make_task("softmax", {"class": CLASSES}),
+    )  # fmt: skip
     return Scope(run)
 
 
@@ -126,11 +127,10 @@ def test_another_normalisation_is_another_result(scope: Scope) -> None:
 
 
 def test_other_names_of_the_answers_are_another_result(scope: Scope) -> None:
-    scope.run.task = Task((Head("class", "softmax", CLASSES),))
+    turned = Scope(scope.run, task=Task((Head("class", "softmax", CLASSES[::-1]),)))
     first = scope.ablation({"conv1": [0]}, make_images())
-    scope.run.task = Task((Head("class", "softmax", CLASSES[::-1]),))
     assert first.classes == list(CLASSES)
-    assert scope.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
+    assert turned.ablation({"conv1": [0]}, make_images()).classes == list(CLASSES[::-1])
 
 
 def test_a_module_of_other_settings_and_equal_weights_is_another_result(scope: Scope) -> None:

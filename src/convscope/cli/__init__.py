@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, study, sweep, table, train
+from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 for verb in (
     study.study,
     sweep.sweep,
+    reproduce.reproduce,
     train.train,
     evaluate.evaluate,
     report.report,

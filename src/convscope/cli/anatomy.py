@@ -45,8 +45,10 @@ def _print(table: Anatomy) -> None:
         f"\n{table.parameters:,} parameters ({table.trainable:,} trainable), {table.neurons:,} neurons, "
         f"{table.multiply_adds:,} multiply-adds an image"
     )
-    for kind in ("convolutional", "dense"):
+    for kind in ("convolutional", "recurrent", "dense"):
         part = parts[kind]
+        if kind == "recurrent" and not part["parameters"]:
+            continue
         print_line(
             f"  {kind:13} {part['parameters']:>12,} parameters ({100 * part['parameters'] / max(1, table.parameters):.2f} %) "
             f"{part['neurons']:>10,} neurons ({100 * part['neurons'] / max(1, table.neurons):.2f} %)"

@@ -23,12 +23,19 @@ def look(
         str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by number.")
     ] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="A layer's name; convscope anatomy lists them.")] = None,
-    unit: Annotated[int | None, typer.Option("--unit", help="A unit of the layer.")] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option("--unit", metavar="N|max", help="A unit of the layer; max: the one that answers the image most."),
+    ] = None,
     position: Annotated[
         str | None, typer.Option("--position", metavar="ROW,COLUMN|max", help="A neuron of the unit.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="A class by name or number; the most probable by default.")
+        str | None,
+        typer.Option(
+            "--target",
+            help="A class by name or number (of several heads angle=45°, or angle); the most probable by default.",
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="K,…", help="Of the occluding square in pixels: 5, 4x8, or several.")

@@ -95,17 +95,22 @@ def number(figure: dict[str, float | None], form: str = ".4f") -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """The figures that matter of an evaluated run."""
+    """The figures that matter of an evaluated run; of several heads those of each under its name."""
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
-    if len(metrics["heads"]) > 1:
-        rows += [(f"  {name}", share(head["accuracy"])) for name, head in metrics["heads"].items()]
-    else:
-        rows += [(f"{name}, mean of classes", share(metrics[name])) for name in ("precision", "recall", "f1")]
-    rows += [
-        ("loss", number(metrics["loss"])),
-        ("overfit %", number(metrics["overfit_percent"], ".2f")),
-        ("calibration error", share(metrics["calibration_error"])),
-    ]
+    single = len(metrics["heads"]) == 1
+    if single:
+        rows += _of_classes(metrics)
+    rows += [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
+    if single:
+        rows.append(("calibration error", share(metrics["calibration_error"])))
+    for name, head in {} if single else metrics["heads"].items():
+        own = [("accuracy", share(head["accuracy"])), *_of_classes(head)]
+        own.append(("calibration error", share(head["calibration_error"])))
+        rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
+
+
+def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(f"{name}, mean of classes", share(figures[name])) for name in ("precision", "recall", "f1")]

@@ -20,6 +20,7 @@ from convscope.graph.tracing import check_images, trace
 
 CONVOLUTIONAL = ("conv", "conv_transpose")
 DENSE = ("dense",)
+RECURRENT = ("rnn", "lstm", "gru")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Layer:
         kind: as `Operation.kind`.
         output_shape: without the batch.
         parameters: elements of the parameters that it is the first to use.
-        neurons: its outputs, where it is convolutional or dense; else 0, as pools, norms and activations add
-            none.
+        neurons: its outputs, where it is convolutional, recurrent (at every step) or dense; else 0, as pools,
+            norms and activations add none.
         multiply_adds: multiplications with their additions; 0 for what is no product of weights or
             activations.
         receptive_field: (height, width) in pixels on the infinite plane; None where unknown.
@@ -82,7 +83,7 @@ class Anatomy:
 
     @property
     def neurons(self) -> int:
-        """Outputs of convolutional and dense layers; inputs and pools are not counted."""
+        """Outputs of convolutional, recurrent and dense layers; inputs and pools are not counted."""
         return sum(layer.neurons for layer in self.layers)
 
     @property
@@ -93,6 +94,11 @@ class Anatomy:
     def convolutional(self) -> Share:
         """What the convolutions hold of the network's parameters and neurons."""
         return self._share(CONVOLUTIONAL)
+
+    @property
+    def recurrent(self) -> Share:
+        """What the recurrent layers hold of the network's parameters and neurons."""
+        return self._share(RECURRENT)
 
     @property
     def dense(self) -> Share:
@@ -109,6 +115,7 @@ class Anatomy:
             "neurons": self.neurons,
             "multiply_adds": self.multiply_adds,
             "convolutional": asdict(self.convolutional),
+            "recurrent": asdict(self.recurrent),
             "dense": asdict(self.dense),
             "layers": [_layer_to_json(layer) for layer in self.layers],
             **({"note": self.note} if self.note else {}),
@@ -234,7 +241,7 @@ def _hooked_layer(layer: HookedLayer) -> Layer:
 
 
 def _neurons(kind: str, output_shape: tuple[int, ...]) -> int:
-    return prod(output_shape) if kind in CONVOLUTIONAL + DENSE else 0
+    return prod(output_shape) if kind in CONVOLUTIONAL + RECURRENT + DENSE else 0
 
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def module_path(node: Node) -> str:
     return innermost[0]
 
 
-def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node], str]) -> dict[Node, str]:
+def name_operations(nodes: Iterable[Node], net: nn.Module, image: Node, kind: Callable[[Node], str]) -> dict[Node, str]:
     """A name for each node, unlike all others.
 
     A layer is called by its path: "layer1.0.conv2". What a module computes besides gets the module's path and
@@ -23,7 +23,7 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node]
     "relu_2".
     """
     nodes = list(nodes)
-    layers = _layer_nodes(nodes, net)
+    layers = _layer_nodes(nodes, net, image)
     paths = {path for path, _ in net.named_modules()}
     taken: set[str] = set()
     names: dict[Node, str] = {}
@@ -36,7 +36,7 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, kind: Callable[[Node]
     return names
 
 
-def _layer_nodes(nodes: list[Node], net: nn.Module) -> set[Node]:
+def _layer_nodes(nodes: list[Node], net: nn.Module, image: Node) -> set[Node]:
     """The node that stands for each call of a layer: the one with its weights, else its last."""
     calls: dict[str, list[Node]] = defaultdict(list)
     for node in nodes:
@@ -45,7 +45,9 @@ def _layer_nodes(nodes: list[Node], net: nn.Module) -> set[Node]:
     for call in calls.values():
         path = module_path(call[0])
         if path and _is_layer(net.get_submodule(path)):
-            with_weights = [node for node in call if any(n.op == "placeholder" for n in node.all_input_nodes)]
+            with_weights = [
+                node for node in call if any(n.op == "placeholder" and n is not image for n in node.all_input_nodes)
+            ]
             found.add(with_weights[0] if len(with_weights) == 1 else call[-1])
     return found
 

@@ -208,7 +208,7 @@ class TracedGraph:
 
     def _list_operations(self) -> tuple[Operation, ...]:
         nodes = [node for node in reachable(self._image) if is_tensor_node(node)]
-        names = name_operations(nodes, self.net, lambda node: row_of(node).kind) | {self._image: INPUT}
+        names = name_operations(nodes, self.net, self._image, lambda node: row_of(node).kind) | {self._image: INPUT}
         counted: set[int] = set()
         return tuple(self._operation(node, names, counted) for node in nodes)
 

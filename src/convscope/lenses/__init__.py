@@ -17,7 +17,7 @@ from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
 from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
-from convscope.lenses.targets import Target, choose_targets
+from convscope.lenses.targets import NamedTarget, Target, TaskTarget, choose_targets, named_target, with_task
 from convscope.lenses.units import Units, choose_units, count_units
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Fourier",
     "Jitter",
     "Maximized",
+    "NamedTarget",
     "OcclusionMap",
     "Parametrization",
     "Pixels",
@@ -37,6 +38,7 @@ __all__ = [
     "Regularizer",
     "Size",
     "Target",
+    "TaskTarget",
     "TotalVariation",
     "Units",
     "ablate",
@@ -56,8 +58,10 @@ __all__ = [
     "last_map",
     "layer_cam",
     "maximize",
+    "named_target",
     "occlusion",
     "portions",
     "saliency",
     "select_layers",
+    "with_task",
 ]

@@ -24,7 +24,7 @@ class Attribution(Shown):
             As they are computed: nothing is normalised, so images may be compared.
         method: the lens, such as "grad_cam".
         target: the class asked about; None where units of a layer were.
-        probability: what the network gives that class, by softmax (of a single output, by sigmoid).
+        probability: what the network gives that class, among those of its head.
         layer: the layer asked about, or that the class was followed back to; None means the whole way from the
             class to the image.
         unit: the unit asked about, if one was.

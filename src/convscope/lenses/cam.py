@@ -145,7 +145,7 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
     That is the one just before they are pooled or flattened away. In a transformer that answers from its class
     token it is the last whose other tokens are read: those of the final layer are not. Found by putting NaN at
     the positions of an operation's result and looking whether the logits become NaN, so it depends on the
-    network alone.
+    network alone. The image itself, in another order of its axes, is no such operation: before it stand no weights.
 
     Args:
         graph: the traced network.
@@ -164,11 +164,13 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
         for op in reversed(graph.needed_for(output)):
             if op.name == output or op.name not in where or prod(where[op.name].size) == 1:
                 continue
+            if not any(before.n_parameters for before in graph.needed_for(op.name)):
+                continue
             result = graph.run(image, [op.name])[op.name].clone()
             where[op.name].as_map(result).fill_(torch.nan)
             if graph.run(image, given={op.name: result})[output].isnan().any():
                 return op.name
-    raise RequestError("no layer of this network has positions that its answer depends on; ask for its saliency")
+    raise RequestError("no layer of this network has maps that its answer depends on; ask for saliency instead")
 
 
 def _class_map(

@@ -21,6 +21,7 @@ from convscope.lenses.memory import portions
 from convscope.lenses.question import ask
 from convscope.lenses.relevance import RelevanceSteps
 from convscope.lenses.targets import Target
+from convscope.nets import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +30,16 @@ class _Look:
 
     graph: TracedGraph
     output: str
+    task: Task
     image: Float[Tensor, "1 C H W"]
     target: int
     baseline: Float[Tensor, "1 C H W"]
     at_once: int
     settings: Mapping[str, Any]
 
-    def logits(self, images: Tensor) -> Tensor:
-        return self.graph.run(images, [self.output])[self.output]
+    def scores(self, images: Tensor) -> Tensor:
+        """What speaks for each class: its logit, or the negative one of a sigmoid's first class."""
+        return self.task.scores(self.graph.run(images, [self.output])[self.output])
 
     @property
     def noise(self) -> float:
@@ -101,6 +104,7 @@ def attribute(
     for name in settings.keys() - defaults.keys():
         raise UnknownNameError("setting", name, defaults, f"one of {method}")
     question = ask(graph, images, target)
+    assert question.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
     captum = _captum()
     at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
@@ -112,8 +116,9 @@ def attribute(
             with torch.no_grad():
                 _, said = question.of(part).answer(graph.run(image, [question.asked])[question.asked])
             look = _Look(
-                graph, question.asked, image, int(said["target"]), baselines[part], at_once, defaults | settings
-            )
+                graph, question.asked, question.target.task, image, int(said["target"]), baselines[part], at_once,
+                defaults | settings,
+            )  # fmt: skip
             values, gap = run(captum, look)
         found.append(Attribution(values.detach().to(images.dtype), method, **said))
         gaps += [gap] if gap is not None else []
@@ -122,7 +127,7 @@ def attribute(
 
 
 def _integrated_gradients(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
-    values, gap = captum.IntegratedGradients(look.logits).attribute(
+    values, gap = captum.IntegratedGradients(look.scores).attribute(
         look.image,
         look.baseline,
         look.target,
@@ -134,7 +139,7 @@ def _integrated_gradients(captum: Any, look: _Look) -> tuple[Tensor, float | Non
 
 
 def _smooth_grad(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
-    noisy = captum.NoiseTunnel(captum.Saliency(look.logits))
+    noisy = captum.NoiseTunnel(captum.Saliency(look.scores))
     n = look.settings["n_samples"]
     values = noisy.attribute(
         look.image,
@@ -149,7 +154,7 @@ def _smooth_grad(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
 
 
 def _gradient_shap(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
-    values = captum.GradientShap(look.logits).attribute(
+    values = captum.GradientShap(look.scores).attribute(
         look.image,
         look.baseline,
         n_samples=look.settings["n_samples"],
@@ -163,7 +168,8 @@ def _lrp(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
     steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(look.settings["epsilon"]))
-    return captum.LRP(steps).attribute(look.image, look.target), None
+    output, sign = look.task.output_of(look.target)
+    return sign * captum.LRP(steps).attribute(look.image, output), None
 
 
 _METHODS: dict[str, tuple[Callable[[Any, _Look], tuple[Tensor, float | None]], dict[str, Any]]] = {

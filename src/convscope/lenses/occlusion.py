@@ -17,7 +17,8 @@ from convscope.errors import NetworkError, RequestError
 from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
 from convscope.lenses.memory import portions
 from convscope.lenses.shown import Shown
-from convscope.lenses.targets import Target, choose_targets
+from convscope.lenses.targets import Target, choose_targets, with_task
+from convscope.nets import Task
 
 Size = int | tuple[int, int]
 """A side in pixels, or (height, width)."""
@@ -41,7 +42,7 @@ class OcclusionMap(Shown):
     Attributes:
         probabilities: of the target, in [0, 1].
         whole: its probability with nothing covered.
-        targets: the output that each map is about.
+        targets: the class that each map is about.
         size: (height, width) of the square in pixels.
         stride: (down, across) in pixels.
         logits: all outputs at each position; None unless asked for.
@@ -163,7 +164,7 @@ def occlusion(
     network = Incremental(graph)
     room = next(portions(LARGEST_PASS, network.values_each * images.element_size(), images.device, max_memory)).stop
     whole = _whole(graph, images, room)
-    targets = choose_targets(whole, target)
+    targets, task = choose_targets(whole, target), with_task(target, whole.shape[1]).task
     answers: list[list[Tensor]] = [[] for _ in grids]
     for image, cover in zip(images.split(1), fills.split(1), strict=True):
         remembered = network.remember(image)
@@ -171,8 +172,8 @@ def occlusion(
             found.append(_answers(remembered, image, cover, grid, room))
     maps = [
         OcclusionMap(
-            probabilities=_probability(torch.stack(found), targets),
-            whole=_probability(whole, targets),
+            probabilities=_probability(task, torch.stack(found), targets),
+            whole=_probability(task, whole, targets),
             targets=targets,
             size=grid.size,
             stride=step,
@@ -261,9 +262,9 @@ def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"
     return logits
 
 
-def _probability(logits: Float[Tensor, "N *P K"], targets: Int[Tensor, " N"]) -> Float[Tensor, ...]:
-    """That of each image's target; with a single logit its sigmoid."""
-    probabilities = logits.sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+def _probability(task: Task, logits: Float[Tensor, "N *P U"], targets: Int[Tensor, " N"]) -> Float[Tensor, ...]:
+    """That of each image's target, among the classes of its head."""
+    probabilities = task.probabilities(logits)
     return torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
 
 

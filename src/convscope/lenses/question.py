@@ -1,4 +1,7 @@
-"""What a lens explains: for each image one number, a class's logit or what units of a layer answer."""
+"""What a lens explains: for each image one number, a class's logit or what units of a layer answer.
+
+Of a class that a sigmoid tells from another it is the sigmoid's logit, and for the first of the two its negative.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
-from convscope.lenses.targets import Target, choose_targets
+from convscope.lenses.targets import Target, TaskTarget, choose_targets, with_task
 
 Position = tuple[int, int] | Literal["max"] | None
 """What lenses take as `position`: a row and a column, or "max" for where the unit answers most; None for all."""
@@ -22,7 +25,7 @@ class Question:
     """One number for each image, read off the result of the operation `asked`."""
 
     asked: str
-    target: Int[Tensor, " N"] | None = None
+    target: TaskTarget | None = None
     layer: str | None = None
     unit: int | None = None
     position: Position = None
@@ -30,16 +33,19 @@ class Question:
 
     def of(self, part: slice) -> Question:
         """The same question, for some of the images."""
-        return self if self.target is None else replace(self, target=self.target[part])
+        if self.target is None or not isinstance(self.target.classes, Tensor):
+            return self
+        return replace(self, target=replace(self.target, classes=self.target.classes[part]))
 
     def answer(self, result: Tensor) -> tuple[Float[Tensor, " N"], dict[str, Any]]:
         """The numbers, through which gradients flow, and what an `Attribution` says of them."""
         return self._of_class(result) if self.layer is None else self._of_units(result)
 
     def _of_class(self, logits: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        target = choose_targets(logits, self.target)
-        probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-        score, probability = (values.gather(1, target[:, None])[:, 0] for values in (logits, probabilities))
+        assert self.target is not None  # a question without a layer has one
+        target, task = choose_targets(logits, self.target), self.target.task
+        both = (task.scores(logits), task.probabilities(logits))
+        score, probability = (values.gather(1, target[:, None])[:, 0] for values in both)
         return score, {"target": target, "probability": probability.detach()}
 
     def _of_units(self, result: Tensor) -> tuple[Tensor, dict[str, Any]]:
@@ -84,8 +90,9 @@ def ask(
         raise RequestError("there are no images to look at; give one at least")
     if layer is None:
         return _ask_class(graph, images, target, unit, position)
-    if target is not None:
-        raise RequestError(f"both target {target!r} and layer {layer!r} are given; ask about a class or about a layer")
+    if target is not None and not (isinstance(target, TaskTarget) and target.is_default):
+        given = target.in_words if isinstance(target, TaskTarget) else repr(target)
+        raise RequestError(f"both target {given} and layer {layer!r} are given; ask about a class or about a layer")
     if position is not None and unit is None:
         raise RequestError(f"position {position!r} is given without a unit; give unit= as well")
     where = positions(graph).get(graph.operation(layer).name)
@@ -104,9 +111,11 @@ def _ask_class(graph: TracedGraph, images: Tensor, target: Target, unit: int | N
     if len(shape) != 1:
         given = "×".join(map(str, shape))
         raise RequestError(f"this network answers {given} numbers an image, not a row of logits; ask about a layer")
-    if target is None:
-        return Question(output)
-    return Question(output, choose_targets(images.new_zeros(()).expand(len(images), *shape), target))
+    asked = with_task(target, shape[0])
+    if asked.classes is None:
+        return Question(output, asked)
+    chosen = choose_targets(images.new_zeros(()).expand(len(images), *shape), asked)
+    return Question(output, replace(asked, classes=chosen))
 
 
 def _check_unit(graph: TracedGraph, layer: str, unit: int, where: Positions | None) -> None:

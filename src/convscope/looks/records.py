@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convscope.data import ImageSet
 from convscope.draw import Picture
-from convscope.lenses import Fill, Position, Size
+from convscope.lenses import Fill, NamedTarget, Position, Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Asked:
     layer: str | None = None
     unit: int | None = None
     position: Position = None
-    target: int | None = None
+    target: NamedTarget = None
     size: list[Size] | None = None
     stride: Size | None = None
     fill: Fill | None = None

@@ -48,7 +48,8 @@ def look_top_patches(scope: Scope, asked: Asked) -> Look:
         note = f"{_counted(silent, 'unit')} without patches: never fires on these images" if silent else None
         return Look(panel(parts, heading, side=116, note=note, columns=8), _tensors(found), heading, table)
     patches = found.patches(images, asked.unit)  # says at once if there is no such unit
-    heading = f"unit {asked.unit} of {found.layer}: {unit_in_words(found, asked.unit, scope.classes)}"
+    classes = images.classes["class"]
+    heading = f"unit {asked.unit} of {found.layer}: {unit_in_words(found, asked.unit, classes)}"
     table = table[table["unit"] == asked.unit]
     if not patches:
         plain = [("it never fires on these images", picture(torch.ones(3, 8, 32)))]
@@ -89,7 +90,8 @@ def look_statistics(scope: Scope, asked: Asked) -> Look:
     parts = {name: one.histogram.sum(0) for name, one in found.items()}
     table = pd.concat([one.table() for one in found.values()], ignore_index=True)
     if "best_class" in table:
-        table["best_class"] = [scope.class_name(k) if k >= 0 else "none" for k in table["best_class"]]
+        names = _test(asked).classes["class"]
+        table["best_class"] = [names[k] if k >= 0 else "none" for k in table["best_class"]]
     heading = f"{_counted(len(table), 'unit')} of {_counted(len(found), 'layer')}"
     noted = notable_units(found)
     chart = histograms({name: counts.tolist() for name, counts in parts.items()}, EDGES.tolist())

@@ -109,7 +109,7 @@ def excited(scope: Scope, found: Maximized, of_classes: bool, heading: str) -> P
         low, high = float(found.activation.min()), float(found.activation.max())
         line = f"units {found.units[0]} to {found.units[-1]}; {low:.3g} to {high:.3g}"
         return panel([(line, whole)], heading, side=whole.shape[0])
-    who = [scope.class_name(unit) if of_classes else f"unit {unit}" for unit in found.units]
+    who = [scope.output_name(unit) if of_classes else f"unit {unit}" for unit in found.units]
     lines = [f"{name}: {reached:.3g}" for name, reached in zip(who, found.activation.tolist(), strict=True)]
     return panel(list(zip(lines, shown, strict=True)), heading, side=128, columns=5)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from convscope.data import ImageSet, read_image
 from convscope.draw import png
-from convscope.errors import SettingError, UnknownNameError
-from convscope.lenses import Position, Size
+from convscope.errors import SettingError
+from convscope.lenses import Position, Size, TaskTarget
 from convscope.looks.look import SCANS, look
 from convscope.looks.records import Asked, Look
 from convscope.nets import build_net, image_shape
@@ -77,7 +76,7 @@ def look_at(
     lens: str,
     image: str | None = None,
     layer: str | None = None,
-    unit: int | None = None,
+    unit: int | str | None = None,
     position: str | None = None,
     target: str | None = None,
     size: str | None = None,
@@ -96,25 +95,27 @@ def look_at(
 
     Args:
         subject: see `open_subject`.
-        lens, layer, unit, stride, method, n, top, how, screen: see `look`.
+        lens, layer, stride, method, n, top, how, screen: see `look`.
         image: a file, or the number of one of the run's test images.
+        unit: a number, or "max" for the one of the layer that answers the image most.
         position: "3,5" or "max".
-        target: a class by its name or number.
+        target: a class by its name or number; of several heads "angle=45°", or "angle" for the most probable of one.
         size: of an occluding square: "5", "4x8", or several, "3,5,9".
         fill: of the square: "grey", "mean", "zero", "blur" or a number in [0, 1].
         units: to be switched off together, "conv1:0,1 conv3:7".
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
     Raises:
-        SettingError: image, position, size, fill or target is not what it should be.
+        SettingError: image, unit, position, size, fill or target is not what it should be.
         UnknownNameError: there is no such class, layer or lens.
     """
+    pixels = None if image is None else _image(subject, image)
     asked = Asked(
-        image=None if image is None else _image(subject, image),
+        image=pixels,
         layer=layer,
-        unit=unit,
+        unit=_unit(subject.scope, unit, pixels, layer),
         position=_position(position),
-        target=_target(subject.scope.classes, target),
+        target=_target(subject.scope, target),
         size=_sizes(size),
         stride=stride,
         fill=_fill(fill),
@@ -155,6 +156,17 @@ def _test(subject: Subject, lens: str) -> ImageSet | None:
     return subject.run.load_data().test
 
 
+def _unit(scope: Scope, given: int | str | None, image: Tensor | None, layer: str | None) -> int | None:
+    if given is None or str(given).isdecimal():
+        return None if given is None else int(given)
+    if given != "max":
+        raise SettingError(f"--unit {given}: expected a number, or max")
+    if image is None or layer is None:
+        raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
+    [answers] = scope.activations(image, [layer])[layer]  # (units, …)
+    return int(answers.flatten(1).amax(1).argmax())
+
+
 def _position(text: str | None) -> Position:
     if text is None or text == "max":
         return "max" if text else None
@@ -164,12 +176,12 @@ def _position(text: str | None) -> Position:
     return int(parts[0]), int(parts[1])
 
 
-def _target(classes: Sequence[str], text: str | None) -> int | None:
-    if text is None or text in classes:
-        return None if text is None else classes.index(text)
-    if text.isdigit():
-        return int(text)
-    raise UnknownNameError("class", text, classes, "one of this network's")
+def _target(scope: Scope, text: str | None) -> TaskTarget | None:
+    """A class by its name, or by its number where no class is called so."""
+    if text is None:
+        return None
+    named = text in scope.classes or not text.isdigit()
+    return scope.target(text if named else int(text))
 
 
 def _sizes(text: str | None) -> list[Size] | None:

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from convscope.nets.catalogue import catalogue
     from convscope.nets.heads import put_head
     from convscope.nets.plain import plain_net
-    from convscope.nets.task import Head, Task, TaskSpec, make_task
+    from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
     from convscope.nets.text import Word, parse_layers
 else:
     load_when_used(__name__)
 
 __all__ = [
     "Head",
+    "HeadSpec",
     "NetSpec",
     "Task",
     "TaskSpec",
@@ -28,4 +29,5 @@ __all__ = [
     "parse_layers",
     "plain_net",
     "put_head",
+    "task_over",
 ]

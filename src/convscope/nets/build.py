@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal
 
@@ -141,7 +142,8 @@ def image_shape(name: str, given: str | None = None) -> tuple[int, int, int]:
 def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
     own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
     shape = natural_shape(name) | {key: options[key] for key in SHAPE_OPTIONS if key in options}
-    return _checked(name, plain_net, {"layers": _checked(name, CATALOGUE[name].text, own), **shape})
+    plan = _checked(name, CATALOGUE[name].plan, own)
+    return _checked(name, partial(plain_net, plan) if isinstance(plan, str) else plan, shape)
 
 
 def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -152,7 +154,7 @@ def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            own = inspect.signature(CATALOGUE[name].text).parameters if name in CATALOGUE else ()
+            own = inspect.signature(CATALOGUE[name].plan).parameters if name in CATALOGUE else ()
             known = [*own, *SHAPE_OPTIONS]
             raise UnknownNameError("option", key, known, f"one of {name}'s") from None
         raise SettingError(f"net.{key}: {first['input']!r} for {name}: {first['msg']}") from None

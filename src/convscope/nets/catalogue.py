@@ -1,4 +1,7 @@
-"""The networks that come with convscope: each a function from its options to a plain network's text.
+"""The networks that come with convscope: each a function from its options to its plan.
+
+A plan is a plain network's text; or, of a network that no text describes, a function that builds it for an input
+and a number of outputs.
 
 Parameter counts in the comments are for the defaults, 10 classes, and are met exactly (tests/nets/test_catalogue.py).
 """
@@ -7,11 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import nn
 
+from convscope.nets.blocks import Block, Join, block_net
+from convscope.nets.rows import Cell, rows_net
 from convscope.nets.text import Count
+
+Plan = str | Callable[..., nn.Module]
+"""A text, or a function of `classes`, `channels` and `image_size`."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=64)]
@@ -19,8 +29,12 @@ Factor = Annotated[float, Field(gt=0, le=64)]
 
 def _report_b_head(dropout: float = 0.0) -> str:
     """The head that the four networks of report B share; dropout after each hidden layer (its place is assumed)."""
-    drop = f" D{dropout:g}" if dropout else ""
+    drop = _drop(dropout)
     return f"f120{drop} f84{drop}"
+
+
+def _drop(share: float) -> str:
+    return f" D{share:g}" if share else ""
 
 
 def vgg_cifar(batch_norm: bool = True) -> str:
@@ -70,9 +84,27 @@ def conv7() -> str:
     return "c32k7p0 B M f1024"
 
 
-def lines_net(width: Count = 16) -> str:
-    """For the Lines set: three pairs of convolutions, narrow, because a line has few pixels."""
-    return f"c{width}b c{width}b M c{2 * width}b c{2 * width}b M c{4 * width}b c{4 * width}b M f128b"
+def lines_net(
+    width: Count = 16, kernel: Count = 3, pool: Literal["max", "stride"] = "max", dropout: Share = 0.0
+) -> str:
+    """For the Lines set: three pairs of convolutions, narrow, because a line has few pixels.
+
+    Report D's variations: pool "stride" leaves the pools out, and the second convolution of each pair steps by 2.
+    """
+    k = "" if kernel == 3 else f"k{kernel}"
+    second, down = (f"{k}b", " M") if pool == "max" else (f"{k}s2b", "")
+    pairs = (f"c{n}{k}b c{n}{second}{down}" for n in (width, 2 * width, 4 * width))
+    return f"{' '.join(pairs)} f128b{_drop(dropout)}"  # 159,024, with the 96 classes of the Lines set
+
+
+def lines_vgg19(width: Count = 64, dense: Count = 128, batch_norm: bool = False, dropout: Share = 0.0) -> str:
+    """Report D's VGG19-like stack: the sixteen convolutions of VGG19, and dense layers of 128 units or more.
+
+    Its pools round up, so that five of them fit 28×28 pixels; at 224×224, `dense` 4096 and 1000 classes it is VGG19.
+    """
+    b, stages = "b" if batch_norm else "", ((1, 2), (2, 2), (4, 4), (8, 4), (8, 4))
+    body = " ".join(f"{f'c{factor * width}{b} ' * n}Mu" for factor, n in stages)
+    return f"{body} {f'f{dense}{_drop(dropout)} ' * 2}"  # 20,118,944, with the 96 classes of the Lines set
 
 
 def mnist_net(width: Count = 16) -> str:
@@ -85,18 +117,45 @@ def lean_cifar(width: Count = 32) -> str:
     return f"c{width}b M c{2 * width}b c{2 * width}b M c{4 * width}b c{4 * width}b M"
 
 
+def cats_dogs_net(dropout: Share = 0.0) -> str:
+    """Report E's own network for cats and dogs, with batch norm behind the first convolution.
+
+    Its second model; padding and the images' size are assumed. For the one output of the report set task: sigmoid.
+    """
+    drop = _drop(dropout)
+    return f"c32 B M c64 M c128 M c128 M f512{drop} f64{drop}"  # 4,468,609 with one output
+
+
+def blocks_cifar(
+    block: Literal["none"] | Block = "none", join: Join = "concat", blocks: Annotated[int, Field(ge=1, le=8)] = 1
+) -> Plan:
+    """Report E's network for comparing blocks: before its dense layer an inception or a residual block, or none.
+
+    How a block's branches are joined is the report's ("concat"), or a sum. Padding is assumed.
+    """
+    body, head = "c32 c32 M D0.25 c64 c64 M D0.25", "f512 D0.25"
+    if block == "none":
+        return f"{body} {head}"  # 2,168,362
+    return partial(block_net, body, block, join, blocks, head)  # inception 6,510,378, residual 1,349,482
+
+
+def rows(cell: Cell = "gru", hidden: Count = 128) -> Plan:
+    """Report C's recurrent network, which reads an image row by row: an RNN, an LSTM or a GRU."""
+    return partial(rows_net, cell, hidden)  # gru 61,962, lstm 82,186, rnn 21,514
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One network of the catalogue: its text from its options, and the input it was made for."""
+    """One network of the catalogue: its plan from its options, and the input it was made for."""
 
-    text: Callable[..., str]
+    plan: Callable[..., Plan]
     channels: int = 3
     image_size: int = 32
     classes: int = 10
 
     @property
     def about(self) -> str:
-        return (self.text.__doc__ or "").split("\n")[0]
+        return (self.plan.__doc__ or "").split("\n")[0]
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -109,8 +168,12 @@ CATALOGUE: dict[str, Entry] = {
     "lenet-bn": Entry(lenet_bn, channels=1, image_size=28),
     "conv7": Entry(conv7, channels=3, image_size=28),
     "lines-net": Entry(lines_net, channels=3, image_size=28, classes=96),
+    "lines-vgg19": Entry(lines_vgg19, channels=3, image_size=28, classes=96),
     "mnist-net": Entry(mnist_net, channels=1, image_size=28),
+    "rows": Entry(rows, channels=1, image_size=28),
     "lean-cifar": Entry(lean_cifar),
+    "blocks-cifar": Entry(blocks_cifar),
+    "cats-dogs-net": Entry(cats_dogs_net, image_size=128, classes=2),
 }
 
 

@@ -27,21 +27,35 @@ def plain_net(layers: str, *, classes: Count = 10, channels: Count = 3, image_si
         >>> [name for name, _ in net.named_children()]
         ['conv1', 'relu1', 'pool1', 'flatten', 'fc1', 'relu2', 'fc2']
     """
-    stack = _Stack(channels, image_size)
-    for word in parse_layers(layers):
-        _ADD[word.letter](stack, word)
-    stack.dense(classes)
-    return nn.Sequential(stack.modules)
+    stack = Stack(channels, image_size)
+    stack.read(layers)
+    return stack.finished(classes)
 
 
-class _Stack:
-    """Layers added so far, and the shape of what comes out of them."""
+class Stack:
+    """Layers added so far, and the shape of what comes out of them.
+
+    Attributes:
+        modules: by name, in order.
+        units: channels of the maps, or units of the last dense layer.
+        side: of the maps in pixels; None once they are flattened.
+    """
 
     def __init__(self, channels: int, side: int) -> None:
         self.modules: OrderedDict[str, nn.Module] = OrderedDict()
         self.units = channels
-        self.side: int | None = side  # None once the maps are flattened
+        self.side: int | None = side
         self._count: Counter[str] = Counter()
+
+    def read(self, layers: str) -> None:
+        """Adds the layers that a text describes."""
+        for word in parse_layers(layers):
+            _ADD[word.letter](self, word)
+
+    def finished(self, classes: int) -> nn.Sequential:
+        """The network, with its output layer."""
+        self.dense(classes)
+        return nn.Sequential(self.modules)
 
     def add(self, kind: str, module: nn.Module) -> None:
         self._count[kind] += 1
@@ -81,7 +95,7 @@ class _Stack:
         self.units = units
 
 
-def _conv(stack: _Stack, word: Word) -> None:
+def _conv(stack: Stack, word: Word) -> None:
     units, get = int(word.number or 0), word.settings.get
     kernel, stride, dilation, groups = get("k", 3), get("s", 1), get("d", 1), get("g", 1)
     padding = get("p", dilation * (kernel - 1) // 2)
@@ -94,12 +108,12 @@ def _conv(stack: _Stack, word: Word) -> None:
     stack.activate(word)
 
 
-def _dense(stack: _Stack, word: Word) -> None:
+def _dense(stack: Stack, word: Word) -> None:
     stack.dense(int(word.number or 0))
     stack.activate(word)
 
 
-def _pool(stack: _Stack, word: Word) -> None:
+def _pool(stack: Stack, word: Word) -> None:
     kernel = word.settings.get("k", 2)
     stride, padding, up = word.settings.get("s", kernel), word.settings.get("p", 0), "u" in word.flags
     name = stack.next_name("pool")
@@ -110,7 +124,7 @@ def _pool(stack: _Stack, word: Word) -> None:
     stack.add("pool", pool(kernel, stride, padding, ceil_mode=up))
 
 
-def _global_pool(stack: _Stack, word: Word) -> None:
+def _global_pool(stack: Stack, word: Word) -> None:
     stack.add("pool", nn.AdaptiveAvgPool2d(1))
     stack.side = 1
 

@@ -7,19 +7,62 @@ The network itself always gives one tensor of logits (N, outputs), so that every
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.errors import SettingError, UnknownNameError
 
 HeadKind = Literal["softmax", "sigmoid"]
-TaskSpec = HeadKind | dict[str, HeadKind]
+
+
+class HeadSpec(BaseModel):
+    """How one head answers, and what it counts. The bare word "softmax" or "sigmoid" is short for a kind of weight 1.
+
+    Attributes:
+        kind: "softmax" (one output a class) or "sigmoid" (one output for two classes).
+        weight: of its loss in the sum over the heads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: HeadKind = "softmax"
+    weight: float = Field(1.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_kind(cls, given: Any) -> Any:
+        if not isinstance(given, str | Mapping | HeadSpec):
+            raise ValueError("expected softmax or sigmoid, or both settings, such as {kind: softmax, weight: 2}")
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_serializer
+    def plain(self) -> str | dict[str, Any]:
+        """As short as it can be written."""
+        return self.kind if self.weight == 1 else {"kind": self.kind, "weight": self.weight}
+
+
+TaskSpec = Annotated[
+    Annotated[HeadKind, Tag("literal[kind]")] | Annotated[dict[str, HeadSpec], Tag("dict[heads]")],
+    Discriminator(lambda given: "dict[heads]" if isinstance(given, Mapping) else "literal[kind]"),
+]
+"""One head over the target "class"; or target → head, in the order of their outputs."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +88,19 @@ class Head:
         """Number of the head's outputs."""
         return len(self.classes) if self.kind == "softmax" else 1
 
-    def logits(self, outputs: Float[Tensor, "N U"]) -> Float[Tensor, "N K"]:
+    def logits(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
         """The head's logits, one a class; a sigmoid's first class has logit 0."""
-        own = outputs[:, self.start : self.start + self.width]
-        return own if self.kind == "softmax" else torch.cat([torch.zeros_like(own), own], 1)
+        own = outputs[..., self.start : self.start + self.width]
+        return own if self.kind == "softmax" else torch.cat([torch.zeros_like(own), own], -1)
+
+    def scores(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
+        """What speaks for each class: a softmax's logits; of a sigmoid its logit, and for the first class the negative."""
+        own = outputs[..., self.start : self.start + self.width]
+        return own if self.kind == "softmax" else torch.cat([-own, own], -1)
+
+    def probabilities(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
+        """Of each class; they sum to 1."""
+        return self.logits(outputs).softmax(-1) if self.kind == "softmax" else self.scores(outputs).sigmoid()
 
     def losses(
         self, outputs: Float[Tensor, "N U"], targets: Int[Tensor, " N"], label_smoothing: float = 0.0
@@ -68,6 +120,43 @@ class Task:
         """Number of outputs that the network needs."""
         return sum(head.width for head in self.heads)
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of all heads, one after the other; of several heads as "colour=red"."""
+        if len(self.heads) == 1:
+            return self.heads[0].classes
+        return tuple(f"{head.target}={name}" for head in self.heads for name in head.classes)
+
+    def first_class(self, head: int) -> int:
+        """Where a head's classes begin among `classes`."""
+        return sum(len(before.classes) for before in self.heads[:head])
+
+    def head_of(self, k: int) -> int:
+        """The head that has a class."""
+        return max(n for n in range(len(self.heads)) if self.first_class(n) <= k)
+
+    def output_of(self, k: int) -> tuple[int, int]:
+        """The output that speaks for a class, and its sign: −1 for the first class of a sigmoid."""
+        head = self.head_of(k)
+        within = k - self.first_class(head)
+        if self.heads[head].kind == "sigmoid":
+            return self.heads[head].start, 2 * within - 1
+        return self.heads[head].start + within, 1
+
+    def output_name(self, output: int) -> str:
+        """The class that an output speaks for."""
+        head = next(n for n, h in enumerate(self.heads) if output < h.start + h.width)
+        within = output - self.heads[head].start + (self.heads[head].kind == "sigmoid")
+        return self.classes[self.first_class(head) + within]
+
+    def scores(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
+        """What speaks for each of `classes`, see Head.scores."""
+        return torch.cat([head.scores(outputs) for head in self.heads], -1)
+
+    def probabilities(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
+        """Of each of `classes`; those of each head sum to 1."""
+        return torch.cat([head.probabilities(outputs) for head in self.heads], -1)
+
     def loss(
         self, outputs: Float[Tensor, "N U"], targets: Mapping[str, Tensor], label_smoothing: float = 0.0
     ) -> Float[Tensor, ""]:
@@ -83,11 +172,28 @@ class Task:
         return torch.stack(right).all(0)
 
 
-def make_task(spec: TaskSpec, classes: Mapping[str, tuple[str, ...]]) -> Task:
+def task_over(n_outputs: int, classes: Sequence[str] = ()) -> Task:
+    """The task of a classifier of which nothing is known but its outputs: one softmax, or of a single output a sigmoid.
+
+    Args:
+        n_outputs: of the network.
+        classes: their names as far as they are known; the others are called "class 3".
+
+    Example:
+        >>> task_over(1, ["cat", "dog"]).heads[0].kind
+        'sigmoid'
+    """
+    n = max(2, n_outputs)
+    names = tuple(classes[k] if k < len(classes) else f"class {k}" for k in range(n))
+    return Task((Head("class", "sigmoid" if n_outputs == 1 else "softmax", names),))
+
+
+def make_task(spec: TaskSpec | Mapping[str, Any], classes: Mapping[str, tuple[str, ...]]) -> Task:
     """The task that a spec names, over a data set's targets.
 
     Args:
-        spec: "softmax" or "sigmoid" for the target "class"; or a mapping from targets to kinds, in order.
+        spec: "softmax" or "sigmoid" for the target "class"; or a mapping from targets to heads, in order: to a kind,
+            or {"kind": "softmax", "weight": 2}.
         classes: the names of each target's classes.
     Raises:
         UnknownNameError: a target that the data does not have.
@@ -98,9 +204,13 @@ def make_task(spec: TaskSpec, classes: Mapping[str, tuple[str, ...]]) -> Task:
         >>> make_task({"colour": "sigmoid", "angle": "softmax"}, classes).outputs
         4
     """
-    kinds = spec if isinstance(spec, Mapping) else {"class": spec}
+    given = spec if isinstance(spec, Mapping) else {"class": spec}
+    if not given:
+        raise SettingError("task: there is no head; write for example 'task: softmax', or a target with its kind")
     heads: list[Head] = []
-    for target, kind in kinds.items():
+    for target, one in given.items():
+        asked = _head_spec(target, one)
+        kind = asked.kind
         if target not in classes:
             raise UnknownNameError("target", target, classes, "one of the data's")
         if len(classes[target]) < 2:
@@ -112,5 +222,15 @@ def make_task(spec: TaskSpec, classes: Mapping[str, tuple[str, ...]]) -> Task:
                 f"task: a sigmoid tells 2 classes apart; {target!r} has {len(classes[target])}: use softmax"
             )
         start = heads[-1].start + heads[-1].width if heads else 0
-        heads.append(Head(target, kind, classes[target], start))
+        heads.append(Head(target, kind, classes[target], start, asked.weight))
     return Task(tuple(heads))
+
+
+def _head_spec(target: str, given: Any) -> HeadSpec:
+    try:
+        return HeadSpec.model_validate(given)
+    except ValidationError:
+        raise SettingError(
+            f"task.{target}: {given!r}; expected softmax or sigmoid, or both settings, such as "
+            "{kind: softmax, weight: 2}, the weight above 0"
+        ) from None

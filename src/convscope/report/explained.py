@@ -28,20 +28,24 @@ _UNITS = {"first": 24, "deep": 12}
 
 
 def explained(subject: Subject) -> dict[str, Any] | None:
-    """The first rightly answered test image of each class (of many, an even choice) through three lenses, side by side."""
-    rows = subject.chosen_images(_MOST_CLASSES)
+    """The first rightly answered test image of each class (of many, an even choice) through three lenses, side by side.
+
+    Of several heads some images for each, asked about that head.
+    """
+    shown = _shown(subject)
+    rows = [row for _, row in shown]
     images = subject.data.test.images(rows)
     scope, side = subject.scope, min(images.shape[2:])
+    asked = [scope.task.first_class(head) + int(subject.answers[head].predicted[row]) for head, row in shown]
     sizes = occlusion_sizes(side)
     try:
-        occluded = scope.occlusion(images, list[Size](sizes), stride=_stride(side), fill=_FILL)
-        attributed = {name: _attributed(subject, name, images) for name in ("guided_backprop", "grad_cam")}
+        occluded = scope.occlusion(images, list[Size](sizes), stride=_stride(side), target=asked, fill=_FILL)
+        attributed = {name: _attributed(subject, name, images, asked) for name in ("guided_backprop", "grad_cam")}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
-    answers = subject.answers[0]
     found = {name: one for name, one in attributed.items() if one is not None}
     middle = len(sizes) // 2
-    examined = trust(subject, rows, _kinds(subject, found, sizes[middle]))
+    examined = trust(subject, [row for head, row in shown if head == 0], _kinds(subject, found, sizes[middle]))
     return {
         "sizes": sizes,
         "stride": _stride(side),
@@ -51,7 +55,7 @@ def explained(subject: Subject) -> dict[str, Any] | None:
         "rows": [
             {
                 "row": row,
-                "class": answers.head.classes[answers.true[row]],
+                "head": head,
                 "answer": scope.class_name(int(occluded[0].targets[n])),
                 "probability": float(occluded[0].whole[n]),
                 "image": _uri(picture(images[n])),
@@ -62,8 +66,8 @@ def explained(subject: Subject) -> dict[str, Any] | None:
                 ],
                 "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
             }
-            for n, row in enumerate(rows)
-            for areas in [of_image(examined, row)]
+            for n, (head, row) in enumerate(shown)
+            for areas in [of_image(examined if head == 0 else (), row)]
         ],
     }
 
@@ -84,7 +88,7 @@ def excited(subject: Subject) -> list[dict[str, Any]]:
         n_units = subject.scope.n_units(layer)
         shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_STEPS)
         pictures = [enlarge(one, max(1, 64 // max(one.shape[:2]))) for one in map(picture, shown.picture)]
-        names = [subject.scope.class_name(unit) for unit in shown.units] if layer is None else None
+        names = [subject.scope.output_name(unit) for unit in shown.units] if layer is None else None
         found.append({
             "layer": layer,
             "units": n_units,
@@ -102,9 +106,17 @@ def occlusion_sizes(side: int) -> list[int]:
     return sorted({max(2, round(side * share)) for share in (0.09, 0.16, 0.28)})
 
 
-def _attributed(subject: Subject, name: str, images: Tensor) -> Attribution | None:
+def _shown(subject: Subject) -> list[tuple[int, int]]:
+    """Head and test image of each row."""
+    n = len(subject.answers)
+    if n == 1:
+        return [(0, row) for row in subject.chosen_images(_MOST_CLASSES)]
+    return [(head, row) for head in range(n) for row in subject.chosen_images(max(2, _MOST_CLASSES // n), head)]
+
+
+def _attributed(subject: Subject, name: str, images: Tensor, asked: list[int]) -> Attribution | None:
     try:
-        return subject.scope.attribute(name, images)
+        return subject.scope.attribute(name, images, asked)
     except RequestError:  # no rectifier to guide through, or no map to weigh
         return None
 

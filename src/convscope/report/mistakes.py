@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convscope.report.subject import Answers, Subject
+from convscope.report.subject import Subject
 
 _PAIRS, _EXAMPLES, _CONFIDENT = 8, 8, 24
 
@@ -48,9 +48,13 @@ def _side_by_side(matrix: np.ndarray) -> list[int]:
 
 
 def confused_pairs(subject: Subject) -> list[dict[str, Any]]:
-    """The most frequent confusions of the first head, each with the images that were mistaken most confidently."""
-    answers = subject.answers[0]
-    classes = answers.head.classes
+    """The most frequent confusions of all heads, each with the images that were mistaken most confidently."""
+    found = [pair for head in range(len(subject.answers)) for pair in _pairs_of(subject, head)]
+    return sorted(found, key=lambda pair: -pair["images"])[:_PAIRS]
+
+
+def _pairs_of(subject: Subject, head: int) -> list[dict[str, Any]]:
+    answers, classes = subject.answers[head], subject.class_names(head)
     k = len(classes)
     counts = torch.bincount(answers.true[answers.wrong] * k + answers.predicted[answers.wrong], minlength=k * k)
     most = counts.sort(descending=True, stable=True)
@@ -64,21 +68,23 @@ def confused_pairs(subject: Subject) -> list[dict[str, Any]]:
         of_class = int((answers.true == true).sum())
         pairs.append({
             "true": classes[true], "predicted": classes[predicted], "images": n, "share": n / of_class,
-            "examples": [_example(subject, answers, row) for row in rows.tolist()],
+            "examples": [_example(subject, head, row) for row in rows.tolist()],
         })  # fmt: skip
     return pairs
 
 
 def confident_errors(subject: Subject) -> list[dict[str, Any]]:
-    """The test images that the first head got wrong with the highest probability."""
-    answers = subject.answers[0]
-    rows = torch.nonzero(answers.wrong).flatten()
-    rows = rows[answers.confidence[rows].argsort(descending=True, stable=True)][:_CONFIDENT]
-    return [_example(subject, answers, row) for row in rows.tolist()]
+    """The test images that a head got wrong with the highest probability."""
+    found = [
+        (-float(answers.confidence[row]), head, row)
+        for head, answers in enumerate(subject.answers)
+        for row in torch.nonzero(answers.wrong).flatten().tolist()
+    ]
+    return [_example(subject, head, row) for _, head, row in sorted(found)[:_CONFIDENT]]
 
 
-def _example(subject: Subject, answers: Answers, row: int) -> dict[str, Any]:
-    names = answers.head.classes
+def _example(subject: Subject, head: int, row: int) -> dict[str, Any]:
+    answers, names = subject.answers[head], subject.class_names(head)
     return {
         "row": row,
         "picture": subject.thumbnail(row),

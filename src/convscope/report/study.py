@@ -14,6 +14,7 @@ from markupsafe import Markup
 from convscope import __version__
 from convscope.draw import vega_script
 from convscope.report.page import fill, static
+from convscope.report.repeated import repeated
 from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
@@ -72,6 +73,7 @@ def study_page(runs: Runs) -> str:
         environment=_environment(swept),
         charts=charts,
         costs=costs,
+        repeated=repeated(runs.folder),
         matrices=matrices(swept),
         terms=terms(swept),
         version=__version__,

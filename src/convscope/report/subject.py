@@ -61,13 +61,19 @@ class Subject:
         self.run.write_json(ANATOMY, table.to_json())
         return table
 
+    def class_names(self, head: int) -> tuple[str, ...]:
+        """Names of a head's classes, as "angle=45°" where there are several heads."""
+        task = self.run.task
+        first = task.first_class(head)
+        return task.classes[first : first + len(task.heads[head].classes)]
+
     def thumbnail(self, row: int) -> str:
         """A test image as a data URI, enlarged by repetition to at least 64 px."""
         return thumbnail(self.data.test, row)
 
-    def chosen_images(self, n: int = 3) -> list[int]:
-        """Test images to look inside with: right ones of different classes, the first of each, spread over the classes."""
-        answers = self.answers[0]
+    def chosen_images(self, n: int = 3, head: int = 0) -> list[int]:
+        """Test images to look inside with: right ones of different classes, the first of each, spread over a head's classes."""
+        answers = self.answers[head]
         classes = torch.linspace(0, len(answers.head.classes) - 1, n).round().long().unique().tolist()
         rows = [torch.nonzero((answers.true == k) & ~answers.wrong).flatten()[:1].tolist() for k in classes]
         return [row for found in rows for row in found] or [0]

@@ -30,14 +30,14 @@ class Card:
         input_shape: (C, H, W) of the images.
         mean, std: of each channel, to normalise images in [0, 1].
         classes: names of the classes of each target.
-        task: kind of each head, by target.
+        task: each head by its target, as a spec writes it: its kind, or {"kind", "weight"}.
     """
 
     input_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: dict[str, tuple[str, ...]]
-    task: dict[str, str]
+    task: dict[str, Any]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
@@ -104,7 +104,7 @@ class Run:
     @cached_property
     def task(self) -> Task:
         """What the network's outputs mean."""
-        return make_task(self.card.task, self.card.classes)  # type: ignore[arg-type]
+        return make_task(self.card.task, self.card.classes)
 
     @cached_property
     def net(self) -> nn.Module:
@@ -246,7 +246,7 @@ def build_from_spec(spec: RunSpec, card: Card, trained_weights: bool = True) -> 
         raise NetworkError(
             f"{spec.net.name} takes square images; these are {height}×{width}: set data.image_size, or use module:callable"
         )
-    shape = {"classes": make_task(card.task, card.classes).outputs, "channels": channels, "image_size": height}  # type: ignore[arg-type]
+    shape = {"classes": make_task(card.task, card.classes).outputs, "channels": channels, "image_size": height}
     options = shape | spec.net.options
     if not trained_weights and "pretrained" in options:
         options["pretrained"] = False

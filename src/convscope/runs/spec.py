@@ -19,7 +19,7 @@ FORMAT = 1
 _SHORT = {"data": "source", "net": "name", "task": "class"}
 """Of a part that is written as a bare word, the setting that the word means."""
 
-OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget")
+OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
@@ -299,7 +299,7 @@ def override(given: dict[str, Any], key: str, value: Any) -> None:
             node = node[_place(key, part, node)]
             continue
         if isinstance(node.get(part), str):
-            node[part] = {_SHORT.get(part, part): node[part]}
+            node[part] = {_short(key, part): node[part]}
         node = node.setdefault(part, {})
         if not isinstance(node, dict | list):
             raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
@@ -310,6 +310,11 @@ def _place(key: str, part: str, among: list[Any]) -> int:
     if not (part.isdecimal() and int(part) < len(among)):
         raise SettingError(f"{key}: {part!r} is no place in this list; its places are 0 to {len(among) - 1}")
     return int(part)
+
+
+def _short(key: str, part: str) -> str:
+    """What a bare word at a part of a key means: a head's is its kind."""
+    return "kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part)
 
 
 def check_format(version: Any, where: str) -> None:

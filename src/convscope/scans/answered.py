@@ -47,9 +47,8 @@ def head_of(scope: Subject, images: Images) -> Head:
     """
     if not isinstance(images, ImageSet):
         raise RequestError("the images came without classes, and accuracy needs them; give an ImageSet")
-    task = getattr(scope.run, "task", None)
-    if task is not None:
-        head = task.heads[0]
+    if scope.given_task is not None:
+        head = scope.given_task.heads[0]
     else:
         shape = scope.graph.operation(scope.graph.outputs[0]).output_shape
         names = images.classes["class"]

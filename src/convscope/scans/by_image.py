@@ -14,7 +14,8 @@ from torch import Tensor
 from convscope.console import progress_bar
 from convscope.errors import FailedError, RequestError
 from convscope.graph import TracedGraph
-from convscope.lenses import Attribution, Fill, Target, choose_targets, fill_images, portions
+from convscope.lenses import Attribution, Fill, Target, TaskTarget, choose_targets, fill_images, portions, with_task
+from convscope.nets import Task, task_over
 
 Prepare = Callable[[Tensor], Tensor]
 """From images in [0, 1] to what the network takes; a scope's `prepare`."""
@@ -91,23 +92,29 @@ class Answers:
         graph: the traced network.
         prepare: see `Prepare`.
         max_memory: bytes that the images worked on at once may take; by default a share of what is free.
+        task: what the outputs mean; by default one head over all of them.
     """
 
-    def __init__(self, graph: TracedGraph, prepare: Prepare, max_memory: int | None = None) -> None:
+    def __init__(
+        self, graph: TracedGraph, prepare: Prepare, max_memory: int | None = None, task: Task | None = None
+    ) -> None:
         self.graph, self.prepare, self.max_memory = graph, prepare, max_memory
+        self._task = task
 
     def asked(self, images: Float[Tensor, "N C H W"], targets: Target = None) -> Questions:
         """The images, numbered from 0, with the class to ask about for each, see `Target`.
 
         Raises:
-            RequestError: a target is not one of the outputs, or the network gives no row of logits.
+            RequestError: a target is not one of the classes, or the network gives no row of logits.
         """
         output = self.graph.outputs[0]
         shape = self.graph.operation(output).output_shape
         if len(shape) != 1:
             given = "×".join(map(str, shape))
             raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
-        if targets is None:
+        if self._task is not None and not isinstance(targets, TaskTarget):
+            targets = TaskTarget(self._task, targets)
+        if with_task(targets, shape[0]).classes is None:
             logits = torch.cat([found[output] for found in self.portions(images)])
         else:
             logits = images.new_zeros(()).expand(len(images), *shape)
@@ -125,7 +132,7 @@ class Answers:
         return torch.cat([self.probability(found, target) for found in self.portions(images)])
 
     def probability(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Float[Tensor, " N"]:
-        """The softmax of the logits among results (of a single one, the sigmoid) at one class.
+        """That of one class, among those of its head.
 
         Raises:
             FailedError: a logit is no finite number; figures of such a network would be nonsense.
@@ -133,12 +140,16 @@ class Answers:
         logits = found[self.graph.outputs[0]]
         if not bool(logits.isfinite().all()):
             raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
-        return logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, int(target)]
+        return self._task_over(logits).probabilities(logits)[:, int(target)]
 
-    def classes(self, found: dict[str, Tensor]) -> Int[Tensor, " N"]:
-        """The most probable class among results; of a single logit whether it is above 0."""
+    def classes(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Int[Tensor, " N"]:
+        """The most probable class among results, of those that the head tells apart which has the target."""
         logits = found[self.graph.outputs[0]]
-        return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+        task = self._task_over(logits)
+        return task.heads[task.head_of(int(target))].logits(logits).argmax(1)
+
+    def _task_over(self, logits: Tensor) -> Task:
+        return self._task or task_over(logits.shape[1])
 
     def _bytes_each(self, images: Tensor, layers: Sequence[str]) -> int:
         """What one image takes: the layers that are kept, and the largest result beside what it is made from."""

@@ -204,7 +204,7 @@ class Invariance:
             unchanged = unchanged or {layer: found[layer][:1] for layer in self.layers}
             distances.append(torch.stack([distance(found[layer], unchanged[layer]) for layer in self.layers], 1))
             probabilities.append(self.answers.probability(found, target))
-            classes.append(self.answers.classes(found))
+            classes.append(self.answers.classes(found, target))
         probability, answer = torch.cat(probabilities), torch.cat(classes)
         return {
             "distance": torch.cat(distances)[1:],

@@ -22,7 +22,7 @@ from convscope.scans.scan import Subject
 
 SCANS = "scans"
 """The folder of kept results within a run."""
-FORMAT = 1
+FORMAT = 2
 """Of the records in it; raised when they come to mean something else."""
 
 
@@ -158,9 +158,9 @@ def digest_of_weights(net: nn.Module) -> str:
 
 def digest_of_scope(scope: Subject) -> str:
     """Of all but the weights that a result depends on: the settings of the modules, as they print them; what black and white
-    become before the network, which is the normalisation; and what the run's outputs mean."""
+    become before the network, which is the normalisation; and what the outputs mean."""
     layout = re.sub(r" at 0x[0-9a-f]+", "", repr(scope.net))  # the address of a function, another in each process
-    heads = getattr(getattr(scope.run, "task", None), "heads", ())
+    heads = scope.given_task.heads if scope.given_task else ()
     found = hashlib.sha256(f"{layout}\n{[(head.target, head.kind, head.classes) for head in heads]}\n".encode())
     _add(found, scope.prepare(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *scope.input_shape)))
     return found.hexdigest()

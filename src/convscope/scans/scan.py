@@ -21,6 +21,7 @@ from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph
+from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
 from convscope.training import own_random_state
 
@@ -73,6 +74,8 @@ class Subject(Protocol):
     """The run that the network is from, in whose folder results are kept; None without one."""
     input_shape: tuple[int, ...]
     """Channels, height and width of its images."""
+    given_task: Task | None
+    """What the outputs mean, where the run or the user says so."""
 
     @property
     def graph(self) -> TracedGraph:

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from convscope.study.networks import anatomy_by_name
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
-    from convscope.study.run import find_spec, find_study, resume_run, run_study, shipped_studies, train_study
+    from convscope.study.reproduce import LookedAt, look_again, looks_of, reproduce
+    from convscope.study.reproduced import Outcome, Reproduction, folder_of, read_reproduction, reproduced
+    from convscope.study.reproduces import FULL, Reported, ReportedLook, Reproduces
+    from convscope.study.run import (
+        find_reproduction,
+        find_spec,
+        find_study,
+        reproductions,
+        resume_run,
+        run_study,
+        shipped_studies,
+        train_study,
+    )
     from convscope.study.spec import Budget, Range, StudySpec, dump_study, load_study, read_study
     from convscope.study.statistics import (
         ImageComparison,
@@ -35,6 +47,7 @@ else:
 
 __all__ = [
     "CHOSEN_BY",
+    "FULL",
     "INDEX",
     "METRICS",
     "Budget",
@@ -43,13 +56,19 @@ __all__ = [
     "Group",
     "ImageComparison",
     "Importance",
+    "LookedAt",
     "Matrix",
     "Metric",
+    "Outcome",
     "Pair",
     "Plan",
     "PlannedRun",
     "Range",
     "Ranked",
+    "Reported",
+    "ReportedLook",
+    "Reproduces",
+    "Reproduction",
     "Rest",
     "Runs",
     "SeedComparison",
@@ -66,20 +85,28 @@ __all__ = [
     "differs",
     "dump_study",
     "duration",
+    "find_reproduction",
     "find_spec",
     "find_study",
+    "folder_of",
     "histories",
     "holm",
     "importance",
     "importance_in_words",
     "load_study",
+    "look_again",
+    "looks_of",
     "mcnemar",
     "metric_of",
     "more_images",
     "more_seeds",
     "open_study",
     "plan",
+    "read_reproduction",
     "read_study",
+    "reproduce",
+    "reproduced",
+    "reproductions",
     "resume_run",
     "run_study",
     "seeds_power",

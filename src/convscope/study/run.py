@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError, UnknownNameError
-from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, read_spec
+from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
+from convscope.study.reproduces import FULL
 from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
 
 
 def shipped_studies() -> dict[str, str]:
     """The studies that come with convscope: name → a line about it."""
-    return {name: read_spec(text, f"{name}.yaml").about for name, text in _shipped_texts().items()}
+    return {name: str(parse_mapping(text, f"{name}.yaml").get("about", "")) for name, text in _shipped_texts().items()}
+
+
+def reproductions() -> dict[str, str]:
+    """The shipped studies that repeat a report, in the order of the reports: name → a line about it."""
+    found = {name: parse_mapping(text, f"{name}.yaml") for name, text in _shipped_texts().items()}
+    repeating = {name: given for name, given in found.items() if "reproduces" in given}
+    return {name: repeating[name]["about"] for name in sorted(repeating, key=lambda n: _place(repeating[n], n))}
+
+
+def _place(given: Mapping[str, Any], name: str) -> tuple[str, int, str]:
+    """By report, and there as the file says; else by name."""
+    told = given["reproduces"]
+    return told["report"], told.get("place", 0), name
 
 
 def find_spec(name: str, overrides: Iterable[str] = ()) -> tuple[str, RunSpec]:
@@ -41,6 +56,18 @@ def find_study(name: str, overrides: Iterable[str] = ()) -> tuple[str, StudySpec
     if isinstance(found, Path):
         return found.stem, load_study(found, overrides)
     return name, read_study(found, f"{name}.yaml (shipped)", overrides)
+
+
+def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
+    """A shipped study that repeats a report, at one of its budgets.
+
+    Raises:
+        UnknownNameError: no shipped study of that name repeats a report, or it has no such budget.
+    """
+    texts = _shipped_texts()
+    if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
+        raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
+    return read_study(texts[name], name, budget=budget)
 
 
 def run_study(

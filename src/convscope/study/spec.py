@@ -26,6 +26,7 @@ from convscope.runs import (
     parse_overrides,
 )
 from convscope.study.metric import Metric
+from convscope.study.reproduces import Reproduces, settings_of_budget
 
 _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
@@ -103,6 +104,7 @@ class StudySpec(BaseModel):
         prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
             "hyperband" (Li et al. 2018). In a search only the first seed of a setting is looked at.
         budget: runs and minutes; a search needs one of them.
+        reproduces: of a shipped study, the report that it repeats.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,6 +121,7 @@ class StudySpec(BaseModel):
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     prune: Literal["median", "hyperband"] | None = None
     budget: Budget = Budget()
+    reproduces: Reproduces | None = None
 
     @field_validator("sweep", mode="before")
     @classmethod
@@ -199,7 +202,7 @@ class StudySpec(BaseModel):
 
     def differences(self, other: StudySpec) -> list[str]:
         """The keys, of those that decide what is run, in which two studies differ; a budget may grow."""
-        parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget")]
+        parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget", "reproduces")]
         return [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
 
     @property
@@ -208,23 +211,37 @@ class StudySpec(BaseModel):
         return {key: values for key, values in self.sweep.items() if not isinstance(values, Range)}
 
 
-def read_study(text: str, where: str, overrides: Iterable[str] = ()) -> StudySpec:
+def read_study(text: str, where: str, overrides: Iterable[str] = (), budget: str | None = None) -> StudySpec:
     """The study in a YAML text, with `key=value` overrides; `sweep.net.width=[6,12]` sets a key of the sweep.
 
+    Args:
+        text: YAML.
+        where: the file's name, for messages.
+        overrides: as given to --set.
+        budget: one that the study names under `reproduces`; its settings come before the overrides.
     Raises:
         SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
+        UnknownNameError: the study has no such budget.
     """
     given = parse_mapping(text, where)
-    for key, value in parse_overrides(overrides).items():
+    if budget is not None:
+        _override(given, settings_of_budget(given, budget, where))
+        if isinstance(given.get("reproduces"), dict):  # what else stands there is refused below
+            given["reproduces"]["budget"] = budget
+    _override(given, parse_overrides(overrides))
+    lines = _Lines(text, where)
+    check_format(given.get("format", FORMAT), where)
+    return _checked(given, lines)
+
+
+def _override(given: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
         if key.startswith("sweep."):
             sweep = given.setdefault("sweep", {})
             if isinstance(sweep, dict):
                 sweep[key.removeprefix("sweep.")] = value
         else:
             override(given, key, value)
-    lines = _Lines(text, where)
-    check_format(given.get("format", FORMAT), where)
-    return _checked(given, lines)
 
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from convscope.data import DataBundle
 from convscope.errors import NetworkError, RunFolderError, SettingError
-from convscope.nets import NetSpec, Task, TaskSpec, make_task
+from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -22,6 +23,7 @@ from convscope.runs import (
     RunSpec,
     build_from_spec,
     describe_environment,
+    make_spec,
     open_run,
     remove_unfinished,
 )
@@ -40,7 +42,7 @@ def train(
     recipe: Recipe | None = None,
     out: str | Path | None = None,
     *,
-    task: TaskSpec = "softmax",
+    task: TaskSpec | Mapping[str, Any] = "softmax",
     device: str = "auto",
     resume: bool = False,
     watcher: Watcher | None = None,
@@ -61,6 +63,7 @@ def train(
     Raises:
         RunFolderError: `out` holds another run already, or nothing to resume.
         NetworkError: the network does not fit the images or the task.
+        SettingError: the task is none, or the data has too few images.
         DivergedError, StoppedError: see Trainer.fit.
         UnknownNameError, MissingPackageError, TrackerError: a tracker is not known, not installed, or cannot be begun.
 
@@ -68,7 +71,7 @@ def train(
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
     """
     named = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
-    spec = RunSpec(data=data.spec, net=named, task=task, recipe=recipe or Recipe())
+    spec = make_spec({"data": data.spec, "net": named, "task": task, "recipe": recipe or Recipe()}, "train")
     folder = Path(out) if out else Path("runs") / f"{data.name}-{named.name}"
     return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher, track=track)
 
@@ -112,8 +115,8 @@ def train_spec(
 def make_card(data: DataBundle, task: Task) -> Card:
     """The card of a network for that data and task."""
     classes = {head.target: head.classes for head in task.heads}
-    kinds = {head.target: str(head.kind) for head in task.heads}
-    return Card(data.input_shape, data.mean, data.std, classes, kinds)
+    heads = {head.target: HeadSpec(kind=head.kind, weight=head.weight).plain() for head in task.heads}
+    return Card(data.input_shape, data.mean, data.std, classes, heads)
 
 
 def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool) -> Run:

@@ -1,0 +1,139 @@
+"""convscope reproduce: the five reports' studies, run again and compared with what was reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli.options import Device, Json
+
+if TYPE_CHECKING:
+    from convscope.study import Reproduction
+
+_WHAT, _REPORTED, _FOUND, _SEEDS = 34, 9, 23, 5
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]…", help="Studies such as net1-grid; all by default.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="smoke|laptop|full", help="Run them at this budget; full is as reported."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the runs.")] = Path("runs/reproduce"),
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that share the cores.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate the time of each at the budget; train none.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table as a page, too.")
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Repeat the studies of five reports, and compare.
+
+    Without --budget: a table of what was reported and what came out so far.
+
+    Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
+    """
+    from convscope.cli.show import print_json, print_line
+    from convscope.errors import FailedError
+    from convscope.report import reproduction_page, reproduction_to_json
+    from convscope.runs import write_whole
+    from convscope.study import reproduced
+
+    names = names or []
+    if dry_run:
+        _print_plans(names, budget or "full", workers, device, json)
+        return
+    found = reproduced(out, names, budget)  # says at once which name or budget there is not
+    failed = [] if budget is None else _run(found, budget, out, workers, device)
+    found = reproduced(out, names, budget)
+    print_json([reproduction_to_json(each) for each in found]) if json else _print(found, out)
+    if markdown:
+        write_whole(markdown, reproduction_page(found, _command(names, budget, out, markdown)))
+        None if json else print_line(f"page: {markdown}")
+    if failed:
+        raise FailedError(f"{len(failed)} of {len(found)} studies did not come to their end; {failed[0]}")
+
+
+def _command(names: list[str], budget: str | None, out: Path, markdown: Path) -> str:
+    import shlex
+
+    words = ["convscope", "reproduce", *names, *(["--budget", budget] if budget else [])]
+    if out != Path("runs/reproduce"):
+        words += ["--out", str(out)]
+    return shlex.join([*words, "--markdown", str(markdown)])
+
+
+def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device: str) -> list[str]:
+    """What went wrong, a line a study; the others go on."""
+    import sys
+
+    from convscope.errors import ConvscopeError, StoppedError
+    from convscope.report import write_study_report
+    from convscope.study import reproduce as run_one
+
+    failed = []
+    for number, each in enumerate(found, 1):
+        print(f"{number}/{len(found)} {each.name}, {budget} budget", file=sys.stderr)  # noqa: T201
+        try:
+            study = run_one(each.name, budget, out, workers=workers, device=device)
+            write_study_report(study.path)
+        except StoppedError:
+            raise
+        except ConvscopeError as error:
+            if len(found) == 1:
+                raise
+            failed.append(f"{each.name}: {error}")
+            print(f"{each.name}: {error}", file=sys.stderr)  # noqa: T201
+    return failed
+
+
+def _print(found: list[Reproduction], out: Path) -> None:
+    from convscope.cli.show import print_line
+    from convscope.report import reproduction_rows, state_in_words
+    from convscope.runs import REPORT
+
+    head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
+    print_line(head.rstrip())
+    for each in found:
+        print_line(f"\n{each.report} {each.name}: {each.spec.about}")
+        report = each.folder / REPORT
+        print_line(f"  {state_in_words(each)}" + (f"\n  {report}" if report.exists() else ""))
+        for what, reported, came_out, seeds, verdict in reproduction_rows(each):
+            print_line(
+                f"  {what:{_WHAT - 2}} {reported:>{_REPORTED}}  {came_out:<{_FOUND}} {seeds:>{_SEEDS}}  {verdict}"
+            )
+        for problem in each.problems:
+            print_line(f"  ! {problem}")
+    _print_end(found, out)
+
+
+def _print_end(found: list[Reproduction], out: Path) -> None:
+    from convscope.cli.show import print_line
+    from convscope.report import EXPLAINED
+
+    print_line("\n" + EXPLAINED)
+    if not any(each.n_runs for each in found):
+        print_line(f"There are no runs in {out} yet: convscope reproduce --budget laptop")
+
+
+def _print_plans(names: list[str], budget: str, workers: int, device: str, json: bool) -> None:
+    from convscope.cli.show import print_json, print_line, print_table
+    from convscope.study import duration, find_reproduction, plan, reproductions
+
+    rows = []
+    for name in names or reproductions():
+        planned = plan(find_reproduction(name, budget), workers, device)
+        rows.append((name, planned.n_runs, planned.seconds))
+    if json:
+        print_json([dict(zip(("study", "runs", "seconds"), row, strict=True)) for row in rows])
+        return
+    shown = [(name, str(n), "" if seconds is None else duration(seconds)) for name, n, seconds in rows]
+    print_table(f"{budget} budget", ["study", "runs", "time"], shown)
+    print_line(f"with --workers {workers} (training steps alone, from a measured step)")

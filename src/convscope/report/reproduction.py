@@ -1,0 +1,186 @@
+"""What came out where the five reports were repeated: as words for the screen, and as a page in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+from convscope import __version__
+from convscope.scans import Estimate
+from convscope.study import FULL, Outcome, Reproduction, duration
+
+EXPLAINED = (
+    "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on "
+    "both sides into account. “agrees”: the difference is not told from 0, and is less than 3 points. “cannot be told”: it may "
+    "be more."
+)
+
+
+def budget_in_words(each: Reproduction) -> str:
+    """ "laptop budget", "as reported"."""
+    return "as reported" if each.budget == FULL else f"{each.budget} budget"
+
+
+def value_in_words(outcome: Outcome, value: float) -> str:
+    """A figure of the outcome's kind: a share in percent, a count with its thousands."""
+    if outcome.reported.is_share:
+        return f"{100 * value:.2f}"
+    return f"{value:,.0f}" if outcome.reported.metric == "parameters" else f"{value:.2f}"
+
+
+def found_in_words(outcome: Outcome) -> str:
+    """Ours with its interval; "–" where there is none."""
+    found: Estimate = outcome.found
+    if found.value is None:
+        return "–"
+    value = value_in_words(outcome, found.value)
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} ({value_in_words(outcome, found.low)} to {value_in_words(outcome, found.high)})"
+
+
+def verdict_in_words(each: Reproduction, outcome: Outcome) -> str:
+    """The verdict, with the budget where it is not the report's own: no smaller one says more than that."""
+    plain = outcome.verdict in ("not run", "running", "equal", "differs")
+    return outcome.verdict if plain or each.budget == FULL else f"{outcome.verdict} ({each.budget})"
+
+
+def state_in_words(each: Reproduction) -> str:
+    """Budget, runs, time, images and where they came from, in a line."""
+    if not each.n_runs:
+        return "not run"
+    parts = [budget_in_words(each), f"{each.n_done} of {each.n_runs} runs", duration(each.seconds)]
+    if each.environment:
+        parts += [f"{each.environment['data']['images']['test']:,} test images", each.data]
+    if each.is_lossy:
+        parts.append("re-encoded with loss")
+    return " · ".join(parts)
+
+
+def reproduction_rows(each: Reproduction) -> list[tuple[str, str, str, str, str]]:
+    """A row a figure: what it is, reported, came out, seeds, verdict."""
+    return [
+        (
+            outcome.reported.what,
+            value_in_words(outcome, outcome.reported.value),
+            found_in_words(outcome),
+            "" if outcome.reported.metric == "parameters" else str(outcome.n_seeds or ""),
+            verdict_in_words(each, outcome),
+        )
+        for outcome in each.outcomes
+    ]
+
+
+def reproduction_to_json(each: Reproduction) -> dict[str, Any]:
+    """All of a reproduction as JSON values."""
+    return {
+        "study": each.name,
+        "report": each.report,
+        "about": each.spec.about,
+        "budget": each.budget,
+        "folder": str(each.folder),
+        "runs": each.n_runs,
+        "runs_done": each.n_done,
+        "seconds": each.seconds,
+        "data": each.data,
+        "digest": each.digest,
+        "is_lossy": each.is_lossy,
+        "environment": each.environment,
+        "problems": list(each.problems),
+        "otherwise": list(each.told.otherwise),
+        "disagrees": list(each.told.disagrees),
+        "figures": [_outcome_to_json(outcome) for outcome in each.outcomes],
+    }
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    keys = ("n_seeds", "n_settings", "n_missing", "n_images", "verdict")
+    return {
+        **outcome.reported.model_dump(mode="json"),
+        "reported_interval": outcome.reported_interval.to_json(),
+        "found": outcome.found.to_json(),
+        "difference": outcome.difference.to_json(),
+        **{key: getattr(outcome, key) for key in keys},
+    }
+
+
+def reproduction_page(found: Sequence[Reproduction], command: str) -> str:
+    """docs/reproduction.md: every study with its figures, and what disagrees with the reports.
+
+    Args:
+        found: of `convscope.study.reproduced`.
+        command: that writes the page again.
+    """
+    return "\n\n".join(_page(found, command)) + "\n"
+
+
+def _page(found: Sequence[Reproduction], command: str) -> Iterator[str]:
+    yield "# The five reports, repeated"
+    yield (
+        f"Written by `{command}` with convscope {__version__} on {date.today().isoformat()}, from the folders of the runs. "
+        f"How to repeat them: [reproducing](reproducing.md).\n\n{EXPLAINED}"
+    )
+    yield _how_far(found)
+    yield "\n".join(_overview(found))
+    yield from _machines(found)
+    for each in found:
+        yield from _study(each)
+    yield "## What disagrees with the reports"
+    yield "\n".join(_bullets(found, "disagrees")) or "Nothing that is known."
+    yield "## What was done otherwise, or assumed"
+    yield "\n".join(_bullets(found, "otherwise"))
+
+
+def _how_far(found: Sequence[Reproduction]) -> str:
+    """Of how many studies there are finished runs as reported, and of how many at a smaller budget alone."""
+    budgets = Counter(each.budget for each in found if each.n_done)
+    smaller = [f"{n} at the budget `{budget}`" for budget, n in budgets.items() if budget != FULL]
+    whole = f"{budgets[FULL] or 'none'} as reported (`{FULL}`)"
+    said = (
+        "A smaller budget has fewer images, epochs or settings, so that its verdicts say nothing of the report itself."
+    )
+    return f"Of {len(found)} studies {', '.join([*smaller, whole])}. {said}"
+
+
+def _overview(found: Iterable[Reproduction]) -> Iterator[str]:
+    yield "| report | study | budget | runs | time | images |\n| --- | --- | --- | ---: | ---: | --- |"
+    for each in found:
+        runs = f"{each.n_done} of {each.n_runs}" if each.n_runs else "not run"
+        time = duration(each.seconds) if each.n_runs else ""
+        copy = f"{each.data}{', re-encoded with loss' if each.is_lossy else ''}"
+        budget = budget_in_words(each) if each.n_runs else ""
+        yield f"| {each.report} | [{each.name}](#{each.name}) | {budget} | {runs} | {time} | {copy} |"
+
+
+def _machines(found: Iterable[Reproduction]) -> Iterator[str]:
+    """Each hardware with its versions once."""
+    seen = dict.fromkeys(_machine(each.environment) for each in found if each.environment)
+    if seen:
+        yield "\n".join(["Hardware and versions:\n", *(f"- {machine}" for machine in seen)])
+
+
+def _machine(environment: Any) -> str:
+    made = environment["gpu"] or f"{environment['processor']}, {environment['cores']} cores"
+    torch = environment["packages"].get("torch", "?")
+    return f"{made}; Python {environment['python']}, PyTorch {torch}, {environment['system']}"
+
+
+def _study(each: Reproduction) -> Iterator[str]:
+    yield f"## {each.name}\n\nReport {each.report}. {each.spec.about}.\n\n{state_in_words(each)}."
+    if each.n_runs and (changed := each.told.budgets.get(each.budget)):
+        yield f"Other than reported: {', '.join(f'`{key}: {json.dumps(value)}`' for key, value in changed.items())}."
+    rows = [
+        "| figure | reported | came out (95 %) | seeds | verdict |\n| --- | ---: | ---: | ---: | --- |",
+        *(f"| {' | '.join(row)} |" for row in reproduction_rows(each)),
+    ]
+    yield "\n".join(rows)
+    if each.problems:
+        yield "\n".join(f"- {problem}" for problem in each.problems)
+
+
+def _bullets(found: Iterable[Reproduction], kind: str) -> Iterator[str]:
+    for each in found:
+        yield from (f"- **{each.name}**: {line}." for line in getattr(each.told, kind))

@@ -1,0 +1,155 @@
+"""What a shipped study repeats: the report's figures, smaller budgets, and the report's ways of looking."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from convscope.errors import SettingError, UnknownNameError
+
+FULL = "full"
+"""The budget of a study file as it stands: as reported."""
+
+EXACT = "parameters"
+"""A metric that is counted, not measured."""
+
+_OPTIONS = {"top": "top", "images": "n"}
+_METRICS = ("test_accuracy", "train_accuracy", "mean_val_accuracy", "overfit_percent", EXACT)
+_OF_A_HEAD = re.compile(r"heads\.\w+\.accuracy")
+
+
+class Reported(BaseModel):
+    """A figure of a report.
+
+    Attributes:
+        what: it is, in words.
+        metric: "test_accuracy" or "train_accuracy" of the weights that are kept, "heads.NAME.accuracy" on the test images,
+            "mean_val_accuracy" (mean over all epochs of the accuracy on validation images), "overfit_percent" or
+            "parameters".
+        value: as printed; accuracies are shares.
+        n: images that an accuracy was measured on.
+        at: settings of the runs that it belongs to, by dotted key; of several settings the mean. All runs by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    what: str = Field(min_length=1)
+    metric: str
+    value: float
+    n: int | None = Field(None, ge=1)
+    at: dict[str, Any] = {}
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        if given not in _METRICS and not _OF_A_HEAD.fullmatch(given):
+            raise ValueError(f"{given!r}; expected one of {', '.join(_METRICS)}, heads.NAME.accuracy")
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Reported:
+        if self.is_share and (self.n is None or not 0 <= self.value <= 1):
+            raise ValueError("an accuracy is a share from 0 to 1, and n says on how many images it was measured")
+        return self
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is an accuracy."""
+        return self.metric.endswith("accuracy")
+
+
+class ReportedLook(BaseModel):
+    """A way of looking, with the options of `convscope look`.
+
+    Attributes:
+        lens: one of convscope's lenses or scans.
+        about: what the report shows by it.
+        at: settings of the run that is looked at, by dotted key; by default the best by validation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lens: str
+    about: str = ""
+    at: dict[str, Any] = {}
+    image: int | str | None = None
+    layer: str | None = None
+    unit: int | Literal["max"] | None = None
+    position: str | None = None
+    target: str | None = None
+    size: int | str | None = None
+    stride: int | None = None
+    fill: str | None = None
+    method: str | None = None
+    images: int | None = None
+    top: int | None = None
+    units: str | None = None
+    how: str | None = None
+    screen: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `looks.look_at` takes, beside the lens."""
+        given = {key: value for key, value in self if key not in ("lens", "about", "at") and value is not None}
+        texts = ("image", "size")
+        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in given.items()}
+
+    def command(self, run: str) -> str:
+        """How to look again."""
+        words = ["convscope", "look", run, self.lens]
+        for key, value in self:
+            if key not in ("lens", "about", "at") and value is not None:
+                words += [f"--{key}", str(value)]
+        return shlex.join(words)
+
+
+class Reproduces(BaseModel):
+    """What a study repeats.
+
+    Attributes:
+        report: A … E, see docs/reproducing.md.
+        reported: its figures.
+        budgets: name → settings that are other than reported, by dotted key; those of `sweep` and `seeds` too.
+        looks: what the report shows of its networks.
+        otherwise: what is done in another way than reported, or was assumed, a line each.
+        disagrees: what contradicts the report, with the reason where it is known, a line each.
+        place: among the studies of its report.
+        budget: the one whose settings this study has; "full" as reported.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    report: Literal["A", "B", "C", "D", "E"]
+    reported: tuple[Reported, ...] = Field(min_length=1)
+    budgets: dict[str, dict[str, Any]] = {}
+    looks: tuple[ReportedLook, ...] = ()
+    otherwise: tuple[str, ...] = ()
+    disagrees: tuple[str, ...] = ()
+    place: int = 0
+    budget: str = FULL
+
+
+def settings_of_budget(given: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:
+    """The settings of a budget in a study's mapping, by dotted key; of "full" there are none.
+
+    Raises:
+        UnknownNameError: the study has no such budget.
+        SettingError: the budget is no mapping.
+    """
+    told = given.get("reproduces")
+    budgets = told.get("budgets") if isinstance(told, Mapping) else None
+    known = budgets if isinstance(budgets, Mapping) else {}
+    if budget == FULL:
+        return {}
+    if budget not in known:
+        raise UnknownNameError("budget", budget, [*known, FULL], f"one of {where}'s")
+    settings = known[budget]
+    if not isinstance(settings, Mapping):
+        raise SettingError(
+            f"{where}: reproduces.budgets.{budget}: {settings!r}: expected settings by their keys, such as data.limit: 300"
+        )
+    return dict(settings)
