@@ -240,7 +240,7 @@ def test_which_runs_a_figure_belongs_to(at: dict[str, Any], expected: bool) -> N
 
 
 def test_a_stage_is_named_by_its_place() -> None:
-    spec = _spec("cats-dogs-stages")
+    spec = _spec("cats-dogs-transfer")
     runs = _runs(spec)
     told = {each.what: [matches(run, each.at) for run in runs] for each in spec.reproduces.reported}
     assert told == {
