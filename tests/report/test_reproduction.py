@@ -72,7 +72,7 @@ def test_the_page_has_date_command_machine_and_what_disagrees(found: Reproductio
 
 def test_the_page_says_how_far_it_went_and_what_the_budget_changed(found: Reproduction, tmp_path: Path) -> None:
     page = reproduction_page([found], COMMAND)
-    assert "Of 1 studies 1 at the budget `laptop`, none as reported (`full`)." in page
+    assert "Of 1 study 1 at the budget `laptop`, none as reported (`full`)." in page
     assert "Other than reported: `recipe.epochs: 2`, `seeds: [0, 1]`.\n" in page
     add(begin(tmp_path / "whole"), 1, 0, 0.5)
     [whole] = reproduced(tmp_path / "whole")
