@@ -57,7 +57,7 @@ def test_a_smaller_budget_says_so_and_the_looks_are_the_files(repeated: Path) ->
         r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)" style="width: (\d+)px"', _section(page, "looks")
     )
     assert [(b64decode(data), unescape(alt)) for data, alt, _ in shown] == [
-        ((folder / look.picture).read_bytes(), look.about) for look in looks[:2]
+        ((folder / look.picture).read_bytes(), look.heading) for look in looks[:2]
     ]
     from PIL import Image
 
@@ -65,6 +65,7 @@ def test_a_smaller_budget_says_so_and_the_looks_are_the_files(repeated: Path) ->
         with Image.open(folder / look.picture) as picture:
             assert picture.width == int(width)
     told = _text(page, "looks")
+    assert all(look.about in told for look in looks)
     assert f"No picture: {looks[2].problem}." in told
     assert looks[0].command in told
     assert 'href="#looks">Looks<' in page

@@ -70,6 +70,17 @@ def test_the_page_has_date_command_machine_and_what_disagrees(found: Reproductio
     assert "\n\n\n" not in page
 
 
+def test_the_page_says_how_far_it_went_and_what_the_budget_changed(found: Reproduction, tmp_path: Path) -> None:
+    page = reproduction_page([found], COMMAND)
+    assert "Of 1 study 1 at the budget `laptop`, none as reported (`full`)." in page
+    assert "Other than reported: `recipe.epochs: 2`, `seeds: [0, 1]`.\n" in page
+    add(begin(tmp_path / "whole"), 1, 0, 0.5)
+    [whole] = reproduced(tmp_path / "whole")
+    page = reproduction_page([found, whole], COMMAND)
+    assert "Of 2 studies 1 at the budget `laptop`, 1 as reported (`full`)." in page
+    assert page.count("Other than reported") == 1
+
+
 def test_the_state_names_budget_runs_time_images_and_the_copy(found: Reproduction) -> None:
     assert state_in_words(found) == "laptop budget · 4 of 4 runs · 8 s · 1,000 test images · spots.npz"
 

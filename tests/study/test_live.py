@@ -1,7 +1,7 @@
 import pytest
 from rich.console import Console
 
-from convscope.study.live import Best, Finished, Going, Lines, Standing, duration, in_words, screen
+from convscope.study.live import Best, Finished, Going, Lines, Standing, duration, screen
 
 
 def _shown(standing: Standing, width: int = 100) -> str:
@@ -50,6 +50,5 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_durations_and_settings_in_words() -> None:
+def test_durations_in_words() -> None:
     assert [duration(s) for s in (0.4, 50, 720, 12_000, 187_200)] == ["0 s", "50 s", "12 min", "3 h 20 min", "2 d 4 h"]
-    assert in_words({"a": 1, "b": 0.000123, "c": "x"}) == "a 1, b 0.000123, c x"

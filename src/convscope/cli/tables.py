@@ -15,7 +15,7 @@ import pandas as pd
 from convscope.cli.show import print_frame, print_json, print_line
 from convscope.errors import SettingError
 from convscope.runs import write_whole
-from convscope.study import INDEX, Importance, Matrix, Runs, importance_in_words
+from convscope.study import INDEX, Importance, Matrix, Runs, importance_in_words, setting_in_words
 
 _MISSING = "–"
 _MOST_ROWS = 100
@@ -212,7 +212,13 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:,.{2 if name == 'overfit_percent' else int(name == 'seconds')}f}"
     if name.endswith("loss"):
         return f"{value:.4f}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else setting_in_words(value)
+        if isinstance(value, str)
+        else str(value)
+    )
 
 
 def _csv(answer: Answer) -> str:

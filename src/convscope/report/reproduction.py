@@ -142,7 +142,7 @@ def _how_far(found: Sequence[Reproduction]) -> str:
     said = (
         "A smaller budget has fewer images, epochs or settings, so that its verdicts say nothing of the report itself."
     )
-    return f"Of {len(found)} studies {', '.join([*smaller, whole])}. {said}"
+    return f"Of {len(found)} {'study' if len(found) == 1 else 'studies'} {', '.join([*smaller, whole])}. {said}"
 
 
 def _overview(found: Iterable[Reproduction]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.study.compare import Compared, Group, Pair, compare, setting_in_words
+    from convscope.study.compare import Compared, Group, Pair, compare
     from convscope.study.compared_runs import ComparedRun
     from convscope.study.engine import sweep
     from convscope.study.folder import Ranked, Study, StudyRun, open_study
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from convscope.study.table import METRICS, Matrix, Runs, histories, table
     from convscope.study.verdicts import basis, differs, verdict, written_p
+    from convscope.study.words import setting_in_words
 else:
     load_when_used(__name__)
 

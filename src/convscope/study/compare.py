@@ -21,6 +21,7 @@ from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
 from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, summary
 from convscope.study.verdicts import Comparison, basis, differs, verdict
+from convscope.study.words import setting_in_words
 
 SEED = "recipe.seed"
 _MOST_LABEL = 48  # letters of settings that still read as a name
@@ -250,11 +251,6 @@ def compare(runs: Sequence[Run | str | Path], *, seeds_by: str = SEED) -> Compar
         _corrected(_pairs_over_seeds(groups)),
         tuple(evaluated_beside(given)),
     )
-
-
-def setting_in_words(value: Any) -> str:
-    """A setting's value as YAML has it: true, null, 0.01."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _pairs_on_images(runs: Sequence[ComparedRun]) -> list[Pair]:

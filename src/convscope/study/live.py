@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from convscope.study.words import settings_in_words
+
 _SHOWN = 16
 
 
@@ -101,7 +103,7 @@ class Lines:
         of = f"{each.nth}/{self.standing.total}" if self.standing.total else f"{each.nth}"
         took = "" if each.seconds is None else f"  {each.seconds:.1f} s"
         words = f"{self.metric} {each.words}" if each.state == "done" else f"{each.state}: {each.words}"
-        self.say(f"{of}  {each.name}  {in_words(each.settings)}  {words}{took}")
+        self.say(f"{of}  {each.name}  {settings_in_words(each.settings)}  {words}{took}")
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -156,7 +158,9 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
         at = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
         parts.append(Text(f"about {duration(standing.left_s)} left, until {at}"))
     if standing.best:
-        parts.append(Text(f"best so far: {_value(metric, standing.best)}  {in_words(standing.best.settings)}", "green"))
+        parts.append(
+            Text(f"best so far: {_value(metric, standing.best)}  {settings_in_words(standing.best.settings)}", "green")
+        )
     return Group(*parts, _going(metric, standing.going)) if standing.going else Group(*parts)
 
 
@@ -175,7 +179,7 @@ def _going(metric: str, going: list[Going]) -> Table:
     table.add_column("settings", overflow="ellipsis", no_wrap=True)
     for each in going[:_SHOWN]:
         value = "" if each.value is None else f"{each.value:.4f}"
-        table.add_row(each.name, f"{each.epoch}/{each.epochs}", value, in_words(each.settings))
+        table.add_row(each.name, f"{each.epoch}/{each.epochs}", value, settings_in_words(each.settings))
     if len(going) > _SHOWN:
         table.add_row(f"… {len(going) - _SHOWN} more")
     return table
@@ -184,12 +188,6 @@ def _going(metric: str, going: list[Going]) -> Table:
 def _value(metric: str, best: Best) -> str:
     seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""
     return f"{metric} {best.value:.4f}{seeds}"
-
-
-def in_words(settings: Mapping[str, Any]) -> str:
-    """'net.width 6, recipe.rate 0.01'; 'the settings as they are' of a study that only repeats over seeds."""
-    words = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items())
-    return ", ".join(words) or "the settings as they are"
 
 
 def duration(seconds: float) -> str:
