@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from convscope.runs import MODEL, make_spec
 from convscope.scans import Estimate
 from convscope.study import Outcome, Reported, folder_of, open_study, reproduced, run_study
-from convscope.study.reproduced import estimate, figure, verdict_of
+from convscope.study.outcomes import estimate, figure, verdict_of
 from convscope.training import Silent
 from tests.conftest import write_spots
 from tests.report.made import EPOCHS
