@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from convscope.study import find_reproduction, read_study, reproductions
-from convscope.study.reproduced import CLOSE, Verdict
+from convscope.study.outcomes import CLOSE, Verdict
 from tests.cli.conftest import Command, command  # noqa: F401 (a fixture)
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text("utf-8")

@@ -10,7 +10,7 @@ import pytest
 from convscope import __version__
 from convscope.report import reproduction_page, reproduction_rows, reproduction_to_json, state_in_words
 from convscope.study import Reproduction, folder_of, open_study, reproduced, reproductions
-from convscope.study.reproduced import estimate
+from convscope.study.outcomes import estimate
 from tests.study.repeats import NAME, add, begin, ship
 
 COMMAND = "convscope reproduce --markdown docs/reproduction.md"

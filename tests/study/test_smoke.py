@@ -15,7 +15,7 @@ from PIL import Image
 
 from convscope.report import reproduction_rows
 from convscope.study import Reproduction, looks_of, open_study, reproduced, reproductions
-from convscope.study.reproduced import matches
+from convscope.study.outcomes import matches
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(3600)]
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from convscope.study.live import duration
     from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
+    from convscope.study.outcomes import Outcome, Reproduction, folder_of, read_reproduction, reproduced
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
+    from convscope.study.reported import FULL, Reported, ReportedLook, Reproduces
     from convscope.study.reproduce import LookedAt, look_again, looks_of, reproduce
-    from convscope.study.reproduced import Outcome, Reproduction, folder_of, read_reproduction, reproduced
-    from convscope.study.reproduces import FULL, Reported, ReportedLook, Reproduces
     from convscope.study.run import (
         find_reproduction,
         find_spec,

@@ -14,8 +14,8 @@ from convscope.runs import write_whole
 from convscope.study.engine import sweep
 from convscope.study.folder import Study, StudyRun
 from convscope.study.live import View
-from convscope.study.reproduced import folder_of, matches
-from convscope.study.reproduces import FULL, ReportedLook
+from convscope.study.outcomes import folder_of, matches
+from convscope.study.reported import FULL, ReportedLook
 from convscope.study.run import find_reproduction
 
 LOOKS = "looks"

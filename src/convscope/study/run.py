@@ -11,7 +11,7 @@ from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError, UnknownNameError
 from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
-from convscope.study.reproduces import FULL
+from convscope.study.reported import FULL
 from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
 

@@ -26,7 +26,7 @@ from convscope.runs import (
     parse_overrides,
 )
 from convscope.study.metric import Metric
-from convscope.study.reproduces import Reproduces, settings_of_budget
+from convscope.study.reported import Reproduces, settings_of_budget
 
 _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""

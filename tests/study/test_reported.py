@@ -13,7 +13,7 @@ import yaml
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
 from convscope.looks import LOOKS
 from convscope.study import StudySpec, dump_study, find_reproduction, read_study, reproduced, reproductions
-from convscope.study.reproduced import matches
+from convscope.study.outcomes import matches
 from tests.study.repeats import NAME, TEXT
 
 BUDGETS = ("smoke", "laptop", "full")

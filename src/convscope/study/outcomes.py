@@ -17,7 +17,7 @@ from convscope.nets import build_net
 from convscope.runs import HISTORY, Run, RunSpec
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.folder import STUDY, Study, StudyRun, open_study
-from convscope.study.reproduces import EXACT, FULL, Reported
+from convscope.study.reported import EXACT, FULL, Reported
 from convscope.study.run import find_reproduction, reproductions
 from convscope.study.spec import StudySpec
 from convscope.study.statistics import summary

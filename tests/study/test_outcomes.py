@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from convscope.runs import MODEL, make_spec
 from convscope.scans import Estimate
 from convscope.study import Outcome, Reported, folder_of, open_study, reproduced, run_study
-from convscope.study.reproduced import estimate, figure, verdict_of
+from convscope.study.outcomes import estimate, figure, verdict_of
 from convscope.training import Silent
 from tests.conftest import write_spots
 from tests.report.made import EPOCHS
@@ -227,7 +227,7 @@ def test_a_run_that_failed_is_a_problem_and_the_others_are_judged(out: Path) -> 
     narrow = found.outcomes[0]
     assert narrow.found.value == pytest.approx(0.51)
     assert (narrow.n_seeds, narrow.n_missing) == (2, 1)
-    assert narrow.verdict == "cannot be told"  # of two seeds; but not "running", for no run is to come
+    assert narrow.verdict == "lower"  # not "running": no run is to come
 
 
 def test_settings_that_have_changed_since_are_a_problem(done: Path) -> None:
