@@ -23,9 +23,10 @@ def look_occlusion(scope: Scope, asked: Asked) -> Look:
         settings["stride"] = side // 28
     found = scope.occlusion(image, asked.size or [default_size(side)], target=asked.target, **settings)
     scale = drop_scale(found)
-    parts = [("image", picture(image))]
-    for one in found:
+    parts = []
+    for one in found:  # a row for each size
         shape = "×".join(map(str, one.size))
+        parts.append(("image", picture(image)))
         parts.append((f"{shape} over the image", overlay(image, on_pixels(one, image), scale)))
         parts.append((f"{shape}: {sum_in_words(one)}", coloured(one.drop[0], scale)))
     first = found[0]
@@ -35,7 +36,7 @@ def look_occlusion(scope: Scope, asked: Asked) -> Look:
         f"probability {float(first.whole[0]):.3f} uncovered"
     )
     tensors = {f"probabilities.{'x'.join(map(str, one.size))}": one.probabilities for one in found}
-    return Look(panel(parts, heading, scale, note=first.note), tensors, heading)
+    return Look(panel(parts, heading, scale, note=first.note, columns=3), tensors, heading)
 
 
 def default_size(side: int) -> int:

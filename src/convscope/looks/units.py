@@ -32,7 +32,7 @@ _LABELLED = 20  # more pictures than that stand without their own lines
 
 
 def look_filters(scope: Scope, asked: Asked) -> Look:
-    """Filters on the image in colour; deeper ones as a row for each unit, a column for each input."""
+    """Filters on the image in colour, of one input side by side; deeper ones in a row a unit, a column an input."""
     layer = asked.layer or next((op.name for op in scope.graph.operations if op.kind == "conv"), None)
     if layer is None:
         raise RequestError("this network has no convolution; give --layer")
@@ -44,11 +44,13 @@ def look_filters(scope: Scope, asked: Asked) -> Look:
         shown = [enlarge(filter_picture(w), size) for w in weights[:MOST_UNITS]]
         whole, note = sheet(shown, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
     else:
-        size, top = max(1, 24 // max(weights.shape[2:])), float(weights.abs().max())
-        rows, columns = min(len(weights), 16), min(weights.shape[1], 16)
-        shown = [enlarge(signed_picture(weights[u, c], top), size) for u in range(rows) for c in range(columns)]
-        whole = sheet(shown, columns=columns, gap=3, ground=90)
-        note = f"a row a unit, a column an input; blue below 0, red above, full colour ±{top:.2g}"
+        one_input, top = weights.shape[1] == 1, float(weights.abs().max())
+        size = max(1, (48 if one_input else 24) // max(weights.shape[2:]))
+        rows, inputs = min(len(weights), MOST_UNITS if one_input else 16), min(weights.shape[1], 16)
+        shown = [enlarge(signed_picture(weights[u, c], top), size) for u in range(rows) for c in range(inputs)]
+        whole = sheet(shown, columns=8 if one_input else inputs, gap=3, ground=90)
+        said = "" if one_input else "a row a unit, a column an input; "
+        note = f"{said}blue below 0, red above, full colour ±{top:.2g}"
     heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
     return Look(panel([(note, whole)], heading, side=whole.shape[0]), {layer: weights}, heading)
 
