@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -51,15 +52,16 @@ def shape_of_one(node: Node) -> tuple[int, ...]:
 
 def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
     """An argument with sizes at a batch of `n` images, and for each tensor node what `values` gives."""
+    return map_aggregate(argument, partial(_resolved, values, n))
 
-    def one(a: Any) -> Any:
-        if not isinstance(a, Node):
-            return at_batch(a, n)
-        if isinstance(a.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
-            return at_batch(a.meta["val"], n)
-        return values(a)
 
-    return map_aggregate(argument, one)
+def _resolved(values: Callable[[Node], Any], n: int, argument: Any) -> Any:
+    # Not a function within `resolve`: the tests' annotation checker would decorate it anew at every call.
+    if not isinstance(argument, Node):
+        return at_batch(argument, n)
+    if isinstance(argument.meta.get("val"), int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool):
+        return at_batch(argument.meta["val"], n)
+    return values(argument)
 
 
 class Call:
