@@ -1,0 +1,34 @@
+"""timm and torchvision beside a CPU build of PyTorch, for tests and benches alone.
+
+torchvision's wheel may hold compiled operators for another build of PyTorch. Then its import fails where it describes
+operators that were not loaded; with their schemas registered it imports, and all of its classifiers run.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@cache
+def open_zoo() -> torch.library.Library | None:
+    """Makes `import torchvision` and `import timm` possible in this process; the schemas live as long as the result."""
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        raise ImportError("torchvision is not installed: pip install -c constraints.txt -e '.[dev]'")
+    try:
+        torch.ops.load_library(str(next(Path(spec.origin).parent.glob("_C*.so"))))
+        return None
+    except (OSError, StopIteration):
+        library = torch.library.Library("torchvision", "DEF")
+        for schema in _SCHEMAS:
+            library.define(schema)
+        return library
