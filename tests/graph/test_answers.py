@@ -79,7 +79,7 @@ def test_the_answer_by_the_number_of_classes() -> None:
 
 @pytest.mark.parametrize("output", ["nothing", 3, -1])
 def test_an_unknown_output(output: str | int) -> None:
-    with pytest.raises(UnknownNameError, match=rf"output '{output}' .*; there is 0, 1"):
+    with pytest.raises(UnknownNameError, match=rf"output '{output}' is not .*there is 0, 1$"):
         trace(Net(lambda a, h, f: (a, h)), EXAMPLE, output)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from convscope.errors import NetworkError
 from convscope.graph import anatomy, trace
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch.compile imports it
 EXAMPLE = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -117,7 +118,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_what_is_not_possible_gets_one_line(make: Callable[[], nn.Module], reason: str) -> None:
     net = make()
     modes = [module.training for module in net.modules()]

@@ -60,7 +60,7 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
     if answer.kind not in ("log_softmax", "softmax") and _gives_probabilities(graph):
         found = graph.inserting(answer.name, _logarithm)
         return found.answering(
-            found.operations[-1].name, "the network gives probabilities; their logarithms are taken for its logits"
+            found.outputs[0], "the network gives probabilities; their logarithms are taken for its logits"
         )
     return graph
 

@@ -41,10 +41,11 @@ def _layer_nodes(nodes: list[Node], net: nn.Module, image: Node) -> set[Node]:
     calls: dict[str, list[Node]] = defaultdict(list)
     for node in nodes:
         calls[_stack(node)[-1][0]].append(node)
+    modules = dict(net.named_modules(remove_duplicate=False))
     found: set[Node] = set()
     for call in calls.values():
         path = module_path(call[0])
-        if path and _is_layer(net.get_submodule(path)):
+        if path and _is_layer(modules.get(path)):
             with_weights = [
                 node for node in call if any(n.op == "placeholder" and n is not image for n in node.all_input_nodes)
             ]
@@ -52,9 +53,9 @@ def _layer_nodes(nodes: list[Node], net: nn.Module, image: Node) -> set[Node]:
     return found
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """Whether it has no parts, other than those that work out its weights."""
-    return all(name == "parametrizations" for name, _ in module.named_children())
+def _is_layer(module: nn.Module | None) -> bool:
+    """Whether it has no parts, other than those that work out its weights; nor has one that an export left out."""
+    return module is None or all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:

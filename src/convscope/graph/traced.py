@@ -140,7 +140,7 @@ class TracedGraph:
         nodes.output(nodes.graph_copy(self._nodes, copies))
         node = copies[self.operation(name).node]
         readers = list(node.users)
-        with nodes.inserting_after(node):
+        with nodes.inserting_before(node.next):
             last = build(nodes, node)
         for reader in readers:
             reader.replace_input_with(node, last)

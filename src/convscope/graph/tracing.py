@@ -72,9 +72,7 @@ def trace(
     _refuse_mixing(program, net)
     returned = next(iter(reversed(program.graph.nodes))).args[0]
     results = dict(zip(names or map(str, range(len(returned))), returned, strict=True))
-    graph = TracedGraph(
-        net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results
-    )
+    graph = TracedGraph(net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results)
     graph.notes = tuple(_notes(graph))
     return choose(graph, output, n_classes)
 

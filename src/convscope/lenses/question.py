@@ -98,9 +98,7 @@ def ask(
     return replace(question, note=graph.note)
 
 
-def _ask_units(
-    graph: TracedGraph, layer: str, target: Target, unit: int | None, position: Position
-) -> Question:
+def _ask_units(graph: TracedGraph, layer: str, target: Target, unit: int | None, position: Position) -> Question:
     if target is not None and not (isinstance(target, TaskTarget) and target.is_default):
         given = target.in_words if isinstance(target, TaskTarget) else repr(target)
         raise RequestError(f"both target {given} and layer {layer!r} are given; ask about a class or about a layer")
