@@ -1,20 +1,16 @@
 # The commands of the project; each sets up what it needs in .venv first.
 #   make study      the main job: data, training, evaluation, report of the Lines study
 #   make test       all tests but the slow ones
-#   make test-slow  the slow ones (long simulations, whole studies; without CONVSCOPE_DATA it skips those on real data)
+#   make test-slow  the slow ones (whole studies on real data; needs CONVSCOPE_DATA)
 #   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
 #   make docs       what is generated in docs/
 
-PYTHON  ?= python3
-VENV    ?= .venv
-WORKERS ?= 2
-BIN     := $(VENV)/bin
-PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
-
-# Tests run in so many processes of one thread each, by file: what a file's tests share is made once.
-PARALLEL := -n $(WORKERS) --dist loadfile
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: study test test-slow smoke lint format bench docs clean
 .DELETE_ON_ERROR:
@@ -23,10 +19,10 @@ study: $(VENV)/.installed
 	$(BIN)/convscope study lines
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) -m slow
+	$(BIN)/python -m pytest -m slow
 
 smoke: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m smoke
@@ -58,6 +54,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps --target $(VENV)/zoo timm torchvision   # see tests/zoo.py
 	touch $@
 
 clean:
