@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.zoo import open_zoo_on_import
-
 if TYPE_CHECKING:
     from convscope.data import DataBundle
 
 # Two workers on two cores: more threads than that only wait for one another. PyTorch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("COLUMNS", "120")
-open_zoo_on_import()
-_PROCESSES = str(Path(__file__).parent / "processes")
-if _PROCESSES not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_PROCESSES, os.environ.get("PYTHONPATH")]))
 
 if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
     from jaxtyping import install_import_hook
