@@ -13,8 +13,9 @@ WORKERS ?= 2
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 
-# Tests run in so many processes of one thread each, by file: what a file's tests share is made once.
-PARALLEL := -n $(WORKERS) --dist loadfile
+# Tests run in so many processes of one thread each, by file, for what a file's tests share is made once; in the order of the
+# names, for by the number of tests, as xdist would have it, the longest files came last.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test test-slow smoke lint format bench docs clean
 .DELETE_ON_ERROR:
