@@ -6,7 +6,9 @@ it.
 
 from __future__ import annotations
 
+from convscope.graph.agreement import check_gradient
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
+from convscope.graph.answers import answering_logits
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
 from convscope.graph.following import cuts_at_zero, relu_after, where_read
@@ -15,6 +17,7 @@ from convscope.graph.positions import Positions, positions
 from convscope.graph.silenced import Rows, Silenced
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
+from convscope.graph.wrapped import unwrapped
 
 __all__ = [
     "INPUT",
@@ -34,10 +37,13 @@ __all__ = [
     "TracedGraph",
     "anatomy",
     "anatomy_of",
+    "answering_logits",
+    "check_gradient",
     "cuts_at_zero",
     "positions",
     "receptive_fields",
     "relu_after",
     "trace",
+    "unwrapped",
     "where_read",
 ]

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope.errors import NetworkError
-from convscope.graph.untouched import left_as_found
+from convscope.graph.untouched import evaluate, left_as_found
+from convscope.graph.wrapped import check_traceable, initialized, unwrapped
 
 _KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
@@ -50,8 +51,10 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
     """
     layers: list[HookedLayer] = []
     counted: set[int] = set()
+    net = initialized(unwrapped(net), example)
+    check_traceable(net)
     with left_as_found(net), torch.no_grad():
-        net.eval()
+        evaluate(net)
         for path, module in net.named_modules():
             if not any(module.children()) or list(module.parameters(recurse=False)):
                 module.register_forward_hook(_hook(path, layers, counted))

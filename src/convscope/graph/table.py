@@ -19,6 +19,7 @@ from torch.fx import Node
 from convscope.graph import bounds, costs, grids
 from convscope.graph.bounds import Bounds
 from convscope.graph.calls import Call
+from convscope.graph.carried import is_carried
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ _TABLE: dict[str, Row] = {
     "aten.channel_shuffle.default": Row("channel_shuffle", _MOVED),
     "aten.upsample_nearest2d.vec": Row("upsample", _MOVED),
 }
+_CARRIED = Field(lambda call: call.input, lambda call: call.input)  # the same value, with a gradient of its own
 _PART = Row("part", Field(bounds.part, grids.part))
 
 
@@ -195,6 +197,8 @@ def row_of(node: Node) -> Row:
     """What is known of the operator that `node` calls."""
     if node.target is operator.getitem:
         return _PART
+    if is_carried(node):
+        return Row(node.target.__name__.lower(), _CARRIED)  # type: ignore[union-attr]
     if not isinstance(node.target, OpOverload):
         return Row(str(getattr(node.target, "__name__", node.target)), WHOLE, known=False)
     name = node.target._schema.name.split("::")[-1].strip("_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, Node
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
@@ -18,6 +19,8 @@ from convscope.graph.naming import module_path, name_operations
 from convscope.graph.table import Row, row_of
 
 INPUT = "input"
+MIXED = "an image's values depend on the images beside it in the batch"
+"""A note of graphs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,31 +63,97 @@ class TracedGraph:
 
     Attributes:
         operations: in order of execution.
-        outputs: names of the operations whose results the network returns.
+        results: for each tensor that the network returns its name, a key, field or index ("" for a single one), and that of
+            its operation.
+        outputs: names of the operations that give them; the network's answer to the question of the class comes first.
         input_shape: (C, H, W) of the images that it takes.
+        notes: what a reader of its answers has to know, a line each.
+        gradient_checked: whether the graph's gradient is known to be the network's own.
     """
 
-    def __init__(self, net: nn.Module, module: GraphModule, image: Node, weights: Mapping[Node, str | Tensor]) -> None:
-        self.net, self._module, self._image, self._weights = net, module, image, weights
+    def __init__(
+        self,
+        net: nn.Module,
+        root: nn.Module,
+        nodes: Graph,
+        image: Node,
+        weights: Mapping[Node, str | Tensor],
+        results: Mapping[str, Node],
+    ) -> None:
+        self.net, self._root, self._nodes, self._image, self._weights = net, root, nodes, image, weights
+        self.notes: tuple[str, ...] = ()
+        self.gradient_checked = False
         self.input_shape: tuple[int, ...] = shape_of_one(image)
         self.operations = self._list_operations()
         self._node_of = {op.name: op.node for op in self.operations} | {INPUT: image}
-        returned = next(node for node in module.graph.nodes if node.op == "output").all_input_nodes
         named = {op.node: op.name for op in self.operations}
-        self.outputs = tuple(named[node] for node in returned if node in named)
+        self.results = {name: named[node] for name, node in results.items() if node in named}
+        self.outputs = tuple(dict.fromkeys(self.results.values()))
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.input_shape))
         return f"TracedGraph({type(self.net).__name__}, {shape} images, {len(self.operations)} operations)"
 
     @property
+    def note(self) -> str | None:
+        """The notes in one line; None without any."""
+        return "; ".join(self.notes) or None
+
+    @property
     def image(self) -> Node:
         """The node that stands for the batch of images."""
         return self._image
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights lie; of one without weights, where it was traced."""
+        weights = (*self.net.parameters(), *self.net.buffers())
+        return next((w.device for w in weights), self._image.meta["val"].device)
+
     def over(self, net: nn.Module) -> TracedGraph:
         """The same operations over another network: a copy of this one, whose weights have other values."""
-        return TracedGraph(net, self._module, self._image, self._weights)
+        graph = copy(self)
+        graph.net = net
+        return graph
+
+    def answering(self, answer: str, *notes: str) -> TracedGraph:
+        """The same graph, in which that operation gives the answer."""
+        graph = copy(self)
+        graph.outputs = tuple(dict.fromkeys((self.operation(answer).name, *self.outputs)))
+        graph.notes = (*self.notes, *notes)
+        return graph
+
+    def inserting(
+        self, name: str, build: Callable[[Graph, Node], Node], constants: Mapping[str, Tensor] | None = None
+    ) -> TracedGraph:
+        """A copy of the graph with operations behind one of it.
+
+        Args:
+            name: of the operation.
+            build: adds nodes to the copy, right behind the operation's node, and gives the one that is read in its place.
+            constants: tensors that `build` finds as placeholders of these names among the copy's nodes.
+        """
+        nodes, copies = Graph(), dict[Node, Node]()
+        placed = {key: nodes.placeholder(key) for key in constants or {}}
+        for key, placeholder in placed.items():
+            placeholder.meta = {"val": (constants or {})[key]}
+        nodes.output(nodes.graph_copy(self._nodes, copies))
+        node = copies[self.operation(name).node]
+        readers = list(node.users)
+        with nodes.inserting_after(node):
+            last = build(nodes, node)
+        for reader in readers:
+            reader.replace_input_with(node, last)
+        weights = {copies[old]: source for old, source in self._weights.items()}
+        weights |= {placed[key]: value for key, value in (constants or {}).items()}
+        results = {key: copies[self._node_of[operation]] for key, operation in self.results.items()}
+        results = {key: last if result is node else result for key, result in results.items()}
+        graph = TracedGraph(self.net, self._root, nodes, copies[self._image], weights, results)
+        answer = copies[self._node_of[self.outputs[0]]]
+        named = {op.node: op.name for op in graph.operations}
+        found = graph.answering(named[last if answer is node else answer], *self.notes)
+        found.gradient_checked = self.gradient_checked
+        return found
 
     @cached_property
     def by_name(self) -> dict[str, Operation]:
@@ -192,7 +261,7 @@ class TracedGraph:
                 pending += [
                     source for source in node.all_input_nodes if is_tensor_node(source) or source.op == "get_attr"
                 ]
-        return [node for node in self._module.graph.nodes if node in found]
+        return [node for node in self._nodes.nodes if node in found]
 
     def _execute(
         self, node: Node, value_of: Callable[[Node], Any], n: int, stand_in: Callable[..., Any] | None = None
@@ -201,9 +270,11 @@ class TracedGraph:
             source = self._weights[node]
             return source if isinstance(source, Tensor) else attribute(self.net, source)
         if node.op == "get_attr":  # a part of the graph of its own, such as the body of a torch.no_grad()
-            return attribute(self._module, str(node.target))
+            return attribute(self._root, str(node.target))
         args, kwargs = resolve(node.args, value_of, n), resolve(node.kwargs, value_of, n)
         operator: Any = node.target
+        if kwargs.get("device") is not None:  # where the network lay when it was traced
+            kwargs = {**kwargs, "device": self.device}
         return stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
 
     def _list_operations(self) -> tuple[Operation, ...]:

@@ -6,7 +6,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from inspect import signature
 from io import StringIO
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,22 +19,35 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Graph, Node
 
 from convscope.errors import NetworkError, RequestError
-from convscope.graph.calls import batch_axes, is_tensor_node
-from convscope.graph.traced import TracedGraph, reachable
-from convscope.graph.untouched import left_as_found
+from convscope.graph.answers import choose
+from convscope.graph.calls import Call, batch_axes, is_tensor_node
+from convscope.graph.carried import carry, marked_functions
+from convscope.graph.simplified import simplify
+from convscope.graph.traced import MIXED, TracedGraph, reachable
+from convscope.graph.untouched import evaluate, left_as_found
+from convscope.graph.wrapped import check_traceable, initialized, tensors_of, unwrapped
 
 
-def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
+def trace(
+    net: nn.Module,
+    example: Float[Tensor, "N C H W"],
+    output: str | int | None = None,
+    n_classes: int | None = None,
+) -> TracedGraph:
     """The network's graph of operations in evaluation mode, for any number of images of the example's size.
 
-    The network is exported by `torch.export` and left as it was found. Its weights stay its own.
+    The network is exported by `torch.export` and left as it was found. Its weights stay its own. One with lazy modules is
+    copied and initialised; of one within `DataParallel` or `torch.compile` it is the inner one.
 
     Args:
         net: any image network whose forward takes one batch of images.
         example: a batch, of which only shape, type and device matter; on the network's device.
+        output: which of several results is the answer, by key, field or index; see `convscope.graph.answers.choose`.
+        n_classes: how many classes the answer should have, to choose by where `output` is None.
 
     Raises:
         RequestError: the example is no batch of images.
+        UnknownNameError: there is no such output; the message lists those there are.
         NetworkError: the network cannot be exported: it fails on such images, or its path depends on pixel
             values, or it lets the images of a batch act on each other. `anatomy` still works on most such
             networks.
@@ -43,16 +58,25 @@ def trace(net: nn.Module, example: Float[Tensor, "N C H W"]) -> TracedGraph:
         ['conv1', 'relu1']
     """
     check_images(example)
+    net = initialized(unwrapped(net), example)
+    check_traceable(net)
     shape = "×".join(map(str, example.shape[1:]))
     with left_as_found(net), _quiet():
-        net.eval()
+        evaluate(net)
         try:
-            program = _export(net, example)
+            program, names = _export(net, example)
         except Exception as error:  # export fails in as many ways as there are networks
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise NetworkError(f"network {type(net).__name__} cannot be traced for {shape} images; {reason}") from error
+            raise NetworkError(
+                f"network {type(net).__name__} cannot be traced for {shape} images; {_reason(error)}"
+            ) from error
     _refuse_mixing(program, net)
-    return TracedGraph(net, program.graph_module, _image_of(program), _weights_of(program))
+    returned = next(iter(reversed(program.graph.nodes))).args[0]
+    results = dict(zip(names or map(str, range(len(returned))), returned, strict=True))
+    graph = TracedGraph(
+        net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results
+    )
+    graph.notes = tuple(_notes(graph))
+    return choose(graph, output, n_classes)
 
 
 def check_images(images: object) -> None:
@@ -70,19 +94,44 @@ def first_line(error: BaseException) -> str:
     return lines[0][:200] if lines else "no reason given"
 
 
-def _export(net: nn.Module, example: Tensor) -> ExportedProgram:
+def _reason(error: Exception) -> str:
+    if "Constraints violated" in str(error):
+        return (
+            "it fixes the number of images in a batch, as do len(x), int(x.shape[0]) and loops over images; "
+            "take sizes as x.shape[0], and all images at once"
+        )
+    if "data-dependent" in str(error):
+        return "its path depends on the values of pixels; take the same operations for all images, as by torch.where"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]]:
+    """The exported network and the names of its results."""
     # Export takes a batch of one for a fixed size, so it is shown two.
     pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()
-    with (
-        torch.no_grad(),
-        _plain_attention(),
-    ):  # else each no_grad() of the network hides its body from the graph
-        program = torch.export.export(net, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    sizes, names = {0: Dim.DYNAMIC}, list[str]()
+
+    def flat(module: nn.Module, inputs: Any, result: Any) -> tuple[Tensor, ...]:
+        names[:] = tensors_of(result)
+        return tuple(tensors_of(result).values())
+
+    net.register_forward_hook(flat)  # for export knows no dataclasses, and loses keys
+    # Without no_grad each no_grad() of the network hides its body from the graph.
+    with torch.no_grad(), _plain_attention(), torch.compiler.set_stance("force_eager"), marked_functions() as calls:
+        program = torch.export.export(net, (pair,), dynamic_shapes=(_as_taken(net, sizes),), strict=False)
     if not _replace_in_place(program.graph):
         _bypass_dropout(program)
         program = program.run_decompositions({})  # an empty table: little but in-place writes made explicit
+    carry(program.graph, calls)
+    simplify(program.graph)
     program.graph.eliminate_dead_code()
-    return program
+    return program, names
+
+
+def _as_taken(net: nn.Module, sizes: dict[int, Any]) -> Any:
+    """The sizes of the batch in the form of the forward's first parameter, which may be `*images`."""
+    first = next(iter(signature(net.forward).parameters.values()), None)
+    return (sizes,) if first is not None and first.kind is first.VAR_POSITIONAL else sizes
 
 
 def _replace_in_place(graph: Graph) -> bool:
@@ -109,7 +158,8 @@ def _replace_in_place(graph: Graph) -> bool:
 def _bypass_dropout(program: ExportedProgram) -> None:
     """Dropout returns its very input in evaluation, which `run_decompositions` would make a copy of."""
     for node in program.graph.nodes:
-        if isinstance(node.target, OpOverload) and "dropout" in node.target._schema.name:
+        dropout = isinstance(node.target, OpOverload) and "dropout" in node.target._schema.name
+        if dropout and not Call(node, 1)["train"]:
             node.replace_all_uses_with(node.args[0])
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
@@ -132,6 +182,12 @@ def _out_of_place(target: OpOverload) -> OpOverload | None:
     packet = getattr(torch.ops.aten, target._schema.name.split("::")[1].removesuffix("_"), None)
     twin = getattr(packet, target._overloadname, None) if packet is not None else None
     return twin if twin is not None and not twin._schema.is_mutable else None
+
+
+def _notes(graph: TracedGraph) -> Iterator[str]:
+    calls = (Call(op.node, 1) for op in graph.operations if op.kind == "batch_norm")
+    if any("training" in call and call["training"] for call in calls):
+        yield f"batch norm without running statistics: {MIXED}"
 
 
 def _refuse_mixing(program: ExportedProgram, net: nn.Module) -> None:

@@ -20,6 +20,7 @@ def left_as_found(net: nn.Module) -> Iterator[None]:
     be written in place, so their contents are kept beside.
     """
     attributes = [(module, _contents(module)) for module in net.modules()]
+    modes = [(module, module.training) for module in net.modules()]
     frozen = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in net.buffers()]
     gpus = {p.device for p in net.parameters() if p.device.type == "cuda"}
@@ -29,12 +30,23 @@ def left_as_found(net: nn.Module) -> Iterator[None]:
     finally:
         for module, contents in attributes:
             _restore(module, contents)
+        for module, mode in modes:
+            if module.training != mode:  # it is kept elsewhere, as in TorchScript
+                module.training = mode
         for parameter, requires_grad in frozen:
             parameter.requires_grad_(requires_grad)
         with torch.no_grad():
             for buffer, version, content in buffers:
                 if buffer._version != version:
                     buffer.copy_(content)
+
+
+def evaluate(net: nn.Module) -> None:
+    """Puts the network into evaluation mode; one that was exported has none, and is as it was exported."""
+    try:
+        net.eval()
+    except NotImplementedError:
+        pass
 
 
 def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:

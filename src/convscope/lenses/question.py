@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import Positions, TracedGraph, positions
+from convscope.graph import Positions, TracedGraph, check_gradient, positions
 from convscope.lenses.targets import Target, TaskTarget, choose_targets, with_task
 
 Position = tuple[int, int] | Literal["max"] | None
@@ -30,6 +30,7 @@ class Question:
     unit: int | None = None
     position: Position = None
     map: Positions | None = None
+    note: str | None = None
 
     def of(self, part: slice) -> Question:
         """The same question, for some of the images."""
@@ -46,10 +47,10 @@ class Question:
         target, task = choose_targets(logits, self.target), self.target.task
         both = (task.scores(logits), task.probabilities(logits))
         score, probability = (values.gather(1, target[:, None])[:, 0] for values in both)
-        return score, {"target": target, "probability": probability.detach()}
+        return score, {"target": target, "probability": probability.detach(), "note": self.note}
 
     def _of_units(self, result: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        said: dict[str, Any] = {"layer": self.layer, "unit": self.unit}
+        said: dict[str, Any] = {"layer": self.layer, "unit": self.unit, "note": self.note}
         if self.unit is None:
             return result.flatten(1).sum(1), said
         answers = (self.map.as_map(result) if self.map else result)[:, self.unit]
@@ -84,12 +85,22 @@ def ask(
         UnknownNameError: there is no such layer; the message lists those there are.
         RequestError: there are no images, or of another shape than those traced; a target, unit or position is
             out of range, or does not go with the rest; the network's output is no row of logits.
+        NetworkError: the graph's gradients are not the network's own; see `convscope.graph.check_gradient`.
     """
     graph.check(images)
     if not len(images):
         raise RequestError("there are no images to look at; give one at least")
     if layer is None:
-        return _ask_class(graph, images, target, unit, position)
+        question = _ask_class(graph, images, target, unit, position)
+    else:
+        question = _ask_units(graph, layer, target, unit, position)
+    check_gradient(graph, images)
+    return replace(question, note=graph.note)
+
+
+def _ask_units(
+    graph: TracedGraph, layer: str, target: Target, unit: int | None, position: Position
+) -> Question:
     if target is not None and not (isinstance(target, TaskTarget) and target.is_default):
         given = target.in_words if isinstance(target, TaskTarget) else repr(target)
         raise RequestError(f"both target {given} and layer {layer!r} are given; ask about a class or about a layer")

@@ -1,0 +1,121 @@
+"""Backward passes that a network defines itself (`torch.autograd.Function`), carried into its graph.
+
+`torch.export` records what such a function computes, and its backward is lost: the gradient of the graph would be that
+of its operations, 0 for a straight-through sign. So each result of a function is marked while the network is exported,
+and in the finished graph the mark becomes an operation whose value is the result and whose gradient is the function's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
+from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
+
+_LIBRARY = torch.library.Library("convscope", "FRAGMENT")
+_LIBRARY.define("result(Tensor value, Tensor[] inputs, int call, int index) -> Tensor")
+_LIBRARY.impl("result", lambda value, inputs, call, index: value.clone(), "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "convscope::result", lambda value, inputs, call, index: torch.empty_like(value), lib=_LIBRARY
+)
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """One call of an autograd function in a forward pass: what an operation of the graph calls in its place.
+
+    Attributes:
+        function: the class.
+        arguments: as they were given, with None for tensors.
+        slots: which of them are tensors.
+    """
+
+    function: Any
+    arguments: tuple[Any, ...]
+    slots: tuple[int, ...]
+
+    @property
+    def __name__(self) -> str:
+        return self.function.__name__
+
+    def results(self, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """What the function gives, through which its own backward flows."""
+        arguments = list(self.arguments)
+        for slot, tensor in zip(self.slots, tensors, strict=True):
+            arguments[slot] = tensor
+        found = self.function.apply(*arguments)
+        return found if isinstance(found, tuple) else (found,)
+
+
+@dataclass(frozen=True)
+class Result:
+    """An operator of the graph: one result of an autograd function, with the gradient that the function defines."""
+
+    call: FunctionCall
+    index: int
+
+    @property
+    def __name__(self) -> str:
+        return self.call.__name__
+
+    def __call__(self, value: Tensor, *tensors: Tensor) -> Tensor:
+        """The value that the function's operations gave; where gradients are wanted, the function's own result."""
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (value, *tensors))
+        return self.call.results(tensors)[self.index] if wanted else value
+
+
+@contextmanager
+def marked_functions() -> Iterator[list[FunctionCall]]:
+    """While it lasts, the results of autograd functions are marked in what is traced; lists the calls.
+
+    PyTorch's own functions (checkpoints, hooks) are left out: their gradients are those of their operations. So are calls
+    that hold tensors or sizes within other arguments.
+    """
+    calls: list[FunctionCall] = []
+
+    def apply(function: Any, *arguments: Any, **named: Any) -> Any:
+        found = super(_SingleLevelFunction, function).apply(*arguments, **named)
+        slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
+        others = [None if i in slots else a for i, a in enumerate(arguments)]
+        if function.__module__.startswith("torch.") or named or _holds_tensors(others):
+            return found
+        calls.append(FunctionCall(function, tuple(others), slots))
+        tensors, number = [arguments[i] for i in slots], len(calls) - 1
+        if isinstance(found, Tensor):
+            return torch.ops.convscope.result(found, tensors, number, 0)
+        return tuple(
+            torch.ops.convscope.result(one, tensors, number, i) if isinstance(one, Tensor) else one
+            for i, one in enumerate(found)
+        )
+
+    # `Function.apply` ends in its base's; a bound `Function.apply` that a module kept is met there too.
+    _SingleLevelFunction.apply = classmethod(apply)
+    try:
+        yield calls
+    finally:
+        del _SingleLevelFunction.apply
+
+
+def carry(graph: Graph, calls: list[FunctionCall]) -> None:
+    """Turns each mark of the graph into an operation that carries the function's backward."""
+    for node in list(graph.nodes):
+        if node.target is torch.ops.convscope.result.default:
+            value, tensors, number, index = node.args
+            node.target = Result(calls[number], index)
+            node.args = (value, *tensors)
+
+
+def is_carried(node: Node) -> bool:
+    """Whether the node is a result of an autograd function."""
+    return isinstance(node.target, Result)
+
+
+def _holds_tensors(arguments: list[Any]) -> bool:
+    leaves = pytree.tree_leaves(arguments)
+    return any(isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat) for leaf in leaves)
