@@ -1,16 +1,21 @@
 # The commands of the project; each sets up what it needs in .venv first.
 #   make study      the main job: data, training, evaluation, report of the Lines study
 #   make test       all tests but the slow ones
-#   make test-slow  the slow ones (whole studies on real data; needs CONVSCOPE_DATA)
+#   make test-slow  the slow ones (trained networks, whole studies; those on real data need CONVSCOPE_DATA)
 #   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
 #   make docs       what is generated in docs/
 
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+PYTHON  ?= python3
+VENV    ?= .venv
+WORKERS ?= 2
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
+
+# Tests run in so many processes of one thread each, by file, for what a file's tests share is made once; in the order of the
+# names, for by the number of tests, as xdist would have it, the longest files came last.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test test-slow smoke lint format bench docs clean
 .DELETE_ON_ERROR:
@@ -19,10 +24,10 @@ study: $(VENV)/.installed
 	$(BIN)/convscope study lines
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 smoke: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m smoke

@@ -1,44 +1,29 @@
-"""Shapes and types in annotations are checked while the tests run, and only then."""
+"""What all tests share. With CONVSCOPE_CHECK_ANNOTATIONS=1 they check shapes and types in annotations, as .ci/run does."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from jaxtyping import config, install_import_hook
 
-import tests.typechecking  # noqa: F401 (the hook names it)
+if TYPE_CHECKING:
+    from convscope.data import DataBundle
 
-with install_import_hook("convscope", "tests.typechecking.checked"):
-    # Faces load their files when they are first used: here all at once, for only what is loaded here is checked.
-    from convscope import (  # noqa: F401
-        arithmetic,
-        cli,
-        data,
-        draw,
-        graph,
-        lenses,
-        looks,
-        nets,
-        report,
-        runs,
-        scans,
-        scope,
-        study,
-        training,
-    )
+# Two workers on two cores: more threads than that only wait for one another. PyTorch reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("COLUMNS", "120")
 
-    for room in (nets, runs, scans, study):
-        assert all(hasattr(room, name) for name in room.__all__)
-    from convscope.data import DataBundle, load_data
+if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
+    from jaxtyping import install_import_hook
 
-import numpy as np
-import torch
+    import tests.typechecking  # noqa: F401 (the hook names it)
+
+    install_import_hook("convscope", "tests.typechecking.checked")
 
 pytest_plugins = ["tests.reported", "tests.planted"]
-os.environ.setdefault("COLUMNS", "120")
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +37,9 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 @pytest.fixture
 def random_state_kept() -> Iterator[None]:
     """Fails a test that moves PyTorch's or NumPy's global random state."""
+    import numpy as np
+    import torch
+
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     yield
     assert torch.equal(torch.get_rng_state(), torch_before)
@@ -61,6 +49,8 @@ def random_state_kept() -> Iterator[None]:
 @pytest.fixture
 def annotations_unchecked() -> Iterator[None]:
     """As for users, whose wrong types are to get a message of ours; in tests the annotations refuse them first."""
+    from jaxtyping import config
+
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
@@ -68,6 +58,8 @@ def annotations_unchecked() -> Iterator[None]:
 
 def write_spots(path: Path, n: int = 180, channels: int = 3, seed: int = 0, side: int = 8) -> Path:
     """An .npz of small noisy images, whose class is the third of the image that has a bright spot."""
+    import numpy as np
+
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     images = generator.integers(0, 90, (n, side, side, channels), dtype=np.uint8)
@@ -84,6 +76,8 @@ def spots(tmp_path: Path) -> Callable[..., DataBundle]:
     """Makes and loads a small set of three classes that a small network learns in a few epochs."""
 
     def make(n: int = 180, **settings: object) -> DataBundle:
+        from convscope.data import load_data
+
         return load_data(str(write_spots(tmp_path / "spots.npz", n)), **settings)
 
     return make

@@ -1,4 +1,7 @@
-"""Trained, evaluated and reported runs, and a browser to look at pages with."""
+"""Trained, evaluated and reported runs, and a browser to look at pages with.
+
+The fixtures import what they need themselves: pytest loads this file before every test.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from convscope.data import load_data
-from convscope.nets import build_net
-from convscope.report import write_report
-from convscope.runs import Recipe, Run, make_spec
-from convscope.scans import evaluate
-from convscope.study import reproduce, run_study
-from convscope.study.live import Silent as Unseen
-from convscope.training import Silent, train
 from tests.conftest import write_spots
-from tests.study.repeats import NAME, ship
+
+if TYPE_CHECKING:
+    from convscope.runs import Run
 
 FLAGS = [
     "--no-sandbox",
@@ -34,6 +30,15 @@ FLAGS = [
 
 
 def _reported(folder: Path, source: str, net: str, **settings: Any) -> Run:
+    import torch
+
+    from convscope.data import load_data
+    from convscope.nets import build_net
+    from convscope.report import write_report
+    from convscope.runs import Recipe
+    from convscope.scans import evaluate
+    from convscope.training import Silent, train
+
     data = load_data(source, **settings)
     torch.manual_seed(0)
     built = build_net(net, classes=len(data.classes), channels=data.input_shape[0], image_size=data.input_shape[1])
@@ -59,6 +64,10 @@ def reported_96(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def _grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from convscope.runs import make_spec
+    from convscope.study import run_study
+    from convscope.training import Silent
+
     folder = tmp_path_factory.mktemp("grid")
     data = {"source": str(write_spots(folder / "spots.npz", 120, side=16))}
     for number, (width, kernel) in enumerate(itertools.product((4, 8), (3, 5))):
@@ -78,16 +87,22 @@ def grid(_grid: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from convscope.study import reproduce
+    from convscope.study.live import Silent
+    from tests.study.repeats import NAME, ship
+
     folder = tmp_path_factory.mktemp("repeated")
     with pytest.MonkeyPatch.context() as patched:
         ship(folder, patched)
-        reproduce(NAME, "smoke", folder / "runs", device="cpu", view=Unseen())
+        reproduce(NAME, "smoke", folder / "runs", device="cpu", view=Silent())
     return folder
 
 
 @pytest.fixture
 def repeated(_repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of reproductions with the study of tests.study.repeats at budget "smoke"; the test's own copy."""
+    from tests.study.repeats import ship
+
     ship(_repeated, monkeypatch)
     shutil.copytree(_repeated / "runs", tmp_path / "repeated", copy_function=shutil.copy2)
     return tmp_path / "repeated"

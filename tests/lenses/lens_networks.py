@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convscope.graph import TracedGraph, trace
 from tests.graph.graph_networks import Branches, Residual
 
 
@@ -71,6 +73,14 @@ def evaluated(net: nn.Module, seed: int = 0) -> nn.Module:
             if name.endswith("running_var"):
                 value.add_(1)
     return net.eval()
+
+
+@cache
+def traced(
+    make: Callable[[], nn.Module], shape: tuple[int, int, int] = (3, 9, 8), dtype: torch.dtype = torch.float32
+) -> TracedGraph:
+    """The graph of ``evaluated(make())`` for images of a shape, one in a process: for tests that change nothing of it."""
+    return trace(evaluated(make().to(dtype)), torch.zeros(1, *shape, dtype=dtype))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph, trace
 from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
 from tests.graph.graph_networks import Recurrent, Transformer, vgg_like
-from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, traced
 
 captum = pytest.importorskip("captum.attr")
 
@@ -57,8 +57,9 @@ def test_a_map_against_the_class_says_so() -> None:
 @pytest.mark.parametrize("network", [ByModules, ByFunctions])
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "pool"])
 def test_captum(network: type[nn.Module], layer: str) -> None:
-    net, images, target = evaluated(network()), torch.randn(4, 3, 8, 8), torch.tensor([0, 4, 2, 2])
-    found = grad_cam(trace(net, images), images, target, layer)
+    graph = traced(network, (3, 8, 8))
+    net, images, target = graph.net, torch.randn(4, 3, 8, 8), torch.tensor([0, 4, 2, 2])
+    found = grad_cam(graph, images, target, layer)
     peer = captum.LayerGradCam(net, getattr(net, layer))
     torch.testing.assert_close(found.values, peer.attribute(images, target))
     torch.testing.assert_close(
@@ -69,7 +70,7 @@ def test_captum(network: type[nn.Module], layer: str) -> None:
 
 def test_brute_force() -> None:
     """Position by position, on a layer within a residual block, from gradients that autograd gives by itself."""
-    graph = trace(evaluated(Mixed().double()), torch.zeros(1, 3, 9, 8, dtype=torch.float64))
+    graph = traced(Mixed, dtype=torch.float64)
     images = torch.randn(2, 3, 9, 8, dtype=torch.float64)
     layer = "residual.conv2"
     activations = graph.run(images, [layer])[layer].detach().requires_grad_()
@@ -98,7 +99,7 @@ def test_the_default_layer() -> None:
     images = torch.zeros(1, 3, 32, 32)
     assert last_map(trace(vgg_like(), images), images) == "pool3"
     images = torch.zeros(1, 3, 8, 8)
-    graph = trace(evaluated(ByModules()), images)
+    graph = traced(ByModules, (3, 8, 8))
     assert last_map(graph, images) == grad_cam(graph, images).layer == "pool"
     pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     assert last_map(trace(pooled, images), images) == "1"
@@ -158,7 +159,7 @@ def test_magnitudes_are_kept_when_enlarged() -> None:
 
 
 def test_wrong_requests() -> None:
-    graph = trace(evaluated(ByModules()), torch.zeros(1, 3, 8, 8))
+    graph = traced(ByModules, (3, 8, 8))
     images = torch.zeros(1, 3, 8, 8)
     with pytest.raises(UnknownNameError, match="layer 'conv9' is not in this network; did you mean 'conv"):
         grad_cam(graph, images, layer="conv9")

@@ -18,7 +18,7 @@ from convscope.lenses import Fill, OcclusionMap, fill_images, occlusion
 from convscope.nets import build_net
 from convscope.scope import Scope
 from tests.graph.graph_networks import SqueezeExcite, Transformer, chain
-from tests.lenses.lens_networks import ByModules, Mixed, evaluated
+from tests.lenses.lens_networks import ByModules, Mixed, evaluated, traced
 
 SHAPE = (3, 9, 8)
 NETS: dict[str, Callable[[], nn.Module]] = {
@@ -65,10 +65,10 @@ def chances(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize(("size", "stride"), SQUARES.values(), ids=SQUARES)
 def test_every_position_equals_a_whole_pass(make: Callable[[], nn.Module], size: Any, stride: Any) -> None:
     """With another target and another cover for each image; to 1e-12, some roundings of float64."""
-    net = evaluated(make().double())
-    images, fills = random_images(2), random_images(2, seed=1)
+    graph = traced(make, SHAPE, torch.float64)
+    net, images, fills = graph.net, random_images(2), random_images(2, seed=1)
     targets = [1, 0] if make is NETS["one logit"] else [2, 0]
-    found = occlusion(trace(net, images), images, fills, size, stride, targets, logits=True)
+    found = occlusion(graph, images, fills, size, stride, targets, logits=True)
     assert found.logits is not None
     for i, target in enumerate(targets):
         expected = by_loop(net, images[i], fills[i], size, stride)
@@ -123,8 +123,8 @@ def test_by_hand() -> None:
 
 
 def test_several_sizes_in_one_call() -> None:
-    net, images = evaluated(Mixed().double()), random_images(2)
-    graph, grey = trace(net, images), fill_images(images, "grey")
+    images = random_images(2)
+    graph, grey = traced(Mixed, SHAPE, torch.float64), fill_images(images, "grey")
     sizes = [1, (2, 3), 8]
     together = occlusion(graph, images, grey, sizes, 2)
     assert occlusion(graph, images, grey, []) == []
@@ -136,15 +136,15 @@ def test_several_sizes_in_one_call() -> None:
 
 
 def test_the_default_target_is_the_most_probable() -> None:
-    net, images = evaluated(Mixed()), random_images(3).float()
-    found = occlusion(trace(net, images), images, fill_images(images, "zero"), 5)
-    assert torch.equal(found.targets, net(images).argmax(1))
+    graph, images = traced(Mixed), random_images(3).float()
+    found = occlusion(graph, images, fill_images(images, "zero"), 5)
+    assert torch.equal(found.targets, graph.net(images).argmax(1))
 
 
 def test_little_memory_gives_the_same() -> None:
     """One square at a time, and as many as fit: to the rounding of float64."""
-    net, images = evaluated(Mixed().double()), random_images(1)
-    graph, grey = trace(net, images), fill_images(images, "grey")
+    images = random_images(1)
+    graph, grey = traced(Mixed, SHAPE, torch.float64), fill_images(images, "grey")
     few, many = (occlusion(graph, images, grey, 3, max_memory=m).probabilities for m in (1, 1 << 30))
     torch.testing.assert_close(few, many, rtol=0, atol=1e-13)
 
@@ -201,7 +201,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(("asked", "message"), REQUESTS.values(), ids=REQUESTS)
 def test_wrong_requests(asked: dict[str, Any], message: str) -> None:
-    graph = trace(evaluated(Mixed()), torch.zeros(1, *SHAPE))
+    graph = traced(Mixed)
     arguments = {"images": torch.zeros(2, *SHAPE), "fill": torch.zeros(1, *SHAPE)} | asked
     with pytest.raises(RequestError, match=f"^[^\n]*{message}[^\n]*$"):
         occlusion(graph, **arguments)

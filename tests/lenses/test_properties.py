@@ -21,7 +21,7 @@ from convscope.lenses.captum_adapter import attribute
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.occlusion import occlusion
 from convscope.lenses.rectified import deconvnet, guided_backprop
-from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state
+from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state, traced
 
 SHAPE = (3, 9, 8)
 IMAGES = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -94,8 +94,7 @@ def test_finite_of_the_right_shape_and_type(graph: TracedGraph, row: Row) -> Non
 
 @rows
 def test_float32_stays_float32(row: Row) -> None:
-    graph = trace(evaluated(Mixed()), torch.zeros(1, *SHAPE))
-    assert row.look(graph, IMAGES.float()).dtype == torch.float32
+    assert row.look(traced(Mixed), IMAGES.float()).dtype == torch.float32
 
 
 @rows
@@ -149,16 +148,21 @@ def test_a_crash_on_the_way_leaves_everything_as_it_was(
     assert state(graph.net) == before
 
 
+@pytest.fixture(scope="module")
+def trained_on(graph: TracedGraph) -> TracedGraph:
+    """Of a network of its own, whose weights change."""
+    return trace(deepcopy(graph.net), IMAGES[:1])
+
+
 @rows
-def test_weights_are_read_anew(graph: TracedGraph, row: Row) -> None:
+def test_weights_are_read_anew(trained_on: TracedGraph, row: Row) -> None:
     """A lens keeps nothing of the network between calls."""
-    net = deepcopy(graph.net)
-    other = trace(net, IMAGES[:1])
-    before = row.look(other, IMAGES)
+    before, weights = row.look(trained_on, IMAGES), deepcopy(trained_on.net.state_dict())
     with torch.no_grad():
-        for parameter in net.parameters():
+        for parameter in trained_on.net.parameters():
             parameter.mul_(0.5)
-    assert not torch.equal(row.look(other, IMAGES), before)
+    assert not torch.equal(row.look(trained_on, IMAGES), before)
+    trained_on.net.load_state_dict(weights)
 
 
 class Failing(TorchDispatchMode):

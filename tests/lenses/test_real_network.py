@@ -1,4 +1,7 @@
-"""The lenses on a network trained by others: EfficientNet-Lite0 with its ImageNet weights, on two photographs."""
+"""The lenses on a network trained by others: EfficientNet-Lite0 with its ImageNet weights, on two photographs.
+
+Minutes, so `make test-slow`; the same lenses on small networks are in the other files of this folder.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from convscope.lenses import CAPTUM_METHODS
 from convscope.scope import ATTRIBUTIONS, Scope
 from tests.lenses.lens_networks import state
 
+pytestmark = pytest.mark.slow
 SIDE = 224
 PHOTOGRAPHS = ("cats-dogs/test/cat/cat.20.jpg", "cats-dogs/test/dog/dog.111.jpg")
 KINDS = (range(281, 286), range(151, 269))

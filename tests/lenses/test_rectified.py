@@ -12,7 +12,7 @@ from convscope.graph import trace
 from convscope.lenses.gradients import saliency
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from tests.graph.graph_networks import Residual, net4
-from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, traced
 
 captum = pytest.importorskip("captum.attr")
 TARGET = torch.tensor([0, 4, 2, 2])
@@ -28,7 +28,7 @@ def images() -> Tensor:
 def test_captum_where_it_is_right(images: Tensor, network: type[nn.Module]) -> None:
     """Captum reaches modules used once; the same network by functions has to give the same."""
     modules = evaluated(ByModules())
-    graph = trace(evaluated(network()), images)
+    graph = traced(network, (3, 8, 8))
     for lens, peer in ((guided_backprop, captum.GuidedBackprop), (deconvnet, captum.Deconvolution)):
         found = lens(graph, images, TARGET)
         torch.testing.assert_close(found.values, peer(modules).attribute(images, TARGET))
@@ -145,7 +145,7 @@ def test_max_pools_lead_back_to_the_maximum() -> None:
 
 def test_it_counts_only_those_on_the_way() -> None:
     images = torch.randn(2, 3, 9, 8)
-    graph = trace(evaluated(Mixed()), images)
+    graph = traced(Mixed)
     assert guided_backprop(graph, images).note == "4 rectifiers overridden: 3 relu, 1 gelu"
     assert deconvnet(graph, images, layer="residual.conv2", unit=0, position="max").note.startswith(
         "1 rectifier overridden: 1 relu"

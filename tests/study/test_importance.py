@@ -63,13 +63,11 @@ def test_type_ii_is_statsmodels(dropped: list[int]) -> None:
 
 def residual(table: pd.DataFrame, terms: list[tuple[str, ...]]) -> tuple[float, int]:
     """What least squares leaves, and the rank, with a column for each level and each combination of levels."""
-    columns = [np.ones(len(table))]
+    columns = [np.ones((len(table), 1))]
     for term in terms:
-        columns += [
-            (table[list(term)] == level).all(axis=1).to_numpy(float)
-            for level in table[list(term)].drop_duplicates().values
-        ]
-    design = np.stack(columns, axis=1)
+        level = table.groupby(list(term)).ngroup().to_numpy()
+        columns.append(np.eye(level.max() + 1)[level])
+    design = np.concatenate(columns, axis=1)
     fitted = design @ np.linalg.pinv(design) @ table["accuracy"].to_numpy()
     return float(((table["accuracy"] - fitted) ** 2).sum()), int(np.linalg.matrix_rank(design))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -18,11 +18,16 @@ def at_batch(value: Any, n: int) -> Any:
     """A size of the graph, which may be an expression of the batch's size, at a batch of `n` images."""
     if not isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
         return value
-    expression = value.node.expr
-    number = expression.subs(dict.fromkeys(expression.free_symbols, n))
+    number = _evaluated(value.node.expr, n)
     if isinstance(value, torch.SymInt):
         return int(number)
     return float(number) if isinstance(value, torch.SymFloat) else bool(number)
+
+
+@lru_cache(maxsize=10_000)
+def _evaluated(expression: Any, n: int) -> Any:
+    # A network has few expressions of its batch's size, and SymPy takes 0.08 ms to evaluate one.
+    return expression.subs(dict.fromkeys(expression.free_symbols, n))
 
 
 def is_tensor_node(node: Node) -> bool:

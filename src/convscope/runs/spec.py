@@ -22,6 +22,8 @@ _SHORT = {"data": "source", "net": "name", "task": "class"}
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
+
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
@@ -219,7 +221,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
         RunFolderError: it is of a newer format.
     """
     try:
-        given = yaml.safe_load(text)
+        given = _load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -227,6 +229,13 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)  # this one names the right line where a bracket is never closed
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:

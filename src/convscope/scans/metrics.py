@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from convscope.nets import Head, Task
 from convscope.scans.exact import ExactSum
@@ -82,6 +81,8 @@ class Confusion:
     """The confusion matrix of a head: rows are true classes, columns predicted ones."""
 
     def __init__(self, head: Head) -> None:
+        from torchmetrics.classification import MulticlassConfusionMatrix  # 2.6 s, which few commands need
+
         self.head = head
         self.metric = MulticlassConfusionMatrix(num_classes=len(head.classes))
 
@@ -99,6 +100,8 @@ class TopK:
     """Share of images whose true class is among the k most probable."""
 
     def __init__(self, head: Head, k: int = 5) -> None:
+        from torchmetrics.classification import MulticlassAccuracy
+
         self.head = head
         self.metric = MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
 
