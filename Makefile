@@ -54,6 +54,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps --target $(VENV)/zoo timm torchvision   # see tests/zoo.py
 	touch $@
 
 clean:

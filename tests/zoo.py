@@ -1,17 +1,21 @@
-"""timm and torchvision beside a CPU build of PyTorch, for tests and benches alone.
+"""timm and torchvision for real, beside a CPU build of PyTorch; for tests and benches alone.
 
 torchvision's wheel may hold compiled operators for another build of PyTorch. Then its import fails where it describes
-operators that were not loaded; with their schemas registered it imports, and all of its classifiers run.
+operators that were not loaded; with their schemas registered it imports, and all of its classifiers run. As torchmetrics
+imports whatever torchvision it finds, both packages lie in a folder of their own (see the Makefile), which is on the path
+only where a test asks for it.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+FOLDER = Path(sys.prefix) / "zoo"
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -21,9 +25,11 @@ _SCHEMAS = (
 @cache
 def open_zoo() -> torch.library.Library | None:
     """Makes `import torchvision` and `import timm` possible in this process; the schemas live as long as the result."""
+    if find_spec("torchvision") is None:
+        sys.path.append(str(FOLDER))
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
-        raise ImportError("torchvision is not installed: pip install -c constraints.txt -e '.[dev]'")
+        raise ImportError(f"torchvision is neither installed nor in {FOLDER}: make .venv/.installed-dev")
     try:
         torch.ops.load_library(str(next(Path(spec.origin).parent.glob("_C*.so"))))
         return None
