@@ -37,7 +37,7 @@ with install_import_hook("convscope", "tests.typechecking.checked"):
 import numpy as np
 import torch
 
-pytest_plugins = ["tests.reported", "tests.planted"]
+pytest_plugins = ["tests.reported", "tests.planted", "tests.gpus"]
 os.environ.setdefault("COLUMNS", "120")
 
 
