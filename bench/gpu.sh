@@ -36,9 +36,9 @@ gpu_tests() {  # one process for each few files: one would leave most of the tim
 benches() {
   for net in net4 vgg-cifar lean-cifar; do
     for precision in fp32 bf16; do
-      run step.txt "$python" bench/step.py --device cuda --net $net --precision $precision
-      run step.txt "$python" bench/step.py --device cuda --net $net --precision $precision --batch 1024 --rounds 3
+      run step.txt "$python" bench/step.py --device cuda --net $net --precision $precision --rounds 5
     done
+    run step.txt "$python" bench/step.py --device cuda --net $net --precision bf16 --batch 1024 --rounds 3
   done
   run occlusion.txt "$python" bench/occlusion.py --only net4 --device cuda --at-once 1 16 64 256 1024
 }
