@@ -4,7 +4,7 @@ Captum runs a whole pass for each position, `perturbations_per_eval` of them at 
 best is looked for among some. Both give the drop of the most probable class's probability, spread over the
 pixels that a square covers, and are compared there.
 
-    python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3] [--cpu-time]
+    python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3] [--device cpu] [--cpu-time]
 
 --cpu-time counts one thread's CPU seconds, which other processes disturb less than they do two threads' wall time.
 
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from convscope.graph import TracedGraph, trace
 from convscope.lenses import OcclusionMap, occlusion
 from convscope.nets import build_net
-from machine import describe
+from machine import describe, wait
 
 VGG16 = "c64 c64 M c128 c128 M c256 c256 c256 M c512 c512 c512 M c512 c512 c512 M f4096 f4096"
 
@@ -65,22 +65,24 @@ def main() -> None:
     options.add_argument("--only", choices=CASES)
     options.add_argument("--at-once", type=int, nargs="+", help="values of perturbations_per_eval to try")
     options.add_argument("--rounds", type=int)
+    options.add_argument("--device", default="cpu")
     options.add_argument("--cpu-time", action="store_true")
     given = options.parse_args()
     clock = time.process_time if given.cpu_time else time.perf_counter
     if given.cpu_time:
         torch.set_num_threads(1)
-    print(describe(torch.device("cpu")))
+    device = torch.device(given.device)
+    print(describe(device))
     for name in [given.only] if given.only else CASES:
         case = CASES[name]
         print(f"\n{name}, {case.image} px, square of {case.size}, stride {case.stride}")
-        compare(case, given.at_once or case.at_once, given.rounds or case.rounds, clock)
+        compare(case, given.at_once or case.at_once, given.rounds or case.rounds, clock, device)
 
 
-def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[], float]) -> None:
+def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[], float], device: torch.device) -> None:
     """Prints median seconds, ratios, and the largest difference beside the largest drop of probability."""
     torch.manual_seed(0)
-    net, image = case.net().eval(), torch.rand(1, 3, case.image, case.image)
+    net, image = case.net().eval().to(device), torch.rand(1, 3, case.image, case.image).to(device)
     graph = trace(net, image)
     target = int(net(image).argmax())
     contenders = {"convscope": lambda: ours(graph, image, case, target)}
@@ -90,11 +92,11 @@ def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[],
     with torch.no_grad():
         for n in at_once:  # to warm up; Captum's passes are all alike
             net(image.expand(n, -1, -1, -1))
-    print(f"convscope, the first time {seconds_of(contenders['convscope'], clock)[0]:.3f} s")
+    print(f"convscope, the first time {seconds_of(contenders['convscope'], clock, device)[0]:.3f} s")
     found: dict[str, Tensor] = {}
     for _ in range(rounds):
         for name, work in contenders.items():
-            took, found[name] = seconds_of(work, clock)
+            took, found[name] = seconds_of(work, clock, device)
             times[name].append(took)
     own, scale = median(times["convscope"]), float(found["convscope"].abs().max())
     for name, one in found.items():
@@ -105,9 +107,11 @@ def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[],
         )
 
 
-def seconds_of(work: Callable[[], Tensor], clock: Callable[[], float]) -> tuple[float, Tensor]:
+def seconds_of(work: Callable[[], Tensor], clock: Callable[[], float], device: torch.device) -> tuple[float, Tensor]:
+    wait(device)
     start = clock()
     found = work()
+    wait(device)
     return clock() - start, found
 
 
@@ -132,7 +136,7 @@ def ours(graph: TracedGraph, image: Tensor, case: Case, target: int) -> Tensor:
 
 
 def spread(found: OcclusionMap) -> Tensor:
-    square = torch.ones(1, 1, *found.size)
+    square = torch.ones(1, 1, *found.size).to(found.drop)
     drops, squares = (
         F.conv_transpose2d(x, square, stride=found.stride) for x in (found.drop, torch.ones_like(found.drop))
     )

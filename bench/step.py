@@ -4,7 +4,10 @@ The whole step of `convscope train` (fetch a batch, augment, normalise, forward,
 bare forward + backward + optimizer step of the same network on one fixed batch, in the same number format and layout.
 The two take turns, so that whatever else the machine does falls on both.
 
-    python bench/step.py [--net net4] [--batch 128] [--device cpu] [--rounds 7]
+    python bench/step.py [--net net4] [--batch 128] [--device cpu] [--precision auto] [--rounds 7]
+
+The rate of arithmetic counts 2 operations for each multiply-add of a convolution or dense layer, three times: forward, and
+backward to the layer's input and to its weights.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pathlib import Path
 import torch
 
 from convscope.data import Augmentation, Batch, DataBundle, batches, load_data
+from convscope.graph import anatomy
 from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, Run
 from convscope.training import Trainer, autocast, make_optimizer
@@ -32,21 +36,27 @@ def main() -> None:
     options.add_argument("--net", default="net4")
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--device", default="cpu")
+    options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()
     device = torch.device(given.device)
     data = _images(given.batch * 4)
-    recipe = Recipe(optimizer="sgd", batch=given.batch, augmentation=AUGMENTATION, epochs=1000)
+    recipe = Recipe(optimizer="sgd", batch=given.batch, augmentation=AUGMENTATION, epochs=1000,
+                    precision=given.precision)  # fmt: skip
     trainer = _trainer(given.net, data, recipe, device)
     ours, bare = _whole_steps(trainer), _bare_step(trainer)
-    ratio = _take_turns(ours, bare, given.rounds, device)
+    whole_s, bare_s = _take_turns(ours, bare, given.rounds, device)
+    operations = 6 * given.batch * anatomy(trainer.net, torch.zeros(1, *data.input_shape, device=device)).multiply_adds
     print(describe(device))
-    for dtype in (torch.float32, torch.bfloat16):
-        print(f"matrix product 2048³ in {str(dtype)[6:]}: {matrix_product_rate(device, dtype) / 1e9:,.0f} GFLOP/s")
+    side = 2048 if device.type == "cpu" else 8192
+    rates = {dtype: matrix_product_rate(device, dtype, side) for dtype in (torch.float32, torch.bfloat16)}
+    for dtype, rate in rates.items():
+        print(f"matrix product {side}³ in {str(dtype)[6:]}: {rate / 1e9:,.0f} GFLOP/s")
     print(f"{given.net}, batch {given.batch}, {str(trainer.dtype)[6:]}, augmentation: shift, flip, colour jitter")
-    print(
-        f"bare step {1e3 * ratio[1]:.1f} ms, whole step {1e3 * ratio[0]:.1f} ms, ratio {ratio[0] / ratio[1]:.3f} (median)"
-    )
+    print(f"bare step {1e3 * bare_s:.2f} ms, whole step {1e3 * whole_s:.2f} ms, ratio {whole_s / bare_s:.3f} (median)")
+    for name, seconds in (("bare", bare_s), ("whole", whole_s)):
+        share = operations / seconds / rates[trainer.dtype]
+        print(f"{name}: {given.batch / seconds:,.0f} images/s, arithmetic at {share:.1%} of the matrix product's rate")
 
 
 def _images(n: int) -> DataBundle:

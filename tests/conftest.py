@@ -23,7 +23,7 @@ if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
 
     install_import_hook("convscope", "tests.typechecking.checked")
 
-pytest_plugins = ["tests.reported", "tests.planted"]
+pytest_plugins = ["tests.reported", "tests.planted", "tests.gpus"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import torch
 
 from convscope.data import Augmentation, ImageSet, batches
 from convscope.errors import SettingError
+from tests.gpus import on_gpu
 
 MODULE = import_module("convscope.data.batches")  # the face has a function of that name
 
@@ -95,8 +96,7 @@ def test_pixels_move_to_the_device_once_and_only_where_they_fit(monkeypatch: pyt
     assert len(MODULE._resident) == 0
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@on_gpu
 @pytest.mark.parametrize("share", [0.5, 0.0])
 def test_the_same_on_cuda(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "RESIDENT_SHARE", share)

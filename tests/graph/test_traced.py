@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import trace
+from tests.gpus import CUDA, assert_near, on_gpu
 from tests.graph.graph_networks import (
     Branches,
     Dynamic,
@@ -197,3 +199,34 @@ def test_bad_requests() -> None:
         graph.run(torch.zeros(1, 3, 32, 32), ["conv9"])
     with pytest.raises(RequestError, match="images have the shape 1×3×30×32; this graph was traced for N×3×32×32"):
         graph.run(torch.zeros(1, 3, 30, 32))
+
+
+class Placed(nn.Module):
+    """Makes numbers where the images are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)[:, None]
+        weight = torch.full((2, x.shape[1], 1, 1), 0.5, device=x.device, dtype=x.dtype)
+        return F.conv2d(x * rows, weight).flatten(1)
+
+
+def test_a_graph_goes_where_its_network_goes() -> None:
+    """To the device without numbers, which has all but those; there an operation of tensors of two devices fails, too."""
+    net = chain(nn.Conv2d(3, 3, 1), Placed())
+    graph = trace(net, torch.zeros(1, 3, 6, 5))
+    net.to("meta")
+    assert graph.run(torch.empty(4, 3, 6, 5, device="meta"))[graph.outputs[0]].device.type == "meta"
+
+
+@on_gpu
+@pytest.mark.parametrize("case", [*NETWORKS, "placed"])
+def test_the_same_on_a_gpu_to_which_the_network_moved(case: str) -> None:
+    net, shape = NETWORKS[case] if case in NETWORKS else (chain(nn.Conv2d(3, 3, 1), Placed()), (3, 6, 5))
+    net = deepcopy(net).double().eval()
+    images = torch.rand(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    graph = trace(net, images)
+    with torch.no_grad():
+        here = graph.run(images)[graph.outputs[0]]
+        net.to(CUDA)
+        assert_near(graph.run(images.to(CUDA))[graph.outputs[0]], here)
+        assert_near(trace(net, images.to(CUDA)).run(images.to(CUDA))[graph.outputs[0]], here)

@@ -111,11 +111,13 @@ def lived_in(net: nn.Module) -> nn.Module:
 def state(net: nn.Module) -> list[Any]:
     """All of a network and of the process that a lens may not change, as values to compare."""
     tensors = [*net.named_parameters(), *net.named_buffers()]
-    found: list[Any] = [(name, value.detach().numpy().tobytes(), value.requires_grad) for name, value in tensors]
-    found += [None if p.grad is None else p.grad.numpy().tobytes() for p in net.parameters()]
+    found: list[Any] = [(name, value.detach().cpu().numpy().tobytes(), value.requires_grad) for name, value in tensors]
+    found += [(value.device, value.data_ptr()) for _, value in tensors]
+    found += [None if p.grad is None else p.grad.cpu().numpy().tobytes() for p in net.parameters()]
     for module in net.modules():
         found += [module.training, sorted(vars(module))]
         found += [list(v) for k, v in vars(module).items() if k.endswith("_hooks") and v is not None]
     numpy_state = np.random.get_state()  # noqa: NPY002
     found += [torch.get_rng_state().tolist(), numpy_state[1].tolist(), numpy_state[2]]
+    found += [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else []
     return [*found, torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from convscope.errors import NetworkError, RequestError, SettingError, UnknownNameError
 from convscope.graph import receptive_fields, trace
 from convscope.lenses.ablation import ablate
+from tests.gpus import CUDA, assert_near, on_gpu
 from tests.graph.graph_networks import Mixer, Recurrent, Residual, Transformer, chain
 from tests.lenses.lens_networks import ByModules, Mixed, evaluated, lived_in, state
 from tests.lenses.test_properties import Failing
@@ -226,4 +227,15 @@ def test_a_crash_on_the_way_leaves_everything_as_it_was(
     expected = error if error is KeyboardInterrupt else (error, NetworkError)
     with pytest.raises(expected), Failing(error, at=max(1, int(share * counting.calls))):
         ablate(net, {"dilated": [1]}, how, IMAGES)
+    assert state(net) == before
+
+
+@on_gpu
+@pytest.mark.parametrize("how", ["zero_weights", "zero_activation", "mean_activation"])
+def test_on_a_gpu_as_on_the_cpu(net: nn.Module, how: str) -> None:
+    net, images = net.double(), IMAGES.double()
+    here = answers(ablate(net, LAYERS, how, images), images)
+    net.to(CUDA)
+    before = state(net)
+    assert_near(answers(ablate(net, LAYERS, how, images.to(CUDA)), images.to(CUDA)), here)
     assert state(net) == before

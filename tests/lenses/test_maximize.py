@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from convscope.graph import TracedGraph, trace
 from convscope.lenses.maximize import maximize
 from convscope.lenses.parametrize import Fourier, Pixels
 from convscope.lenses.regularizers import L2, Blur, Jitter, TotalVariation
+from tests.gpus import CUDA, assert_near, on_gpu
 from tests.graph.graph_networks import Mixer, Transformer
 from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state
 from tests.lenses.test_properties import Failing
@@ -250,3 +252,20 @@ def test_a_silent_unit_is_woken_whatever_its_rectifier(rectifier: nn.Module) -> 
     found = maximize(graph, "1", [0], noise=0)
     assert found.course[0, 0] == 0
     assert found.activation[0] > 1
+
+
+@on_gpu
+def test_on_a_gpu_as_on_the_cpu(graph: TracedGraph) -> None:
+    """Five steps of Adam, which divides by the size of the gradient and so turns rounding of tiny ones into more: 1e-6."""
+    settings: dict[str, Any] = {
+        "units": [0, 2],
+        "steps": 5,
+        "regularizers": [Jitter(1), Blur(0.5), L2(0.1), TotalVariation(0.1)],
+    }
+    net = deepcopy(graph.net)
+    here = maximize(graph, "dilated", **settings)
+    there = maximize(
+        trace(net.to(CUDA), torch.zeros(1, 3, 9, 8, dtype=torch.float64, device=CUDA)), "dilated", **settings
+    )
+    for name in ("picture", "activation", "course"):
+        assert_near(getattr(there, name), getattr(here, name), 1e-6)

@@ -21,6 +21,7 @@ from convscope.lenses.captum_adapter import attribute
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.occlusion import occlusion
 from convscope.lenses.rectified import deconvnet, guided_backprop
+from tests.gpus import CUDA, assert_near, on_gpu
 from tests.lenses.lens_networks import Mixed, evaluated, lived_in, state, traced
 
 SHAPE = (3, 9, 8)
@@ -163,6 +164,25 @@ def test_weights_are_read_anew(trained_on: TracedGraph, row: Row) -> None:
             parameter.mul_(0.5)
     assert not torch.equal(row.look(trained_on, IMAGES), before)
     trained_on.net.load_state_dict(weights)
+
+
+@on_gpu
+@pytest.mark.parametrize("name", LENSES)
+@pytest.mark.parametrize("traced_on", ["cuda", "cpu"])
+def test_on_a_gpu_as_on_the_cpu(name: str, traced_on: str) -> None:
+    """Also where the graph was made before the network moved. Lenses with noise draw it on the device: other numbers there."""
+    look, net = LENSES[name].look, lived_in(evaluated(Mixed().double()))
+    here = look(trace(net, IMAGES[:1]), IMAGES)
+    graph, images = trace(net.to(traced_on), IMAGES[:1].to(traced_on)), IMAGES.to(CUDA)
+    net.to(CUDA)
+    before = state(net)
+    there = look(graph, images)
+    assert state(net) == before
+    if name in ("smooth_grad", "gradient_shap"):
+        assert torch.equal(there, look(graph, images))
+        assert (there.device, there.shape, bool(there.isfinite().all())) == (CUDA, here.shape, True)
+    else:
+        assert_near(there, here)
 
 
 class Failing(TorchDispatchMode):

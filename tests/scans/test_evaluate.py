@@ -11,6 +11,7 @@ from convscope.nets import build_net
 from convscope.runs import PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.training import Silent, train
+from tests.gpus import on_gpu
 
 
 @pytest.fixture
@@ -62,3 +63,30 @@ def test_a_network_of_nan_has_no_figures(trained: tuple[Run, DataBundle]) -> Non
     with pytest.raises(FailedError, match="NaN or infinity"):
         evaluate(open_run(run.path), data, "cpu")
     assert not run.has("metrics.json")
+
+
+@on_gpu
+@pytest.mark.usefixtures("full_float32")
+def test_on_a_gpu_as_on_the_cpu(trained: tuple[Run, DataBundle]) -> None:
+    run, data = trained
+    here = evaluate(run, data, "cpu")
+    (run.path / PREDICTIONS).unlink()
+    there = evaluate(run, data, "cuda")
+    assert there["accuracy"] == here["accuracy"]
+    assert there["loss"]["value"] == pytest.approx(here["loss"]["value"], rel=1e-5)
+    assert {parameter.device.type for parameter in run.net.parameters()} == {"cpu"}
+
+
+def test_the_network_is_where_it_was_after_an_error(
+    trained: tuple[Run, DataBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device without numbers stands for a GPU: on it the network fails."""
+    run, data = trained
+    module = sys.modules["convscope.scans.evaluate"]
+    monkeypatch.setattr(run.net, "forward", lambda images: 1 / 0)
+    moves: list[str] = []
+    monkeypatch.setattr(run.net, "to", lambda device: moves.append(str(device)) or run.net)
+    monkeypatch.setattr(module, "choose_device", lambda name: torch.device("meta"))
+    with pytest.raises(ZeroDivisionError):
+        evaluate(run, data, "cpu")
+    assert moves == ["meta", "cpu"]

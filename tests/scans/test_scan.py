@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError
 from convscope.nets import make_task
 from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, scan
 from convscope.scope import Scope
+from tests.gpus import CUDA, on_gpu
 from tests.lenses.lens_networks import lived_in, state
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
 
@@ -163,3 +169,51 @@ def test_bad_requests() -> None:
     with pytest.raises(RequestError, match="images have the shape 2×3×8×8"):
         scan(scope, torch.zeros(2, 3, 8, 8), [Counting()])
     assert scan(scope, images, []) == []
+
+
+@on_gpu
+def test_on_a_gpu_as_on_the_cpu() -> None:
+    """In float64, but for what is ranked and counted by size, which is looked at in float32: 1e-6 of the largest."""
+    scope, images = make_scope(network().double()), make_images()
+    here = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8)
+    scope.net.to(CUDA)
+    before = state(scope.net)
+    there = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8)
+    assert state(scope.net) == before
+    close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6, equal_nan=True)
+    close(there[0], here[0])
+    for layer in ("conv1", "conv2", "fc"):
+        for name in ("response", "largest", "mean", "class_counts", "fired"):
+            close(getattr(there[1][layer], name), getattr(here[1][layer], name))
+        for name in ("mean", "deviation", "low", "high", "histogram", "zeros", "peak", "class_means", "correlation"):
+            close(getattr(there[2][layer], name), getattr(here[2][layer], name))
+
+
+@on_gpu
+def test_all_that_a_scope_scans_runs_on_a_gpu() -> None:
+    """The effects of filters, of a set of them, faithfulness, and invariance are the CPU's; the randomization check
+    draws other weights there."""
+    images = make_images(12)
+    pixels, layers = images.images(), {"conv1": [0, 1], "conv2": [3]}
+    asked: dict[str, Callable[[Scope], Any]] = {
+        "effects": lambda scope: scope.filter_effects(images, screen=2)["conv1"],
+        "ablation": lambda scope: scope.ablation(layers, images, "mean_activation").table(),
+        "faithfulness": lambda scope: scope.faithfulness("saliency", pixels),
+        "invariance": lambda scope: scope.invariance(pixels, ["conv1"], shift=[1], rotate=[30], scale=[0.8]),
+    }
+    cpu, gpu = (make_scope(network().double()) for _ in range(2))
+    gpu.net.to(CUDA)
+    before = state(gpu.net)
+    for name, look in asked.items():
+        here, there = look(cpu), look(gpu)
+        if name == "ablation":
+            pd.testing.assert_frame_equal(there, here, rtol=1e-6)
+            continue
+        for key, value in vars(here).items():
+            if isinstance(value, Tensor):
+                torch.testing.assert_close(
+                    vars(there)[key], value, rtol=1e-6, atol=1e-6, equal_nan=True, msg=f"{name}: {key}"
+                )
+    found = gpu.randomization_check("saliency", pixels).similarity
+    assert found.shape == cpu.randomization_check("saliency", pixels).similarity.shape
+    assert state(gpu.net) == before

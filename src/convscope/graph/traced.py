@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.fx.node import map_aggregate
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
@@ -106,9 +108,9 @@ class TracedGraph:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights lie; of one without weights, where it was traced."""
-        weights = (*self.net.parameters(), *self.net.buffers())
-        return next((w.device for w in weights), self._image.meta["val"].device)
+        """Where the network's weights lie now; of one without weights, where it was traced."""
+        weights = chain(self.net.parameters(), self.net.buffers())
+        return next((weight.device for weight in weights), self._image.meta["val"].device)
 
     def over(self, net: nn.Module) -> TracedGraph:
         """The same operations over another network: a copy of this one, whose weights have other values."""
@@ -268,14 +270,23 @@ class TracedGraph:
     ) -> Any:
         if node.op == "placeholder":
             source = self._weights[node]
-            return source if isinstance(source, Tensor) else attribute(self.net, source)
+            return source.to(self.device) if isinstance(source, Tensor) else attribute(self.net, source)
         if node.op == "get_attr":  # a part of the graph of its own, such as the body of a torch.no_grad()
             return attribute(self._root, str(node.target))
         args, kwargs = resolve(node.args, value_of, n), resolve(node.kwargs, value_of, n)
+        if node in self._placed:
+            args, kwargs = map_aggregate((args, kwargs), self._here)
         operator: Any = node.target
-        if kwargs.get("device") is not None:  # where the network lay when it was traced
-            kwargs = {**kwargs, "device": self.device}
         return stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
+
+    @cached_property
+    def _placed(self) -> set[Node]:
+        """The nodes that name the device on which the network was traced, such as the making of a range of numbers."""
+        return {node for node in self._nodes.nodes if torch.device in map(type, _leaves(node))}
+
+    def _here(self, argument: Any) -> Any:
+        traced_on = self._image.meta["val"].device.type
+        return self.device if isinstance(argument, torch.device) and argument.type == traced_on else argument
 
     def _list_operations(self) -> tuple[Operation, ...]:
         nodes = [node for node in reachable(self._image) if is_tensor_node(node)]
@@ -328,6 +339,13 @@ def reachable(start: Node) -> list[Node]:
         if node.op == "call_function" and is_tensor_node(node) and any(s in found for s in node.all_input_nodes):
             found.add(node)
     return [node for node in start.graph.nodes if node in found and node is not start]
+
+
+def _leaves(node: Node) -> list[Any]:
+    """All single values among a node's arguments."""
+    found: list[Any] = []
+    map_aggregate((node.args, node.kwargs), found.append)
+    return found
 
 
 def _with_last_uses(nodes: list[Node], keep: set[Node]) -> list[tuple[Node, list[Node]]]:

@@ -22,6 +22,7 @@ from convscope.lenses.question import ask
 from convscope.lenses.relevance import RelevanceSteps
 from convscope.lenses.targets import Target
 from convscope.nets import Task
+from convscope.training import own_random_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +204,8 @@ def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:
 def _alone(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers from `seed`, with the global states as they were afterwards; Captum's warnings unsaid."""
     numpy_state = np.random.get_state()  # noqa: NPY002 (GradientShap draws from it)
-    gpus = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(gpus), warnings.catch_warnings():
+        with own_random_state(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002

@@ -15,8 +15,9 @@ SHARE = 0.25
 
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; on the CPU what the system counts as available."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "cuda":  # what PyTorch holds for later use counts as taken there, and is free for it
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, AttributeError):  # not every system tells

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import nn
 
 from convscope.console import progress_bar
 from convscope.data import DataBundle, batches
@@ -44,12 +48,11 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     if stored is None:
         predictions = Predictions(run.task)
         where = choose_device(device)
-        net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
+        normalize = Normalizer(*run.normalization, where)
         source = batches(data.test, evaluation_batch(data.test, run.spec.recipe.batch), device=where)
-        with progress_bar("evaluating", len(data.test)) as advance:
+        with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
             feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
         run.write_tensors(PREDICTIONS, predictions.result(), key)
-        run.net.cpu()
     else:
         feed_stored(stored, scans.all)
     metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run))}
@@ -57,6 +60,16 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     run.__dict__.pop("metrics", None)  # what was read of them before is out of date
     run.__dict__.pop("predictions", None)
     return metrics
+
+
+@contextmanager
+def _moved(net: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """The network on a device; afterwards, also after an error, it is where it was."""
+    before = next((parameter.device for parameter in net.parameters()), device)
+    try:
+        yield net.to(device)
+    finally:
+        net.to(before)
 
 
 def _digest(run: Run) -> str:

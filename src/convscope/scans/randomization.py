@@ -17,6 +17,7 @@ from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
 from convscope.scans.by_image import Questions, Rows, TiedLens
 from convscope.scans.intervals import Estimate, mean_of
+from convscope.training import own_random_state
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""
@@ -206,8 +207,8 @@ def randomize(net: nn.Module, parameters: Sequence[str], seed: Sequence[int]) ->
     """
     before = {path: net.get_parameter(path).detach().clone() for path in parameters}
     modules = dict.fromkeys(net.get_submodule(path.rpartition(".")[0]) for path in parameters)
-    gpus = {parameter.device for parameter in before.values() if parameter.device.type == "cuda"}
-    with torch.no_grad(), torch.random.fork_rng(gpus):
+    device = next((parameter.device for parameter in before.values()), torch.device("cpu"))
+    with torch.no_grad(), own_random_state(device):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         for module in modules:
             reset = getattr(module, "reset_parameters", None)

@@ -49,7 +49,11 @@ def place(net: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
 
 @contextmanager
 def own_random_state(device: torch.device) -> Iterator[None]:
-    """Leaves the global random state as it was found, whatever is seeded inside."""
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    """Leaves the global random states as they were found, whatever is seeded inside.
+
+    `torch.manual_seed` seeds every GPU, whichever is used; so all are put back, also after work on the CPU. GPUs that this
+    process has not used yet are not started for it.
+    """
+    started = device.type == "cuda" or torch.cuda.is_initialized()
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if started else []):
         yield

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# What only a machine with a CUDA GPU can show; needs no network.
+#   bench/gpu.sh all FOLDER     the tests marked gpu, then the benches (about 6 minutes on an H100)
+#   bench/gpu.sh gpu FOLDER     the tests marked gpu alone
+#   bench/gpu.sh bench FOLDER   the benches alone
+#   bench/gpu.sh tests FOLDER   on the CPU all tests that need no browser, no database and no data: is the suite green here?
+# FOLDER takes small text files. Every part runs, also after one that failed; the exit status is 1 if any did.
+set -uo pipefail
+mode=${1:?bench/gpu.sh all|gpu|bench|tests FOLDER}
+out=$(mkdir -p "${2:?bench/gpu.sh $mode FOLDER}" && cd "$2" && pwd)
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+workers=${WORKERS:-12}
+export PYTHONPATH=$PWD/src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+failed=0
+
+run() {  # run FILE COMMAND…: to the screen and to the end of a file, with its seconds and exit status
+  local file=$out/$1 began=$SECONDS status=0
+  shift
+  echo "\$ $*" | tee -a "$file"
+  timeout "${LIMIT:-280}" "$@" 2>&1 | tee -a "$file" || status=$?
+  echo "[$((SECONDS - began)) s, exit $status]" | tee -a "$file"
+  [ "$status" = 0 ] || failed=1
+}
+
+machine() {
+  run machine.txt nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+  run machine.txt "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda, "GPU:", torch.cuda.is_available())'
+  run machine.txt sh -c 'lscpu | grep -E "^(Model name|CPU\(s\)|L[123])"; grep -m1 ^flags /proc/cpuinfo | tr " " "\n" | grep -E "avx|amx|fma" | tr "\n" " "; echo'
+}
+
+gpu_tests() {  # one process for each few files: one would leave most of the time to the CPU
+  OMP_NUM_THREADS=1 run gpu-tests.txt "$python" -m pytest -m gpu -n "${GPU_WORKERS:-6}" -q -p no:cacheprovider --durations=8 tests/data tests/graph tests/lenses tests/scans tests/training
+}
+
+benches() {
+  for net in net4 vgg-cifar lean-cifar; do
+    for precision in fp32 bf16; do
+      run step.txt "$python" bench/step.py --device cuda --net $net --precision $precision --rounds 5
+    done
+    run step.txt "$python" bench/step.py --device cuda --net $net --precision bf16 --batch 1024 --rounds 3
+  done
+  run occlusion.txt "$python" bench/occlusion.py --only net4 --device cuda --at-once 1 16 64 256 1024
+}
+
+cpu_tests() {
+  OMP_NUM_THREADS=1 LIMIT=${LIMIT:-420} run cpu-tests.txt "$python" -m pytest -m 'not slow and not smoke and not gpu and not browser' -n "$workers" -q -p no:cacheprovider --durations=8 tests/graph tests/lenses tests/scans tests/training tests/arithmetic tests/nets tests/runs
+}
+
+machine
+case $mode in
+  all) gpu_tests; benches ;;
+  gpu) gpu_tests ;;
+  bench) benches ;;
+  tests) cpu_tests ;;
+  *) echo "mode $mode: expected all, gpu, bench or tests" >&2; exit 2 ;;
+esac
+exit $failed
