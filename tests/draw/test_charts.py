@@ -1,16 +1,31 @@
 import io
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
-from convscope.draw import chart_png, curves, learning_curve, moved, network_map, reliability
+from convscope.draw import (
+    changes,
+    chart_png,
+    cost,
+    curves,
+    histograms,
+    learning_curve,
+    moved,
+    network_map,
+    reliability,
+    run_curves,
+)
 
 HISTORY = pd.DataFrame({
     "epoch": [1, 2, 3], "train_loss": [2.0, 1.0, 0.5], "val_loss": [1.8, 1.1, 0.9],
     "train_accuracy": [0.3, 0.6, 0.8], "val_accuracy": [0.35, 0.6, 0.7],
 })  # fmt: skip
+AXES = ("x", "x2", "y", "y2")
 LAYERS = [
     {"name": "conv1", "kind": "conv", "output_shape": [16, 32, 32], "parameters": 448, "receptive_field": 3},
     {"name": "body.<bn>", "kind": "batch_norm", "output_shape": [16, 32, 32], "parameters": 32, "receptive_field": 3},
@@ -30,6 +45,106 @@ def test_charts_become_pictures() -> None:
 def test_a_chart_carries_every_value() -> None:
     text = str(learning_curve(HISTORY, "accuracy", 0.65))
     assert all(str(value) in text for value in (0.3, 0.35, 0.8, 0.7, 0.65))
+
+
+def _rows(chart: dict[str, Any], *names: str) -> list[dict[str, Any]]:
+    """The table of a chart that has these columns, and perhaps others."""
+    [rows] = [rows for rows in chart["datasets"].values() if set(names) <= set(rows[0])]
+    return rows
+
+
+def _axes(layer: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """Column and title of each axis of a layer."""
+    return {name: (one["field"], one.get("title")) for name, one in layer["encoding"].items() if name in AXES}
+
+
+def _centre(pixels: np.ndarray) -> tuple[float, float]:
+    """Row and column of the middle of some pixels."""
+    rows, columns = np.nonzero(pixels)
+    assert len(rows) > 100
+    return float(rows.mean()), float(columns.mean())
+
+
+def _reddish(chart: dict[str, Any]) -> np.ndarray:
+    """By how much red outweighs blue in each pixel of a chart."""
+    shown = np.asarray(Image.open(io.BytesIO(chart_png(chart))).convert("RGB")).astype(int)
+    return shown[..., 0] - shown[..., 2]
+
+
+@pytest.mark.parametrize("measure", ["loss", "accuracy"])
+def test_each_learning_curve_has_its_own_values_and_colour(measure: str) -> None:
+    """Blue for the training images, orange for those of validation; also where the pointer reads them."""
+    chart = learning_curve(HISTORY, measure)
+    for split in ("train", "val"):
+        expected = HISTORY[f"{split}_{measure}"].tolist()
+        of_line = [row for row in _rows(chart, "images", "value") if row["images"] == split]
+        assert [(row["epoch"], row["value"]) for row in of_line] == list(zip([1, 2, 3], expected, strict=True))
+        assert [row[split] for row in _rows(chart, "train", "val")] == expected
+    axis = chart["layer"][0]["encoding"]["y"]
+    assert axis["title"].startswith(measure)
+    assert axis["axis"].get("format") == ("%" if measure == "accuracy" else None)
+    rising = pd.DataFrame({
+        "epoch": [1, 2, 3], "train_loss": [9.0, 9.0, 9.0], "val_loss": [1.0, 1.0, 1.0],
+        "train_accuracy": [0.9, 0.9, 0.9], "val_accuracy": [0.1, 0.1, 0.1],
+    })  # fmt: skip
+    reddish = _reddish(learning_curve(rising, measure))
+    assert _centre(reddish < -60)[0] < _centre(reddish > 60)[0]  # train lies higher
+
+
+def test_panels_of_several_runs_have_the_values_of_their_splits() -> None:
+    history = HISTORY.assign(run="a")
+    for split in ("train", "val"):
+        rows = _rows(run_curves(history, "loss", (0.0, 2.0)), "images", "value")
+        values = [row["value"] for row in rows if row["images"] == split]
+        assert values == HISTORY[f"{split}_loss"].tolist()
+
+
+def test_reliability_has_confidence_across_and_accuracy_up() -> None:
+    chart = reliability([{"images": 10, "accuracy": 0.5, "confidence": 0.6}])
+    assert _axes(chart["layer"][1]) == {"x": ("confidence", "confidence"), "y": ("accuracy", "accuracy")}
+
+
+def test_cells_with_more_images_are_red_and_stand_in_the_row_of_the_true_class() -> None:
+    """More cats taken for dogs: red at the top right; fewer dogs taken for cats: blue at the bottom left."""
+    chart = moved([[0, 9], [-9, 0]], ["cat", "dog"])
+    assert _axes(chart["layer"][0]) == {"x": ("predicted", "predicted class"), "y": ("true", "true class")}
+    reddish = _reddish(chart)[:, :170]  # without the colour bar
+    (row, column), (low_row, low_column) = _centre(reddish > 60), _centre(reddish < -60)
+    assert (row < low_row, column > low_column) == (True, True)
+
+
+def test_bands_and_intervals_reach_from_low_to_high() -> None:
+    table = pd.DataFrame({"curve": ["a", "a"], "x": [1, 2], "value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]})
+    band, line = curves(table, "epoch", "accuracy")["layer"]
+    assert _axes(band) == {"x": ("x", "epoch"), "y": ("low", "accuracy"), "y2": ("high", None)}
+    assert _axes(line) == {"x": ("x", "epoch"), "y": ("value", "accuracy")}
+    table = pd.DataFrame({"name": ["a"], "value": [0.1], "low": [-0.1], "high": [0.2]})
+    _, interval, points = changes(table, "change of accuracy")["layer"]
+    assert _axes(interval) == {
+        "x": ("low", "change of accuracy"), "x2": ("high", None), "y": ("name", None),
+    }  # fmt: skip
+    assert _axes(points) == {"x": ("value", "change of accuracy"), "y": ("name", None)}
+    assert points["encoding"]["x"]["axis"]["format"] == "+.1%"  # shares
+
+
+def test_a_histogram_says_what_share_of_the_numbers_lies_in_each_bin() -> None:
+    inf = float("inf")
+    rows = _rows(histograms({"a": [1, 0, 6, 3], "b": [0, 2, 0, 0]}, [-inf, -1, 0, 1, inf]), "name", "share")
+    assert [(row["name"], row["low"], row["high"], row["share"]) for row in rows] == [
+        ("a", -2, -1, 0.1), ("a", 0, 1, 0.6), ("a", 1, 2, 0.3), ("b", -1, 0, 1.0),
+    ]  # fmt: skip
+
+
+def test_settings_on_the_pareto_front_are_blue_and_the_others_grey() -> None:
+    """The front is at the top left, where little cost gives much."""
+    table = pd.DataFrame({
+        "setting": ["good", "bad"], "value": [0.9, 0.1], "low": [0.9, 0.1], "high": [0.9, 0.1], "n": [1, 1],
+        "front": [True, False], "parameters": [1000, 9000],
+    })  # fmt: skip
+    chart = cost(table, "parameters", "parameters")
+    assert _axes(chart["layer"][1]) == {"x": ("parameters", "parameters"), "y": ("value", None)}
+    row, column = _centre(_reddish(chart) < -80)
+    assert (row < 200, column < 360) == (True, True)  # of about 500 by 800 pixels
 
 
 def test_stages_are_named_where_they_begin() -> None:

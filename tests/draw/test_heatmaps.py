@@ -52,6 +52,17 @@ def test_a_frame_is_drawn_inside_its_box() -> None:
     assert not shown.any()
 
 
+def test_the_colour_bar_has_the_highest_value_and_its_colour_at_the_top() -> None:
+    """The label at the foot of two scales from 0 is the same, the one at the head is not."""
+    parts = [("", np.full((100, 100, 3), 255, np.uint8))]
+    one, seven = (panel(parts, "", Scale(0, high, ""), side=100) for high in (1, 7))
+    differs = (one != seven).any((1, 2)).nonzero()[0]
+    assert differs.min() < 40 + 20  # the bar's rows are 40 to 140; half of the way the labels are 0.5 and 3.5
+    assert differs.max() < 40 + 80
+    pale, dark = one[40, 138].astype(int).sum(), one[139, 138].astype(int).sum()
+    assert pale > 600 > 100 > dark
+
+
 def test_a_panel_breaks_into_rows_and_draws_names_of_any_alphabet() -> None:
     parts = [(name, np.full((8, 8, 3), 100, np.uint8)) for name in ("été", "Straße", "жук", "3×3")]
     wide, high = panel(parts, "names", side=64), panel(parts, "names", side=64, columns=2)

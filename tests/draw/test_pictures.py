@@ -39,6 +39,14 @@ def test_a_tinted_map_is_the_image_where_the_unit_is_active() -> None:
     assert shown[3, :, 0].tolist() == [128, 128, 0, 0]
 
 
+def test_each_position_of_an_oblong_map_lights_its_own_part_of_the_image() -> None:
+    """A map of 3 × 2 on an image of 6 × 8: each position is 2 pixels high and 4 wide."""
+    feature_map = torch.tensor([[0.0, 0.2], [0.4, 0.6], [0.8, 1.0]])
+    shown = tinted_picture(feature_map, torch.ones(1, 6, 8))[..., 0]
+    expected = (feature_map * 255).round().repeat_interleave(2, 0).repeat_interleave(4, 1)
+    assert shown.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize(("h", "w"), [(5, 3), (7, 7)])
 def test_a_tinted_map_of_any_size_fits_any_image(h: int, w: int) -> None:
     assert tinted_picture(torch.rand(h, w), torch.rand(1, 16, 11)).shape == (16, 11, 3)

@@ -110,7 +110,7 @@ class Rectifying(nn.Module):
     def __init__(self, f: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.f = f
-        self.register_buffer("weights", torch.tensor([[2.0, 3.0, 1.0, 5.0, -4.0]]), persistent=False)
+        self.register_buffer("weights", torch.tensor([[2.0, 3.0, 1.0, 5.0, -4.0, -4.0]]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.f(x.flatten(1)) * self.weights).sum(1, keepdim=True)
@@ -118,19 +118,22 @@ class Rectifying(nn.Module):
 
 @pytest.mark.parametrize("name", RECTIFIED)
 def test_the_rule_of_each_rectifier(name: str) -> None:
-    """∂x = max(f′(x), 0) · max(∂y, 0) and ∂x = max(∂y, 0), whatever f is."""
+    """∂x = max(f′(x), 0) · max(∂y, 0) and ∂x = max(∂y, 0), whatever f is.
+
+    At the last pixel GELU, SiLU, Mish and hard swish fall, and ∂y is negative: their product is not, and must not pass.
+    """
     f = RECTIFIED[name]
-    image = torch.tensor([-2.0, -0.3, 0.4, 3.0, 1.0]).view(1, 1, 1, 5)
+    image = torch.tensor([-2.0, -0.3, 0.4, 3.0, 1.0, -2.0]).view(1, 1, 1, 6)
     graph = trace(Rectifying(f).eval(), image)
     x = image.flatten().requires_grad_()
     (slope,) = torch.autograd.grad(f(x).sum(), x)
-    weights = torch.tensor([2.0, 3.0, 1.0, 5.0, 0.0])
+    weights = torch.tensor([2.0, 3.0, 1.0, 5.0, 0.0, 0.0])
     torch.testing.assert_close(guided_backprop(graph, image).values.flatten(), slope.clamp(min=0) * weights)
     assert deconvnet(graph, image).values.flatten().tolist() == weights.tolist()
 
 
 def test_the_module_relu6_is_called_so() -> None:
-    image = torch.tensor([-2.0, 0.4, 3.0, 7.0, 1.0]).view(1, 1, 1, 5)
+    image = torch.tensor([-2.0, 0.4, 3.0, 7.0, 1.0, -2.0]).view(1, 1, 1, 6)
     found = guided_backprop(trace(Rectifying(nn.ReLU6()).eval(), image), image)
     assert found.note == "1 rectifier overridden: 1 relu6"
 

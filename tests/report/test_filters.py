@@ -20,7 +20,7 @@ from convscope.report import Subject, sprites, write_report
 from convscope.report import filters as filters_module
 from convscope.report.filters import effects_of, filters, filters_page, has_filters
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
-from convscope.scans import evaluate
+from convscope.scans import LayerEffects, evaluate
 from convscope.scope import Scope
 from convscope.training import Silent, train
 from tests.conftest import write_spots
@@ -255,6 +255,20 @@ def test_effects_are_those_of_silence_behind_the_relu(reported: Run, monkeypatch
         assert (effect["lost"], effect["gained"]) == (int((before & ~after).sum()), int((after & ~before).sum()))
         assert effect["accuracy"] == pytest.approx(float(after.float().mean() - before.float().mean()))
         assert effect["off"] == "0 behind the ReLU"
+
+
+def test_an_effect_names_the_class_that_loses_most() -> None:
+    """Without the unit 10 of 10 become 8, 3 of 20 become 9, and 6 of 10 become 1; a fourth class has no image."""
+    found = LayerEffects(
+        "conv2", "zero_weights", list("abcd"), torch.tensor([10, 20, 10, 0]), torch.tensor([10, 3, 6, 0]),
+        torch.full((4,), 0.5, dtype=torch.float64), torch.tensor([[2, 0, 5, 0]]), torch.tensor([[0, 6, 0, 0]]),
+        torch.full((1, 4), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), torch.zeros(0, 5).long(),
+        torch.ones(1, dtype=torch.bool), None,
+    )  # fmt: skip
+    effect = filters_module._effect(found, 0, "0 behind the ReLU")
+    assert (effect["class"], effect["class_accuracy"]) == ("c", pytest.approx(-0.5))
+    assert (effect["lost"], effect["gained"], effect["images"]) == (7, 6, 40)
+    assert effect["accuracy"] == pytest.approx(-1 / 40)
 
 
 @pytest.mark.browser

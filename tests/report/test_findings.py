@@ -23,6 +23,13 @@ def test_the_pair_with_most_mistakes_both_ways_is_named() -> None:
     assert _confusion(_head([[9, 0], [0, 9]])) == "No test image was mistaken."
 
 
+def test_the_more_frequent_direction_of_a_confusion_is_named_first() -> None:
+    assert _confusion(_head([[90, 2, 0], [7, 90, 0], [0, 1, 90]])).startswith(
+        "Most mistakes between two classes: k1 taken for k0, 7 times, and twice the other way round"
+    )
+    assert _confusion(_head([[90, 7], [2, 90]])) == "k0 was taken for k1 7 times, the other way round twice."
+
+
 def test_equally_hard_classes_are_rarely_told_apart() -> None:
     """20 classes of 400 images, all of accuracy 0.9: with a level of 5 % in all, 200 trials may name one 10 + 12 times."""
     generator = np.random.default_rng(0)
@@ -39,6 +46,7 @@ def test_equally_hard_classes_are_rarely_told_apart() -> None:
 def test_a_class_that_is_clearly_harder_is_named() -> None:
     head = _head([[300, 100], [20, 380]])
     assert _classes(head).startswith("Classes differ: “k0” is recognised least, in 75.0 %")
+    assert "; “k1” most, in 95.0 %" in _classes(head)
 
 
 def test_calibration_in_words() -> None:

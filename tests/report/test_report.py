@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from convscope.errors import RunFolderError
 from convscope.report import Subject, render, write_report
 from convscope.report.explained import excited, explained
 from convscope.report.findings import findings
+from convscope.report.inside import feature_maps
 from convscope.report.mistakes import confused_pairs, confusion_matrices
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
@@ -83,6 +85,23 @@ def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(repor
         assert shown["sum"].startswith(f"sum {expected:.1f} of ")
     text, _ = _read(reported)
     assert all(one["occluded"][0]["sum"] in text for one in found["rows"])
+
+
+def test_feature_maps_are_named_by_the_true_class_and_count_their_silent_units(
+    reported: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(reported, reported.load_data())
+    [answers] = subject.answers
+    subject.__dict__["answers"] = [replace(answers, predicted=(answers.true + 1) % 3)]
+    monkeypatch.setattr(subject, "chosen_images", lambda: [0, 2])
+    images, true = subject.data.test.images([0, 2]), subject.data.test.targets_of()[[0, 2]]
+    for shown in feature_maps(subject):
+        maps = subject.scope.activations(images, [shown["layer"]])[shown["layer"]]
+        assert [one["class"] for one in shown["images"]] == [reported.classes[k] for k in true]
+        assert [one["silent"] for one in shown["images"]] == [
+            sum(not bool((unit > 0).any()) for unit in units) for units in maps
+        ]
+        assert shown["size"] == "×".join(map(str, maps.shape[2:]))
 
 
 def test_what_excites_the_units_is_shown_of_the_first_and_last_layers_and_of_the_classes(reported: Run) -> None:

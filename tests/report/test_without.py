@@ -141,6 +141,26 @@ def test_classes_of_equal_change_keep_their_order() -> None:
     assert [row["class"] for row in without._by_change(found)] == ["d", "b", "a", "c", "e"]
 
 
+def test_moves_and_flips_by_hand(subject: Subject) -> None:
+    """Of eight images of a, b or c, without a unit two of b and one of a are lost to c, and one of c is found."""
+    target, before = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2]), torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
+    after = torch.tensor([0, 2, 2, 1, 2, 2, 2, 2])
+    was = torch.tensor([0.9, 0.8, 0.6, 0.7, 0.9, 0.5, 0.5, 0.2], dtype=torch.float64)
+    now = torch.tensor([0.9, 0.3, 0.5, 0.7, 0.1, 0.5, 0.5, 0.6], dtype=torch.float64)
+    found = Ablation({"conv1": [0]}, "zero_weights", list("abc"), torch.arange(8), target, before, after, was, now)
+    assert without._moves(found) == [
+        "“b” taken for “c”: 0 before, 2 after", "“a” taken for “c”: 0 before, 1 after",
+        "“c” taken for “a”: 1 before, 0 after",
+    ]  # fmt: skip
+    rows = torch.arange(8) + 10
+    lost, gained = (without._images(subject, found, flipped, rows) for flipped in (found.lost, found.gained))
+    assert [(one["row"], one["true"], one["before"], one["after"]) for one in lost] == [
+        (14, "b", "b", "c"), (11, "a", "a", "c"), (12, "b", "b", "c"),
+    ]  # fmt: skip
+    assert [one["probabilities"] for one in lost] == [[0.9, 0.1], [0.8, 0.3], [0.6, 0.5]]
+    assert [(one["row"], one["true"], one["before"], one["after"]) for one in gained] == [(17, "c", "a", "c")]
+
+
 def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900) -> list[Any]:
     """Filters of a layer that so many images of one class are lost and gained without."""
     units = len(lost)

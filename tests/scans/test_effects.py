@@ -31,9 +31,9 @@ from tests.lenses.test_properties import Failing
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
 
 
-def images_of(side: int, n: int = 40, classes: int = 3, seed: int = 1) -> ImageSet:
+def images_of(height: int, n: int = 40, classes: int = 3, seed: int = 1) -> ImageSet:
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (n, 3, side, side), generator=generator, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (n, 3, height, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, classes, (n,), generator=generator)
     return ImageSet(pixels, torch.arange(n), {"class": labels}, {"class": tuple("abcdefghij"[:classes])})
 
@@ -193,9 +193,9 @@ def routed() -> tuple[Scope, ImageSet]:
         net[4].weight.copy_(10 * torch.eye(4)[:3])
         net[4].bias.copy_(torch.tensor([0.0, 0, 1]))
     labels = torch.arange(12) % 3
-    pixels = torch.zeros(12, 3, 4, 4, dtype=torch.uint8)
+    pixels = torch.zeros(12, 3, 4, 5, dtype=torch.uint8)
     pixels[torch.arange(12), labels] = 200
-    return Scope(net, torch.zeros(1, 3, 4, 4), CLASSES), ImageSet(
+    return Scope(net, torch.zeros(1, 3, 4, 5), CLASSES), ImageSet(
         pixels, torch.arange(12), {"class": labels}, {"class": CLASSES}
     )
 
@@ -413,7 +413,11 @@ def test_the_network_is_left_as_it_was_found(error: type[BaseException] | None, 
         ({"how": "zero"}, SettingError, "^how: 'zero'; expected one of zero_weights, "),
         ({"screen": 0}, SettingError, "^screen: 0 is out of range; give 1 or more"),
         ({"max_memory": 0}, SettingError, "^max_memory: 0 is out of range"),
-        ({"images": torch.rand(2, 3, 9, 9)}, RequestError, "came without classes, and accuracy needs them; give an Im"),
+        (
+            {"images": torch.rand(2, 3, 9, 12)},
+            RequestError,
+            "came without classes, and accuracy needs them; give an Im",
+        ),
         ({"images": images_of(9, classes=4)}, RequestError, "images have 4 classes, and the network answers 3 numbers"),
         ({"images": make_images().subset([])}, RequestError, "there are no images to scan"),
     ],

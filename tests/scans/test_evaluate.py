@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from convscope.data import DataBundle
 from convscope.errors import FailedError
@@ -46,6 +47,25 @@ def test_the_test_images_are_looked_at_once(trained: tuple[Run, DataBundle], mon
 
     monkeypatch.setattr(sys.modules["convscope.scans.evaluate"], "feed", never)
     assert evaluate(open_run(run.path), data, "cpu") == first
+
+
+def test_other_images_or_other_weights_are_predicted_anew(
+    trained: tuple[Run, DataBundle], spots: Callable[..., DataBundle]
+) -> None:
+    """Also where their number is the same: stored predictions belong to one set of images and one set of weights."""
+    run, data = trained
+    evaluate(run, data, "cpu")
+    shifted = spots(240, seed=5)
+    assert len(shifted.test) == len(data.test)
+    metrics = evaluate(open_run(run.path), shifted, "cpu")
+    images = (shifted.test.images() - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    targets = shifted.test.targets_of("class")
+    with torch.no_grad():
+        assert metrics["loss"]["value"] == pytest.approx(F.cross_entropy(run.net(images), targets).item(), rel=1e-5)
+        run.net.fc2.bias.add_(torch.tensor([3.0, 0.0, 0.0]))
+        expected = F.cross_entropy(run.net(images), targets).item()
+    run.write_model(run.net, run.card)
+    assert evaluate(open_run(run.path), shifted, "cpu")["loss"]["value"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_damaged_predictions_are_made_again(trained: tuple[Run, DataBundle]) -> None:

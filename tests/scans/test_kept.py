@@ -11,20 +11,21 @@ import pandas as pd
 import pytest
 import torch
 
+from convscope.data import ImageSet
 from convscope.errors import FailedError
 from convscope.graph import TracedGraph
 from convscope.nets import Head, Task, make_task
 from convscope.scans import Images, patches_and_statistics
 from convscope.scans.kept import SCANS
 from convscope.scope import Scope
-from tests.scans.scan_networks import CLASSES, bytes_of, make_images, network
+from tests.scans.scan_networks import CLASSES, HEIGHT, WIDTH, bytes_of, make_images, network
 
 
 @pytest.fixture
 def scope(tmp_path: Path) -> Scope:
     normalization = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     run = SimpleNamespace(
-        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, 9, 9), path=tmp_path / "run",
+        net=network(), classes=CLASSES, normalization=normalization, input_shape=(3, HEIGHT, WIDTH), path=tmp_path / "run",
         task=make_task("softmax", {"class": CLASSES}),
     )  # fmt: skip
     return Scope(run)
@@ -57,7 +58,7 @@ def test_patches_and_statistics_from_one_pass_are_those_of_two(scope: Scope, mon
     images = make_images()
     patches, statistics = patches_and_statistics(scope, images, ["conv*"], 5, "max", batch_size=50)
     assert passes == [50]
-    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, scope.run.normalization)  # keeps nothing
+    alone = Scope(scope.net, torch.zeros(1, 3, HEIGHT, WIDTH), CLASSES, scope.run.normalization)  # keeps nothing
     for found, expected in (
         (patches, alone.top_patches(images, ["conv*"], 5, "max", batch_size=50)),
         (statistics, alone.statistics(images, ["conv*"], batch_size=50)),
@@ -116,11 +117,22 @@ def test_other_weights_images_or_settings_are_another_result(scope: Scope) -> No
     assert not torch.equal(before.high, after.high)
 
 
+def test_the_same_images_with_other_classes_are_another_result(scope: Scope) -> None:
+    images = make_images()
+    labels = (images.targets_of() + 1) % 3
+    relabelled = ImageSet(images.pixels, images.index, {"class": labels}, images.classes)
+    before = scope.statistics(images, ["conv1"])["conv1"].class_means
+    after = scope.statistics(relabelled, ["conv1"])["conv1"].class_means
+    torch.testing.assert_close(after, before.roll(1, 1))
+
+
 def test_another_normalisation_is_another_result(scope: Scope) -> None:
     plain = scope.statistics(make_images(), ["conv1"])["conv1"]
     other = Scope(scope.run, normalize=((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))
     found = other.statistics(make_images(), ["conv1"])["conv1"]
-    alone = Scope(scope.net, torch.zeros(1, 3, 9, 9), CLASSES, ((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)))  # keeps nothing
+    alone = Scope(
+        scope.net, torch.zeros(1, 3, HEIGHT, WIDTH), CLASSES, ((0.1, 0.1, 0.1), (0.5, 0.5, 0.5))
+    )  # keeps nothing
     assert bytes_of(found) == bytes_of(alone.statistics(make_images(), ["conv1"])["conv1"])
     assert not torch.equal(found.mean, plain.mean)
     assert len(files(scope)) == 2 * 2

@@ -104,6 +104,20 @@ def test_calibration_by_hand() -> None:
     assert scan.result().count.sum() == 4
 
 
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
+    """Equal logits of k classes give 1/k to the bit: of four bins (a, b], 1/4 is in the first and 1/2 in the second."""
+    task = make_task("softmax", {"class": ("a", "b", "c", "d")})
+    scan, far = Calibration(task.heads[0], bins=4), -1000.0
+    outputs = torch.tensor([[0.0, 0, 0, 0], [0, 0, far, far], [0, 0, far, far], [0, far, far, far]])
+    scan.update(Seen(torch.arange(4), outputs, {"class": torch.tensor([0, 0, 1, 1])}))
+    found = scan.result()
+    assert found.count.tolist() == [1, 2, 0, 1]
+    assert found.confidence[[0, 1, 3]].tolist() == [0.25, 0.5, 1]
+    assert found.accuracy[[0, 1, 3]].tolist() == [1, 0.5, 0]
+    # gaps of 0.75, 0 and 1, in bins of 1, 2 and 1 of the 4 images
+    assert found.error.value == (0.75 + 0 + 1) / 4
+
+
 def test_predictions_come_out_in_the_order_of_the_images() -> None:
     seen = _seen()
     scan = Predictions(TASK)

@@ -82,7 +82,7 @@ def test_the_order_of_the_layers_and_what_goes_with_each() -> None:
 
 def test_the_layers_of_a_transformer() -> None:
     """Its class token, positions and norms go with the layers they follow."""
-    steps = _cascade(trace(Transformer(), torch.zeros(1, 3, 16, 16)), None)
+    steps = _cascade(trace(Transformer(), torch.zeros(1, 3, 16, 12)), None)
     assert list(steps) == ["head", "attention.dense_2", "attention.dense", "patches"]
     named = {name for name, _ in Transformer().named_parameters()}
     assert {path for paths in steps.values() for path in paths} == named
@@ -106,6 +106,22 @@ def test_weights_become_random_from_the_top_and_stay_so() -> None:
     assert float(seen[1]["fc1.weight"].abs().max()) <= 0.1  # as nn.Linear draws them: ±1/√100
     assert torch.equal(seen[-1]["bn1.running_mean"], torch.zeros(4, dtype=torch.float64))
     assert torch.equal(seen[0]["conv1.weight"], net.conv1.weight)
+
+
+def test_layers_of_one_shape_are_drawn_apart() -> None:
+    """Equal draws would leave a network of equal layers, whose maps say less than random weights should."""
+    net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(60, 2))
+    scope, drawn = Scope(net.double().eval(), torch.zeros(1, *SHAPE)), []
+
+    def lens(scope: Scope, images: Tensor, target: Tensor) -> Tensor:
+        drawn[:] = [scope.net[0].weight.clone(), scope.net[2].weight.clone()]
+        return images
+
+    scope.randomization_check(lens, pictures(1), 0)
+    first, second = drawn
+    assert not torch.equal(first, net[0].weight)
+    assert not torch.equal(second, net[2].weight)
+    assert not torch.equal(first, second)
 
 
 class Bare(nn.Module):
@@ -177,11 +193,11 @@ def test_guided_backprop_stays_where_the_gradient_changes(seed: int) -> None:
     torch.manual_seed(seed)
     sides = (3, 16, 16, 16, 16)
     convs = [m for i, o in pairwise(sides) for m in (nn.Conv2d(i, o, 3, padding=1), nn.ReLU())]
-    net = nn.Sequential(*convs, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, 32), nn.ReLU(), nn.Linear(32, 5))
-    images = torch.rand(12, 3, 16, 16) * 0.2
+    net = nn.Sequential(*convs, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1280, 32), nn.ReLU(), nn.Linear(32, 5))
+    images = torch.rand(12, 3, 16, 20) * 0.2
     for i, image in enumerate(images):
         image[:, i : i + 4, 3:9] = 0.9
-    scope = Scope(net, torch.zeros(1, 3, 16, 16), normalize=((0.3,) * 3, (0.25,) * 3))
+    scope = Scope(net, torch.zeros(1, 3, 16, 20), normalize=((0.3,) * 3, (0.25,) * 3))
     guided, plain = (scope.randomization_check(lens, images, seed=seed) for lens in ("guided_backprop", "saliency"))
     third = guided.layers[2]
     assert guided.similarities[third].low > 0.5

@@ -68,11 +68,11 @@ def test_a_class_routed_through_one_filter() -> None:
         net.conv.weight.zero_()
         net.conv.weight[0, 0] = 1.0
         net.conv.bias[:] = torch.tensor([0.0, 1.0])
-    pixels = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
+    pixels = torch.zeros(6, 3, 4, 5, dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     pixels[labels == 1, 0] = 255
     images = ImageSet(pixels, torch.arange(6), {"class": labels}, {"class": ("a", "b", "c", "never")})
-    found = Scope(net, torch.zeros(1, 3, 4, 4)).statistics(images, ["conv"])["conv"]
+    found = Scope(net, torch.zeros(1, 3, 4, 5)).statistics(images, ["conv"])["conv"]
     assert found.class_means[:, :3].tolist() == [[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     assert found.class_means[:, 3].isnan().all()
     assert found.selectivity.tolist() == [1.0, 0.0]
@@ -87,8 +87,8 @@ def test_a_mean_far_from_zero_costs_no_digits_of_the_deviation() -> None:
     with torch.no_grad():
         net[0].weight[:, 0, 0, 0] = torch.tensor([1.0, -1.0])
         net[0].bias[:] = 10_000.0
-    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = Scope(net, torch.zeros(1, 1, 8, 8)).statistics(images, ["conv"], batch_size=16)["0"]
+    images = torch.rand(64, 1, 8, 7, generator=torch.Generator().manual_seed(0))
+    found = Scope(net, torch.zeros(1, 1, 8, 7)).statistics(images, ["conv"], batch_size=16)["0"]
     assert found.deviation.tolist() == pytest.approx([float(images.std(correction=0))] * 2, rel=1e-3)
     assert float(found.correlation[0, 1]) == pytest.approx(-1, abs=1e-4)
 
@@ -139,5 +139,5 @@ def test_the_relu_that_follows() -> None:
             x = self.six(self.drop(self.norm(self.a(x))))
             return torch.relu(self.b(x) + x) + self.c(x).clamp(min=0) + torch.tanh(x)
 
-    graph = trace(Joined(), torch.zeros(1, 3, 4, 4))
+    graph = trace(Joined(), torch.zeros(1, 3, 4, 5))
     assert [relu_after(graph, name) for name in ("a", "norm", "six", "b", "c")] == ["six", "six", "six", None, "clamp"]

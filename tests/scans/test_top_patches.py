@@ -127,7 +127,7 @@ def test_one_class_only() -> None:
 def test_neurons_without_positions_see_what_their_layer_sees() -> None:
     found = make_scope().top_patches(make_images(), ["fc"], 2)["fc"]
     assert found.box[found.fired].unique(dim=0).shape[0] == 1
-    assert found.patches(make_images(), int(found.fired.nonzero()[0]))[0].shape == (3, 9, 9)
+    assert found.patches(make_images(), int(found.fired.nonzero()[0]))[0].shape == (3, 9, 12)
 
 
 def test_ranks_order_as_values_and_then_indices() -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from convscope.nets import build_net
+from convscope.runs import RunSpec
 from convscope.study import plan, read_study
+from convscope.training import StepCost
 from tests.study.sweeps import study_text
 
 
@@ -33,3 +35,19 @@ def test_runs_that_differ_in_their_seed_alone_are_measured_once(tmp_path: Path) 
     runs = plan(spec, device="cpu").runs
     assert [(run.number, run.seed) for run in runs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert runs[0].seconds == runs[1].seconds
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 16), (2, 12), (5, 12)])
+def test_a_sweep_takes_no_less_than_its_longest_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
+) -> None:
+    """Runs of 4 epochs and 5 steps of 0.2 s and 0.6 s take 4 s and 12 s; two workers do not halve the 16."""
+
+    def measured(run: RunSpec, *_: object) -> StepCost:
+        return StepCost(10, 5, 0.2 if run.net.name.startswith("c4") else 0.6)
+
+    monkeypatch.setattr(sys.modules["convscope.study.plan"], "measure_step", measured)
+    spec = read_study(study_text(tmp_path, "net.name: [c8b M f8, c4 M f8]", epochs=4), "study.yaml")
+    found = plan(spec, workers, device="cpu")
+    assert [run.seconds for run in found.runs] == pytest.approx([12, 4])
+    assert found.seconds == pytest.approx(seconds)

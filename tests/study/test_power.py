@@ -36,18 +36,32 @@ def test_power_is_statsmodels(effect: float, n: int, alpha: float) -> None:
     assert seeds_power(effect, n, False, alpha) == pytest.approx(TTestIndPower().power(effect, n, alpha), abs=1e-6)
 
 
+def integral(shift: float, freedom: int, alpha: float) -> float:
+    """The power of a t test, over all deviations that may be seen."""
+    limit = stats.t.isf(alpha / 2, freedom)
+
+    def told(share: float) -> float:
+        spread = limit * (stats.chi2.ppf(share, freedom) / freedom) ** 0.5
+        return stats.norm.cdf(shift - spread) + stats.norm.cdf(-shift - spread)
+
+    return float(integrate.quad(told, 0, 1, limit=200)[0])
+
+
 @pytest.mark.parametrize(("effect", "n"), [(0.5, 2), (4.0, 8), (15.0, 2), (25.0, 2), (60.0, 2), (200.0, 3), (3.0, 200)])
 @pytest.mark.parametrize("alpha", [0.05, 1e-3])
 def test_power_is_the_integral_over_the_deviations(effect: float, n: int, alpha: float) -> None:
     """Also where statsmodels and SciPy have no number: with so large an effect to 0.1 %."""
-    limit, shift = stats.t.isf(alpha / 2, n - 1), effect * n**0.5
+    shift = effect * n**0.5
+    found, expected = seeds_power(effect, n, True, alpha), integral(shift, n - 1, alpha)
+    assert found == pytest.approx(expected, abs=1e-3 if shift > 30 else 1e-6)
 
-    def told(share: float) -> float:
-        spread = limit * (stats.chi2.ppf(share, n - 1) / (n - 1)) ** 0.5
-        return stats.norm.cdf(shift - spread) + stats.norm.cdf(-shift - spread)
 
-    expected = integrate.quad(told, 0, 1, limit=200)[0]
-    assert seeds_power(effect, n, True, alpha) == pytest.approx(expected, abs=1e-3 if shift > 30 else 1e-6)
+@pytest.mark.parametrize(("n", "alpha"), [(559, 1e-4), (795, 1e-3)])
+def test_power_is_a_number_where_scipy_has_none_for_the_wrong_way(n: int, alpha: float) -> None:
+    """There the chance of a clear difference the other way round is below 1e-15."""
+    assert seeds_power(0.25, n, False, alpha) == pytest.approx(
+        integral(0.25 * (n / 2) ** 0.5, 2 * n - 2, alpha), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("n", [5, 7, 9])
@@ -114,3 +128,10 @@ def test_with_the_images_needed_mcnemar_tells_as_often_as_promised() -> None:
 def test_the_images_needed_by_hand() -> None:
     """Shares 0.6 and 0.1, difference 0.5: (1.960 √0.7 + 0.842 √(0.7 - 0.25))² / 0.25 = 19.4; 10 are there."""
     assert more_images(images(6, 1, 10)) == 10
+
+
+def test_the_setting_with_fewer_seeds_says_how_many_more_are_needed() -> None:
+    """An effect of one deviation needs 17 seeds of each (Cohen 1988, table 2.4.1): with 9 of one and 3 of the other, 14."""
+    compared = SeedComparison(3, 9, False, Estimate(0.1, None, None), 0.1, 0.5)
+    assert np.ceil(TTestIndPower().solve_power(1.0, alpha=0.05, power=0.8)) == 17
+    assert more_seeds(compared) == 17 - 3

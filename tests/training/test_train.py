@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from convscope.data import Augmentation, DataBundle
+from convscope.data import Augmentation, DataBundle, batches
 from convscope.errors import DivergedError, NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
@@ -52,6 +54,59 @@ def test_it_learns(spots: Make, tmp_path: Path) -> None:
     run = train(_net(), spots(600), _recipe(epochs=12, augmentation=Augmentation()), tmp_path / "run", device="cpu")
     assert run.history.val_accuracy.iloc[-1] > 0.9
     assert run.history.train_loss.iloc[-1] < 0.5 * run.history.train_loss.iloc[0]
+
+
+def test_a_training_goes_as_by_a_plain_loop(spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every setting of a step in use; weights and history are those of PyTorch's own parts.
+
+    The oracle sees what the convscope.data batches of each epoch hold, which tests of that room check.
+    """
+    monkeypatch.setattr(sys.modules["convscope.training.loop"], "evaluation_batch", lambda images, size: 16)
+    data, distorted = spots(), Augmentation(crop=1, brightness=0.2)
+    given = {"batch": 24, "rate": 0.05, "epochs": 2, "seed": 3, "clip_norm": 0.8, "label_smoothing": 0.2}
+    recipe = Recipe(optimizer="sgd", weight_decay=0.1, schedule="cosine", augmentation=distorted, **given)
+    torch.manual_seed(0)
+    net, mine = (
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+        for _ in range(2)
+    )
+    mine.load_state_dict(net.state_dict())
+    history = train(net, data, recipe, tmp_path / "run", device="cpu", watcher=Silent()).history
+
+    steps = len(data.train) // 24
+    groups = [
+        {"params": [mine[1].weight, mine[4].weight], "weight_decay": 0.1},
+        {"params": [mine[2].weight, mine[2].bias, mine[4].bias]},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2 * steps)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    clipped = 0
+    for epoch in range(2):
+        mine.train()
+        rate, losses, right = schedule.get_last_lr()[0], [], 0
+        for batch in batches(data.train, 24, seed=3, epoch=epoch, augmentation=distorted, drop_last=True):
+            labels, outputs = batch.targets["class"], mine((batch.images - mean) / std)
+            loss = F.cross_entropy(outputs, labels, label_smoothing=0.2)
+            optimizer.zero_grad()
+            loss.backward()
+            clipped += float(nn.utils.clip_grad_norm_(mine.parameters(), 0.8)) > 0.8
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            right += int((outputs.argmax(1) == labels).sum())
+        mine.eval()
+        with torch.no_grad():
+            logits, labels = mine((data.val.images() - mean) / std), data.val.targets_of()
+        row = history.iloc[epoch]
+        assert row.rate == pytest.approx(rate)
+        assert row.train_loss == pytest.approx(sum(losses) / steps, rel=1e-4)
+        assert row.train_accuracy == pytest.approx(right / (24 * steps))
+        assert row.val_loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+        assert row.val_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert clipped > 0
+    assert len(data.val) % 16 > 0  # so that the last batch of the validation is a smaller one
+    torch.testing.assert_close(net.state_dict(), mine.state_dict(), rtol=1e-3, atol=1e-5)  # sums in another order
 
 
 def test_the_history_is_a_table_that_other_tools_read(spots: Make, tmp_path: Path) -> None:
@@ -105,6 +160,20 @@ def test_killed_before_the_first_checkpoint_begins_again(spots: Make, tmp_path: 
     assert _digest(tmp_path / "run") == _digest(tmp_path / "other")
 
 
+def test_dropout_is_another_in_every_step(spots: Make, tmp_path: Path) -> None:
+    """In every step of every epoch, and with another seed; about half of the units are dropped, as was asked for."""
+    masks: list[torch.Tensor] = []
+    data = spots()
+    for seed in (0, 1):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(192, 40), nn.Dropout(0.5), nn.Linear(40, 3))
+        net[2].register_forward_hook(lambda drop, _, output: masks.append(output == 0) if drop.training else None)
+        train(net, data, _recipe(epochs=2, seed=seed), tmp_path / str(seed), device="cpu", watcher=Silent())
+    assert len(masks) == 2 * 2 * (len(data.train) // 24)
+    assert len({mask.numpy().tobytes() for mask in masks}) == len(masks)
+    # of some 20,000 units, with a standard deviation of 0.0035
+    assert float(torch.cat(masks).double().mean()) == pytest.approx(0.5, abs=0.02)
+
+
 def test_the_seed_decides(spots: Make, tmp_path: Path) -> None:
     digests = set()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -156,6 +225,28 @@ def test_patience_stops_and_restores_the_best_weights(spots: Make, tmp_path: Pat
     )  # fmt: skip
     expected, _ = read_tensors(until_best.path / MODEL)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_resumed_after_the_best_epoch_the_best_weights_come_back(spots: Make, tmp_path: Path) -> None:
+    """Stopped in the epoch after the best: what is best was seen before the stop alone."""
+    data, recipe = spots(), _recipe(epochs=40, rate=0.05, schedule="constant", patience=2, watch="val_accuracy")
+    whole = train(_net(), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
+    best = int(whole.history.val_accuracy.idxmax())
+    stop = _StopAt(best + 1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(StoppedError):
+        train(_net(), data, recipe, tmp_path / "halves", device="cpu", watcher=stop)
+    halves = train(_net(seed=9), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
+    assert len(halves.history) == len(whole.history) == best + 3
+    assert _digest(tmp_path / "halves") == _digest(tmp_path / "whole")
+
+
+def test_of_equal_epochs_the_first_is_the_best(spots: Make, tmp_path: Path) -> None:
+    """At so low a rate the accuracy stays: with a patience of 2 the training ends after 3 epochs."""
+    recipe = _recipe(epochs=9, rate=1e-12, optimizer="sgd", schedule="constant", patience=2, watch="val_accuracy")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    run = train(net, spots(), recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    assert run.history.val_accuracy.nunique() == 1
+    assert len(run.history) == 3
 
 
 def test_an_impossible_rate_is_told_with_epoch_step_and_rate(spots: Make, tmp_path: Path) -> None:

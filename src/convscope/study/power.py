@@ -62,8 +62,10 @@ def seeds_power(effect: float, n: int, paired: bool, alpha: float = 0.05) -> flo
     limit = float(special.stdtrit(freedom, 1 - alpha / 2))
     if shift > _FAR:  # there the noncentral t is not a number; beside such a shift the mean's own spread is nothing
         return 1 - float(special.chdtrc(freedom, freedom * (shift / limit) ** 2))
-    wrong_way = special.nctdtr(freedom, shift, -limit) if shift < 5 else 0.0  # below 1e-6, and later not a number
-    return float(1 - special.nctdtr(freedom, shift, limit) + wrong_way)
+    wrong_way = float(special.nctdtr(freedom, shift, -limit)) if shift < 5 else 0.0  # below 1e-6
+    if math.isnan(wrong_way):  # SciPy's where it is below 1e-15
+        wrong_way = 0.0
+    return 1 - float(special.nctdtr(freedom, shift, limit)) + wrong_way
 
 
 def more_images(compared: ImageComparison, *, alpha: float = 0.05, power: float = POWER) -> int | None:
