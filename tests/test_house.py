@@ -35,7 +35,7 @@ def test_a_room_is_entered_at_its_face(room: str) -> None:
     inside = ROOT / "src" / "convscope"
     for file in inside.rglob("*.py"):
         own = file.relative_to(inside).parts[0]
-        if own == room:
+        if own in (room, "__init__.py"):  # the package's face names files, see there
             continue
         for line in file.read_text().splitlines():
             assert not line.strip().startswith(f"from convscope.{room}."), f"{file.relative_to(inside)}: {line.strip()}"

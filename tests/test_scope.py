@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
-from convscope.errors import NetworkError, RequestError, UnknownNameError
+from convscope.errors import DataError, NetworkError, RequestError, RunFolderError, UnknownNameError
+from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.nets import make_task
+from convscope.runs import Run
 from convscope.scope import Scope
 
 MEAN, DEVIATION = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -97,3 +105,129 @@ def test_bad_requests(scope: Scope) -> None:
         scope.receptive_field("conv2")
     with pytest.raises(NetworkError, match="cannot be traced for 3×9×9 images"):
         Scope(network(), torch.zeros(1, 3, 9, 9)).logits(torch.zeros(3, 9, 9))
+
+
+SIDES = (6, 9)  # oblong, so that rows and columns cannot be taken for each other
+LENSES: dict[str, Callable[[Scope, Any], Any]] = {
+    "images": lambda scope, images: scope.images(images),
+    "prepare": lambda scope, images: scope.prepare(images),
+    "activations": lambda scope, images: scope.activations(images, ["relu1"]),
+    "logits": lambda scope, images: scope.logits(images),
+    "probabilities": lambda scope, images: scope.probabilities(images),
+    "occlusion": lambda scope, images: scope.occlusion(images, [2, (3, 2)], fill="mean"),
+    **{name: lambda scope, images, name=name: getattr(scope, name)(images) for name in ATTRIBUTIONS},
+    **{
+        f"attribute {name}": lambda scope, images, name=name: scope.attribute(name, images)
+        for name in (*ATTRIBUTIONS, *CAPTUM_METHODS)
+    },
+    "integrated_gradients": lambda scope, images: scope.integrated_gradients(images, n_steps=5),
+    "ablate": lambda scope, images: scope.ablate({"conv1": [0]}, "mean_activation", images).logits(images),
+    "top_patches": lambda scope, images: scope.top_patches(images, "conv1", top=2, progress=False),
+    "statistics": lambda scope, images: scope.statistics(images, "conv1", progress=False),
+    "faithfulness": lambda scope, images: scope.faithfulness("grad_cam", images, steps=4),
+    "randomization_check": lambda scope, images: scope.randomization_check("saliency", images),
+    "invariance": lambda scope, images: scope.invariance(images, ["conv1"], shift=[1], rotate=[], scale=[]),
+}
+"""Every method that takes images without classes."""
+
+
+def tensors_of(found: Any) -> list[Tensor]:
+    if is_dataclass(found):
+        return tensors_of([getattr(found, one.name) for one in fields(found)])
+    if isinstance(found, dict | list):
+        return [tensor for one in (found.values() if isinstance(found, dict) else found) for tensor in tensors_of(one)]
+    return [found] if isinstance(found, Tensor) else []
+
+
+@pytest.fixture(scope="module")
+def oblong() -> Scope:
+    torch.manual_seed(0)
+    layers = OrderedDict(conv1=nn.Conv2d(3, 4, 3, padding=1), relu1=nn.ReLU(), flatten=nn.Flatten())
+    net = nn.Sequential(layers | {"fc1": nn.Linear(4 * 54, 5)})
+    return Scope(net, example=torch.zeros(1, 3, *SIDES), classes="abcde", normalize=(MEAN, DEVIATION))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Tensor]:
+    """An array, a PIL image and a file, and the same as a tensor."""
+    arrays = np.random.default_rng(0).integers(0, 256, (3, *SIDES, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("pictures") / "one.png"
+    Image.fromarray(arrays[2]).save(path)
+    return [arrays[0], Image.fromarray(arrays[1]), path], torch.from_numpy(arrays).permute(
+        0, 3, 1, 2
+    ).contiguous() / 255
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_every_lens_takes_images_of_every_kind(oblong: Scope, pictures: tuple[list[Any], Tensor], lens: str) -> None:
+    given, tensor = pictures
+    expected = tensors_of(LENSES[lens](oblong, tensor))
+    assert expected
+    for found in (tensors_of(LENSES[lens](oblong, given)), tensors_of(LENSES[lens](oblong, [*map(one, given)]))):
+        for mine, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+def one(given: Any) -> Any:
+    """The same image in another kind."""
+    return Image.open(given) if isinstance(given, Path) else np.asarray(given)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_every_lens_names_a_file_that_is_no_image(oblong: Scope, lens: str) -> None:
+    with pytest.raises(DataError, match=r"test_scope\.py: is no image"):
+        LENSES[lens](oblong, __file__)
+    with pytest.raises(RequestError, match="images have the shape 9×6×3; this network takes 6×9×3"):
+        LENSES[lens](oblong, np.zeros((9, 6, 3)))
+
+
+def test_images_without_classes_have_no_effects_of_filters(oblong: Scope, pictures: tuple[list[Any], Tensor]) -> None:
+    for look in (oblong.filter_effects, lambda images: oblong.ablation({"conv1": [0]}, images)):
+        with pytest.raises(RequestError, match="without classes"):
+            look(pictures[0])
+
+
+MISSPELT: dict[str, Callable[[Scope, Tensor], Any]] = {
+    "layr": lambda scope, images: scope.attribute("grad_cam", images, layr="relu1"),
+    "n_sample": lambda scope, images: scope.attribute("smooth_grad", images, n_sample=3),
+    "n_samples": lambda scope, images: scope.attribute("integrated_gradients", images, n_samples=3),
+    "unit": lambda scope, images: scope.attribute("hires_cam", images, unit=3),
+    "relu": lambda scope, images: scope.faithfulness("saliency", images, relu=True),
+    "fil": lambda scope, images: scope.randomization_check("occlusion", images, fil="grey"),
+    "batchsize": lambda scope, images: scope.statistics(images, "conv1", batchsize=3),
+    "worker": lambda scope, images: scope.top_patches(images, "conv1", worker=3),
+    "progres": lambda scope, images: scope.filter_effects(images, progres=False),
+    "max_memry": lambda scope, images: scope.ablation({"conv1": [0]}, images, max_memry=3),
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_misspelt_setting_is_refused_with_those_there_are(oblong: Scope, name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"^setting '{name}' is not one of .*; .*there is [^\n]+$"):
+        MISSPELT[name](oblong, torch.rand(2, 3, *SIDES))
+
+
+def test_a_misspelt_keyword_of_a_lens(oblong: Scope) -> None:
+    with pytest.raises(TypeError, match="layr"):
+        oblong.saliency(torch.rand(3, *SIDES), layr="relu1")
+
+
+def test_a_misspelt_setting_where_the_result_was_kept(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    scope.statistics(test, "conv1", progress=False)
+    with pytest.raises(UnknownNameError, match="setting 'progres' is not one of this scan's; did you mean 'progress'"):
+        scope.statistics(test, "conv1", progres=False)
+
+
+def test_the_folder_of_a_run_opens(reported: Run, tmp_path: Path, annotations_unchecked: None) -> None:
+    expected = Scope(reported)
+    images = reported.load_data().test.images([0, 1])
+    for folder in (reported.path, str(reported.path)):
+        scope = Scope(folder)
+        assert (scope.classes, scope.input_shape) == (expected.classes, expected.input_shape)
+        assert torch.equal(scope.logits(images), expected.logits(images))
+        assert scope.run is not None
+    with pytest.raises(RunFolderError, match="no run"):
+        Scope(tmp_path)
+    with pytest.raises(RequestError, match=r"a scope opens a torch\.nn\.Module, a run or the folder of one, not a int"):
+        Scope(3)

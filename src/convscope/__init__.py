@@ -3,46 +3,75 @@
 The names below are the public face. They are loaded when first used, so that importing convscope costs nothing.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import Any
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
+    from convscope import (
+        arithmetic,
+        data,
+        draw,
+        errors,
+        graph,
+        lenses,
+        looks,
+        nets,
+        report,
+        runs,
+        scans,
+        study,
+        training,
+    )
+    from convscope.data import DataBundle, ImageSet, load_data
+    from convscope.errors import ConvscopeError
+    from convscope.nets import build_net
+    from convscope.report import write_report
+    from convscope.runs import Recipe, Run, RunSpec, open_run
+    from convscope.scans.evaluate import evaluate
+    from convscope.scans.scan import scan
+    from convscope.scope import Scope
+    from convscope.study import histories, open_study, sweep
+    from convscope.study.compare import compare
+    from convscope.study.table import table
+    from convscope.training.train import train
+else:
+    load_when_used(__name__)
 
 __version__ = "0.1.0"
 
-_FACE = {
-    "DataBundle": "data",
-    "ImageSet": "data",
-    "Recipe": "runs",
-    "Run": "runs",
-    "RunSpec": "runs",
-    "Scope": "scope",
-    "build_net": "nets",
-    "compare": "study",
-    "evaluate": "scans",
-    "histories": "study",
-    "load_data": "data",
-    "open_run": "runs",
-    "open_study": "study",
-    "scan": "scans",
-    "sweep": "study",
-    "table": "study",
-    "train": "training",
-    "write_report": "report",
-}
-_ROOMS = (
-    "arithmetic", "data", "draw", "errors", "graph", "lenses", "looks", "nets", "report", "runs", "scans", "study", "training"
-)  # fmt: skip
-__all__ = [*_FACE, *_ROOMS, "__version__"]  # noqa: PLE0604 (the values are strings)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _FACE:
-        return getattr(import_module(f"convscope.{_FACE[name]}"), name)
-    if name in _ROOMS:
-        return import_module(f"convscope.{name}")
-    raise AttributeError(f"module 'convscope' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [
+    "ConvscopeError",
+    "DataBundle",
+    "ImageSet",
+    "Recipe",
+    "Run",
+    "RunSpec",
+    "Scope",
+    "__version__",
+    "arithmetic",
+    "build_net",
+    "compare",
+    "data",
+    "draw",
+    "errors",
+    "evaluate",
+    "graph",
+    "histories",
+    "lenses",
+    "load_data",
+    "looks",
+    "nets",
+    "open_run",
+    "open_study",
+    "report",
+    "runs",
+    "scan",
+    "scans",
+    "study",
+    "sweep",
+    "table",
+    "train",
+    "training",
+    "write_report",
+]

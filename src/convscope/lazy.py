@@ -25,14 +25,16 @@ class _Face(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._files:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(self._files[name]), name)
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}; it has {', '.join(self._files)}")
+        file = self._files[name]
+        value = import_module(f"{file}.{name}") if file == self.__name__ else getattr(import_module(file), name)
         setattr(self, name, value)
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
         # Python binds each file that it imports in the package: a function of that file's name wins.
-        if not (isinstance(value, ModuleType) and name in self._files):
+        is_room = self._files.get(name) == self.__name__
+        if is_room or not (isinstance(value, ModuleType) and name in self._files):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
@@ -43,11 +45,15 @@ def load_when_used(room: str) -> None:
     """Makes the names that a package imports for the type checker come when they are first used.
 
     Args:
-        room: the package's `__name__`, of whose source all `from … import …` are read.
+        room: the package's `__name__`, of whose source all `from … import …` are read; `from room import …` names its
+            own files.
     """
     module = sys.modules[room]
     source = module.__loader__.get_source(room)  # type: ignore[union-attr]
     imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
     files = {alias.name: node.module for node in imports for alias in node.names}
-    module.__dict__["_files"] = {name: file for name, file in files.items() if file and file.startswith(f"{room}.")}
+    files.pop("load_when_used")
+    module.__dict__["_files"] = {
+        name: file for name, file in files.items() if file and (file == room or file.startswith(f"{room}."))
+    }
     module.__class__ = _Face

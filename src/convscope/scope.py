@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property
-from typing import Any, Protocol, overload, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, Unpack, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
-from convscope.data import ImageSet
+from convscope.data import ImageSet, ImagesLike, as_images
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -25,17 +27,33 @@ from convscope.graph import (
     receptive_fields,
     trace,
 )
-from convscope.lenses import Attribution, Fill, Maximized, NamedTarget, OcclusionMap, Size, Target, TaskTarget, Units
+from convscope.lenses import (
+    Attribution,
+    CamSettings,
+    Fill,
+    LensSettings,
+    Maximized,
+    MaximizeSettings,
+    NamedTarget,
+    NeuronSettings,
+    OcclusionMap,
+    SeededSettings,
+    Size,
+    Target,
+    TaskTarget,
+    Units,
+)
 from convscope.nets import Head, Task, task_over
+from convscope.runs import open_run
 from convscope.scans import (
     Ablation,
     Answers,
     FaithfulnessCurves,
-    Images,
     InvarianceCurves,
     LayerEffects,
     LayerPatches,
     LayerStatistics,
+    PassSettings,
     RandomizationCheck,
     Score,
     Shift,
@@ -44,21 +62,18 @@ from convscope.scans import (
 )
 
 Normalization = tuple[Sequence[float], Sequence[float]]
-ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
-    lens.__name__: lens
-    for lens in (
-        lenses.saliency, lenses.gradient_times_input, lenses.guided_backprop, lenses.deconvnet,
-        lenses.grad_cam, lenses.grad_cam_plus_plus, lenses.hires_cam, lenses.layer_cam,
-    )
-}  # fmt: skip
-"""The attribution lenses of our own, by name."""
-
 Lens = str | Callable[..., Attribution | Tensor]
 """The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels, and whose
-fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`.
+fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`, to
+which settings of another name than those of our lenses are best bound by `functools.partial`.
 """
 
-SLACK = 0.01  # what resizing with a sharp filter may overshoot
+_OF_OCCLUSION = ("size", "stride", "cover", "logits")
+
+AnyImages = ImageSet | ImagesLike
+"""What every method takes as `images`: tensors, NumPy arrays, PIL images, image files by their path, a list of any of these
+(see `convscope.data.as_images`), or a set.
+"""
 
 
 @runtime_checkable
@@ -84,13 +99,13 @@ class RunLike(Protocol):
 class Scope:
     """A network to look into: its anatomy, its answers, its filters, what its units see.
 
-    Images are floats in [0, 1], (C, H, W) or (N, C, H, W), before normalisation; the scope normalises them
-    and moves them to the network's device. It answers in evaluation mode and leaves the network as it was
+    Images are floats in [0, 1], (C, H, W) or (N, C, H, W), before normalisation, or of another kind, see `AnyImages`; the
+    scope normalises them and moves them to the network's device. It answers in evaluation mode and leaves the network as it was
     found. The network is traced when first needed; its weights stay its own, so a scope over a network that
     trains on shows the present ones.
 
     Args:
-        net_or_run: a run, which knows the rest; or any module, with an example.
+        net_or_run: a run, or its folder, which knows the rest; or any module, with an example.
         example: a batch of images (N, C, H, W), of which only the shape matters; needed with a module.
         classes: names of the classes, in the order of the logits.
         normalize: (means, deviations), one number a channel; None where the network takes pixels in [0, 1].
@@ -102,20 +117,24 @@ class Scope:
 
     Raises:
         RequestError: a module came without an example, or the normalisation does not fit the channels.
+        RunFolderError: the folder holds no run.
 
     Example:
         >>> scope = Scope(net, example=torch.zeros(1, 3, 32, 32))
         >>> scope.probabilities(images).argmax(1)
+        >>> Scope("runs/first").grad_cam("cat.jpg")
     """
 
     def __init__(
         self,
-        net_or_run: nn.Module | RunLike,
+        net_or_run: nn.Module | RunLike | str | os.PathLike[str],
         example: Tensor | None = None,
         classes: Sequence[str] | None = None,
         normalize: Normalization | None = None,
         task: Task | None = None,
     ) -> None:
+        if isinstance(net_or_run, str | os.PathLike):
+            net_or_run = open_run(Path(net_or_run))
         if isinstance(net_or_run, nn.Module):
             self.net, shape = net_or_run, _shape_of(example)
         elif isinstance(net_or_run, RunLike):
@@ -124,9 +143,7 @@ class Scope:
             normalize = normalize or net_or_run.normalization
         else:
             given = type(net_or_run).__name__
-            raise RequestError(
-                f"a scope opens a torch.nn.Module or a run, not a {given}; pass net= or open_run(folder)"
-            )
+            raise RequestError(f"a scope opens a torch.nn.Module, a run or the folder of one, not a {given}")
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.given_task = task
         self.classes = tuple(classes or (task.classes if task else ()))
@@ -170,7 +187,7 @@ class Scope:
         except NetworkError:  # it cannot be traced: by hooks, then
             return anatomy(self.net, self._example())
 
-    def activations(self, images: Float[Tensor, "*N C H W"], layers: Sequence[str]) -> dict[str, Tensor]:
+    def activations(self, images: AnyImages, layers: Sequence[str]) -> dict[str, Tensor]:
         """The activations of some layers for each image; see `convscope.lenses.activations`."""
         return lenses.activations(self.graph, self.prepare(images), layers)
 
@@ -178,12 +195,12 @@ class Scope:
         """A copy of a layer's weights, (out, in, kh, kw) of a convolution; see `convscope.lenses.filters`."""
         return lenses.filters(self.net, layer)
 
-    def logits(self, images: Float[Tensor, "*N C H W"]) -> Float[Tensor, "N K"]:
+    def logits(self, images: AnyImages) -> Float[Tensor, "N K"]:
         """The network's answer to each image, before the softmax."""
         with torch.no_grad():
             return self.graph.run(self.prepare(images))[self.graph.outputs[0]]
 
-    def probabilities(self, images: Float[Tensor, "*N C H W"], head: str | None = None) -> Float[Tensor, "N K"]:
+    def probabilities(self, images: AnyImages, head: str | None = None) -> Float[Tensor, "N K"]:
         """Of each class, in the order of `classes`; they sum to 1, of several heads those of each.
 
         Args:
@@ -195,54 +212,82 @@ class Scope:
         logits = self.logits(images)
         return (self.task if head is None else self._head(head)).probabilities(logits)
 
-    def saliency(self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any) -> Attribution:
+    def saliency(
+        self, images: AnyImages, target: NamedTarget = None, **settings: Unpack[NeuronSettings]
+    ) -> Attribution:
         """The gradient of a class or of a layer's units; see `convscope.lenses.saliency`."""
-        return lenses.saliency(self.graph, self.prepare(images), self._asked(target), **asked)
+        return lenses.saliency(self.graph, self.prepare(images), self._asked(target), **settings)
+
+    def gradient_times_input(
+        self, images: AnyImages, target: NamedTarget = None, **settings: Unpack[NeuronSettings]
+    ) -> Attribution:
+        """That gradient times the image; see `convscope.lenses.gradient_times_input`."""
+        return lenses.gradient_times_input(self.graph, self.prepare(images), self._asked(target), **settings)
 
     def guided_backprop(
-        self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any
+        self, images: AnyImages, target: NamedTarget = None, **settings: Unpack[NeuronSettings]
     ) -> Attribution:
         """Guided backpropagation; see `convscope.lenses.guided_backprop`."""
-        return lenses.guided_backprop(self.graph, self.prepare(images), self._asked(target), **asked)
+        return lenses.guided_backprop(self.graph, self.prepare(images), self._asked(target), **settings)
 
-    def deconvnet(self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any) -> Attribution:
+    def deconvnet(
+        self, images: AnyImages, target: NamedTarget = None, **settings: Unpack[NeuronSettings]
+    ) -> Attribution:
         """What a deconvolutional network shows; see `convscope.lenses.deconvnet`."""
-        return lenses.deconvnet(self.graph, self.prepare(images), self._asked(target), **asked)
+        return lenses.deconvnet(self.graph, self.prepare(images), self._asked(target), **settings)
 
     def grad_cam(
-        self, images: Float[Tensor, "*N C H W"], layer: str | None = None, target: NamedTarget = None, **settings: Any
+        self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
     ) -> Attribution:
         """Grad-CAM at a layer, by default the last with positions; see `convscope.lenses.grad_cam`."""
         return lenses.grad_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
 
+    def grad_cam_plus_plus(
+        self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
+    ) -> Attribution:
+        """Grad-CAM++, likewise; see `convscope.lenses.grad_cam_plus_plus`."""
+        return lenses.grad_cam_plus_plus(self.graph, self.prepare(images), self._asked(target), layer, **settings)
+
+    def hires_cam(
+        self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
+    ) -> Attribution:
+        """HiResCAM, likewise; see `convscope.lenses.hires_cam`."""
+        return lenses.hires_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
+
+    def layer_cam(
+        self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
+    ) -> Attribution:
+        """LayerCAM, likewise; see `convscope.lenses.layer_cam`."""
+        return lenses.layer_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
+
     def integrated_gradients(
-        self, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **settings: Any
+        self,
+        images: AnyImages,
+        target: NamedTarget = None,
+        *,
+        n_steps: int = 50,
+        baseline: Tensor | None = None,
+        max_memory: int | None = None,
     ) -> Attribution:
         """Integrated gradients, through Captum; see `convscope.lenses.attribute`."""
-        return lenses.attribute(
-            self.graph, self.prepare(images), "integrated_gradients", self._asked(target), **settings
+        return self.attribute(
+            "integrated_gradients", images, target, n_steps=n_steps, baseline=baseline, max_memory=max_memory
         )
 
     def attribute(
-        self, name: str, images: Float[Tensor, "*N C H W"], target: NamedTarget = None, **asked: Any
+        self, name: str, images: AnyImages, target: NamedTarget = None, **settings: Unpack[SeededSettings]
     ) -> Attribution:
-        """Any attribution lens by its name: those above, the other class-activation maps, and Captum's methods.
+        """Any attribution lens by its name: those above, and Captum's methods, see `convscope.lenses.attribute`.
 
         Raises:
-            UnknownNameError: there is no such lens; the message lists those there are.
+            UnknownNameError: there is no such lens, or it has no such setting; the message lists those there are.
         """
-        prepared = self.prepare(images)
-        if name in lenses.CAPTUM_METHODS:
-            return lenses.attribute(self.graph, prepared, name, self._asked(target), **asked)
-        if name not in ATTRIBUTIONS:
-            known = [*ATTRIBUTIONS, *lenses.CAPTUM_METHODS]
-            raise UnknownNameError("attribution lens", name, known, "one of convscope's or Captum's")
-        return ATTRIBUTIONS[name](self.graph, prepared, self._asked(target), **asked)
+        return lenses.attribute_by_name(self.graph, self.prepare(images), name, self._asked(target), **settings)
 
     @overload
     def occlusion(
         self,
-        images: Tensor,
+        images: AnyImages,
         size: Size = ...,
         stride: Size = ...,
         target: NamedTarget = ...,
@@ -255,7 +300,7 @@ class Scope:
     @overload
     def occlusion(
         self,
-        images: Tensor,
+        images: AnyImages,
         size: list[Size],
         stride: Size = ...,
         target: NamedTarget = ...,
@@ -267,7 +312,7 @@ class Scope:
 
     def occlusion(
         self,
-        images: Float[Tensor, "*N C H W"],
+        images: AnyImages,
         size: Size | list[Size] = 5,
         stride: Size = 1,
         target: NamedTarget = None,
@@ -280,8 +325,8 @@ class Scope:
 
         See `convscope.lenses.occlusion`, and `convscope.lenses.fill_images` for `fill`, in pixels as they are here.
         """
-        prepared = self.prepare(images)
-        covers = self.prepare(lenses.fill_images(images if images.ndim == 4 else images[None], fill))
+        batch = self.images(images)
+        prepared, covers = self.prepare(batch), self.prepare(lenses.fill_images(batch, fill))
         return lenses.occlusion(
             self.graph, prepared, covers, size, stride, self._asked(target), logits=logits, max_memory=max_memory
         )
@@ -291,7 +336,7 @@ class Scope:
         layer: str | None = None,
         units: Units = None,
         position: tuple[int, int] | None = None,
-        **settings: Any,
+        **settings: Unpack[MaximizeSettings],
     ) -> Maximized:
         """The pictures that most excite units of a layer, or the classes; see `convscope.lenses.maximize`."""
         return lenses.maximize(self.graph, layer, units, position, normalize=self._normalize, **settings)
@@ -300,7 +345,7 @@ class Scope:
         self,
         layers: Mapping[str, Units],
         how: str = "zero_weights",
-        images: Float[Tensor, "*N C H W"] | None = None,
+        images: AnyImages | None = None,
     ) -> Scope:
         """A scope over an edited copy in which some units are silenced; see `convscope.lenses.ablate`.
 
@@ -308,7 +353,7 @@ class Scope:
             layers: path of a layer → its units.
             how: "zero_weights", which behind a batch norm leaves the unit saying one constant everywhere;
                 "zero_activation", which silences it, on the ReLU behind the layer; or "mean_activation".
-            images: over which the mean is taken, in [0, 1]; the other ways need none.
+            images: over which the mean is taken; the other ways need none.
 
         Raises:
             UnknownNameError: there is no such layer, or none with filters; the message lists those there are.
@@ -324,39 +369,51 @@ class Scope:
 
     def top_patches(
         self,
-        images: Images,
+        images: AnyImages,
         layers: Sequence[str] | str,
         top: int = 20,
         score: Score = "sum",
         before_relu: bool = True,
         of_class: str | int | None = None,
-        **how: Any,
+        **settings: Unpack[PassSettings],
     ) -> dict[str, LayerPatches]:
-        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`."""
-        return scans.top_patches(self, images, layers, top, score, before_relu, of_class, **how)
+        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`.
+
+        The patches themselves are cut from a set or a batch: of other kinds of images from `Scope.images` of them.
+        """
+        shown = self._shown(images)
+        return scans.top_patches(self, shown, layers, top, score, before_relu, of_class, **settings)
 
     def statistics(
-        self, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+        self,
+        images: AnyImages,
+        layers: Sequence[str] | str,
+        correlations: bool = True,
+        **settings: Unpack[PassSettings],
     ) -> dict[str, LayerStatistics]:
         """What every unit gives over a set of images; see `convscope.scans.statistics`."""
-        return scans.statistics(self, images, layers, correlations, **how)
+        return scans.statistics(self, self._shown(images), layers, correlations, **settings)
 
     def filter_effects(
         self,
-        images: Images,
+        images: AnyImages,
         layers: UnitsOf = "conv",
         how: str = "zero_weights",
         screen: int | None = None,
-        **settings: Any,
+        **settings: Unpack[PassSettings],
     ) -> dict[str, LayerEffects]:
         """What switching off each filter of some layers, one at a time, does; see `convscope.scans.filter_effects`.
 
         Behind a batch norm a filter with "zero_weights" is not silent: it says one constant everywhere.
         """
-        return scans.filter_effects(self, images, layers, how, screen, **settings)
+        return scans.filter_effects(self, self._shown(images), layers, how, screen, **settings)
 
     def ablation(
-        self, layers: Mapping[str, Units], images: Images, how: str = "zero_weights", **settings: Any
+        self,
+        layers: Mapping[str, Units],
+        images: AnyImages,
+        how: str = "zero_weights",
+        **settings: Unpack[PassSettings],
     ) -> Ablation:
         """What switching off a chosen set of units, together, does; see `ablate` and `convscope.scans.ablation`.
 
@@ -365,60 +422,65 @@ class Scope:
         "mean_activation" is over the same images; where all layers are modules that run once, they are all held in memory
         for it.
         """
-        edited = self._without(layers, how, images, **settings)
+        shown = self._shown(images)
+        edited = self._without(layers, how, shown, **settings)
         units = {
             layer: list(range(self.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
             for layer, chosen in layers.items()
         }
-        return scans.ablation(self, edited, images, units, how, **settings)
+        return scans.ablation(self, edited, shown, units, how, **settings)
 
     def faithfulness(
         self,
         lens: Lens,
-        images: Images | Float[Tensor, "C H W"],
+        images: AnyImages,
         targets: NamedTarget = None,
         *,
         steps: int = 20,
         fill: Fill = "blur",
         seed: int = 0,
         max_memory: int | None = None,
-        **settings: Any,
+        **settings: Unpack[LensSettings],
     ) -> FaithfulnessCurves:
         """Insertion and deletion curves of a lens with its settings; see `convscope.scans.faithfulness`, `Lens`.
 
         The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
         """
+        _check_settings(lens, settings)
+        shown = self._shown(images)
         asked = {"lens": lens, "targets": _listed(targets), "steps": steps, "fill": fill, "seed": seed}
 
         def make() -> dict[str, FaithfulnessCurves]:
             look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
-            questions = answers.asked(self._on_device(images), self._asked(targets))
+            questions = answers.asked(self.images(shown), self._asked(targets))
             found = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
             return {"faithfulness": found}
 
         asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.kept_or_made(self, "faithfulness", images, asked, FaithfulnessCurves, make)["faithfulness"]
+        return scans.kept_or_made(self, "faithfulness", shown, asked, FaithfulnessCurves, make)["faithfulness"]
 
     def randomization_check(
         self,
         lens: Lens,
-        images: Images | Float[Tensor, "C H W"],
+        images: AnyImages,
         targets: NamedTarget = None,
         *,
         layers: Sequence[str] | None = None,
         seed: int = 0,
         max_memory: int | None = None,
-        **settings: Any,
+        **settings: Unpack[LensSettings],
     ) -> RandomizationCheck:
         """How much of a lens's maps is left as weights become random; see `convscope.scans.randomization_check`, `Lens`.
 
         The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
         """
+        _check_settings(lens, settings)
+        shown = self._shown(images)
         asked = {"lens": lens, "targets": _listed(targets), "layers": layers, "seed": seed}
 
         def make() -> dict[str, RandomizationCheck]:
             given = settings | _budget(lens, max_memory)
-            questions = self._answers(max_memory).asked(self._on_device(images), self._asked(targets))
+            questions = self._answers(max_memory).asked(self.images(shown), self._asked(targets))
             look, copied = self._look(lens, given), lambda: self._copied(lens, given)
             found = scans.randomization_check(
                 self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed
@@ -426,11 +488,11 @@ class Scope:
             return {"randomization": found}
 
         asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.kept_or_made(self, "randomization", images, asked, RandomizationCheck, make)["randomization"]
+        return scans.kept_or_made(self, "randomization", shown, asked, RandomizationCheck, make)["randomization"]
 
     def invariance(
         self,
-        images: Images | Float[Tensor, "C H W"],
+        images: AnyImages,
         layers: Sequence[str],
         targets: NamedTarget = None,
         *,
@@ -444,15 +506,16 @@ class Scope:
 
         The images of a set are all held in memory. The result is kept in a run's folder, and found again.
         """
+        shown = self._shown(images)
         changes: dict[str, Any] = {"shift": list(shift), "rotate": list(rotate), "scale": list(scale), "fill": fill}
 
         def make() -> dict[str, InvarianceCurves]:
             answers = self._answers(max_memory)
-            questions = answers.asked(self._on_device(images), self._asked(targets))
+            questions = answers.asked(self.images(shown), self._asked(targets))
             return {"invariance": scans.invariance(answers, questions, layers, **changes)}
 
         asked = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
-        return scans.kept_or_made(self, "invariance", images, asked, InvarianceCurves, make)["invariance"]
+        return scans.kept_or_made(self, "invariance", shown, asked, InvarianceCurves, make)["invariance"]
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.
@@ -485,19 +548,27 @@ class Scope:
         name = self.graph.operation(layer).name
         return self._fields[name]
 
-    def prepare(self, images: Tensor) -> Float[Tensor, "N C H W"]:
-        """The images as the network takes them: a batch, normalised, on its device.
+    def images(self, images: AnyImages) -> Float[Tensor, "N C H W"]:
+        """Images of any kind as a batch in [0, 1], not yet normalised, on the network's device.
+
+        Files and PIL images are brought to the size and the channels that the network takes, as the data of a run are; see
+        `convscope.data.as_images`.
 
         Raises:
-            RequestError: they have another shape than the network takes, or pixels that are not in [0, 1].
+            RequestError: tensors or arrays have another shape than the network takes, or pixels that are not in [0, 1].
+            DataError: a file is missing, or is no image.
         """
-        batch = images.unsqueeze(0) if images.ndim == 3 else images
-        self._check(images, batch)
-        place = self._example()
-        batch = batch.to(place)
-        return (batch - self._mean.to(place)) / self._deviation.to(place)
+        pixels = images.images() if isinstance(images, ImageSet) else images
+        return as_images(pixels, self.input_shape).to(self._example())
 
-    def _without(self, layers: Mapping[str, Units], how: str, images: Images, **settings: Any) -> Scope:
+    def prepare(self, images: AnyImages) -> Float[Tensor, "N C H W"]:
+        """The images as the network takes them: a batch, normalised, on its device. Raises as `images`."""
+        batch = self.images(images)
+        return (batch - self._mean.to(batch)) / self._deviation.to(batch)
+
+    def _without(
+        self, layers: Mapping[str, Units], how: str, images: ImageSet | Tensor, **settings: Unpack[PassSettings]
+    ) -> Scope:
         """A scope over the network without some units: an edited copy, or where that is not possible by its graph."""
         if how not in ("zero_activation", "mean_activation") or all(map(self._is_run_once, layers)):
             shown = images.images() if isinstance(images, ImageSet) and how == "mean_activation" else None
@@ -531,12 +602,9 @@ class Scope:
         """As a lens takes it. Without a task none is needed for what is most probable, nor for a question about a layer."""
         return None if target is None and self.given_task is None else self.target(target)
 
-    def _on_device(self, images: ImageSet | Tensor) -> Float[Tensor, "N C H W"]:
-        """The images as a batch where the network is, checked and not yet normalised."""
-        given = images.images() if isinstance(images, ImageSet) else images
-        batch = given.unsqueeze(0) if given.ndim == 3 else given
-        self._check(given, batch)
-        return batch.to(self._example())
+    def _shown(self, images: AnyImages) -> ImageSet | Tensor:
+        """As scans take them: a set stays one, for it knows the classes and need not fit the memory."""
+        return images if isinstance(images, ImageSet) else self.images(images)
 
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
         """A lens tied to this network."""
@@ -563,25 +631,20 @@ class Scope:
     def _positions(self) -> dict[str, Positions]:
         return positions(self.graph)
 
-    def _check(self, images: Tensor, batch: Tensor) -> None:
-        want = "×".join(map(str, self.input_shape))
-        if batch.ndim != 4 or tuple(batch.shape[1:]) != self.input_shape or not len(batch):
-            got = "×".join(map(str, images.shape))
-            raise RequestError(f"images have the shape {got}; this network takes {want} or N×{want}: resize them first")
-        if not images.is_floating_point():
-            raise RequestError(f"images are {images.dtype}; expected floats in [0, 1]: divide whole numbers by 255")
-        low, high = (float(v) for v in images.aminmax())
-        if not (low >= -SLACK and high <= 1 + SLACK):  # also when they are NaN
-            raise RequestError(
-                f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: "
-                "divide by 255, or leave out your own normalisation"
-            )
-
     def _example(self) -> Float[Tensor, "N C H W"]:
         """A black image of the network's type, on its device."""
         weights = (p for p in self.net.parameters() if p.is_floating_point())
         like = next(weights, torch.zeros(()))
         return torch.zeros((1, *self.input_shape), dtype=like.dtype, device=like.device)
+
+
+def _check_settings(lens: Lens, settings: Mapping[str, Any]) -> None:
+    """Raises what `Scope.attribute` does, before any work; a function checks its own settings."""
+    if lens == "occlusion":
+        for name in settings.keys() - _OF_OCCLUSION:
+            raise UnknownNameError("setting", name, _OF_OCCLUSION, "one of occlusion")
+    elif isinstance(lens, str):
+        lenses.check_settings(lens, settings)
 
 
 def _name(lens: Lens) -> str:

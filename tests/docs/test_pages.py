@@ -10,9 +10,8 @@ import pytest
 
 import convscope as cs
 from convscope.cli import run as convscope
-from convscope.lenses import CAPTUM_METHODS
+from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks import LOOKS, SCANS
-from convscope.scope import ATTRIBUTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 LENSES, SCAN_PAGES = (sorted((DOCS / kind).glob("*.md")) for kind in ("lenses", "scans"))

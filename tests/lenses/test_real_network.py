@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.data import read_image
-from convscope.lenses import CAPTUM_METHODS
-from convscope.scope import ATTRIBUTIONS, Scope
+from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
+from convscope.scope import Scope
 from tests.lenses.lens_networks import state
 
 pytestmark = pytest.mark.slow

@@ -13,6 +13,7 @@ from torch import nn
 
 from convscope.data import read_image
 from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
+from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks import LOOKS, SCANS, Asked, look, look_at, open_subject
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
@@ -63,6 +64,16 @@ def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> Non
     Image.new("L", (50, 30), 90).save(tmp_path / "grey.png")
     path, _ = look_at(open_subject(reported.path), "saliency", str(tmp_path / "grey.png"), out=tmp_path / "out.png")
     assert path.exists()
+
+
+@pytest.mark.parametrize("lens", [*ATTRIBUTIONS, *CAPTUM_METHODS])
+def test_a_scope_shows_of_a_file_what_look_does(reported: Run, tmp_path: Path, lens: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # the camera was turned
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    _, found = look_at(open_subject(reported.path), lens, str(tmp_path / "photo.png"), out=tmp_path / "out.png")
+    assert torch.equal(found.tensors["values"], Scope(reported.path).attribute(lens, tmp_path / "photo.png").values)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, batches
 from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
-from convscope.data.read import read_image
+from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSpec, Normalization
 
@@ -19,8 +19,11 @@ __all__ = [
     "Batch",
     "DataBundle",
     "DataSpec",
+    "ImageLike",
     "ImageSet",
+    "ImagesLike",
     "Normalization",
+    "as_images",
     "augment",
     "batches",
     "data_names",

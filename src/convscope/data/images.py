@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-Item = Path | bytes | np.ndarray  # a file, its bytes, or pixels (H, W) or (H, W, 3) as they are
+Item = Path | bytes | np.ndarray | Image.Image
+"""A file, its bytes, pixels (H, W) or (H, W, 3) as they are, or an image that Pillow has opened."""
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _ORIENTATION = 0x0112  # the Exif tag
@@ -53,36 +55,36 @@ def header_of(item: Item) -> Header:
         return Header(image.format or "arrays", height, width, image.mode not in _GREY_MODES)
 
 
-def pixels_of(item: Item, channels: int, image_size: int | None) -> UInt8[np.ndarray, "C H W"]:
+def pixels_of(item: Item, channels: int, image_size: int | tuple[int, int] | None) -> UInt8[np.ndarray, "C H W"]:
     """The pixels of an image, shape (C, H, W), 0…255.
 
     Args:
         channels: 1 for grey, 3 for RGB.
-        image_size: scale the shorter side to this and cut out the centre (bilinear over the area that a pixel
-            covers, so that nothing aliases); None leaves the size as it is.
+        image_size: height and width, or the side of a square: scale until it is covered and cut out the centre (bilinear
+            over the area that a pixel covers, so that nothing aliases); None leaves the size as it is.
 
     Raises:
         UnreadableError: it is no image, or damaged.
     """
-    from PIL import Image, ImageOps
-
     with _opened(item) as image:
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
         image = _on_white(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
-        if image_size is not None and image.size != (image_size, image_size):
-            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+        if image_size is not None:
+            height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 @contextmanager
 def _opened(item: Item) -> Iterator[Any]:
-    from PIL import Image, UnidentifiedImageError
-
     try:
         if isinstance(item, np.ndarray):
             yield Image.fromarray(item)
+        elif isinstance(item, Image.Image):
+            yield item
         else:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
                 yield image
@@ -99,8 +101,6 @@ def _orientation(image: Any) -> int:
 
 
 def _eight_bits(image: Any) -> Any:
-    from PIL import Image
-
     # Pillow before 11 opens 16-bit PNG, and every version 16-bit PGM, as "I"; neither format holds 32 bits
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         wide = np.asarray(image).astype(np.uint32)
@@ -113,7 +113,5 @@ def _eight_bits(image: Any) -> Any:
 def _on_white(image: Any) -> Any:
     if not image.has_transparency_data:
         return image
-    from PIL import Image
-
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -1,39 +1,121 @@
-"""One image from a file, as a network takes it."""
+"""Images as people have them (tensors, arrays, PIL images, files), as a network takes them."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from convscope.data.images import UnreadableError, pixels_of
-from convscope.errors import DataError
+from convscope.errors import DataError, RequestError
+
+ImageFile = str | os.PathLike[str] | Image.Image
+ImageLike = Tensor | np.ndarray | ImageFile
+ImagesLike = ImageLike | Sequence[ImageLike]
+"""What `as_images` makes a batch of."""
+
+_SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
 
-def read_image(path: str | Path, input_shape: tuple[int, int, int]) -> Float[Tensor, "C H W"]:
-    """An image file as a float tensor in [0, 1] of the given shape.
-
-    As in `load_data` the shorter side is scaled and the centre cut out, and a grey image becomes colour or a
-    colour one grey where the shape asks for it.
+def as_images(images: ImagesLike, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
+    """A batch of floats in [0, 1], before normalisation, of the given shape.
 
     Args:
-        path: PNG, JPEG or whatever Pillow reads.
-        input_shape: (C, H, W) with C 1 or 3 and H = W, as a network takes it.
+        images: one of these, or a list of them:
+            a tensor (C, H, W) or (N, C, H, W), floats in [0, 1];
+            a NumPy array (H, W, C), (N, H, W, C), or (H, W) where the network takes grey: uint8, or floats in [0, 1];
+            a PIL image, or the path of an image file: see `read_image`.
+            Files and PIL images are scaled and change their channels as the shape asks for; tensors and arrays are
+            pixels that are taken as they are, and must have it.
+        input_shape: (C, H, W), as a network takes it.
+
+    Raises:
+        RequestError: pixels have another shape or type, or are not in [0, 1]; or there are no images.
+        DataError: a file is missing, or is no image.
+
+    Example:
+        >>> as_images(["cat.jpg", numpy.zeros((32, 32, 3), "uint8")], (3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    if isinstance(images, Tensor):
+        return _of_tensor(images, input_shape)
+    if isinstance(images, np.ndarray):
+        return _of_tensor(_of_array(images, input_shape), input_shape)
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return read_image(images, input_shape)[None]
+    if not isinstance(images, Sequence) or isinstance(images, bytes):
+        given = type(images).__name__
+        raise RequestError(f"images: a {given} is no image; give a tensor, an array, a PIL image, a path, or a list")
+    if not images:
+        raise RequestError("images: the list is empty; give one at least")
+    parts = [as_images(one, input_shape) for one in images]
+    return torch.cat([part.to(parts[0].device) for part in parts])
+
+
+def read_image(image: ImageFile, input_shape: tuple[int, ...]) -> Float[Tensor, "C H W"]:
+    """An image file, or a PIL image, as a float tensor in [0, 1] of the given shape.
+
+    As in `load_data` the camera's orientation (Exif) is applied, the image is scaled until it covers the shape and the
+    centre cut out, and a grey image becomes colour or a colour one grey where the shape asks for it.
+
+    Args:
+        image: the path of a PNG, JPEG or whatever Pillow reads; or an image that Pillow has opened or made.
+        input_shape: (C, H, W) with C 1 or 3, as a network takes it.
     Raises:
         DataError: the file is missing, is no image, or cannot be brought to that shape.
     """
     channels, height, width = input_shape
-    if channels not in (1, 3) or height != width:
-        shape = "×".join(map(str, input_shape))
+    item = image if isinstance(image, Image.Image) else Path(image)
+    name = getattr(item, "filename", "") or "a PIL image" if isinstance(item, Image.Image) else item
+    if channels not in (1, 3):
         raise DataError(
-            f"{path}: files are read as square grey or colour images; the network takes {shape}: use an index"
+            f"{name}: files are read as grey or colour, and the network takes images of {channels} channels; "
+            "give a tensor or an array"
         )
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file; give an image file, or the index of a test image")
+    if isinstance(item, Path) and not item.is_file():
+        raise DataError(f"{name}: there is no such file; give an image file")
     try:
-        pixels = pixels_of(Path(path), channels, height)
+        pixels = pixels_of(item, channels, (height, width))
     except UnreadableError as error:
-        raise DataError(f"{path}: {error}; give another image") from None
+        raise DataError(f"{name}: {error}; give another image") from None
     return torch.tensor(pixels).float().div_(255)
+
+
+def _of_tensor(images: Tensor, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
+    batch = images.unsqueeze(0) if images.ndim == 3 else images
+    if batch.ndim != 4 or tuple(batch.shape[1:]) != input_shape or not len(batch):
+        raise _wrong_shape(images.shape, input_shape)
+    if not images.is_floating_point():
+        raise RequestError(f"images are {images.dtype}; expected floats in [0, 1]: divide whole numbers by 255")
+    low, high = (float(v) for v in images.aminmax())
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # also when they are NaN
+        raise RequestError(
+            f"pixels run from {low:.4g} to {high:.4g}; expected [0, 1] before normalisation: "
+            "divide by 255, or leave out your own normalisation"
+        )
+    return batch
+
+
+def _of_array(images: np.ndarray, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
+    """A copy of the pixels, channels first; whole ones divided by 255."""
+    channels, height, width = input_shape
+    batch = images[..., None] if images.ndim == 2 else images
+    batch = batch[None] if batch.ndim == 3 else batch
+    if batch.shape[1:] != (height, width, channels) or not len(batch):
+        raise _wrong_shape(images.shape, (height, width, channels))
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise RequestError(f"images are {images.dtype}; expected uint8, or floats in [0, 1]")
+    kept = images.dtype.type if images.dtype in (np.uint8, np.float64) else np.float32  # also of a foreign byte order
+    pixels = torch.from_numpy(np.array(batch.transpose(0, 3, 1, 2), kept, order="C"))
+    return pixels.float().div_(255) if images.dtype == np.uint8 else pixels
+
+
+def _wrong_shape(given: Sequence[int], wanted: Sequence[int]) -> RequestError:
+    got, want = ("×".join(map(str, shape)) for shape in (given, wanted))
+    return RequestError(f"images have the shape {got}; this network takes {want} or N×{want}: resize them first")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from convscope.lenses.ablation import HOW, ablate
 from convscope.lenses.activations import activations, select_layers
 from convscope.lenses.attribution import Attribution
+from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
 from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
-from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute
+from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
 from convscope.lenses.fills import Fill, fill_images
 from convscope.lenses.filters import filters
 from convscope.lenses.gradients import gradient_times_input, saliency
@@ -17,25 +18,32 @@ from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
 from convscope.lenses.question import Position
 from convscope.lenses.rectified import deconvnet, guided_backprop
 from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
+from convscope.lenses.settings import CamSettings, LensSettings, MaximizeSettings, NeuronSettings, SeededSettings
 from convscope.lenses.targets import NamedTarget, Target, TaskTarget, choose_targets, named_target, with_task
 from convscope.lenses.units import Units, choose_units, count_units
 
 __all__ = [
+    "ATTRIBUTIONS",
     "CAPTUM_METHODS",
     "HOW",
     "L2",
     "Attribution",
     "Blur",
+    "CamSettings",
     "Fill",
     "Fourier",
     "Jitter",
+    "LensSettings",
+    "MaximizeSettings",
     "Maximized",
     "NamedTarget",
+    "NeuronSettings",
     "OcclusionMap",
     "Parametrization",
     "Pixels",
     "Position",
     "Regularizer",
+    "SeededSettings",
     "Size",
     "Target",
     "TaskTarget",
@@ -44,6 +52,8 @@ __all__ = [
     "ablate",
     "activations",
     "attribute",
+    "attribute_by_name",
+    "check_settings",
     "choose_targets",
     "choose_units",
     "count_units",
@@ -63,5 +73,6 @@ __all__ = [
     "portions",
     "saliency",
     "select_layers",
+    "settings_of",
     "with_task",
 ]

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from convscope.lenses.gradients import bytes_of_pass
 from convscope.lenses.memory import portions
 from convscope.lenses.question import ask
 from convscope.lenses.relevance import RelevanceSteps
+from convscope.lenses.settings import CaptumSettings
 from convscope.lenses.targets import Target
 from convscope.nets import Task
 from convscope.training import own_random_state
@@ -57,7 +58,7 @@ def attribute(
     baseline: Float[Tensor, "#N C H W"] | None = None,
     seed: int = 0,
     max_memory: int | None = None,
-    **settings: Any,
+    **settings: Unpack[CaptumSettings],
 ) -> Attribution:
     """What a method of Captum attributes to each pixel, for the logit of the target.
 
@@ -103,7 +104,7 @@ def attribute(
         raise UnknownNameError("method", method, CAPTUM_METHODS, "among Captum's")
     run, defaults = _METHODS[method]
     for name in settings.keys() - defaults.keys():
-        raise UnknownNameError("setting", name, defaults, f"one of {method}")
+        raise UnknownNameError("setting", name, settings_of(method), f"one of {method}")
     question = ask(graph, images, target)
     assert question.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
@@ -181,6 +182,11 @@ _METHODS: dict[str, tuple[Callable[[Any, _Look], tuple[Tensor, float | None]], d
 }
 CAPTUM_METHODS = tuple(_METHODS)
 """What `attribute` offers."""
+
+
+def settings_of(method: str) -> tuple[str, ...]:
+    """The names of all settings that `attribute` takes with one of its methods."""
+    return (*_METHODS[method][1], "baseline", "seed", "max_memory")
 
 
 def _captum() -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from convscope.errors import SettingError, UnknownNameError
-from convscope.lenses import CAPTUM_METHODS
+from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks.attributions import CAMS, look_attribution
 from convscope.looks.covered import look_occlusion
 from convscope.looks.records import Asked, Look
@@ -21,7 +21,7 @@ from convscope.looks.scanned import (
     look_top_patches,
 )
 from convscope.looks.units import look_activations, look_filters, look_maximize, look_receptive_field
-from convscope.scope import ATTRIBUTIONS, Scope
+from convscope.scope import Scope
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
-    train: tuple[str, ...] = Field(("all",), min_length=1)
+    train: tuple[str, ...] = Field(default=("all",), min_length=1)
     epochs: int = Field(ge=1)
     rate: float = Field(gt=0)
     schedule: Schedule | None = None
@@ -92,28 +92,28 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
-    rate: float | None = Field(None, gt=0)
-    momentum: float | None = Field(None, ge=0, lt=1)
+    rate: float | None = Field(default=None, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     nesterov: bool = True
-    batch: int = Field(128, ge=1)
-    epochs: int = Field(10, ge=1)
+    batch: int = Field(default=128, ge=1)
+    epochs: int = Field(default=10, ge=1)
     schedule: Schedule = "one-cycle"
-    warmup: float = Field(0.2, gt=0, lt=1)
-    step_epochs: int = Field(10, ge=1)
-    step_factor: float = Field(0.1, gt=0, le=1)
-    decay: float = Field(1e-4, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    clip_norm: float | None = Field(None, gt=0)
-    patience: int | None = Field(None, ge=1)
+    warmup: float = Field(default=0.2, gt=0, lt=1)
+    step_epochs: int = Field(default=10, ge=1)
+    step_factor: float = Field(default=0.1, gt=0, le=1)
+    decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    patience: int | None = Field(default=None, ge=1)
     watch: Literal["val_loss", "val_accuracy"] = "val_loss"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
-    stages: tuple[Stage, ...] | None = Field(None, min_length=1)
+    stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
-    from convscope.scans.scan import Images, Scan, Seen, checked, feed, feed_stored, scan
+    from convscope.scans.scan import Images, PassSettings, Scan, Seen, checked, feed, feed_stored, scan
     from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, WithoutUnits, silenced_layers, with_means
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
     from convscope.scans.together import patches_and_statistics
@@ -64,6 +64,7 @@ __all__ = [
     "LayerPatches",
     "LayerStatistics",
     "Loss",
+    "PassSettings",
     "Predictions",
     "Questions",
     "Randomization",

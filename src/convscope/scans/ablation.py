@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope.scans.answered import Answering, head_of
 from convscope.scans.intervals import Estimate, mean_of, paired_difference, proportion
 from convscope.scans.kept import kept_or_made
-from convscope.scans.scan import Images, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Subject, scan, sizes
 
 ALL = "all"
 """In tables: the row of all classes together."""
@@ -134,7 +134,12 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float | None]:
 
 
 def ablation(
-    scope: Subject, edited: Subject, images: Images, units: Mapping[str, list[int]], how: str, **settings: Any
+    scope: Subject,
+    edited: Subject,
+    images: Images,
+    units: Mapping[str, list[int]],
+    how: str,
+    **settings: Unpack[PassSettings],
 ) -> Ablation:
     """What a network answers to images, beside what an edited copy of it answers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Int64
@@ -19,7 +19,7 @@ from convscope.scans.first_order import FirstOrder
 from convscope.scans.kept import kept_or_made
 from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.room import rows_that_fit
-from convscope.scans.scan import Images, Seen, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
 from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers, with_means
 
 
@@ -29,7 +29,7 @@ def filter_effects(
     layers: UnitsOf = "conv",
     how: str = "zero_weights",
     screen: int | None = None,
-    **settings: Any,
+    **settings: Unpack[PassSettings],
 ) -> dict[str, LayerEffects]:
     """The effect of switching off each filter of some layers, one at a time, on the answers to a set of images.
 

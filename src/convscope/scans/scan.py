@@ -8,10 +8,10 @@ are always the same rows of a set for the same `batch_size`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
-from convscope.errors import FailedError, RequestError, SettingError
+from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
@@ -27,6 +27,15 @@ from convscope.training import own_random_state
 
 Images = ImageSet | Float[Tensor, "N C H W"]
 """What scans are shown: a set, or images in [0, 1], which then have no targets."""
+
+
+class PassSettings(TypedDict, total=False):
+    """How a pass over the images is made; `scan` explains each."""
+
+    batch_size: int | None
+    max_memory: int | None
+    workers: int
+    progress: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +222,15 @@ def cut(images: Images, size: int, device: torch.device | str = "cpu") -> Iterat
         yield Batch(part, {}, torch.arange(start, start + len(part)))
 
 
-def sizes(how: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the settings of `scan` those on which the last bits of a result may depend."""
-    return {name: how.get(name) for name in ("batch_size", "max_memory")}
+def sizes(how: PassSettings) -> dict[str, int | None]:
+    """Of the settings of `scan` those on which the last bits of a result may depend.
+
+    Raises:
+        UnknownNameError: `scan` has no such setting. It would say so itself, but is not run where a result was kept.
+    """
+    for name in how.keys() - PassSettings.__annotations__.keys():
+        raise UnknownNameError("setting", name, PassSettings.__annotations__, "one of this scan's")
+    return {"batch_size": how.get("batch_size"), "max_memory": how.get("max_memory")}
 
 
 def names_wanted(scope: Subject, scans: Sequence[Scan]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from convscope.errors import RequestError
 from convscope.graph import Operation, Silenced, TracedGraph, trace
 from convscope.lenses import Units, choose_units
 from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.scan import Images, Subject
+from convscope.scans.scan import Images, PassSettings, Subject
 from convscope.scans.statistics import statistics
 
 UnitsOf = Sequence[str] | str | Mapping[str, Units]
@@ -84,7 +84,7 @@ class WithoutUnits(nn.Module):
 
 
 def with_means(
-    scope: Subject, images: Images, layers: Mapping[str, SilencedLayer], **settings: Any
+    scope: Subject, images: Images, layers: Mapping[str, SilencedLayer], **settings: Unpack[PassSettings]
 ) -> dict[str, SilencedLayer]:
     """The same, but that units give their mean over these images and all positions when they are off."""
     means = statistics(scope, images, list(layers), correlations=False, **settings)

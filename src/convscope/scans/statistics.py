@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import pandas as pd
 import torch
@@ -19,7 +19,7 @@ from convscope.scans.histogram import EDGES, histogram
 from convscope.scans.kept import kept_or_made
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
-from convscope.scans.scan import Images, Seen, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class LayerStatistics:
 
 
 def statistics(
-    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Any
+    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Unpack[PassSettings]
 ) -> dict[str, LayerStatistics]:
     """What every unit of some layers gives over a set of images, in one pass.
 
@@ -168,7 +168,7 @@ def kept_statistics(
     layers: Sequence[str] | str,
     correlations: bool = True,
     *,
-    how: Mapping[str, Any],
+    how: PassSettings,
     make: Callable[[], dict[str, LayerStatistics]],
 ) -> dict[str, LayerStatistics]:
     """Those that the run's folder keeps; else those that are made, which are then kept."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
-from convscope.scans.scan import Images, Scan, Subject, scan
+from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan
 from convscope.scans.statistics import LayerStatistics, Statistics, kept_statistics
 from convscope.scans.top_patches import LayerPatches, Score, TopPatches, kept_patches
 
 
 def patches_and_statistics(
-    scope: Subject, images: Images, layers: Sequence[str] | str, top: int = 20, score: Score = "sum", **how: Any
+    scope: Subject,
+    images: Images,
+    layers: Sequence[str] | str,
+    top: int = 20,
+    score: Score = "sum",
+    **how: Unpack[PassSettings],
 ) -> tuple[dict[str, LayerPatches], dict[str, LayerStatistics]]:
     """What `top_patches` and `statistics` give; most of what either takes is the pass, which they share.
 

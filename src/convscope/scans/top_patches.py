@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 import torch
@@ -18,7 +18,7 @@ from convscope.scans.exact import ExactSum
 from convscope.scans.kept import kept_or_made
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.ranks import NONE, indices_of, ranks, values_of
-from convscope.scans.scan import Images, Seen, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
 
 Score = Literal["sum", "max", "mean"]
 """How one number is made of a unit's feature map: over its positions."""
@@ -264,7 +264,7 @@ def top_patches(
     score: Score = "sum",
     before_relu: bool = True,
     of_class: str | int | None = None,
-    **how: Any,
+    **how: Unpack[PassSettings],
 ) -> dict[str, LayerPatches]:
     """For every unit of some layers the images it answers most to, and where in them.
 
@@ -315,7 +315,7 @@ def kept_patches(
     before_relu: bool = True,
     of_class: str | int | None = None,
     *,
-    how: Mapping[str, Any],
+    how: PassSettings,
     make: Callable[[], dict[str, LayerPatches]],
 ) -> dict[str, LayerPatches]:
     """Those that the run's folder keeps; else those that are made, which are then kept."""

@@ -40,7 +40,7 @@ class Reported(BaseModel):
     what: str = Field(min_length=1)
     metric: str
     value: float
-    n: int | None = Field(None, ge=1)
+    n: int | None = Field(default=None, ge=1)
     at: dict[str, Any] = {}
 
     @field_validator("metric")

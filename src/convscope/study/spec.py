@@ -49,7 +49,7 @@ class Range(BaseModel):
     low: int | float
     high: int | float
     log: bool = False
-    step: int | float | None = Field(None, gt=0)
+    step: int | float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> Range:
@@ -78,8 +78,8 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    runs: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)
+    runs: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
 
 
 def _kind(given: Any) -> str:
@@ -118,7 +118,7 @@ class StudySpec(BaseModel):
     recipe: dict[str, Any] = {}
     sweep: dict[str, Values] = {}
     sampler: Literal["grid", "random", "tpe"] = "grid"
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     prune: Literal["median", "hyperband"] | None = None
     budget: Budget = Budget()
