@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convscope.errors import UnknownNameError
 from convscope.graph import answering_logits, trace
 
-Both = namedtuple("Both", "aux, out")  # noqa: PYI024 (as torchvision's are)
+Both = namedtuple("Both", "aux, out")
 EXAMPLE = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
 
 

@@ -155,7 +155,7 @@ def test_hooks_on_the_way_back(factor: float) -> None:
     if factor == 1:
         assert saliency(graph, IMAGES, 1).note is None
         return
-    with pytest.raises(NetworkError, match="differ by 0.5 of the largest value"):
+    with pytest.raises(NetworkError, match=r"differ by 0\.5 of the largest value"):
         saliency(graph, IMAGES, 1)
 
 

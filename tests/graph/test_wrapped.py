@@ -123,8 +123,9 @@ def test_what_is_not_possible_gets_one_line(make: Callable[[], nn.Module], reaso
     modes = [module.training for module in net.modules()]
     with pytest.raises(NetworkError, match=rf"^[^\n]*{reason}[^\n]*$"):
         trace(net, EXAMPLE)
-    try:
-        anatomy(net, EXAMPLE)
-    except NetworkError as error:
-        assert "\n" not in str(error)
+    if "compiled" in reason or "inference" in reason:
+        with pytest.raises(NetworkError, match=rf"^[^\n]*{reason}[^\n]*$"):
+            anatomy(net, EXAMPLE)
+    elif "size" not in reason:
+        assert "read by forward hooks" in (anatomy(net, EXAMPLE[:1]).note or "")
     assert [module.training for module in net.modules()] == modes
