@@ -231,3 +231,53 @@ def test_the_folder_of_a_run_opens(reported: Run, tmp_path: Path, annotations_un
         Scope(tmp_path)
     with pytest.raises(RequestError, match=r"a scope opens a torch\.nn\.Module, a run or the folder of one, not a int"):
         Scope(3)
+
+
+class _Aux(torch.nn.Module):
+    """An auxiliary head first, and a softmax behind the other one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.aux, self.head = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 3), torch.nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.conv(x).relu().mean((2, 3)) * 20
+        return {"aux": self.aux(features), "out": self.head(features).softmax(1)}
+
+
+def test_the_output_that_is_asked_about() -> None:
+    net, images = _Aux().eval(), torch.rand(2, 3, 6, 5)
+    scope = Scope(net, example=images)
+    torch.testing.assert_close(scope.probabilities(images), net(images)["out"])
+    assert scope.note == (
+        "of the network's results aux (3 numbers), out (5 numbers), out is taken: output= names another; "
+        "the network ends in a softmax; its logits are taken before it"
+    )
+    assert scope.saliency(images).note == scope.note
+    for output in ("aux", 0):
+        auxiliary = Scope(net, example=images, output=output)
+        torch.testing.assert_close(auxiliary.logits(images), net(images)["aux"])
+        assert auxiliary.note is None
+        edited = auxiliary.ablate({"conv": [0]})
+        assert edited.logits(images).shape == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_wrapped_and_lazy_networks() -> None:
+    images = torch.rand(2, 3, 6, 5)
+    inner = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(48, 5))
+    scope = Scope(torch.nn.DataParallel(inner), example=images)
+    assert scope.net is inner
+    assert scope.ablate({"0": [1]}).logits(images).shape == (2, 5)
+    lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    assert torch.equal(Scope(lazy, example=images).logits(images), Scope(lazy, example=images).logits(images))
+
+
+def test_ablate_traces_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(2, 3, 6, 5)
+    scope = Scope(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(48, 5)), images)
+    assert scope.graph
+    monkeypatch.setattr("convscope.scope.trace", None)
+    for how in ("zero_weights", "zero_activation", "mean_activation"):
+        edited = scope.ablate({"0": [1, 2]}, how, images)
+        torch.testing.assert_close(edited.logits(images), edited.net(images))

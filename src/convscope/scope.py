@@ -23,9 +23,12 @@ from convscope.graph import (
     TracedGraph,
     anatomy,
     anatomy_of,
+    answering_logits,
+    initialized,
     positions,
     receptive_fields,
     trace,
+    unwrapped,
 )
 from convscope.lenses import (
     Attribution,
@@ -110,9 +113,13 @@ class Scope:
         classes: names of the classes, in the order of the logits.
         normalize: (means, deviations), one number a channel; None where the network takes pixels in [0, 1].
         task: what the outputs of a module mean, where it has several heads; see `convscope.nets.make_task`. By default
-            they are one softmax's, and a single output a sigmoid's.
+            they are one softmax's, and a single output a sigmoid's; a network that ends in one is read before it.
+        output: which of several results of a module is its answer, by key, field or index. By default the one called
+            "logits" or "out", else that of as many numbers as there are classes, else the first that is a row of numbers.
 
     Attributes:
+        net: the network: of one within `DataParallel` or `torch.compile` the inner one; of one with lazy modules a copy that is
+            initialised for such images.
         classes: their names as far as they are known: of several heads those of each, as "angle=45°".
 
     Raises:
@@ -132,11 +139,13 @@ class Scope:
         classes: Sequence[str] | None = None,
         normalize: Normalization | None = None,
         task: Task | None = None,
+        output: str | int | None = None,
     ) -> None:
         if isinstance(net_or_run, str | os.PathLike):
             net_or_run = open_run(Path(net_or_run))
         if isinstance(net_or_run, nn.Module):
-            self.net, shape = net_or_run, _shape_of(example)
+            shape = _shape_of(example)
+            self.net = initialized(unwrapped(net_or_run), example)
         elif isinstance(net_or_run, RunLike):
             self.net, shape = net_or_run.net, tuple(net_or_run.input_shape)
             task = task or net_or_run.task
@@ -145,7 +154,7 @@ class Scope:
             given = type(net_or_run).__name__
             raise RequestError(f"a scope opens a torch.nn.Module, a run or the folder of one, not a {given}")
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
-        self.given_task = task
+        self.given_task, self._output = task, output
         self.classes = tuple(classes or (task.classes if task else ()))
         self.input_shape = shape
         self._normalize = normalize
@@ -178,7 +187,13 @@ class Scope:
     @cached_property
     def graph(self) -> TracedGraph:
         """The traced network, for what the methods here do not offer; see `convscope.graph.trace`."""
-        return trace(self.net, self._example())
+        graph = trace(self.net, self._example(), self._output, len(self.classes) or None)
+        return graph if self.given_task is not None else answering_logits(graph)
+
+    @property
+    def note(self) -> str | None:
+        """What a reader of the network's answers has to know, such as which of several outputs is taken; None if nothing."""
+        return self.graph.note
 
     def anatomy(self) -> Anatomy:
         """The table of the network's operations; see `convscope.graph.anatomy`."""
@@ -365,7 +380,10 @@ class Scope:
         needs_none = images is None and how != "mean_activation"
         prepared = self._example() if needs_none else None if images is None else self.prepare(images)
         edited = lenses.ablate(self.net, layers, how, prepared)
-        return Scope(edited, self._example(), self.classes, self._normalize, self.given_task)
+        scope = Scope(edited, self._example(), self.classes, self._normalize, self.given_task, self._output)
+        if "graph" in vars(self) and (graph := lenses.ablated_graph(self.graph, edited, layers, how)) is not None:
+            scope.graph = graph
+        return scope
 
     def top_patches(
         self,
@@ -577,7 +595,7 @@ class Scope:
         if how == "mean_activation":
             silenced = scans.with_means(self, images, silenced, **settings)
         edited = copy(self)  # for its answers alone: the graph is that of the network as it is
-        edited.net, edited.graph = scans.WithoutUnits(self.graph, silenced), self.graph
+        edited.net, edited.graph = scans.WithoutUnits(self, silenced), self.graph
         return edited
 
     def _is_run_once(self, layer: str) -> bool:

@@ -81,7 +81,7 @@ def test_functions_and_a_module_that_is_used_again(how: str) -> None:
 def test_a_network_without_units_can_be_sent_to_another_process() -> None:
     scope = undecided(ByFunctions(), images_of(9, classes=5))
     layers = {"relu3_2": silenced_layers(scope.graph, {"relu3_2": [0, 3]}, "zero_activation")["relu3_2"]}
-    edited, images = WithoutUnits(scope.graph, layers), scope.prepare(images_of(9).images())
+    edited, images = WithoutUnits(scope, layers), scope.prepare(images_of(9).images())
     sent = pickle.loads(pickle.dumps(edited))  # noqa: S301
     assert torch.equal(sent(images), edited(images))
     assert not torch.equal(edited(images), scope.net(images))

@@ -17,7 +17,7 @@ from convscope.graph.positions import Positions, positions
 from convscope.graph.silenced import Rows, Silenced
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
-from convscope.graph.wrapped import unwrapped
+from convscope.graph.wrapped import initialized, unwrapped
 
 __all__ = [
     "INPUT",
@@ -40,6 +40,7 @@ __all__ = [
     "answering_logits",
     "check_gradient",
     "cuts_at_zero",
+    "initialized",
     "positions",
     "receptive_fields",
     "relu_after",

@@ -39,8 +39,8 @@ def check_gradient(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> None
         if not _alike(own, of_graph):
             raise NetworkError(
                 f"the gradient of network {type(graph.net).__name__} is not that of its operations: they differ by "
-                f"{_difference(own, of_graph):.2g} of the largest value. Take out hooks that change gradients and torch.no_grad() "
-                "within the network, or use lenses that need no gradient: occlusion, activations"
+                f"{_difference(own, of_graph):.2g} of the largest value. Take out hooks that change gradients and "
+                "torch.no_grad() within the network, or use lenses that need no gradient: occlusion, activations"
             )
         mixed = float(own[1].abs().max()) > TOLERANCE * float(own[0].abs().max())
         if mixed and not any(MIXED in note for note in graph.notes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ def _gives_probabilities(graph: TracedGraph) -> bool:
     return bool((answer >= 0).all()) and torch.allclose(answer.sum(1), one, atol=1e-3) and answer.shape[1] > 1
 
 
-def _logarithm(graph: Graph, node: Node) -> Node:
+def _logarithm(graph: Graph, node: Node, constants: Mapping[str, Node]) -> Node:
     result: Any = node.meta["val"]
     positive = graph.call_function(torch.ops.aten.clamp_min.default, (node, torch.finfo(result.dtype).tiny))
     logarithm = graph.call_function(torch.ops.aten.log.default, (positive,))

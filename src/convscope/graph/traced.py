@@ -126,14 +126,18 @@ class TracedGraph:
         return graph
 
     def inserting(
-        self, name: str, build: Callable[[Graph, Node], Node], constants: Mapping[str, Tensor] | None = None
+        self,
+        name: str,
+        build: Callable[[Graph, Node, Mapping[str, Node]], Node],
+        constants: Mapping[str, Tensor] | None = None,
     ) -> TracedGraph:
         """A copy of the graph with operations behind one of it.
 
         Args:
             name: of the operation.
-            build: adds nodes to the copy, right behind the operation's node, and gives the one that is read in its place.
-            constants: tensors that `build` finds as placeholders of these names among the copy's nodes.
+            build: adds nodes to the copy, right behind the operation's node, and gives the one that is read in its place. It
+                gets the copy, the operation's node, and the nodes of the constants.
+            constants: tensors for `build`, by name.
         """
         nodes, copies = Graph(), dict[Node, Node]()
         placed = {key: nodes.placeholder(key) for key in constants or {}}
@@ -143,7 +147,7 @@ class TracedGraph:
         node = copies[self.operation(name).node]
         readers = list(node.users)
         with nodes.inserting_before(node.next):
-            last = build(nodes, node)
+            last = build(nodes, node, placed)
         for reader in readers:
             reader.replace_input_with(node, last)
         weights = {copies[old]: source for old, source in self._weights.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import Any
 
@@ -43,10 +43,8 @@ def left_as_found(net: nn.Module) -> Iterator[None]:
 
 def evaluate(net: nn.Module) -> None:
     """Puts the network into evaluation mode; one that was exported has none, and is as it was exported."""
-    try:
+    with suppress(NotImplementedError):
         net.eval()
-    except NotImplementedError:
-        pass
 
 
 def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:

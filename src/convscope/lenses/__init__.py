@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.lenses.ablation import HOW, ablate
+from convscope.lenses.ablation import HOW, ablate, ablated_graph
 from convscope.lenses.activations import activations, select_layers
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
@@ -50,6 +50,7 @@ __all__ = [
     "TotalVariation",
     "Units",
     "ablate",
+    "ablated_graph",
     "activations",
     "attribute",
     "attribute_by_name",

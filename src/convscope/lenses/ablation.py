@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Graph, Node
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from convscope.errors import NetworkError, RequestError, SettingError, UnknownNameError
+from convscope.graph import TracedGraph
 from convscope.lenses.memory import portions
 from convscope.lenses.units import Units, choose_units
 
@@ -77,6 +79,30 @@ def ablate(
     if how == "zero_weights":
         return _with_zero_weights(net, layers)
     return _with_replaced_activations(net, layers, how, images, max_memory)
+
+
+def ablated_graph(graph: TracedGraph, edited: nn.Module, layers: Mapping[str, Units], how: str) -> TracedGraph | None:
+    """The graph of a network that `ablate` made, from that of the network before, so that it need not be traced again.
+
+    Returns:
+        None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere.
+    """
+    found = graph.over(edited)
+    if how == "zero_weights":
+        return found
+    for layer in layers:
+        if [op.name for op in graph.operations if op.module == layer] != [layer]:
+            return None
+        hooks = edited.get_submodule(layer)._forward_hooks.values()
+        replacement = [hook for hook in hooks if isinstance(hook, _Replacement)][-1]
+        found = found.inserting(layer, _replaced, replacement.constants(edited.get_submodule(layer)))
+    return found
+
+
+def _replaced(nodes: Graph, node: Node, constants: Mapping[str, Node]) -> Node:
+    new = nodes.call_function(torch.ops.aten.where.self, (constants["silenced"], constants["values"], node))
+    new.meta = dict(node.meta)
+    return new
 
 
 def _sharing_copy(net: nn.Module) -> nn.Module:
@@ -171,6 +197,10 @@ class _Replacement:
         module.register_buffer(hook.silenced, silenced, persistent=False)
         module.register_buffer(hook.values, values, persistent=False)
         module.register_forward_hook(hook)
+
+    def constants(self, module: nn.Module) -> dict[str, Tensor]:
+        """Which units are silenced, and by what, as the module has them."""
+        return {"silenced": getattr(module, self.silenced), "values": getattr(module, self.values)}
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         return torch.where(getattr(module, self.silenced), getattr(module, self.values), output)

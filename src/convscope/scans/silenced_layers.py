@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope.errors import RequestError
-from convscope.graph import Operation, Silenced, TracedGraph, trace
+from convscope.graph import Operation, Silenced, TracedGraph
 from convscope.lenses import Units, choose_units
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.scan import Images, PassSettings, Subject
@@ -64,23 +64,18 @@ class WithoutUnits(nn.Module):
     tell apart.
 
     Args:
-        graph: the traced network.
+        scope: over the network, which it traces anew in another process.
         layers: operation → the units that are off, and what it gives for them.
     """
 
-    def __init__(self, graph: TracedGraph, layers: Mapping[str, SilencedLayer]) -> None:
+    def __init__(self, scope: Subject, layers: Mapping[str, SilencedLayer]) -> None:
         super().__init__()
-        self.net, self.layers, self.input_shape = graph.net, dict(layers), graph.input_shape
-        self._graph: TracedGraph | None = graph
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process traces the network itself."""
-        return vars(self) | {"_graph": None}
+        self.net, self.layers, self._scope = scope.net, dict(layers), scope
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
-        self._graph = self._graph or trace(self.net, images.new_zeros(1, *self.input_shape))
+        graph = self._scope.graph
         instead = {name: each.together for name, each in self.layers.items()}
-        return self._graph.run(images, instead=instead)[self._graph.outputs[0]]
+        return graph.run(images, instead=instead)[graph.outputs[0]]
 
 
 def with_means(
