@@ -144,8 +144,8 @@ class Scope:
         if isinstance(net_or_run, str | os.PathLike):
             net_or_run = open_run(Path(net_or_run))
         if isinstance(net_or_run, nn.Module):
-            shape = _shape_of(example)
-            self.net = initialized(unwrapped(net_or_run), example)
+            images = _batch(example)
+            self.net, shape = initialized(unwrapped(net_or_run), images), tuple(images.shape[1:])
         elif isinstance(net_or_run, RunLike):
             self.net, shape = net_or_run.net, tuple(net_or_run.input_shape)
             task = task or net_or_run.task
@@ -678,14 +678,14 @@ def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:
     return {"max_memory": max_memory} if isinstance(lens, str) and max_memory is not None else {}
 
 
-def _shape_of(example: Tensor | None) -> tuple[int, ...]:
+def _batch(example: Tensor | None) -> Tensor:
     if example is None or example.ndim != 4:
         given = "none" if example is None else f"one of shape {tuple(example.shape)}"
         raise RequestError(
             f"a scope over a module needs an example of shape (N, C, H, W), and there is {given}; "
             "pass example=torch.zeros(1, 3, 32, 32)"
         )
-    return tuple(example.shape[1:])
+    return example
 
 
 def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tensor, Tensor]:

@@ -95,11 +95,12 @@ def marked_functions() -> Iterator[list[FunctionCall]]:
         )
 
     # `Function.apply` ends in its base's; a bound `Function.apply` that a module kept is met there too.
-    _SingleLevelFunction.apply = classmethod(apply)
+    base: Any = _SingleLevelFunction
+    base.apply = classmethod(apply)
     try:
         yield calls
     finally:
-        del _SingleLevelFunction.apply
+        del base.apply
 
 
 def carry(graph: Graph, calls: list[FunctionCall]) -> None:

@@ -33,7 +33,7 @@ def simplify(graph: Graph) -> None:
 
 def _filled(value: Callable[[Node], Any]) -> Rewrite:
     def rewrite(graph: Graph, node: Node, result: Tensor) -> Node:
-        place = {"dtype": result.dtype, "device": result.device}
+        place: dict[str, Any] = {"dtype": result.dtype, "device": result.device}
         return graph.call_function(aten.full.default, (list(result.shape), value(node)), place)
 
     return rewrite
@@ -48,7 +48,7 @@ def _as_type(graph: Graph, node: Node, result: Tensor) -> Node:
 
 
 def _copied(graph: Graph, node: Node, result: Tensor) -> Node:
-    source = node.args[1]
+    source: Any = node.args[1]
     like: Tensor = source.meta["val"]
     if like.dtype != result.dtype:
         source = graph.call_function(aten.to.dtype, (source, result.dtype))
