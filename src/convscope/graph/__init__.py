@@ -9,9 +9,9 @@ from __future__ import annotations
 from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
-from convscope.graph.following import cuts_at_zero, relu_after, where_read
+from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
 from convscope.graph.incremental import Incremental, Remembered
-from convscope.graph.positions import Positions, positions
+from convscope.graph.positions import Positions, positions, without_positions
 from convscope.graph.silenced import Rows, Silenced
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
@@ -35,9 +35,11 @@ __all__ = [
     "anatomy",
     "anatomy_of",
     "cuts_at_zero",
+    "moves_values",
     "positions",
     "receptive_fields",
     "relu_after",
     "trace",
     "where_read",
+    "without_positions",
 ]
