@@ -232,6 +232,41 @@ class Windowed(nn.Module):
         return torch.roll(x, (1, 1), (1, 2)).permute(0, 3, 1, 2)
 
 
+class WindowAttention(nn.Module):
+    """Attention within 2×2 windows, shifted by one or not, with what goes past it."""
+
+    def __init__(self, width: int, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+        self.norm, self.qkv, self.proj = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, h, w, c = x.shape
+        y = torch.roll(self.norm(x), (-self.shift, -self.shift), (1, 2)).view(n, h // 2, 2, w // 2, 2, c)
+        windows = y.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+        q, k, v = self.qkv(windows).view(-1, 4, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)  # two heads
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 4, c)
+        y = self.proj(y).view(n, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+        return x + torch.roll(y, (self.shift, self.shift), (1, 2))
+
+
+class Hierarchical(nn.Module):
+    """A shifted-window transformer of three blocks, with positions first; patches are merged before the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 2, stride=2)
+        self.block1, self.block2, self.block3 = WindowAttention(4, 0), WindowAttention(4, 1), WindowAttention(6, 0)
+        self.merge_norm, self.merge = nn.LayerNorm(16), nn.Linear(16, 6)
+        self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block2(self.block1(self.patches(x).permute(0, 2, 3, 1)))
+        x = torch.cat([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1)
+        x = self.block3(self.merge(self.merge_norm(x)))
+        return self.head(self.norm(x).mean((1, 2)))
+
+
 class Frozen(nn.Module):
     """A backbone under no_grad, as for a new head on pre-trained features."""
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import RequestError
-from convscope.graph import receptive_fields, trace
+from convscope.graph import positions, receptive_fields, trace
 from tests.graph.graph_networks import (
     Branches,
     Dynamic,
     Focus,
     Frozen,
+    Hierarchical,
     Mixer,
     Recurrent,
     Residual,
@@ -117,6 +118,24 @@ def poison(net: nn.Module, shape: tuple[int, int, int], y: int, x: int) -> Tenso
     with torch.no_grad():
         nan = net(image)[0].isnan()
     return nan.any(0) if nan.ndim == 3 else nan.any().view(1, 1)
+
+
+def test_boxes_where_positions_come_first_or_are_listed() -> None:
+    """At each position of layers within a shifted-window transformer: where the gradient of its units is not zero."""
+    graph = trace(Hierarchical(), torch.zeros(1, 3, 16, 24))
+    where, fields, generator = positions(graph), receptive_fields(graph), torch.Generator().manual_seed(2)
+    image = torch.rand(1, 3, 16, 24, generator=generator, requires_grad=True)
+    for layer in ("block1.add", "block2.roll", "block2.add", "merge", "norm"):
+        map_ = where[layer].as_map(graph.run(image, [layer])[layer])[0]
+        weights = torch.rand(len(map_), 1, 1, generator=generator)  # the plain sum after a norm of units never changes
+        boxes = torch.zeros(4, *map_.shape[1:], dtype=torch.int64)
+        for row, column in itertools.product(*map(range, map_.shape[1:])):
+            (gradient,) = torch.autograd.grad((map_ * weights)[:, row, column].sum(), image, retain_graph=True)
+            seen = gradient[0].any(0).nonzero()
+            boxes[:, row, column] = torch.cat([seen.amin(0), seen.amax(0) + 1])
+        assert torch.equal(fields[layer].boxes, boxes), layer
+    assert fields["block1.add"].box(5, 3) == (8, 4, 12, 8)  # windows of 2×2 positions, of 2×2 pixels each
+    assert receptive_fields(trace(Transformer(), torch.zeros(1, 3, 8, 12)))["transpose"].box(1, 2) == (4, 8, 8, 12)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from convscope.graph import relu_after, trace
 from convscope.scans import EDGES
 from convscope.scans.histogram import histogram
 from convscope.scope import Scope
+from tests.graph.graph_networks import Hierarchical
 from tests.scans.scan_networks import make_images, make_scope
 
 
@@ -44,6 +45,18 @@ def test_brute_force() -> None:
         assert (whole["mean"], whole["deviation"]) == pytest.approx(
             (float(maps.mean()), float(maps.std(correction=0))), rel=1e-6
         )
+
+
+def test_positions_of_a_hierarchical_transformer() -> None:
+    """Units come last there; all positions of each are counted, also those of shifted windows."""
+    images = torch.rand(10, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    scope = Scope(Hierarchical(), torch.zeros(1, 3, 16, 24))
+    found = scope.statistics(images, ["block1.add", "block2.roll", "norm"], batch_size=4)
+    for layer, size in (("block1.add", 8 * 12), ("block2.roll", 8 * 12), ("norm", 4 * 6)):
+        units = scope.activations(images, [layer])[layer].double().flatten(0, 2).T
+        assert found[layer].histogram.sum(1).tolist() == [10 * size] * len(units)
+        torch.testing.assert_close(found[layer].mean, units.mean(1), rtol=0, atol=1e-6)
+        torch.testing.assert_close(found[layer].correlation.double(), units.corrcoef(), rtol=0, atol=2e-6)
 
 
 def test_planted_truths() -> None:

@@ -13,6 +13,7 @@ from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.nets import build_net
 from convscope.scans.ranks import NONE, indices_of, ranks, values_of
 from convscope.scope import Scope
+from tests.graph.graph_networks import Hierarchical
 from tests.scans.scan_networks import bytes_of, make_images, make_scope
 
 
@@ -68,6 +69,21 @@ def test_brute_force(score: str, before_relu: bool) -> None:
         assert torch.equal(record.largest, responses.amax(0))
         # to the rounding of doubles: both add the same float32 responses
         torch.testing.assert_close(record.mean, responses.double().mean(0), rtol=1e-14, atol=1e-14)
+
+
+def test_positions_of_a_hierarchical_transformer() -> None:
+    """Rows and columns of units that come last; those of shifted windows are at their places in the image again."""
+    images = torch.rand(9, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    scope = Scope(Hierarchical(), torch.zeros(1, 3, 16, 24))
+    found = scope.top_patches(images, ["block1.add", "block2.roll", "norm"], 4, score="max", batch_size=9)
+    for layer, shift in (("block1.add", 0), ("block2.roll", 1), ("norm", 0)):
+        maps = scope.activations(images, [layer])[layer].permute(0, 3, 1, 2).roll((shift, shift), (2, 3))
+        boxes = scope.receptive_field(layer).boxes
+        assert as_rows(found[layer], torch.zeros(9)) == brute_force(maps, torch.zeros(9), 4, "max", boxes)
+    row, column = found["block1.add"].position[0, 0].tolist()
+    top, left = row // 2 * 4, column // 2 * 4  # windows of 2×2 positions, of 2×2 pixels each
+    assert found["block1.add"].box[0, 0].tolist() == [top, left, top + 4, left + 4]
+    assert found["block1.add"].patches(images, 0)[0].shape == (3, 4, 4)
 
 
 def test_a_dead_unit_has_no_patches_and_says_so() -> None:

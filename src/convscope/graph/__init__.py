@@ -11,9 +11,9 @@ from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.answers import answering_logits
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
-from convscope.graph.following import cuts_at_zero, relu_after, where_read
+from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
 from convscope.graph.incremental import Incremental, Remembered
-from convscope.graph.positions import Positions, positions
+from convscope.graph.positions import Positions, positions, without_positions
 from convscope.graph.silenced import Rows, Silenced
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
@@ -41,10 +41,12 @@ __all__ = [
     "check_gradient",
     "cuts_at_zero",
     "initialized",
+    "moves_values",
     "positions",
     "receptive_fields",
     "relu_after",
     "trace",
     "unwrapped",
     "where_read",
+    "without_positions",
 ]

@@ -42,7 +42,7 @@ def of_image(shape: tuple[int, ...]) -> Tensor:
 
 def boxes(bounds: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Top, left, bottom, right of the union at each position along `axes`; zeros where no pixel reaches."""
-    thin = _thin(bounds)
+    thin = cut_expanded(bounds)
     row_of = torch.floor(thin / _APART + 0.5)
     others = [axis for axis in range(thin.ndim) if axis not in axes]
     rows = [thin.where(row_of == row, NOTHING).amin(others) - row * _APART for row in range(ROWS)]
@@ -68,14 +68,14 @@ def whole_image(call: Call) -> Bounds:
 
 def elementwise(call: Call) -> Tensor:
     """Each element sees what the elements at its place in the inputs see."""
-    return reduce(torch.minimum, [_thin(x) for x in call.inputs]).expand(call.output_shape)
+    return reduce(torch.minimum, [cut_expanded(x) for x in call.inputs]).expand(call.output_shape)
 
 
 def reduced(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
     """An output that sees all of its input along some axes, which it drops or keeps at size 1."""
 
     def bounds(call: Call) -> Bounds:
-        seen = _thin(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
+        seen = cut_expanded(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
         found = tuple(seen.expand(shape) for shape in call.output_shapes)
         return found if isinstance(call.node.meta["val"], tuple) else found[0]
 
@@ -86,7 +86,7 @@ def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Tensor]:
     """An output that sees all of its input along some axes and keeps them: dense layers, norms, softmax."""
 
     def bounds(call: Call) -> Tensor:
-        seen = [_thin(x).amin(axes(call), keepdim=True) for x in call.inputs]
+        seen = [cut_expanded(x).amin(axes(call), keepdim=True) for x in call.inputs]
         return reduce(torch.minimum, seen).expand(call.output_shape)
 
     return bounds
@@ -115,14 +115,14 @@ def transposed_convolution(call: Call) -> Tensor:
 
 
 def pool(call: Call) -> Bounds:
-    x = _thin(call.input, axes=(1,))
+    x = cut_expanded(call.input, axes=(1,))
     for axis, window in enumerate(windows(call), start=2):
         x = _slide(x, axis, window, call.output_shape[axis])
     return _as_yielded(x.expand(call.output_shape), call)
 
 
 def adaptive_pool(call: Call) -> Bounds:
-    x = _thin(call.input, axes=(1,))
+    x = cut_expanded(call.input, axes=(1,))
     for axis in range(2, len(call.output_shape)):
         spans = adaptive_spans(call.input_shape[axis], call.output_shape[axis])
         x = torch.stack([x.narrow(axis, a, b - a).amin(axis) for a, b in spans], axis)
@@ -163,7 +163,7 @@ def part(call: Call) -> Tensor:
 
 def moved(call: Call) -> Bounds:
     """Reshaping, slicing, joining, padding: the operation itself, done to the bounds."""
-    if any(node in call.values and not _is_float(node) for node in call.node.all_input_nodes):
+    if any(node in call.values and not is_float(node) for node in call.node.all_input_nodes):
         return whole_image(call)  # where to read is itself worked out from the image
     arguments = {
         name: resolve(a, lambda node: _bounds_or_constant(call, node), call.n) for name, a in call.arguments.items()
@@ -187,12 +187,12 @@ def _offsets() -> Tensor:
     return torch.arange(ROWS) * _APART
 
 
-def _is_float(node: Node) -> bool:
+def is_float(node: Node) -> bool:
     value = node.meta["val"]
     return value.is_floating_point() if isinstance(value, Tensor) else True
 
 
-def _thin(x: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
+def cut_expanded(x: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
     """`x` with each expanded axis (of `axes`, or of all) cut to size 1."""
     for axis in range(x.ndim) if axes is None else axes:
         if x.stride(axis) == 0 and x.shape[axis] > 1:
@@ -202,7 +202,7 @@ def _thin(x: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
 
 def _units(x: Tensor, groups: int) -> Tensor:
     """4, groups, units a group, …; a single group of one unit where all are alike."""
-    x = _thin(x, axes=(1,))
+    x = cut_expanded(x, axes=(1,))
     return x.unsqueeze(1) if x.shape[1] == 1 else x.unflatten(1, (groups, -1))
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from convscope.errors import RequestError
 from convscope.graph import bounds, grids
 from convscope.graph.bounds import ROWS, Bounds
-from convscope.graph.calls import Call, batch_axes
+from convscope.graph.calls import Call
 from convscope.graph.grids import Grid
+from convscope.graph.positions import Positions, positions
 from convscope.graph.table import WHOLE
 from convscope.graph.traced import Operation, TracedGraph
 
@@ -79,6 +80,7 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     height, width = graph.input_shape[-2:]
     seen: dict = {graph.image: bounds.of_image(graph.input_shape)}
     planes: dict = {graph.image: grids.OF_IMAGE}
+    where = positions(graph)
     last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
     fields = {}
     for op in graph.operations:
@@ -87,25 +89,26 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
         field = WHOLE if made else op.row.field
         planes[op.node] = field.grid(Call(op.node, ROWS, planes))
         seen[op.node] = field.bounds(call)
-        fields[op.name] = _summary(op, seen[op.node], planes[op.node])
+        fields[op.name] = _summary(op, seen[op.node], planes[op.node], where.get(op.name))
         for source in op.node.all_input_nodes:
             if last_reader[source] is op:
                 seen.pop(source, None)
     return fields
 
 
-def _summary(op: Operation, found: Bounds, grid: Grid | list | None) -> ReceptiveField:
+def _summary(op: Operation, found: Bounds, grid: Grid | list | None, where: Positions | None) -> ReceptiveField:
     grid = grid if isinstance(grid, Grid) else None
-    boxes = _boxes(found if isinstance(found, Tensor) else found[0], op, grid)
+    boxes = _boxes(found if isinstance(found, Tensor) else found[0], grid, where)
     if grid is not None:
         return ReceptiveField(grid.size, grid.stride, grid.centre, boxes)
     height, width = (boxes[2] - boxes[0]).max(), (boxes[3] - boxes[1]).max()
     return ReceptiveField((int(height), int(width)), None, None, boxes)
 
 
-def _boxes(found: Tensor, op: Operation, grid: Grid | None) -> Int[Tensor, "4 rows columns"]:
-    """The union over the units at each position; over everything where there are no rows and columns."""
+def _boxes(found: Tensor, grid: Grid | None, where: Positions | None) -> Int[Tensor, "4 rows columns"]:
+    """The union over the units at each position; over everything where there are no positions."""
+    if where is not None:
+        return bounds.boxes(where.as_map(found), (2, 3))
     if grid is not None:
         return bounds.boxes(found, grid.axes)
-    is_map = found.ndim == 4 and len(op.output_shape) == 3 and batch_axes(op.node)[0] == 0
-    return bounds.boxes(found, (2, 3) if is_map else ()).view(ROWS, *(found.shape[2:] if is_map else (1, 1)))
+    return bounds.boxes(found, ()).view(ROWS, 1, 1)

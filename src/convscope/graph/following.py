@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscope.graph import bounds
 from convscope.graph.traced import Operation, TracedGraph
 
 _UNITWISE = frozenset({"batch_norm", "dropout", "alias", "clone", "contiguous", "detach"})
@@ -60,3 +61,8 @@ def cuts_at_zero(op: Operation) -> bool:
         lower = dict(enumerate(op.node.args)).get(1, op.node.kwargs.get("min"))
         return isinstance(lower, int | float) and lower == 0
     return op.kind in ("relu", "relu6")
+
+
+def moves_values(op: Operation) -> bool:
+    """Whether it gives values as they are, elsewhere: reshaping, slicing, joining, padding."""
+    return op.row.field.bounds in (bounds.moved, bounds.part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import Positions, TracedGraph, positions
+from convscope.graph import INPUT, Positions, TracedGraph, moves_values, positions, without_positions
 from convscope.lenses.attribution import Attribution, join, remark
 from convscope.lenses.gradients import bytes_of_pass, gradient
 from convscope.lenses.memory import portions
@@ -75,9 +75,9 @@ def grad_cam_plus_plus(
 ) -> Attribution:
     """Grad-CAM++: as Grad-CAM, with the positive gradients summed so that each of several objects counts.
 
-    With g = ∂s/∂A: αᵤ = gᵤ² / (2 gᵤ² + Σ Aᵤ · gᵤ³), sums over positions; map = Σᵤ (Σ αᵤ · max(gᵤ, 0)) · Aᵤ. Where the
-    denominator is zero α is. The paper differentiates exp(s), which would multiply a whole map by exp(s); that
-    factor is left out.
+    With g = ∂s/∂A: αᵤ = gᵤ² / (2 gᵤ² + (Σ Aᵤ) · gᵤ³) at each position, the sum over all of them (equation 19); map =
+    Σᵤ (Σ αᵤ · max(gᵤ, 0)) · Aᵤ. Where the denominator is zero α is. The paper differentiates exp(s), which would
+    multiply a whole map by exp(s); that factor is left out.
 
     Args, Returns and Raises as of `grad_cam`.
 
@@ -143,9 +143,12 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
     """The last operation with several positions that still reach the network's answer.
 
     That is the one just before they are pooled or flattened away. In a transformer that answers from its class
-    token it is the last whose other tokens are read: those of the final layer are not. Found by putting NaN at
-    the positions of an operation's result and looking whether the logits become NaN, so it depends on the
-    network alone. The image itself, in another order of its axes, is no such operation: before it stand no weights.
+    token it is the last whose other tokens are read: those of the final layer are not. What an attention makes of
+    its tokens for itself (queries, keys and values) is passed over, for the norm or sum that it reads. Found by
+    putting NaN at the positions of an operation's result and looking whether the logits become NaN, so it depends
+    on the network alone. The image itself, in another order of its axes, is no such operation: before it stand no
+    weights. Where the network loses the positions on its way, the last layers are not among those looked at; a map
+    of this layer says so in its note.
 
     Args:
         graph: the traced network.
@@ -159,18 +162,51 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
         'pool3'
     """
     output, where = graph.outputs[0], positions(graph)
+    passed_over = _within_attention(graph, where)
     image = images.new_zeros((1, *images.shape[1:]))
     with torch.no_grad():
         for op in reversed(graph.needed_for(output)):
-            if op.name == output or op.name not in where or prod(where[op.name].size) == 1:
+            if op.name == output or op.name not in where or prod(where[op.name].size) == 1 or op.name in passed_over:
                 continue
             if not any(before.n_parameters for before in graph.needed_for(op.name)):
                 continue
-            result = graph.run(image, [op.name])[op.name].clone()
-            where[op.name].as_map(result).fill_(torch.nan)
+            result = graph.run(image, [op.name])[op.name].clone(memory_format=torch.contiguous_format)
+            index = where[op.name].as_map(torch.arange(result.numel(), device=result.device).view(result.shape))
+            result.view(-1)[index.flatten()] = torch.nan
             if graph.run(image, given={op.name: result})[output].isnan().any():
                 return op.name
     raise RequestError("no layer of this network has maps that its answer depends on; ask for saliency instead")
+
+
+def _within_attention(graph: TracedGraph, where: Mapping[str, Positions]) -> set[str]:
+    """Queries, keys and values: what leads, by dense layers and moving values, to products of two results and no further."""
+    pending = [
+        name
+        for op in graph.operations
+        if op.kind in ("attention", "matmul") and len(op.inputs) > 1
+        for name in op.inputs
+    ]
+    found: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in found or name == INPUT:
+            continue
+        op = graph.operation(name)
+        if name not in where or op.kind == "dense" or moves_values(op):
+            found.add(name)
+            pending += op.inputs
+    return found
+
+
+def _lost_after(graph: TracedGraph, layer: str) -> bool:
+    """Whether layers between this one and the answer have units at positions that are not known."""
+    unplaced, behind = without_positions(graph), {layer}
+    for op in graph.needed_for(graph.outputs[0]):
+        if behind.intersection(op.inputs):
+            behind.add(op.name)
+            if op.name in unplaced:
+                return True
+    return False
 
 
 def _class_map(
@@ -184,7 +220,10 @@ def _class_map(
     max_memory: int | None,
 ) -> Attribution:
     question = ask(graph, images, target)
-    layer = layer or last_map(graph, images)
+    lost = None
+    if layer is None:
+        layer = last_map(graph, images)
+        lost = f"the map is taken at {layer}: positions are lost after it" if _lost_after(graph, layer) else None
     where = _positions_of(graph, layer)
     parts = []
     for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
@@ -195,7 +234,7 @@ def _class_map(
             gradients = gradient(answer, results[layer])
         values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
         parts.append(Attribution(values[:, None], method, layer=layer, **said))
-    return _finished(join(parts), relu)
+    return _finished(join(parts).noting(lost), relu)
 
 
 def _positions_of(graph: TracedGraph, layer: str) -> Positions:
@@ -226,8 +265,8 @@ def _grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
-    below = 2 * gradients**2 + (activations * gradients**3).sum((2, 3), keepdim=True)
-    alphas = torch.where(below == 0, 0, gradients**2 / below)
+    below = 2 + activations.sum((2, 3), keepdim=True) * gradients  # both sides of α's fraction divided by g²
+    alphas = torch.where(below == 0, 0, 1 / below)
     return ((alphas * gradients.clamp(min=0)).sum((2, 3), keepdim=True) * activations).sum(1)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import Operation, Positions, TracedGraph, positions, receptive_fields
+from convscope.graph import Operation, Positions, TracedGraph, check_gradient, positions, receptive_fields
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
@@ -35,6 +35,7 @@ class Maximized(Shown):
             the first is that of the start.
         layer: the layer's name.
         units: the unit of each picture.
+        note: what a reader has to know of the network; None if nothing.
     """
 
     picture: Float[Tensor, "N C H W"]
@@ -42,6 +43,7 @@ class Maximized(Shown):
     course: Float[Tensor, "N steps"]
     layer: str
     units: tuple[int, ...]
+    note: str | None = None
 
 
 def maximize(
@@ -98,6 +100,7 @@ def maximize(
         UnknownNameError: there is no such layer; the message lists those there are.
         RequestError: the layer has no such unit or position, or it is not known which of its numbers are a unit's,
             or no gradient leads from it to the image; or the normalisation does not fit the channels.
+        NetworkError: the graph's gradients are not the network's own; see `convscope.graph.check_gradient`.
         SettingError: steps, rate or noise is out of range.
         FailedError: an activation is infinite or not a number.
 
@@ -119,6 +122,8 @@ def maximize(
     # A gradient is wanted even where the caller has switched them off.
     with torch.inference_mode(mode=False), torch.enable_grad():
         network = _Network(graph, operation, where, position, normalize)
+        noise = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
+        check_gradient(graph, noise.to(network.like))
         bytes_each = _bytes_each(graph, operation, network.like)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         found = [ascent.climb(network, chosen[part]) for part in parts]
@@ -127,7 +132,7 @@ def maximize(
         raise FailedError(
             f"layer {operation.name!r} gives activations that are infinite or not a number; check the network's weights"
         )
-    return Maximized(picture, activation, course, operation.name, chosen)
+    return Maximized(picture, activation, course, operation.name, chosen, graph.note)
 
 
 class _Network:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from convscope.graph import INPUT, TracedGraph
+from convscope.graph import INPUT, TracedGraph, check_gradient
 from convscope.nets import Head
 from convscope.scans.exact import ExactSum
 from convscope.scans.room import MAX_MEMORY
@@ -64,6 +64,7 @@ class FirstOrder:
     def _changes(
         self, graph: TracedGraph, images: Float[Tensor, "N C H W"], labels: Int64[Tensor, " N"]
     ) -> dict[str, Float[Tensor, "N U"]]:
+        check_gradient(graph, images)
         names = list(dict.fromkeys(call for each in self.silenced.values() for call in each.calls))
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images.clone().requires_grad_()  # so that frozen weights do not end the way back
