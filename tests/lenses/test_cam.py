@@ -295,3 +295,19 @@ def test_wrong_requests() -> None:
     rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
     with pytest.raises(RequestError, match="layer 'rnn' has no rows and columns, and a map needs them; there is none"):
         grad_cam(rows, torch.zeros(1, 1, 7, 8), layer="rnn")
+
+
+def test_indices_of_a_max_pool_are_no_map() -> None:
+    class Unpooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pooled, indices = F.max_pool2d(self.conv(x), 2, return_indices=True)
+            return self.fc(F.max_unpool2d(pooled, indices, 2).mean((2, 3)))
+
+    images = torch.rand(2, 3, 6, 4)
+    graph = trace(Unpooling().eval(), images)
+    assert grad_cam(graph, images).values.shape[:2] == (2, 1)
+    assert "max_unpool2d" in last_map(graph, images) or "max_pool" in last_map(graph, images)

@@ -171,6 +171,8 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
             if not any(before.n_parameters for before in graph.needed_for(op.name)):
                 continue
             result = graph.run(image, [op.name])[op.name].clone(memory_format=torch.contiguous_format)
+            if not result.is_floating_point():  # a mask, the indices of a max pool
+                continue
             index = where[op.name].as_map(torch.arange(result.numel(), device=result.device).view(result.shape))
             result.view(-1)[index.flatten()] = torch.nan
             if graph.run(image, given={op.name: result})[output].isnan().any():
