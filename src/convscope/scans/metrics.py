@@ -9,12 +9,15 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from convscope.nets import Head, Task
+from convscope.optional import import_optional
 from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
 from convscope.scans.scan import Seen
+
+# It imports whatever torchvision is installed; one for another build of PyTorch breaks it, which is said in one line.
+_classification = import_optional("torchmetrics.classification", "evaluation")
 
 
 class Predictions:
@@ -83,7 +86,7 @@ class Confusion:
 
     def __init__(self, head: Head) -> None:
         self.head = head
-        self.metric = MulticlassConfusionMatrix(num_classes=len(head.classes))
+        self.metric = _classification.MulticlassConfusionMatrix(num_classes=len(head.classes))
 
     def update(self, seen: Seen) -> None:
         self.metric.update(self.head.logits(seen.outputs).argmax(1), seen.targets[self.head.target])
@@ -100,7 +103,7 @@ class TopK:
 
     def __init__(self, head: Head, k: int = 5) -> None:
         self.head = head
-        self.metric = MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
+        self.metric = _classification.MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
 
     def update(self, seen: Seen) -> None:
         self.metric.update(self.head.logits(seen.outputs), seen.targets[self.head.target])
