@@ -5,6 +5,7 @@
 #   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
+#   make zoo        every lens on ninety networks of timm, torchvision and of unusual modules: docs/networks.md
 #   make docs       what is generated in docs/
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: study test test-slow smoke lint format bench docs clean
+.PHONY: study test test-slow smoke lint format bench zoo docs clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -41,6 +42,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/occlusion.py --only net4
 	$(BIN)/python bench/scans.py
+
+zoo: $(VENV)/.installed-dev
+	$(BIN)/python bench/zoo.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
