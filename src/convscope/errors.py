@@ -7,7 +7,8 @@ ConvscopeError
 │   ├── DataError           files that cannot be read as images; names the file
 │   ├── NetworkError        a network that does not fit its input or cannot be built
 │   ├── RunFolderError      a folder that is no run, or another run's, or too new
-│   └── MissingPackageError a package that this request needs and is not installed
+│   ├── MissingPackageError a package that this request needs and is not installed
+│   └── BrokenPackageError  a package that is installed, and whose import fails
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
     ├── DivergedError       the loss is no number any more
     ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
@@ -67,6 +68,15 @@ class MissingPackageError(RequestError):
     def __init__(self, package: str, purpose: str, extra: str | None = None) -> None:
         what = f"convscope[{extra}]" if extra else package
         super().__init__(f"{purpose} needs the package {package!r}, which is not installed; pip install '{what}'")
+
+
+class BrokenPackageError(RequestError):
+    """A package that is installed, and whose import fails: one that is damaged, or made for other versions of what it needs."""
+
+    def __init__(self, package: str, purpose: str, reason: str, remedy: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is installed and cannot be imported ({reason}); {remedy}"
+        )
 
 
 class FailedError(ConvscopeError):

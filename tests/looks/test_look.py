@@ -17,6 +17,7 @@ from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks import LOOKS, SCANS, Asked, look, look_at, open_subject
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
+from tests.zoo import open_zoo
 
 NEEDS_LAYER = ("activations", "receptive_field")
 
@@ -181,6 +182,12 @@ def test_a_network_that_is_no_run(foreign: Path) -> None:
         ({}, SettingError, "nothing to look at; give a run's folder, or --net"),
         ({"run": "runs/x", "net": "mine:small"}, SettingError, "--net mine:small: a run has its own network"),
         ({"run": "runs/x", "weights": Path("w")}, SettingError, "--weights: a run knows its own"),
+        ({"run": "runs/x", "pretrained": True}, SettingError, "--pretrained: a run knows its own"),
+        ({"run": "runs/x", "seed": 0}, SettingError, "--seed: a run knows its own"),
+        ({"run": "runs/x", "options": {"width": 3}}, SettingError, "--set: a run knows its own"),
+        ({"net": "net1", "pretrained": True, "weights": Path("w")}, SettingError, "--pretrained: the weights come from w"),
+        ({"net": "net1", "pretrained": True}, UnknownNameError, "option 'pretrained' is not one of net1's"),
+        ({"net": "mine:small", "pretrained": True}, SettingError, "mine:small does not take these options: .*'pretrained'"),
         ({"net": "mine:small", "input": "8x8"}, SettingError, "--input 8x8: expected channels, height and width"),
         ({"net": "mine:small", "input": "1x8x8", "mean": "grey"}, SettingError, "--mean grey: expected a number"),
         ({"net": "mine:small", "input": "1x8x8", "mean": "0,0"}, RequestError, "a mean and a positive deviation"),
@@ -209,3 +216,59 @@ def test_results_show_themselves_in_a_notebook(reported: Run) -> None:
             assert shown.size[0] > 150
             assert len(shown.convert("RGB").getcolors(1 << 24)) > 20
     assert scope.anatomy()._repr_html_().startswith("<table>")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    Image.effect_noise((90, 70), 90).convert("RGB").save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")
+
+
+def test_a_network_of_timm_is_looked_at_as_it_was_made(photo: str, tmp_path: Path) -> None:
+    open_zoo()
+    import timm
+
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet").eval()
+    image = read_image(photo, (3, 160, 160))
+    expected = Scope(net, torch.zeros(1, 3, 160, 160), normalize=((0.5,) * 3, (0.5,) * 3)).saliency(image).values
+    subject = open_subject(net="timm:test_resnet")
+    assert subject.random_weights == "random weights"
+    _, found = look_at(subject, "saliency", photo, out=tmp_path / "p.png")
+    assert torch.equal(found.tensors["values"], expected)
+
+
+def test_random_weights_are_named_in_the_heading_and_in_the_picture(photo: str, tmp_path: Path) -> None:
+    subject = open_subject(net="net1")
+    path, found = look_at(subject, "saliency", photo, out=tmp_path / "random.png")
+    assert found.heading.startswith("random weights: saliency: class ")
+    weights = tmp_path / "net1.safetensors"
+    save_file(subject.scope.net.state_dict(), weights)
+    same = open_subject(net="net1", weights=weights)
+    plain, told = look_at(same, "saliency", photo, out=tmp_path / "told.png")
+    assert found.heading == f"random weights: {told.heading}"
+    with Image.open(path) as with_words, Image.open(plain) as without:
+        band = with_words.height - without.height
+        assert band > 20
+        words = np.asarray(with_words)[:band]
+        below = np.asarray(with_words)[band:, : without.width]
+        assert np.array_equal(below, np.asarray(without))
+        assert len(np.unique(words.reshape(-1, 3), axis=0)) > 10  # letters on a ground of another colour
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mean": "0.1,0.2,0.3"}, ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))),
+        ({"deviation": "1,1,1"}, ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))),
+        ({"input": "1x64x64", "options": {"classes": 4}}, ((0.5,), (0.5,))),
+    ],
+)
+def test_what_is_given_comes_before_the_networks_own(settings: dict[str, Any], expected: Any) -> None:
+    open_zoo()
+    scope = open_subject(net="timm:test_resnet", **settings).scope
+    image = torch.full(scope.input_shape, 0.7)
+    mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in expected)
+    torch.testing.assert_close(scope.prepare(image)[0], (image - mean) / deviation)
+    if "options" in settings:
+        assert scope.logits(image).shape == (1, 4)

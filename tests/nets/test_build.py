@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.errors import MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.errors import NetworkError, SettingError, UnknownNameError
 from convscope.nets import build_net
 
 
@@ -45,7 +45,6 @@ def test_initialisations_have_their_spread() -> None:
         ("net3", {"dropout": 1.5}, SettingError, "net.dropout: 1.5"),
         ("net2", {"image_size": 16}, NetworkError, "net2: conv4"),
         ("c4 M x", {}, SettingError, "'x' is no layer"),
-        ("timm:resnet18", {}, MissingPackageError, r"convscope\[zoo\]"),
         ("nowhere.to:find", {}, NetworkError, "cannot be imported"),
         ("os:no_such", {}, UnknownNameError, "callable 'no_such' is not in module os"),
         ("os:getcwd", {}, NetworkError, "gave a str"),
@@ -64,35 +63,6 @@ def test_a_users_callable_gets_the_shape_options_it_takes(monkeypatch: pytest.Mo
     assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 8)
     with pytest.raises(SettingError, match="does not take these options"):
         build_net("my_nets:tiny", classes=4, no_such=1)
-
-
-def test_timm_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm itself imports torchvision, which does not import beside the CPU build: a stand-in takes its place."""
-    asked: dict[str, Any] = {}
-
-    def create_model(name: str, **options: Any) -> nn.Module:
-        asked.update(name=name, **options)
-        return nn.Sequential(nn.Flatten(), nn.LazyLinear(options["num_classes"]))
-
-    timm = types.ModuleType("timm")
-    timm.create_model = create_model  # type: ignore[attr-defined]
-    timm.list_models = lambda pattern="*": ["resnet18"]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    build_net("timm:resnet18", classes=5, channels=1, image_size=64, pretrained=True)
-    assert asked == {"name": "resnet18", "num_classes": 5, "in_chans": 1, "pretrained": True}
-    with pytest.raises(UnknownNameError, match="network 'resnet9' is not in timm"):
-        build_net("timm:resnet9")
-
-
-def test_torchvision_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    torchvision = types.ModuleType("torchvision")
-    torchvision.models = types.SimpleNamespace(  # type: ignore[attr-defined]
-        list_models=lambda: ["vgg16"], get_model=lambda name, **options: nn.Linear(2, options["num_classes"])
-    )
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    assert build_net("torchvision:vgg16", classes=7, channels=3, image_size=224).out_features == 7
-    with pytest.raises(SettingError, match="3 channels"):
-        build_net("torchvision:vgg16", channels=1)
 
 
 def test_a_network_carries_its_spec() -> None:

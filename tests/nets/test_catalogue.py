@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from convscope.nets import build_net, catalogue, natural_shape
+from convscope.nets import build_net, catalogue, natural_input
 
 REPORTED = [
     ("vgg-cifar", {"batch_norm": False}, 6_216_074),
@@ -93,7 +93,7 @@ def test_parameter_counts_of_the_reports_and_by_hand(name: str, options: dict[st
 
 @pytest.mark.parametrize("name", catalogue())
 def test_every_network_takes_its_natural_input(name: str) -> None:
-    shape = natural_shape(name)
+    shape = natural_input(name).options()
     net = build_net(name).eval()
     outputs = net(torch.zeros(2, shape["channels"], shape["image_size"], shape["image_size"]))
     assert outputs.shape == (2, shape["classes"])

@@ -1,8 +1,9 @@
-"""A new head on a network that others built. timm and torchvision do not import beside the CPU build of PyTorch: stand-ins take
-their places. EfficientNet-Lite0 is real, with its ImageNet weights."""
+"""A new head on a network that others built; timm's and torchvision's are in test_foreign.py.
+
+EfficientNet-Lite0 is real, with its ImageNet weights.
+"""
 
 import sys
-import types
 from collections import OrderedDict
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope.errors import FailedError, MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.errors import MissingPackageError, NetworkError, SettingError, UnknownNameError
 from convscope.nets import build_net, put_head
 
 
@@ -38,15 +39,6 @@ def _vgg() -> nn.Module:
     features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1000))
     return nn.Sequential(OrderedDict(features=features, classifier=dense))
-
-
-@pytest.fixture
-def timm(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    module = types.ModuleType("timm")
-    module.list_models = lambda pattern="*": ["tiny"]  # type: ignore[attr-defined]
-    module.create_model = lambda name, pretrained=False, **options: Backbone(**options)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "timm", module)
-    return module
 
 
 def test_the_last_dense_layer_that_computes_is_replaced_and_its_name_stays() -> None:
@@ -133,62 +125,6 @@ def test_what_cannot_be_replaced_is_named(
 ) -> None:
     with pytest.raises(error, match=expected):
         put_head(net(), head, classes=2, input_shape=(3, 8, 8), replaces=replaces)
-
-
-@pytest.mark.usefixtures("timm")
-def test_a_foreign_network_gets_its_head_by_name() -> None:
-    net = build_net("timm:tiny", head="f4", classes=3, channels=1, image_size=8, pretrained=True)
-    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
-    spec = net.convscope_spec
-    assert (spec.head, spec.replaces, spec.options["pretrained"]) == ("f4", None, True)
-
-
-@pytest.mark.usefixtures("timm")
-def test_init_draws_the_head_of_a_trained_network_alone() -> None:
-    torch.manual_seed(0)
-    plain = build_net("timm:tiny", classes=3)
-    torch.manual_seed(0)
-    net = build_net("timm:tiny", init="he", head="f4", classes=3, pretrained=True)
-    assert torch.equal(net.blocks[0].weight, plain.blocks[0].weight)
-    assert not net.classifier.fc1.bias.any()
-    with pytest.raises(SettingError, match=r"net.init: 'he' would overwrite the trained weights"):
-        build_net("timm:tiny", init="he", pretrained=True)
-
-
-@pytest.mark.usefixtures("timm")
-def test_replaces_without_a_head_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"net.replaces: names what a new head replaces; give net.head too"):
-        build_net("timm:tiny", replaces="classifier")
-
-
-@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("No pretrained weights exist for tiny")])
-def test_weights_that_cannot_be_fetched_give_one_line(timm: types.ModuleType, error: Exception) -> None:
-    def create_model(name: str, **options: Any) -> nn.Module:
-        raise error
-
-    timm.create_model = create_model  # type: ignore[attr-defined]
-    expected = rf"timm:tiny: its trained weights cannot be had from the Hugging Face Hub \({error}\); connect to the"
-    with pytest.raises(FailedError, match=expected) as caught:
-        build_net("timm:tiny", pretrained=True)
-    assert caught.value.exit_status == 1
-    assert "\n" not in str(caught.value)
-
-
-def test_torchvisions_weights_come_with_all_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    def get_model(name: str, **options: Any) -> nn.Module:
-        asked.update(options)
-        return _vgg()
-
-    torchvision = types.ModuleType("torchvision")
-    torchvision.models = types.SimpleNamespace(list_models=lambda: ["vgg16"], get_model=get_model)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    net = build_net("torchvision:vgg16", head="f8", classes=2, image_size=8, pretrained=True)
-    assert asked == {"weights": "DEFAULT"}
-    assert net(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
-    with pytest.raises(SettingError, match=r"net.pretrained: the weights of torchvision's vgg16 end in 1,000 classes"):
-        build_net("torchvision:vgg16", classes=2, pretrained=True)
 
 
 LITE0 = "convscope.nets.zoo:efficientnet_lite0"

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,29 +221,6 @@ def test_modules_that_cannot_be_trained_leave_no_folder(
 def test_a_run_without_stages_has_no_such_column(spots: Make, tmp_path: Path) -> None:
     run = _train(spots(), Recipe(epochs=1, batch=24), tmp_path / "run")
     assert "stage" not in run.history
-
-
-def test_a_pretrained_run_is_reopened_without_fetching(
-    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stand-in for timm, which does not import beside the CPU build of PyTorch."""
-    asked: list[bool] = []
-
-    def create_model(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
-        asked.append(pretrained)
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, options["num_classes"]))
-
-    timm = types.ModuleType("timm")
-    timm.create_model, timm.list_models = create_model, lambda pattern="*": ["tiny"]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    data = spots()
-    net = {"name": "timm:tiny", "pretrained": True, "head": "f8"}
-    stage = {"name": "head", "train": "3", "epochs": 1, "rate": 0.01}
-    spec = make_spec({"data": data.spec.model_dump(), "net": net, "recipe": {"batch": 24, "stages": [stage]}})
-    run = train_spec(spec, data, tmp_path / "run", device="cpu", watcher=Silent())
-    assert asked == [True]
-    assert run.net(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
-    assert asked == [True, False]
 
 
 def test_the_lines_of_a_training_name_the_stage(

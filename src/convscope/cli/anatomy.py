@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def anatomy(
-    net: Annotated[str, typer.Argument(help="A name of the catalogue, a plain text, timm:NAME or module:callable.")],
+    net: Annotated[
+        str,
+        typer.Argument(help="A name of the catalogue, a plain text, timm:NAME, torchvision:NAME or module:callable."),
+    ],
     input: Annotated[
         str | None, typer.Option("--input", metavar="CxHxW", help="Shape of the images; the network's own by default.")
     ] = None,

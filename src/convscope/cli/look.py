@@ -68,11 +68,29 @@ def look(
         ),
     ] = None,
     net: Annotated[
-        str | None, typer.Option("--net", metavar="MODULE:CALLABLE", help="A network that is no run, by name.")
+        str | None,
+        typer.Option(
+            "--net",
+            metavar="NAME",
+            help="A network that is no run: timm:NAME, torchvision:NAME, module:callable, or a name of the catalogue.",
+        ),
     ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="With the trained weights that its library has; else they are random.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of random weights; 0 by default.")] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Of its builder; may be given several times.")
+    ] = [],  # noqa: B006 (typer copies it)
     weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Its .safetensors file.")] = None,
-    input: Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="The shape of its images.")] = None,
-    mean: Annotated[str | None, typer.Option("--mean", metavar="M,…", help="Its normalisation, by channel.")] = None,
+    input: Annotated[
+        str | None,
+        typer.Option("--input", metavar="CxHxW", help="The shape of its images; the network's own by default."),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", metavar="M,…", help="Its normalisation, by channel; the network's own by default."),
+    ] = None,
     deviation: Annotated[str | None, typer.Option("--deviation", metavar="D,…", help="Likewise.")] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", metavar="FILE", help="Names of its classes, one a line.")
@@ -90,11 +108,15 @@ def look(
     from convscope.cli.show import json_rows, print_frame, print_json, print_line
     from convscope.errors import SettingError
     from convscope.looks import look_at, open_subject
+    from convscope.runs import parse_overrides
 
     if len(names) > 2:
         raise SettingError(f"{' '.join(names)}: expected a run's folder and a lens, such as runs/lines grad_cam")
     run, lens = names if len(names) == 2 else (None, names[0])
-    subject = open_subject(run, net, weights, input, mean, deviation, classes)
+    subject = open_subject(
+        run, net, weights, input, mean, deviation, classes,
+        pretrained=pretrained, seed=seed, options=parse_overrides(set_),
+    )  # fmt: skip
     written, found = look_at(
         subject,
         lens,
@@ -117,7 +139,8 @@ def look(
     )
     if json:
         rows = {} if found.table is None else {"rows": json_rows(found.table)}
-        print_json({"picture": str(written), "heading": found.heading, "raw": str(raw) if raw else None, **rows})
+        about = {"picture": str(written), "heading": found.heading, "random_weights": subject.random_weights}
+        print_json(about | {"raw": str(raw) if raw else None} | rows)
     else:
         if found.table is not None:
             print_frame(found.table)

@@ -11,7 +11,7 @@ from convscope.draw.charts import (
     reliability,
     vega_script,
 )
-from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, scale_of
+from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, remarked, scale_of
 from convscope.draw.network_map import network_map
 from convscope.draw.pictures import (
     Picture,
@@ -56,6 +56,7 @@ __all__ = [
     "picture",
     "png",
     "reliability",
+    "remarked",
     "run_curves",
     "scale_of",
     "sheet",

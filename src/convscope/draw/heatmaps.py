@@ -37,7 +37,8 @@ _DIVERGING = (
 )
 _INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
 _MARK = (230, 60, 40)
-_GAP, _TOP, _LINE, _BAR = 16, 40, 30, 96  # pixels
+_WARNING = (255, 226, 138)
+_GAP, _TOP, _LINE, _BAR, _BAND = 16, 40, 30, 96, 30  # pixels
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,19 @@ def panel(
         draw.text((_GAP, y + 2), note, fill=_FAINT, font=_font(15))
     if scale:
         _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, heights[0])
+    return np.asarray(canvas)
+
+
+def remarked(shown: Picture, remark: str) -> Picture:
+    """A picture under a line on a band of its own."""
+    from PIL import Image, ImageDraw
+
+    width = max(shown.shape[1], round(_font(18).getlength(remark)) + 2 * _GAP)
+    canvas = Image.new("RGB", (width, shown.shape[0] + _BAND), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((0, 0, width, _BAND - 1), fill=_WARNING)
+    draw.text((_GAP, 4), remark, fill=_INK, font=_font(18))
+    canvas.paste(Image.fromarray(shown), (0, _BAND))
     return np.asarray(canvas)
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from convscope.errors import MissingPackageError, RequestError, UnknownNameError
+from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph
 from convscope.lenses.attribution import Attribution, join
 from convscope.lenses.gradients import bytes_of_pass
@@ -23,6 +23,7 @@ from convscope.lenses.relevance import RelevanceSteps
 from convscope.lenses.settings import CaptumSettings
 from convscope.lenses.targets import Target
 from convscope.nets import Task
+from convscope.optional import import_optional
 from convscope.training import own_random_state
 
 
@@ -90,7 +91,7 @@ def attribute(
     Raises:
         UnknownNameError: there is no such method or setting; the message lists those there are.
         RequestError: images, target or baseline do not fit, or lrp knows no rule for an operation.
-        MissingPackageError: Captum is not installed.
+        MissingPackageError, BrokenPackageError: Captum is not installed, or its import fails.
 
     Source: Sundararajan et al. 2017, arXiv 1703.01365 (integrated gradients); Smilkov et al. 2017, arXiv
         1706.03825 (SmoothGrad); Lundberg & Lee 2017, arXiv 1705.07874 (SHAP); Bach et al. 2015, doi
@@ -190,11 +191,7 @@ def settings_of(method: str) -> tuple[str, ...]:
 
 
 def _captum() -> Any:
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise MissingPackageError("captum", "this attribution") from error
-    return captum.attr
+    return import_optional("captum.attr", "this attribution")
 
 
 def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:

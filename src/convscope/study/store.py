@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from convscope.errors import FailedError, MissingPackageError, SettingError
+from convscope.errors import FailedError, SettingError
+from convscope.optional import import_optional
 from convscope.study.claims import Locks, is_dead, mark
 from convscope.study.spec import Range, StudySpec, dump_study, read_study, run_name
 
@@ -356,10 +357,7 @@ def _with_driver(url: str) -> str:
         raise SettingError(f"--storage {url}: expected an address such as postgresql://user@host/database")
     if scheme not in ("postgresql", "postgres"):
         return url
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise MissingPackageError("psycopg", "--storage postgresql://…", "postgres") from None
+    import_optional("psycopg", "--storage postgresql://…", "postgres")
     return f"postgresql+psycopg://{rest}"
 
 

@@ -10,17 +10,16 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 from convscope.errors import (
     DivergedError,
-    MissingPackageError,
     SettingError,
     StoppedError,
     TrackerError,
     UnknownNameError,
 )
+from convscope.optional import import_optional
 from convscope.runs import HISTORY, Run
 from convscope.training.loop import Watcher
 from convscope.training.tracker_clients import CLIENTS, Status, Tracker
@@ -38,17 +37,14 @@ def check_trackers(names: Sequence[str]) -> None:
         names: of "tensorboard", "mlflow", "wandb".
     Raises:
         UnknownNameError: there is no such tracker.
-        MissingPackageError: its package is not installed.
+        MissingPackageError, BrokenPackageError: its package is not installed, or its import fails.
     """
     if isinstance(names, str):
         raise SettingError(f"track: {names!r} is one name; give a list of names, such as [{names!r}]")
     for name in names:
         if name not in CLIENTS:
             raise UnknownNameError("tracker", name, CLIENTS, "known")
-        try:
-            import_module(name)
-        except ImportError:
-            raise MissingPackageError(name, f"tracking with {name}", CLIENTS[name].extra) from None
+        import_optional(name, f"tracking with {name}", CLIENTS[name].extra)
 
 
 @contextmanager

@@ -1,0 +1,189 @@
+"""What each lens is held against: the module itself, without the traced graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from tests.odd_networks import answer
+
+from convscope import Scope
+
+STEPS = 8
+"""Of integrated gradients."""
+
+Check = Callable[["Case"], tuple[str | None, float | None]]
+"""(note of the lens, difference from the oracle as a share of the largest value; None where there is none)."""
+
+
+@dataclass(eq=False)
+class Case:
+    """A network, a scope over it, and what the module itself says."""
+
+    net: nn.Module
+    scope: Scope
+    images: Tensor
+
+    @property
+    def image(self) -> Tensor:
+        return self.images[:1]
+
+    @cached_property
+    def oracle(self) -> nn.Module:
+        """A copy of the module, so that what the oracles do to it is not taken for a lens's doing; of lazy modules the scope's
+        own copy, whose weights were drawn there; and itself where it cannot be copied."""
+        lazy = len(known(self.net.parameters())) < len(list(self.net.parameters()))
+        try:
+            return deepcopy(self.scope.net if lazy else self.net)
+        except Exception:  # compiled and exported ones fail in their own ways
+            return self.net
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((one.dtype for one in known(self.net.parameters()) if one.is_floating_point()), torch.float32)
+
+    def module(self, images: Tensor) -> Tensor:
+        """The class scores that the module gives by itself."""
+        return answer(self.oracle(images.to(self.dtype)))
+
+    @cached_property
+    def target(self) -> int:
+        with torch.no_grad():
+            return int(self.module(self.image).argmax())
+
+    @cached_property
+    def layer(self) -> str:
+        """The last convolution that is a module; of its maps and filters the oracles know."""
+        convolutions = [name for name, one in self.oracle.named_modules() if isinstance(one, nn.Conv2d)]
+        return [name for name in convolutions if name in self.scope.graph.by_name][-1]
+
+    def hooked(self, layer: str, images: Tensor, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
+        """What a module gives, and the target logit's gradient there."""
+        kept: list[Tensor] = []
+        hook = self.oracle.get_submodule(layer).register_forward_hook(lambda _, given, made: kept.append(made))
+        try:
+            with torch.set_grad_enabled(gradient):
+                score = self.module(images.clone().requires_grad_(gradient))[:, self.target].sum()
+        finally:
+            hook.remove()
+        return kept[-1].detach(), torch.autograd.grad(score, kept[-1])[0] if gradient else None
+
+    def saliency(self, images: Tensor) -> Tensor:
+        given = images.clone().requires_grad_()
+        return torch.autograd.grad(self.module(given)[:, self.target].sum(), given)[0]
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    found, expected = found.detach().double(), expected.detach().double()
+    if found.shape != expected.shape:
+        raise Wrong(f"shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
+    if not found.isfinite().all():
+        raise Wrong("not finite")
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+class Wrong(Exception):
+    """An answer that differs from the oracle's."""
+
+
+def check_logits(case: Case) -> tuple[str | None, float | None]:
+    with torch.no_grad():
+        return None, _difference(case.scope.logits(case.image), case.module(case.image))
+
+
+def check_anatomy(case: Case) -> tuple[str | None, float | None]:
+    table = case.scope.anatomy()
+    expected = sum(parameter.numel() for parameter in case.oracle.parameters())
+    if table.parameters != expected:
+        raise Wrong(f"{table.parameters:,} parameters, expected {expected:,}")
+    return table.note, 0.0
+
+
+def check_activations(case: Case) -> tuple[str | None, float | None]:
+    [found] = case.scope.activations(case.image, [case.layer]).values()
+    return None, _difference(found, case.hooked(case.layer, case.image)[0])
+
+
+def check_saliency(case: Case) -> tuple[str | None, float | None]:
+    found = case.scope.saliency(case.image, case.target)
+    return found.note, _difference(found.values, case.saliency(case.image))
+
+
+def check_guided_backprop(case: Case) -> tuple[str | None, float | None]:
+    found = case.scope.guided_backprop(case.image, case.target)
+    if not found.values.isfinite().all():
+        raise Wrong("not finite")
+    return found.note, None
+
+
+def check_grad_cam(case: Case) -> tuple[str | None, float | None]:
+    found = case.scope.grad_cam(case.image, target=case.target)
+    note = "; ".join(filter(None, [f"at {found.layer}", found.note]))
+    layer = found.layer if found.layer in dict(case.oracle.named_modules()) else None
+    maps, gradient = case.hooked(layer, case.image, gradient=True) if layer else (found.values, None)
+    if gradient is None or maps.ndim != 4 or maps.shape[2:] != found.values.shape[2:]:
+        return note, None
+    return note, _difference(found.values, (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True))
+
+
+def check_integrated_gradients(case: Case) -> tuple[str | None, float | None]:
+    from captum.attr import IntegratedGradients
+
+    found = case.scope.integrated_gradients(case.image, case.target, n_steps=STEPS)
+    expected = IntegratedGradients(case.module).attribute(case.image, 0 * case.image, case.target, n_steps=STEPS)
+    return None, _difference(found.values, expected)  # its note gives the error of so few steps
+
+
+def check_occlusion(case: Case) -> tuple[str | None, float | None]:
+    side = case.image.shape[-1] // 4
+    found = case.scope.occlusion(case.image, side, side, case.target, fill="zero")
+    covered = case.image.repeat(16, 1, 1, 1)
+    for place, one in enumerate(covered):
+        row, column = divmod(place, 4)
+        one[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = 0
+    with torch.no_grad():
+        scores = torch.cat([case.module(one[None]).softmax(1) for one in covered])
+    return found.note, _difference(found.probabilities, scores[:, case.target].view(1, 4, 4))
+
+
+def check_lrp(case: Case) -> tuple[str | None, float | None]:
+    found = case.scope.attribute("lrp", case.image, case.target)
+    if not found.values.isfinite().all():
+        raise Wrong("not finite")
+    return found.note, None
+
+
+def check_ablate(case: Case) -> tuple[str | None, float | None]:
+    edited = deepcopy(case.oracle)
+    with torch.no_grad():
+        for parameter in edited.get_submodule(case.layer).parameters(recurse=False):
+            parameter[0] = 0
+        expected = answer(edited(case.image.to(case.dtype)))
+        return None, _difference(case.scope.ablate({case.layer: [0]}).logits(case.image), expected)
+
+
+def check_top_patches(case: Case) -> tuple[str | None, float | None]:
+    found = case.scope.top_patches(case.images, [case.layer], top=1, before_relu=True)[case.layer]
+    if found.looked_at not in dict(case.oracle.named_modules()):
+        return None, None
+    maps = torch.cat([case.hooked(found.looked_at, image[None])[0] for image in case.images])
+    return None, _difference(found.mean, maps.sum((2, 3)).mean(0))
+
+
+LENSES: dict[str, Check] = {
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
+
+
+def known(values: Iterable[Tensor]) -> list[Tensor]:
+    """Without those of lazy modules that have no shape yet."""
+    return [one for one in values if not isinstance(one, nn.UninitializedParameter | nn.UninitializedBuffer)]
