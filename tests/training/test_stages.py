@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from convscope.data import Augmentation, DataBundle, batches
 from convscope.errors import SettingError, StoppedError, UnknownNameError
 from convscope.nets import build_net
-from convscope.runs import MODEL, Recipe, Run, make_spec, open_run
-from convscope.training import Lines, Silent, features, train, train_spec
+from convscope.runs import MODEL, Recipe, Run, open_run
+from convscope.training import Lines, Silent, features, train
 from tests.gpus import on_gpu
 
 Make = Callable[..., DataBundle]

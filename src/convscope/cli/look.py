@@ -95,6 +95,14 @@ def look(
     classes: Annotated[
         Path | None, typer.Option("--classes", metavar="FILE", help="Names of its classes, one a line.")
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="NAME|INDEX",
+            help="Which of its several results is the answer; logits or out by default.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png by default.")
     ] = None,
@@ -115,7 +123,7 @@ def look(
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(
         run, net, weights, input, mean, deviation, classes,
-        pretrained=pretrained, seed=seed, options=parse_overrides(set_),
+        pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
     written, found = look_at(
         subject,
@@ -139,9 +147,15 @@ def look(
     )
     if json:
         rows = {} if found.table is None else {"rows": json_rows(found.table)}
-        about = {"picture": str(written), "heading": found.heading, "random_weights": subject.random_weights}
+        about = {
+            "picture": str(written),
+            "heading": found.heading,
+            "random_weights": subject.random_weights,
+            "note": found.note,
+        }
         print_json(about | {"raw": str(raw) if raw else None} | rows)
     else:
         if found.table is not None:
             print_frame(found.table)
-        print_line(f"{found.heading}\npicture: {written}")
+        note = f"note: {found.note}\n" if found.note else ""
+        print_line(f"{found.heading}\n{note}picture: {written}")

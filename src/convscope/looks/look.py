@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from convscope.errors import SettingError, UnknownNameError
@@ -91,4 +91,5 @@ def look(scope: Scope, lens: str, asked: Asked) -> Look:
     if refused:
         option = min("images" if part == "n" else part for part in refused)
         raise SettingError(f"--{option}: {name} has no such setting; leave it out")
-    return row.show(scope, asked)
+    found = row.show(scope, asked)
+    return found if name == "filters" else replace(found, note=scope.note)  # filters need no traced network

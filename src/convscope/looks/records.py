@@ -66,9 +66,11 @@ class Look:
         tensors: what it was drawn from, by name.
         heading: what it is, in a line.
         table: its figures, where it has rows of them.
+        note: what a reader of the network's answers has to know; see `Scope.note`.
     """
 
     picture: Picture
     tensors: dict[str, Tensor]
     heading: str
     table: pd.DataFrame | None = None
+    note: str | None = None

@@ -41,6 +41,7 @@ def open_subject(
     pretrained: bool = False,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
+    output: str | None = None,
 ) -> Subject:
     """A run, or a network that is no run.
 
@@ -55,12 +56,13 @@ def open_subject(
         pretrained: with the weights that its library has for it.
         seed: of random weights, 0 by default.
         options: of its builder.
+        output: which of its several results is the answer, by name or index; see `Scope`.
     Raises:
         SettingError: neither or both of run and net are given, or what belongs to a network comes with a run.
         RunFolderError: the file of weights is missing or damaged, or does not fit the network.
     """
     of_net = {"weights": weights, "input": input, "mean": mean, "deviation": deviation, "classes": classes,
-              "pretrained": pretrained or None, "seed": seed, "set": options or None}  # fmt: skip
+              "pretrained": pretrained or None, "seed": seed, "set": options or None, "output": output}  # fmt: skip
     if run is not None and net is not None:
         raise SettingError(f"--net {net}: a run has its own network; give either a run's folder or --net")
     if run is not None:
@@ -82,7 +84,9 @@ def open_subject(
         random_weights = random_weights_in_words(module, other)
     names = _lines(classes) if classes else made_for.class_names if random_weights is None else None
     normalize = _normalization(mean, deviation, made_for)
-    return Subject(Scope(module.eval(), made_for.example(), names, normalize), Path(), None, random_weights)
+    answer = int(output) if output is not None and output.isdecimal() else output
+    scope = Scope(module.eval(), made_for.example(), names, normalize, output=answer)
+    return Subject(scope, Path(), None, random_weights)
 
 
 def look_at(

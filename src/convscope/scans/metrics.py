@@ -85,7 +85,6 @@ class Confusion:
     """The confusion matrix of a head: rows are true classes, columns predicted ones."""
 
     def __init__(self, head: Head) -> None:
-        from torchmetrics.classification import MulticlassConfusionMatrix  # 2.6 s, which few commands need
 
         self.head = head
         self.metric = _classification.MulticlassConfusionMatrix(num_classes=len(head.classes))
@@ -104,7 +103,6 @@ class TopK:
     """Share of images whose true class is among the k most probable."""
 
     def __init__(self, head: Head, k: int = 5) -> None:
-        from torchmetrics.classification import MulticlassAccuracy
 
         self.head = head
         self.metric = _classification.MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
