@@ -1,8 +1,8 @@
 """Every lens on networks that people bring: timm's, torchvision's, and modules written in unusual ways.
 
 Each answer is held against the module itself, without the traced graph: logits against its own, gradients against autograd
-through it, Grad-CAM and activations against hooks on it, integrated gradients against Captum on it, occlusion against a pass
-for each position, ablation against a copy with the filter at zero. All networks have random weights (seed 0).
+through it, Grad-CAM and activations against hooks on it, integrated gradients against a sum of its gradients, occlusion
+against a pass for each position, ablation against a copy with the filter at zero. All networks have random weights (seed 0).
 
     python bench/zoo.py [--only resnet …] [--out docs/networks.md]
 """
@@ -84,7 +84,9 @@ def try_network(name: str, side: int, build: Callable[[], nn.Module]) -> Row:
     row = Row(name, side)
     torch.manual_seed(0)
     images = torch.rand(3, 3, side, side)
-    net = shaken(build())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = shaken(build())
     row.parameters = sum(parameter.numel() for parameter in known(net.parameters()))
     before = _state(net)
     try:
