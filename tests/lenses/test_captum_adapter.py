@@ -124,3 +124,46 @@ def test_captum_is_not_needed_until_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     images = torch.zeros(1, 3, 8, 8)
     with pytest.raises(MissingPackageError, match="this attribution needs the package 'captum'"):
         attribute(trace(ByModules(), images), images, CAPTUM_METHODS[0])
+
+
+class Cubes(nn.Module):
+    """s = Σ x³ / 3, whose gradient is x²."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.flatten(1) ** 3 / 3).sum(1, keepdim=True)
+
+
+def test_smooth_grad_adds_noise_of_a_share_of_the_range() -> None:
+    """The mean of (x + n)² is x² + σ², with σ the share of the image's range: 0.2 · 4 = 0.8, so that σ² = 0.64."""
+    image = torch.tensor([-1.0, 3.0, 0.0, 1.0], dtype=torch.float64).view(1, 1, 2, 2)
+    found = attribute(trace(Cubes(), image), image, "smooth_grad", 1, n_samples=20_000, noise=0.2).values
+    # its deviation: that of (x + n)² is at most √(4 · 9 · 0.64 + 2 · 0.64²) = 4.9, over √20,000: 0.035; four of them
+    torch.testing.assert_close(found, image**2 + 0.64, rtol=0, atol=0.14)
+
+
+def test_gradient_shap_is_integrated_gradients_at_random_points() -> None:
+    """For one baseline b: (x − b) · ∫ (b + t (x − b))² dt = (x³ − b³) / 3, by both."""
+    image = torch.tensor([-1.0, 3.0, 0.5, 1.0], dtype=torch.float64).view(1, 1, 2, 2)
+    baseline = torch.full_like(image, 0.5)
+    graph, expected = trace(Cubes(), image), (image**3 - baseline**3) / 3
+    integrated = attribute(graph, image, "integrated_gradients", 1, baseline=baseline, n_steps=50).values
+    torch.testing.assert_close(integrated, expected, rtol=1e-6, atol=1e-9)  # exact for squares, but for rounding
+    shap = attribute(graph, image, "gradient_shap", 1, baseline=baseline, n_samples=20_000).values
+    # 2.5 · (0.5 + 2.5 t)² has a deviation of 6.9 over t, over √20,000: 0.05; four of them
+    torch.testing.assert_close(shap, expected, rtol=0, atol=0.2)
+
+
+def test_the_epsilon_of_lrp_by_hand() -> None:
+    """Rᵢ = Σⱼ xᵢ wᵢⱼ Rⱼ / (zⱼ + ε · sign zⱼ) at each layer, from R = z at the last, with ε large enough to show.
+
+    x = (1, 2); z₁ = (1 + 4, 3 − 2) = (5, 1); z₂ = 2 · 5 − 3 · 1 = 7. Shares of the ε are absorbed by both layers.
+    """
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).double()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+        net[3].weight.copy_(torch.tensor([[2.0, -3.0], [0.0, 0.0]]))
+    image = torch.tensor([1.0, 2.0], dtype=torch.float64).view(1, 1, 1, 2)
+    found = attribute(trace(net, image), image, "lrp", 0, epsilon=0.5).values.flatten().tolist()
+    hidden = 2 * 5 / 7.5 * 7, -3 * 1 / 7.5 * 7
+    expected = [1 / 5.5 * hidden[0] + 3 / 1.5 * hidden[1], 4 / 5.5 * hidden[0] - 2 / 1.5 * hidden[1]]
+    assert found == pytest.approx(expected)
