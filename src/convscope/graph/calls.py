@@ -19,7 +19,8 @@ def at_batch(value: Any, n: int) -> Any:
     if not isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
         return value
     expression = value.node.expr
-    number = expression.subs(dict.fromkeys(expression.free_symbols, n))
+    # Most sizes are the batch's alone, and sympy takes as long to put in a number as a small layer to run.
+    number = n if expression.is_Symbol else expression.subs(dict.fromkeys(expression.free_symbols, n))
     if isinstance(value, torch.SymInt):
         return int(number)
     return float(number) if isinstance(value, torch.SymFloat) else bool(number)
