@@ -25,9 +25,9 @@ HEAD = (
 )
 """Kinds that end a classifier: all that they read is reached, or they cost next to nothing."""
 
-LARGEST_BATCH, LARGEST_MAP = 256, 8 << 20
+SMALLEST_BATCH, LARGEST_BATCH, LARGEST_MAP = 4, 256, 8 << 20
 """Images in one pass, and bytes of its largest map on a CPU: beyond the cache, and in pages that the system hands out
-anew each time, whole passes take longer."""
+anew each time, whole passes take longer. Fewer than 4 images lose more to the calls of a pass than the cache saves."""
 
 Piece = tuple[Maps, range]
 """Some of the images of a patch, followed to the edge."""
@@ -101,7 +101,8 @@ class Incremental:
         """How many images like this one to run whole in one pass, at most `room`."""
         if image.device.type != "cpu":
             return min(LARGEST_BATCH, room)
-        return max(1, min(LARGEST_BATCH, room, LARGEST_MAP // (self._largest * image.element_size())))
+        in_cache = LARGEST_MAP // (self._largest * image.element_size())
+        return min(room, LARGEST_BATCH, max(SMALLEST_BATCH, in_cache))
 
     def cheapest(self, ways: Sequence[plans.Way], at_once: int, device: torch.device) -> tuple[int, int]:
         """See `plans.cheapest`."""
