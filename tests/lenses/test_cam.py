@@ -310,4 +310,4 @@ def test_indices_of_a_max_pool_are_no_map() -> None:
     images = torch.rand(2, 3, 6, 4)
     graph = trace(Unpooling().eval(), images)
     assert grad_cam(graph, images).values.shape[:2] == (2, 1)
-    assert "max_unpool2d" in last_map(graph, images) or "max_pool" in last_map(graph, images)
+    assert last_map(graph, images) == "part"  # of the pool: its values; after the unpooling positions are not known

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.errors import NetworkError, RequestError
-from convscope.graph import trace
+from convscope.graph import Incremental, trace
 from convscope.lenses import Fill, OcclusionMap, fill_images, occlusion
 from convscope.nets import build_net
 from convscope.scope import Scope
@@ -36,6 +36,15 @@ SQUARES: dict[str, tuple[Any, Any]] = {
     "stride larger than the square": (1, 3),
     "the whole image": ((9, 8), 1),
     "whole columns": ((9, 1), 1),
+}
+
+
+# However the cost model chooses, the answers are the same up to rounding: (number of the block's side, steps followed).
+WAYS: dict[str, Callable[..., tuple[int, int]]] = {
+    "whole passes": lambda network, ways, *_: (0, 0),
+    "half the network in boxes, largest blocks": lambda network, ways, *_: (len(ways) - 1, len(network.steps) // 2),
+    "as far as it goes, single squares": lambda network, ways, *_: (0, len(network.steps)),
+    "as far as it goes, largest blocks": lambda network, ways, *_: (len(ways) - 1, len(network.steps)),
 }
 
 
@@ -64,8 +73,12 @@ def chances(logits: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("make", NETS.values(), ids=NETS)
 @pytest.mark.parametrize(("size", "stride"), SQUARES.values(), ids=SQUARES)
-def test_every_position_equals_a_whole_pass(make: Callable[[], nn.Module], size: Any, stride: Any) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_every_position_equals_a_whole_pass(
+    make: Callable[[], nn.Module], size: Any, stride: Any, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With another target and another cover for each image; to 1e-12, some roundings of float64."""
+    monkeypatch.setattr(Incremental, "cheapest", WAYS[way])
     graph = traced(make, SHAPE, torch.float64)
     net, images, fills = graph.net, random_images(2), random_images(2, seed=1)
     targets = [1, 0] if make is NETS["one logit"] else [2, 0]

@@ -54,15 +54,16 @@ def _gradients(graph: TracedGraph, pair: Tensor) -> tuple[Tensor, Tensor] | None
         evaluate(graph.net)
         try:
             first, second = _of_network(graph, pair), _of_network(graph, pair)
+            pixels = _leaf(pair)
+            results = graph.run(pixels, tuple(graph.results.values()))
+            ours = _gradient({key: results[operation] for key, operation in graph.results.items()}, pixels)
         except Exception:  # a network may run without gradients only
             return None
         if not _alike(first, second):
             if bool(first.isfinite().all()):
                 graph.notes += ("the network answers at random: the same image gets another answer each time",)
             return None
-        pixels = _leaf(pair)
-        results = graph.run(pixels, tuple(graph.results.values()))
-        return first, _gradient({key: results[operation] for key, operation in graph.results.items()}, pixels)
+        return first, ours
 
 
 def _of_network(graph: TracedGraph, pair: Tensor) -> Tensor:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.fx import Node
 
-from convscope.graph.boxes import Box, Patch, Span, hull, joined, laid_out
+from convscope.graph import plans
+from convscope.graph.boxes import Box, Patch, hull, laid_out
 from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
-from convscope.graph.local import Maps, Rule, Work, rule_of
+from convscope.graph.local import FIRST, Maps, Rule, arranged, restored, rule_of
 from convscope.graph.table import ELEMENTWISE
 from convscope.graph.traced import Operation, TracedGraph
-from convscope.graph.winograd import TILES
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -24,17 +25,15 @@ HEAD = (
 )
 """Kinds that end a classifier: all that they read is reached, or they cost next to nothing."""
 
-# What work costs in multiply-adds, of which the two cores measured do some 100 in a nanosecond: 0.2 ns for a value
-# that is passed on, 0.2 ns for a weight (PER_WEIGHT), 50 µs for the calls of an operation. From them the time of
-# net4's map in blocks of 3×3 to 7×7 squares is foretold within a tenth.
-# A GPU multiplies hundreds of times faster and calls no faster: its figure is an estimate.
-PER_VALUE, PER_CALL, PER_CALL_ON_GPU = 20, 5e6, 1e9
+SMALLEST_BATCH, LARGEST_BATCH, LARGEST_MAP = 4, 256, 8 << 20
+"""Images in one pass, and bytes of its largest map on a CPU: beyond the cache, and in pages that the system hands out
+anew each time, whole passes take longer. Fewer than 4 images lose more to the calls of a pass than the cache saves."""
+
+Piece = tuple[Maps, range]
+"""Some of the images of a patch, followed to the edge."""
 
 MadeReady = Callable[[Tensor], Tensor]
 """What brings a weight into the form that an operation takes."""
-
-Counted = tuple[Span, int]
-"""Rows or columns of a box, and how many of its images there are along this axis."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Incremental:
 
     Attributes:
         note: one line on what is run whole though it is no classifier's head; None without any.
+        sizes: how many values of one image the image and each operation have.
         values_each: at most how many values one image takes while it is run.
 
     Example:
@@ -73,14 +73,40 @@ class Incremental:
     """
 
     def __init__(self, graph: TracedGraph) -> None:
-        self.graph = graph
-        rules = _rules(graph)
-        rest = [op for op in graph.operations if op.node not in rules]
-        read = {source for op in rest for source in op.node.all_input_nodes} | {graph.operation(graph.outputs[0]).node}
-        self.edge = [node for node in (graph.image, *rules) if node in read]
-        self.steps = _steps(rules, set(self.edge))
+        self.graph, self._rules = graph, _rules(graph)
+        nodes = [graph.image, *(op.node for op in graph.operations)]
+        self.sizes = {node: sum(map(prod, shapes_at(node, 1))) for node in nodes}
+        rest = self._follow(len(self._rules))
         self.note = _note(rest, set(self.edge))
-        self.values_each = sum(map(_size, self.edge)) + 4 * max(_size(op.node) for op in graph.operations)
+
+    def shortened(self, n_steps: int) -> Incremental:
+        """The same network followed for that many steps alone: where the rest is cheaper run whole; 0 for all of it."""
+        other = copy(self)
+        other._follow(n_steps)
+        return other
+
+    def _follow(self, n_steps: int) -> list[Operation]:
+        """Sets what is worked out in boxes; what is left for whole maps."""
+        rules = dict(list(self._rules.items())[:n_steps])
+        rest = [op for op in self.graph.operations if op.node not in rules]
+        read = {source for op in rest for source in op.node.all_input_nodes}
+        read.add(self.graph.operation(self.graph.outputs[0]).node)
+        self.edge = [node for node in (self.graph.image, *rules) if node in read]
+        self.steps = _steps(rules, set(self.edge))
+        self._largest = max(self.sizes[node] for node in (*self.edge, *(op.node for op in rest)))
+        self.values_each = sum(self.sizes[node] for node in self.edge) + 4 * max(self.sizes.values())
+        return rest
+
+    def at_once(self, image: Tensor, room: int = LARGEST_BATCH) -> int:
+        """How many images like this one to run whole in one pass, at most `room`."""
+        if image.device.type != "cpu":
+            return min(LARGEST_BATCH, room)
+        in_cache = LARGEST_MAP // (self._largest * image.element_size())
+        return min(room, LARGEST_BATCH, max(SMALLEST_BATCH, in_cache))
+
+    def cheapest(self, ways: Sequence[plans.Way], at_once: int, device: torch.device) -> tuple[int, int]:
+        """See `plans.cheapest`."""
+        return plans.cheapest(self, ways, at_once, device)
 
     def remember(self, image: Float[Tensor, "1 C H W"]) -> Remembered:
         """Runs an image whole, for others that differ from it in a box.
@@ -89,76 +115,47 @@ class Incremental:
             image: normalised. What its layers answer is kept as long as the result is, and the weights must
                 stay as they are meanwhile.
         """
-        followed = {step.node for step in self.steps if isinstance(step.node.meta["val"], Tensor)}
-        names = {op.name: op.node for op in self.graph.operations if op.node in followed}
-        answer = self.graph.outputs[0]
+        axes = {step.node: step.rule.axes for step in self.steps if isinstance(step.node.meta["val"], Tensor)}
+        names = {op.name: op.node for op in self.graph.operations if op.node in axes}
         with torch.no_grad():
             image = laid_out(image)
-            found = self.graph.run(image, [*names, answer])
-        maps = {node: found[name] for name, node in names.items()}
-        return Remembered(self, found[answer], {self.graph.image: image, **maps})
-
-    def cost(self, rows: Sequence[Counted], columns: Sequence[Counted], device: torch.device) -> float:
-        """What boxes of changed pixels cost up to the edge, in multiply-adds by the constants above.
-
-        Args:
-            rows, columns: the boxes are all pairs of them, each with the product of both numbers of images.
-            device: where it will run.
-        """
-        areas, n_boxes = self._areas(rows, columns), len(rows) * len(columns)
-        tiled = [self._areas(rows, columns, side) for side in TILES]
-        per_call, on_cpu = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL, device.type == "cpu"
-        return sum(
-            step.rule.multiply_adds(
-                Work(areas[step.sources[0]], [of[step.sources[0]] for of in tiled], n_boxes), on_cpu
-            )
-            + PER_VALUE * step.units * areas[step.node]
-            + per_call * n_boxes
-            for step in self.steps
-        )
-
-    def _areas(self, rows: Sequence[Counted], columns: Sequence[Counted], side: int = 1) -> dict[Node, int]:
-        """How many tiles hold the positions of each map that change, summed over the images of all boxes."""
-        heights, widths = (self._lengths(axis, spans, side) for axis, spans in enumerate((rows, columns)))
-        return {node: heights[node] * widths[node] for node in heights}
-
-    def _lengths(self, axis: int, spans: Sequence[Counted], side: int) -> dict[Node, int]:
-        at = {self.graph.image: [span for span, _ in spans]}
-        for step in self.steps:
-            together = zip(*(at[source] for source in step.sources), strict=True)
-            at[step.node] = [step.rule.reach(axis, joined(of_box)) for of_box in together]
-        numbers = [n for _, n in spans]
-        return {
-            node: sum(n * ceil(max(0, span.length) / side) for n, span in zip(numbers, reached, strict=True))
-            for node, reached in at.items()
-        }
+            found = self.graph.run(image, list(names)) if names else {}
+        maps = {node: restored(found[name], axes[node]) for name, node in names.items()}
+        return Remembered(self, {self.graph.image: image, **maps})
 
 
 class Remembered:
-    """The answers of all layers to one image, and passes over others that differ from it in a box.
+    """The answers of the followed layers to one image, and passes over others that differ from it in a box."""
 
-    Attributes:
-        logits: the network's answer to the image.
-    """
-
-    def __init__(self, network: Incremental, logits: Float[Tensor, "1 K"], maps: dict[Node, Tensor]) -> None:
-        self.network, self.logits, self._maps = network, logits, maps
+    def __init__(self, network: Incremental, maps: dict[Node, Tensor]) -> None:
+        self.network, self._maps = network, maps
+        self._axes = {step.node: step.rule.axes for step in network.steps}
         self._constants: dict[tuple[Node, MadeReady], Tensor] = {}
 
-    def run(self, patches: Iterable[Patch]) -> Float[Tensor, "P K"]:
+    def run(self, patches: Iterable[Patch], at_once: int = LARGEST_BATCH) -> Float[Tensor, "P K"]:
         """The network's answer to each changed image, P counted over all patches.
 
         Args:
             patches: new pixels of the image, (P, C, height, width) in a box; the images of one patch share
                 what their box reaches.
+            at_once: how many images to run whole in one pass, from the edge on.
         """
-        graph = self.network.graph
         with torch.no_grad():
-            found = [self._follow(patch) for patch in patches]
-            given = {node: self._whole(node, found) for node in self.network.edge}
-            images = given.pop(graph.image, None)
-            named = {op.name: given[op.node] for op in graph.operations if op.node in given}
-            return graph.run(images, given=named)[graph.outputs[0]]
+            return torch.cat([self._finish(pieces) for pieces in _batches(self._followed(patches, at_once), at_once)])
+
+    def _followed(self, patches: Iterable[Patch], at_once: int) -> Iterator[Piece]:
+        for patch in patches:
+            maps = self._follow(patch)
+            for first in range(0, maps.n, at_once):
+                yield maps, range(first, min(maps.n, first + at_once))
+
+    def _finish(self, pieces: Sequence[Piece]) -> Float[Tensor, "P K"]:
+        """The answer to some images from the edge on."""
+        graph = self.network.graph
+        given = {node: self._whole(node, pieces) for node in self.network.edge}
+        images = given.pop(graph.image, None)
+        named = {op.name: given[op.node] for op in graph.operations if op.node in given}
+        return graph.run(images, given=named)[graph.outputs[0]]
 
     def _follow(self, patch: Patch) -> Maps:
         """What becomes of a patch at the edge."""
@@ -175,15 +172,15 @@ class Remembered:
                 maps.patches.pop(node, None)
         return maps
 
-    def _whole(self, node: Node, found: Sequence[Maps]) -> Float[Tensor, "P C H W"]:
-        """A map of all images, rows side by side: most edges are flattened next."""
-        numbers = [maps.n for maps in found]
+    def _whole(self, node: Node, pieces: Sequence[Piece]) -> Tensor:
+        """A map of all images as the network has it, rows side by side: most edges are flattened next."""
+        numbers = [len(images) for _, images in pieces]
         whole = self._maps[node].expand(sum(numbers), -1, -1, -1).clone(memory_format=torch.contiguous_format)
-        for maps, values in zip(found, whole.split(numbers), strict=True):
+        for (maps, images), values in zip(pieces, whole.split(numbers), strict=True):
             if node in maps.patches:
                 box, new = maps.patches[node]
-                box.cut(values).copy_(new)
-        return whole
+                box.cut(values).copy_(new[images.start : images.stop])
+        return arranged(whole, self._axes.get(node, FIRST))
 
     def _constant(self, node: Node, made_ready: MadeReady) -> Tensor:
         if (node, made_ready) not in self._constants:
@@ -198,9 +195,11 @@ def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
     for op in graph.operations:
         tensors = [source for source in op.node.all_input_nodes if is_tensor_node(source)]
         sources = [source for source in tensors if source in depending]
-        known = all(source in found or source is graph.image for source in sources)
+        if not all(source in found or source is graph.image for source in sources):
+            continue
         alike = all(batch_axes(source)[0] < 0 for source in tensors if source not in depending)
-        rule = rule_of(op.node, sources) if known and alike else None
+        laid = [found[source][0].axes if source in found else FIRST for source in sources]
+        rule = rule_of(op.node, sources, laid) if alike else None
         if rule is not None:
             found[op.node] = rule, sources
     return found
@@ -216,7 +215,7 @@ def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[
                 sources=tuple(sources),
                 finished=tuple(s for s in sources if last[s] is node and s not in kept),
                 rule=rule,
-                units=shapes_at(node, 1)[0][1],
+                units=shapes_at(node, 1)[0][rule.axes.index(1)],
             )
         )
     return steps
@@ -229,5 +228,13 @@ def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:
     return f"run whole, with all that follows: {', '.join(first)}"
 
 
-def _size(node: Node) -> int:
-    return sum(map(prod, shapes_at(node, 1)))
+def _batches(pieces: Iterable[Piece], at_once: int) -> Iterator[list[Piece]]:
+    """Pieces together, of at most so many images unless a single one has more."""
+    batch: list[Piece] = []
+    for piece in pieces:
+        if batch and sum(len(images) for _, images in batch) + len(piece[1]) > at_once:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch

@@ -4,6 +4,9 @@ A rule runs the network's own operator on a part of the map, and so needs no ari
 convolution is rewritten, because it is linear: its output changes by the convolution of what changes in its
 input, which is zero outside the box. That reads no surroundings, and its multiply-adds are those of the
 changed inputs, where the outputs that they reach are many more.
+
+Patches are always (P, C, height, width). A network may also hold its maps with units last, (N, H, W, C), between two
+permutes; then only the operator itself sees them so.
 """
 
 from __future__ import annotations
@@ -12,36 +15,37 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import ceil, inf, prod
+from math import ceil, prod
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional as F
 
-from convscope.graph import winograd
 from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
-from convscope.graph.calls import Call, batch_axes, resolve, shapes_at
+from convscope.graph.calls import Call, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
 
 PER_WEIGHT = 20
-"""What it costs to read a weight for one box, in multiply-adds; see `graph/incremental.py`."""
+"""What it costs to read a weight for one box, in multiply-adds; see `graph/plans.py`."""
+
+Axes = tuple[int, ...]
+"""What the axes of a map are, as numbers of those in (N, C, H, W): (0, 2, 3, 1) has its units last."""
+
+FIRST: Axes = (0, 1, 2, 3)
 
 
 class Work(NamedTuple):
-    """How much changes of an operation's input.
+    """How much of an operation is worked out in boxes, counted over all images and boxes.
 
     Attributes:
-        positions: counted over all images.
-        tiles: as many as hold them if each box is cut into tiles, for each of `winograd.TILES`.
+        inputs, outputs: positions that change.
         boxes: how many times the operation is called.
     """
 
-    positions: int
-    tiles: Sequence[int]
+    inputs: int
+    outputs: int
     boxes: int
 
 
@@ -78,14 +82,24 @@ class Maps:
 
 
 class Rule(ABC):
-    """How one operation is worked out inside a box."""
+    """How one operation is worked out inside a box.
+
+    Attributes:
+        axes: of its output in the network.
+    """
+
+    axes: Axes = FIRST
 
     def reach(self, axis: int, span: Span) -> Span:
         """The output's rows (axis 0) or columns (1) that change with those of the inputs; empty if it stops ≤ starts."""
         return span
 
-    def multiply_adds(self, work: Work, on_cpu: bool) -> float:
-        """What it costs besides passing on its output."""
+    def multiply_adds(self, work: Work) -> float:
+        """The products of weights and values that it takes."""
+        return 0
+
+    def copied(self, work: Work) -> float:
+        """How many values it reads or writes besides its output."""
         return 0
 
     @abstractmethod
@@ -103,16 +117,21 @@ class Pointwise(Rule):
     node: Node
     sources: Sequence[Node]
     constants_lie_on_map: bool = False
+    axes: Axes = FIRST
+    products: float = 0  # for a position
+
+    def multiply_adds(self, work: Work) -> float:
+        return self.products * work.outputs
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
         def value(node: Node) -> Any:
             if node in self.sources:
-                return maps.now(node, box)
+                return arranged(maps.now(node, box), self.axes)
             constant = maps.constant(node)
             return box.cut(constant) if self.constants_lie_on_map else constant
 
         args, kwargs = (resolve(a, value, maps.n) for a in (self.node.args, self.node.kwargs))
-        return self.node.target(*args, **kwargs)  # type: ignore[operator]
+        return restored(self.node.target(*args, **kwargs), self.axes)  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -130,34 +149,17 @@ class Convolution(Rule):
     def reach(self, axis: int, span: Span) -> Span:
         return reached(self.windows[axis], span, self.sizes[axis])
 
-    def multiply_adds(self, work: Work, on_cpu: bool) -> float:
-        return min(self._directly(work), self._in_tiles(work) if on_cpu and self._may_be_tiled else inf)
-
-    @property
-    def _may_be_tiled(self) -> bool:
-        once = all((w.kernel, w.stride, w.dilation) == (winograd.KERNEL, 1, 1) for w in self.windows)
-        return once and self.groups == 1
-
-    def _directly(self, work: Work) -> float:
+    def multiply_adds(self, work: Work) -> float:
         n_weights = prod(w.kernel for w in self.windows) * prod(self.n_units) / self.groups
-        return n_weights * (work.positions / prod(w.stride for w in self.windows) + PER_WEIGHT * work.boxes)
+        return n_weights * (work.inputs / prod(w.stride for w in self.windows) + PER_WEIGHT * work.boxes)
 
-    def _in_tiles(self, work: Work) -> float:
-        return min(map(partial(self._in_tiles_of, work.boxes), winograd.TILES, work.tiles))
-
-    def _in_tiles_of(self, n_boxes: int, side: int, n_tiles: int) -> float:
-        multiplied = prod(self.n_units) * (n_tiles + PER_WEIGHT * n_boxes)
-        return winograd.products(side) * (multiplied + winograd.PER_PRODUCT * sum(self.n_units) * n_tiles)
+    def copied(self, work: Work) -> float:
+        return self.n_units[0] * work.inputs + self.n_units[1] * work.outputs  # what changed; what is added to
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         seen = changed.meet(needed)
         change = maps.now(self.source, seen) - maps.before(self.source, seen)
-        if self._pays_in_tiles(change):
-            made_ready = winograd.EVALUATED[winograd.best_side(*change.shape[2:])]
-            found = winograd.convolve(change, maps.constant(self.weight, made_ready))
-            reached_from = Box(*(s.moved(w.before - winograd.OVERLAP) for s, w in zip(seen, self.windows, strict=True)))
-            return box.within(reached_from).cut(found).add_(maps.before(self.node, box))
         stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
         zeros = [_zeros(*ends) for ends in zip(seen, needed, stride, strict=True)]
         found = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
@@ -169,13 +171,6 @@ class Convolution(Rule):
             )
         )
         return wanted.cut(found).add_(maps.before(self.node, box))
-
-    def _pays_in_tiles(self, change: Tensor) -> bool:
-        n, _, height, width = change.shape
-        tiles = [n * winograd.tiles(height, side) * winograd.tiles(width, side) for side in winograd.TILES]
-        work = Work(n * height * width, tiles, 1)
-        accurate = change.device.type == "cpu" and change.dtype in (torch.float32, torch.float64)
-        return accurate and self._may_be_tiled and self._in_tiles(work) < self._directly(work)
 
 
 def _zeros(have: Span, need: Span, stride: int) -> int:
@@ -229,40 +224,123 @@ class Padding(Rule):
         return maps.now(self.source, Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True))))
 
 
-def rule_of(node: Node, sources: Sequence[Node]) -> Rule | None:
+@dataclass(frozen=True)
+class Permute(Rule):
+    """The same map with its axes in another order."""
+
+    source: Node
+    axes: Axes
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Any:
+        return maps.now(self.source, box)
+
+
+@dataclass(frozen=True)
+class Slice(Rule):
+    """Every so many rows or columns from one on: windows of a single position."""
+
+    source: Node
+    windows: Sequence[Window]
+    sizes: Sequence[int]
+    axes: Axes
+
+    def reach(self, axis: int, span: Span) -> Span:
+        return reached(self.windows[axis], span, self.sizes[axis])
+
+    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
+        crop = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
+        rows, columns = self.windows
+        return maps.now(self.source, crop)[:, :, :: rows.stride, :: columns.stride]
+
+
+def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule | None:
     """The rule for an operation whose inputs change in boxes; None where all of its output may change.
 
     Args:
         node: the operation.
         sources: those of its inputs that depend on the image.
+        laid: their axes.
     """
-    if not all(map(_is_map, (node, *sources))):
+    if not all(map(_is_map, (node, *sources))) or len(set(laid)) > 1:
         return None
-    windowed = _WINDOWED.get(str(node.target))
-    if windowed is not None:
-        return windowed(Call(node, 1), sources[0]) if sources == [node.args[0]] else None
-    n_sizes = len({shape[2:] for n in (node, *sources) for shape in shapes_at(n, 1)})
-    constants = _constants_of(node) if n_sizes == 1 else None
-    return Pointwise(node, sources, constants == "map") if constants else None
+    axes, target = laid[0], str(node.target)
+    if target in _PERMUTES:
+        return Permute(sources[0], tuple(axes[i] for i in _PERMUTES[target](Call(node, 1))))
+    if target in _WINDOWED:
+        alone = sources == [node.args[0]] and axes == FIRST
+        return _WINDOWED[target](Call(node, 1), sources[0]) if alone else None
+    sizes = {_positions(shape, axes) for n in (node, *sources) for shape in shapes_at(n, 1)}
+    if len(sizes) > 1:
+        return _slice(Call(node, 1), sources[0], axes) if target == "aten.slice.Tensor" else None
+    constants = _constants_of(node, sources, axes)
+    products = row_of(node).multiply_adds(Call(node, 1)) / prod(*sizes)
+    return Pointwise(node, sources, constants == "map", axes, products) if constants else None
+
+
+def arranged(value: Any, axes: Axes) -> Any:
+    """A map, or several, (N, C, H, W) with its axes in this order."""
+    if axes == FIRST:
+        return value
+    return value.permute(axes) if isinstance(value, Tensor) else [one.permute(axes) for one in value]
+
+
+def restored(value: Any, axes: Axes) -> Any:
+    """The reverse of `arranged`: (N, C, H, W) again."""
+    return arranged(value, tuple(axes.index(i) for i in FIRST))
 
 
 def _is_map(node: Node) -> bool:
-    """Whether all that the node yields is (N, C, H, W)."""
+    """Whether all that the node yields has four axes, of which the first is the batch's."""
     shapes, axes = shapes_at(node, 1), batch_axes(node)
     return all(len(s) == 4 and s[0] == 1 and axis == 0 for s, axis in zip(shapes, axes, strict=True))
 
 
-def _constants_of(node: Node) -> str | None:
+def _positions(shape: Sequence[int], axes: Axes) -> tuple[int, int]:
+    return shape[axes.index(2)], shape[axes.index(3)]
+
+
+def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None:
     """What constants are aligned with, "map" or "units", where each position reads its own place alone."""
     target, call = str(node.target), Call(node, 1)
     if (
         node.target is operator.getitem
-        or target in _UNITWISE
-        or (target in _ALONG_UNITS and call["dim"] in (1, -3))
-        or (target == "aten.batch_norm.default" and not call["training"])
+        or target == "aten.slice.Tensor"  # of all positions
+        or (target in _ALONG_UNITS and call["dim"] % 4 == axes.index(1))
+        or (target in _UNITS_SECOND and axes == FIRST and not call.arguments.get("training"))
+        or (target in _UNITS_LAST and axes[-1] == 1 and sources == [node.args[0]] and _reads_units(call))
     ):
         return "units"
-    return "map" if row_of(node).field is ELEMENTWISE else None
+    if row_of(node).field is not ELEMENTWISE:
+        return None
+    if axes == FIRST:
+        return "map"
+    constants = [n for n in node.all_input_nodes if n not in sources and is_tensor_node(n)]
+    alike = all(_positions((1,) * (4 - len(s)) + s, axes) == (1, 1) for n in constants for s in shapes_at(n, 1))
+    return "units" if alike else None
+
+
+def _reads_units(call: Call) -> bool:
+    """Whether a norm over the last axes is one over the last alone; dense layers are."""
+    return len(call.arguments.get("normalized_shape", [0])) == 1
+
+
+def _permuted(call: Call) -> list[int]:
+    return [dim % 4 for dim in call["dims"]]
+
+
+def _transposed(call: Call) -> list[int]:
+    order = list(range(4))
+    first, second = call["dim0"], call["dim1"]
+    order[first], order[second] = order[second], order[first]
+    return order
+
+
+def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:
+    axis, size = axes[call["dim"] % 4], call.input_shape[call["dim"]]
+    start, step = slice(call["start"], call["end"], call["step"]).indices(size)[::2]
+    window = Window(1, step, -start, 1)
+    windows = [window if axis == own else Window(1, 1, 0, 1) for own in (2, 3)]
+    return Slice(source, windows, _positions(call.output_shape, axes), axes)
 
 
 def _convolution(call: Call, source: Node) -> Rule:
@@ -302,7 +380,12 @@ _WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {
     "aten.pad.default": _padding,
     "aten.constant_pad_nd.default": _padding,
 }
-_UNITWISE = ("aten.prelu.default", "aten.channel_shuffle.default", "aten.slice.Tensor")  # a slice of all positions
+_PERMUTES: dict[str, Callable[[Call], list[int]]] = {
+    "aten.permute.default": _permuted,
+    "aten.transpose.int": _transposed,
+}
+_UNITS_SECOND = ("aten.prelu.default", "aten.channel_shuffle.default", "aten.batch_norm.default")
+_UNITS_LAST = ("aten.linear.default", "aten.layer_norm.default", "aten.rms_norm.default")
 _ALONG_UNITS = (
     "aten.cat.default",
     "aten.chunk.default",

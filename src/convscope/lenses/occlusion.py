@@ -29,8 +29,8 @@ Block = tuple[range, range]
 BLOCK_SIDES = (1, 2, 3, 4, 6, 8, 12, 16)
 """How many squares, down and across, may be run together as if they covered what they cover together."""
 
-LARGEST_PASS = 256
-"""Images in one pass of the network's end: more gain nothing."""
+LARGEST_BLOCK = 256
+"""Squares in a block: more gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,17 @@ def occlusion(
     grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
     fills = _one_for_each(fill, images)
     network = Incremental(graph)
-    room = next(portions(LARGEST_PASS, network.values_each * images.element_size(), images.device, max_memory)).stop
-    whole = _whole(graph, images, room)
+    room = next(portions(LARGEST_BLOCK, network.values_each * images.element_size(), images.device, max_memory)).stop
+    whole = _whole(graph, images, network.shortened(0).at_once(images, room))
+    plans = [_cheapest(network, grid, images, room) for grid in grids]
+    shortened = {n_steps: network.shortened(n_steps) for _, n_steps in plans}
     targets, task = choose_targets(whole, target), with_task(target, whole.shape[1]).task
     answers: list[list[Tensor]] = [[] for _ in grids]
     for image, cover in zip(images.split(1), fills.split(1), strict=True):
-        remembered = network.remember(image)
-        for grid, found in zip(grids, answers, strict=True):
-            found.append(_answers(remembered, image, cover, grid, room))
+        remembered = {n_steps: one.remember(image) for n_steps, one in shortened.items()}
+        for grid, (side, n_steps), found in zip(grids, plans, answers, strict=True):
+            at_once = shortened[n_steps].at_once(images, room)
+            found.append(_answers(remembered[n_steps], image, cover, grid, side, at_once))
     maps = [
         OcclusionMap(
             probabilities=_probability(task, torch.stack(found), targets),
@@ -218,30 +221,34 @@ class _Grid:
         n = self.shape[axis]
         return [range(first, min(n, first + side)) for first in range(0, n, side)]
 
-    def cheapest_side(self, network: Incremental, room: int, device: torch.device) -> int:
-        """The side of blocks of at most `room` squares that cost least."""
+    def cut(self, side: int) -> tuple[list[tuple[Span, int]], list[tuple[Span, int]]]:
+        """The rows and the columns that blocks of that side cover, and how many positions each has."""
+        rows, columns = ([(self.covered(axis, r), len(r)) for r in self.ranges(axis, side)] for axis in (0, 1))
+        return rows, columns
 
-        def cost(side: int) -> float:
-            rows, columns = ([(self.covered(axis, r), len(r)) for r in self.ranges(axis, side)] for axis in (0, 1))
-            return network.cost(rows, columns, device)
 
-        return min((side for side in BLOCK_SIDES if side**2 <= room), key=cost)
+def _cheapest(network: Incremental, grid: _Grid, images: Tensor, room: int) -> tuple[int, int]:
+    """The side of the blocks, of at most `room` squares, and the number of steps to follow them that cost least."""
+    sides = [side for side in BLOCK_SIDES if side**2 <= room and side < 2 * max(grid.shape)]
+    ways = [grid.cut(side) for side in sides]
+    best, n_steps = network.cheapest(ways, network.shortened(0).at_once(images, room), images.device)
+    return sides[best], n_steps
 
 
 def _answers(
-    remembered: Remembered, image: Float[Tensor, "1 C H W"], fill: Float[Tensor, "1 C H W"], grid: _Grid, room: int
+    remembered: Remembered,
+    image: Float[Tensor, "1 C H W"],
+    fill: Float[Tensor, "1 C H W"],
+    grid: _Grid,
+    side: int,
+    at_once: int,
 ) -> Float[Tensor, "rows columns K"]:
-    """The logits at each position, for at most `room` squares at once."""
-    side = grid.cheapest_side(remembered.network, room, image.device)
+    """The logits at each position, with blocks of that side, and so many images at once where they are run whole."""
     blocks = list(product(grid.ranges(0, side), grid.ranges(1, side)))
-    together = room // side**2
-    found = [
-        remembered.run(_patch(image, fill, grid, block) for block in blocks[first : first + together])
-        for first in range(0, len(blocks), together)
-    ]
+    found = remembered.run((_patch(image, fill, grid, block) for block in blocks), at_once)
     numbered = torch.arange(prod(grid.shape), device=image.device).view(grid.shape)
     order = torch.cat([numbered[rows][:, columns].flatten() for rows, columns in blocks])
-    return torch.cat(found)[order.argsort()].unflatten(0, grid.shape)
+    return found[order.argsort()].unflatten(0, grid.shape)
 
 
 def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
