@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convscope.errors import NetworkError
 from convscope.graph import check_gradient, positions, receptive_fields, trace
-from convscope.lenses import saliency
+from convscope.lenses import occlusion, saliency
 from convscope.lenses.cam import grad_cam, last_map
 
 
@@ -126,6 +126,15 @@ def test_the_function_is_an_operation_with_positions_and_a_field() -> None:
     assert positions(graph)["sign_2"].size == (6, 5)
     assert last_map(graph, IMAGES) == "sign_2"
     assert grad_cam(graph, IMAGES, 1).values.any()
+
+
+def test_occlusion_follows_the_function_in_boxes() -> None:
+    net = _net("straight through")
+    found = occlusion(trace(net, IMAGES), IMAGES, torch.zeros_like(IMAGES), 2, 2, 1)
+    assert found.note is None
+    covered = IMAGES.clone()
+    covered[:, :, :2, :2] = 0
+    torch.testing.assert_close(found.probabilities[:, 0, 0], net(covered).softmax(1)[:, 1], rtol=0, atol=1e-12)
 
 
 def test_tracing_leaves_autograd_as_it_was() -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
 from convscope.graph.calls import Call, batch_axes, is_tensor_node, resolve, shapes_at
+from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
 
@@ -304,6 +305,7 @@ def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None
     target, call = str(node.target), Call(node, 1)
     if (
         node.target is operator.getitem
+        or is_carried(node)
         or target == "aten.slice.Tensor"  # of all positions
         or (target in _ALONG_UNITS and call["dim"] % 4 == axes.index(1))
         or (target in _UNITS_SECOND and axes == FIRST and not call.arguments.get("training"))

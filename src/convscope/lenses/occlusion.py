@@ -46,7 +46,7 @@ class OcclusionMap(Shown):
         size: (height, width) of the square in pixels.
         stride: (down, across) in pixels.
         logits: all outputs at each position; None unless asked for.
-        note: one line on what had to be run whole, which is slower and as exact; None without any.
+        note: one line on what had to be run whole, which is slower and as exact, and on the network; None without any.
     """
 
     probabilities: Float[Tensor, "N rows columns"]
@@ -181,7 +181,7 @@ def occlusion(
             size=grid.size,
             stride=step,
             logits=torch.stack(found) if logits else None,
-            note=network.note,
+            note="; ".join(filter(None, (network.note, graph.note))) or None,
         )
         for grid, found in zip(grids, answers, strict=True)
     ]
