@@ -158,9 +158,11 @@ class _Following:
         """The places of the result, from those of what it is made of; None where they cannot be told."""
         if _is_map(op, shape):
             return self.placed_map(call, shape, unfolded)
+        if not op.known:
+            return None
         rule = _RULES.get(op.row.field.bounds) or _RULES.get(op.kind)
         if rule is None:
-            return self.placed_elementwise(op, shape) if op.known else None
+            return self.placed_elementwise(op, shape)
         return None if any(value is None for value in call.inputs) else rule(call)
 
     def placed_map(self, call: Call, shape: tuple[int, ...], unfolded: bool) -> Tensor | None:
