@@ -33,7 +33,7 @@ from machine import describe
 from zoo_checks import LENSES, Case, Check, Wrong, known
 
 # after zoo_checks, which puts the repository on the path
-from tests.odd_networks import ODD  # isort: skip
+from tests.odd_networks import ODD, answer  # isort: skip
 from tests.zoo import open_zoo  # isort: skip
 
 TIMM = {  # name → side of the images in pixels: as small as the network permits
@@ -90,7 +90,7 @@ def try_network(name: str, side: int, build: Callable[[], nn.Module]) -> Row:
     row.parameters = sum(parameter.numel() for parameter in known(net.parameters()))
     before = _state(net)
     try:
-        case = Case(net, Scope(net, images[:1]), images)
+        case = Case(net, Scope(net, images[:1], _classes(net, images[:1])), images)
     except ConvscopeError as error:
         row.cells = {lens: Cell("refused", 0.0, str(error)) for lens in LENSES}
         return row
@@ -99,6 +99,13 @@ def try_network(name: str, side: int, build: Callable[[], nn.Module]) -> Row:
         if not row.changed and _state(net) != before:
             row.changed = lens
     return row
+
+
+def _classes(net: nn.Module, image: torch.Tensor) -> list[str] | None:
+    """A name for each class, by which a scope finds the answer among several results; None where the network does not run."""
+    with suppress(Exception), torch.no_grad():
+        return [str(k) for k in range(answer(net(image)).shape[1])]
+    return None
 
 
 def shaken(net: nn.Module) -> nn.Module:

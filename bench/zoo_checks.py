@@ -40,11 +40,10 @@ class Case:
 
     @cached_property
     def oracle(self) -> nn.Module:
-        """A copy of the module, so that what the oracles do to it is not taken for a lens's doing; of lazy modules the scope's
-        own copy, whose weights were drawn there; and itself where it cannot be copied."""
-        lazy = len(known(self.net.parameters())) < len(list(self.net.parameters()))
+        """A copy of the module (of a wrapped one the inner one, of a lazy one the scope's own), so that what the oracles do to
+        it is not taken for a lens's doing; and itself where it cannot be copied."""
         try:
-            return deepcopy(self.scope.net if lazy else self.net)
+            return deepcopy(self.scope.net)
         except Exception:  # compiled and exported ones fail in their own ways
             return self.net
 
@@ -53,8 +52,8 @@ class Case:
         return next((one.dtype for one in known(self.net.parameters()) if one.is_floating_point()), torch.float32)
 
     def module(self, images: Tensor) -> Tensor:
-        """The class scores that the module gives by itself."""
-        return answer(self.oracle(images.to(self.dtype)))
+        """The class scores that the module gives by itself; of one that ends in a softmax those before it."""
+        return answer(getattr(self.oracle, "logits", self.oracle)(images.to(self.dtype)))
 
     @cached_property
     def target(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph, trace
 from convscope.lenses.gradients import gradient_times_input, saliency
+from convscope.scope import Scope
 from tests.graph.graph_networks import Recurrent, Transformer
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
 
@@ -178,3 +179,35 @@ def test_what_cannot_be_asked(graph: TracedGraph) -> None:
     rows = trace(Recurrent(), torch.zeros(1, 1, 7, 8))
     with pytest.raises(RequestError, match=r"layer 'rnn\.part' gives 7×6 numbers an image, and which are a unit's"):
         saliency(rows, torch.ones(1, 1, 7, 8), layer="rnn.part", unit=0)
+
+
+class Standardized(nn.Module):
+    """Batch norm that measures the batch at hand, in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["saliency", "grad_cam", "guided_backprop", "integrated_gradients", "occlusion"])
+def test_each_image_alone_where_images_act_on_each_other(name: str) -> None:
+    """Batch norm without running statistics: every lens says so, and gives for a batch what its images give one by one."""
+    torch.manual_seed(0)
+    images = torch.rand(3, 3, 7, 6, dtype=torch.float64)
+    scope = Scope(Standardized().double().eval(), images)
+
+    def look(some: Tensor) -> tuple[Tensor, str | None]:
+        if name == "occlusion":
+            found = scope.occlusion(some, 3, 2, target=1)
+            return found.probabilities, found.note
+        attribution = scope.attribute(name, some, 1)
+        return attribution.values, attribution.note
+
+    values, note = look(images)
+    assert "batch norm without running statistics" in (note or "")
+    alone = torch.cat([look(image[None])[0] for image in images])
+    torch.testing.assert_close(values, alone, rtol=0, atol=1e-12)

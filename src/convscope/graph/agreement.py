@@ -43,7 +43,7 @@ def check_gradient(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> None
                 "torch.no_grad() within the network, or use lenses that need no gradient: occlusion, activations"
             )
         mixed = float(own[1].abs().max()) > TOLERANCE * float(own[0].abs().max())
-        if mixed and not any(MIXED in note for note in graph.notes):
+        if mixed and not graph.mixes_images:
             graph.notes += (MIXED,)
     graph.gradient_checked = True
 

@@ -21,8 +21,8 @@ from convscope.graph.naming import module_path, name_operations
 from convscope.graph.table import Row, row_of
 
 INPUT = "input"
-MIXED = "an image's values depend on the images beside it in the batch"
-"""A note of graphs."""
+MIXED = "an image's values depend on the images beside it in the batch; heatmaps are of each image alone"
+"""A note of graphs; see `TracedGraph.mixes_images`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,11 @@ class TracedGraph:
     def note(self) -> str | None:
         """The notes in one line; None without any."""
         return "; ".join(self.notes) or None
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether the images of a batch are known to act on each other, so that a lens looks at one at a time."""
+        return any(MIXED in note for note in self.notes)
 
     @property
     def image(self) -> Node:

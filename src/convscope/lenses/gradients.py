@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
@@ -127,6 +128,11 @@ def gradient(answer: Float[Tensor, " N"], source: Tensor) -> Tensor:
 
 
 def bytes_of_pass(graph: TracedGraph, images: Tensor) -> int:
-    """About what one image takes on the way there and back: each operation's result and its gradient."""
+    """About what one image takes on the way there and back: each operation's result and its gradient.
+
+    Without bound where images act on each other, so that each is looked at alone.
+    """
+    if graph.mixes_images:
+        return sys.maxsize
     numbers = sum(prod(op.output_shape) for op in graph.operations)
     return 2 * numbers * images.element_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -162,7 +163,8 @@ def occlusion(
     grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
     fills = _one_for_each(fill, images)
     network = Incremental(graph)
-    room = next(portions(LARGEST_BLOCK, network.values_each * images.element_size(), images.device, max_memory)).stop
+    bytes_each = sys.maxsize if graph.mixes_images else network.values_each * images.element_size()
+    room = next(portions(LARGEST_BLOCK, bytes_each, images.device, max_memory)).stop
     whole = _whole(graph, images, network.shortened(0).at_once(images, room))
     plans = [_cheapest(network, grid, images, room) for grid in grids]
     shortened = {n_steps: network.shortened(n_steps) for _, n_steps in plans}
