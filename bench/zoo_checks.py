@@ -53,7 +53,7 @@ class Case:
 
     def module(self, images: Tensor) -> Tensor:
         """The class scores that the module gives by itself; of one that ends in a softmax those before it."""
-        return answer(getattr(self.oracle, "logits", self.oracle)(images.to(self.dtype)))
+        return _logits(self.oracle, images.to(self.dtype))
 
     @cached_property
     def target(self) -> int:
@@ -97,6 +97,10 @@ class Case:
         self.oracle.zero_grad()
         assert at.grad is not None
         return at.grad
+
+
+def _logits(net: nn.Module, images: Tensor) -> Tensor:
+    return answer(getattr(net, "logits", net)(images))
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
@@ -189,7 +193,7 @@ def check_ablate(case: Case) -> tuple[str | None, float | None]:
     with torch.no_grad():
         for parameter in edited.get_submodule(case.layer).parameters(recurse=False):
             parameter[0] = 0
-        expected = answer(edited(case.image.to(case.dtype)))
+        expected = _logits(edited, case.image.to(case.dtype))
         return None, _difference(case.scope.ablate({case.layer: [0]}).logits(case.image), expected)
 
 
