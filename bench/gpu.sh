@@ -30,7 +30,7 @@ machine() {
 }
 
 gpu_tests() {  # one process for each few files: one would leave most of the time to the CPU
-  OMP_NUM_THREADS=1 run gpu-tests.txt "$python" -m pytest -m gpu -n "${GPU_WORKERS:-6}" -q -p no:cacheprovider --durations=8 tests/data tests/graph tests/lenses tests/scans tests/training
+  OMP_NUM_THREADS=1 run gpu-tests.txt "$python" -m pytest -p no:benchmark -m gpu -n "${GPU_WORKERS:-6}" -q -p no:cacheprovider --durations=8 tests/data tests/graph tests/lenses tests/scans tests/training
 }
 
 benches() {
@@ -44,7 +44,7 @@ benches() {
 }
 
 cpu_tests() {
-  OMP_NUM_THREADS=1 LIMIT=${LIMIT:-420} run cpu-tests.txt "$python" -m pytest -m 'not slow and not smoke and not gpu and not browser' -n "$workers" -q -p no:cacheprovider --durations=8 tests/graph tests/lenses tests/scans tests/training tests/arithmetic tests/nets tests/runs
+  OMP_NUM_THREADS=1 LIMIT=${LIMIT:-420} run cpu-tests.txt "$python" -m pytest -p no:benchmark -m 'not slow and not smoke and not gpu and not browser' -n "$workers" -q -p no:cacheprovider --durations=8 tests/graph tests/lenses tests/scans tests/training tests/arithmetic tests/nets tests/runs
 }
 
 machine
