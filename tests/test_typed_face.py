@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from convscope import lenses, scans
+from convscope import data, lenses, scans
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -47,6 +47,7 @@ except cs.ConvscopeError as error:
     print(error, isinstance(error, cs.errors.DataError))
 
 cs.no_such_function(3)  # wrong
+cs.load_data("mnist", imge_size=32)  # wrong
 cs.lenses.no_such_lens  # wrong
 cs.train(data, run.net)  # wrong
 cs.Scope(3)  # wrong
@@ -113,3 +114,7 @@ def test_settings_of_lenses_by_name_are_those_of_all_lenses() -> None:
     of_captum = {name for method in lenses.CAPTUM_METHODS for name in lenses.settings_of(method)}
     own = {name for lens in lenses.ATTRIBUTIONS.values() for name in list(signature(lens).parameters)[3:]}
     assert set(get_type_hints(lenses.SeededSettings)) == of_captum | own
+
+
+def test_settings_of_data_are_the_fields_of_its_spec() -> None:
+    assert set(get_type_hints(data.DataSettings)) == set(data.DataSpec.model_fields) - {"source"}

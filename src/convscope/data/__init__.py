@@ -12,12 +12,13 @@ from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.spec import DataSpec, Normalization
+from convscope.data.spec import DataSettings, DataSpec, Normalization
 
 __all__ = [
     "Augmentation",
     "Batch",
     "DataBundle",
+    "DataSettings",
     "DataSpec",
     "ImageLike",
     "ImageSet",

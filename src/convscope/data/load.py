@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.source import Source
-from convscope.data.spec import IMAGENET, DataSpec, make_spec
+from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
 from convscope.data.splits import divide, limited, without_test_images
 from convscope.data.store import Stored, key_of, obtain
 from convscope.errors import DataError, SettingError
@@ -38,7 +38,7 @@ class _Labelled:
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Any) -> DataBundle:
+def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[DataSettings]) -> DataBundle:
     """A data set, decoded and divided into train, val and test; see DataBundle for how.
 
     Pixels are decoded once and kept in the cache folder (CONVSCOPE_CACHE moves it), by the content of the
@@ -48,7 +48,7 @@ def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Any) -> Dat
     Args:
         source: a name of `data_names()`, `hub:owner/name`, or a path; DataSpec says more. Or a whole
             DataSpec.
-        settings: the other fields of DataSpec.
+        settings: the other fields of DataSpec; see DataSettings.
 
     Raises:
         UnknownNameError: the source is no known name and no path; the message lists the names.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
@@ -103,7 +104,19 @@ class DataSpec(BaseModel):
         return split
 
 
-def make_spec(source: str | os.PathLike[str] | DataSpec, settings: dict[str, Any]) -> DataSpec:
+class DataSettings(TypedDict, total=False):
+    """The fields of DataSpec beside the source, as keywords."""
+
+    image_size: int | None
+    grey: bool
+    split: str | None
+    limit: int | None
+    seed: int
+    skip_bad: bool
+    normalize: Literal["own", "imagenet"] | Normalization | Mapping[str, Any]
+
+
+def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, Any]) -> DataSpec:
     """The spec of a source and its settings; a DataSpec is taken as it is, changed by the settings.
 
     Raises:
