@@ -63,6 +63,11 @@ def _lazy() -> nn.Module:
     return nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
 
 
+def _where(net: nn.Module) -> Tensor:
+    """The example where the network is: DataParallel moves it to a GPU that it finds."""
+    return EXAMPLE.to(next(net.parameters()).device)
+
+
 def _in_inference_mode() -> nn.Module:
     with torch.inference_mode():
         return Plain()
@@ -82,15 +87,17 @@ OPEN: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("make", OPEN.values(), ids=OPEN)
 def test_wrapped_networks_open(make: Callable[[], nn.Module]) -> None:
     net = make()
-    graph = trace(net, EXAMPLE)
+    images = _where(net)
+    graph = trace(net, images)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        torch.testing.assert_close(graph.run(EXAMPLE)[graph.outputs[0]], net(EXAMPLE))
-    assert anatomy(net, EXAMPLE).parameters == sum(p.numel() for p in net.parameters())
+        torch.testing.assert_close(graph.run(images)[graph.outputs[0]], net(images))
+    assert anatomy(net, images).parameters == sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("make", [OPEN["data parallel"], OPEN["compiled"], OPEN["compiled data parallel"]])
 def test_layers_have_their_own_names(make: Callable[[], nn.Module]) -> None:
-    assert {"conv", "fc"} <= {op.name for op in trace(make(), EXAMPLE).operations}
+    net = make()
+    assert {"conv", "fc"} <= {op.name for op in trace(net, _where(net)).operations}
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")

@@ -141,6 +141,7 @@ def test_a_wrong_request_leaves_everything_as_it_was(graph: TracedGraph, row: Ro
 def test_a_crash_on_the_way_leaves_everything_as_it_was(
     graph: TracedGraph, row: Row, error: type[BaseException], share: float
 ) -> None:
+    row.look(graph, IMAGES)  # once before, for a graph's gradient is checked but once
     with Failing() as counting:
         row.look(graph, IMAGES)
     before = state(graph.net)
@@ -179,7 +180,7 @@ def test_on_a_gpu_as_on_the_cpu(name: str, traced_on: str) -> None:
     there = look(graph, images)
     assert state(net) == before
     if name in ("smooth_grad", "gradient_shap"):
-        assert torch.equal(there, look(graph, images))
+        assert_near(there, look(graph, images).cpu())  # CUDA adds up gradients in any order
         assert (there.device, there.shape, bool(there.isfinite().all())) == (CUDA, here.shape, True)
     else:
         assert_near(there, here)

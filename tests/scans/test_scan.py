@@ -185,8 +185,11 @@ def test_on_a_gpu_as_on_the_cpu() -> None:
     for layer in ("conv1", "conv2", "fc"):
         for name in ("response", "largest", "mean", "class_counts", "fired"):
             close(getattr(there[1][layer], name), getattr(here[1][layer], name))
-        for name in ("mean", "deviation", "low", "high", "histogram", "zeros", "peak", "class_means", "correlation"):
+        for name in ("mean", "deviation", "low", "high", "zeros", "peak", "class_means", "correlation"):
             close(getattr(there[2][layer], name), getattr(here[2][layer], name))
+        # A value at the edge of a bin may fall to either side of it.
+        moved = (there[2][layer].histogram - here[2][layer].histogram).cumsum(-1)
+        assert (int(moved.abs().max()) <= 1, bool(moved[..., -1].any())) == (True, False)
 
 
 @on_gpu

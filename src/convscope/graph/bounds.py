@@ -170,8 +170,6 @@ def moved(call: Call) -> Bounds:
     }
     if "value" in arguments and arguments.get("mode", "constant") == "constant":
         arguments["value"] = NOTHING  # the fill of a constant padding
-    if call.node.target is torch.ops.aten.view.default:  # a view of values need not be one of expanded bounds
-        return arguments["self"].reshape(arguments["size"])
     return call.node.target(**arguments)  # type: ignore[operator]
 
 

@@ -64,7 +64,8 @@ _REWRITES: dict[Any, Rewrite] = {
     **dict.fromkeys((aten.new_ones.default, aten.ones_like.default), _ones),
     **dict.fromkeys((aten.new_full.default, aten.full_like.default), _given),
     aten.expand_as.default: _reshaped(aten.expand.default),
-    aten.view_as.default: _reshaped(aten.view.default),
+    # A view holds for the strides of the device that it was traced on.
+    **dict.fromkeys((aten.view.default, aten.view_as.default), _reshaped(aten.reshape.default)),
     aten.reshape_as.default: _reshaped(aten.reshape.default),
     **dict.fromkeys((aten.type_as.default, aten.to.other, aten.to.dtype_layout, aten.to.device), _as_type),
     aten.copy.default: _copied,

@@ -164,7 +164,6 @@ _TABLE: dict[str, Row] = {
     "aten.chunk.default": Row("split", Field(bounds.moved, grids.split)),
     "aten.split.Tensor": Row("split", Field(bounds.moved, grids.split)),
     "aten.split_with_sizes.default": Row("split", Field(bounds.moved, grids.split)),
-    "aten.view.default": Row("reshape", _MOVED),
     "aten.reshape.default": Row("reshape", _MOVED),
     "aten.unflatten.int": Row("reshape", _MOVED),
     "aten.squeeze.default": Row("squeeze", _MOVED),

@@ -61,7 +61,7 @@ def trace(
     net = initialized(unwrapped(net), example)
     check_traceable(net)
     shape = "×".join(map(str, example.shape[1:]))
-    with left_as_found(net), _quiet():
+    with left_as_found(net), _global_hooks_kept(), _quiet():
         evaluate(net)
         try:
             program, names = _export(net, example)
@@ -228,6 +228,18 @@ def _plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _global_hooks_kept() -> Iterator[None]:
+    """Before PyTorch 2.12 an export that fails leaves a hook behind that refuses every buffer that is set from then on."""
+    hooks = torch.nn.modules.module._global_buffer_registration_hooks
+    before = dict(hooks)
+    try:
+        yield
+    finally:
+        hooks.clear()
+        hooks.update(before)
 
 
 @contextmanager
