@@ -21,7 +21,7 @@ from convscope.nets import build_net, natural_input
 from convscope.optional import import_optional
 from convscope.study import sweep
 from convscope.training import check_trackers
-from tests.zoo import open_zoo
+from tests.zoo import FOLDER
 
 OTHER_BUILD = 'raise RuntimeError("operator torchvision::nms does not exist\\nand more lines")'
 Install = Callable[..., None]
@@ -83,10 +83,14 @@ def test_a_package_that_is_not_there_is_named_as_pip_knows_it() -> None:
 @pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_a_torchvision_for_another_build_of_pytorch(
-    install: Install, capsys: pytest.CaptureFixture[str], package: str, pretrained: bool
+    install: Install,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    pretrained: bool,
 ) -> None:
-    open_zoo()
     install("torchvision", OTHER_BUILD, "timm")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(FOLDER)])  # where timm is
     expected = (
         f"the network {package}:resnet18 needs the package '{package}', which is installed and cannot be imported"
     )

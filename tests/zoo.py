@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,9 +25,20 @@ _SCHEMAS = (
 
 @cache
 def open_zoo() -> torch.library.Library | None:
-    """Makes `import torchvision` and `import timm` possible in this process; the schemas live as long as the result."""
-    if find_spec("torchvision") is None:
+    """Imports torchvision and timm, for `import timm` in this process; the schemas live as long as the result."""
+    beside = find_spec("torchvision") is None
+    if beside:
         sys.path.append(str(FOLDER))
+    try:
+        library = _lacking_operators()
+        import_module("timm")
+    finally:
+        if beside:
+            sys.path.remove(str(FOLDER))  # processes that this one starts take its path over, and not the schemas
+    return library
+
+
+def _lacking_operators() -> torch.library.Library | None:
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
         raise ImportError(f"torchvision is neither installed nor in {FOLDER}: make .venv/.installed-dev")

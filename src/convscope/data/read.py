@@ -40,7 +40,7 @@ def as_images(images: ImagesLike, input_shape: tuple[int, ...]) -> Float[Tensor,
         DataError: a file is missing, or is no image.
 
     Example:
-        >>> as_images(["cat.jpg", numpy.zeros((32, 32, 3), "uint8")], (3, 32, 32)).shape
+        >>> as_images([np.zeros((32, 32, 3), "uint8"), torch.ones(3, 32, 32)], (3, 32, 32)).shape
         torch.Size([2, 3, 32, 32])
     """
     if isinstance(images, Tensor):
