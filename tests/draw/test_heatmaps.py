@@ -70,3 +70,13 @@ def test_a_panel_breaks_into_rows_and_draws_names_of_any_alphabet() -> None:
     assert high.shape[0] > 2 * 64 > high.shape[1] - 64
     drawn = [panel([(name, parts[0][1])], "") for name in ("é", "e", "×", "ж")]
     assert len({one.tobytes() for one in drawn}) == 4
+
+
+def test_long_ticks_have_room_beside_the_label() -> None:
+    """-0.000123 is wider than the usual room: the panel grows, and the label stands behind it."""
+    values = torch.tensor([[1.23e-4, -1.23e-4]])
+    short, long = (
+        panel([("", np.zeros((100, 40, 3), np.uint8))], "", scale_of(values * by, "logits", signed=True), side=100)
+        for by in (1e4, 1)
+    )
+    assert long.shape[1] > short.shape[1]

@@ -139,7 +139,7 @@ def panel(
     width_of = max(cell.width for cell in cells) if len(rows) > 1 else 0  # columns stand below each other
     widths = [[max(width_of, cell.width) for cell in row] for row in rows]
     heights = [max(cell.picture.shape[0] for cell in row) for row in rows]
-    bar = _BAR if scale else 0
+    bar = _bar_width(scale) if scale else 0
     lines = max(_font(18).getlength(heading), _font(15).getlength(note or "")) + 2 * _GAP
     width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
     below = sum(heights) + _LINE * len(rows)
@@ -191,13 +191,23 @@ def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) ->
 
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
-    ticks = [scale.high, (scale.high + scale.low) / 2, scale.low]
-    signs = ["≥ ", "", "≤ " if scale.signed else ""] if scale.open else [""] * 3
-    for place, (sign, value) in enumerate(zip(signs, ticks, strict=True)):
-        draw.text((x + 19, top + place * (height - 13) // 2 - 1), f"{sign}{value:.3g}", fill=_INK, font=_font(14))
+    for place, tick in enumerate(_ticks(scale)):
+        draw.text((x + 19, top + place * (height - 13) // 2 - 1), tick, fill=_INK, font=_font(14))
     turned = Image.new("RGB", (height, 17), _PAPER)
     ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(14))
-    canvas.paste(turned.rotate(90, expand=True), (x + 72, top))
+    canvas.paste(turned.rotate(90, expand=True), (x + _bar_width(scale) - 24, top))
+
+
+def _ticks(scale: Scale) -> list[str]:
+    """What stands beside the bar at its upper end, its middle and its lower end."""
+    signs = ["≥ ", "", "≤ " if scale.signed else ""] if scale.open else [""] * 3
+    values = (scale.high, (scale.high + scale.low) / 2, scale.low)
+    return [f"{sign}{value:.3g}" for sign, value in zip(signs, values, strict=True)]
+
+
+def _bar_width(scale: Scale) -> int:
+    """Of the bar with its ticks and its label, in pixels."""
+    return max(_BAR, 19 + round(max(map(_font(14).getlength, _ticks(scale)))) + 4 + 24)
 
 
 @lru_cache
