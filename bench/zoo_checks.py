@@ -64,7 +64,10 @@ class Case:
     def layer(self) -> str:
         """The last convolution that is a module; of its maps and filters the oracles know."""
         convolutions = [name for name, one in self.oracle.named_modules() if isinstance(one, nn.Conv2d)]
-        return [name for name in convolutions if name in self.scope.graph.by_name][-1]
+        named = [name for name in convolutions if name in self.scope.graph.by_name]
+        if not named:
+            raise NoOracle
+        return named[-1]
 
     def hooked(self, layer: str, images: Tensor, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
         """What a module gives, and the target logit's gradient there."""
@@ -80,23 +83,31 @@ class Case:
                 with torch.no_grad():
                     self.module(images)
                 return kept[-1], None
-            score = self.module(images.clone().requires_grad_())[:, self.target].sum()
+            score = self.module(_twice(images))[:, self.target].sum()
         finally:
             hook.remove()
         if not kept[-1].requires_grad:  # inside a re-entrant checkpoint, which runs forward without gradients
-            return kept[-1], None
-        return kept[-1].detach(), self._gradient(score, kept[-1])
+            return kept[-1][: len(images)], None
+        return kept[-1].detach()[: len(images)], self._gradient(score, kept[-1])[: len(images)]
 
     def saliency(self, images: Tensor) -> Tensor:
-        given = images.clone().requires_grad_()
-        return self._gradient(self.module(given)[:, self.target].sum(), given)
+        given = _twice(images)
+        return self._gradient(self.module(given)[:, self.target].sum(), given)[: len(images)]
 
     def _gradient(self, score: Tensor, at: Tensor) -> Tensor:
         at.retain_grad()
-        score.backward()  # not torch.autograd.grad, which re-entrant checkpoints forbid
+        try:
+            score.backward()  # not torch.autograd.grad, which re-entrant checkpoints forbid
+        except RuntimeError as error:
+            raise NoOracle from error
         self.oracle.zero_grad()
         assert at.grad is not None
         return at.grad
+
+
+def _twice(images: Tensor) -> Tensor:
+    """A leaf that holds them twice: of a single image PyTorch's batch norm gives a wrong gradient behind some layouts."""
+    return torch.cat([images, images]).requires_grad_()
 
 
 def _logits(net: nn.Module, images: Tensor) -> Tensor:
@@ -110,6 +121,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     if not found.isfinite().all():
         raise Wrong("not finite")
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+class NoOracle(Exception):
+    """The module itself cannot be asked: it has no modules of its own, or no gradient."""
 
 
 class Wrong(Exception):

@@ -211,3 +211,26 @@ def test_each_image_alone_where_images_act_on_each_other(name: str) -> None:
     assert "batch norm without running statistics" in (note or "")
     alone = torch.cat([look(image[None])[0] for image in images])
     torch.testing.assert_close(values, alone, rtol=0, atol=1e-12)
+
+
+class Stem(nn.Module):
+    """A convolution and batch norm whose map becomes a list of tokens, as in hybrid vision transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.layer_norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.layer_norm(self.norm(self.conv(x)).flatten(2).transpose(1, 2)).sin().mean(1))
+
+
+def test_a_single_image_through_batch_norm_and_tokens() -> None:
+    """Against float64 central differences; PyTorch's own gradient of a single image is wrong here by more than its size."""
+    net = evaluated(Stem().double())
+    image = torch.rand(1, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = saliency(trace(net, image), image, 1).values
+    step = 1e-6 * torch.eye(image.numel(), dtype=torch.float64).view(-1, *image.shape[1:])
+    with torch.no_grad():
+        expected = (net(image + step)[:, 1] - net(image - step)[:, 1]) / 2e-6
+    torch.testing.assert_close(found.flatten(), expected, rtol=1e-5, atol=1e-8)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 PER_VALUE = 20
 """A value that is written or read once more."""
 
-PER_CALL, PER_CALL_ON_GPU = 2e6, 1e10
-"""The call of an operation: 50 µs on a CPU. A GPU multiplies thousands of times faster and calls no faster: on an H200 net4 in
-boxes took 7 times as long as whole passes in batches of 1,024, so that whole passes are what is chosen there."""
+PER_CALL, PER_CALL_ON_GPU = 2e6, 2e9
+"""The call of an operation: 50 µs of one core, and on a CPU as long for all that work on it. A GPU calls no faster, and
+multiplies some 6e12 in a second (net4 whole, H200); a step in boxes takes several calls: an estimate."""
 
 IN_BOXES = 1.3
 """How much longer a product or value takes in boxes than in whole maps: small, cut out, put back."""
@@ -48,15 +48,15 @@ def cheapest(network: Incremental, ways: Sequence[Way], at_once: int, device: to
 
     Args:
         network: as far as it can be followed.
-        ways: of the same images.
+        ways: of the same images, the last in the fewest boxes.
         at_once: how many images are run whole in one pass.
         device: where it will run.
     """
-    per_call = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL
+    per_call = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL * torch.get_num_threads()
     n_images = prod(sum(n for _, n in spans) for spans in ways[0])
     whole = _whole_after(network, per_call / at_once)
     after = [n_images * (PER_VALUE * edge + rest) for edge, rest in zip(edge_values(network), whole, strict=True)]
-    found = {(0, 0): GAIN * after[0]}
+    found = {(len(ways) - 1, 0): GAIN * after[0]}  # whole, in the fewest pieces: of the last way
     for i, way in enumerate(ways):
         boxed = accumulate(_boxed(network, way, per_call))
         # What is followed has to be run for the image as it is, too.

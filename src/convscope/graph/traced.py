@@ -286,7 +286,12 @@ class TracedGraph:
         if node in self._placed:
             args, kwargs = map_aggregate((args, kwargs), self._here)
         operator: Any = node.target
-        return stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
+        found = stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
+        if operator is torch.ops.aten.batch_norm.default and found.requires_grad:
+            # PyTorch (2.11 and 2.13, CPU) reads the gradient of a single image in a wrong order where its units lie side
+            # by side, as behind a stem whose map becomes a list of tokens.
+            found.register_hook(Tensor.contiguous)
+        return found
 
     @cached_property
     def _placed(self) -> set[Node]:
