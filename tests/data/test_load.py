@@ -263,7 +263,7 @@ class TestRealSets:
         ("name", "sizes", "shape", "encoding"),
         [
             ("mnist", (54000, 6000, 10000), (1, 28, 28), "PNG"),
-            ("cifar10", (45000, 5000, 10000), (3, 32, 32), "JPEG"),
+            pytest.param("cifar10", (45000, 5000, 10000), (3, 32, 32), "JPEG", marks=pytest.mark.slow),
         ],
     )
     def test_sizes_and_no_test_image_elsewhere(

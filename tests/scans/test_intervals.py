@@ -142,6 +142,7 @@ def test_a_paired_difference_does_not_mind_which_way_is_first(counts: tuple[int,
     assert wrong_for_right.figures == pytest.approx(turned.figures)
 
 
+@pytest.mark.slow
 def test_a_paired_difference_covers_the_truth_as_often_as_it_says() -> None:
     """Of all outcomes of 30 images, weighed by their probability: 95 % to within 2.5 %."""
     n, shares = 30, (0.6, 0.15, 0.05, 0.2)

@@ -69,6 +69,7 @@ def _kill_one(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_sweep_stopped_killed_and_bereft_of_its_worker_comes_to_the_same_bits(
     text: str, undisturbed: Study, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def _values(study: Study) -> list[float]:
     return [float(run.open().history["val_accuracy"].iloc[-1]) for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_two_sweeps_on_one_folder_share_the_work(
     database: str, undisturbed: Study, text: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -80,6 +80,7 @@ def test_anatomy_by_name() -> None:
         anatomy_by_name("net1", "3x32x28")
 
 
+@pytest.mark.slow
 def test_several_heads_and_one_sigmoid_go_the_whole_way(tmp_path: Path) -> None:
     """The four factors of Lines as four heads of one network; and whether a line is red as one sigmoid."""
     from convscope.report import write_report
