@@ -122,8 +122,8 @@ def maximize(
     # A gradient is wanted even where the caller has switched them off.
     with torch.inference_mode(mode=False), torch.enable_grad():
         network = _Network(graph, operation, where, position, normalize)
-        noise = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
-        check_gradient(graph, noise.to(network.like))
+        image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
+        check_gradient(graph, image.to(network.like))
         bytes_each = _bytes_each(graph, operation, network.like)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         found = [ascent.climb(network, chosen[part]) for part in parts]
