@@ -70,7 +70,7 @@ class Case:
         return named[-1]
 
     def hooked(self, layer: str, images: Tensor, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
-        """What a module gives, and the target logit's gradient there."""
+        """What a module gives when it first runs, which its name stands for, and the target logit's gradient there."""
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ class Case:
             if not gradient:
                 with torch.no_grad():
                     self.module(images)
-                return kept[-1], None
+                return kept[0], None
             score = self.module(_twice(images))[:, self.target].sum()
         finally:
             hook.remove()
-        if not kept[-1].requires_grad:  # inside a re-entrant checkpoint, which runs forward without gradients
-            return kept[-1][: len(images)], None
-        return kept[-1].detach()[: len(images)], self._gradient(score, kept[-1])[: len(images)]
+        if not kept[0].requires_grad:  # inside a re-entrant checkpoint, which runs forward without gradients
+            return kept[0][: len(images)], None
+        return kept[0].detach()[: len(images)], self._gradient(score, kept[0])[: len(images)]
 
     def saliency(self, images: Tensor) -> Tensor:
         given = _twice(images)
