@@ -34,9 +34,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> tuple[Pa
     words = ["reproduce", *NAMES, "--budget", "smoke", "--workers", "2", "--device", "cpu"]
     words += ["--out", str(folder / "runs"), "--markdown", str(folder / "reproduction.md")]
     settings = {"CONVSCOPE_DATA": str(real_data), "CONVSCOPE_CACHE": str(folder / "cache"), "COLUMNS": "100"}
-    said = subprocess.run(
-        [sys.executable, "-c", code, *words], env={**os.environ, **settings}, capture_output=True, text=True
-    )
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # as a user's, who sets none
+    said = subprocess.run([sys.executable, "-c", code, *words], env={**own, **settings}, capture_output=True, text=True)
     return folder, said
 
 
