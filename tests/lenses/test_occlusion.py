@@ -163,6 +163,25 @@ def test_little_memory_gives_the_same() -> None:
     torch.testing.assert_close(few, many, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("n_threads", [2, 3, 7])
+@pytest.mark.parametrize("way", WAYS)
+def test_several_threads_give_the_same(way: str, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each position in its place, however positions are shared out; to the rounding of float64."""
+    monkeypatch.setattr(Incremental, "cheapest", WAYS[way])
+    images, before = random_images(2), torch.get_num_threads()
+    graph, grey = traced(Mixed, SHAPE, torch.float64), fill_images(images, "grey")
+    found = []
+    for n in (1, n_threads):
+        torch.set_num_threads(n)
+        try:
+            found.append(occlusion(graph, images, grey, [1, 3], 2))
+            assert torch.get_num_threads() == n
+        finally:
+            torch.set_num_threads(before)
+    for one, several in zip(*found, strict=True):
+        torch.testing.assert_close(several.probabilities, one.probabilities, rtol=0, atol=1e-13)
+
+
 def test_the_note_says_what_was_run_whole() -> None:
     image = torch.rand(1, 3, 8, 8)
     net = evaluated(Transformer())

@@ -13,11 +13,11 @@ from jaxtyping import Int64
 
 from convscope.console import progress_bar
 from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
-from convscope.data.parallel import chunks, in_order
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec
 from convscope.data.store import Block, Filling, block_of
 from convscope.errors import DataError
+from convscope.parallel import chunks, in_order
 
 _SMALL = 64 * 64  # images of fewer pixels decode so fast that threads only wait for the interpreter's lock
 _CHUNK = 256

@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from convscope.console import progress_bar
-from convscope.data.parallel import in_order
 from convscope.data.seeds import generator
 from convscope.data.store import Block, Filling, block_of
+from convscope.parallel import in_order
 
 SIDE_PX = 28
 PER_CLASS = 1000

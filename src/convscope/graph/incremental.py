@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -18,6 +19,7 @@ from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
 from convscope.graph.local import FIRST, Maps, Rule, arranged, restored, rule_of
 from convscope.graph.table import ELEMENTWISE
 from convscope.graph.traced import Operation, TracedGraph
+from convscope.parallel import share_threads
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -97,12 +99,13 @@ class Incremental:
         self.values_each = sum(self.sizes[node] for node in self.edge) + 4 * max(self.sizes.values())
         return rest
 
-    def at_once(self, image: Tensor, room: int = LARGEST_BATCH) -> int:
-        """How many images like this one to run whole in one pass, at most `room`."""
+    def at_once(self, image: Tensor, n_images: int, room: int = LARGEST_BATCH) -> int:
+        """How many of `n_images` like this one to run whole in one pass, at most `room`; on a CPU each thread has its own."""
         if image.device.type != "cpu":
             return min(LARGEST_BATCH, room)
-        in_cache = LARGEST_MAP // (self._largest * image.element_size())
-        return min(room, LARGEST_BATCH, max(SMALLEST_BATCH, in_cache))
+        n_threads = torch.get_num_threads()
+        in_cache = LARGEST_MAP // (self._largest * image.element_size() * n_threads)
+        return max(1, min(room // n_threads, LARGEST_BATCH, -(-n_images // n_threads), max(SMALLEST_BATCH, in_cache)))
 
     def cheapest(self, ways: Sequence[plans.Way], at_once: int, device: torch.device) -> tuple[int, int]:
         """See `plans.cheapest`."""
@@ -130,6 +133,7 @@ class Remembered:
     def __init__(self, network: Incremental, maps: dict[Node, Tensor]) -> None:
         self.network, self._maps = network, maps
         self._axes = {step.node: step.rule.axes for step in network.steps}
+        self._on_cpu = maps[network.graph.image].device.type == "cpu"
         self._constants: dict[tuple[Node, MadeReady], Tensor] = {}
 
     def run(self, patches: Iterable[Patch], at_once: int = LARGEST_BATCH) -> Float[Tensor, "P K"]:
@@ -140,14 +144,18 @@ class Remembered:
                 what their box reaches.
             at_once: how many images to run whole in one pass, from the edge on.
         """
-        with torch.no_grad():
-            return torch.cat([self._finish(pieces) for pieces in _batches(self._followed(patches, at_once), at_once)])
+        tasks = _batches(patches, at_once)
+        work = partial(self._run, at_once=at_once)
+        return torch.cat(list(share_threads(work, tasks) if self._on_cpu else map(work, tasks)))
 
-    def _followed(self, patches: Iterable[Patch], at_once: int) -> Iterator[Piece]:
-        for patch in patches:
-            maps = self._follow(patch)
-            for first in range(0, maps.n, at_once):
-                yield maps, range(first, min(maps.n, first + at_once))
+    @torch.no_grad()
+    def _run(self, patches: Sequence[Patch], at_once: int) -> Float[Tensor, "P K"]:
+        followed = [self._follow(patch) for patch in patches]
+        if sum(maps.n for maps in followed) <= at_once:
+            return self._finish([(maps, range(maps.n)) for maps in followed])
+        [maps] = followed
+        pieces = (range(first, min(maps.n, first + at_once)) for first in range(0, maps.n, at_once))
+        return torch.cat([self._finish([(maps, piece)]) for piece in pieces])
 
     def _finish(self, pieces: Sequence[Piece]) -> Float[Tensor, "P K"]:
         """The answer to some images from the edge on."""
@@ -228,13 +236,13 @@ def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:
     return f"run whole, with all that follows: {', '.join(first)}"
 
 
-def _batches(pieces: Iterable[Piece], at_once: int) -> Iterator[list[Piece]]:
-    """Pieces together, of at most so many images unless a single one has more."""
-    batch: list[Piece] = []
-    for piece in pieces:
-        if batch and sum(len(images) for _, images in batch) + len(piece[1]) > at_once:
+def _batches(patches: Iterable[Patch], at_once: int) -> Iterator[list[Patch]]:
+    """Patches together, of at most so many images unless a single one has more."""
+    batch: list[Patch] = []
+    for patch in patches:
+        if batch and sum(len(one.values) for one in (*batch, patch)) > at_once:
             yield batch
             batch = []
-        batch.append(piece)
+        batch.append(patch)
     if batch:
         yield batch

@@ -27,8 +27,11 @@ PER_VALUE = 20
 """A value that is written or read once more."""
 
 PER_CALL, PER_CALL_ON_GPU = 2e6, 2e9
-"""The call of an operation: 50 µs of one core, and on a CPU as long for all that work on it. A GPU calls no faster, and
-multiplies some 6e12 in a second (net4 whole, H200); a step in boxes takes several calls: an estimate."""
+"""The call of an operation: 50 µs of one core. A GPU calls no faster, and multiplies some 6e12 in a second (net4 whole,
+H200); a step in boxes takes several calls: an estimate."""
+
+IN_TURNS = 0.4
+"""The share of a call that is Python's, which a CPU's threads do one after the other."""
 
 IN_BOXES = 1.3
 """How much longer a product or value takes in boxes than in whole maps: small, cut out, put back."""
@@ -48,20 +51,26 @@ def cheapest(network: Incremental, ways: Sequence[Way], at_once: int, device: to
 
     Args:
         network: as far as it can be followed.
-        ways: of the same images, the last in the fewest boxes.
+        ways: of the same images, each in fewer boxes than the one before.
         at_once: how many images are run whole in one pass.
         device: where it will run.
     """
-    per_call = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL * torch.get_num_threads()
+    per_call = PER_CALL_ON_GPU if device.type == "cuda" else PER_CALL * max(1, IN_TURNS * torch.get_num_threads())
     n_images = prod(sum(n for _, n in spans) for spans in ways[0])
     whole = _whole_after(network, per_call / at_once)
     after = [n_images * (PER_VALUE * edge + rest) for edge, rest in zip(edge_values(network), whole, strict=True)]
-    found = {(len(ways) - 1, 0): GAIN * after[0]}  # whole, in the fewest pieces: of the last way
+    found = {(_fewest_boxes(ways, at_once), 0): GAIN * after[0]}
     for i, way in enumerate(ways):
         boxed = accumulate(_boxed(network, way, per_call))
         # What is followed has to be run for the image as it is, too.
         found |= {(i, k): cost + whole[0] - whole[k] + after[k] for k, cost in enumerate(boxed, start=1)}
     return min(found, key=found.__getitem__)
+
+
+def _fewest_boxes(ways: Sequence[Way], at_once: int) -> int:
+    """The last way whose boxes have at most so many images; the first where none has."""
+    largest = [prod(max(n for _, n in spans) for spans in way) for way in ways]
+    return max((i for i, n in enumerate(largest) if n <= at_once), default=0)
 
 
 def changed(network: Incremental, axis: int, spans: Sequence[Span]) -> dict[Node, list[Span]]:

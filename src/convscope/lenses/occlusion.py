@@ -165,7 +165,7 @@ def occlusion(
     network = Incremental(graph)
     bytes_each = sys.maxsize if graph.mixes_images else network.values_each * images.element_size()
     room = next(portions(LARGEST_BLOCK, bytes_each, images.device, max_memory)).stop
-    whole = _whole(graph, images, network.shortened(0).at_once(images, room))
+    whole = _whole(graph, images, network.shortened(0).at_once(images, len(images), room))
     plans = [_cheapest(network, grid, images, room) for grid in grids]
     shortened = {n_steps: network.shortened(n_steps) for _, n_steps in plans}
     targets, task = choose_targets(whole, target), with_task(target, whole.shape[1]).task
@@ -173,7 +173,7 @@ def occlusion(
     for image, cover in zip(images.split(1), fills.split(1), strict=True):
         remembered = {n_steps: one.remember(image) for n_steps, one in shortened.items()}
         for grid, (side, n_steps), found in zip(grids, plans, answers, strict=True):
-            at_once = shortened[n_steps].at_once(images, room)
+            at_once = shortened[n_steps].at_once(images, prod(grid.shape), room)
             found.append(_answers(remembered[n_steps], image, cover, grid, side, at_once))
     maps = [
         OcclusionMap(
@@ -233,7 +233,8 @@ def _cheapest(network: Incremental, grid: _Grid, images: Tensor, room: int) -> t
     """The side of the blocks, of at most `room` squares, and the number of steps to follow them that cost least."""
     sides = [side for side in BLOCK_SIDES if side**2 <= room and side < 2 * max(grid.shape)]
     ways = [grid.cut(side) for side in sides]
-    best, n_steps = network.cheapest(ways, network.shortened(0).at_once(images, room), images.device)
+    at_once = network.shortened(0).at_once(images, prod(grid.shape), room)
+    best, n_steps = network.cheapest(ways, at_once, images.device)
     return sides[best], n_steps
 
 

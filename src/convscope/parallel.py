@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
+
+import torch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -32,3 +34,24 @@ def chunks(items: Iterable[In], size: int) -> Iterator[list[In]]:
     remaining = iter(items)
     while chunk := list(islice(remaining, size)):
         yield chunk
+
+
+def share_threads(work: Callable[[In], Out], tasks: Iterable[In]) -> Iterator[Out]:
+    """The results of the tasks in their order, with PyTorch's threads shared out among them.
+
+    Operations on small tensors gain more from a thread for each task than from several within each operation. PyTorch has one
+    number of threads for whatever begins meanwhile; it is put back at the end.
+    """
+    n_threads, remaining = torch.get_num_threads(), iter(tasks)
+    first = list(islice(remaining, n_threads))
+    each = n_threads // max(1, len(first))
+
+    def alone(task: In) -> Out:
+        torch.set_num_threads(each)
+        return work(task)
+
+    try:
+        torch.set_num_threads(each)  # of this thread, which draws the tasks
+        yield from in_order(alone, chain(first, remaining), max(1, len(first)))
+    finally:
+        torch.set_num_threads(n_threads)
