@@ -8,9 +8,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+from convscope.console import open_console, printable_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_json(values: Any) -> None:
     """JSON on stdout."""
-    print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
+    print(printable_json(json.dumps(values, indent=1, ensure_ascii=False)))  # noqa: T201
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
@@ -28,7 +29,7 @@ def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def print_line(text: str) -> None:
     """A line on stdout, as it is."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    open_console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
@@ -38,7 +39,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = open_console(highlight=False, markup=False)
     if not console.is_terminal:  # a file or a pipe has no width: nothing is cut off
         console.width = max(
             console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
@@ -62,7 +63,7 @@ def print_frame(frame: pd.DataFrame, most: int = 40, left: int | None = None) ->
 
 def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """How many of a table's first columns the terminal has room for; all where there is none."""
-    console = Console()
+    console = open_console()
     if not console.is_terminal:
         return len(names)
     cells = [names, *rows]
