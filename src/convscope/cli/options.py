@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from convscope.runs import Run
 
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given several times.")
@@ -19,7 +23,21 @@ Track = Annotated[
     typer.Option("--track", metavar="NAME", help="Tell tensorboard, mlflow or wandb too; may be given several times."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and count them.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import and run the code that the run names as its network.")
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
+
+
+def opened(folder: Path, trust_code: bool) -> Run:
+    """The run in a folder; says which code of others it will run."""
+    from convscope.nets import code_in
+    from convscope.runs import open_run
+
+    run = open_run(folder, trust=trust_code)
+    if trust_code and (code := code_in(run.spec.net)):
+        print(f"note: {folder} runs {code}", file=sys.stderr)  # noqa: T201
+    return run
 
 
 def overrides(given: list[str], seed: int | None = None, skip_bad: bool = False) -> list[str]:

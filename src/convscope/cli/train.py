@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, overrides
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, TrustCode, opened, overrides
 
 
 def train(
@@ -21,6 +21,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
     ] = None,
+    trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Train a network, or go on with an unfinished run."""
@@ -35,7 +36,7 @@ def train(
             raise SettingError(
                 "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad out"
             )
-        run = resume_run(resume, device=device, track=track)
+        run = resume_run(opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
     else:
         name, found = find_spec(str(spec), overrides(set_, seed, skip_bad))
         run = train_study(found, out or Path("runs") / name, device=device, track=track)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
@@ -116,6 +117,12 @@ class DataBundle:
         """(C, H, W) of every image."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def shared_source(self) -> str:
+        """`source` as others may read it: of an absolute path its last name alone."""
+        path = Path(self.spec.source)
+        return self.source.replace(str(path), path.name) if path.is_absolute() else self.source
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))

@@ -15,7 +15,7 @@ from convscope.report.findings import findings
 from convscope.report.page import fill, static
 from convscope.report.subject import Subject
 from convscope.report.without import without
-from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, write_whole
+from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, shareable, write_whole
 
 
 def write_report(run: Run, data: DataBundle | None = None) -> Path:
@@ -61,7 +61,7 @@ def render(subject: Subject) -> str:
         explained=explained.explained(subject),
         without=without(subject),
         examples=inside.class_examples(subject),
-        spec=dump_spec(subject.run.spec),
+        spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",
         dropout=any(layer.kind == "dropout" for layer in subject.anatomy.layers),

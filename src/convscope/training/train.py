@@ -109,7 +109,7 @@ def train_spec(
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
     remove_unfinished(run.path)
-    return open_run(out, None if spec.net.name != GIVEN else net)
+    return open_run(out, None if spec.net.name != GIVEN else net, trust=True)
 
 
 def make_card(data: DataBundle, task: Task) -> Card:
@@ -152,7 +152,7 @@ def describe_data(data: DataBundle) -> dict[str, object]:
     """What environment.json says of the data."""
     return {
         "name": data.name,
-        "source": data.source,
+        "source": data.shared_source,
         "digest": data.digest,
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
         "duplicates": data.duplicates,
