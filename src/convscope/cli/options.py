@@ -17,6 +17,12 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, help="CPU threads in training, kept in the spec: the same bits anywhere."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 Track = Annotated[
     list[str],
@@ -40,7 +46,10 @@ def opened(folder: Path, trust_code: bool) -> Run:
     return run
 
 
-def overrides(given: list[str], seed: int | None = None, skip_bad: bool = False) -> list[str]:
-    """--set, --seed and --skip-bad as one list of overrides of a run's spec."""
-    seeds = [] if seed is None else [f"recipe.seed={seed}"]
-    return [*given, *seeds, *(["data.skip_bad=true"] if skip_bad else [])]
+def overrides(
+    given: list[str], seed: int | None = None, skip_bad: bool = False, threads: int | None = None
+) -> list[str]:
+    """--set, --seed, --skip-bad and --threads as one list of overrides of a run's spec."""
+    of_recipe = {"seed": seed, "threads": threads}
+    own = [f"recipe.{key}={value}" for key, value in of_recipe.items() if value is not None]
+    return [*given, *own, *(["data.skip_bad=true"] if skip_bad else [])]

@@ -93,6 +93,7 @@ class Recipe(BaseModel):
         keep_features: in a stage whose frozen part comes first and whose images are not augmented, what reaches the part
             that learns is computed once and kept.
         seed: of the first weights, the order of images, augmentation and dropout.
+        threads: of the CPU in training, for the same bits on machines with other numbers of cores; by default those there are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -120,6 +121,7 @@ class Recipe(BaseModel):
     stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True
     seed: int = Field(default=0, ge=0, lt=2**31)
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
     @model_validator(mode="before")
     @classmethod
@@ -171,7 +173,8 @@ def _of_stages(stages: Any) -> dict[str, Any]:
 
 
 class RunSpec(BaseModel):
-    """All that a run is made from; two runs of one spec on one machine's CPU give the same bits.
+    """All that a run is made from; two runs of one spec on one machine's CPU give the same bits, with the same
+    number of threads.
 
     Attributes:
         about: a line in words.
