@@ -77,7 +77,9 @@ def _width(cell: str) -> int:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"  # NaN: not defined
+    return str(value)
 
 
 def share(figure: dict[str, float | None]) -> str:
