@@ -78,21 +78,29 @@ def _width(cell: str) -> int:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"  # NaN: not defined
+    return str(value)
 
 
 def share(figure: dict[str, float | None]) -> str:
-    """A share with its interval in percent: '99.41 % (99.33 to 99.48)'."""
+    """A share with its interval in percent: '99.41 % (99.33 to 99.48)'; without limits '99.41 %'."""
     if figure["value"] is None:
         return "not defined"
-    return f"{100 * figure['value']:.2f} % ({100 * (figure['low'] or 0):.2f} to {100 * (figure['high'] or 0):.2f})"
+    return f"{100 * figure['value']:.2f} %{_limits(figure, '.2f', 100)}"
 
 
 def number(figure: dict[str, float | None], form: str = ".4f") -> str:
-    """A number with its interval: '0.0213 (0.0195 to 0.0231)'."""
+    """A number with its interval: '0.0213 (0.0195 to 0.0231)'; without limits '0.0213'."""
     if figure["value"] is None:
         return "not defined"
-    return f"{figure['value']:{form}} ({figure['low']:{form}} to {figure['high']:{form}})"
+    return f"{figure['value']:{form}}{_limits(figure, form)}"
+
+
+def _limits(figure: dict[str, float | None], form: str, scale: float = 1) -> str:
+    """' (0.0195 to 0.0231)'; nothing where there are none, as from a single image."""
+    known = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
+    return f" ({' to '.join(f'{limit:{form}}' for limit in known)})" if known else ""
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
@@ -114,4 +122,9 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f"{name}, mean of classes", share(figures[name])) for name in ("precision", "recall", "f1")]
+    return [(f"{name}, mean of classes", _of_some(figures[name])) for name in ("precision", "recall", "f1")]
+
+
+def _of_some(figure: dict[str, Any]) -> str:
+    n = figure.get("left_out", 0)
+    return share(figure) + (f", {n:,} class{'es' if n > 1 else ''} left out: not defined" if n else "")

@@ -97,6 +97,7 @@ class DataBundle:
         duplicates: how many images were taken out of train and val because a test image has the same pixels.
         spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
             again.
+        layout: what the folders of an image folder were taken for, a line each; empty for other sources.
     """
 
     train: ImageSet
@@ -111,6 +112,7 @@ class DataBundle:
     left_out: tuple[tuple[str, str], ...]
     duplicates: int
     spec: DataSpec
+    layout: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
