@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from convscope.data import Augmentation, DataBundle
-from convscope.draw import learning_curve, reliability, vega_script
+from convscope.draw import learning_curve, reliability
 from convscope.report import explained, inside, mistakes
 from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
-from convscope.report.page import fill, static
+from convscope.report.page import fill, static, vega
 from convscope.report.subject import Subject
 from convscope.report.without import without
 from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, shareable, write_whole
@@ -69,7 +67,7 @@ def render(subject: Subject) -> str:
         environment=subject.run.environment,
         style=static("report.css"),
         script=static("report.js"),
-        vega=Markup(vega_script().replace("</script", "<\\/script")),
+        vega=vega(),
     )
 
 
