@@ -34,7 +34,7 @@ def static(name: str) -> Markup:
 
 
 def vega() -> Markup:
-    """The script that draws charts in a page; kept in the cache folder where it can be, for it takes seconds to put together."""
+    """The script that draws charts in a page; kept in the cache folder where it can be: to put it together takes seconds."""
     kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
     try:
         script = kept.read_text("utf-8")
