@@ -128,7 +128,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def open_page(browser: Any) -> Callable[..., AbstractContextManager[Any]]:
-    """``with open_page(file, "#conv2", width=390, scheme="dark") as page``; errors in it and requests that leave it fail."""
+    """``with open_page(file, "#conv2", width=390, scheme="dark") as page``; errors, warnings, requests that leave it fail."""
 
     @contextmanager
     def opened(file: Path, part: str = "", width: int = 1280, scheme: str = "light") -> Iterator[Any]:
@@ -138,7 +138,7 @@ def open_page(browser: Any) -> Callable[..., AbstractContextManager[Any]]:
         ) as context:
             page = context.new_page()
             page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+            page.on("console", lambda one: wrong.append(one.text) if one.type in {"error", "warning"} else None)
             page.on("request", lambda one: wrong.append(one.url) if one.url[:5] not in {"file:", "data:"} else None)
             page.goto(file.resolve().as_uri() + part)
             yield page

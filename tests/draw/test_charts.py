@@ -1,4 +1,5 @@
 import io
+import re
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ from convscope.draw import (
     reliability,
     run_curves,
 )
+from tests.contrast import LEAST, contrast, mixed, rgb
 
 HISTORY = pd.DataFrame({
     "epoch": [1, 2, 3], "train_loss": [2.0, 1.0, 0.5], "val_loss": [1.8, 1.1, 0.9],
@@ -189,3 +191,53 @@ def test_labels_do_not_touch() -> None:
     drawing = ElementTree.fromstring(network_map(many, (3, 128, 128)))
     centres = [float(e.get("x", 0)) for e in drawing.iter() if e.tag.endswith("text") and e.get("class") is None]
     assert all(b - a > 6 * len("convolution0") for a, b in pairwise(centres[1:]))
+
+
+RED_TO_BLUE = (
+    "67001f",
+    "b2182b",
+    "d6604d",
+    "f4a582",
+    "fddbc7",
+    "f7f7f7",
+    "d1e5f0",
+    "92c5de",
+    "4393c3",
+    "2166ac",
+    "053061",
+)
+
+
+def test_figures_of_a_matrix_are_read_on_every_colour() -> None:
+    """The colours of Vega's scheme are ColorBrewer's RdBu; from its middle on, for 0, the blue ones are of fewer images."""
+    layers = moved([[0, 100], [-100, 0]], ["a", "b"])["layer"]
+    colour = layers[1]["encoding"]["color"]
+    above, below = map(float, re.findall(r"-?[\d.]+", colour["condition"]["test"].replace("datum.images", "")))
+    assert (colour["condition"]["value"], colour["value"]) == ("white", "black")
+    for images in range(-100, 101):
+        place = 5 - images / 20
+        first = min(9, int(place))
+        ground = mixed(rgb(f"#{RED_TO_BLUE[first + 1]}"), rgb(f"#{RED_TO_BLUE[first]}"), place - first)
+        ink = [255.0] * 3 if images > above or images < below else [0.0] * 3
+        assert contrast(ink, ground) >= LEAST, images
+
+
+def test_a_description_says_the_first_and_the_last_epoch() -> None:
+    assert learning_curve(HISTORY, "accuracy")["description"] == (
+        "accuracy by epoch: train 30.00% at epoch 1 and 80.00% at epoch 3; val 35.00% at epoch 1 and 70.00% at epoch 3"
+    )
+    assert learning_curve(HISTORY.head(1), "loss")["description"].endswith(
+        "train 2.0000 at epoch 1; val 1.8000 at epoch 1"
+    )
+
+
+def test_the_axes_of_a_learning_curve_reach_from_the_lowest_to_the_highest() -> None:
+    """Also where an epoch diverged, and to the test's accuracy."""
+    history = HISTORY.assign(train_loss=[2.0, np.inf, np.nan])
+    for chart, domain in (
+        (learning_curve(history, "loss"), [0.9, 2.0]),
+        (learning_curve(HISTORY, "accuracy", 0.95), [0.3, 0.95]),
+    ):
+        line = next(layer for layer in chart["layer"] if layer["mark"]["type"] == "line")
+        assert line["encoding"]["y"]["scale"]["domain"] == domain
+        assert line["encoding"]["x"]["scale"]["domain"] == [1.0, 3.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -24,8 +24,11 @@ _PLAIN = {
         "titleColor": _FAINT,
         "labelFontSize": 11,
         "titleFontSize": 11.5,
+        "labelLimit": 0,  # cut names may look alike
     },
-    "legend": {"labelFontSize": 11.5, "titleFontWeight": "normal", "titleColor": _FAINT},
+    "legend": {"labelFontSize": 11.5, "titleFontWeight": "normal", "titleColor": _FAINT, "labelLimit": 0},
+    "header": {"labelLimit": 0},
+    "text": {"color": _FAINT},
 }
 TRAIN, VAL = "#3b76c4", "#e0762f"
 _COLOURS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
@@ -40,8 +43,30 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
         measure: "loss" or "accuracy".
         test_accuracy: a dashed line in the accuracy chart, where given.
     """
-    titles = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}
-    return _specification(_curves(history, measure, *titles[measure], test_accuracy).properties(width="container"))
+    title, form = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}[measure]
+    chart = _curves(history, measure, title, form, test_accuracy)
+    said = _ends_in_words(history, measure, ".2%" if form else ".4f")
+    return _specification(chart.properties(width="container", description=f"{title} by epoch: {said}"))
+
+
+def _ends_in_words(history: pd.DataFrame, measure: str, number: str) -> str:
+    """Both curves by their first and last epoch, for readers who do not see the chart."""
+    ends = history.iloc[:: max(1, len(history) - 1)]
+    return "; ".join(
+        f"{split} " + " and ".join(
+            f"{value:{number}} at epoch {epoch}" for epoch, value in zip(ends["epoch"], ends[f"{split}_{measure}"], strict=True)
+        )
+        for split in ("train", "val")
+    )  # fmt: skip
+
+
+def axis_domain(values: Iterable[float]) -> list[float] | alt.UndefinedType:
+    """From the lowest to the highest finite value; left to Vega-Lite where there is none.
+
+    Stated because Vega-Lite otherwise takes the extent of every layer, and warns of one that is empty until somebody points.
+    """
+    finite = [float(value) for value in values if np.isfinite(value)]
+    return [min(finite), max(finite)] if finite else alt.Undefined
 
 
 def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None) -> alt.LayerChart:
@@ -51,8 +76,13 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
     near = alt.selection_point(nearest=True, on="pointerover", fields=["epoch"], empty=False)
     every = max(1, len(wide) // 10)
     ticks = alt.Axis(values=wide["epoch"].tolist()[every - 1 :: every], format="d", grid=False)
-    x = alt.X("epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domainMin=1, nice=False))
-    y = alt.Y("value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(zero=False))
+    x = alt.X(
+        "epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domain=axis_domain([1, *wide["epoch"]]), nice=False)
+    )
+    shown = axis_domain([*long["value"], *([test] if test is not None and measure == "accuracy" else [])])
+    y = alt.Y(
+        "value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(domain=shown, nice=True)
+    )
     colour = alt.Color(
         "images:N", scale=_COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
     )
@@ -88,7 +118,7 @@ def _stages(history: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
     late = 0.9 * float(history["epoch"].max())  # a name there goes to the left, or it would leave the picture
     names = [
         base.transform_filter(f"datum.epoch {which} {late}")
-        .mark_text(align=align, baseline="bottom", dx=dx, dy=-3, color=_FAINT, fontSize=11)
+        .mark_text(align=align, baseline="bottom", dx=dx, dy=-3, fontSize=11)
         .encode(y=alt.value(0), text="stage:N")
         for which, align, dx in (("<=", "left", 3), (">", "right", -3))
     ]
@@ -117,8 +147,14 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
         strokeDash=[4, 4], color="#888", strokeWidth=1
     )
+    said = "; ".join(
+        f"{confidence:.0%} {accuracy:.0%} of {images:,}"
+        for confidence, accuracy, images in table[["confidence", "accuracy", "images"]].itertuples(index=False)
+    )
     chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
-    return _specification(chart)
+    return _specification(
+        chart.properties(description=f"at each confidence the accuracy, and of how many images: {said}")
+    )
 
 
 def curves(
@@ -235,7 +271,10 @@ def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, 
         .mark_text(fontSize=10)
         .encode(
             text=alt.Text("images:Q", format="+d"),
-            color=alt.condition(f"abs(datum.images) > {most / 2}", alt.value("white"), alt.value("#333")),
+            # where white is read as well as black on the colours of the scheme, at 4.5:1
+            color=alt.condition(
+                f"datum.images > {0.66 * most} || datum.images < {-0.71 * most}", alt.value("white"), alt.value("black")
+            ),
         )
     )
     side = 28 * len(classes) if few else 336

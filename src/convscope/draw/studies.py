@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -10,7 +12,8 @@ import pandas as pd
 from convscope.draw.charts import TRAIN, VAL
 
 _SPLITS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
-_LOW_PANEL, _MOST_TICKS, _NAME_PX = 150, 8, 180
+_LOW_PANEL, _MOST_TICKS = 150, 8
+_NAME_LETTERS = 28  # in a line of a row's name
 
 
 def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
@@ -41,7 +44,12 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     line = base.mark_line(strokeWidth=1.5, opacity=0.8, clip=True)
     inside = alt.FieldRangePredicate("value", list(reach))  # a clipped dot would be half a dot at the edge
     points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8).transform_filter(inside)
-    return alt.layer(line, points).properties(width="container", height=_LOW_PANEL).to_dict()
+    n, number = history["run"].nunique(), ".2%" if percent else ".4f"
+    ends = long[long["epoch"] == last].groupby("images", sort=False)["value"].agg(["min", "max"])
+    said = "; ".join(f"{split} {low:{number}} to {high:{number}}" for split, low, high in ends.itertuples())
+    about = f"{measure} by epoch of {n} run{'' if n == 1 else 's'}, at epoch {last}: {said}"
+    chart = alt.layer(line, points).properties(width="container", height=_LOW_PANEL, description=about)
+    return chart.to_dict()
 
 
 def spread(
@@ -60,9 +68,10 @@ def spread(
     edge = 0.08 * (high - low) or 0.01
     scale = alt.Scale(domain=[max(0.0, low - edge), min(1.0, high + edge) if percent else high + edge], nice=True)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format=_axis(percent), orient="top", tickCount=5))
-    y = alt.Y(
-        "setting:N", sort=None, title=None, axis=alt.Axis(labelLimit=_NAME_PX, grid=True, ticks=False, domain=False)
-    )
+    names = {name: wrap(str(name), _NAME_LETTERS) for name in groups["setting"]}
+    lines = f"{json.dumps(names)}[datum.label]"  # all of a name, in lines: cut ones would look alike
+    axis = alt.Axis(labelExpr=lines, labelLimit=0, labelLineHeight=12, grid=True, ticks=False, domain=False)
+    y = alt.Y("setting:N", sort=None, title=None, axis=axis)
     figures = [alt.Tooltip(f"{key}:Q", format=_tooltip(percent)) for key in ("value", "low", "high")]
     means = alt.Chart(groups).encode(x=x, y=y, tooltip=["setting:N", *figures, "n:Q"])
     interval = means.transform_filter("isValid(datum.low)").mark_rule(
@@ -74,7 +83,13 @@ def spread(
         means.mark_circle(size=80, opacity=1, color=TRAIN, clip=True),
         single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=_tooltip(percent))]),
     ]
-    return alt.layer(*layers).properties(width="container", height=alt.Step(20)).to_dict()
+    row_px = 8 + 12 * max(map(len, names.values()))
+    first, last = (f"{row.setting} {row.value:{_tooltip(percent)}}" for row in groups.iloc[[0, -1]].itertuples())
+    chart = alt.layer(*layers).properties(
+        width="container", height=row_px * len(names), autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        description=f"mean {title} of {len(groups)} settings, from {first} to {last}",
+    )  # fmt: skip
+    return chart.to_dict()
 
 
 def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> dict[str, Any]:
@@ -102,7 +117,8 @@ def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> 
     dots = base.mark_circle(size=60, opacity=0.9).encode(
         color=colour, tooltip=["setting:N", *figures, "n:Q", alt.Tooltip(f"{key}:Q", title=title, format=",.4~r")]
     )
-    return alt.layer(front, dots).properties(width="container", height=220).to_dict()
+    about = f"value against {title} of {len(table)} settings, {int(table['front'].sum())} of them on the Pareto front"
+    return alt.layer(front, dots).properties(width="container", height=220, description=about).to_dict()
 
 
 def _axis(percent: bool) -> str:

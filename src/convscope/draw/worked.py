@@ -17,8 +17,8 @@ _CELL, _GAP, _SIGN, _EDGE = 30, 30, 28, 18
 _LETTER = 7.4
 """About the width of a digit of 14 pixels; SVG text cannot be measured here."""
 _PAGE = 3 / 4
-_INK, _FAINT, _LINE = "#1d2127", "#68707c", "#cfd3d9"
-_BLUE, _ORANGE = "#2459a8", "#c4571b"
+_INK, _FAINT, _LINE = "#1d2127", "#5f6672", "#cfd3d9"
+_BLUE, _ORANGE = "#2459a8", "#b54e18"
 _PALE_BLUE, _PALE_ORANGE, _PAD = "#dbe6f6", "#fbe3d3", "#f3f2ef"
 
 

@@ -66,7 +66,7 @@ def render(subject: Subject) -> str:
         augmented=any(part.augmentation != Augmentation() for part in subject.run.spec.recipe.parts),
         environment=subject.run.environment,
         style=static("report.css"),
-        script=static("report.js"),
+        script=static("tables.js") + static("report.js"),
         vega=vega(),
     )
 

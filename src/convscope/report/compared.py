@@ -70,7 +70,7 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         matrices=[] if images is None else _matrices(compared),
         version=__version__,
         style=static("report.css") + static("compare.css"),
-        script=static("report.js"),
+        script=static("tables.js") + static("report.js"),
     )
 
 

@@ -106,7 +106,7 @@ def filters_page(subject: Subject, effects: Effects | None = None) -> str:
         found=found,
         environment=subject.run.environment,
         style=static("report.css") + static("filters.css"),
-        script=static("filters.js"),
+        script=static("tables.js") + static("filters.js"),
     )
 
 

@@ -76,7 +76,7 @@ def study_page(runs: Runs) -> str:
         terms=terms(swept),
         version=__version__,
         style=static("report.css") + static("study.css"),
-        script=static("report.js"),
+        script=static("tables.js") + static("report.js"),
         vega=vega(),
     )
 

@@ -222,9 +222,8 @@ function drawClasses(layer) {
   const rows = all.map((n, u) => {
     const cells = columns.map((k) => n.get(k) ?? 0), others = layer.image[u].length - cells.reduce((a, b) => a + b, 0);
     return el("tr", {}, named(layer, u), many ? inWords(layer, u) : null, ...(many ? [...cells, others] : cells).map((value) => {
-      const cell = number(value, value || ""), share = value / found.top;
-      cell.style.setProperty("--share", share);
-      if (share > 0.6) cell.classList.add("strong");
+      const cell = number(value, value || "");
+      cell.style.setProperty("--share", value / found.top);
       return cell;
     }));
   });
@@ -264,23 +263,6 @@ function share(value, text) {
   cell.classList.add("bar");
   cell.style.setProperty("--share", value);
   return cell;
-}
-
-function makeSortable(table) {
-  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  const value = (row, k) => row.cells[k].dataset.value ?? row.cells[k].textContent.replace(/[,%]/g, "").trim();
-  heads.forEach((one, k) => {
-    const button = el("button", { type: "button" });
-    button.append(...one.childNodes);
-    one.append(button);
-    one.addEventListener("click", () => {
-      const down = one.getAttribute("aria-sort") !== "descending", numeric = one.classList.contains("n");
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      one.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const compare = (a, b) => numeric ? parseFloat(value(a, k)) - parseFloat(value(b, k)) : value(b, k).localeCompare(value(a, k));
-      body.append(...[...body.rows].sort((a, b) => (down ? -1 : 1) * compare(a, b)));
-    });
-  });
 }
 
 // ---- the card of a unit ----
@@ -383,9 +365,10 @@ function ofResponses(layer, unit) {
     return el("tr", {}, first, el("td", { textContent: classes[images.class[image]] }), number(layer.response[unit][k], short(layer.response[unit][k], 4)),
       number(layer.row[unit][k], layer.row[unit][k]), number(layer.column[unit][k], layer.column[unit][k]));
   });
-  const table = el("table", { className: "sortable responses" });
+  const table = el("table", { className: "sortable responses" }), box = el("div", { className: "scroll" }, table);
   makeTable(table, [head("test image"), head("class", false), head("response"), head("row"), head("column")], rows);
-  return [el("h3", { textContent: "Responses" }), el("div", { className: "scroll" }, table),
+  markScrolling(box);
+  return [el("h3", { textContent: "Responses" }), box,
     el("p", { className: "caption", textContent: `Row and column: the highest place on the map of ${layer.map.join("×")}, from 0.` })];
 }
 

@@ -1,4 +1,4 @@
-// Charts, the confusion matrix, sortable tables and copy buttons of a report. No network, no library but Vega.
+// Charts, the confusion matrix and copy buttons of a report. No network, no library but Vega.
 
 const json = (id) => JSON.parse(document.getElementById(id).textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -11,25 +11,40 @@ function chartTheme() {
   return {
     background: null, font: "system-ui, Segoe UI, Roboto, DejaVu Sans, sans-serif", view: { stroke: null },
     axis: { labelColor: faint, titleColor: faint, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal", labelFontSize: 11.5 },
-    legend: { labelColor: ink, labelFontSize: 12.5 },
+    legend: { labelColor: ink, labelFontSize: 12.5 }, text: { color: faint },
   };
+}
+
+// Black or white, whichever is read more easily on a colour that covers the ground by this share: at least 4.5:1 (WCAG 2.2).
+function inkOn(name, strength) {
+  const share = Math.min(1, strength), [over, under] = [name, "ground"].map((one) => colour(one).match(/[0-9a-f]{2}/gi).map((digits) => parseInt(digits, 16) / 255));
+  const linear = over.map((v, k) => share * v + (1 - share) * under[k]).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179 ? "#000" : "#fff";
 }
 
 function drawCharts() {
   const charts = json("charts");
   for (const place of document.querySelectorAll("[data-chart]")) {
     const { config, ...spec } = charts[place.dataset.chart];
-    vegaEmbed(place, spec, { actions: false, renderer: "svg", config: chartTheme(), tooltip: { theme: dark.matches ? "dark" : "light" } });
+    vegaEmbed(place, spec, { actions: false, renderer: "svg", config: chartTheme(), tooltip: { theme: dark.matches ? "dark" : "light" } })
+      .then(() => {  // one image, which Vega has labelled with the description; its marks have no names
+        place.setAttribute("role", "img");
+        place.querySelector("svg").setAttribute("aria-hidden", "true");
+      });
   }
 }
 
 // ---- the confusion matrix: a canvas, because 96 × 96 cells are too many for elements ----
+
+const SMALLEST_NAMED = 7.2;  // pixels of a cell beside which a name can be read
+const WIDEST_PAGE = 1080, BESIDE = 100;  // pixels of a page, and of what stands beside the matrix on one of that width
 
 class Confusion {
   constructor(place, data) {
     Object.assign(this, { place, ...data, size: data.classes.length, at: null });
     this.canvas = place.querySelector("canvas");
     this.readout = place.querySelector(".readout");
+    this.unnamed = place.querySelector(".unnamed");
     this.order = Object.values(data.orders)[0];
     this.totals = (data.own?.[data.of[0]] ?? data.matrix).map((row) => row.reduce((a, b) => a + b, 0));  // images of a class
     place.querySelector(".order").addEventListener("change", (e) => { this.order = data.orders[e.target.value]; this.draw(); });
@@ -56,10 +71,18 @@ class Confusion {
     const widest = Math.max(...this.classes.map((name) => context.measureText(name).width));
     let cell = Math.min(46, (width - widest - 12) / this.size);
     const font = Math.max(7.5, Math.min(12, cell - 1));
-    const named = cell >= 7.2;  // below that, names are in the readout alone
+    const named = cell >= SMALLEST_NAMED;  // below that, names are in the readout alone
+    this.sayUnnamed(named, Math.ceil(SMALLEST_NAMED * this.size + widest + 12) + BESIDE);
     const margin = named ? Math.ceil(widest * font / 12) + 10 : 2;
     cell = Math.min(46, (width - margin - 2) / this.size);
     return { cell, margin, font, named };
+  }
+
+  // Where the names of the classes have no room, says where they are.
+  sayUnnamed(named, window_px) {
+    this.unnamed.hidden = named;
+    const wider = window_px <= WIDEST_PAGE ? ` A window of ${window_px} pixels has room for them.` : "";
+    this.unnamed.textContent = `The names of ${this.size} classes have no room here: touch or point at a cell, or move by the arrow keys, to read its two classes.${wider}`;
   }
 
   draw() {
@@ -81,7 +104,7 @@ class Confusion {
       c.fillStyle = colour(name);
       c.fillRect(margin + x * cell, margin + y * cell, cell - gap, cell - gap);
       c.globalAlpha = 1;
-      if (cell >= 26) this.write(c, this.isDifference && n > 0 ? `+${n}` : n, margin + (x + 0.5) * cell, margin + (y + 0.5) * cell, cell, strength > 0.68);
+      if (cell >= 26) this.write(c, this.isDifference && n > 0 ? `+${n}` : n, margin + (x + 0.5) * cell, margin + (y + 0.5) * cell, cell, inkOn(name, strength));
     }));
     if (named) this.writeNames(c, margin, cell, font);
     if (this.at) this.frame(c, margin, cell);
@@ -100,10 +123,10 @@ class Confusion {
     return (n) => [n > 0 ? "warm" : "accent", 0.12 + 0.88 * Math.sqrt(Math.abs(n) / most)];
   }
 
-  write(c, n, x, y, cell, onDark) {
+  write(c, n, x, y, cell, ink) {
     c.font = `${Math.min(12.5, cell / String(n).length * 1.35)}px system-ui, sans-serif`;
     c.textAlign = "center"; c.textBaseline = "middle";
-    c.fillStyle = onDark ? colour("card") : colour("ink");
+    c.fillStyle = ink;
     c.fillText(n, x, y);
   }
 
@@ -156,19 +179,7 @@ class Confusion {
   }
 }
 
-// ---- tables and copying ----
-
-function makeSortable(table) {
-  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  const value = (row, k) => { const cell = row.cells[k]; return cell.dataset.value ?? cell.textContent.replace(/[,%\s]/g, ""); };
-  heads.forEach((head, k) => head.addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") !== "descending", numeric = head.classList.contains("n");
-    heads.forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const compare = (a, b) => numeric ? parseFloat(value(a, k)) - parseFloat(value(b, k)) : value(b, k).localeCompare(value(a, k));
-    body.append(...[...body.rows].sort((a, b) => (down ? -1 : 1) * compare(a, b)));
-  }));
-}
+// ---- copying ----
 
 function addCopy(block) {
   const text = block.textContent, button = document.createElement("button");
