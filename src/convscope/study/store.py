@@ -38,6 +38,7 @@ MOST_DEATHS = 2
 _OWNER, _BEAT, _DEATHS, _SECONDS, _OUTCOME = "owner", "beat", "deaths", "seconds", "outcome"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _TRIES = 5
+_SIGNED_S = 1.0  # within which whoever has taken a unit of work has signed for it
 _DRAWS = 50  # from one sampler, for settings that are not taken
 
 
@@ -187,8 +188,15 @@ class Store:
         return None
 
     def give_back_orphans(self) -> int:
-        """Lets all wait again whose workers were on this machine and are no more; how many."""
-        return sum(self.give_back(trial) for trial in self.running() if (own := owner_of(trial)) and is_dead(own))
+        """Lets all wait again whose workers were on this machine and are no more; how many.
+
+        A worker that was killed between taking a unit of work and signing for it is known by that it does not sign.
+        """
+        running = self.running()
+        if any(owner_of(trial) is None for trial in running):
+            time.sleep(_SIGNED_S)
+            running = self.running()
+        return sum(self.give_back(trial) for trial in running if (own := owner_of(trial)) is None or is_dead(own))
 
     def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
         """The settings of a unit of work; of a search, those that are drawn so far."""
