@@ -12,7 +12,7 @@ from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.spec import DataSettings, DataSpec, Normalization
+from convscope.data.spec import DataSettings, DataSpec, Normalization, check_unit_range
 
 __all__ = [
     "Augmentation",
@@ -27,6 +27,7 @@ __all__ = [
     "as_images",
     "augment",
     "batches",
+    "check_unit_range",
     "data_names",
     "load_data",
     "read_image",

@@ -22,7 +22,33 @@ _SHORT = {"data": "source", "net": "name", "task": "class"}
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
+
+class _KeyTwiceError(yaml.constructor.ConstructorError):
+    """A mapping has a key twice."""
+
+
+class _KeysOnce:
+    """A loader that refuses a mapping in which a key stands twice, of which YAML's own takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):  # before those that "<<" merges in, which a key of one's own overrides
+                if (key.tag, key.value) in seen:
+                    raise _KeyTwiceError(
+                        None, None, f"{key.value!r} is there twice; leave one of them out", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _SlowLoader(_KeysOnce, yaml.SafeLoader):
+    """Names the right line where a bracket is never closed."""
+
+
+class _Loader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C where libyaml is there: eight times as fast."""
+
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
@@ -225,7 +251,8 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise SettingError(f"{where}{line}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+        kind = "" if isinstance(error, _KeyTwiceError) else "this is no YAML: "
+        raise SettingError(f"{where}{line}: {kind}{getattr(error, 'problem', None) or error}") from None
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
@@ -233,9 +260,9 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
 
 def _load(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (both are safe loaders)
     except yaml.YAMLError:
-        return yaml.safe_load(text)  # this one names the right line where a bracket is never closed
+        return yaml.load(text, Loader=_SlowLoader)  # noqa: S506
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -293,7 +320,9 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not (key and equals):
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
         try:
-            pairs[key.strip()] = yaml.safe_load(value)
+            pairs[key.strip()] = _load(value)
+        except _KeyTwiceError as error:
+            raise SettingError(f"--set {override}: {error.problem}") from None
         except yaml.YAMLError:
             raise SettingError(f"--set {override}: the value is no YAML; quote it") from None
     return pairs
