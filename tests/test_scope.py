@@ -168,6 +168,28 @@ def test_every_lens_takes_images_of_every_kind(oblong: Scope, pictures: tuple[li
             torch.testing.assert_close(mine, wanted, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("lens", LENSES)
+def test_every_lens_works_under_inference_mode_and_on_images_made_there(oblong: Scope, lens: str, inside: bool) -> None:
+    images = torch.rand(2, 3, *SIDES, generator=torch.Generator().manual_seed(3))
+    expected = tensors_of(LENSES[lens](oblong, images))
+    with torch.inference_mode():
+        made, scope = images.clone(), Scope(oblong.net, oblong._example(), "abcde", (MEAN, DEVIATION))
+        found = tensors_of(LENSES[lens](scope, made)) if inside else None
+    for mine, wanted in zip(found or tensors_of(LENSES[lens](scope, made)), expected, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=0, atol=0, equal_nan=True)
+        assert not mine.is_inference()
+
+
+@pytest.mark.parametrize("normalize", [((123.7,), (58.4,)), ((0.5,), (58.4,)), ((-0.1,), (0.2,))])
+def test_a_normalization_of_0_to_255_is_refused(normalize: Any) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(
+        RequestError, match=r"^normalize: .* cannot be that of images in \[0, 1\]; of pixels 0…255 divide"
+    ):
+        Scope(net, torch.zeros(1, 1, 2, 2), normalize=normalize)
+
+
 def one(given: Any) -> Any:
     """The same image in another kind."""
     return Image.open(given) if isinstance(given, Path) else np.asarray(given)

@@ -9,11 +9,36 @@ from typing import Any
 
 import yaml
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
-
 DEEPEST, LARGEST, LONGEST = 50, 100_000, 2**20
 """Levels, values and characters that a spec may have, each alias counted as often as it stands: far above any that a person
 writes. A few lines can stand for billions of values, and the parser in C has no bound of its own."""
+
+
+class KeyTwiceError(yaml.constructor.ConstructorError):
+    """A mapping has a key twice."""
+
+
+class _KeysOnce:
+    """A loader that refuses a mapping in which a key stands twice, of which YAML's own takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):  # before those that "<<" merges in, which a key of one's own overrides
+                if (key.tag, key.value) in seen:
+                    raise KeyTwiceError(
+                        None, None, f"{key.value!r} is there twice; leave one of them out", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _SlowLoader(_KeysOnce, yaml.SafeLoader):
+    """Names the right line where a bracket is never closed."""
+
+
+class _Loader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C where libyaml is there: eight times as fast."""
 
 
 def load_yaml(text: str) -> Any:
@@ -32,7 +57,7 @@ def load_yaml(text: str) -> Any:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=LOADER)
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
     with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
         while depth <= DEEPEST:
             event = next(events)
@@ -54,6 +79,6 @@ def _n_values(given: Any, known: dict[int, float]) -> float:
 
 def _parsed(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=LOADER)  # noqa: S506 (both are safe loaders)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (both are safe loaders)
     except yaml.YAMLError:
-        return yaml.safe_load(text)  # this one names the right line where a bracket is never closed
+        return yaml.load(text, Loader=_SlowLoader)  # noqa: S506

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
-from functools import cached_property
+from functools import cached_property, wraps
+from inspect import isfunction
 from pathlib import Path
-from typing import Any, Protocol, Unpack, overload, runtime_checkable
+from typing import Any, Protocol, TypeVar, Unpack, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
-from convscope.data import ImageSet, ImagesLike, as_images
+from convscope.data import ImageSet, ImagesLike, as_images, check_unit_range
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -73,10 +74,37 @@ which settings of another name than those of our lenses are best bound by `funct
 
 _OF_OCCLUSION = ("size", "stride", "cover", "logits")
 
+_Class = TypeVar("_Class")
+
 AnyImages = ImageSet | ImagesLike
 """What every method takes as `images`: tensors, NumPy arrays, PIL images, image files by their path, a list of any of these
 (see `convscope.data.as_images`), or a set.
 """
+
+
+def _outside_inference_mode(cls: type[_Class]) -> type[_Class]:
+    """Lets each public method run as outside `torch.inference_mode()`, on copies of tensors that were made inside: no
+    gradient passes what inference mode has made, be it an image, a target or a copy of the network."""
+    for name, method in list(vars(cls).items()):
+        if isfunction(method) and (not name.startswith("_") or name == "__init__"):
+            setattr(cls, name, _outside(method))
+    return cls
+
+
+def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*given: Any, **named: Any) -> Any:
+        inside = torch.is_inference_mode_enabled()
+        with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not inside):
+            return method(*map(_of_its_own, given), **{name: _of_its_own(value) for name, value in named.items()})
+
+    return call
+
+
+def _of_its_own(value: Any) -> Any:
+    if isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
+        return [_of_its_own(part) for part in value]
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 @runtime_checkable
@@ -99,6 +127,7 @@ class RunLike(Protocol):
     def task(self) -> Task: ...
 
 
+@_outside_inference_mode
 class Scope:
     """A network to look into: its anatomy, its answers, its filters, what its units see.
 
@@ -694,4 +723,8 @@ def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tens
         raise RequestError(
             f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
         )
+    try:
+        check_unit_range(mean, deviation)
+    except ValueError as error:
+        raise RequestError(f"normalize: {error}") from None
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

@@ -85,6 +85,14 @@ def test_json(command: Command, grid: Path) -> None:
     assert matrix["cells"][1][0] == pytest.approx(grouped["rows"][2]["val_loss"])
 
 
+def test_a_file_of_an_unknown_kind_is_refused(command: Command, grid: Path, tmp_path: Path) -> None:
+    for name in ("t.xlsx", "t.tsv"):
+        answer = command("table", grid, "--out", tmp_path / name)
+        assert answer.status == 2
+        assert f"{name}: {Path(name).suffix} cannot be written; expected .md, .csv, .parquet" in answer.complaint
+        assert not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet", "json", "md", "txt"])
 def test_files(command: Command, grid: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / "new" / f"table.{ending}"

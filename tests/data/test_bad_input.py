@@ -48,6 +48,17 @@ def test_no_image(tmp_path: Path, cache: Path) -> None:
     assert load_data(tmp_path, skip_bad=True).left_out == ((str(tmp_path / "ant" / "notes.txt"), "is no image"),)
 
 
+def test_a_picture_that_is_too_large_is_not_called_damaged(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "ant" / "000.png").write_bytes(encoded(noise(20, 30, 3, 0)))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 200)  # Pillow refuses more than twice as many
+    fails(cache, tmp_path, "ant/000.png: has 600 pixels, more than the 400 that are read", "scale it down")
+    ((_, reason),) = load_data(tmp_path, skip_bad=True).left_out
+    assert reason.startswith("has 600 pixels, more than the 400")
+
+
 def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "ant" / ".DS_Store").write_text("")

@@ -107,6 +107,10 @@ class TestFolder:
             ("imagnet", "normalize.*: input should be 'own' or 'imagenet'; given 'imagnet'"),
             ({"mean": 0.5}, "normalize.*std: field required"),
             ({"mean": 0.5, "std": 0}, "normalize.*std.0: input should be greater than 0; given 0"),
+            (
+                {"mean": [123.7, 116.3, 103.5], "std": 58},
+                "normalize.*: mean 123.7 cannot be that of images in .0, 1.; of pixels",
+            ),
             ({"mean": [0.5, 0.5], "std": 1}, "normalize.mean: 2 values for images of 3 channels; give one value, or 3"),
         ],
     )

@@ -1,6 +1,9 @@
 """One lens on one image, as a picture; on a network trained in the test."""
 
 import io
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +203,37 @@ def test_wrong_subjects(foreign: Path, given: dict[str, Any], error: type, expec
     save_file({"x": torch.zeros(1)}, "other")
     with pytest.raises(error, match=expected):
         open_subject(**given)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_of_torch_save_are_refused_with_the_line_that_converts_them(foreign: Path, zipped: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    torch.save(net.state_dict(), "my.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        RunFolderError, match=r"^my\.pt is a pickle, .* may run any code when opened; convert it: [^\n]*$"
+    ) as caught:
+        open_subject(net="mine:small", input="1x8x8", weights=Path("my.pt"))
+    line = str(caught.value).partition("convert it: python ")[2]
+    subprocess.run([sys.executable, *shlex.split(line)], check=True)
+    found = open_subject(net="mine:small", input="1x8x8", weights=Path("my.safetensors")).scope.net.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"out": Path("x.gif")}, "--out x.gif: the picture is a PNG; give a name that ends with .png"),
+        (
+            {"raw": Path("x.npy")},
+            "--raw x.npy: the tensors are written as safetensors; give a name that ends with .safetens",
+        ),
+    ],
+)
+def test_a_file_whose_name_says_something_else_is_refused(foreign: Path, given: dict[str, Any], expected: str) -> None:
+    subject = open_subject(net="mine:small", input="1x8x8")
+    with pytest.raises(SettingError, match=expected):
+        look_at(subject, "saliency", "grey.png", **given)
+    assert not any(path.exists() for path in given.values())
 
 
 def test_a_network_without_a_run_has_no_test_images(foreign: Path) -> None:

@@ -70,6 +70,35 @@ def test_a_wrong_spec_names_file_and_key(text: str, expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("data: mnist\nnet: net1\ndata: lines", 3, "data"),
+        ("data: mnist\nnet: net1\nrecipe:\n  epochs: 3\n  rate: 0.1\n  epochs: 4", 6, "epochs"),
+        ("data: mnist\nnet: {name: net1,\n width: 3, width: 4}", 3, "width"),
+        ("data: mnist\nnet: net1\nrecipe: {stages: [{name: a, epochs: 1, rate: 1},\n {name: b, name: c}]}", 4, "name"),
+        ("data: mnist\nnet: net1\n'data': lines", 3, "data"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named_with_its_line(text: str, line: int, key: str) -> None:
+    with pytest.raises(SettingError, match=f"^here line {line}: '{key}' is there twice; leave one of them out$"):
+        read_spec(text, "here")
+
+
+def test_a_key_overrides_what_is_merged_into_its_mapping() -> None:
+    text = "data: mnist\nnet: net1\nrecipe: {<<: {epochs: 3, rate: 0.5}, epochs: 4}"
+    assert (read_spec(text, "here").recipe.epochs, read_spec(text, "here").recipe.rate) == (4, 0.5)
+    with pytest.raises(SettingError, match=r"^--set recipe=\{epochs: 1, epochs: 2\}: 'epochs' is there twice"):
+        parse_overrides(["recipe={epochs: 1, epochs: 2}"])
+
+
+@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="no libyaml")
+def test_yaml_is_read_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is eight times as fast."""
+    monkeypatch.setattr(yaml.scanner.Scanner, "check_token", None)
+    assert read_spec(TEXT, "here").recipe.epochs == 3
+
+
 @pytest.mark.parametrize(("version", "expected"), [(FORMAT + 1, "newer convscope"), (0, "unknown"), ("two", "unknown")])
 def test_another_format_is_refused(version: object, expected: str) -> None:
     with pytest.raises(RunFolderError, match=expected):

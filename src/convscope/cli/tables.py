@@ -49,7 +49,10 @@ def form_of(given: str | None, as_json: bool, out: Path | None, folder: Path, im
     """
     if as_json and given not in (None, "json"):
         raise SettingError(f"--json and --format {given}: give one of them")
-    form = given or ("json" if as_json else _ENDINGS.get(out.suffix.lower(), "text") if out else "text")
+    ending = out.suffix.lower() if out else ""
+    if out and ending and ending not in _ENDINGS:
+        raise SettingError(f"--out {out}: {ending} cannot be written; expected {', '.join(_ENDINGS)}")
+    form = given or ("json" if as_json else _ENDINGS.get(ending, "text"))
     if form == "parquet" and out is None:
         raise SettingError("--format parquet: it is no text; say where to write it: --out FILE.parquet")
     if importance and form in ("csv", "parquet"):

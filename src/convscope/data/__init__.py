@@ -12,7 +12,7 @@ from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.spec import DataSettings, DataSpec, Normalization
+from convscope.data.spec import DataSettings, DataSpec, Normalization, check_unit_range
 from convscope.data.store import cache_folder
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "augment",
     "batches",
     "cache_folder",
+    "check_unit_range",
     "data_names",
     "load_data",
     "read_image",

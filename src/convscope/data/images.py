@@ -11,6 +11,7 @@ Whatever a file holds, it becomes 8 bits a channel, grey or RGB:
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ def _opened(item: Item) -> Iterator[Any]:
         else:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
                 yield image
+    except Image.DecompressionBombError as error:
+        found, most = re.findall(r"\d+", str(error))[:2]
+        raise UnreadableError(
+            f"has {int(found):,} pixels, more than the {int(most):,} that are read, as a guard against small files that "
+            "fill the memory; scale it down"
+        ) from None
     except UnidentifiedImageError:
         raise UnreadableError("is no image") from None
     except (UnreadableError, MemoryError):

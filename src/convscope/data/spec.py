@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from convscope.errors import SettingError, shortened
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def check_unit_range(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuses means and deviations that cannot be those of images in [0, 1].
+
+    Raises:
+        ValueError: a mean is outside [0, 1], or a deviation above 1.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if wrong := [value for value in values if not 0 <= value <= 1]:
+            raise ValueError(
+                f"{name} {wrong[0]:g} cannot be that of images in [0, 1]; of pixels 0…255 divide mean and std by 255"
+            )
 
 
 class Normalization(BaseModel):
@@ -33,6 +46,11 @@ class Normalization(BaseModel):
     @classmethod
     def _one_for_all(cls, given: Any) -> Any:
         return (given,) if isinstance(given, int | float) else given
+
+    @model_validator(mode="after")
+    def _of_unit_range(self) -> Normalization:
+        check_unit_range(self.mean, self.std)
+        return self
 
     def of(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std, a value for each channel.

@@ -127,6 +127,8 @@ def look_at(
         SettingError: image, unit, position, size, fill or target is not what it should be.
         UnknownNameError: there is no such class, layer or lens.
     """
+    _check_ending("--out", out, ".png", "the picture is a PNG")
+    _check_ending("--raw", raw, ".safetensors", "the tensors are written as safetensors")
     pixels = None if image is None else _image(subject, image)
     asked = Asked(
         image=pixels,
@@ -151,6 +153,12 @@ def look_at(
     if raw is not None:
         write_tensors(raw, found.tensors, {"lens": lens, "heading": found.heading})
     return path, found
+
+
+def _check_ending(option: str, path: Path | None, ending: str, what: str) -> None:
+    """Before any work is done for a file whose name says something else."""
+    if path is not None and path.suffix.lower() not in ("", ending):
+        raise SettingError(f"{option} {path}: {what}; give a name that ends with {ending}")
 
 
 def _image(subject: Subject, image: str) -> Tensor:

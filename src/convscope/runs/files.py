@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from torch import Tensor
 
 from convscope.errors import RunFolderError
 from convscope.runs.whole import write_whole
+
+_OF_PICKLE = (
+    "{path} is a pickle, as torch.save writes it, which may run any code when opened; convert it: python -c "
+    "\"import torch, safetensors.torch as s; s.save_file({{k: v.clone() for k, v in torch.load('{path}', "
+    "weights_only=True).items()}}, '{new}')\""
+)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
@@ -37,7 +44,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing") from None
     except (SafetensorError, OSError, ValueError) as error:
+        if _is_pickle(path):
+            raise RunFolderError(_OF_PICKLE.format(path=path, new=path.with_suffix(".safetensors"))) from None
         raise RunFolderError(f"{path} is damaged and cannot be read: {error}") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether it is what torch.save writes: a zip, or before PyTorch 1.6 a bare pickle."""
+    with suppress(OSError), path.open("rb") as file:
+        first = file.read(4)
+        return first == b"PK\x03\x04" or (first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+    return False
 
 
 def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

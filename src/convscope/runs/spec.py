@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from convscope.bounded import load_yaml
+from convscope.bounded import KeyTwiceError, load_yaml
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError, shortened
 from convscope.nets import NetSpec, TaskSpec
@@ -227,7 +227,8 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise SettingError(f"{where}{line}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
+        kind = "" if isinstance(error, KeyTwiceError) else "this is no YAML: "
+        raise SettingError(f"{where}{line}: {kind}{getattr(error, 'problem', None) or error}") from None
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
@@ -297,6 +298,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
         try:
             pairs[key.strip()] = load_yaml(value)
+        except KeyTwiceError as error:
+            raise SettingError(f"--set {override}: {error.problem}") from None
         except yaml.YAMLError:
             raise SettingError(f"--set {override}: the value is no YAML; quote it") from None
     return pairs
