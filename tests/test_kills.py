@@ -112,6 +112,9 @@ COMMANDS = {
 }
 
 
+SLOW = ("sweep", "report")
+
+
 def files(folder: Path, with_pages: bool = True) -> dict[str, bytes]:
     """All files below a folder; with their content where it does not depend on time or place."""
     timed = (HISTORY, ENVIRONMENT, "study.db", "table.parquet", *(() if with_pages else (REPORT, FILTERS)))
@@ -122,33 +125,28 @@ def files(folder: Path, with_pages: bool = True) -> dict[str, bytes]:
     }
 
 
-def _lives(command: list[str], folders: list[Path], last: int | None = None, below: str = "//") -> Life:
+def _lives(command: list[str], folders: list[Path], last: int | None = None) -> Life:
     """A command in a process that ends after so many operations."""
-    life = Life(*folders, last=last, below=below)
+    life = Life(*folders, last=last)
     with suppress(Killed), lived(life):
         assert run(command) == 0
     return life
 
 
 @pytest.mark.parametrize(
-    ("name", "below"),
-    [(name, "/out/runs/" if name == "sweep" else "//") for name in COMMANDS]  # of its runs, train tells
-    + [pytest.param("sweep", "//", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow, pytest.mark.timeout(3600)] * (name in SLOW)) for name in COMMANDS],
 )
-def test_killed_after_any_file_operation_the_same_command_goes_on(
-    name: str, below: str, made: Path, tmp_path: Path
-) -> None:
+def test_killed_after_any_file_operation_the_same_command_goes_on(name: str, made: Path, tmp_path: Path) -> None:
     command = partial(COMMANDS[name], made)
     whole = tmp_path / "whole" / "out"
-    life = _lives(command(whole), [whole], below=below)
+    life = _lives(command(whole), [whole])
     assert len(life.done) >= 3
     expected = files(whole)
     for last, words in enumerate(life.done, 1):
-        if below != "//" and words == "commit" and last % 7:  # the slow one has them all
-            continue
         out = tmp_path / str(last) / "out"
         given = command(out)
-        killed = _lives(given, [out], last, below)
+        killed = _lives(given, [out], last)
         assert len(killed.done) == last, f"{name} was not killed after {words}"
         finished = name == "train" and (out / MODEL).exists() and not (out / "checkpoint.safetensors").exists()
         assert run(given) == (2 if finished else 0), (
