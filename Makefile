@@ -5,6 +5,7 @@
 #   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
+#   make faults     kills, full and read-only disks, hostile files: tried and passed (slow; as root, for small disks)
 #   make zoo        every lens on ninety networks of timm, torchvision and of unusual modules: docs/networks.md
 #   make docs       what is generated in docs/
 
@@ -18,7 +19,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 # names, for by the number of tests, as xdist would have it, the longest files came last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: study test test-slow smoke lint format bench zoo docs clean
+.PHONY: study test test-slow smoke lint format bench zoo faults docs clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -50,6 +51,9 @@ bench: $(VENV)/.installed-dev
 
 zoo: $(VENV)/.installed-dev
 	$(BIN)/python bench/zoo.py
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python bench/faults.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from convscope.cli import run
-from convscope.runs import ENVIRONMENT, HISTORY, MODEL
+from convscope.runs import ENVIRONMENT, FILTERS, HISTORY, MODEL, REPORT
 from convscope.study import engine
 from convscope.study.claims import mark
 from convscope.study.worker import Worker
@@ -24,8 +24,12 @@ Command = Callable[[Path], list[str]]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small study, a sweep, and images of the same kind."""
-    folder = tmp_path_factory.mktemp("made")
+    return make(tmp_path_factory.mktemp("made"))
+
+
+def make(folder: Path) -> Path:
+    """The folder, with a small study, a sweep, and their images."""
+    folder.mkdir(exist_ok=True)
     write_spots(folder / "spots.npz", 120)
     text = f"data: {folder / 'spots.npz'}\nnet: c8b M f8\nrecipe: {{epochs: 2, batch: 24, rate: 0.01}}\n"
     (folder / "one.yaml").write_text(text)
@@ -40,10 +44,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.report.build.filters_page", lambda subject, effects: "<p>filters")
     monkeypatch.setattr("convscope.report.build.effects_of", lambda subject: None)
     monkeypatch.setattr("convscope.report.study.study_page", lambda runs: "<p>study")
-    monkeypatch.setattr(engine, "LocalWorkers", _Here)
+    monkeypatch.setattr(engine, "LocalWorkers", Here)
 
 
-class _Here(LocalWorkers):
+class Here(LocalWorkers):
     """Workers that do what there is to do at once, in this process."""
 
     over: tuple[Ended, ...] = ()
@@ -111,9 +115,9 @@ COMMANDS = {
 SLOW = ("sweep", "report")
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def files(folder: Path, with_pages: bool = True) -> dict[str, bytes]:
     """All files below a folder; with their content where it does not depend on time or place."""
-    timed = (HISTORY, ENVIRONMENT, "study.db", "table.parquet")
+    timed = (HISTORY, ENVIRONMENT, "study.db", "table.parquet", *(() if with_pages else (REPORT, FILTERS)))
     return {
         str(path.relative_to(folder)): b"" if path.name in timed else path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -138,7 +142,7 @@ def test_killed_after_any_file_operation_the_same_command_goes_on(name: str, mad
     whole = tmp_path / "whole" / "out"
     life = _lives(command(whole), [whole])
     assert len(life.done) >= 3
-    expected = _files(whole)
+    expected = files(whole)
     for last, words in enumerate(life.done, 1):
         out = tmp_path / str(last) / "out"
         given = command(out)
@@ -148,7 +152,7 @@ def test_killed_after_any_file_operation_the_same_command_goes_on(name: str, mad
         assert run(given) == (2 if finished else 0), (
             f"{name}, killed after {words}"
         )  # 2: it is finished, nothing is to do
-        assert _files(out) == expected, f"{name}, killed after {words}"
+        assert files(out) == expected, f"{name}, killed after {words}"
 
 
 def test_killed_after_any_operation_on_the_cache_the_data_load(
@@ -160,9 +164,9 @@ def test_killed_after_any_operation_on_the_cache_the_data_load(
 
     life = _lives(cached(tmp_path / "whole"), [tmp_path / "whole"])
     assert len(life.done) > 10
-    expected = _files(tmp_path / "whole")
+    expected = files(tmp_path / "whole")
     for last, words in enumerate(life.done, 1):
         folder = tmp_path / str(last)
         _lives(cached(folder), [folder], last)
         assert run(["data", str(made / "spots.npz")]) == 0, words
-        assert _files(folder) == expected, words
+        assert files(folder) == expected, words

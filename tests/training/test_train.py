@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,7 +17,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.data import Augmentation, DataBundle, batches
-from convscope.errors import DivergedError, NetworkError, RunFolderError, SettingError, StoppedError
+from convscope.errors import (
+    DivergedError,
+    FailedError,
+    FolderInUseError,
+    NetworkError,
+    RunFolderError,
+    SettingError,
+    StoppedError,
+)
 from convscope.nets import build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
 from convscope.training import Silent, choose_device, own_random_state, train
@@ -355,6 +364,58 @@ def test_what_a_kill_left_half_written_is_swept(spots: Make, tmp_path: Path) -> 
     (tmp_path / "run" / f".checkpoint.safetensors.{dead_process()}-ab.unfinished").write_bytes(b"half")
     train(_net(), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
     assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_one_training_at_a_time_is_in_a_folder(spots: Make, tmp_path: Path) -> None:
+    """The second is refused, and the first goes on as if it had not been there."""
+    data, refused = spots(), []
+
+    def second() -> None:
+        for resume in (True, False):
+            with pytest.raises(FolderInUseError, match="is in use: another process is training there") as error:
+                train(_net(seed=9), data, _recipe(), tmp_path / "run", device="cpu", resume=resume, watcher=Silent())
+            refused.append(error)
+
+    train(_net(), data, _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 2, second))
+    train(_net(), data, _recipe(), tmp_path / "alone", device="cpu", watcher=Silent())
+    assert len(refused) == 2
+    assert _digest(tmp_path / "run") == _digest(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("act", [shutil.rmtree, lambda path: path.rename(path.with_name("elsewhere"))])
+def test_a_folder_that_is_removed_or_renamed_meanwhile_ends_the_training(
+    spots: Make, tmp_path: Path, act: Callable[[Path], object]
+) -> None:
+    with pytest.raises(FailedError, match="was removed or renamed during the training, which stops here"):
+        train(
+            _net(),
+            spots(),
+            _recipe(),
+            tmp_path / "run",
+            device="cpu",
+            watcher=_StopAt(1, 2, lambda: act(tmp_path / "run")),
+        )
+    assert not (tmp_path / "run").exists()
+    if (tmp_path / "elsewhere").exists():
+        train(_net(), spots(), _recipe(), tmp_path / "elsewhere", device="cpu", resume=True, watcher=Silent())
+
+
+def test_a_checkpoint_that_a_kill_left_beside_the_model_is_removed(spots: Make, tmp_path: Path) -> None:
+    run = train(_net(), spots(), _recipe(), tmp_path / "run", device="cpu", watcher=Silent())
+    (run.path / CHECKPOINT).write_bytes(b"left")
+    open_run(run.path)
+    assert not run.has(CHECKPOINT)
+
+
+def test_ctrl_c_after_the_last_step_is_heard(spots: Make, tmp_path: Path) -> None:
+    class Last(Silent):
+        def epoch(self, row: dict[str, Any]) -> None:
+            if row["epoch"] == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="had just come to its end"):
+        train(_net(), spots(), _recipe(), tmp_path / "run", device="cpu", watcher=Last())
+    assert open_run(tmp_path / "run").is_trained
 
 
 def test_a_given_network_is_resumed_from_its_own_first_weights(spots: Make, tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
 from convscope.command import main
 from convscope.console import printing_safely
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, FailedError
 from convscope.signals import INTERRUPTED
 
 __all__ = ["app", "main", "run"]
@@ -84,8 +84,7 @@ def _run(arguments: list[str]) -> int:
         status = command.main([a for a in arguments if a != "--debug"], prog_name="convscope", standalone_mode=False)
         if status == _TYPERS_CTRL_C:
             raise KeyboardInterrupt
-        if sys.stdout:
-            sys.stdout.flush()  # here, so that what goes wrong with the output is said as any other error
+        _flush()
     except ConvscopeError as error:
         return _complain(error, str(error), error.exit_status, debug)
     except _UsageError as error:
@@ -112,9 +111,24 @@ def _complain(error: BaseException, message: str, status: int, debug: bool) -> i
     return status
 
 
+def _flush() -> None:
+    """Here, so that what goes wrong with the output is said as any other error."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard(sys.stdout)
+        raise FailedError(f"the output cannot be written: {error.strerror or error}") from None
+
+
 def _discard_output() -> None:
     """What is still in the streams' buffers has no reader; Python would complain of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
-            os.dup2(nowhere, stream.fileno())
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
