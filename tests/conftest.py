@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64, UInt8
+
     from convscope.data import DataBundle
 
 # Two workers on two cores: more threads than that only wait for one another. PyTorch reads it when it is imported.
@@ -60,6 +63,17 @@ def write_spots(path: Path, n: int = 180, channels: int = 3, seed: int = 0, side
     """An .npz of small noisy images, whose class is the third of the image that has a bright spot."""
     import numpy as np
 
+    images, labels = spots_of(n, channels, seed, side)
+    np.savez(path, x=images, y=labels)
+    return path
+
+
+def spots_of(
+    n: int, channels: int = 3, seed: int = 0, side: int = 8
+) -> tuple[UInt8[np.ndarray, "n H W C"], Int64[np.ndarray, " n"]]:
+    """The images and their classes."""
+    import numpy as np
+
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     images = generator.integers(0, 90, (n, side, side, channels), dtype=np.uint8)
@@ -67,8 +81,7 @@ def write_spots(path: Path, n: int = 180, channels: int = 3, seed: int = 0, side
     for image, label in zip(images, labels, strict=True):
         row = generator.integers(0, side - 2)
         image[row : row + 2, label * third : label * third + 2] = 255
-    np.savez(path, x=images, y=labels)
-    return path
+    return images, labels
 
 
 @pytest.fixture

@@ -1,15 +1,87 @@
-"""Progress on the user's terminal; silent where there is none. Everything goes to stderr, so that stdout stays data."""
+"""The user's terminal: text that is safe to print, and progress bars.
+
+Names come from files that others made, and a terminal obeys control characters: they set its title, move the cursor, hide text.
+Whatever is printed passes through here, and shows them as text: ESC as `\\x1b`.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Control characters but tab, line feed, and the carriage return at either end that draws a progress bar anew; DEL and C1; those
+# that turn the direction of text around; halves of pairs, which stand for bytes of a file's name that are no text.
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]|(?<=.)\r(?=.)")
+
+
+def printable(text: str) -> str:
+    """The text with each character that a terminal would obey in place of showing it written out, such as `\\x1b`."""
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def printable_json(text: str) -> str:
+    """JSON text with the same characters as JSON escapes, which mean the same."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class Printable:
+    """A stream that writes `printable` text; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self.stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+
+@contextmanager
+def printing_safely() -> Iterator[None]:
+    """Everything that is printed within is `printable`, whoever prints it."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def open_console(stderr: bool = False, **settings: Any) -> Console:
+    """A Rich console whose text is `printable`; its own colours and cursor movements pass."""
+    stream: Any = sys.stderr if stderr else sys.stdout
+    return _console()(file=stream.stream if isinstance(stream, Printable) else stream, **settings)
+
+
+@cache
+def _console() -> type[Console]:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PrintableConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    return PrintableConsole
 
 
 @contextmanager
 def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """A bar for `total` units of work; yields the function that advances it by n.
+    """A bar on stderr for `total` units of work, silent where that is no terminal; yields the function that advances it by n.
 
     Example:
         with progress_bar("decoding", len(files)) as advance:
@@ -20,7 +92,6 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
     if not sys.stderr.isatty():
         yield lambda n: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -29,7 +100,7 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
     )
     with Progress(
-        *columns, TextColumn(unit), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        *columns, TextColumn(unit), TimeRemainingColumn(), console=open_console(stderr=True), transient=True
     ) as bar:
         task = bar.add_task(label, total=total)
         yield lambda n: bar.advance(task, n)

@@ -7,6 +7,7 @@ ConvscopeError
 │   ├── DataError           files that cannot be read as images; names the file
 │   ├── NetworkError        a network that does not fit its input or cannot be built
 │   ├── RunFolderError      a folder that is no run, or another run's, or too new
+│   ├── UntrustedCodeError  a run folder that names code of its maker's, which is not trusted
 │   ├── MissingPackageError a package that this request needs and is not installed
 │   └── BrokenPackageError  a package that is installed, and whose import fails
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
@@ -21,6 +22,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
+from typing import Any
+
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 120, 120
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = 8
+
+
+def shortened(value: Any) -> str:
+    """A value as a message quotes it: its `repr`, with the middle left out of what is long, wide or deep."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
 
 
 class ConvscopeError(Exception):
@@ -60,6 +73,10 @@ class NetworkError(RequestError):
 
 class RunFolderError(RequestError):
     """A folder that holds no run, another run, or a run of a newer convscope."""
+
+
+class UntrustedCodeError(RequestError):
+    """A run folder whose network is code that the folder names; it is run only where its maker is trusted."""
 
 
 class MissingPackageError(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -36,6 +37,17 @@ def chunks(items: Iterable[In], size: int) -> Iterator[list[In]]:
         yield chunk
 
 
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for PyTorch's operations on a CPU inside, those there are for None; the last bits of a sum hang on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def share_threads(work: Callable[[In], Out], tasks: Iterable[In]) -> Iterator[Out]:
     """The results of the tasks in their order, with PyTorch's threads shared out among them.
 
@@ -50,8 +62,5 @@ def share_threads(work: Callable[[In], Out], tasks: Iterable[In]) -> Iterator[Ou
         torch.set_num_threads(each)
         return work(task)
 
-    try:
-        torch.set_num_threads(each)  # of this thread, which draws the tasks
+    with threads(each):  # of this thread, which draws the tasks
         yield from in_order(alone, chain(first, remaining), max(1, len(first)))
-    finally:
-        torch.set_num_threads(n_threads)

@@ -5,14 +5,18 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
-from convscope.runs import METRICS, MODEL, OUTCOME, open_run
+from convscope.runs import METRICS, MODEL, OUTCOME, SPEC, open_run
 from convscope.study import INDEX, table
 from tests.cli.conftest import Command
+from tests.report.made import make_run
 
 
 def diverged(grid: Path) -> None:
@@ -173,3 +177,66 @@ def test_pytorch_is_not_loaded(grid: Path) -> None:
     arguments = ["table", str(grid), "--by", "net.width,net.kernel", "--importance"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted key."""
+    parts = [flat(v, f"{above}{k}.") if isinstance(v, Mapping) else {f"{above}{k}": v} for k, v in settings.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def other(value: Any) -> Any:
+    """A setting's value that differs, of the same kind."""
+    if isinstance(value, Mapping):
+        return {key: other(one) for key, one in value.items()}
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int | float) else [1, "two"] if isinstance(value, list) else f"{value} other"
+
+
+@pytest.fixture
+def all_different(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Two runs that differ in every setting there is, and in some whose names end as those of figures do."""
+    like_figures = ("accuracy", "precision", "top5", "train_loss", "seconds", "parameters", "overfit_percent")
+    options = dict.fromkeys(like_figures, "words") | {"first_low": 1, "n_high": 2, "blocks_n": 3}
+    runs = [make_run(tmp_path / name, 0.8 + 0.1 * n) for n, name in enumerate("ab")]
+    given = yaml.safe_load((runs[0] / SPEC).read_text()) | {"task": {"class": {"kind": "softmax", "precision": "x"}}}
+    given["net"] |= options
+    (runs[0] / SPEC).write_text(yaml.safe_dump(given))
+    settings = {key: value for key, value in given.items() if key not in ("format", "about")}
+    (runs[1] / SPEC).write_text(yaml.safe_dump(given | other(settings)))
+    return tmp_path, [key for key in flat(settings) if key != "recipe.seed"]
+
+
+@pytest.mark.parametrize("form", ["text", "md", "csv", "parquet", "json"])
+@pytest.mark.parametrize("every", [(), ("--all",)])
+def test_runs_that_differ_in_every_setting(
+    command: Command, all_different: tuple[Path, list[str]], form: str, every: tuple[str, ...]
+) -> None:
+    folder, keys = all_different
+    out = folder / f"table.{form}.out"
+    answer = command("table", folder, *every, "--format", form, "--out", out)
+    assert (answer.status, answer.err) == (0, "")
+    if form == "parquet":
+        assert set(keys) <= set(pd.read_parquet(out).columns)
+    elif form == "md":
+        header = next(line for line in out.read_text().splitlines() if line.startswith("|"))
+        assert set(keys) <= {cell.strip() for cell in header.split("|")}
+    elif form == "text":
+        assert all(key.rpartition(".")[2] in out.read_text() for key in keys)
+    else:
+        assert all(key in out.read_text() for key in keys)
+
+
+def test_a_setting_is_shown_as_it_is_whatever_its_name(command: Command, all_different: tuple[Path, list[str]]) -> None:
+    folder, keys = all_different
+    for key in keys:
+        lines = command("table", folder, "--by", key, "--metric", "val_accuracy", "--format", "md").out.splitlines()
+        [header, _, *rows] = [line for line in lines if line.startswith("|")]
+        assert header.split("|")[1].strip() == key
+        assert len(rows) == 2
+    both = command(
+        "table", folder, "--by", "net.blocks_n,net.precision", "--metric", "val_accuracy", "--format", "md"
+    ).out
+    assert "| 3 | words | 1 | 80.00 |" in both
+    assert "| net.blocks_n \\ net.precision | words | words other |" in both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,83 @@ def test_class_without_training_images(tmp_path: Path, cache: Path) -> None:
     make_folder(tmp_path, 4, ("train", "test"))
     (tmp_path / "test" / "ant").rename(tmp_path / "test" / "cat")
     fails(cache, tmp_path, "class 'cat' has images, but none in train")
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_class_without_training_images_in_a_file(tmp_path: Path, cache: Path, ending: str) -> None:
+    """As in a folder: one rule for all sources."""
+    images = np.stack([noise(8, 8, 3, k) for k in range(40)])
+    labels = {"train": np.arange(24) % 2, "test": np.arange(16) % 3}
+    if ending == "npz":
+        arrays = {f"y_{name}": values for name, values in labels.items()}
+        np.savez(tmp_path / "set.npz", x_train=images[:24], x_test=images[24:], **arrays)
+    else:
+        pictures, split = [encoded(one) for one in images], {"train": slice(24), "test": slice(24, 40)}
+        for name, rows in split.items():
+            write_parquet(tmp_path / f"{name}.parquet", pictures[rows], labels[name].tolist())
+    source = tmp_path / "set.npz" if ending == "npz" else tmp_path
+    fails(cache, source, "class '2' has images, but none in train (and some in test)")
+    assert len(load_data(source, split="50/50").classes) == 3  # pooled and divided anew, each class has some
+
+
+def test_class_whose_training_images_are_all_test_images_too(tmp_path: Path) -> None:
+    make_folder(tmp_path, 40, ("train", "test"))
+    for file in (tmp_path / "train" / "bee").iterdir():
+        file.write_bytes((tmp_path / "test" / "bee" / file.name).read_bytes())
+    with pytest.raises(DataError, match=r"'bee' has images, but none in train \(and some in test\); add some"):
+        load_data(tmp_path)
+
+
+class TestLinks:
+    def test_linked_folders_are_followed(self, tmp_path: Path) -> None:
+        root, elsewhere = make_folder(tmp_path / "bugs"), make_folder(tmp_path / "more", 30)
+        (root / "ant" / "more").symlink_to(elsewhere / "bee")
+        (root / "cat").symlink_to(elsewhere / "ant")
+        data = load_data(root)
+        assert data.classes == ("ant", "bee", "cat")
+        assert len(data.train) + len(data.val) + len(data.test) + data.duplicates == 20 + 60
+        assert "ant: files of 1 sub-folder among them" in data.layout
+
+    @pytest.mark.parametrize("place", ["ant/loop", "ant/deep/loop"])
+    def test_a_loop_is_refused(self, tmp_path: Path, cache: Path, place: str) -> None:
+        root = make_folder(tmp_path / "bugs")
+        (root / place).parent.mkdir(exist_ok=True)
+        (root / place).symlink_to(root / "ant")
+        fails(cache, root, f"{root / place}: this link leads back to a folder that it lies in; remove it")
+
+    @pytest.mark.parametrize("target", ["nowhere.png", "lost.png"])
+    def test_a_dangling_link_is_an_unreadable_file(self, tmp_path: Path, cache: Path, target: str) -> None:
+        """Also one that leads to itself."""
+        root = make_folder(tmp_path / "bugs")
+        (root / "bee" / "lost.png").symlink_to(target)
+        fails(cache, root, f"{root / 'bee' / 'lost.png'}: is a link to a file that is not there", "skip_bad")
+        left_out = ((str(root / "bee" / "lost.png"), "is a link to a file that is not there"),)
+        assert load_data(root, skip_bad=True).left_out == left_out
+        (root / "bee" / "lost.png").unlink()
+        assert load_data(root).left_out == ()
+
+    def test_a_dangling_link_beside_the_classes_is_refused(self, tmp_path: Path, cache: Path) -> None:
+        root = make_folder(tmp_path / "bugs")
+        (root / "cat").symlink_to("nowhere")
+        fails(cache, root, f"{root / 'cat'}: is a link to something that is not there")
+
+    def test_a_pipe_is_an_unreadable_file(self, tmp_path: Path, cache: Path) -> None:
+        """Opening it would wait for ever."""
+        root = make_folder(tmp_path / "bugs")
+        os.mkfifo(root / "bee" / "pipe.png")
+        fails(cache, root, f"{root / 'bee' / 'pipe.png'}: is no file")
+
+
+def test_tables_beside_folders_of_images(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "all.parquet").write_bytes(b"")
+    fails(cache, tmp_path, "holds parquet tables", "and folders of images")
+
+
+def test_two_keys_for_one_array(tmp_path: Path, cache: Path) -> None:
+    x, y = np.zeros((3, 4, 4), np.uint8), np.arange(3)
+    np.savez(tmp_path / "set.npz", x_train=x, train_images=x, y_train=y)
+    fails(cache, tmp_path / "set.npz", "train_images stands for the same array as another key")
 
 
 def test_different_sizes(tmp_path: Path, cache: Path) -> None:

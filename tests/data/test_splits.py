@@ -72,6 +72,16 @@ def test_sizes(parts: dict[str, int], split: str | None, sizes: tuple[int, int, 
     assert sorted(np.concatenate(list(sets.values()))) == list(range(total))
 
 
+@given(st.lists(st.integers(0, 5), min_size=12, max_size=60), st.integers(0, 9))
+def test_each_class_is_in_train_and_sizes_are_kept(values: list[int], seed: int) -> None:
+    """Also of a class with a single image; what is drawn is as large as without such classes."""
+    labels = np.array(values)
+    sets = divide({"all": np.arange(len(labels))}, labels, None, seed, len(labels))
+    assert set(labels[sets["train"]]) == set(values)
+    assert len(sets["test"]) == len(sets["val"]) == max(1, round(len(labels) / 10))
+    assert sorted(np.concatenate(list(sets.values()))) == list(range(len(labels)))
+
+
 def test_a_set_without_an_image() -> None:
     with pytest.raises(SettingError, match="split: leaves no image for"):
         divide({"all": np.arange(2)}, np.zeros(2, np.int64), None, 0, 2)

@@ -6,19 +6,23 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from convscope.data import DataBundle
+from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError
-from convscope.report import Subject, render, write_report
+from convscope.nets import build_net
+from convscope.report import Subject, render, write_comparison, write_report
 from convscope.report.explained import excited, explained
 from convscope.report.findings import findings
 from convscope.report.inside import feature_maps
-from convscope.report.mistakes import confused_pairs, confusion_matrices
+from convscope.report.mistakes import confused_pairs, confusion_matrices, orders
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
+from convscope.study import compare
 from convscope.training import Silent, train
+from tests.conftest import spots_of
 
 
 class _Links(HTMLParser):
@@ -146,6 +150,31 @@ def test_findings_are_sentences(reported: Run) -> None:
     found = findings(Subject(reported, reported.load_data()))
     assert len(found) >= 4
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in found)
+
+
+def test_classes_without_images_are_borne(tmp_path: Path) -> None:
+    """The third class has no test images, the fourth is only a name; the filter page and a comparison too."""
+    images, targets = spots_of(150)
+    tested = targets != 2
+    tested[:90] = False
+    arrays = {"x_train": images[:90], "y_train": targets[:90], "x_test": images[tested], "y_test": targets[tested]}
+    np.savez(tmp_path / "few.npz", classes=np.array(["left", "middle", "right", "nowhere"]), **arrays)
+    data = load_data(str(tmp_path / "few.npz"))
+    runs = []
+    for name in ("one", "two"):
+        torch.manual_seed(len(runs))
+        net = build_net("c4b M f8", classes=4, image_size=8)
+        run = train(net, data, Recipe(epochs=2, batch=16), tmp_path / name, device="cpu", watcher=Silent())
+        evaluate(run, data, "cpu")
+        text = write_report(run, data).read_text()
+        runs.append(run)
+    head = run.metrics["heads"]["class"]
+    assert 'nowhere <span class="faint">no training images</span>' in text
+    assert "2 without test images are left out" in text
+    assert (run.path / FILTERS).is_file()
+    assert [row["images"] for row in head["per_class"]] == [20, 20, 0, 0]
+    assert orders(head["confusion"])["hardest first"][2:] == [2, 3]
+    write_comparison(compare(runs), tmp_path / "compared.html")
 
 
 def test_a_run_without_evaluation_is_refused(reported: Run, tmp_path: Path) -> None:

@@ -2,16 +2,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from torch.nn import functional as F
 
-from convscope.data import DataBundle
+from convscope.data import DataBundle, load_data
 from convscope.errors import FailedError
 from convscope.nets import build_net
 from convscope.runs import PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate
+from convscope.study import table
 from convscope.training import Silent, train
+from tests.conftest import spots_of
 from tests.gpus import on_gpu
 
 
@@ -83,6 +87,32 @@ def test_a_network_of_nan_has_no_figures(trained: tuple[Run, DataBundle]) -> Non
     with pytest.raises(FailedError, match="NaN or infinity"):
         evaluate(open_run(run.path), data, "cpu")
     assert not run.has("metrics.json")
+
+
+def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path: Path) -> None:
+    """The third of three classes: as scikit-learn's means over the classes that are there."""
+    images, targets = spots_of(150)
+    few = targets != 2
+    few[:90] = False
+    np.savez(tmp_path / "few.npz", x_train=images[:90], y_train=targets[:90], x_test=images[few], y_test=targets[few])
+    data = load_data(str(tmp_path / "few.npz"))
+    torch.manual_seed(0)
+    net = build_net("c8b M f8", classes=3, image_size=8)
+    run = train(net, data, Recipe(epochs=12, batch=16), tmp_path / "run", device="cpu", watcher=Silent())
+    metrics = evaluate(run, data, "cpu")
+    head = metrics["heads"]["class"]
+    true, predicted = (np.repeat(places, np.ravel(head["confusion"])) for places in np.indices((3, 3)).reshape(2, -1))
+    assert set(true.tolist()) == {0, 1}
+    expected = precision_recall_fscore_support(true, predicted, labels=range(3), average="macro", zero_division=np.nan)
+    found = [metrics[key] for key in ("precision", "recall", "f1")]
+    assert [figure["value"] for figure in found] == pytest.approx(expected[:3])
+    assert metrics["accuracy"]["value"] > 0.9
+    assert metrics["recall"]["value"] > 0.9
+    assert metrics["recall"]["left_out"] == 1
+    assert head["per_class"][2]["recall"] == {"value": None, "low": None, "high": None}
+    assert table(tmp_path, metrics=["test_recall"]).attrs["notes"] == [
+        "test_recall is the mean over the classes that have one: 1 of 1 runs lack some"
+    ]
 
 
 @on_gpu

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convscope.errors import FailedError
 from convscope.scans import ExactSum
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
@@ -54,3 +55,19 @@ def test_every_order_and_partition_gives_the_same_bytes() -> None:
         pieces = list(order.tensor_split(cuts))
         for arranged in permutations(pieces):
             assert total_of(values, list(arranged)) == whole
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_no_number_is_refused(wrong: float) -> None:
+    total = ExactSum((2,))
+    with pytest.raises(FailedError, match="numbers to be summed are NaN or infinite"):
+        total.add(torch.tensor([[1.0, wrong]]))
+
+
+def test_a_sum_beyond_doubles_is_refused() -> None:
+    total = ExactSum()
+    total.add(torch.tensor([1.7e308, 1.7e308, -1.7e308], dtype=torch.float64))
+    assert float(total.value) == 1.7e308
+    total.add(torch.tensor([1.7e308], dtype=torch.float64))
+    with pytest.raises(FailedError, match="too large for a number of 64 bits"):
+        _ = total.value

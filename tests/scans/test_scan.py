@@ -121,8 +121,8 @@ def test_one_process_equals_four() -> None:
 def test_what_goes_wrong_in_a_process_is_told_here() -> None:
     images = make_images()
     with torch.no_grad():
-        (broken := network()).conv1.weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(FailedError, match="layer 'conv1' gives NaN or infinity"):
+        (broken := network()).conv1.weight.fill_(3e38)
+    with pytest.raises(FailedError, match=r"layer 'conv1' .*gives NaN or infinity"):
         scan(make_scope(broken), images, layer_scans(make_scope(), ("conv",)), batch_size=8, workers=2)
     hooked = network()
     hooked.register_forward_hook(lambda *_: None)

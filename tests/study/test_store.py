@@ -173,6 +173,8 @@ def test_another_study_of_the_same_name_is_refused(open_store: Open) -> None:
     ("url", "error", "expected"),
     [
         ("nonsense", SettingError, "--storage nonsense: expected an address"),
+        ("me:secret@host/studies", SettingError, "--storage …@host/studies: expected an address"),
+        ("bogus://me:secret@x/y", FailedError, "the store of the study cannot be used"),
         ("bogus://x/y", FailedError, "the store of the study cannot be used"),
         ("postgresql://me:secret@127.0.0.1:1/none", FailedError, "the store of the study cannot be used"),
     ],

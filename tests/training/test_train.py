@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -431,3 +432,41 @@ def test_the_random_states_of_all_gpus_in_use_are_put_back(monkeypatch: pytest.M
         with own_random_state(torch.device(device)):
             pass
         assert put_back == {0: 1, 1: 2}
+
+
+def _with_threads(n: int, work: Callable[[], Any]) -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_recipes_threads_give_the_same_bits_on_other_numbers_of_cores(spots: Make, tmp_path: Path) -> None:
+    """Each thread sums a part of a batch, so that other numbers of threads give other last bits, unless the recipe has one."""
+    data, found = spots(), set()
+    for cores in (1, 2, 3):
+        torch.manual_seed(0)
+        net, out = build_net("c32b M c32b f64b", classes=3, image_size=8), tmp_path / f"{cores}"
+        recipe = _recipe(batch=96, threads=2)
+        _with_threads(cores, lambda n=net, r=recipe, o=out: train(n, data, r, o, device="cpu", watcher=Silent()))
+        found.add(_digest(out))
+        assert open_run(out).environment["threads"] == 2
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "note"), [(None, "began with 2 threads and goes on with 1:.*OMP_NUM_THREADS=2"), (2, "")]
+)
+def test_a_resumed_training_says_where_its_threads_changed(
+    threads: int | None, note: str, spots: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, recipe = spots(), _recipe(threads=threads)
+    stop = _StopAt(1, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(StoppedError):
+        _with_threads(2, lambda: train(_net(), data, recipe, tmp_path / "run", device="cpu", watcher=stop))
+    capsys.readouterr()
+    _with_threads(1, lambda: train(_net(), data, recipe, tmp_path / "run", device="cpu", resume=True, watcher=Silent()))
+    said = capsys.readouterr().err
+    assert re.search(note, said) if note else said == ""

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
+from convscope.console import printing_safely
 from convscope.errors import ConvscopeError
 
 app = typer.Typer(
@@ -69,6 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
+    with printing_safely():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = arguments or ["--help"]
     command = typer.main.get_command(app)

@@ -50,6 +50,7 @@ def _facts(bundle: DataBundle) -> dict[str, Any]:
     return {
         "name": bundle.name,
         "source": bundle.source,
+        "layout": list(bundle.layout),
         "input": list(bundle.input_shape),
         "images": {name: len(split) for name, split in splits.items()},
         "classes": {target: list(names) for target, names in bundle.train.classes.items()},
@@ -68,6 +69,8 @@ def _print(bundle: DataBundle) -> None:
     shape = "×".join(str(n) for n in bundle.input_shape)
     counts = ", ".join(f"{n:,} {split}" for split, n in facts["images"].items())
     print_line(f"{bundle.name}: {counts} images of {shape}, from {bundle.source}")
+    for line in bundle.layout:
+        print_line(f"  {line}")
     per_class = {
         s: getattr(bundle, s).targets_of("class").bincount(minlength=len(bundle.classes)) for s in facts["images"]
     }

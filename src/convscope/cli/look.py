@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Json
+from convscope.cli.options import Json, TrustCode, opened
 
 
 def look(
@@ -107,6 +107,7 @@ def look(
         Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png by default.")
     ] = None,
     raw: Annotated[Path | None, typer.Option("--raw", metavar="FILE", help="The tensors as safetensors.")] = None,
+    trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Look at an image through a lens.
@@ -122,7 +123,7 @@ def look(
         raise SettingError(f"{' '.join(names)}: expected a run's folder and a lens, such as runs/lines grad_cam")
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(
-        run, net, weights, input, mean, deviation, classes,
+        None if run is None else opened(Path(run), trust_code), net, weights, input, mean, deviation, classes,
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
     written, found = look_at(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from convscope.runs import Run
 
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given several times.")
@@ -13,16 +17,39 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, help="CPU threads in training, kept in the spec: the same bits anywhere."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 Track = Annotated[
     list[str],
     typer.Option("--track", metavar="NAME", help="Tell tensorboard, mlflow or wandb too; may be given several times."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and count them.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import and run the code that the run names as its network.")
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
 
 
-def overrides(given: list[str], seed: int | None = None, skip_bad: bool = False) -> list[str]:
-    """--set, --seed and --skip-bad as one list of overrides of a run's spec."""
-    seeds = [] if seed is None else [f"recipe.seed={seed}"]
-    return [*given, *seeds, *(["data.skip_bad=true"] if skip_bad else [])]
+def opened(folder: Path, trust_code: bool) -> Run:
+    """The run in a folder; says which code of others it will run."""
+    from convscope.nets import code_in
+    from convscope.runs import open_run
+
+    run = open_run(folder, trust=trust_code)
+    if trust_code and (code := code_in(run.spec.net)):
+        print(f"note: {folder} runs {code}", file=sys.stderr)  # noqa: T201
+    return run
+
+
+def overrides(
+    given: list[str], seed: int | None = None, skip_bad: bool = False, threads: int | None = None
+) -> list[str]:
+    """--set, --seed, --skip-bad and --threads as one list of overrides of a run's spec."""
+    of_recipe = {"seed": seed, "threads": threads}
+    own = [f"recipe.{key}={value}" for key, value in of_recipe.items() if value is not None]
+    return [*given, *own, *(["data.skip_bad=true"] if skip_bad else [])]

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Json
+from convscope.cli.options import Json, TrustCode, opened
 
 
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A run's folder, such as runs/lines, or one with runs below it.")
     ],
+    trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Write the illustrated report of a run, or of all runs below a folder.
@@ -21,9 +22,8 @@ def report(
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line
     from convscope.report import holds_runs, write_report, write_study_report
-    from convscope.runs import open_run
 
-    path = write_study_report(folder) if holds_runs(folder) else write_report(open_run(folder))
+    path = write_study_report(folder) if holds_runs(folder) else write_report(opened(folder, trust_code))
     if json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:

@@ -8,9 +8,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+from convscope.console import open_console, printable_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_json(values: Any) -> None:
     """JSON on stdout."""
-    print(json.dumps(values, indent=1, ensure_ascii=False))  # noqa: T201
+    print(printable_json(json.dumps(values, indent=1, ensure_ascii=False)))  # noqa: T201
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
@@ -28,7 +29,7 @@ def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def print_line(text: str) -> None:
     """A line on stdout, as it is."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    open_console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
@@ -38,7 +39,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = open_console(highlight=False, markup=False)
     if not console.is_terminal:  # a file or a pipe has no width: nothing is cut off
         console.width = max(
             console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
@@ -62,7 +63,7 @@ def print_frame(frame: pd.DataFrame, most: int = 40, left: int | None = None) ->
 
 def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """How many of a table's first columns the terminal has room for; all where there is none."""
-    console = Console()
+    console = open_console()
     if not console.is_terminal:
         return len(names)
     cells = [names, *rows]
@@ -77,21 +78,29 @@ def _width(cell: str) -> int:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"  # NaN: not defined
+    return str(value)
 
 
 def share(figure: dict[str, float | None]) -> str:
-    """A share with its interval in percent: '99.41 % (99.33 to 99.48)'."""
+    """A share with its interval in percent: '99.41 % (99.33 to 99.48)'; without limits '99.41 %'."""
     if figure["value"] is None:
         return "not defined"
-    return f"{100 * figure['value']:.2f} % ({100 * (figure['low'] or 0):.2f} to {100 * (figure['high'] or 0):.2f})"
+    return f"{100 * figure['value']:.2f} %{_limits(figure, '.2f', 100)}"
 
 
 def number(figure: dict[str, float | None], form: str = ".4f") -> str:
-    """A number with its interval: '0.0213 (0.0195 to 0.0231)'."""
+    """A number with its interval: '0.0213 (0.0195 to 0.0231)'; without limits '0.0213'."""
     if figure["value"] is None:
         return "not defined"
-    return f"{figure['value']:{form}} ({figure['low']:{form}} to {figure['high']:{form}})"
+    return f"{figure['value']:{form}}{_limits(figure, form)}"
+
+
+def _limits(figure: dict[str, float | None], form: str, scale: float = 1) -> str:
+    """' (0.0195 to 0.0231)'; nothing where there are none, as from a single image."""
+    known = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
+    return f" ({' to '.join(f'{limit:{form}}' for limit in known)})" if known else ""
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
@@ -113,4 +122,9 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f"{name}, mean of classes", share(figures[name])) for name in ("precision", "recall", "f1")]
+    return [(f"{name}, mean of classes", _of_some(figures[name])) for name in ("precision", "recall", "f1")]
+
+
+def _of_some(figure: dict[str, Any]) -> str:
+    n = figure.get("left_out", 0)
+    return share(figure) + (f", {n:,} class{'es' if n > 1 else ''} left out: not defined" if n else "")

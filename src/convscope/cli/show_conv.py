@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich import box
 from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from convscope import arithmetic
 from convscope.arithmetic import Chain, Step, Window, Worked, figures, number, times, window_in_words
 from convscope.cli.show import print_json, print_line, print_table
+from convscope.console import open_console
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
 
 
 def _print_worked(found: Worked, chosen: Sequence[Window]) -> None:
-    console = Console(highlight=False, markup=False)
+    console = open_console(highlight=False, markup=False)
     console.print(Text(arithmetic.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
     inputs = [_matrix(name, one) for name, one in zip(found.channels, found.image, strict=True)]
     units = list(dict.fromkeys(window.unit for window in chosen))
@@ -208,7 +209,7 @@ def _matrix(name: str, numbers: np.ndarray) -> Group:
 
 def _columns_that_fit(cells: list[list[str]]) -> int:
     widths = accumulate(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
-    return max(1, sum(width <= Console().width + 2 for width in widths))
+    return max(1, sum(width <= open_console().width + 2 for width in widths))
 
 
 def _products(found: Worked, chosen: Sequence[Window]) -> Table:

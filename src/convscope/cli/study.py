@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, overrides
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Threads, Track, overrides
 
 
 def study(
@@ -16,6 +16,7 @@ def study(
     out: Out = None,
     seed: Seed = None,
     device: Device = "auto",
+    threads: Threads = None,
     skip_bad: SkipBad = False,
     track: Track = [],  # noqa: B006
     json: Json = False,
@@ -30,7 +31,7 @@ def study(
     from convscope.report import write_report
     from convscope.study import find_spec, run_study
 
-    name, found = find_spec(spec, overrides(set_, seed, skip_bad))
+    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads))
     run = run_study(found, out or Path("runs") / name, device=device, track=track)
     report = write_report(run)
     if json:

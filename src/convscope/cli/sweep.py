@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import Device, Json, Set, Track
+from convscope.cli.options import Device, Json, Set, Threads, Track, overrides
 
 if TYPE_CHECKING:
     from convscope.study import Plan, Study
@@ -19,7 +19,15 @@ def sweep(
     spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that share the cores.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Processes that share the cores; more have fewer threads each: see --threads.",
+        ),
+    ] = 1,
     storage: Annotated[
         str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
     ] = None,
@@ -27,6 +35,7 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the runs and estimate the time; train none.")
     ] = False,
     device: Device = "auto",
+    threads: Threads = None,
     track: Track = [],  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -43,7 +52,7 @@ def sweep(
     from convscope.study import find_study, plan
     from convscope.study import sweep as run_sweep
 
-    name, found = find_study(spec, set_)
+    name, found = find_study(spec, overrides(set_, threads=threads))
     if dry_run:
         planned = plan(found, workers, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)

@@ -22,7 +22,8 @@ _MOST_ROWS = 100
 _MOST_MESSAGES = 10
 _ENDINGS = {".md": "md", ".csv": "csv", ".parquet": "parquet", ".json": "json", ".txt": "text"}
 _SHARES = ("accuracy", "top5", "precision", "recall", "f1", "calibration_error")
-_MACHINE = ("_low", "_high", "_deviation", "_n")
+_DETAILS = ("_low", "_high", "_deviation", "_n")
+"""Endings of a figure's other columns, which are shown with it or left to files. No setting is ever looked at by its name."""
 
 
 @dataclass(frozen=True)
@@ -131,21 +132,25 @@ def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
 
 
 def _run_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    names = [name for name in frame.columns if name != "message" and not name.endswith(_MACHINE)]
-    return pd.DataFrame({_header(name): [_cell(name, value) for value in frame[name]] for name in names})
+    state = list(frame.columns).index("state")
+    figures = [name for name in frame.columns[state + 1 :] if name != "message" and not name.endswith(_DETAILS)]
+    cells = {_setting_header(name): [*map(_cell, frame[name])] for name in frame.columns[: state + 1]}
+    return pd.DataFrame(
+        {**cells, **{_header(name): [_figure(name, value) for value in frame[name]] for name in figures}}
+    )
 
 
 def _group_cells(frame: pd.DataFrame) -> pd.DataFrame:
     place = list(frame.columns).index("not_finished")
     keys = [*frame.columns[: place + 1]] if frame.not_finished.any() else [*frame.columns[:place]]
-    metrics = [name for name in frame.columns[place + 1 :] if not name.endswith(_MACHINE)]
-    cells = {_header(name): [_cell(name, value) for value in frame[name]] for name in keys}
+    metrics = [name for name in frame.columns[place + 1 :] if not name.endswith(_DETAILS)]
+    cells = {_setting_header(name): [*map(_cell, frame[name])] for name in keys}
     rows = _records(frame)
     return pd.DataFrame({**cells, **{_header(name): [_mean_cell(name, row) for row in rows] for name in metrics}})
 
 
 def _mean_cell(name: str, row: dict[str, Any]) -> str:
-    mean, deviation, low, high = (_cell(name, row[f"{name}{part}"]) for part in ("", "_deviation", "_low", "_high"))
+    mean, deviation, low, high = (_figure(name, row[f"{name}{part}"]) for part in ("", "_deviation", "_low", "_high"))
     fewer = f", n = {row[f'{name}_n']}" if 0 < row[f"{name}_n"] < row["runs"] else ""
     if deviation == _MISSING:
         return f"{mean}{fewer}"
@@ -155,11 +160,9 @@ def _mean_cell(name: str, row: dict[str, Any]) -> str:
 
 
 def _matrix_cells(matrix: Matrix) -> pd.DataFrame:
-    cells = matrix.cells.map(lambda value: _cell(matrix.metric, value))
-    cells.columns = pd.Index([_cell("", value) for value in cells.columns])
-    cells.insert(
-        0, f"{matrix.rows} \\ {matrix.columns}", [_cell("", value) for value in cells.index], allow_duplicates=True
-    )
+    cells = matrix.cells.map(lambda value: _figure(matrix.metric, value))
+    cells.columns = pd.Index([*map(_cell, cells.columns)])
+    cells.insert(0, f"{matrix.rows} \\ {matrix.columns}", [*map(_cell, cells.index)], allow_duplicates=True)
     return cells
 
 
@@ -194,17 +197,30 @@ def _messages(frame: pd.DataFrame) -> Iterator[str]:
         yield f"… and {len(told) - _MOST_MESSAGES} more; --json prints them"
 
 
+def _setting_header(name: str) -> str:
+    """ "net.width" in two lines, as "not_finished"."""
+    above, dot, last = name.rpartition(".")
+    return f"{above}.\n{last}" if dot else name.replace("_", "\n")
+
+
 def _header(name: str, between: str = "\n") -> str:
-    """ "val accuracy %" in two lines, "net.width" too."""
-    if "." in name:
-        above, _, last = name.rpartition(".")
-        return f"{above}.\n{last}" if between == "\n" else name
+    """ "val accuracy %" in two lines."""
     words = name.removesuffix("_percent").split("_") + (["%"] if name.endswith((*_SHARES, "_percent")) else [])
     return between.join([words[0], " ".join(words[1:])]) if len(words) > 1 else words[0]
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(value: Any) -> str:
+    """A setting, a name or a count."""
     if value is None or value is pd.NA or value != value:  # NaN
+        return _MISSING
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return setting_in_words(value) if isinstance(value, str) else str(value)
+
+
+def _figure(name: str, value: Any) -> str:
+    """A figure of the runs, as its kind is written."""
+    if _cell(value) == _MISSING:
         return _MISSING
     if name.endswith(_SHARES):
         return f"{100 * value:.2f}"
@@ -212,13 +228,7 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:,.{2 if name == 'overfit_percent' else int(name == 'seconds')}f}"
     if name.endswith("loss"):
         return f"{value:.4f}"
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float)
-        else setting_in_words(value)
-        if isinstance(value, str)
-        else str(value)
-    )
+    return _cell(value)
 
 
 def _csv(answer: Answer) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Track, overrides
+from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Threads, Track, TrustCode, opened, overrides
 
 
 def train(
@@ -16,11 +16,13 @@ def train(
     out: Out = None,
     seed: Seed = None,
     device: Device = "auto",
+    threads: Threads = None,
     skip_bad: SkipBad = False,
     track: Track = [],  # noqa: B006
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
     ] = None,
+    trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Train a network, or go on with an unfinished run."""
@@ -31,13 +33,13 @@ def train(
     if (spec is None) == (resume is None):
         raise SettingError("train: give either a spec, such as lines, or --resume RUN")
     if resume is not None:
-        if set_ or out or seed is not None or skip_bad:
+        if set_ or out or seed is not None or skip_bad or threads:
             raise SettingError(
-                "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad out"
+                "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad, --threads out"
             )
-        run = resume_run(resume, device=device, track=track)
+        run = resume_run(opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
     else:
-        name, found = find_spec(str(spec), overrides(set_, seed, skip_bad))
+        name, found = find_spec(str(spec), overrides(set_, seed, skip_bad, threads))
         run = train_study(found, out or Path("runs") / name, device=device, track=track)
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})

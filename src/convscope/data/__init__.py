@@ -13,6 +13,7 @@ from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSettings, DataSpec, Normalization
+from convscope.data.store import cache_folder
 
 __all__ = [
     "Augmentation",
@@ -27,6 +28,7 @@ __all__ = [
     "as_images",
     "augment",
     "batches",
+    "cache_folder",
     "data_names",
     "load_data",
     "read_image",

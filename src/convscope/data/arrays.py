@@ -10,6 +10,7 @@ Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); uint8, or floats i
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,10 +80,13 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
-        words = key.lower().split("_")
+        words = re.split(r"[-_. ]", key.lower())
         kinds = [_WORDS[word] for word in words if word in _WORDS]
         if kinds:
-            found.setdefault(split_of(words) or "all", {})[kinds[0]] = array
+            pair = found.setdefault(split_of(words) or "all", {})
+            if kinds[0] in pair:
+                raise DataError(f"{file}: {key} stands for the same array as another key; leave one of them out")
+            pair[kinds[0]] = array
     complete = found and all({"x", "y"} == set(pair) for pair in found.values())
     if not complete or ("all" in found and len(found) > 1):
         raise DataError(

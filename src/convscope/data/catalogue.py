@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convscope.data.arrays import open_arrays
 from convscope.data.folders import open_folder
+from convscope.data.layouts import read_tree
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec
 from convscope.data.tables import open_hub, open_parquet
@@ -116,8 +117,15 @@ def _open_known(entry: Entry) -> Source:
 
 def _open_path(path: Path, words: str | None = None) -> Source:
     if path.is_dir():
-        tables = next(path.rglob("*.parquet"), None) is not None
-        return open_parquet(path, words) if tables else open_folder(path, words)
+        tree = read_tree(path)
+        tables = [file for file in tree.all_files() if file.suffix == ".parquet"]
+        images = [folder for folder in tree.below() if folder.images]
+        if tables and len(images) > 1:  # a single one may hold the pictures of a page about the tables
+            raise DataError(
+                f"{path}: holds parquet tables ({tables[0].name} …) and folders of images ({images[0].name} …); "
+                "give the one or the other"
+            )
+        return open_parquet(path, words) if tables else open_folder(tree, words)
     if path.suffix == ".parquet":
         return open_parquet(path, words)
     if path.suffix == ".npz":

@@ -85,6 +85,8 @@ def _opened(item: Item) -> Iterator[Any]:
             yield Image.fromarray(item)
         elif isinstance(item, Image.Image):
             yield item
+        elif isinstance(item, Path) and not item.is_file():
+            raise UnreadableError("is a link to a file that is not there" if item.is_symlink() else "is no file")
         else:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
                 yield image
@@ -92,6 +94,8 @@ def _opened(item: Item) -> Iterator[Any]:
         raise UnreadableError("is no image") from None
     except (UnreadableError, MemoryError):
         raise
+    except PermissionError as error:
+        raise UnreadableError(f"cannot be read ({error.strerror})") from None
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise UnreadableError(f"is damaged or cut short ({error})") from None
 

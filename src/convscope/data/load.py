@@ -19,7 +19,7 @@ from convscope.data.decode import bad_image, filling_of
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.source import Source
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
-from convscope.data.splits import divide, limited, without_test_images
+from convscope.data.splits import check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, key_of, obtain
 from convscope.errors import DataError, SettingError
 
@@ -36,6 +36,7 @@ class _Labelled:
     total: int
     words: str
     left_out: tuple[tuple[str, str], ...] = ()
+    layout: tuple[str, ...] = ()
 
 
 def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[DataSettings]) -> DataBundle:
@@ -86,6 +87,8 @@ def _decoded(spec: DataSpec) -> _Labelled:
         raise DataError(f"{source.words}: holds no labelled image; check the path and the labels")
     if spec.limit:
         usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes)
+    if "train" in usable and spec.split is None:  # before anything is decoded
+        check_train_has_each_class(usable, source.labels, source.classes, source.words)
     rows = np.sort(np.concatenate(list(usable.values())))
     stored = _stored(name, source, rows, spec)
     faults = {int(rows[position]): reason for position, reason in stored.about["faults"]}
@@ -96,7 +99,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
     left_out = tuple((source.name(row), reason) for row, reason in sorted({**wrong_labels, **faults}.items()))
     words = f"{source.words}, {stored.about['encoding']}"
     targets, classes = {"class": source.labels[rows]}, {"class": source.classes}
-    return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out)
+    return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out, source.understood())
 
 
 def _wrong_labels(source: Source, spec: DataSpec) -> dict[int, str]:
@@ -122,6 +125,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     sets, duplicates = without_test_images(
         divide(data.parts, labels, spec.split, spec.seed, data.total), data.stored.digests
     )
+    check_train_has_each_class(sets, labels, data.classes["class"], data.words)
     targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
     made = {
         name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes) for name, rows in sets.items()
@@ -140,6 +144,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
         left_out=data.left_out,
         duplicates=duplicates,
         spec=spec,
+        layout=data.layout,
     )
 
 

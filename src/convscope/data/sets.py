@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
@@ -96,6 +97,7 @@ class DataBundle:
         duplicates: how many images were taken out of train and val because a test image has the same pixels.
         spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
             again.
+        layout: what the folders of an image folder were taken for, a line each; empty for other sources.
     """
 
     train: ImageSet
@@ -110,12 +112,19 @@ class DataBundle:
     left_out: tuple[tuple[str, str], ...]
     duplicates: int
     spec: DataSpec
+    layout: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def shared_source(self) -> str:
+        """`source` as others may read it: of an absolute path its last name alone."""
+        path = Path(self.spec.source)
+        return self.source.replace(str(path), path.name) if path.is_absolute() else self.source
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))

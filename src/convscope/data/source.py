@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from jaxtyping import Int64
 from convscope.data.images import Item
 from convscope.errors import DataError
 
+_OF_SPLIT = r"(set|data|imgs|images)?"  # "trainset", "testdata"
 _SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
+    "train": re.compile(rf"train(ing)?{_OF_SPLIT}"),
+    "val": re.compile(rf"(val(id(ation)?)?|dev){_OF_SPLIT}"),
+    "test": re.compile(rf"test(ing)?{_OF_SPLIT}"),
 }
 
 
@@ -49,12 +51,16 @@ class Source(ABC):
     def name(self, row: int) -> str:
         """What to call a row in a message: its file, or its file and row."""
 
+    def understood(self) -> tuple[str, ...]:
+        """What its parts were taken for, a line each; none where its format says so itself."""
+        return ()
+
 
 def split_of(words: Sequence[str]) -> str | None:
     """The split that the first word to name one stands for: ["data", "validation"] gives 'val'."""
     for word in words:
-        for split, names in _SPLIT_WORDS.items():
-            if word.lower() in names:
+        for split, pattern in _SPLIT_WORDS.items():
+            if pattern.fullmatch(word.lower()):
                 return split
     return None
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
-from convscope.errors import SettingError
+from convscope.errors import SettingError, shortened
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -132,7 +132,7 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         if fault["type"] == "extra_forbidden":
             raise SettingError(f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}") from None
         message = fault["msg"].removeprefix("Value error, ")
-        raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {fault['input']!r}") from None
+        raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {shortened(fault['input'])}") from None
 
 
 def split_shares(split: str, total: int) -> tuple[float, float | None, float]:

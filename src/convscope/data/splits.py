@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from convscope.data.seeds import generator
 from convscope.data.spec import split_shares
-from convscope.errors import SettingError
+from convscope.errors import DataError, SettingError
 
 Rows = Int64[np.ndarray, " _"]
 
@@ -76,12 +76,41 @@ def divide(
         done, rest = {}, np.sort(np.concatenate(list(parts.values())))
     for name, count in _counts(split, len(rest), total).items():
         if name not in done:
-            chosen = stratified(labels[rest], count, generator(name, seed))
+            chosen = _sparing_each_class(stratified(labels[rest], count, generator(name, seed)), labels[rest])
             done[name], rest = rest[chosen], rest[~chosen]
     done["train"] = rest
     if empty := [name for name, rows in done.items() if not len(rows)]:
         raise SettingError(f"split: leaves no image for {empty[0]}; choose another one, or add images")
     return done
+
+
+def _sparing_each_class(chosen: Bool[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """The choice, changed where it takes all images of a class, such as a single one: one of them is left, and an image of
+    the class with the most left is taken for it, where there is one with two or more."""
+    spared = chosen.copy()
+    for label in np.setdiff1d(labels, labels[~chosen]):
+        spared[np.flatnonzero(spared & (labels == label))[0]] = False
+        left = np.flatnonzero(~spared)
+        _, first, counts = np.unique(labels[left], return_index=True, return_counts=True)
+        if counts.max() > 1:
+            spared[left[first[counts.argmax()]]] = True
+    return spared
+
+
+def check_train_has_each_class(
+    sets: dict[str, Rows], labels: Int64[np.ndarray, " M"], classes: tuple[str, ...], words: str
+) -> None:
+    """Refuses images of a class that has none to learn from. A class that is only a name, without any image, is allowed.
+
+    Raises:
+        DataError: a class has images in val or test and none in train.
+    """
+    for name in sets:
+        for label in np.setdiff1d(labels[sets[name]], labels[sets["train"]]):
+            raise DataError(
+                f"{words}: class {classes[label]!r} has images, but none in train (and some in {name}); add some that no "
+                "test image equals, or leave the class out"
+            )
 
 
 def without_test_images(sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]) -> tuple[dict[str, Rows], int]:

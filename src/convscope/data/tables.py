@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -53,10 +53,14 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Tables(Source):
-    """Tables that follow each other, all with the same columns."""
+    """Tables that follow each other, all with the same columns; `unused` ones are no splits."""
 
     columns: Columns
     tables: tuple[Table, ...]
+    unused: tuple[Table, ...] = ()
+
+    def understood(self) -> tuple[str, ...]:
+        return tuple(f"passed over: {table.name}, {table.n_rows:,} rows: it is no split" for table in self.unused)
 
     def digest(self) -> str:
         lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
@@ -121,12 +125,11 @@ def open_hub(name: str) -> Tables:
     for split in found:
         table = _hub_table(f"{name} {split}", found[split])
         by_split.setdefault(split_of(re.split(r"[-_.]", split)) or "all", []).append(table)
-    if len(by_split) > 1:
-        by_split.pop("all", None)  # extra splits for another use, such as 'unsupervised'
-    return _tables(f"Hub {name}", by_split)
+    unused = by_split.pop("all", []) if len(by_split) > 1 else []  # for another use, such as 'unsupervised'
+    return _tables(f"Hub {name}", by_split, unused)
 
 
-def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
+def _tables(words: str, by_split: dict[str, list[Table]], unused: Sequence[Table] = ()) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     columns = _columns(tables[0])
     for table in tables:
@@ -138,7 +141,7 @@ def _tables(words: str, by_split: dict[str, list[Table]]) -> Tables:
     sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
     values = np.concatenate([_values(table, columns.label) for table in tables])
     labels, classes = encode_labels(values, columns.classes, tables[0].name)
-    return Tables(words, rows_of_parts(sizes), labels, classes, columns, tables)
+    return Tables(words, rows_of_parts(sizes), labels, classes, columns, tables, tuple(unused))
 
 
 def _parquet_table(file: Path) -> Table:

@@ -11,6 +11,7 @@ from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.answers import answering_logits
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
+from convscope.graph.finite import broken_weights, check_weights, is_finite
 from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
 from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions, without_positions
@@ -38,9 +39,12 @@ __all__ = [
     "anatomy",
     "anatomy_of",
     "answering_logits",
+    "broken_weights",
     "check_gradient",
+    "check_weights",
     "cuts_at_zero",
     "initialized",
+    "is_finite",
     "moves_values",
     "positions",
     "receptive_fields",

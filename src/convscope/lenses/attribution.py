@@ -11,7 +11,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.errors import FailedError
+from convscope.graph import is_finite
 from convscope.lenses.shown import Shown
+
+OVERFLOW = (
+    "the network answers with NaN or infinity, though its weights are finite: numbers overflow on the way; "
+    "compare the normalisation of the images with that of the training"
+)
+"""What is said of a network whose answer is no number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +71,23 @@ class Attribution(Shown):
 
 
 def join(parts: Sequence[Attribution]) -> Attribution:
-    """One record of the images of all parts, in their order; the rest is that of the first."""
+    """One record of the images of all parts, in their order; the rest is that of the first.
+
+    Raises:
+        FailedError: a value or a probability is NaN or infinite.
+    """
     found: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts])
         for name in ("values", "target", "probability", "position")
         if getattr(parts[0], name) is not None
     }
+    if "probability" in found and not is_finite(found["probability"]):
+        raise FailedError(OVERFLOW)
+    if not is_finite(found["values"]):
+        which = remark(~found["values"].isfinite().flatten(1).all(1), "values that are NaN or infinite")
+        raise FailedError(
+            f"{parts[0].method} gives {which}: numbers overflow in the network, or its gradient is infinite there"
+        )
     return replace(parts[0], **found)
 
 

@@ -11,7 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import Operation, Positions, TracedGraph, check_gradient, positions, receptive_fields
+from convscope.graph import (
+    Operation,
+    Positions,
+    TracedGraph,
+    check_gradient,
+    check_weights,
+    positions,
+    receptive_fields,
+)
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
@@ -102,7 +110,7 @@ def maximize(
             or no gradient leads from it to the image; or the normalisation does not fit the channels.
         NetworkError: the graph's gradients are not the network's own; see `convscope.graph.check_gradient`.
         SettingError: steps, rate or noise is out of range.
-        FailedError: an activation is infinite or not a number.
+        FailedError: a weight or an activation is infinite or not a number.
 
     Source: Erhan, Bengio, Courville & Vincent 2009, "Visualizing Higher-Layer Features of a Deep Network"; for
         classes Simonyan, Vedaldi & Zisserman 2013, section 2, arXiv 1312.6034; for what makes pictures clear
@@ -121,6 +129,7 @@ def maximize(
     ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
     # A gradient is wanted even where the caller has switched them off.
     with torch.inference_mode(mode=False), torch.enable_grad():
+        check_weights(graph.net)
         network = _Network(graph, operation, where, position, normalize)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
         check_gradient(graph, image.to(network.like))

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.errors import NetworkError, RequestError
-from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph
+from convscope.errors import FailedError, NetworkError, RequestError
+from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph, check_weights, is_finite
+from convscope.lenses.attribution import OVERFLOW
 from convscope.lenses.memory import portions
 from convscope.lenses.shown import Shown
 from convscope.lenses.targets import Target, choose_targets, with_task
@@ -147,6 +148,7 @@ def occlusion(
     Raises:
         RequestError: the square does not fit the image, or the images, the fill or the target the network.
         NetworkError: the network gives no logits (N, K).
+        FailedError: weights of the network, or its answers, are NaN or infinite.
 
     Source: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2,
         arXiv:1311.2901, with a grey square.
@@ -159,6 +161,7 @@ def occlusion(
     graph.check(images)
     if not len(images):
         raise RequestError("images: there is none; give at least one")
+    check_weights(graph.net)
     sizes, step = size if isinstance(size, list) else [size], _pair("stride", stride)
     grids = [_Grid(_pair("size", one), step, graph.input_shape[1:]) for one in sizes]
     fills = _one_for_each(fill, images)
@@ -273,9 +276,12 @@ def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"
 
 
 def _probability(task: Task, logits: Float[Tensor, "N *P U"], targets: Int[Tensor, " N"]) -> Float[Tensor, ...]:
-    """That of each image's target, among the classes of its head."""
+    """That of each image's target, among the classes of its head; FailedError where it is no number."""
     probabilities = task.probabilities(logits)
-    return torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
+    found = torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
+    if not is_finite(found):
+        raise FailedError(OVERFLOW)
+    return found
 
 
 def _pair(key: str, value: Size) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import Positions, TracedGraph, check_gradient, positions
+from convscope.graph import Positions, TracedGraph, check_gradient, check_weights, positions
 from convscope.lenses.targets import Target, TaskTarget, choose_targets, with_task
 
 Position = tuple[int, int] | Literal["max"] | None
@@ -86,10 +86,12 @@ def ask(
         RequestError: there are no images, or of another shape than those traced; a target, unit or position is
             out of range, or does not go with the rest; the network's output is no row of logits.
         NetworkError: the graph's gradients are not the network's own; see `convscope.graph.check_gradient`.
+        FailedError: weights of the network are NaN or infinite.
     """
     graph.check(images)
     if not len(images):
         raise RequestError("there are no images to look at; give one at least")
+    check_weights(graph.net)
     if layer is None:
         question = _ask_class(graph, images, target, unit, position)
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from convscope.errors import SettingError, UnknownNameError
+from convscope.graph import check_weights
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks.attributions import CAMS, look_attribution
 from convscope.looks.covered import look_occlusion
@@ -78,6 +79,7 @@ def look(scope: Scope, lens: str, asked: Asked) -> Look:
     Raises:
         UnknownNameError: there is no such lens, or layer.
         SettingError: something that the lens needs is missing, or something that it does not take is given.
+        FailedError: weights of the network, or what is to be shown, are NaN or infinite.
     """
     name = lens.replace("-", "_")
     if name not in _TABLE:
@@ -91,5 +93,6 @@ def look(scope: Scope, lens: str, asked: Asked) -> Look:
     if refused:
         option = min("images" if part == "n" else part for part in refused)
         raise SettingError(f"--{option}: {name} has no such setting; leave it out")
+    check_weights(scope.net)
     found = row.show(scope, asked)
     return found if name == "filters" else replace(found, note=scope.note)  # filters need no traced network

@@ -19,8 +19,8 @@ from convscope.draw import (
     sheet,
     signed_picture,
 )
-from convscope.errors import RequestError
-from convscope.graph import relu_after
+from convscope.errors import FailedError, RequestError
+from convscope.graph import is_finite, relu_after
 from convscope.lenses import Maximized
 from convscope.looks.records import Asked, Look
 from convscope.scope import Scope
@@ -147,6 +147,8 @@ def _maps(scope: Scope, image: Tensor, layer: str) -> tuple[str, Tensor]:
     if values.ndim != 4:
         shape = tuple(values.shape[1:])
         raise RequestError(f"layer {name!r} gives {shape} numbers an image and no maps; choose another one")
+    if not is_finite(values):
+        raise FailedError(f"layer {name!r} gives NaN or infinity for this image: numbers overflow on the way to it")
     return name, values
 
 

@@ -30,7 +30,7 @@ class Subject:
 
 
 def open_subject(
-    run: str | Path | None = None,
+    run: Run | str | Path | None = None,
     net: str | None = None,
     weights: Path | None = None,
     input: str | None = None,
@@ -46,7 +46,7 @@ def open_subject(
     """A run, or a network that is no run.
 
     Args:
-        run: the folder of a trained run; it knows the rest.
+        run: a trained run or its folder; it knows the rest.
         net: a network by its name, see `convscope.nets.build_net`, such as "package.module:callable".
         weights: a .safetensors file for it; without one it keeps those that it was built with.
         input: the shape of its images, "3x224x224"; by default what the network was made for, see
@@ -68,7 +68,7 @@ def open_subject(
     if run is not None:
         if given := [name for name, value in of_net.items() if value is not None]:
             raise SettingError(f"--{given[0]}: a run knows its own; leave it out, or give --net in place of the run")
-        opened = open_run(run)
+        opened = run if isinstance(run, Run) else open_run(run)
         return Subject(Scope(opened), opened.path, opened)
     if net is None:
         raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")

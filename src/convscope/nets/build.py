@@ -14,7 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
 from torch import nn
 
-from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError
+from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError, shortened
+from convscope.nets import zoo
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.foreign import (
     carried_input,
@@ -150,6 +151,30 @@ def natural_input(name: str) -> NaturalInput:
     return NaturalInput(**own, height=size, width=size)
 
 
+def code_in(spec: NetSpec) -> str | None:
+    """What building a network would run or read beyond convscope, timm, torchvision and their weights; None for nothing.
+
+    A spec in a folder that somebody else made may name any callable of any module, and to timm and torchvision a file.
+    """
+    prefix, colon, rest = spec.name.partition(":")
+    if not colon:
+        return None
+    if prefix == zoo.__name__ and getattr(getattr(zoo, rest, None), "__module__", None) == zoo.__name__:
+        return None
+    if prefix not in _FOREIGN:
+        return spec.name
+    return next((f"net.{key}: {value!r}" for key, value in spec.options.items() if not _is_plain(key, value)), None)
+
+
+def _is_plain(key: str, value: Any) -> bool:
+    """Whether an option of a builder can name no file or address: a number, a word of an innocent key, or a list of these."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(key, each) for each in value)
+    if isinstance(value, str):
+        return re.fullmatch(r"[\w-]{1,40}", value) is not None and re.search(_FILES, key) is None
+    return value is None or isinstance(value, bool | int | float)
+
+
 def build_natural(
     name: str, shape: str | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
 ) -> tuple[nn.Module, NaturalInput]:
@@ -217,7 +242,7 @@ def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -
             own = inspect.signature(CATALOGUE[name].plan).parameters if name in CATALOGUE else ()
             known = [*own, *SHAPE_OPTIONS]
             raise UnknownNameError("option", key, known, f"one of {name}'s") from None
-        raise SettingError(f"net.{key}: {first['input']!r} for {name}: {first['msg']}") from None
+        raise SettingError(f"net.{key}: {shortened(first['input'])} for {name}: {first['msg']}") from None
     except NetworkError as error:
         raise NetworkError(f"{name}: {error}") from None
 
@@ -238,6 +263,8 @@ def _fetching(name: str, pretrained: bool) -> Iterator[None]:
         ) from None
 
 
+_FILES = "path|file|dir|url|cfg|config|weights|hub"
+"""In the name of a builder's option that takes a file or an address."""
 _FOREIGN = {"timm": from_timm, "torchvision": from_torchvision}
 _ORIGINS = {"timm": "the Hugging Face Hub", "torchvision": "download.pytorch.org"}
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from convscope.data import Augmentation, DataBundle
-from convscope.draw import learning_curve, reliability, vega_script
+from convscope.draw import learning_curve, reliability
 from convscope.report import explained, inside, mistakes
 from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
-from convscope.report.page import fill, static
+from convscope.report.page import fill, static, vega
 from convscope.report.subject import Subject
 from convscope.report.without import without
-from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, write_whole
+from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, shareable, write_whole
 
 
 def write_report(run: Run, data: DataBundle | None = None) -> Path:
@@ -61,7 +59,7 @@ def render(subject: Subject) -> str:
         explained=explained.explained(subject),
         without=without(subject),
         examples=inside.class_examples(subject),
-        spec=dump_spec(subject.run.spec),
+        spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",
         dropout=any(layer.kind == "dropout" for layer in subject.anatomy.layers),
@@ -69,7 +67,7 @@ def render(subject: Subject) -> str:
         environment=subject.run.environment,
         style=static("report.css"),
         script=static("tables.js") + static("report.js"),
-        vega=Markup(vega_script().replace("</script", "<\\/script")),
+        vega=vega(),
     )
 
 

@@ -106,14 +106,15 @@ def _spread(n: int, most: int) -> list[int]:
 
 
 def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
-    """The first training images of each class; of many classes an even choice."""
+    """The first training images of each class, None of one that has none; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
     chosen = _spread(len(classes), most_classes)
     found = []
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]
         pictures = [picture(image) for image in subject.data.train.images(rows)]
-        found.append({"class": classes[k], "picture": data_uri(sheet(pictures, columns=n, gap=2))})
+        shown = data_uri(sheet(pictures, columns=n, gap=2)) if pictures else None
+        found.append({"class": classes[k], "picture": shown})
     return found
 
 

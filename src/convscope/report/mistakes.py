@@ -24,7 +24,8 @@ def confusion_matrices(subject: Subject) -> list[dict[str, Any]]:
 def orders(confusion: list[list[int]]) -> dict[str, list[int]]:
     """Orders of the classes to choose from, by name."""
     matrix = np.array(confusion)
-    recall = matrix.diagonal() / matrix.sum(1).clip(1)
+    images = matrix.sum(1)
+    recall = np.where(images > 0, matrix.diagonal() / images.clip(1), np.inf)  # classes without images come last
     return {
         "as given": list(range(len(matrix))),
         "confused side by side": _side_by_side(matrix),

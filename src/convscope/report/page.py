@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib import resources
+from importlib.metadata import version
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+
+from convscope.data import cache_folder
+from convscope.draw import vega_script
+from convscope.errors import FailedError
+from convscope.runs import write_whole
 
 
 def fill(template: str, **parts: Any) -> str:
@@ -24,6 +31,18 @@ def fill(template: str, **parts: Any) -> str:
 def static(name: str) -> Markup:
     """A file of `static/`, to stand in a page as it is."""
     return Markup((resources.files("convscope.report") / "static" / name).read_text("utf-8"))
+
+
+def vega() -> Markup:
+    """The script that draws charts in a page; kept in the cache folder where it can be: to put it together takes seconds."""
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    try:
+        script = kept.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        script = vega_script()
+        with suppress(FailedError):
+            write_whole(kept, script)
+    return Markup(script.replace("</script", "<\\/script"))
 
 
 def _embed(values: Any) -> Markup:

@@ -9,11 +9,9 @@ from shlex import quote
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from convscope import __version__
-from convscope.draw import vega_script
-from convscope.report.page import fill, static
+from convscope.report.page import fill, static, vega
 from convscope.report.repeated import repeated
 from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
@@ -79,7 +77,7 @@ def study_page(runs: Runs) -> str:
         version=__version__,
         style=static("report.css") + static("study.css"),
         script=static("tables.js") + static("report.js"),
-        vega=Markup(vega_script().replace("</script", "<\\/script")),
+        vega=vega(),
     )
 
 

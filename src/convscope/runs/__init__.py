@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         parse_mapping,
         parse_overrides,
         read_spec,
+        shareable,
     )
     from convscope.runs.whole import remove_unfinished, write_whole
 else:
@@ -79,6 +80,7 @@ __all__ = [
     "read_spec",
     "read_tensors",
     "remove_unfinished",
+    "shareable",
     "write_tensors",
     "write_whole",
 ]

@@ -15,7 +15,7 @@ import torch
 
 import convscope
 
-_PACKAGES = ("torch", "numpy", "datasets", "torchmetrics", "safetensors", "pandas", "pyarrow", "pillow")
+_PACKAGES = ("torch", "numpy", "datasets", "safetensors", "pandas", "pyarrow", "pillow")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pandas as pd
 from torch import Tensor, nn
 
 from convscope.data import DataBundle, load_data
-from convscope.errors import NetworkError, RunFolderError
-from convscope.nets import Task, build_net, make_task
+from convscope.errors import NetworkError, RunFolderError, UntrustedCodeError
+from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
 from convscope.runs.names import ENVIRONMENT, GIVEN, HISTORY, METRICS, MODEL, PREDICTIONS, SPEC
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
@@ -54,9 +54,9 @@ class Run:
         >>> run.metrics["accuracy"]["value"]                  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path, net: nn.Module | None = None) -> None:
+    def __init__(self, path: Path, net: nn.Module | None = None, trust: bool = False) -> None:
         self.path = path
-        self._given = net
+        self._given, self._trust = net, trust
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -112,12 +112,24 @@ class Run:
 
         Raises:
             NetworkError: the run was made from a module that has no name to build it from; give it to open_run.
+            UntrustedCodeError: its network is a callable that the folder names, which is not trusted; see open_run.
         """
         if self._given is None and self.spec.net.name == GIVEN:
             raise NetworkError(f"{self.path} was trained from a module: open it with open_run(path, net=that module)")
+        if self._given is None:
+            self.check_trust()
         net = self._given or build_from_spec(self.spec, self.card, trained_weights=False)
         load_weights(net, self._model[0], self.path / MODEL)
         return net.eval()
+
+    def check_trust(self) -> None:
+        """Raises UntrustedCodeError where building the network would run code, or read files, that only the folder names."""
+        code = code_in(self.spec.net)
+        if code is not None and not self._trust:
+            raise UntrustedCodeError(
+                f"{self.path}: its network would run code or read files that its spec names: {code}; if you trust whoever "
+                "made this folder, add --trust-code, or open it with open_run(path, trust=True)"
+            )
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -211,12 +223,15 @@ _CURES = {
 }
 
 
-def open_run(path: str | Path, net: nn.Module | None = None) -> Run:
+def open_run(path: str | Path, net: nn.Module | None = None, *, trust: bool = False) -> Run:
     """The run in a folder.
 
     Args:
         path: the folder.
         net: the network to load the weights into, where the spec does not say how to build it.
+        trust: whether to import and run a callable that the folder names as its network (`package.module:callable`). Networks
+            of the catalogue, of timm and of torchvision need no trust: a run folder is made to be shared, and opening it
+            runs no code of whoever made it.
     Raises:
         RunFolderError: there is no run, or one that this convscope is too old to read.
     """
@@ -225,7 +240,7 @@ def open_run(path: str | Path, net: nn.Module | None = None) -> Run:
         raise RunFolderError(f"{folder} is no folder; expected a run, such as runs/lines")
     if not (folder / SPEC).exists():
         raise RunFolderError(f"{folder} holds no run: {SPEC} is missing")
-    run = Run(folder, net)
+    run = Run(folder, net, trust)
     run.spec  # noqa: B018 (refuses here what cannot be read)
     return run
 

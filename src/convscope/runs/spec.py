@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.data import Augmentation, DataSpec
-from convscope.errors import RunFolderError, SettingError
+from convscope.errors import RunFolderError, SettingError, shortened
 from convscope.nets import NetSpec, TaskSpec
 
 FORMAT = 1
@@ -23,6 +25,10 @@ OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reprodu
 """Keys that a study file has beside those of a run's spec."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
+
+DEEPEST, LARGEST = 50, 100_000
+"""Levels and values that a spec may have, each alias counted as often as it stands: far above any that a person writes. A few
+lines can stand for billions of values, and the parser in C has no bound of its own."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
@@ -87,6 +93,7 @@ class Recipe(BaseModel):
         keep_features: in a stage whose frozen part comes first and whose images are not augmented, what reaches the part
             that learns is computed once and kept.
         seed: of the first weights, the order of images, augmentation and dropout.
+        threads: of the CPU in training, for the same bits on machines with other numbers of cores; by default those there are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -114,6 +121,7 @@ class Recipe(BaseModel):
     stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True
     seed: int = Field(default=0, ge=0, lt=2**31)
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
     @model_validator(mode="before")
     @classmethod
@@ -165,7 +173,8 @@ def _of_stages(stages: Any) -> dict[str, Any]:
 
 
 class RunSpec(BaseModel):
-    """All that a run is made from; two runs of one spec on one machine's CPU give the same bits.
+    """All that a run is made from; two runs of one spec on one machine's CPU give the same bits, with the same
+    number of threads.
 
     Attributes:
         about: a line in words.
@@ -232,6 +241,37 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
 
 
 def _load(text: str) -> Any:
+    """The values in a YAML text of bounded depth and size; YAMLError where it is none."""
+    _check_depth(text)
+    given = _parsed(text)
+    if _n_values(given, {}) > LARGEST:
+        raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
+    return given
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+    with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
+        while depth <= DEEPEST:
+            event = next(events)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    if depth > DEEPEST:
+        raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark)
+
+
+def _n_values(given: Any, known: dict[int, float]) -> float:
+    """How many values there are, with an alias counted as often as it stands; without end where it holds itself."""
+    if not isinstance(given, dict | list):
+        return 1
+    if id(given) not in known:
+        known[id(given)] = math.inf
+        parts = [*given, *given.values()] if isinstance(given, dict) else given
+        known[id(given)] = 1 + sum(_n_values(part, known) for part in parts)
+    return known[id(given)]
+
+
+def _parsed(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)
     except yaml.YAMLError:
@@ -259,12 +299,20 @@ def describe(error: ValidationError) -> str:
         return f"{key}: is missing"
     message = first["msg"].removeprefix("Value error, ")
     lead = f"{key}: " if key else ""
-    return f"{lead}{message}" if first["type"] == "value_error" else f"{lead}{first['input']!r}: {message}"
+    return f"{lead}{message}" if first["type"] == "value_error" else f"{lead}{shortened(first['input'])}: {message}"
 
 
 def dump_spec(spec: RunSpec) -> str:
     """The spec as YAML, every value stated, so that it means the same when defaults change."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shareable(spec: RunSpec) -> RunSpec:
+    """The spec with an absolute path of data cut down to its last name: the folders above it are nobody else's business."""
+    source = Path(spec.data.source)
+    if not source.is_absolute():
+        return spec
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"source": source.name})})
 
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
@@ -293,7 +341,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not (key and equals):
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
         try:
-            pairs[key.strip()] = yaml.safe_load(value)
+            pairs[key.strip()] = _load(value)
         except yaml.YAMLError:
             raise SettingError(f"--set {override}: the value is no YAML; quote it") from None
     return pairs

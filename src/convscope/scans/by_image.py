@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.console import progress_bar
 from convscope.errors import FailedError, RequestError
-from convscope.graph import TracedGraph
+from convscope.graph import TracedGraph, check_weights, is_finite
 from convscope.lenses import Attribution, Fill, Target, TaskTarget, choose_targets, fill_images, portions, with_task
 from convscope.nets import Task, task_over
 
@@ -106,16 +106,18 @@ class Answers:
 
         Raises:
             RequestError: a target is not one of the classes, or the network gives no row of logits.
+        FailedError: weights of the network are NaN or infinite, or its answers are.
         """
         output = self.graph.outputs[0]
         shape = self.graph.operation(output).output_shape
         if len(shape) != 1:
             given = "×".join(map(str, shape))
             raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
+        check_weights(self.graph.net)
         if self._task is not None and not isinstance(targets, TaskTarget):
             targets = TaskTarget(self._task, targets)
         if with_task(targets, shape[0]).classes is None:
-            logits = torch.cat([found[output] for found in self.portions(images)])
+            logits = _numbers(torch.cat([found[output] for found in self.portions(images)]))
         else:
             logits = images.new_zeros(()).expand(len(images), *shape)
         return Questions(torch.arange(len(images)), images, choose_targets(logits, targets))
@@ -137,9 +139,7 @@ class Answers:
         Raises:
             FailedError: a logit is no finite number; figures of such a network would be nonsense.
         """
-        logits = found[self.graph.outputs[0]]
-        if not bool(logits.isfinite().all()):
-            raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+        logits = _numbers(found[self.graph.outputs[0]])
         return self._task_over(logits).probabilities(logits)[:, int(target)]
 
     def classes(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Int[Tensor, " N"]:
@@ -156,3 +156,10 @@ class Answers:
         sizes = {op.name: prod(op.output_shape) for op in self.graph.operations}
         largest = max(sizes[op.name] + sum(sizes.get(name, 0) for name in op.inputs) for op in self.graph.operations)
         return (sum(sizes[name] for name in layers) + 2 * largest + 2 * images[0].numel()) * images.element_size()
+
+
+def _numbers(logits: Tensor) -> Tensor:
+    """The same logits, if all are finite."""
+    if not is_finite(logits):
+        raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+    return logits

@@ -36,7 +36,9 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy));
         of the first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with
         the same for each head, a row a class, and the confusion matrix (rows true, columns predicted).
-        A figure is {"value", "low", "high"}, all null where it is not defined.
+        A figure is {"value", "low", "high"}, all null where it is not defined. A mean over classes is one over the classes
+        that have the figure (recall: with test images; precision: ever predicted; F1: either), and `left_out` says how many
+        have not; see `mean_over_classes`.
     Raises:
         RunFolderError: the training is not finished, or the data has changed.
         FailedError: the network answers with NaN or infinity.
@@ -156,6 +158,7 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
         "recall": list(map(proportion, right, images)),
         "f1": list(map(f_score, right, predicted, images)),
     }
+    unknown = sum(n > 0 and not p for n, p in zip(images, predicted, strict=True))
     calibration = of.calibration.result()
     return {
         "kind": of.head.kind,
@@ -163,7 +166,9 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
         "loss": of.loss.result().to_json(),
         "accuracy": proportion(sum(right), sum(images)).to_json(),
         "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
-        **{key: mean_over_classes(shares[key], 2 if key == "f1" else 1).to_json() for key in shares},
+        "precision": _mean_json(shares["precision"], unknown=unknown),
+        "recall": _mean_json(shares["recall"]),
+        "f1": _mean_json(shares["f1"], 2),
         "calibration_error": calibration.error.to_json(),
         "per_class": [
             {"class": name, "images": images[k], **{key: shares[key][k].to_json() for key in shares}}
@@ -172,6 +177,11 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
         "confusion": matrix.tolist(),
         "reliability": _reliability_json(calibration),
     }
+
+
+def _mean_json(shares: list[Estimate], classes_per_error: int = 1, unknown: int = 0) -> dict[str, float | None]:
+    mean = mean_over_classes(shares, classes_per_error, unknown)
+    return {**mean.to_json(), "left_out": sum(share.value is None for share in shares)}
 
 
 def _reliability_json(found: Reliability) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from convscope.errors import FailedError
+from convscope.graph import is_finite
+
 _BITS = 32
 _LEAST = -1074
 """The smallest double is 2^-1074."""
@@ -37,8 +40,16 @@ class ExactSum:
         self._digits: dict[int, Tensor] = {}  # place → whole numbers; none that is zero throughout
 
     def add(self, values: Float[Tensor, "N ..."]) -> None:
-        """Adds N values to each cell; they must be finite."""
+        """Adds N values to each cell.
+
+        Raises:
+            FailedError: one of them is NaN or infinite; the sums then hold part of them, or none.
+        """
         rest = values.detach().to("cpu", torch.float64)
+        if not is_finite(rest):  # its digits would never come to an end
+            raise FailedError(
+                "numbers to be summed are NaN or infinite: the network's are too large, or its weights are broken"
+            )
         place = _highest_place(rest)
         while place is not None:
             unit = _unit(place)
@@ -54,7 +65,11 @@ class ExactSum:
 
     @property
     def value(self) -> Float64[Tensor, "*cells"]:
-        """The sums, each rounded to a double (to half a unit in the last place and 10^-16 of it)."""
+        """The sums, each rounded to a double (to half a unit in the last place and 10^-16 of it).
+
+        Raises:
+            FailedError: one of them is too large for a double.
+        """
         total, lost = torch.zeros(2, *self.shape, dtype=torch.float64)
         for place in sorted(self._digits, reverse=True):
             digits = self._digits[place]
@@ -65,7 +80,10 @@ class ExactSum:
                 kept = bigger - total
                 lost = lost + ((total - (bigger - kept)) + (term - kept))  # what the rounding left out, exactly
                 total = bigger
-        return total + lost
+        found = total + lost
+        if not is_finite(found):
+            raise FailedError("a sum is too large for a number of 64 bits: the network's numbers are out of scale")
+        return found
 
     def _add_digits(self, place: int, digits: Tensor) -> None:
         known = self._digits.get(place)

@@ -68,11 +68,14 @@ def f_score(right: int, predicted: int, n: int) -> Estimate:
 
 
 def mean(total: float, total_of_squares: float, n: int) -> Estimate:
-    """The mean of n values from their sum and sum of squares, with the normal interval of its standard error."""
+    """The mean of n values from their sum and sum of squares, with the normal interval of its standard error;
+    of a single value there is none."""
     if n == 0:
         return UNDEFINED
     value = total / n
-    variance = max(0.0, total_of_squares / n - value**2) * n / max(1, n - 1)
+    if n == 1:  # shows no spread
+        return Estimate(value, None, None)
+    variance = max(0.0, total_of_squares / n - value**2) * n / (n - 1)
     half = _Z * math.sqrt(variance / n)
     return Estimate(value, value - half, value + half)
 
@@ -130,20 +133,32 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
-def mean_over_classes(estimates: Sequence[Estimate], classes_per_error: int = 1) -> Estimate:
-    """The mean of one share a class, with an interval from the classes' own; a share that is not defined counts as 0.
+def mean_over_classes(estimates: Sequence[Estimate], classes_per_error: int = 1, unknown: int = 0) -> Estimate:
+    """The mean of one share a class over the classes where it is defined, with an interval from the classes' own.
 
-    The distances from each share to its limits are added as variances are (MOVER: Zou & Donner 2008,
-    doi:10.1002/sim.3095). Unlike a bootstrap it keeps a width where not one image is wrong.
+    The value is scikit-learn's with `zero_division=nan`. The distances from each share to its limits are added as
+    variances are (MOVER: Zou & Donner 2008, doi:10.1002/sim.3095). Unlike a bootstrap it keeps a width where not one
+    image is wrong.
 
     Args:
-        estimates: of the classes.
+        estimates: of the classes; those that are not defined are left out.
         classes_per_error: how many of the shares one mistaken image enters. 1 for recall (its true class) and precision
             (the predicted one), which are then independent; 2 for F1, whose variance can at most double by that.
+        unknown: how many of the classes left out have a share that these images do not show: a class that is never
+            predicted has some precision on other images. The interval is that of the mean with theirs, which may be
+            anything from 0 to 1; the value is taken for them. Classes without images are none of these: they are no part
+            of what the test images stand for.
+
+    Example:
+        >>> mean_over_classes([proportion(30, 30), proportion(30, 30), proportion(0, 0)]).value
+        1.0
     """
-    k = len(estimates)
-    figures = [estimate.figures for estimate in estimates]
-    value = sum(v for v, _, _ in figures) / k
+    figures = [estimate.figures for estimate in estimates if estimate.value is not None]
+    if not figures:
+        return UNDEFINED
+    value = math.fsum(v for v, _, _ in figures) / len(figures)
+    figures += [(value, 0.0, 1.0)] * unknown
+    k = len(figures)
     below, above = (math.sqrt(classes_per_error * sum((f[0] - f[side]) ** 2 for f in figures)) / k for side in (1, 2))
     return Estimate(value, max(0.0, value - below), min(1.0, value + above))
 

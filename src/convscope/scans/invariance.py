@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.errors import SettingError
+from convscope.errors import FailedError, SettingError
+from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
 from convscope.scans.by_image import Answers, Questions, Rows, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of, proportion
@@ -206,6 +207,8 @@ class Invariance:
             probabilities.append(self.answers.probability(found, target))
             classes.append(self.answers.classes(found, target))
         probability, answer = torch.cat(probabilities), torch.cat(classes)
+        if not is_finite(torch.cat(distances)):
+            raise FailedError(f"features of {', '.join(self.layers)} are NaN, infinite or too large to be compared")
         return {
             "distance": torch.cat(distances)[1:],
             "probability": probability[1:],

@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.nets import Head, Task
-from convscope.optional import import_optional
 from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
 from convscope.scans.scan import Seen
-
-# It imports whatever torchvision is installed; one for another build of PyTorch breaks it, which is said in one line.
-_classification = import_optional("torchmetrics.classification", "evaluation")
 
 
 class Predictions:
@@ -85,36 +81,37 @@ class Confusion:
     """The confusion matrix of a head: rows are true classes, columns predicted ones."""
 
     def __init__(self, head: Head) -> None:
-
-        self.head = head
-        self.metric = _classification.MulticlassConfusionMatrix(num_classes=len(head.classes))
+        self.head, self.counts = head, torch.zeros(len(head.classes), len(head.classes), dtype=torch.int64)
 
     def update(self, seen: Seen) -> None:
-        self.metric.update(self.head.logits(seen.outputs).argmax(1), seen.targets[self.head.target])
+        n_classes = len(self.counts)
+        cells = seen.targets[self.head.target] * n_classes + self.head.logits(seen.outputs).argmax(1)
+        self.counts += torch.bincount(cells, minlength=n_classes**2).view(n_classes, n_classes)
 
     def merge(self, other: Confusion) -> None:
-        self.metric.merge_state(other.metric)
+        self.counts += other.counts
 
     def result(self) -> Int[Tensor, "K K"]:
-        return self.metric.confmat.clone()
+        return self.counts.clone()
 
 
 class TopK:
     """Share of images whose true class is among the k most probable."""
 
     def __init__(self, head: Head, k: int = 5) -> None:
-
-        self.head = head
-        self.metric = _classification.MulticlassAccuracy(num_classes=len(head.classes), top_k=k, average="micro")
+        self.head, self.k = head, k
+        self.right, self.n = 0, 0
 
     def update(self, seen: Seen) -> None:
-        self.metric.update(self.head.logits(seen.outputs), seen.targets[self.head.target])
+        most_probable = self.head.logits(seen.outputs).topk(self.k).indices  # N k
+        self.right += int((most_probable == seen.targets[self.head.target][:, None]).sum())
+        self.n += len(most_probable)
 
     def merge(self, other: TopK) -> None:
-        self.metric.merge_state(other.metric)
+        self.right, self.n = self.right + other.right, self.n + other.n
 
     def result(self) -> Estimate:
-        return proportion(int(self.metric.tp.sum()), int((self.metric.tp + self.metric.fn).sum()))
+        return proportion(self.right, self.n)
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,7 @@ class Reliability:
 class Calibration:
     """Expected calibration error over equal bins of the highest probability.
 
-    torchmetrics has the same figure, but keeps every probability and adds them in the order of arrival; this keeps three
-    numbers a bin, and merges exactly.
+    It keeps three numbers a bin, and merges exactly.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 2.
     """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
-from convscope.graph import INPUT, ReceptiveField, TracedGraph
+from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
 from convscope.training import own_random_state
@@ -131,7 +131,7 @@ def scan(
         RequestError: there are no images, or they do not fit the network.
         SettingError: batch_size, max_memory or workers is not positive, or there are workers for a GPU.
         NetworkError: the network cannot be traced, or not be sent to other processes.
-        FailedError: the network answers with NaN or infinity, or a process was ended.
+        FailedError: the network's weights or answers are NaN or infinite, or a process was ended.
 
     Example:
         >>> predictions, loss = scan(scope, data.test, [Predictions(task), Loss(task.heads)])
@@ -143,6 +143,7 @@ def scan(
         raise RequestError("there are no images to scan; give one at least")
     if not scans:
         return []
+    check_weights(scope.net)
     names = names_wanted(scope, scans)
     size = batch_size or batch_that_fits(scope.graph if names else None, names, images, max_memory)
     with progress_bar("scanning", len(images)) if progress else _no_bar() as advance:

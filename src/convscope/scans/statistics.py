@@ -246,10 +246,13 @@ class _Sums:
         self, maps: Float[Tensor, "N U P"], rectified: Float[Tensor, "N U P"], labels: Int64[Tensor, " N"] | None
     ) -> None:
         low, high = (edge.double().cpu() + 0.0 for edge in (maps.amin(2).amin(0), maps.amax(2).amax(0)))
-        if not bool((low.isfinite() & high.isfinite()).all()):
-            raise FailedError(f"layer {self.layer!r} gives NaN or infinity; the network's weights are broken")
+        peak = rectified.amax(2).amax(0).double().cpu()
+        if not bool((low.isfinite() & high.isfinite() & peak.isfinite()).all()):
+            raise FailedError(
+                f"layer {self.layer!r} or its ReLU gives NaN or infinity; the network's weights are broken"
+            )
         self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
-        self.peak = torch.maximum(self.peak, rectified.amax(2).amax(0).double().cpu())
+        self.peak = torch.maximum(self.peak, peak)
         self.n += len(maps)
         self.moments.update(maps)
         self.histogram += histogram(maps.float())

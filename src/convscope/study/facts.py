@@ -15,7 +15,8 @@ import yaml
 
 from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, METRICS, MODEL, OUTCOME, SPEC
 
-_FIGURE = ("name", "value", "low", "high")
+FIGURE = ("name", "value", "low", "high", "left_out")
+"""What is read of a test figure; `left_out`: how many classes a mean over classes leaves out."""
 
 EPOCH_FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate", "seconds", "images_per_s")
 """Columns of a history, beside the epoch."""
@@ -33,7 +34,7 @@ FACTS = pa.schema([
     ("parameters", pa.int64()),
     ("data", pa.string()),
     ("digest", pa.string()),  # of the data
-    ("test", pa.list_(pa.struct({key: pa.string() if key == "name" else pa.float64() for key in _FIGURE}))),
+    ("test", pa.list_(pa.struct({key: pa.string() if key == "name" else pa.float64() for key in FIGURE}))),
 ])  # fmt: skip
 
 HISTORY_SCHEMA = pa.schema([
@@ -168,9 +169,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures that the test images give, with their intervals; overfit % is one of them."""
     for key, figure in metrics.items():
-        if key != "train_accuracy" and isinstance(figure, dict) and set(_FIGURE[1:]) <= figure.keys():
+        if key != "train_accuracy" and isinstance(figure, dict) and {"value", "low", "high"} <= figure.keys():
             values = {
-                part: float(figure[part]) if isinstance(figure[part], int | float) else None for part in _FIGURE[1:]
+                part: float(figure[part]) if isinstance(figure.get(part), int | float) else None for part in FIGURE[1:]
             }
             yield {"name": key if key == OVERFIT else f"test_{key}", **values}
 

@@ -44,9 +44,9 @@ class StudyRun:
     path: Path
     message: str = ""
 
-    def open(self) -> Run:
-        """The run itself."""
-        return Run(self.path)
+    def open(self, *, trust: bool = False) -> Run:
+        """The run itself; for `trust` see open_run."""
+        return Run(self.path, trust=trust)
 
 
 @dataclass(frozen=True)

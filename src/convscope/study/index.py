@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from convscope.console import progress_bar
 from convscope.errors import FailedError, RunFolderError
 from convscope.runs import OUTCOME, SPEC, write_whole
-from convscope.study.facts import FACTS, HISTORY_SCHEMA, find_runs, read_facts, stamp
+from convscope.study.facts import FACTS, FIGURE, HISTORY_SCHEMA, find_runs, read_facts, stamp
 
 INDEX = "table.parquet"
 
-_MARK, _VERSION = b"convscope.index", b"1"
+_MARK, _VERSION = b"convscope.index", b"2"
 _EPOCHS = pa.list_(pa.struct(list(HISTORY_SCHEMA)))
 _SCHEMA = pa.schema(
     [("run", pa.string()), ("stamp", pa.string()), *FACTS, ("history", _EPOCHS)], metadata={_MARK: _VERSION}
@@ -37,7 +37,8 @@ class Indexed:
     Attributes:
         facts: name → a value for each run: `run` is its path below the folder, the others are those of FACTS.
         settings: of each run, by dotted key; without the seed.
-        test: name of a figure → (N, 3) value, low, high; NaN where there is none.
+        test: name of a figure → (N, 4) value, low, high, and the number of classes that a mean over classes leaves out;
+            NaN where there is none.
         epochs: the histories one after another, an array a column.
         ends: where each run's epochs begin and end: `ends[i]` to `ends[i + 1]`.
     """
@@ -157,10 +158,10 @@ def _test_figures(lists: pa.ChunkedArray) -> dict[str, np.ndarray]:
     ends, flat = _flat(lists)
     run = np.repeat(np.arange(len(lists)), np.diff(ends))
     codes = flat.field("name").dictionary_encode()
-    values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in ("value", "low", "high")], axis=1)
+    values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in FIGURE[1:]], axis=1)
     figures = {}
     for code, name in enumerate(codes.dictionary.to_pylist()):
         chosen = codes.indices.to_numpy() == code
-        figures[name] = np.full((len(lists), 3), np.nan)
+        figures[name] = np.full((len(lists), values.shape[1]), np.nan)
         figures[name][run[chosen]] = values[chosen]
     return figures

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from convscope.console import open_console
 from convscope.study.words import settings_in_words
 
 _SHOWN = 16
@@ -124,7 +125,7 @@ class Screen:
 
     def begin(self, name: str, metric: str) -> None:
         self.name, self.metric = name, metric
-        self.console = Console(stderr=True)
+        self.console = open_console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=2)
         self.live.start()
 

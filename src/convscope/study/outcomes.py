@@ -13,7 +13,7 @@ import torch
 from scipy import special
 
 from convscope.errors import ConvscopeError
-from convscope.nets import build_net
+from convscope.nets import build_net, code_in
 from convscope.runs import HISTORY, Run, RunSpec
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.folder import STUDY, Study, StudyRun, open_study
@@ -279,6 +279,8 @@ def _counted(told: Reported, spec: StudySpec) -> Outcome:
 def parameters_of(spec: RunSpec) -> int | None:
     """Parameters of a catalogue's network for the images that it was made for; None of one that cannot be built here."""
     own = spec.net
+    if code_in(own) is not None:  # the study's folder may be somebody else's
+        return None
     one = {"classes": 1} if spec.task == "sigmoid" else {}
     try:
         with torch.device("meta"):

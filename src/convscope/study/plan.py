@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError
 from convscope.nets import make_task
+from convscope.parallel import threads
 from convscope.runs import RunSpec, build_from_spec
 from convscope.study.spec import StudySpec
 from convscope.study.store import drawn_beforehand
@@ -76,7 +74,7 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     places = [(number, seed) for seed in spec.seeds for number in range(1, len(settings) + 1)]
     places = sorted(places[: spec.n_runs] if spec.is_grid else places)
     meter = _Meter(device)
-    with _threads(share_of_cores(workers)):
+    with threads(share_of_cores(workers)):
         runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
     return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(known))
 
@@ -150,14 +148,3 @@ class _Meter:
         if self.data is None or self.data[0] != spec:
             self.data = (spec, load_data(spec))
         return self.data[1]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many threads inside, as a worker has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

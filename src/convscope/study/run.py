@@ -95,7 +95,7 @@ def run_study(
     """
     check_trackers(track)
     spec, data = _loaded(spec, data)
-    if (out / SPEC).exists() and (run := open_run(out)).is_trained:
+    if (out / SPEC).exists() and (run := open_run(out, trust=True)).is_trained:
         _check_same(run, spec, data)
     else:
         run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher, track=track)
@@ -116,14 +116,27 @@ def train_study(
     return train_spec(spec, data, out, device=device, watcher=watcher, track=track)
 
 
-def resume_run(folder: Path, *, device: str = "auto", watcher: Watcher | None = None, track: Sequence[str] = ()) -> Run:
+def resume_run(
+    folder: Path,
+    *,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+    track: Sequence[str] = (),
+    trust: bool = False,
+) -> Run:
     """The unfinished training in a folder, taken to its end.
 
+    Args:
+        folder: of the run.
+        device, watcher, track: see convscope.train.
+        trust: see open_run.
     Raises:
+        UntrustedCodeError: see open_run.
         RunFolderError: the folder holds no run, or a finished one.
     """
     check_trackers(track)
-    run = open_run(folder)
+    run = open_run(folder, trust=trust)
+    run.check_trust()
     if run.is_trained:
         raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
     return train_spec(

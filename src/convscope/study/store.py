@@ -344,6 +344,7 @@ def _connect(url: str) -> RDBStorage:
             # two who make the tables at the same moment: the second finds them on its next try
             if last or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
                 reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())[:300]
+                reason = reason.replace(full, _masked(full)).replace(url, _masked(url))
                 raise FailedError(f"the store of the study cannot be used: {reason}; check --storage") from None
             time.sleep(0.2)
     if is_file:
@@ -351,10 +352,17 @@ def _connect(url: str) -> RDBStorage:
     return storage
 
 
+def _masked(url: str) -> str:
+    """An address without what stands before its host: a user's name and password."""
+    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{found}{'…' if user else ''}{at}{host}"
+
+
 def _with_driver(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
-        raise SettingError(f"--storage {url}: expected an address such as postgresql://user@host/database")
+        raise SettingError(f"--storage {_masked(url)}: expected an address such as postgresql://user@host/database")
     if scheme not in ("postgresql", "postgres"):
         return url
     import_optional("psycopg", "--storage postgresql://…", "postgres")

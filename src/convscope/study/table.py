@@ -221,6 +221,12 @@ class Runs:
             found.append(
                 f"test figures belong to the weights that were kept; {other} of {len(self)} runs kept another epoch's"
             )
+        for name in metrics:
+            fewer = int((self._read.test[name][:, 3] > 0).sum()) if name in self._read.test else 0
+            if fewer:
+                found.append(
+                    f"{name} is the mean over the classes that have one: {fewer} of {len(self)} runs lack some"
+                )
         return found
 
     @cached_property
@@ -320,8 +326,8 @@ class Runs:
 
     def _test(self, name: str, shown: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
         """A test figure with its interval, where the epoch shown is that of the weights that were tested."""
-        figure = self._read.test.get(name, np.full((len(self), 3), np.nan))
-        return np.where((shown == self._kept)[:, None], figure, np.nan)
+        figure = self._read.test.get(name, np.full((len(self), 4), np.nan))
+        return np.where((shown == self._kept)[:, None], figure[:, :3], np.nan)
 
     def _with_interval(self, name: str, shown: Int[np.ndarray, " N"]) -> dict[str, Any]:
         if name not in self._read.test:

@@ -6,11 +6,13 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from convscope.console import open_console
 
 _SHOWN = 12
 _COLUMNS = (
@@ -76,7 +78,7 @@ class LiveTable:
         self.task = self.bar.add_task(
             "", total=epochs * steps, completed=done, epoch=len(history) + 1, epochs=epochs, loss=self.loss
         )
-        self.live = Live(self._screen(), console=Console(stderr=True), refresh_per_second=4)
+        self.live = Live(self._screen(), console=open_console(stderr=True), refresh_per_second=4)
         self.live.start()
 
     def stage(self, name: str, about: str) -> None:

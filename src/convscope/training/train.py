@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from convscope.data import DataBundle
 from convscope.errors import NetworkError, RunFolderError, SettingError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task
+from convscope.parallel import threads
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -92,7 +94,7 @@ def train_spec(
     where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
     card = make_card(data, task)
-    with own_random_state(where):
+    with own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
@@ -109,7 +111,7 @@ def train_spec(
     run.write_model(net, card)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
     remove_unfinished(run.path)
-    return open_run(out, None if spec.net.name != GIVEN else net)
+    return open_run(out, None if spec.net.name != GIVEN else net, trust=True)
 
 
 def make_card(data: DataBundle, task: Task) -> Card:
@@ -140,6 +142,13 @@ def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
         raise RunFolderError(f"{out} holds a finished run; there is nothing to resume")
     if different := run.spec.differences(spec):
         raise RunFolderError(f"{out} holds a run with other settings ({', '.join(different)}); choose another --out")
+    threads_before, threads_now = run.environment.get("threads"), torch.get_num_threads()
+    if threads_before not in (None, threads_now):
+        print(  # noqa: T201
+            f"note: {out} began with {threads_before} threads and goes on with {threads_now}: its weights will differ in their "
+            f"last bits from those of a run that was not interrupted; OMP_NUM_THREADS={threads_before} keeps them",
+            file=sys.stderr,
+        )
     then = run.environment["data"]["digest"]
     if then != data.digest:
         raise RunFolderError(
@@ -152,7 +161,7 @@ def describe_data(data: DataBundle) -> dict[str, object]:
     """What environment.json says of the data."""
     return {
         "name": data.name,
-        "source": data.source,
+        "source": data.shared_source,
         "digest": data.digest,
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
         "duplicates": data.duplicates,

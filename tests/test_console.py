@@ -1,0 +1,77 @@
+"""What reaches the terminal: names from others' files are text, and a terminal obeys none of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+from rich.text import Text
+
+from convscope.cli import run
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.console import Printable, open_console, printable, printing_safely
+
+TITLE = "\x1b]0;owned\x07"
+HOSTILE = {
+    "title of the window": (TITLE, r"\x1b]0;owned\x07"),
+    "screen cleared": ("\x1b[2Jcat", r"\x1b[2Jcat"),
+    "C1, one character for ESC [": ("\x9b31mcat", r"\x9b31mcat"),
+    "DEL and backspace": ("dog\x08\x08\x7fcat", r"dog\x08\x08\x7fcat"),
+    "line begun again": ("bad\rgood", r"bad\rgood"),
+    "text turned around": ("a\u202egnp.exe\u2066", r"a\u202egnp.exe\u2066"),
+    "bytes that are no text": ("caf\udce9", r"caf\udce9"),
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), HOSTILE.values(), ids=HOSTILE)
+def test_shown_as_text_by_every_way_to_print(name: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable(name) == shown
+    with printing_safely():
+        sys.stderr.write(f"{name}\n")
+        print_line(name)
+        print_table(name, [name], [[name]])
+        print_json({name: name})
+    out, err = capsys.readouterr()
+    assert err == f"{shown}\n"
+    lines, _, written = out.partition("{")
+    assert lines
+    assert printable(out) == out
+    assert json.loads("{" + written) == {name: name}
+
+
+@pytest.mark.parametrize("text", ["çà et là", "猫\t犬\n", "عربي\u200f", "\r10 %", "done\r\n", "👩‍👩‍👧"])
+def test_ordinary_text_stays(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_colours_of_our_own_pass_and_others_do_not() -> None:
+    stream = io.StringIO()
+    before, sys.stdout = sys.stdout, stream
+    try:
+        with printing_safely():
+            open_console(force_terminal=True, color_system="standard").print(Text(f"a{TITLE}", "red"))
+    finally:
+        sys.stdout = before
+    assert stream.getvalue() == "\x1b[31ma\\x1b]0;owned\x1b[0m\n"  # Rich leaves the bell out
+
+
+def test_a_complaint_about_a_hostile_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", f"runs/{TITLE}"]) == 2
+    err = capsys.readouterr().err
+    assert r"runs/\x1b]0;owned\x07" in err
+    assert "\x1b" not in err
+
+
+def test_the_streams_come_back() -> None:
+    before = sys.stdout, sys.stderr
+    with pytest.raises(ZeroDivisionError):
+        _fail()
+    assert (sys.stdout, sys.stderr) == before
+
+
+def _fail() -> None:
+    with printing_safely():
+        assert isinstance(sys.stdout, Printable)
+        raise ZeroDivisionError
