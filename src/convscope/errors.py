@@ -7,6 +7,7 @@ ConvscopeError
 │   ├── DataError           files that cannot be read as images; names the file
 │   ├── NetworkError        a network that does not fit its input or cannot be built
 │   ├── RunFolderError      a folder that is no run, or another run's, or too new
+│   │   └── FolderInUseError    a folder in which another process is training
 │   ├── UntrustedCodeError  a run folder that names code of its maker's, which is not trusted
 │   ├── MissingPackageError a package that this request needs and is not installed
 │   └── BrokenPackageError  a package that is installed, and whose import fails
@@ -73,6 +74,10 @@ class NetworkError(RequestError):
 
 class RunFolderError(RequestError):
     """A folder that holds no run, another run, or a run of a newer convscope."""
+
+
+class FolderInUseError(RunFolderError):
+    """A run folder in which another process is training at this moment."""
 
 
 class UntrustedCodeError(RequestError):

@@ -15,6 +15,8 @@ import pytest
 
 from convscope.data import load_data, store
 from convscope.errors import DataError
+from convscope.unfinished import mark
+from tests.killing import dead_process
 
 from .samples import make_folder
 
@@ -86,12 +88,14 @@ def test_damaged_from_outside(cache: Path, name: str) -> None:
 
 
 def test_abandoned_folders_are_swept(cache: Path) -> None:
-    old, new = cache / "data" / ".unfinished-old", cache / "data" / ".unfinished-new"
-    old.mkdir(parents=True)
-    new.mkdir()
-    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    """Those of processes that are no more, and all that are old."""
+    names = ("new", "old", mark(), mark().replace(f"{os.getpid()}-", f"{dead_process()}-"))
+    folders = [cache / "data" / f".unfinished-{name}" for name in names]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    os.utime(folders[1], (time.time() - 3 * 24 * 3600,) * 2)
     store.obtain("set", "key", filling)
-    assert (old.exists(), new.exists()) == (False, True)
+    assert [folder.exists() for folder in folders] == [True, False, True, False]
 
 
 def test_two_processes_at_once(tmp_path: Path, cache: Path) -> None:

@@ -100,6 +100,8 @@ def notebook(tmp_path: Path) -> Path:
 
 
 PAGES = ["report", "report_96", "filters", "study", "reproduction", "comparison", "notebook"]
+LARGE = {"report_96", "notebook", "reproduction"}
+"""Pages that take axe-core half a minute and more."""
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def screens(open_page: Callable[..., Any]) -> Callable[[Path], Iterator[Any]]:
     return shown
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in PAGES])
 def test_axe_finds_nothing_and_what_scrolls_can_be_reached(
     name: str, request: pytest.FixtureRequest, screens: Callable[[Path], Iterator[Any]]
 ) -> None:

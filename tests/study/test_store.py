@@ -146,6 +146,27 @@ def test_a_random_search_does_not_depend_on_who_draws_and_is_known_beforehand(op
     assert all(1e-4 <= settings["recipe.rate"] <= 0.1 for settings in in_order)
 
 
+SMALL = """{data: mnist, net: net1, sampler: random, budget: {runs: 40}, sweep:
+{net.width: {low: 4, high: 6}, recipe.rate: {low: 0.1, high: 0.3, step: 0.1}, net.init: [he, xavier]}}"""
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("budget", ["runs: 40", "minutes: 5"])
+def test_a_search_draws_no_setting_twice_and_ends_with_the_last(open_store: Open, sampler: str, budget: str) -> None:
+    """Of 3 × 3 × 2 settings, by two that take turns; a fifth fails, and is not drawn again either."""
+    text = SMALL.replace("random", sampler).replace("runs: 40", budget)
+    stores, drawn = [open_store(text, name="a"), open_store(text, name="a")], []
+    while claim := stores[len(drawn) % 2].claim():
+        drawn.append(str(claim.settings))
+        if len(drawn) % 5:
+            stores[0].finish(claim, -claim.settings["net.width"], 1.0)
+        else:
+            stores[0].fail(claim, "diverged", "the loss is nan", 1.0)
+    assert len(drawn) == len(set(drawn)) == 18
+    if budget == "runs: 40" and sampler == "random":
+        assert [str(settings) for settings in drawn_beforehand(read_study(text, "s"))] == drawn
+
+
 def test_tpe_learns_from_what_is_told(open_store: Open) -> None:
     """The best width is 40: late draws are nearer to it than the first ten, which are random."""
     text = "{data: mnist, net: net1, sampler: tpe, budget: {runs: 40}, sweep: {net.width: {low: 4, high: 400}}}"

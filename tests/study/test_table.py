@@ -233,6 +233,29 @@ def test_mixed_data_sets_are_said(grid: Path) -> None:
     assert note.startswith("the runs are of 2 data sets (1 of spots ffffffff, 7 of spots ")
 
 
+def test_copies_count_once(grid: Path) -> None:
+    """Two more folders of one run, as an older search left them: n, interval and importance are those without them."""
+    before, matters = table(grid, by=["net.width"]), Runs(grid).importance()
+    for name in ("0090-s0", "0091-s0"):
+        shutil.copytree(grid / "runs" / "0000-s0", grid / "runs" / name)
+    after = table(grid, by=["net.width"])
+    pd.testing.assert_frame_equal(after, before)
+    assert Runs(grid).importance() == matters
+    assert Runs(grid).matrices(["net.width", "net.kernel"])[0].cells.notna().any(axis=None)
+    assert len(table(grid)) == len(by_hand(grid))
+    assert table(grid).attrs["notes"] == [
+        "2 runs are the same to the bit as another of these, and counted once with it"
+    ]
+    assert cs.compare([grid / "runs" / name for name in ("0000-s0", "0090-s0", "0000-s1")]).groups[0].accuracy.n == 2
+
+
+def test_runs_of_one_seed_that_differ_count_each(grid: Path) -> None:
+    """As of another number of threads: they are no copies."""
+    made = unlike(grid, "0090-s0")
+    open_run(made).history.assign(val_loss=lambda frame: frame.val_loss + 1e-9).to_parquet(made / HISTORY, index=False)
+    assert table(grid, by=["net.width"])["runs"].sum() == len(by_hand(grid))
+
+
 class TestIndex:
     def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The runs that are read from now on."""

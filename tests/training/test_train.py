@@ -21,6 +21,7 @@ from convscope.nets import build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
 from convscope.training import Silent, choose_device, own_random_state, train
 from tests.gpus import on_gpu
+from tests.killing import dead_process
 
 Make = Callable[..., DataBundle]
 NET = "c8b M c8b f16b D0.3"
@@ -351,7 +352,7 @@ def test_what_a_kill_left_half_written_is_swept(spots: Make, tmp_path: Path) -> 
     data = spots()
     with pytest.raises(KeyboardInterrupt):
         train(_net(), data, _recipe(), tmp_path / "run", device="cpu", watcher=_StopAt(1, 1, die))
-    (tmp_path / "run" / ".checkpoint.safetensors.1-ab.unfinished").write_bytes(b"half")
+    (tmp_path / "run" / f".checkpoint.safetensors.{dead_process()}-ab.unfinished").write_bytes(b"half")
     train(_net(), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
     assert not list((tmp_path / "run").glob(".*"))
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
+from convscope.command import main
 from convscope.console import printing_safely
 from convscope.errors import ConvscopeError
+from convscope.signals import INTERRUPTED
+
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
     name="convscope",
@@ -24,6 +29,8 @@ app = typer.Typer(
 )
 # Typer carries its own copy of Click, whose errors it exports only in part: BadParameter is a UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_TYPERS_CTRL_C = 130
+"""Typer turns a KeyboardInterrupt into this status, without a word."""
 
 for verb in (
     study.study,
@@ -63,11 +70,6 @@ def _root(
     pass
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line and exits with its status."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
-
-
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
     with printing_safely():
@@ -80,15 +82,19 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         status = command.main([a for a in arguments if a != "--debug"], prog_name="convscope", standalone_mode=False)
+        if status == _TYPERS_CTRL_C:
+            raise KeyboardInterrupt
+        if sys.stdout:
+            sys.stdout.flush()  # here, so that what goes wrong with the output is said as any other error
     except ConvscopeError as error:
         return _complain(error, str(error), error.exit_status, debug)
     except _UsageError as error:
         message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
         return _complain(error, f"{message}; convscope --help lists what there is", 2, debug)
     except (typer.Abort, KeyboardInterrupt) as error:
-        return _complain(error, "interrupted", 1, debug)
+        return _complain(error, INTERRUPTED, 1, debug)
     except BrokenPipeError:  # the reader of our output has gone, as in `convscope anatomy net4 | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except Exception as error:
         what = " ".join(str(error).split()) or "no message"
@@ -101,5 +107,14 @@ def _complain(error: BaseException, message: str, status: int, debug: bool) -> i
         import traceback
 
         traceback.print_exception(error)
-    print(f"convscope: {message}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # the reader of stderr, or the terminal, has gone
+        print(f"convscope: {message}", file=sys.stderr)  # noqa: T201
     return status
+
+
+def _discard_output() -> None:
+    """What is still in the streams' buffers has no reader; Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
+            os.dup2(nowhere, stream.fileno())

@@ -17,9 +17,8 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -31,10 +30,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from convscope.errors import DataError
+from convscope.unfinished import UNFINISHED, mark, remove_abandoned
 
 FORMAT = 1  # raise it whenever the same source and settings give other pixels or other files
 MEMORY_SHARE = 0.25  # pixels that would take more of the available memory are mapped, not read
-_ABANDONED_S = 2 * 24 * 3600  # a temporary folder as old as this belongs to a process that was killed
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     unfinished = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        remove_abandoned(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}-{mark()}-", dir=folder.parent))
         yield unfinished
         _flush_folder(unfinished)
         _rename(unfinished, folder)
@@ -187,13 +186,6 @@ def _rename(unfinished: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():  # else another process was first, and its pixels are the same
             raise
-
-
-def _sweep(parent: Path) -> None:
-    for left in parent.glob(".unfinished-*"):
-        with suppress(FileNotFoundError):  # its process has just finished
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convscope.errors import NetworkError
 from convscope.graph.untouched import evaluate, left_as_found
-from convscope.graph.wrapped import check_traceable, initialized, unwrapped
+from convscope.graph.wrapped import opened
 
 _KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
@@ -51,8 +51,7 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
     """
     layers: list[HookedLayer] = []
     counted: set[int] = set()
-    net = initialized(unwrapped(net), example)
-    check_traceable(net)
+    net = opened(net, example)
     with left_as_found(net), torch.no_grad():
         evaluate(net)
         for path, module in net.named_modules():

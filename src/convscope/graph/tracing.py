@@ -25,7 +25,7 @@ from convscope.graph.carried import carry, marked_functions
 from convscope.graph.simplified import simplify
 from convscope.graph.traced import MIXED, TracedGraph, reachable
 from convscope.graph.untouched import evaluate, left_as_found
-from convscope.graph.wrapped import check_traceable, initialized, tensors_of, unwrapped
+from convscope.graph.wrapped import opened, tensors_of
 
 
 def trace(
@@ -58,8 +58,7 @@ def trace(
         ['conv1', 'relu1']
     """
     check_images(example)
-    net = initialized(unwrapped(net), example)
-    check_traceable(net)
+    net = opened(net, example)
     shape = "×".join(map(str, example.shape[1:]))
     with left_as_found(net), _global_hooks_kept(), _quiet():
         evaluate(net)

@@ -44,8 +44,9 @@ def initialized(net: nn.Module, example: Tensor) -> nn.Module:
     return copy.train(net.training)
 
 
-def check_traceable(net: nn.Module) -> None:
-    """Raises NetworkError for networks that neither tracing nor hooks can open."""
+def opened(net: nn.Module, example: Tensor) -> nn.Module:
+    """The network within, initialised; NetworkError for one that neither tracing nor hooks can open."""
+    net = initialized(unwrapped(net), example)
     name = type(net).__name__
     if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
         raise NetworkError(
@@ -56,6 +57,7 @@ def check_traceable(net: nn.Module) -> None:
             f"network {name} was made under torch.inference_mode(), and no gradient passes such weights; "
             "build and load it outside"
         )
+    return net
 
 
 def tensors_of(result: Any, name: str = "") -> dict[str, Tensor]:

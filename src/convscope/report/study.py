@@ -134,7 +134,9 @@ def _environment(swept: Swept) -> dict[str, Any]:
     for run in swept.rows.run:
         try:
             found = json.loads((swept.runs.folder / run / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
+            continue
+        if not isinstance(found, dict):
             continue
         stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}
         return stated | (found["packages"] if isinstance(found.get("packages"), dict) else {})

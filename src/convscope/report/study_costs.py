@@ -93,7 +93,7 @@ def _multiply_adds(swept: Swept, run: str) -> int | None:
     """As the run keeps them, where it does."""
     try:
         found = json.loads((swept.runs.folder / run / ANATOMY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     value = found.get("multiply_adds") if isinstance(found, dict) else None
     return value if isinstance(value, int) else None

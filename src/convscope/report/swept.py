@@ -29,7 +29,7 @@ class Group:
     Attributes:
         label: the settings in short, "width 18, rate 0.01".
         values: of each setting, by dotted key.
-        runs: rows of the table: those that came to their end.
+        runs: rows of the table: those that came to their end; of copies that are the same to the bit, one.
         not_finished: how many did not.
     """
 
@@ -60,8 +60,8 @@ class Swept:
 
     @cached_property
     def ended(self) -> pd.DataFrame:
-        """Rows of the runs that came to their end."""
-        return self.rows[self.rows.state.isin(ENDED)]
+        """Rows of the runs that came to their end, copies of others left out."""
+        return self.rows[self.runs.counted]
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -76,8 +76,8 @@ class Swept:
         ]
 
     def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> Group:
-        ended = rows[rows.state.isin(ENDED)]
-        return Group(self.label(values), values, ended, len(rows) - len(ended))
+        counted = self.runs.counted[rows.index]
+        return Group(self.label(values), values, rows[counted], int((~rows.state.isin(ENDED)).sum()))
 
     def label(self, values: dict[str, Any]) -> str:
         """Some settings in short."""

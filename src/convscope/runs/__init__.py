@@ -7,6 +7,7 @@ from convscope.lazy import load_when_used
 if TYPE_CHECKING:
     from convscope.runs.environment import describe_environment
     from convscope.runs.files import load_weights, read_tensors, write_tensors
+    from convscope.runs.lock import alone_in
     from convscope.runs.names import (
         ANATOMY,
         CHECKPOINT,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
-    from convscope.runs.whole import remove_unfinished, write_whole
+    from convscope.runs.whole import write_whole
 else:
     load_when_used(__name__)
 
@@ -64,6 +65,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "Stage",
+    "alone_in",
     "build_from_spec",
     "check_format",
     "describe_environment",
@@ -77,7 +79,6 @@ __all__ = [
     "parse_overrides",
     "read_spec",
     "read_tensors",
-    "remove_unfinished",
     "shareable",
     "write_tensors",
     "write_whole",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,10 @@ import pandas as pd
 from torch import Tensor, nn
 
 from convscope.data import DataBundle, load_data
-from convscope.errors import NetworkError, RunFolderError, UntrustedCodeError
+from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
-from convscope.runs.names import ENVIRONMENT, GIVEN, HISTORY, METRICS, MODEL, PREDICTIONS, SPEC
+from convscope.runs.names import CHECKPOINT, ENVIRONMENT, GIVEN, HISTORY, METRICS, MODEL, PREDICTIONS, SPEC
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 from convscope.runs.whole import write_whole
 
@@ -69,7 +70,7 @@ class Run:
     @cached_property
     def spec(self) -> RunSpec:
         """What was asked for."""
-        return load_spec(self.path / SPEC)
+        return load_spec(self._file(SPEC))
 
     @property
     def is_trained(self) -> bool:
@@ -176,12 +177,32 @@ class Run:
         """Whether a file of the folder is there."""
         return (self.path / part).exists()
 
+    def check_there(self) -> None:
+        """Refuses to go on with a run whose folder was removed or renamed meanwhile.
+
+        Raises:
+            FailedError: it is not there any more.
+        """
+        if not self.has(SPEC):
+            raise FailedError(
+                f"{self.path} was removed or renamed during the training, which stops here; "
+                "a renamed one goes on with convscope train --resume FOLDER"
+            )
+
     def read_json(self, part: str) -> dict[str, Any]:
-        """A JSON file of the folder."""
+        """A JSON file of the folder, which holds an object.
+
+        Raises:
+            RunFolderError: it is missing or damaged.
+        """
         try:
-            return json.loads(self._file(part).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{self.path / part} is damaged: {error}") from None
+            found = json.loads(self._file(part).read_text(encoding="utf-8"))
+        except (ValueError, OSError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunFolderError(f"{self.path / part} is damaged: {reason}") from None
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self.path / part} is damaged: no object is in it")
+        return found
 
     def write_json(self, part: str, values: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
@@ -209,6 +230,8 @@ class Run:
         path = self.path / part
         if not path.exists():
             raise RunFolderError(f"{path} is missing; {_CURES.get(part, 'the run is not complete')}")
+        if not path.is_file():  # nor a pipe, which would be waited for
+            raise RunFolderError(f"{path} is no file; take the run's own")
         return path
 
     @cached_property
@@ -242,6 +265,9 @@ def open_run(path: str | Path, net: nn.Module | None = None, *, trust: bool = Fa
         raise RunFolderError(f"{folder} holds no run: {SPEC} is missing")
     run = Run(folder, net, trust)
     run.spec  # noqa: B018 (refuses here what cannot be read)
+    if run.is_trained and run.has(CHECKPOINT):  # a kill came between the last two steps of the training
+        with suppress(OSError):
+            (folder / CHECKPOINT).unlink()
     return run
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from convscope.bounded import load_yaml
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import NetSpec, TaskSpec
@@ -24,12 +23,6 @@ _SHORT = {"data": "source", "net": "name", "task": "class"}
 
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
-
-DEEPEST, LARGEST = 50, 100_000
-"""Levels and values that a spec may have, each alias counted as often as it stands: far above any that a person writes. A few
-lines can stand for billions of values, and the parser in C has no bound of its own."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
@@ -231,7 +224,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
         RunFolderError: it is of a newer format.
     """
     try:
-        given = _load(text)
+        given = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -239,44 +232,6 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
-
-
-def _load(text: str) -> Any:
-    """The values in a YAML text of bounded depth and size; YAMLError where it is none."""
-    _check_depth(text)
-    given = _parsed(text)
-    if _n_values(given, {}) > LARGEST:
-        raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
-    return given
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
-    with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
-        while depth <= DEEPEST:
-            event = next(events)
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-    if depth > DEEPEST:
-        raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark)
-
-
-def _n_values(given: Any, known: dict[int, float]) -> float:
-    """How many values there are, with an alias counted as often as it stands; without end where it holds itself."""
-    if not isinstance(given, dict | list):
-        return 1
-    if id(given) not in known:
-        known[id(given)] = math.inf
-        parts = [*given, *given.values()] if isinstance(given, dict) else given
-        known[id(given)] = 1 + sum(_n_values(part, known) for part in parts)
-    return known[id(given)]
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)
-    except yaml.YAMLError:
-        return yaml.safe_load(text)  # this one names the right line where a bracket is never closed
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -331,7 +286,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not (key and equals):
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
         try:
-            pairs[key.strip()] = _load(value)
+            pairs[key.strip()] = load_yaml(value)
         except yaml.YAMLError:
             raise SettingError(f"--set {override}: the value is no YAML; quote it") from None
     return pairs

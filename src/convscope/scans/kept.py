@@ -63,8 +63,8 @@ def keep(path: Path, kept: Kept, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     try:
-        write_tensors(path, kept.tensors, kept.card)
         write_whole(path.with_suffix(".parquet"), buffer.getvalue())
+        write_tensors(path, kept.tensors, kept.card)  # last, for by this file the result is found again
     except FailedError:
         return
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+from convscope.study.folder import DAMAGED
 
 MISSING = "–"
 """Stands where a run's spec does not have a setting, so that the network's own default holds."""
@@ -125,9 +126,7 @@ def evaluated_beside(runs: Sequence[ComparedRun]) -> list[Path]:
     found = {run.run.path.resolve() for run in runs}
     for folder in {path.parent for path in found}:
         for path in folder.iterdir():
-            with suppress(
-                RunFolderError, OSError, KeyError, TypeError
-            ):  # a damaged neighbour is not what was asked about
+            with suppress(*DAMAGED):  # a damaged neighbour is not what was asked about
                 if (path / METRICS).exists() and Run(path).environment["data"]["digest"] in digests:
                     found.add(path.resolve())
     return sorted(found)

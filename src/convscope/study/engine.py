@@ -159,6 +159,9 @@ class _Engine:
     def run(self) -> None:
         """Until nothing waits and nobody has anything; or until the user stops it."""
         self.view.begin(self.store.name, self.spec.metric)
+        asked, choices = (self.spec.budget.runs or 0) // len(self.spec.seeds), self.spec.n_choices
+        if not self.spec.is_grid and choices is not None and choices < asked:
+            self.view.say(f"there are {choices:,} different settings, not {asked:,}: the search ends with them")
         self.trials = self.store.trials()
         self.seen = {trial.number for trial in self.trials if trial.state.is_finished()}
         try:
@@ -192,7 +195,7 @@ class _Engine:
         """How many more workers would find something to do."""
         if self._is_late():
             return 0
-        if self.spec.n_trials is None:
+        if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
             return self.workers.count - len(self.workers.owners)
         waiting = sum(trial.state == TrialState.WAITING for trial in self.trials)
         had = {owner_of(trial) for trial in self.trials if trial.state == TrialState.RUNNING}

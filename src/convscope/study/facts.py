@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from convscope.bounded import load_yaml
 from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, METRICS, MODEL, OUTCOME, SPEC
 
 FIGURE = ("name", "value", "low", "high", "left_out")
@@ -45,7 +47,8 @@ HISTORY_SCHEMA = pa.schema([
 
 _READ = (SPEC, ENVIRONMENT, HISTORY, METRICS, OUTCOME, MODEL, ANATOMY)
 _NO_SETTINGS = ("format", "about")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
+_MOST_BYTES = {SPEC: 2**20}
+_MOST_BYTES_OF_OTHERS = 2**28
 
 
 class _DamagedError(Exception):
@@ -101,11 +104,11 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     history, outcome, damaged = HISTORY_SCHEMA.empty_table(), {}, ""
     try:
         settings = _settings(folder / SPEC)
-        facts["seed"] = _as(int, settings.pop(SEED, None))
+        facts["seed"] = _whole(settings.pop(SEED, None))
         facts["settings"] = json.dumps(settings, ensure_ascii=False)
         environment = _read_json(folder / ENVIRONMENT)
         counted = environment if "parameters" in environment else _read_json(folder / ANATOMY)
-        facts["parameters"] = _as(int, counted.get("parameters"))
+        facts["parameters"] = _whole(counted.get("parameters"))
         data = _as(dict, environment.get("data")) or {}
         facts["data"], facts["digest"] = _as(str, data.get("name")), _as(str, data.get("digest"))
         history = _history(folder / HISTORY)
@@ -122,6 +125,26 @@ def _as(kind: type, value: Any) -> Any:
     return value if isinstance(value, kind) else None
 
 
+def _whole(value: Any) -> int | None:
+    """As _as, of a number that an Arrow column holds."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _text(path: Path) -> str | None:
+    """What is in a file; None where there is none."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise _DamagedError(f"{path.name} is no file")
+        if found.st_size > _MOST_BYTES.get(path.name, _MOST_BYTES_OF_OTHERS):
+            raise _DamagedError(f"{path.name} is damaged: it has {found.st_size:,} bytes")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise _DamagedError(f"{path.name} is damaged") from None
+
+
 def _state(folder: Path) -> str:
     """Of a run without an outcome."""
     if not (folder / MODEL).exists():
@@ -131,11 +154,12 @@ def _state(folder: Path) -> str:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings of a spec by dotted key: {"net.width": 64}."""
-    try:
-        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (both are safe loaders)
-    except FileNotFoundError:
+    text = _text(path)
+    if text is None:
         return {}
-    except (OSError, ValueError, yaml.YAMLError):
+    try:
+        given = load_yaml(text)
+    except yaml.YAMLError:
         raise _DamagedError(f"{path.name} is damaged") from None
     if not isinstance(given, dict):
         raise _DamagedError(f"{path.name} is damaged: no settings are in it")
@@ -155,11 +179,12 @@ def _flat(given: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no such file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = _text(path)
+    if text is None:
         return {}
-    except (OSError, ValueError):
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         raise _DamagedError(f"{path.name} is damaged") from None
     if not isinstance(found, dict):
         raise _DamagedError(f"{path.name} is damaged: no object is in it")
@@ -171,7 +196,10 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key, figure in metrics.items():
         if key != "train_accuracy" and isinstance(figure, dict) and {"value", "low", "high"} <= figure.keys():
             values = {
-                part: float(figure[part]) if isinstance(figure.get(part), int | float) else None for part in FIGURE[1:]
+                part: float(figure[part])
+                if isinstance(figure.get(part), float) or _whole(figure.get(part)) is not None
+                else None
+                for part in FIGURE[1:]
             }
             yield {"name": key if key == OVERFIT else f"test_{key}", **values}
 
@@ -179,6 +207,8 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _history(path: Path) -> pa.Table:
     """A history's own columns, missing ones empty."""
     try:
+        if path.exists() and not path.is_file():
+            raise _DamagedError(f"{path.name} is no file")
         with pq.ParquetFile(path) as file:
             found = file.read()
         columns = [

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from convscope.errors import RunFolderError
+from convscope.errors import ConvscopeError, RunFolderError
 from convscope.runs import METRICS, OUTCOME, SPEC, Run, RunSpec
 from convscope.scans import kept_epoch
 from convscope.study.spec import Range, StudySpec, load_study, run_name
@@ -78,6 +78,7 @@ class Study:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._values: dict[Path, float] = {}  # of finished runs, which do not change
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
@@ -111,7 +112,7 @@ class Study:
 
     def _ranked(self, number: int, runs: list[StudyRun]) -> Ranked | None:
         done = [run for run in runs if run.state == "done"]
-        found = summary([float(kept_epoch(run.open())[self.spec.metric]) for run in done])
+        found = summary([self._values[run.path] for run in done])
         if found.mean.value is None:
             return None
         return Ranked(number, done[0].settings, found.mean.value, found.n, len(runs) - len(done))
@@ -129,10 +130,15 @@ class Study:
 
     def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
         run = Run(self.path / RUNS / run_name(number, seed))
-        if settings is None:
-            settings = settings_of(run.spec, self.spec) if run.has(SPEC) else {}
-        state, message = state_of(run)
-        return StudyRun(number, seed, settings, state, run.path, message)
+        try:
+            state, message = state_of(run)
+            if state == "done" and run.path not in self._values:
+                self._values[run.path] = float(kept_epoch(run)[self.spec.metric])
+            if settings is None:
+                settings = settings_of(run.spec, self.spec) if run.has(SPEC) else {}
+        except DAMAGED as error:  # one such run must not spoil the others
+            state, message = "failed", damage(run, error)
+        return StudyRun(number, seed, settings or {}, state, run.path, message)
 
 
 def open_study(path: str | Path) -> Study:
@@ -153,10 +159,22 @@ def state_of(run: Run) -> tuple[State, str]:
     """Where a run of a study stands, and why it did not come to its end."""
     if run.has(OUTCOME):
         left = run.read_json(OUTCOME)
-        return left["state"], left["message"]
+        state: State = left["state"] if left["state"] in get_args(State) else "failed"
+        return state, str(left["message"])
     if run.has(METRICS) and run.is_trained:
         return "done", ""
     return ("unfinished", "") if run.path.exists() else ("waiting", "")
+
+
+DAMAGED = (ConvscopeError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading a run may raise whose files are damaged, or are not what convscope writes."""
+
+
+def damage(run: Run, error: BaseException) -> str:
+    """In words, why a run cannot be read."""
+    if isinstance(error, ConvscopeError):
+        return str(error).removeprefix(f"{run.path}/")
+    return f"its files are damaged: {type(error).__name__} {error}".rstrip()
 
 
 def settings_of(run: RunSpec, study: StudySpec) -> dict[str, Any]:

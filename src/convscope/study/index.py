@@ -124,8 +124,21 @@ def _read_portion(folder: Path, stale: Sequence[tuple[str, str]]) -> pa.Table:
     flat = pa.concat_tables(histories).combine_chunks().to_struct_array()
     joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat.chunks])
     ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
-    table = pa.Table.from_pylist(rows, schema=pa.schema(list(_SCHEMA)[:-1]))
+    table = pa.concat_tables(_rows(rows))
     return table.append_column(_SCHEMA.field("history"), pa.ListArray.from_arrays(ends, joined)).cast(_SCHEMA)
+
+
+def _rows(rows: list[dict[str, Any]]) -> list[pa.Table]:
+    """Facts of runs as they are in the index; one of a run that does not fit there says so, and no more."""
+    schema = pa.schema(list(_SCHEMA)[:-1])
+    try:
+        return [pa.Table.from_pylist(rows, schema=schema)]
+    except (pa.ArrowException, ValueError, OverflowError, TypeError):  # ValueError: half a character pair
+        if len(rows) > 1:
+            return [table for row in rows for table in _rows([row])]
+        name = str(rows[0]["run"]).encode("utf-8", "backslashreplace").decode()
+        told = {"state": "damaged", "message": "what is in its files fits no table"}
+        return [pa.Table.from_pylist([{"run": name, "stamp": rows[0]["stamp"], **told}], schema=schema)]
 
 
 def _packed(table: pa.Table) -> bytes:

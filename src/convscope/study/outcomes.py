@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from convscope.errors import ConvscopeError
 from convscope.nets import build_net, code_in
 from convscope.runs import HISTORY, Run, RunSpec
 from convscope.scans import Estimate, kept_epoch, proportion
-from convscope.study.folder import STUDY, Study, StudyRun, open_study
+from convscope.study.folder import DAMAGED, STUDY, Study, StudyRun, damage, open_study
 from convscope.study.reported import EXACT, FULL, Reported
 from convscope.study.run import find_reproduction, reproductions
 from convscope.study.spec import StudySpec
@@ -133,16 +133,27 @@ def _largest(out: Path, name: str) -> str:
     told = find_reproduction(name).reproduces
     known = [FULL, *reversed(told.budgets if told else {})]
     begun = [each for each in known if (folder_of(out, each, name) / STUDY).is_file()]
-    done = [each for each in begun if any(r.state == "done" for r in open_study(folder_of(out, each, name)).runs)]
-    return next(iter([*done, *begun]), FULL)
+    return next(iter([*filter(lambda each: _is_done(folder_of(out, each, name)), begun), *begun]), FULL)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a study's folder has a finished run; a damaged one has none."""
+    try:
+        return any(run.state == "done" for run in open_study(folder).runs)
+    except ConvscopeError:
+        return False
 
 
 def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
     folder, spec = folder_of(out, budget, name), find_reproduction(name, budget)
+    problems: tuple[str, ...] = ()
     if (folder / STUDY).is_file():
-        return read_reproduction(open_study(folder), name, spec)
+        try:
+            return read_reproduction(open_study(folder), name, spec)
+        except ConvscopeError as error:  # one such study must not spoil the others
+            problems = (str(error),)
     told = spec.reproduces.reported if spec.reproduces else ()
-    return Reproduction(name, spec, folder, tuple(_outcome(each, spec, []) for each in told))
+    return Reproduction(name, spec, folder, tuple(_outcome(each, spec, []) for each in told), problems=problems)
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -154,7 +165,7 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         spec: it, at the folder's budget; figures and words are taken from here.
     """
     told = spec.reproduces.reported if spec.reproduces else ()
-    runs = study.runs
+    runs = [_readable(run, told) for run in study.runs]
     first = next((run.open().environment for run in runs if run.state == "done"), None)
     data = first["data"] if first else {"source": "", "digest": ""}
     return Reproduction(
@@ -164,19 +175,42 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         outcomes=tuple(_outcome(each, spec, runs) for each in told),
         n_done=sum(run.state == "done" for run in runs),
         n_runs=len(runs),
-        seconds=sum(float(run.open().history.seconds.sum()) for run in runs if run.open().has(HISTORY)),
+        seconds=sum(map(_seconds, runs)),
         data=data["source"],
         digest=data["digest"],
         is_lossy=spec.data.source.startswith(_LOSSLESS) and "JPEG" in data["source"],
         environment=first,
-        problems=tuple(_problems(study, spec)),
+        problems=tuple(_problems(study, runs, spec)),
     )
 
 
-def _problems(study: Study, spec: StudySpec) -> Iterator[str]:
+def _readable(run: StudyRun, told: Sequence[Reported]) -> StudyRun:
+    """The run; where it is finished, and something that is asked of it cannot be read, as one that failed."""
+    if run.state != "done":
+        return run
+    try:
+        opened = run.open()
+        opened.environment["data"]["source"], opened.environment["data"]["digest"]
+        opened.spec  # noqa: B018 (as what stands above: it is read)
+        for each in told:
+            if each.metric != EXACT:
+                figure(opened, each.metric)
+    except DAMAGED as error:
+        return replace(run, state="failed", message=damage(run.open(), error))
+    return run
+
+
+def _seconds(run: StudyRun) -> float:
+    try:
+        return float(run.open().history.seconds.sum()) if run.open().has(HISTORY) else 0.0
+    except DAMAGED:
+        return 0.0
+
+
+def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterator[str]:
     if different := study.spec.differences(spec):
         yield f"these runs were made with other settings than the study has now ({', '.join(different)})"
-    yield from (f"{run.path.name} {run.state}: {run.message}" for run in study.runs if run.message)
+    yield from (f"{run.path.name} {run.state}: {run.message}" for run in runs if run.message)
 
 
 def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outcome:

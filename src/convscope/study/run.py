@@ -10,7 +10,7 @@ from typing import Any
 
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
-from convscope.runs import SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
+from convscope.runs import CHECKPOINT, SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
 from convscope.study.reported import FULL
 from convscope.study.spec import StudySpec, load_study, read_study
@@ -109,14 +109,19 @@ def run_study(
 def train_study(
     spec: RunSpec, out: Path, *, device: str = "auto", watcher: Watcher | None = None, track: Sequence[str] = ()
 ) -> Run:
-    """A trained run of the spec in the new folder `out`.
+    """A trained run of the spec in the folder `out`; an unfinished one that is there of the same spec goes on.
 
     Raises:
-        RunFolderError: `out` holds a run already.
+        RunFolderError: `out` holds a finished run already, or one of another spec.
     """
     check_trackers(track)
     spec, data = _loaded(spec)
-    return train_spec(spec, data, out, device=device, watcher=watcher, track=track)
+    begun = (out / SPEC).exists()
+    if begun and (was_ended := _ended_by_a_kill(out)):
+        _check_same(was_ended, spec, data)
+        return was_ended
+    resume = begun and not Run(out).is_trained
+    return train_spec(spec, data, out, device=device, resume=resume, watcher=watcher, track=track)
 
 
 def resume_run(
@@ -138,6 +143,8 @@ def resume_run(
         RunFolderError: the folder holds no run, or a finished one.
     """
     check_trackers(track)
+    if ended := _ended_by_a_kill(folder):
+        return ended
     run = open_run(folder, trust=trust)
     run.check_trust()
     if run.is_trained:
@@ -145,6 +152,12 @@ def resume_run(
     return train_spec(
         run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher, track=track
     )
+
+
+def _ended_by_a_kill(folder: Path) -> Run | None:
+    """The run in a folder whose training was killed when all but its checkpoint's removal was done; that is done here."""
+    run = Run(folder)
+    return open_run(folder) if run.is_trained and run.has(CHECKPOINT) and run.has(SPEC) else None
 
 
 def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:

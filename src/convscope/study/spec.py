@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +67,15 @@ class Range(Settings):
         """Whether whole numbers are drawn."""
         return all(isinstance(n, int) for n in (self.low, self.high, self.step or 1))
 
+    @property
+    def n_values(self) -> int | None:
+        """How many different values can be drawn; None where it is continuous."""
+        step = self.step or (1 if self.is_whole else None)
+        if step is None:
+            return None
+        low, high, by = (Decimal(str(n)) for n in (self.low, self.high, step))
+        return int((high - low) // by) + 1
+
 
 class Budget(Settings):
     """Where a study ends; without a limit, a grid ends with its last run.
@@ -104,7 +114,8 @@ class StudySpec(Settings):
             choose nothing.
         prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
             "hyperband" (Li et al. 2018). In a search only the first seed of a setting is looked at.
-        budget: runs and minutes; a search needs one of them.
+        budget: runs and minutes; a search needs one of them. No search trains a setting twice: it ends earlier where it has
+            drawn all there are.
         reproduces: of a shipped study, the report that it repeats.
     """
 
@@ -170,11 +181,18 @@ class StudySpec(Settings):
         return math.prod(len(values) for values in self.lists.values())
 
     @property
+    def n_choices(self) -> int | None:
+        """Different settings that a search can draw; None where a range is continuous."""
+        counts = [values.n_values if isinstance(values, Range) else len(values) for values in self.sweep.values()]
+        known = [count for count in counts if count is not None]
+        return math.prod(known) if len(known) == len(counts) else None
+
+    @property
     def n_trials(self) -> int | None:
         """Units of work: runs of a grid, settings of a search; None where only minutes limit them."""
         runs = self.budget.runs
         if not self.is_grid:
-            return None if runs is None else runs // len(self.seeds)
+            return None if runs is None else min(runs // len(self.seeds), self.n_choices or runs)
         every = self.n_settings * len(self.seeds)
         return every if runs is None else min(runs, every)
 

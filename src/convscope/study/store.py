@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -36,6 +38,8 @@ MOST_DEATHS = 2
 _OWNER, _BEAT, _DEATHS, _SECONDS, _OUTCOME = "owner", "beat", "deaths", "seconds", "outcome"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _TRIES = 5
+_SIGNED_S = 1.0  # within which whoever has taken a unit of work has signed for it
+_DRAWS = 50  # from one sampler, for settings that are not taken
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Store:
         self.folder, self.spec, self.name = folder, spec, folder.resolve().name
         self._grid = spec.grid() if spec.is_grid else []
         self._queue: list[FrozenTrial] = []
+        self._random: list[_Drawn] = []
         self._url = url
         with ExitStack() as undone:
             self.locks = undone.enter_context(closing(Locks(folder)))
@@ -115,9 +120,20 @@ class Store:
             trial = self._queue.pop()
             if self._is_planned(trial) and self._take(trial):
                 return self._claimed(trial)
-        if self.spec.n_trials is None:
-            return self._claimed(self.backend.get_trial(self.study.ask()._trial_id))
+        if self.spec.n_trials is None and (one_more := self._one_more()):
+            return self._claimed(one_more)
         return None
+
+    def _one_more(self) -> FrozenTrial | None:
+        """A unit of work of a study that only minutes limit; None where every setting there is has one."""
+        with self.locks.all():
+            if self.is_used_up(len(self.study.get_trials(deepcopy=False))):
+                return None
+            return self.backend.get_trial(self.study.ask()._trial_id)
+
+    def is_used_up(self, n_trials: int) -> bool:
+        """Whether so many units of work are all the settings that a search can draw."""
+        return not self.spec.is_grid and self.spec.n_choices is not None and n_trials >= self.spec.n_choices
 
     def look(self, claim: Claim) -> FrozenTrial:
         """The claimed unit of work as the store has it now."""
@@ -172,8 +188,15 @@ class Store:
         return None
 
     def give_back_orphans(self) -> int:
-        """Lets all wait again whose workers were on this machine and are no more; how many."""
-        return sum(self.give_back(trial) for trial in self.running() if (own := owner_of(trial)) and is_dead(own))
+        """Lets all wait again whose workers were on this machine and are no more; how many.
+
+        A worker that was killed between taking a unit of work and signing for it is known by that it does not sign.
+        """
+        running = self.running()
+        if any(owner_of(trial) is None for trial in running):
+            time.sleep(_SIGNED_S)
+            running = self.running()
+        return sum(self.give_back(trial) for trial in running if (own := owner_of(trial)) is None or is_dead(own))
 
     def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
         """The settings of a unit of work; of a search, those that are drawn so far."""
@@ -210,11 +233,28 @@ class Store:
 
     def _claimed(self, trial: FrozenTrial) -> Claim:
         self.backend.set_trial_user_attr(trial._trial_id, _OWNER, mark())
-        self.study.sampler = _sampler(self.spec, trial.number)
-        asked = Trial(self.study, trial._trial_id)
-        drawn = {key: _value(values, _draw(asked, key, values)) for key, values in self.spec.sweep.items()}
         number, seeds = place(self.spec, trial.number)
+        with ExitStack() as drawing:
+            if not self._grid:  # two who draw at the same moment would not know of one another's settings
+                drawing.enter_context(self.locks.all())
+                self.study.sampler = _Distinct(self.spec, trial.number, self._taken(trial.number))
+            asked = Trial(self.study, trial._trial_id)
+            drawn = {key: _value(values, _draw(asked, key, values)) for key, values in self.spec.sweep.items()}
         return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, asked)
+
+    def _taken(self, trial: int) -> set[_Drawn]:
+        """The settings that are not to be drawn again. Those of a random search are the draws before, whoever makes them."""
+        others = self.study.get_trials(deepcopy=False)
+        if self.spec.sampler == "random":
+            while len(self._random) < trial:
+                known = set(self._random)
+                self._random.append(
+                    _identity(self.spec, _Distinct(self.spec, len(self._random), known).draw(self.study))
+                )
+            others = others[:trial]
+        space = set(_space(self.spec))
+        drawn = [other for other in others if other.number != trial and other.params.keys() >= space]
+        return {*self._random[:trial], *(_identity(self.spec, other.params) for other in drawn)}
 
     def _fixed(self, trial: int) -> dict[str, Any]:
         """What Optuna is told of a grid's run, so that its own tools show it."""
@@ -254,10 +294,11 @@ def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
         return []
     with _quiet():
         study, drawn = optuna.create_study(), []
+        taken: set[_Drawn] = set()
         for trial in range(spec.n_trials):
-            study.sampler = _sampler(spec, trial)
-            asked = study.ask()
-            drawn.append({key: _value(values, _draw(asked, key, values)) for key, values in spec.sweep.items()})
+            params = _Distinct(spec, trial, taken).draw(study)
+            taken.add(_identity(spec, params))
+            drawn.append({key: _value(values, params[key]) for key, values in spec.sweep.items()})
     return drawn
 
 
@@ -286,6 +327,70 @@ def outcome_of(trial: FrozenTrial) -> dict[str, str]:
     return trial.user_attrs.get(_OUTCOME) or {"state": "failed", "message": "no reason is known"}
 
 
+_Drawn = tuple[float, ...]
+"""Settings that a search has drawn, a number for each key of the sweep; equal where the settings are."""
+
+
+class _Distinct(BaseSampler):
+    """Asks the study's sampler until it draws settings that were not taken; where it draws the same again and again, the
+    first that is left. Settings and seed fix a run to the bit, so a second one of them would tell nothing."""
+
+    def __init__(self, spec: StudySpec, trial: int, taken: set[_Drawn]) -> None:
+        self.spec, self.taken, self.sampler = spec, taken, _sampler(spec, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return _space(self.spec)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.draw(study, trial)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def draw(self, study: optuna.Study, trial: FrozenTrial | None = None) -> dict[str, Any]:
+        """A value, as Optuna keeps it, for each key of the sweep."""
+        trial = trial or optuna.trial.create_trial(state=TrialState.RUNNING)
+        space = _space(self.spec)
+        for _ in range(_DRAWS):
+            drawn = {key: self.sampler.sample_independent(study, trial, key, kind) for key, kind in space.items()}
+            if _identity(self.spec, drawn) not in self.taken:
+                return drawn
+        every = (dict(zip(space, values, strict=True)) for values in product(*map(_values, space.values())))
+        return next((each for each in every if _identity(self.spec, each) not in self.taken), drawn)
+
+
+def _space(spec: StudySpec) -> dict[str, BaseDistribution]:
+    return {key: _distribution(values) for key, values in spec.sweep.items()}
+
+
+def _distribution(values: Any) -> BaseDistribution:
+    if not isinstance(values, Range):
+        return CategoricalDistribution([_choice(values, value) for value in values])
+    if values.is_whole:
+        return IntDistribution(int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
+    return FloatDistribution(values.low, values.high, step=values.step, log=values.log)
+
+
+def _values(kind: BaseDistribution) -> Iterable[Any]:
+    """All values of one that is not continuous."""
+    if isinstance(kind, CategoricalDistribution):
+        return kind.choices
+    if isinstance(kind, IntDistribution):
+        return range(kind.low, kind.high + 1, kind.step)
+    assert isinstance(kind, FloatDistribution)
+    if kind.step is None:
+        return ()
+    return [min(kind.low + n * kind.step, kind.high) for n in range(round((kind.high - kind.low) / kind.step) + 1)]
+
+
+def _identity(spec: StudySpec, params: Mapping[str, Any]) -> _Drawn:
+    return tuple(float(f"{kind.to_internal_repr(params[key]):.12g}") for key, kind in _space(spec).items())
+
+
 def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
     """A new one for each unit of work, from seed and number alone: so a random search is the same with any workers."""
     seed = int(np.random.SeedSequence((spec.recipe["seed"], trial)).generate_state(1)[0])
@@ -306,11 +411,13 @@ def _pruner(spec: StudySpec) -> BasePruner:
 
 
 def _draw(trial: Trial, key: str, values: Any) -> Any:
-    if not isinstance(values, Range):
-        return trial.suggest_categorical(key, [_choice(values, value) for value in values])
-    if values.is_whole:
-        return trial.suggest_int(key, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
-    return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
+    kind = _distribution(values)
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(key, kind.choices)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(key, kind.low, kind.high, step=kind.step, log=kind.log)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(key, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
 def _choice(values: tuple[Any, ...], value: Any) -> Any:

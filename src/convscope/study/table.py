@@ -26,6 +26,7 @@ METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss
 _TO_THE_END = ("finished", "trained")
 _MOST_VALUES = 50  # of a setting, for a matrix
 _OF_RUN = ("parameters", "seconds")
+_CURVE = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 def table(
@@ -53,7 +54,8 @@ def table(
         training) and `message` (why it did not finish). Accuracies are shares, losses nats. A test figure has its interval
         over the test images in `…_low` and `…_high`; it belongs to the weights that were kept, and is empty at another epoch.
 
-        Grouped: the settings, `runs` (that came to their end; the others do not count), `not_finished`, and for each metric its
+        Grouped: the settings, `runs` (that came to their end; the others do not count, and runs that are the same to the bit
+        count once), `not_finished`, and for each metric its
         mean, `…_deviation` (n - 1), `…_low` and `…_high` (95 %, Student's t over the runs) and `…_n`.
 
         What one must know to read it is in `.attrs["notes"]`.
@@ -150,18 +152,19 @@ class Runs:
     def grouped(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> pd.DataFrame:
         """A row for each combination of the settings' values that is there."""
         shown, ended = self._shown(epoch), self._ended
+        counted = self.counted
         values = {name: self._metric(name, shown) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
         rows = []
         for group, members in self._groups(by):
-            mine = members[ended[members]]
-            row = {**group, "runs": len(mine), "not_finished": len(members) - len(mine)}
+            mine = members[counted[members]]
+            row = {**group, "runs": len(mine), "not_finished": int((~ended[members]).sum())}
             for name in values:
                 row |= _summarised(name, values[name][mine])
             rows.append(row)
         return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
 
     def matrices(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[Matrix]:
-        """The first metric's mean for every pair of the settings, over all runs that came to their end; settings of more than
+        """The first metric's mean for every pair of the settings, over all runs that are counted; settings of more than
         50 values, as a search draws them, are in no matrix."""
         metric = self._checked(metrics or METRICS)[0]
         values = self._metric(metric, self._shown(epoch))
@@ -182,7 +185,7 @@ class Runs:
         """
         metric = self._checked(metrics or METRICS)[0]
         values = self._metric(metric, self._shown(epoch))
-        used = self._ended & np.isfinite(values)
+        used = self.counted & np.isfinite(values)
         settings = self._keys(by) if by else self._differing(used)
         if not settings:
             raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
@@ -221,6 +224,8 @@ class Runs:
             found.append(
                 f"test figures belong to the weights that were kept; {other} of {len(self)} runs kept another epoch's"
             )
+        if copies := int((self._ended & ~self.counted).sum()):
+            found.append(f"{_runs(copies)} the same to the bit as another of these, and counted once with it")
         for name in metrics:
             fewer = int((self._read.test[name][:, 3] > 0).sum()) if name in self._read.test else 0
             if fewer:
@@ -259,6 +264,21 @@ class Runs:
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
         return np.array([state in _TO_THE_END for state in self._read.facts["state"]])
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, " N"]:
+        """The runs that came to their end, each once: of those that are the same to the bit (settings, seed, data and
+        learning curve) the first. A copy tells nothing new, and would make every interval too narrow."""
+        facts, seen = self._read.facts, set()
+        counted = self._ended.copy()
+        keys = list(zip(map(id, self._read.settings), facts["seed"], facts["digest"], strict=True))
+        often = Counter(keys)
+        for run in (run for run in np.flatnonzero(counted) if often[keys[run]] > 1):
+            rows = slice(*self._read.ends[run : run + 2])
+            curve = b"".join(self._read.epochs[name][rows].tobytes() for name in _CURVE)
+            counted[run] = not curve or (keys[run], curve) not in seen
+            seen.add((keys[run], curve))
+        return counted
 
     @cached_property
     def _has_test(self) -> Bool[np.ndarray, " N"]:
@@ -362,7 +382,7 @@ class Runs:
         down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
         cells = pd.DataFrame(np.nan, _labels(down), _labels(across))
         for group, members in self._groups(pair):
-            mine = values[members[self._ended[members]]]
+            mine = values[members[self.counted[members]]]
             if np.isfinite(mine).any():
                 cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(mine)
         return Matrix(*pair, metric, over, cells)
@@ -410,6 +430,10 @@ def _order(value: Any) -> tuple[int, Any]:
     if value is None:
         return 0, 0
     return (1, value) if isinstance(value, bool | int | float | np.number) else (2, str(value))
+
+
+def _runs(n: int) -> str:
+    return f"{n} run is" if n == 1 else f"{n} runs are"
 
 
 def _listed(parts: list[str], most: int = 5) -> str:

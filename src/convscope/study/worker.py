@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from convscope.data import DataBundle, DataSpec, load_data
-from convscope.errors import DivergedError, RequestError, StoppedError, TrackerError
-from convscope.runs import METRICS, OUTCOME, SPEC, Run, remove_unfinished
+from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError, TrackerError
+from convscope.runs import METRICS, OUTCOME, Run
 from convscope.scans import kept_epoch
-from convscope.study.folder import STUDY
+from convscope.signals import stop_signals
+from convscope.study.folder import DAMAGED, STUDY, damage, state_of
 from convscope.study.run import run_study
 from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
@@ -118,18 +119,18 @@ class Worker:
         """The metric of one run, which is trained and evaluated if it is not there yet."""
         run = Run(claim.folder(self.folder, seed))
         if run.has(OUTCOME):
-            left = run.read_json(OUTCOME)
-            raise _Ended(left["state"], left["message"])
+            raise _Ended(*state_of(run))
         if not (run.has(METRICS) and run.is_trained):
             run = self._run(run, claim, seed)
-        return float(kept_epoch(run)[self.spec.metric])
+        try:
+            return float(kept_epoch(run)[self.spec.metric])
+        except DAMAGED as error:
+            raise _Ended("failed", damage(run, error)) from None
 
     def _run(self, run: Run, claim: Claim, seed: int) -> Run:
         prunes = self.spec.prune is not None and seed == claim.seeds[0]
         known = self.store.look(claim).intermediate_values
         reporter = _Reporter(claim, known, self.spec.metric, prunes, self.job.parent)
-        if not run.has(SPEC):
-            remove_unfinished(run.path)  # of what a process that was killed had half written
         try:
             spec = self.spec.run_spec(claim.settings, seed)
             data, track = self._data(spec.data), self.job.track
@@ -138,6 +139,8 @@ class Worker:
             end = _Ended("pruned", str(pruned))
         except DivergedError as error:
             end = _Ended("diverged", str(error).removeprefix(f"{run.path}: "))
+        except FolderInUseError as error:  # somebody trains this very run by hand: it waits until that is over
+            raise StoppedError(str(error)) from None
         except RequestError as error:
             end = _Ended("failed", str(error))
         attempts = 1 + deaths_of(self.store.look(claim))
@@ -179,7 +182,7 @@ def main() -> None:
     job = Job.read(sys.stdin.readline())
     torch.set_num_threads(job.threads)
     worker = Worker(job)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, worker.stop)
     status = 0
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.data import ImageSet, batches
+from convscope.unfinished import UNFINISHED, mark
 
 MEMORY = 2**30
 """Bytes of a set's features that are kept in memory; more lie in a file of the run folder, which goes with the process."""
@@ -183,7 +184,7 @@ def _room(shape: tuple[int, ...], device: torch.device, folder: Path) -> Tensor:
     if n_bytes <= MEMORY:
         return torch.empty(shape, device=device)
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".features.", suffix=".unfinished") as file:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".features.{mark()}.", suffix=UNFINISHED) as file:
             os.posix_fallocate(file.fileno(), 0, n_bytes)
             return torch.from_file(file.name, shared=True, size=n_bytes // 4).view(shape)
     except (OSError, AttributeError) as error:  # AttributeError: no such call on Windows

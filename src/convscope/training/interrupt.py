@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from convscope.signals import stop_signals
+
 
 @dataclass
 class StopWish:
@@ -18,7 +20,7 @@ class StopWish:
 
 @contextmanager
 def stop_wish() -> Iterator[StopWish]:
-    """Catches the first Ctrl-C or SIGTERM inside; a second Ctrl-C interrupts at once. Only the main thread can do that."""
+    """Catches the first Ctrl-C, SIGTERM or SIGHUP inside; a second acts as it did before. Only the main thread can do that."""
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():
         yield wish
@@ -26,11 +28,14 @@ def stop_wish() -> Iterator[StopWish]:
 
     def ask(number: int, frame: object) -> None:
         wish.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        restore()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in stop_signals()}
     try:
         yield wish
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -235,6 +235,7 @@ class Trainer:
         })  # fmt: skip
         self._keep_best()
         state.begin_epoch()
+        self.run.check_there()
         self.run.write_history(state.history)
         save_state(self.run, state, self.net, self.optimizer)
 
@@ -290,6 +291,7 @@ class Trainer:
         )
 
     def _stop(self) -> None:
+        self.run.check_there()
         save_state(self.run, self.state, self.net, self.optimizer)
         again = f"convscope train --resume {self.run.path}"
         if self.run.spec.net.name == GIVEN:

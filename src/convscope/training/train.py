@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from convscope.data import DataBundle
-from convscope.errors import NetworkError, RunFolderError, SettingError
+from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task
 from convscope.parallel import threads
 from convscope.runs import (
@@ -23,11 +24,11 @@ from convscope.runs import (
     Recipe,
     Run,
     RunSpec,
+    alone_in,
     build_from_spec,
     describe_environment,
     make_spec,
     open_run,
-    remove_unfinished,
 )
 from convscope.training.device import choose_device, own_random_state
 from convscope.training.interrupt import stop_wish
@@ -36,6 +37,7 @@ from convscope.training.loop import Trainer, Watcher
 from convscope.training.stages import Stages
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
+from convscope.unfinished import UNFINISHED
 
 
 def train(
@@ -100,17 +102,22 @@ def train_spec(
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
         Stages(net, spec.recipe)  # says before anything is written which module is not there
-        run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
-        remove_unfinished(run.path)
-        trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
-        if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
-            save_state(run, trainer.state, net, trainer.optimizer)
-        looking = tracked(watcher or default_watcher(), track, run, trainer.state.history)
-        with stop_wish() as wish, looking as watcher:
-            trainer.fit(watcher, wish)
-    run.write_model(net, card)
-    (run.path / CHECKPOINT).unlink(missing_ok=True)
-    remove_unfinished(run.path)
+        if not resume:
+            with suppress(OSError):  # the first that is written says why
+                out.mkdir(parents=True, exist_ok=True)
+        with alone_in(out):
+            run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
+            trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
+            if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
+                save_state(run, trainer.state, net, trainer.optimizer)
+            looking = tracked(watcher or default_watcher(), track, run, trainer.state.history)
+            with stop_wish() as wish, looking as watcher:
+                trainer.fit(watcher, wish)
+            run.check_there()
+            run.write_model(net, card)
+            (run.path / CHECKPOINT).unlink(missing_ok=True)
+    if wish.asked:  # after the last step
+        raise StoppedError(f"{out}: stopped when the training had just come to its end; go on with the same command")
     return open_run(out, None if spec.net.name != GIVEN else net, trust=True)
 
 
@@ -126,13 +133,18 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
     if (out / SPEC).exists():
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
-    if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {ENVIRONMENT}):
+    if out.exists() and not (out.is_dir() and all(_is_of_beginning(file.name) for file in out.iterdir())):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
     about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
     run.write_json(ENVIRONMENT, {**describe_environment(), **about_net, "data": describe_data(data)})
     run.write_spec(spec)
     return run
+
+
+def _is_of_beginning(name: str) -> bool:
+    """Whether a file is all that is there of a run that was killed when it began."""
+    return name == ENVIRONMENT or (name.startswith(".") and name.endswith(UNFINISHED))
 
 
 def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:

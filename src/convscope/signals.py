@@ -1,0 +1,47 @@
+"""Ctrl-C, SIGTERM and SIGHUP: which of them count, and what they do to a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+
+INTERRUPTED = "interrupted; what was finished is saved: go on with the same command"
+"""How an interrupted command ends, after its name."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Those by which a user or a system asks to stop; not SIGHUP where it is ignored, as by nohup."""
+    hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
+    return (signal.SIGINT, signal.SIGTERM, *(one for one in hang_up if signal.getsignal(one) != signal.SIG_IGN))
+
+
+class Stop:
+    """At the first signal KeyboardInterrupt, as for Ctrl-C in any Python program; at the second the process ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.signals = stop_signals() if threading.current_thread() is threading.main_thread() else ()
+        for number in self.signals:
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            if os.isatty(2):
+                os.write(2, b"\x1b[?25h")  # the cursor, which progress bars hide
+            say(INTERRUPTED)
+            os._exit(1)
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """Nothing is left to be stopped: what comes while Python takes itself down is ignored."""
+        for number in self.signals:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def say(line: str) -> None:
+    """A line of the command on stderr."""
+    with suppress(OSError):  # the reader of stderr, or the terminal, has gone
+        os.write(2, f"convscope: {line}\n".encode())
