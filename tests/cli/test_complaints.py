@@ -1,5 +1,7 @@
 """A request that cannot be met: one line that says what is wrong and what to do, exit status 2, nothing half-written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,28 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["study", "mnits"], "study 'mnits' is not shipped, and no YAML file; did you mean 'mnist'?"),
         (["study", "none.yaml"], "study file 'none.yaml' is not there"),
         (["study", "lines", "--set", "recipe.epocs=1"], "recipe.epocs: there is no such setting"),
+        (["study", "lines", "--set", "recipe.epocs=1"], "did you mean recipe.epochs?"),
+        (["train", "lines", "--set", "epochs=1"], "epochs: there is no such setting; did you mean recipe.epochs?"),
+        (["train", "lines", "--set", "nett=net1"], "nett: there is no such setting; did you mean net?"),
+        (["train", "lines", "--set", "recipe.augmentation.flipp=1"], "did you mean recipe.augmentation.flip?"),
+        (["train", "lines", "--set", "recipe.stages=[{name: a, epochs: 1, rat: 1}]"], "did you mean recipe.stages.0.rate?"),
+        (["train", "lines", "--set", "recipe.zzz=1"], "recipe.zzz: there is no such setting; there is optimizer, rate"),
+        (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.widht=[1]"], "sweep.net.widht: option 'widht' is not one of"),
+        (["sweep", "net1-grid", "--dry-run", "--set", "net.widht=1"], "net.widht: option 'widht' is not one of net1"),
+        (["sweep", "net1-grid", "--dry-run", "--set", "sweeep=1"], "sweeep: there is no such setting; did you mean sweep?"),
+        (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.name=[net0]"], "none of these runs can be trained: network"),
+        (["train", "fashion-mnist"], "fashion-mnist is data; a study names a network and a recipe too"),
+        (["train", "/"], "/ is data; a study names a network and a recipe too, as a shipped one does: convscope train"),
+        (["study", "pictures.npz"], "pictures.npz is data;"),
         (["study", "lines", "--set", "recipe.epochs"], "expected key=value"),
         (["study", "lines", "--set", "recipe.rate=-1"], "recipe.rate: -1: Input should be greater than 0"),
-        (["study", "lines", "--set", "data.limit=96", "--set", "net=net9"], "network 'net9' is not in the catalogue"),
+        (["study", "lines", "--set", "data.limit=960", "--set", "net=net9"], "network 'net9' is not in the catalogue"),
         (["study", "lines", "--set", "data.limit=960", "--device", "cuda:9"], "device: 'cuda:9' is not in this machine"),
         (["train"], "give either a spec, such as lines, or --resume RUN"),
         (["train", "lines", "--track", "tensorbord"], "did you mean 'tensorboard'? there is tensorboard, mlflow, wandb"),
         (["study", "lines", "--track", "mlflow", "--track", "x"], "tracker 'x' is not known"),
         (["train", "--resume", "nowhere"], "nowhere is no folder; expected a run"),
-        (["train", "--resume", ".", "--seed", "1"], "leave --set, --out, --seed, --skip-bad out"),
+        (["train", "--resume", ".", "--seed", "1"], "leave --set, --out, --seed, --skip-bad, --threads out"),
         (["evaluate", "nowhere"], "nowhere is no folder; expected a run"),
         (["report", "."], "holds no run: spec.yaml is missing"),
         (["anatomy", "net4", "--input", "32x32"], "--input 32x32: expected channels, height and width, such as 3x32x32"),
@@ -39,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["study", "lines", "--set", "recipe.rate=.inf"], "recipe.rate: inf"),
         (["data", "no-such-set"], "no-such-set"),
         (["data", "lines", "--set", "limit=960", "--set", "split=70/50"], "adds up to 120"),
-        (["data", "lines", "--set", "limt=3"], "limt: no such setting"),
+        (["data", "lines", "--set", "limt=3"], "limt: there is no such setting; did you mean limit?"),
     ],
 )  # fmt: skip
 def test_one_line_and_status_two(
@@ -97,3 +112,17 @@ def test_bad_images_are_named_and_can_be_skipped(command: Command, tmp_path: Pat
     skipped = command("data", tmp_path / "pets", "--skip-bad", "--json")
     assert skipped.status == 0
     assert [Path(row["file"]).name for row in skipped.json["left_out"]] == ["broken.jpg"]
+
+
+def test_a_folder_of_a_run_or_a_study_says_how_to_go_on(command: Command, tmp_path: Path) -> None:
+    for name, file in (("run", "spec.yaml"), ("study", "study.yaml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    assert f"convscope train --resume {tmp_path / 'run'}" in command("train", tmp_path / "run").complaint
+    assert f"convscope sweep {tmp_path / 'study' / 'study.yaml'}" in command("study", tmp_path / "study").complaint
+
+
+def test_python_dash_m(tmp_path: Path) -> None:
+    told = subprocess.run([sys.executable, "-m", "convscope", "train"], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("convscope: train: give either a spec")

@@ -245,7 +245,7 @@ class TestSettings:
             ({"limit": 1}, "limit: 1 leaves no image of class '(ant|bee)'; 2 are enough"),
             ({"limit": 0}, "limit: .*greater than or equal to 1; given 0"),
             ({"seed": -1}, "seed: "),
-            ({"size": 3}, "size: no such setting; there is source, image_size"),
+            ({"size": 3}, "size: there is no such setting; there is source, image_size"),
         ],
     )
     def test_impossible_ones(self, tmp_path: Path, settings: dict, message: str) -> None:

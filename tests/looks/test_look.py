@@ -18,6 +18,7 @@ from convscope.data import read_image
 from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks import LOOKS, SCANS, Asked, look, look_at, open_subject
+from convscope.looks.look import OF_IMAGES
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
 from tests.zoo import open_zoo
@@ -27,7 +28,7 @@ NEEDS_LAYER = ("activations", "receptive_field")
 
 @pytest.mark.parametrize("lens", [name for name in LOOKS if name not in SCANS])
 def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
-    image = reported.load_data().test[0][0]
+    image = reported.load_data().test[0][0] if lens in OF_IMAGES else None
     found = look(Scope(reported), lens, Asked(image=image, layer="conv1" if lens in NEEDS_LAYER else None))
     assert found.picture.dtype == np.uint8
     assert found.picture.shape[1] >= 300
@@ -99,6 +100,10 @@ def test_a_scope_shows_of_a_file_what_look_does(reported: Run, tmp_path: Path, l
         (("saliency", "0", None, None, None, "9"), RequestError, "9 is not a class of this network"),
         (("activations", "0"), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
         (("activations", "0", "fc1"), RequestError, "no maps"),
+        *(((name, "0"), SettingError, f"--image: {name} has no such setting")
+          for name in ("filters", "statistics", "faithfulness", "ablate", "invariance")),
+        (("maximize", "0", "conv1", 2), SettingError, "--image: maximize has no such setting; leave it out"),
+        (("top_patches", "0", "conv1"), SettingError, "--image: top_patches has no such setting"),
         (("filters", None, "fc1"), RequestError, "no filters with rows and columns"),
         (("filters", None, None, None, None, None, "5"), SettingError, "--size: filters has no such setting"),
         (("occlusion", "0", None, None, None, None, "9"), RequestError, "a square of 9×9 is larger than the images"),

@@ -287,3 +287,18 @@ def test_a_catalogues_network_takes_square_images() -> None:
         build_natural("net1", "3x32x40")
     with pytest.raises(NetworkError, match="no_such:thing cannot be imported"):
         build_natural("no_such:thing")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet50", ", but timm:resnet50 and torchvision:resnet50 are there"),
+        ("convnextv2_base", ", but timm:convnextv2_base is there"),
+        ("convnext_tiny", ", but timm:convnext_tiny and torchvision:convnext_tiny are there"),
+        ("net9", "; did you mean 'net1'?|; did you mean 'net4'?|; did you mean 'net3'?|; did you mean 'net2'?"),
+    ],
+)
+def test_a_name_without_its_prefix_is_found_in_the_libraries(name: str, told: str) -> None:
+    with pytest.raises(UnknownNameError) as found:
+        build_net(name)
+    assert any(f"network '{name}' is not in the catalogue{part}" in str(found.value) for part in told.split("|"))

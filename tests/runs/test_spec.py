@@ -1,9 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import HeadSpec
 from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, parse_overrides, read_spec
@@ -13,6 +15,26 @@ data: mnist
 net: {name: net1, width: 6}
 recipe: {epochs: 3, augmentation: {crop: 2}}
 """
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Recipe(epoch=2), "Recipe: epoch: there is no such setting; did you mean epochs?"),
+        (lambda: Recipe(rate=-1), "Recipe: rate: -1: Input should be greater than 0"),
+        (
+            lambda: Recipe(stages=[{"name": "a", "epochs": 1, "rat": 1}]),
+            "Recipe: stages.0.rat: .* did you mean stages.0.rate?",
+        ),
+        (lambda: RunSpec(data="mnist"), "RunSpec: net: is missing"),
+        (lambda: Augmentation(flp="x"), "Augmentation: flp: there is no such setting; did you mean flip?"),
+        (lambda: DataSpec(source="mnist", limt=3), "DataSpec: limt: there is no such setting; did you mean limit?"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_one_line(make: Callable[[], object], expected: str) -> None:
+    with pytest.raises(SettingError, match=f"^{expected.replace('?', '[?]')}") as found:
+        make()
+    assert len(str(found.value).splitlines()) == 1
 
 
 def test_a_spec_reads_back_as_it_was_written() -> None:

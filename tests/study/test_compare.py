@@ -85,6 +85,20 @@ def test_other_seeds_are_compared_by_welchs_test(plant: Plant) -> None:
     assert pair.basis == "Welch's t test over 3 and 2 seeds"
 
 
+def test_intervals_of_few_seeds_stay_within_what_an_accuracy_can_be(plant: Plant) -> None:
+    """Of 10 % and 70 % Student's interval would reach from −341 to 421 %, and that of the difference beyond 100 too."""
+    wrong = {("slim", 0): 108, ("slim", 1): 36, ("wide", 0): 12, ("wide", 1): 9}
+    runs = [
+        plant(f"{name}-{seed}", wrong=range(n), seed=seed, width=8 if name == "wide" else 4)
+        for (name, seed), n in wrong.items()
+    ]
+    found = compare(runs)
+    assert found.groups[0].accuracy.mean.figures == pytest.approx((0.4, 0.0, 1.0))
+    [pair] = found.over_seeds
+    assert pair.compared.difference.figures == pytest.approx((-0.5125, -1.0, 1.0))
+    assert not pair.told_apart
+
+
 def test_a_seed_that_was_run_twice_counts_once(plant: Plant) -> None:
     runs = [plant("a", wrong=range(6)), plant("again", wrong=range(10)), plant("b", wrong=range(3), seed=1)]
     [group] = compare(runs).groups

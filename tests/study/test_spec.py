@@ -82,9 +82,9 @@ def test_two_studies_differ_in_what_decides_the_runs_and_not_in_the_budget() -> 
 
 
 def test_overrides() -> None:
-    spec = _read("", "", "sweep.net.width=[4]", "recipe.epochs=7", "seeds=[5]", "net.depth=2")
+    spec = _read("", "", "sweep.net.width=[4]", "recipe.epochs=7", "seeds=[5]", "net.kernel=7")
     assert (spec.sweep["net.width"], spec.recipe["epochs"], spec.seeds) == ((4,), 7, (5,))
-    assert spec.net.options == {"depth": 2}
+    assert spec.net.options == {"kernel": 7}
 
 
 def test_numbers_as_people_write_them() -> None:

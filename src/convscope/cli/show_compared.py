@@ -89,7 +89,7 @@ def _print_groups(found: Compared) -> None:
         )
         for group in groups
     ]
-    print_table("", ("mean over seeds (95 %)", "seeds", "validation accuracy", "test accuracy"), rows)
+    print_table("", ("mean over seeds (95 %, cut at 0 and 100)", "seeds", "validation accuracy", "test accuracy"), rows)
     print_line("")
 
 

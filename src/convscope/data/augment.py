@@ -13,17 +13,18 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from convscope.data.seeds import generator
 from convscope.errors import SettingError
+from convscope.settings import Settings
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 _DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturation", "cut_row", "cut_column")
 
 
-class Augmentation(BaseModel):
+class Augmentation(Settings):
     """Which distortions the training images get; each is off at its default.
 
     The factors f of brightness, contrast and saturation are drawn for each image, evenly, and never below 0;

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from convscope.errors import SettingError, shortened
+from convscope.settings import Settings, describe
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -26,7 +27,7 @@ def check_unit_range(mean: Sequence[float], std: Sequence[float]) -> None:
             )
 
 
-class Normalization(BaseModel):
+class Normalization(Settings):
     """What is taken from images in [0, 1], and by what they are then divided: (x − mean) / std.
 
     Args:
@@ -73,7 +74,7 @@ IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """What most networks with ImageNet weights were trained with."""
 
 
-class DataSpec(BaseModel):
+class DataSpec(Settings):
     """Which data set, and how its images and splits are made.
 
     Args:
@@ -143,12 +144,12 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
     """
     given = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
     try:
-        return DataSpec(**{**given, **settings})
+        return DataSpec.model_validate({**given, **settings})
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "source"
         if fault["type"] == "extra_forbidden":
-            raise SettingError(f"{key}: no such setting; there is {', '.join(DataSpec.model_fields)}") from None
+            raise SettingError(describe(error, DataSpec)) from None
         message = fault["msg"].removeprefix("Value error, ")
         raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {shortened(fault['input'])}") from None
 

@@ -62,6 +62,9 @@ LOOKS = tuple(_TABLE)
 SCANS = tuple(name for name, row in _TABLE.items() if "test" in row.needs)
 """Those that look at all test images."""
 
+OF_IMAGES = tuple(name for name, row in _TABLE.items() if "image" in row.needs)
+"""Those that look at one image."""
+
 _WHAT = {
     "image": "give a file, or the index of a test image",
     "layer": "convscope anatomy lists them",
@@ -88,8 +91,7 @@ def look(scope: Scope, lens: str, asked: Asked) -> Look:
     for part in row.needs:
         if part not in given:
             raise SettingError(f"--{part}: {name} needs one; {_WHAT[part]}")
-    # An image harms no lens: one that looks at the network alone leaves it aside.
-    refused = given.keys() - {"image", *row.needs, *row.takes}
+    refused = given.keys() - {*row.needs, *row.takes}
     if refused:
         option = min("images" if part == "n" else part for part in refused)
         raise SettingError(f"--{option}: {name} has no such setting; leave it out")

@@ -12,7 +12,7 @@ from convscope.data import ImageSet, read_image
 from convscope.draw import png, remarked
 from convscope.errors import SettingError
 from convscope.lenses import Position, Size, TaskTarget
-from convscope.looks.look import SCANS, look
+from convscope.looks.look import OF_IMAGES, SCANS, look
 from convscope.looks.records import Asked, Look
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
 from convscope.runs import Run, load_weights, open_run, read_tensors, write_tensors, write_whole
@@ -130,8 +130,9 @@ def look_at(
     _check_ending("--out", out, ".png", "the picture is a PNG")
     _check_ending("--raw", raw, ".safetensors", "the tensors are written as safetensors")
     pixels = None if image is None else _image(subject, image)
+    for_unit_alone = unit == "max" and lens.replace("-", "_") not in OF_IMAGES
     asked = Asked(
-        image=pixels,
+        image=None if for_unit_alone else pixels,
         layer=layer,
         unit=_unit(subject.scope, unit, pixels, layer),
         position=_position(position),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.nets.build import NetSpec, build_natural, build_net, code_in, natural_input
+    from convscope.nets.build import NetSpec, build_natural, build_net, check_options, code_in, natural_input
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
     from convscope.nets.heads import put_head
@@ -27,6 +27,7 @@ __all__ = [
     "build_natural",
     "build_net",
     "catalogue",
+    "check_options",
     "code_in",
     "make_task",
     "natural_input",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
+from pydantic import ConfigDict, ValidationError, validate_call
 from torch import nn
 
 from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError, shortened
@@ -19,6 +19,7 @@ from convscope.nets import zoo
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.foreign import (
     carried_input,
+    elsewhere,
     from_callable,
     from_timm,
     from_torchvision,
@@ -29,11 +30,12 @@ from convscope.nets.foreign import (
 from convscope.nets.heads import put_head
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
+from convscope.settings import Settings
 
 Init = Literal["default", "xavier", "he"]
 
 
-class NetSpec(BaseModel):
+class NetSpec(Settings):
     """Which network: its name, how its weights begin, and the options of its builder beside them.
 
     `name` is a name of the catalogue, a plain network's text ("c32 M f128"), `timm:NAME`, `torchvision:NAME`,
@@ -90,18 +92,28 @@ def build_net(
             net = build(rest, options, head) if build else from_callable(prefix, rest, options)
     elif name in CATALOGUE:
         net = _from_catalogue(name, options)
-    elif name[:1] in set("cfMAGBD") and any(letter.isdigit() or letter == " " for letter in name):
+    elif re.match(r"[cfMAGBD](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name):  # text; a longer word is a name
         net = _checked(name, plain_net, {"layers": name, **options})
     else:
-        raise UnknownNameError("network", name, CATALOGUE, "in the catalogue")
+        raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
     new = net if head is None else _with_head(net, spec, natural_input(name).options() | options)
     _initialise(new if options.get("pretrained") else net, init)
     net.convscope_spec = spec
     return net
 
 
+def check_options(names: Sequence[str], key: str) -> None:
+    """Raises UnknownNameError for an option that none of these networks has; networks of other libraries may have any."""
+    if not all(name in CATALOGUE for name in names):
+        return
+    own = dict.fromkeys(option for name in names for option in inspect.signature(CATALOGUE[name].plan).parameters)
+    known = [*own, *SHAPE_OPTIONS, *NetSpec.model_fields]
+    if key not in known:
+        raise UnknownNameError("option", key, known, f"one of {' or '.join(names)}'s")
+
+
 def _spec(name: str, init: Init, head: str | None, replaces: str | None, **options: Any) -> NetSpec:
-    return NetSpec(name=name, init=init, head=head, replaces=replaces, **options)
+    return NetSpec.model_validate({"name": name, "init": init, "head": head, "replaces": replaces, **options})
 
 
 def _check_head(init: Init, head: str | None, replaces: str | None, pretrained: bool) -> None:

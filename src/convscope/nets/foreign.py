@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from convscope.errors import NetworkError, SettingError, UnknownNameError
+from convscope.errors import BrokenPackageError, MissingPackageError, NetworkError, SettingError, UnknownNameError
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput, from_pretrained_cfg
 from convscope.optional import import_optional
 
@@ -89,6 +89,24 @@ def _torchvision_models(name: str) -> Any:
     if name not in models.list_models():
         raise UnknownNameError("network", name, models.list_models(), "in torchvision")
     return models
+
+
+def elsewhere(name: str) -> str:
+    """Of a name without a prefix, in words: which library has a network of that name, as far as they are installed."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        return ""
+    named, missing = [], []
+    for package, find in (("timm", _timm_config), ("torchvision", _torchvision_models)):
+        try:
+            find(name)
+            named.append(f"{package}:{name}")
+        except UnknownNameError:
+            continue
+        except (MissingPackageError, BrokenPackageError):
+            missing.append(f"{package}:{name}")
+    if named:
+        return f", but {' and '.join(named)} {'is' if len(named) == 1 else 'are'} there"
+    return f" (another library's has a prefix: {' or '.join(missing)})" if missing else ""
 
 
 def _library(package: str, network: str) -> Any:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -28,11 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.errors import SettingError, UnknownNameError
+from convscope.settings import Settings
 
 HeadKind = Literal["softmax", "sigmoid"]
 
 
-class HeadSpec(BaseModel):
+class HeadSpec(Settings):
     """How one head answers, and what it counts. The bare word "softmax" or "sigmoid" is short for a kind of weight 1.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -109,7 +110,7 @@ def _overfitting(swept: Swept) -> Finding | None:
     level = 1 - (1 - _LEVEL) / len(looked)
     large = []
     for key, value, mine in looked:
-        found = summary(mine.tolist(), level)
+        found = summary(mine.tolist(), level, lowest=-1.0, highest=1.0)
         if found.mean.low is not None and found.mean.low > 0 and found.mean.figures[0] > _LARGE_GAP:
             large.append((found.mean.figures[0], key, value, found))
     if not large:
@@ -184,7 +185,7 @@ def step(swept: Swept, key: str, low: Any, high: Any) -> SeedComparison | None:
     if len(shared) < 2:
         return None
     before, after = ({place: side[block] for place, block in enumerate(shared)} for side in sides)
-    return compare_seeds(after, before)
+    return compare_seeds(after, before, largest=1.0 if swept.metric.is_share else math.inf)
 
 
 def _blocks(swept: Swept, key: str, value: Any) -> dict[tuple[Any, ...], float]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.bounded import KeyTwiceError, load_yaml
 from convscope.data import Augmentation, DataSpec
-from convscope.errors import RunFolderError, SettingError, shortened
+from convscope.errors import RunFolderError, SettingError
 from convscope.nets import NetSpec, TaskSpec
+from convscope.settings import Settings, describe
 
 FORMAT = 1
 """Version of the run folder's format; raised when an older convscope could no longer read it."""
@@ -29,7 +30,7 @@ _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
 
 
-class Stage(BaseModel):
+class Stage(Settings):
     """A part of a training in which some modules learn and all others are frozen.
 
     What is frozen gets no gradient and is in evaluation mode: batch norm keeps its statistics, dropout does nothing. A stage
@@ -60,7 +61,7 @@ class Stage(BaseModel):
         return (given,) if isinstance(given, str) else given
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """How a network is trained. `Recipe()` trains a decent network on any of the sets.
 
     Attributes:
@@ -165,7 +166,7 @@ def _of_stages(stages: Any) -> dict[str, Any]:
         return {}
 
 
-class RunSpec(BaseModel):
+class RunSpec(Settings):
     """All that a run is made from; two runs of one spec on one machine's CPU give the same bits, with the same
     number of threads.
 
@@ -240,22 +241,11 @@ def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
     try:
         return RunSpec.model_validate(given)
     except ValidationError as error:
-        raise SettingError(f"{where}: {describe(error)}") from None
-
-
-def describe(error: ValidationError) -> str:
-    """The first complaint of pydantic as 'key: what was given: what was expected'."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("dict[", "literal[")))
-    if first["type"] == "extra_forbidden":
-        if key in OF_STUDIES:
-            return f"{key}: belongs to a study of several runs, which convscope sweep trains"
-        return f"{key}: there is no such setting"
-    if first["type"] == "missing":
-        return f"{key}: is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    lead = f"{key}: " if key else ""
-    return f"{lead}{message}" if first["type"] == "value_error" else f"{lead}{shortened(first['input'])}: {message}"
+        key = error.errors()[0]["loc"][0:1]
+        if key and key[0] in OF_STUDIES:
+            problem = f"{key[0]}: belongs to a study of several runs, which convscope sweep trains"
+            raise SettingError(f"{where}: {problem}") from None
+        raise SettingError(f"{where}: {describe(error, RunSpec)}") from None
 
 
 def dump_spec(spec: RunSpec) -> str:

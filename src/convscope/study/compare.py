@@ -87,12 +87,12 @@ class Group:
 
     @property
     def accuracy(self) -> Summary:
-        """Test accuracy over seeds."""
-        return summary(list(self.values.values()))
+        """Test accuracy over seeds; its interval stays within 0 and 1, which Student's does not know."""
+        return summary(list(self.values.values()), lowest=0.0, highest=1.0)
 
     @property
     def val_accuracy(self) -> Summary:
-        return summary(list(self.val.values()))
+        return summary(list(self.val.values()), lowest=0.0, highest=1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +264,7 @@ def _pairs_on_images(runs: Sequence[ComparedRun]) -> list[Pair]:
 def _pairs_over_seeds(groups: Sequence[Group]) -> list[Pair]:
     if all(len(group.values) < 2 for group in groups):
         return []
-    return [Pair(a.label, b.label, compare_seeds(a.values, b.values)) for a, b in combinations(groups, 2)]
+    return [Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0)) for a, b in combinations(groups, 2)]
 
 
 def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:

@@ -273,7 +273,8 @@ def estimate(values: Sequence[float], n_images: int, told: Reported) -> tuple[Es
     own = math.hypot(seeds / math.sqrt(len(values)), _Z * ours)
     between = math.hypot(seeds * math.sqrt(1 + 1 / len(values)), _Z * math.hypot(ours, theirs))
     gap = mean - told.value
-    return Estimate(mean, max(0.0, mean - own), min(1.0, mean + own)), Estimate(gap, gap - between, gap + between)
+    of_ours = Estimate(mean, max(0.0, mean - own), min(1.0, mean + own))
+    return of_ours, Estimate(gap, max(-1.0, gap - between), min(1.0, gap + between))
 
 
 def _image_error(p: float, n: int | None) -> float:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from convscope.data import DataBundle, DataSpec, load_data
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task
 from convscope.parallel import threads
 from convscope.runs import RunSpec, build_from_spec
@@ -66,6 +66,9 @@ class Plan:
 def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     """The runs of a study, each with the size of its network and an estimate of its time; nothing is trained or written.
 
+    Raises:
+        SettingError: not one of the runs can be trained.
+
     The estimate is the measured time of a step × steps × epochs, for the share of the cores that a worker has. Loading,
     validation and evaluation come on top.
     """
@@ -76,6 +79,8 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     meter = _Meter(device)
     with threads(share_of_cores(workers)):
         runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
+    if runs and all(run.problem for run in runs):
+        raise SettingError(f"none of these runs can be trained: {runs[0].problem}")
     return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(known))
 
 

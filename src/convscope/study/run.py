@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from convscope.data import DataBundle, load_data
-from convscope.errors import RunFolderError, UnknownNameError
+from convscope.data import DataBundle, data_names, load_data
+from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import CHECKPOINT, SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
 from convscope.study.reported import FULL
 from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
+
+_OF_DATA = (".npz", ".parquet", ".zip", ".tar")
 
 
 def shipped_studies() -> dict[str, str]:
@@ -177,6 +180,7 @@ def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
 def _find(name: str) -> Path | str:
     """The file of that name, or the text of a shipped study."""
     path = Path(name)
+    _refuse_what_is_no_study(path)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if not path.exists():
             raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
@@ -185,6 +189,21 @@ def _find(name: str) -> Path | str:
     if name not in texts:
         raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
     return texts[name]
+
+
+def _refuse_what_is_no_study(path: Path) -> None:
+    """Says of a run's folder, of a study's and of data that it is one, and which command or setting it belongs to."""
+    if (path / SPEC).is_file():
+        raise SettingError(f"{path} is a run's folder; to go on with it: convscope train --resume {quote(str(path))}")
+    if (path / "study.yaml").is_file():
+        raise SettingError(
+            f"{path} is a study's folder; to go on with it: convscope sweep {quote(str(path / 'study.yaml'))}"
+        )
+    if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(_shipped_texts()):
+        example = f"convscope train cifar10 --set data={quote(str(path))}"
+        raise SettingError(
+            f"{path} is data; a study names a network and a recipe too, as a shipped one does: {example}"
+        )
 
 
 def _shipped_texts() -> dict[str, str]:

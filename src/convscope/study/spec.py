@@ -15,17 +15,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from convscope.data import DataSpec, data_names
-from convscope.errors import SettingError
-from convscope.nets import NetSpec, TaskSpec
+from convscope.errors import SettingError, UnknownNameError
+from convscope.nets import NetSpec, TaskSpec, check_options
 from convscope.runs import (
     FORMAT,
     RunSpec,
     check_format,
-    describe,
     override,
     parse_mapping,
     parse_overrides,
 )
+from convscope.settings import Settings, describe
 from convscope.study.metric import Metric
 from convscope.study.reported import Reproduces, settings_of_budget
 
@@ -36,7 +36,7 @@ _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
 
 
-class Range(BaseModel):
+class Range(Settings):
     """A range that a search draws from: `{low: 0.0001, high: 0.01, log: true}`.
 
     Attributes:
@@ -77,7 +77,7 @@ class Range(BaseModel):
         return int((high - low) // by) + 1
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """Where a study ends; without a limit, a grid ends with its last run.
 
     Attributes:
@@ -102,7 +102,7 @@ Values = Annotated[
 ]
 
 
-class StudySpec(BaseModel):
+class StudySpec(Settings):
     """All that a study of several runs is made from: a run's own keys, and the following.
 
     Attributes:
@@ -126,8 +126,8 @@ class StudySpec(BaseModel):
     data: DataSpec
     net: NetSpec
     task: TaskSpec = "softmax"
-    recipe: dict[str, Any] = {}
-    sweep: dict[str, Values] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    sweep: dict[str, Values] = Field(default_factory=dict)
     sampler: Literal["grid", "random", "tpe"] = "grid"
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
@@ -306,7 +306,8 @@ def _checked(given: dict[str, Any], lines: _Lines) -> StudySpec:
         seeds = {} if "seeds" in given else {"seeds": (base.recipe.seed,)}
         spec = StudySpec.model_validate({**given, **parts, **seeds, "recipe": {}})
     except ValidationError as error:
-        raise SettingError(f"{lines.where(_place(error))}: {describe(error)}") from None
+        model = StudySpec if error.title == StudySpec.__name__ else RunSpec
+        raise SettingError(f"{lines.where(_place(error))}: {describe(error, model)}") from None
     derived = {key: None for key in _DERIVED if recipe.get(key) is None}
     spec = spec.model_copy(update={"recipe": base.recipe.model_dump(mode="json") | derived})
     _check_values(spec, lines)
@@ -316,6 +317,7 @@ def _checked(given: dict[str, Any], lines: _Lines) -> StudySpec:
 def _check_values(spec: StudySpec, lines: _Lines) -> None:
     """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
     base = spec.model_dump(mode="json")
+    _check_options(spec, lines)
     for key, values in spec.sweep.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
@@ -323,6 +325,18 @@ def _check_values(spec: StudySpec, lines: _Lines) -> None:
             except SettingError as error:
                 problem = str(error).removeprefix("spec: ")
                 raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
+
+
+def _check_options(spec: StudySpec, lines: _Lines) -> None:
+    """Names an option that no network of the study has; one of several may do without."""
+    names = [str(name) for name in spec.lists.get("net.name", spec.lists.get("net", (spec.net.name,)))]
+    options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
+    options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
+    for place, key, option in options:
+        try:
+            check_options(names, option)
+        except UnknownNameError as error:
+            raise SettingError(f"{lines.where(place)}: {key}: {error}") from None
 
 
 def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
@@ -336,7 +350,7 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
     try:
         return RunSpec.model_validate(given)
     except ValidationError as error:
-        raise SettingError(describe(error)) from None
+        raise SettingError(describe(error, RunSpec)) from None
 
 
 class _Lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -176,7 +176,9 @@ class SeedComparison:
     level: float = 0.95
 
 
-def compare_seeds(a: Mapping[int, float], b: Mapping[int, float], *, level: float = 0.95) -> SeedComparison:
+def compare_seeds(
+    a: Mapping[int, float], b: Mapping[int, float], *, level: float = 0.95, largest: float = math.inf
+) -> SeedComparison:
     """Which of two settings is higher, over seeds.
 
     The same seeds on both sides are compared in pairs (paired t), others as two samples with their own spread (Welch;
@@ -188,6 +190,7 @@ def compare_seeds(a: Mapping[int, float], b: Mapping[int, float], *, level: floa
     Args:
         a, b: a value of each seed, any unit.
         level: of the interval.
+        largest: what a difference can be at the most, 1 of shares; the interval stays within it on both sides.
 
     Raises:
         RequestError: no value, or one that is no finite number.
@@ -202,8 +205,13 @@ def compare_seeds(a: Mapping[int, float], b: Mapping[int, float], *, level: floa
     for name, values in (("A", a), ("B", b)):
         _check_finite(name, values)
     if set(a) == set(b):
-        return _in_pairs([a[seed] - b[seed] for seed in sorted(a)], _size(a, b), level)
-    return _welch(np.array(list(a.values())), np.array(list(b.values())), _size(a, b), level)
+        found = _in_pairs([a[seed] - b[seed] for seed in sorted(a)], _size(a, b), level)
+    else:
+        found = _welch(np.array(list(a.values())), np.array(list(b.values())), _size(a, b), level)
+    value, low, high = found.difference.value, found.difference.low, found.difference.high
+    if low is None or high is None:
+        return found
+    return replace(found, difference=Estimate(value, max(-largest, low), min(largest, high)))
 
 
 def _check_finite(name: str, values: Mapping[int, float]) -> None:
