@@ -5,6 +5,7 @@ Exit status: 0 done; 2 the request is wrong (one line says what, and what to do)
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, system_error_in_words
 
 app = typer.Typer(
     name="convscope",
@@ -64,7 +65,22 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line and exits with its status."""
+    _speak_utf8()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _speak_utf8() -> None:
+    """Makes names of files UTF-8, and what is printed possible, in locales such as C, whose encoding is ASCII.
+
+    The encoding of names is fixed when Python starts: so it starts once more, as a later Python does by itself.
+    """
+    ascii_names = sys.getfilesystemencoding() in ("ascii", "iso8859-1") and not sys.flags.utf8_mode
+    if ascii_names and os.name == "posix" and sys.orig_argv[1:]:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
 
 
 def run(arguments: list[str]) -> int:
@@ -84,6 +100,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `convscope anatomy net4 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a file that was named, or of a system that is full or read-only
+        return _complain(error, system_error_in_words(error), 1, debug)
     except Exception as error:
         what = " ".join(str(error).split()) or "no message"
         return _complain(error, f"unexpected {type(error).__name__}: {what} (--debug shows where)", 1, debug)

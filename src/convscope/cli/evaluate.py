@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from convscope.cli.options import Device, Json, RunDir
 
 
@@ -10,10 +12,15 @@ def evaluate(run: RunDir, device: Device = "auto", json: Json = False) -> None:
 
     Each figure comes with a 95 % interval, and is kept in RUN/metrics.json."""
     from convscope.cli.show import print_json, print_metrics
-    from convscope.runs import open_run
+    from convscope.errors import ReadOnlyError
+    from convscope.runs import check_writable, open_run
     from convscope.scans import evaluate as evaluate_run
 
     metrics = evaluate_run(open_run(run), device=device)
+    try:
+        check_writable(run)
+    except ReadOnlyError:
+        print(f"note: {run} is read-only, so these figures are not kept", file=sys.stderr)  # noqa: T201
     if json:
         print_json(metrics)
     else:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         FILTERS,
         GIVEN,
         HISTORY,
+        HISTORY_FIGURES,
         METRICS,
         MODEL,
         OUTCOME,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         parse_overrides,
         read_spec,
     )
-    from convscope.runs.whole import remove_unfinished, write_whole
+    from convscope.runs.whole import check_writable, remove_unfinished, write_whole
 else:
     load_when_used(__name__)
 
@@ -51,6 +52,7 @@ __all__ = [
     "FORMAT",
     "GIVEN",
     "HISTORY",
+    "HISTORY_FIGURES",
     "METRICS",
     "MODEL",
     "OUTCOME",
@@ -66,6 +68,7 @@ __all__ = [
     "Stage",
     "build_from_spec",
     "check_format",
+    "check_writable",
     "describe",
     "describe_environment",
     "dump_spec",

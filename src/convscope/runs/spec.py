@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -220,6 +222,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
         SettingError: no YAML, or no mapping; file and line are named.
         RunFolderError: it is of a newer format.
     """
+    check_numbers(text, where)
     try:
         given = _load(text)
     except yaml.YAMLError as error:
@@ -229,6 +232,16 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
+
+
+def check_numbers(text: str, where: str) -> None:
+    """Refuses numbers of more than 4,000 digits, which Python neither reads nor writes as decimals.
+
+    Raises:
+        SettingError: there is one.
+    """
+    if found := re.search(r"[0-9a-fA-F_]{4000}", text):
+        raise SettingError(f"{where}: a number of thousands of digits ({found[0][:12]}…); expected a shorter one")
 
 
 def _load(text: str) -> Any:
@@ -276,7 +289,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
         raise SettingError(f"{path} cannot be read: {reason}") from None
     spec = read_spec(text, str(path), overrides)
     beside = path.parent / spec.data.source
-    if not Path(spec.data.source).exists() and beside.exists():
+    if not os.path.exists(spec.data.source) and os.path.exists(beside):
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(beside)})})
     return spec
 
@@ -292,6 +305,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         key, equals, value = override.partition("=")
         if not (key and equals):
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
+        check_numbers(value, f"--set {key.strip()}")
         try:
             pairs[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:

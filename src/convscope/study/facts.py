@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, METRICS, MODEL, OUTCOME, SPEC
+from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, HISTORY_FIGURES, METRICS, MODEL, OUTCOME, SPEC
 
 _FIGURE = ("name", "value", "low", "high")
 
@@ -116,8 +116,10 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     return {**facts, "state": state, "message": damaged or _as(str, outcome.get("message"))}, history
 
 
-def _as(kind: type, value: Any) -> Any:
+def _as(kind: Any, value: Any) -> Any:
     """A value of that kind, None for any other: what others wrote into the files must not stop a table."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # more than a table's column holds
+        return None
     return value if isinstance(value, kind) else None
 
 
@@ -170,7 +172,8 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key, figure in metrics.items():
         if key != "train_accuracy" and isinstance(figure, dict) and set(_FIGURE[1:]) <= figure.keys():
             values = {
-                part: float(figure[part]) if isinstance(figure[part], int | float) else None for part in _FIGURE[1:]
+                part: float(figure[part]) if _as(int | float, figure[part]) is not None else None
+                for part in _FIGURE[1:]
             }
             yield {"name": key if key == OVERFIT else f"test_{key}", **values}
 
@@ -180,6 +183,8 @@ def _history(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             found = file.read()
+        if missing := [name for name in HISTORY_FIGURES if name not in found.column_names]:
+            raise _DamagedError(f"{path.name} is no history: it lacks the column {missing[0]}")
         columns = [
             found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found), field.type)
             for field in HISTORY_SCHEMA
