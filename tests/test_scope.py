@@ -303,3 +303,65 @@ def test_ablate_traces_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for how in ("zero_weights", "zero_activation", "mean_activation"):
         edited = scope.ablate({"0": [1, 2]}, how, images)
         torch.testing.assert_close(edited.logits(images), edited.net(images))
+
+
+IMAGE = torch.full((1, 3, 8, 8), 0.5)
+
+ODD: dict[str, Callable[[Scope], object]] = {
+    **{
+        f"images: {name}": lambda scope, given=given: scope.logits(given)
+        for name, given in {
+            "None": None, "numbers": [0.5, 0.2], "lists": [[1, 2], [3]], "a list of None": [None], "a mapping": {"a": 1},
+            "a number": 3, "meta": IMAGE.to("meta"), "sparse": IMAGE.to_sparse(), "complex": IMAGE + 0j, "bool": IMAGE > 0,
+        }.items()
+    },
+    **{
+        f"units: {given!r}": lambda scope, given=given: scope.ablate({"conv1": given})
+        for given in ("0", ["0"], [None], [[0], [1, 2]], 0.5, True, 1j, {}, "all", 2**80, IMAGE.to("meta"))
+    },
+    **{f"layers: {given!r}": lambda scope, given=given: scope.ablate(given) for given in (None, "conv1", ["conv1"])},
+    **{
+        f"layers to see: {given!r}": lambda scope, given=given: scope.activations(IMAGE, given)
+        for given in (None, 3, [None], torch.zeros(2))
+    },
+    **{
+        f"target: {given!r}": lambda scope, given=given: scope.saliency(IMAGE, given)
+        for given in ("0", 1.5, [None], {}, 1j, True, [1, 2, 3])
+    },
+    **{
+        f"unit: {given!r}": lambda scope, given=given: scope.saliency(IMAGE, layer="conv1", unit=given)
+        for given in ("0", [0], 1.0)
+    },
+    **{
+        f"position: {given!r}": lambda scope, given=given: scope.saliency(IMAGE, layer="conv1", unit=0, position=given)
+        for given in ("3", (1,), (None, 1), 3, (1, 2, 3))
+    },
+    **{f"layer: {given!r}": lambda scope, given=given: scope.grad_cam(IMAGE, given) for given in (3, ["conv1"], {})},
+    **{f"filters: {given!r}": lambda scope, given=given: scope.filters(given) for given in (None, 3, ["conv1"])},
+    **{
+        f"fill: {name}": lambda scope, given=given: scope.occlusion(IMAGE, 3, 3, fill=given)
+        for name, given in {"None": None, "a list": [0.5], "sparse": IMAGE.to_sparse(), "meta": IMAGE.to("meta")}.items()
+    },
+    **{f"example: {given!r}": lambda scope, given=given: Scope(scope.net, given) for given in ([1, 2], None, 3, "x")},
+    "deviations that are infinite": lambda scope: Scope(scope.net, IMAGE, normalize=((0.5,) * 3, (torch.inf,) * 3)),
+    "means that are NaN": lambda scope: Scope(scope.net, IMAGE, normalize=((torch.nan,) * 3, (1.0,) * 3)),
+    "weights without values": lambda scope: Scope(network().to("meta"), IMAGE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_no_image_layer_unit_or_class_is_refused_in_one_line(scope: Scope, what: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        ODD[what](scope)
+    assert "\n" not in str(caught.value)
+
+
+def test_looking_at_filters_takes_no_step_of_a_spectral_norm() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.Flatten(), nn.Linear(144, 3))
+    scope = Scope(net.train(), torch.zeros(1, 3, 8, 8))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = scope.filters("0")
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+    assert torch.equal(found, net.eval()[0].weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 from convscope.signals import INTERRUPTED, Stop, say
@@ -9,6 +11,7 @@ from convscope.signals import INTERRUPTED, Stop, say
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line and exits with its status."""
+    _speak_utf8()
     stop = Stop()
     try:
         from convscope.cli import run  # takes a while, in which Ctrl-C may come
@@ -22,3 +25,17 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         stop.end()
     sys.exit(status)
+
+
+def _speak_utf8() -> None:
+    """Makes names of files UTF-8, and what is printed possible, in locales such as C, whose encoding is ASCII.
+
+    The encoding of names is fixed when Python starts: so it starts once more, as a later Python does by itself.
+    """
+    ascii_names = sys.getfilesystemencoding() in ("ascii", "iso8859-1") and not sys.flags.utf8_mode
+    if ascii_names and os.name == "posix" and sys.orig_argv[1:]:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")

@@ -12,6 +12,7 @@ ConvscopeError
 │   ├── MissingPackageError a package that this request needs and is not installed
 │   └── BrokenPackageError  a package that is installed, and whose import fails
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
+    ├── ReadOnlyError       a folder in which nothing may be written
     ├── DivergedError       the loss is no number any more
     ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
     └── StoppedError        the user stopped it; says how to go on
@@ -21,6 +22,7 @@ Every message is one line that says what was given, what was expected, and what 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from reprlib import Repr
@@ -35,6 +37,24 @@ def shortened(value: Any) -> str:
     """A value as a message quotes it: its `repr`, with the middle left out of what is long, wide or deep."""
     text = _REPR.repr(value)
     return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
+
+
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system answers where nothing may be written."""
+
+_CURES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.ENAMETOOLONG: "a name has at most 255 bytes: choose a shorter one",
+    **dict.fromkeys(READ_ONLY, "choose another place, or have its rights changed"),
+}
+
+
+def system_error_in_words(error: OSError) -> str:
+    """What the operating system refused, at which file, and a remedy where one is known."""
+    cure = f"; {_CURES[error.errno]}" if error.errno in _CURES else ""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}{cure}"
 
 
 class ConvscopeError(Exception):
@@ -103,6 +123,10 @@ class BrokenPackageError(RequestError):
 
 class FailedError(ConvscopeError):
     """It was right to try, and it failed on the way."""
+
+
+class ReadOnlyError(FailedError):
+    """A folder in which nothing may be written; what need not be kept is worked out all the same."""
 
 
 class DivergedError(FailedError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property, wraps
 from inspect import isfunction
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack, overload, runtime_checkable
 
@@ -25,6 +26,7 @@ from convscope.graph import (
     anatomy,
     anatomy_of,
     answering_logits,
+    check_has_values,
     initialized,
     positions,
     receptive_fields,
@@ -174,6 +176,7 @@ class Scope:
             net_or_run = open_run(Path(net_or_run))
         if isinstance(net_or_run, nn.Module):
             images = _batch(example)
+            check_has_values(net_or_run)
             self.net, shape = initialized(unwrapped(net_or_run), images), tuple(images.shape[1:])
         elif isinstance(net_or_run, RunLike):
             self.net, shape = net_or_run.net, tuple(net_or_run.input_shape)
@@ -708,8 +711,9 @@ def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:
 
 
 def _batch(example: Tensor | None) -> Tensor:
-    if example is None or example.ndim != 4:
-        given = "none" if example is None else f"one of shape {tuple(example.shape)}"
+    if not isinstance(example, Tensor) or example.ndim != 4:
+        given = f"one of shape {tuple(example.shape)}" if isinstance(example, Tensor) else f"a {type(example).__name__}"
+        given = "none" if example is None else given
         raise RequestError(
             f"a scope over a module needs an example of shape (N, C, H, W), and there is {given}; "
             "pass example=torch.zeros(1, 3, 32, 32)"
@@ -719,7 +723,8 @@ def _batch(example: Tensor | None) -> Tensor:
 
 def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tensor, Tensor]:
     mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
-    if len(mean) != channels or len(deviation) != channels or not all(d > 0 for d in deviation):
+    numbers = [isfinite(m) and 0 < d < inf for m, d in zip(mean, deviation, strict=False)]
+    if not len(mean) == len(deviation) == channels or not all(numbers):
         raise RequestError(
             f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
         )

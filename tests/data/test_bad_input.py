@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +255,63 @@ def test_missing_set_without_network(cache: Path) -> None:
     (line,) = done.stdout.splitlines()
     assert line.startswith("hub:zalando-datasets/fashion_mnist: cannot be loaded")
     assert "CONVSCOPE_DATA" in line
+
+
+LABELS = np.arange(30) % 3
+
+
+def packed(path: Path, shape: tuple[int, ...], held: bytes = b"") -> Path:
+    """An archive whose images are said to have that shape."""
+    header, labels = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.save(labels, LABELS)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x.npy", header.getvalue() + held)
+        file.writestr("y.npy", labels.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("shape", [(10**12, 8, 8, 3), (2**62, 8, 8, 3), (-5, 8, 8, 3), (30, 8, 8, 3)])
+def test_arrays_that_are_not_as_large_as_they_say(tmp_path: Path, cache: Path, shape: tuple[int, ...]) -> None:
+    fails(cache, packed(tmp_path / "x.npz", shape, bytes(100)), "x.npz", "save it again")
+
+
+def test_arrays_that_are_too_large_are_refused_before_they_are_made(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = packed(tmp_path / "x.npz", (30, 1000, 1000, 1), bytes(30_000_000))
+    assert bomb.stat().st_size < 50_000
+    monkeypatch.setattr("convscope.data.arrays.available_memory", lambda: 20_000_000)
+    monkeypatch.setattr(np, "load", None)
+    fails(cache, bomb, "x.npz: its arrays take 0.0 GB", "of memory; give an image folder or parquet files")
+
+
+@pytest.mark.parametrize("shape", [(30, 0, 8, 3), (30, 8, 0, 3), (30, 0, 0), (30, 8, 8, 0)])
+def test_images_without_a_pixel(tmp_path: Path, cache: Path, shape: tuple[int, ...]) -> None:
+    fails(cache, packed(tmp_path / "x.npz", shape), "without a pixel")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a", "b", "a"], "two classes have the name 'a'; give each its own"),
+        (["a", "b\nc", "d"], r"the class 'b\nc' has no name of one line; rename it"),
+        (["a", "b\u2028c", "d"], "has no name of one line"),
+        (["a", "", "d"], "the class '' has no name of one line"),
+    ],
+)
+def test_names_of_classes(tmp_path: Path, cache: Path, names: list[str], said: str) -> None:
+    pixels = np.zeros((30, 8, 8), np.uint8) + np.arange(30, dtype=np.uint8)[:, None, None]
+    np.savez(tmp_path / "x.npz", x=pixels, y=LABELS, classes=names)
+    fails(cache, tmp_path / "x.npz", said)
+
+
+def test_a_folder_whose_name_has_two_lines(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "bee").rename(tmp_path / "bee\nhive")
+    fails(cache, tmp_path, r"the class 'bee\nhive' has no name of one line")
+
+
+@pytest.mark.parametrize("source", ["hub:", "hub:/", "hub: "])
+def test_the_hub_alone_names_no_set(cache: Path, source: str) -> None:
+    fails(cache, source, "names no set; write hub:owner/name")

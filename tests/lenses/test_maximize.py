@@ -217,7 +217,11 @@ def test_a_layer_without_a_way_to_the_image() -> None:
 
 
 def test_a_network_that_gives_no_numbers() -> None:
-    net = one_filter(bias=float("nan"))
+    with pytest.raises(FailedError, match="bias' holds NaN or infinity"):
+        maximize(graph_of(one_filter(bias=float("nan")), 1, 3, 3), steps=2)
+    net = one_filter()
+    for weights in net.parameters():
+        weights.data.fill_(3e38)  # finite, and their sum is not
     with pytest.raises(FailedError, match="layer 'conv' gives activations that are infinite or not a number"):
         maximize(graph_of(net, 1, 3, 3), steps=2)
 

@@ -302,3 +302,23 @@ def test_a_name_without_its_prefix_is_found_in_the_libraries(name: str, told: st
     with pytest.raises(UnknownNameError) as found:
         build_net(name)
     assert any(f"network '{name}' is not in the catalogue{part}" in str(found.value) for part in told.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("leaves:net", "leaves:net cannot be imported: SystemExit: 3"),
+        ("leaving:net", r"leaving:net ends the program \(bye\) in place of building a network"),
+        ("hub:", "hub: names no network"),
+        ("leaving:", "leaving: names no network"),
+        (":", ": names no module"),
+    ],
+)
+def test_modules_that_leave_the_program_and_names_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "leaving.py").write_text("import sys\ndef net(): sys.exit('bye')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NetworkError, match=said):
+        build_net(name)

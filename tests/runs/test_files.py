@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from convscope.errors import FailedError
+from convscope.errors import FailedError, ReadOnlyError
 from convscope.runs import write_whole
 
 
@@ -37,3 +39,19 @@ def test_a_folder_where_the_file_should_be_stays_as_it_is(tmp_path: Path) -> Non
         write_whole(folder, b"lost")
     assert list(tmp_path.iterdir()) == [folder]
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EROFS, ReadOnlyError), (errno.EACCES, ReadOnlyError), (errno.EIO, FailedError)]
+)
+def test_the_first_error_is_told_where_the_temporary_file_cannot_be_removed_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(os, "unlink", refused)
+    with pytest.raises(FailedError, match=f"{os.strerror(number)}; choose another --out") as caught:
+        write_whole(tmp_path / "file", b"")
+    assert type(caught.value) is kind

@@ -1,14 +1,29 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from convscope.data import DataBundle
-from convscope.errors import RunFolderError
+from convscope.errors import RunFolderError, SettingError
 from convscope.nets import build_net
-from convscope.runs import MODEL, SPEC, Recipe, Run, describe_environment, open_run
+from convscope.runs import (
+    ENVIRONMENT,
+    HISTORY,
+    HISTORY_FIGURES,
+    METRICS,
+    MODEL,
+    SPEC,
+    Recipe,
+    Run,
+    describe_environment,
+    load_weights,
+    open_run,
+    parse_overrides,
+)
+from convscope.study import table
 from convscope.training import Silent, train
 
 
@@ -74,3 +89,47 @@ def test_the_environment_names_no_person_or_place() -> None:
     assert socket.gethostname() not in text
     assert f"/{getpass.getuser()}/" not in text
     assert "torch" in text
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_weights_of_another_kind(run: Run, kind: torch.dtype) -> None:
+    tensors = {name: tensor.to(kind) for name, tensor in run.net.state_dict().items()}
+    with pytest.raises(RunFolderError, match=rf"is of type {str(kind)[6:]}, not float32"):
+        load_weights(run.net, tensors, run.path)
+
+
+def test_floats_of_another_size_are_weights(run: Run) -> None:
+    half = {name: t.half() if t.is_floating_point() else t for name, t in run.net.state_dict().items()}
+    load_weights(run.net, half, run.path)
+    assert all(torch.equal(t.half(), half[name]) for name, t in run.net.state_dict().items() if t.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    "columns", [{"other": [1]}, {"epoch": [1]}, {name: ["words"] for name in HISTORY_FIGURES}, {}], ids=str
+)
+def test_a_history_of_other_columns(run: Run, columns: dict[str, list[object]]) -> None:
+    pd.DataFrame(columns).to_parquet(run.path / HISTORY)
+    with pytest.raises(RunFolderError, match=r"history\.parquet is no history: it lacks numbers in the column"):
+        _ = open_run(run.path).history
+    [row] = table(run.path.parent).to_dict("records")
+    assert row["state"] == "damaged"
+    assert "history.parquet is" in row["message"]
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "0b" + "1" * 5000])
+def test_numbers_of_thousands_of_digits(run: Run, tmp_path: Path, number: str) -> None:
+    with pytest.raises(SettingError, match=r"recipe\.epochs: a number of thousands of digits"):
+        parse_overrides([f"recipe.epochs={number}"])
+    (run.path / SPEC).write_text(f"data: mnist\nnet: net1\nrecipe: {{epochs: {number}}}\n")
+    with pytest.raises(SettingError, match=r"spec\.yaml: a number of thousands of digits"):
+        open_run(run.path)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "1e999"])
+def test_numbers_in_json_that_no_column_holds(run: Run, number: str) -> None:
+    for part in (ENVIRONMENT, METRICS):
+        figure = '{"value": N, "low": N, "high": N}'.replace("N", number)
+        (run.path / part).write_text(
+            f'{{"parameters": {number}, "accuracy": {figure}, "data": {{}}, "packages": {{}}}}'
+        )
+    assert len(table(run.path.parent)) == 1

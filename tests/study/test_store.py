@@ -1,9 +1,11 @@
 """The store by itself: nothing is trained here."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -232,6 +234,7 @@ def test_locks_are_one_process_at_a_time(tmp_path: Path) -> None:
 
 CLAIM = """
 import json, sys, time
+from contextlib import closing
 from pathlib import Path
 from convscope.study.store import Store
 from convscope.study import read_study
@@ -283,3 +286,17 @@ def _told(others: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
 def _answer(other: subprocess.Popen[str]) -> list[int]:
     out, _ = other.communicate(timeout=120)
     return json.loads(out)
+
+
+def test_a_database_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE invoices (number INTEGER)")
+        database.commit()
+    before = path.read_bytes()
+    with pytest.raises(SettingError, match=r"study\.db: is a database of another program; move it away"):
+        Store(tmp_path, read_study(GRID, "study.yaml"))
+    assert path.read_bytes() == before
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(SettingError, match=r"study\.db: is no database"):
+        Store(tmp_path, read_study(GRID, "study.yaml"))

@@ -5,6 +5,7 @@ Exit status: 0 done; 2 the request is wrong (one line says what, and what to do)
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -15,7 +16,7 @@ import typer
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
 from convscope.command import main
 from convscope.console import printing_safely
-from convscope.errors import ConvscopeError, FailedError
+from convscope.errors import ConvscopeError, FailedError, system_error_in_words
 from convscope.signals import INTERRUPTED
 
 __all__ = ["app", "main", "run"]
@@ -95,6 +96,8 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `convscope anatomy net4 | head`
         _discard_output()
         return 1
+    except OSError as error:  # of a file that was named, or of a system that is full or read-only
+        return _complain(error, system_error_in_words(error), 1, debug)
     except Exception as error:
         what = " ".join(str(error).split()) or "no message"
         return _complain(error, f"unexpected {type(error).__name__}: {what} (--debug shows where)", 1, debug)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from convscope.cli.options import Device, Json, RunDir, TrustCode, opened
 
 
@@ -10,9 +12,15 @@ def evaluate(run: RunDir, device: Device = "auto", trust_code: TrustCode = False
 
     Each figure comes with a 95 % interval, and is kept in RUN/metrics.json."""
     from convscope.cli.show import print_json, print_metrics
+    from convscope.errors import ReadOnlyError
+    from convscope.runs import check_writable
     from convscope.scans import evaluate as evaluate_run
 
     metrics = evaluate_run(opened(run, trust_code), device=device)
+    try:
+        check_writable(run)
+    except ReadOnlyError:
+        print(f"note: {run} is read-only, so these figures are not kept", file=sys.stderr)  # noqa: T201
     if json:
         print_json(metrics)
     else:

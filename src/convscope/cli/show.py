@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def print_json(values: Any) -> None:
-    """JSON on stdout."""
-    print(printable_json(json.dumps(values, indent=1, ensure_ascii=False)))  # noqa: T201
+    """JSON on stdout, with other letters than ASCII escaped where the terminal has no room for all."""
+    whole = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(printable_json(json.dumps(values, indent=1, ensure_ascii=not whole)))  # noqa: T201
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -10,17 +10,20 @@ Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); uint8, or floats i
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Int64
 
 from convscope.data.images import Item
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.data.store import available_memory
 from convscope.errors import DataError
 
 _WORDS = {"x": "x", "images": "x", "y": "y", "labels": "y"}
@@ -69,12 +72,41 @@ def open_arrays(file: Path) -> Arrays:
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
         with file.open("rb") as opened:  # numpy leaves a broken file open
+            _check_sizes(file, opened)
             arrays = np.load(opened, allow_pickle=False)
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise DataError(
             f"{file}: cannot be read as .npz ({error}); save numbers and strings with numpy.savez"
         ) from None
+
+
+def _check_sizes(file: Path, opened: IO[bytes]) -> None:
+    """Refuses arrays that are not as large as their headers say, or too large for the memory, before any is made.
+
+    Raises:
+        DataError: there is one; the message names it.
+    """
+    total = 0
+    with zipfile.ZipFile(opened) as packed:
+        for member in packed.infolist():
+            with packed.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = header(array)
+                held = member.file_size - array.tell()
+            wanted = math.prod(shape) * dtype.itemsize
+            if min(shape, default=1) < 0 or (wanted != held and not dtype.hasobject):
+                raise DataError(f"{file}: {member.filename} says {wanted:,} bytes and holds {held:,}; save it again")
+            total += wanted
+    opened.seek(0)
+    if total > available_memory():
+        raise DataError(
+            f"{file}: its arrays take {total / 1e9:,.1f} GB and there are {available_memory() / 1e9:,.1f} GB of memory; "
+            "give an image folder or parquet files, which are read in parts"
+        )
 
 
 def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -97,6 +129,10 @@ def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, 
 
 
 def _as_images(where: str, array: np.ndarray) -> np.ndarray:
+    if 0 in array.shape[1:]:
+        raise DataError(
+            f"{where}: images have the shape {array.shape}, without a pixel; give images of one pixel at least"
+        )
     if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
         array = array.transpose(0, 2, 3, 1)
     if array.ndim == 4 and array.shape[3] == 1:

@@ -71,7 +71,7 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     entry = _CATALOGUE.get(spec.source)
     if entry is None:
         path = Path(spec.source).expanduser()
-        return spec.model_copy(update={"source": os.path.abspath(path)}) if path.exists() else spec
+        return spec.model_copy(update={"source": os.path.abspath(path)}) if os.path.exists(path) else spec
     if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
         key = "grey" if spec.grey else "image_size"
         raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")
@@ -95,10 +95,12 @@ def find(source: str) -> tuple[str, Source]:
     if entry := _CATALOGUE.get(source):
         return source, _open_known(entry)
     if source.startswith("hub:"):
-        name = source.removeprefix("hub:")
+        name = source.removeprefix("hub:").strip("/ ")
+        if not name:
+            raise DataError(f"{source}: names no set; write hub:owner/name, such as hub:ylecun/mnist")
         return name.rsplit("/", 1)[-1], open_hub(name)
     path = Path(source).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         return path.absolute().name.removesuffix(path.suffix if path.is_file() else ""), _open_path(path)
     if os.sep in source or "/" in source or path.suffix:
         raise DataError(

@@ -17,7 +17,7 @@ from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.source import Source
+from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
 from convscope.data.splits import check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, key_of, obtain
@@ -80,6 +80,7 @@ def _lines(spec: DataSpec) -> _Labelled:
 
 def _decoded(spec: DataSpec) -> _Labelled:
     name, source = find(spec.source)
+    check_names(source.classes, source.words)
     wrong_labels = _wrong_labels(source, spec)
     labelled = {part: np.setdiff1d(rows, list(wrong_labels)) for part, rows in source.parts.items()}
     usable = {part: rows for part, rows in labelled.items() if len(rows)}

@@ -78,7 +78,7 @@ def read_image(image: ImageFile, input_shape: tuple[int, ...]) -> Float[Tensor, 
             f"{name}: files are read as grey or colour, and the network takes images of {channels} channels; "
             "give a tensor or an array"
         )
-    if isinstance(item, Path) and not item.is_file():
+    if isinstance(item, Path) and not os.path.isfile(item):
         raise DataError(f"{name}: there is no such file; give an image file")
     try:
         pixels = pixels_of(item, channels, (height, width))
@@ -88,6 +88,9 @@ def read_image(image: ImageFile, input_shape: tuple[int, ...]) -> Float[Tensor, 
 
 
 def _of_tensor(images: Tensor, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
+    if images.is_meta or images.layout != torch.strided:
+        kind = "on the meta device, without values" if images.is_meta else f"a {images.layout} tensor"
+        raise RequestError(f"images are {kind}; expected a dense tensor of pixels in [0, 1]")
     batch = images.unsqueeze(0) if images.ndim == 3 else images
     if batch.ndim != 4 or tuple(batch.shape[1:]) != input_shape or not len(batch):
         raise _wrong_shape(images.shape, input_shape)

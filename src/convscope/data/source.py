@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
@@ -113,3 +114,15 @@ def file_digest_of(file: Path) -> str:
             return file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def check_names(classes: Sequence[str], where: str) -> None:
+    """Refuses names of classes that tables and figures could not tell apart or write in a line.
+
+    Raises:
+        DataError: two classes have one name, or a name is empty or of several lines.
+    """
+    if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
+        raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
+    if (wrong := next((name for name in classes if len(name.splitlines()) != 1), None)) is not None:
+        raise DataError(f"{where}: the class {wrong[:80]!r} has no name of one line; rename it")

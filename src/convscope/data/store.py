@@ -94,7 +94,7 @@ def obtain(name: str, key: str, fill: Callable[[], Filling]) -> Stored:
     Raises:
         DataError: the cache folder cannot be written or is full, or an entry in it was damaged from outside.
     """
-    folder = cache_folder() / "data" / f"{name}-{key}"
+    folder = cache_folder() / "data" / f"{name[:40]}-{key}"  # a name has at most 255 bytes
     if not folder.is_dir():
         filling = fill()
         with _all_or_nothing(folder) as unfinished:

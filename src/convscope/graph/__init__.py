@@ -11,13 +11,14 @@ from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
 from convscope.graph.answers import answering_logits
 from convscope.graph.boxes import Box, Patch, Span
 from convscope.graph.fields import ReceptiveField, receptive_fields
-from convscope.graph.finite import broken_weights, check_weights, is_finite
+from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
 from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
 from convscope.graph.incremental import Incremental, Remembered
 from convscope.graph.positions import Positions, positions, without_positions
 from convscope.graph.silenced import Rows, Silenced
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 from convscope.graph.tracing import trace
+from convscope.graph.untouched import evaluate, left_as_found
 from convscope.graph.wrapped import initialized, unwrapped
 
 __all__ = [
@@ -41,10 +42,13 @@ __all__ = [
     "answering_logits",
     "broken_weights",
     "check_gradient",
+    "check_has_values",
     "check_weights",
     "cuts_at_zero",
+    "evaluate",
     "initialized",
     "is_finite",
+    "left_as_found",
     "moves_values",
     "positions",
     "receptive_fields",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from convscope.errors import FailedError
+from convscope.errors import FailedError, NetworkError
 
 
 def broken_weights(net: nn.Module) -> str | None:
@@ -30,6 +30,16 @@ def check_weights(net: nn.Module) -> None:
     """
     if (broken := broken_weights(net)) is not None:
         raise FailedError(f"the network is broken: {broken}; load other weights, or train it again")
+
+
+def check_has_values(net: nn.Module) -> None:
+    """Refuses a network whose weights are but shapes.
+
+    Raises:
+        NetworkError: a weight is on the meta device.
+    """
+    if (name := next((name for name, tensor in net.named_parameters() if tensor.is_meta), None)) is not None:
+        raise NetworkError(f"weight {name!r} is on the meta device and has no values; load the network's weights first")
 
 
 def is_finite(values: Tensor) -> bool:

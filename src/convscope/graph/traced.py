@@ -176,7 +176,7 @@ class TracedGraph:
         Raises:
             UnknownNameError: there is none; the message lists those there are.
         """
-        if name not in self.by_name:
+        if not isinstance(name, str) or name not in self.by_name:
             raise UnknownNameError("layer", name, self.by_name, "in this network")
         return self.by_name[name]
 

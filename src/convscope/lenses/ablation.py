@@ -76,6 +76,10 @@ def ablate(
     """
     if how not in HOW:
         raise SettingError(f"how: {how!r}; expected one of {', '.join(HOW)}")
+    if not isinstance(layers, Mapping):
+        raise RequestError(
+            f"layers are a {type(layers).__name__}; expected units by layer, such as {{'conv1': [0, 1]}}"
+        )
     if how == "zero_weights":
         return _with_zero_weights(net, layers)
     return _with_replaced_activations(net, layers, how, images, max_memory)

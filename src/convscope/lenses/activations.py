@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from convscope.errors import UnknownNameError
+from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph
 
 
@@ -53,6 +53,8 @@ def select_layers(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
         UnknownNameError: one of them means no layer; the message lists those there are.
     """
     wanted: set[str] = set()
+    if not isinstance(layers, Iterable) or not all(isinstance(layer, str) for layer in layers):
+        raise RequestError(f"layers: {layers!r}; expected names of layers, such as ['conv1']")
     for layer in [layers] if isinstance(layers, str) else layers:
         found = {layer} & graph.by_name.keys()
         found = found or {op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)}

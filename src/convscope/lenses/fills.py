@@ -50,6 +50,10 @@ def fill_images(images: Float[Tensor, "N C H W"], fill: Fill) -> Float[Tensor, "
 def _image_like(fill: Tensor, images: Tensor) -> Tensor:
     """A colour or images as images; those of `images` tell the shape."""
     n, channels, height, width = images.shape
+    if fill.is_meta or fill.layout != torch.strided:
+        raise RequestError(
+            "fill: a sparse tensor, or one of the meta device; expected a dense tensor of pixels in [0, 1]"
+        )
     if fill.shape not in ((channels,), (channels, height, width), (n, channels, height, width)):
         raise RequestError(
             f"fill: a tensor of shape {tuple(fill.shape)} for images {tuple(images.shape)}; expected a colour (C,), an "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import UnknownNameError
+from convscope.graph import evaluate, left_as_found
 
 
 def filters(net: nn.Module, layer: str) -> Tensor:
@@ -27,10 +28,12 @@ def filters(net: nn.Module, layer: str) -> Tensor:
         >>> filters(net, "conv1").shape
         torch.Size([64, 3, 3, 3])
     """
-    layers = {path: module for path, module in net.named_modules() if _has_filters(module)}
-    if layer not in layers:
-        raise UnknownNameError("layer with filters", layer, layers, "in this network")
-    with torch.no_grad():
+    # A parametrized weight is worked out anew, and a spectral norm in training mode takes a step each time.
+    with torch.no_grad(), left_as_found(net):
+        evaluate(net)
+        layers = {path: module for path, module in net.named_modules() if _has_filters(module)}
+        if not isinstance(layer, str) or layer not in layers:
+            raise UnknownNameError("layer with filters", layer, layers, "in this network")
         return layers[layer].weight.detach().clone()
 
 

@@ -22,6 +22,7 @@ from convscope.graph import (
 )
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
+from convscope.lenses.question import is_place
 from convscope.lenses.regularizers import Jitter, Regularizer
 from convscope.lenses.shown import Shown
 from convscope.lenses.units import Units, choose_units, count_units
@@ -267,7 +268,7 @@ def _check_position(position: tuple[int, int] | None, operation: Operation, wher
     if where is None:
         raise RequestError(f"position {position} is given, and layer {operation.name!r} has no positions; leave it out")
     rows, columns = where.size
-    if not (0 <= position[0] < rows and 0 <= position[1] < columns):
+    if not is_place(position) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
         raise RequestError(
             f"position {position} is not on the map of {operation.name!r}; it has {rows} rows and {columns} columns"
         )

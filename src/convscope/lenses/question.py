@@ -6,7 +6,8 @@ Of a class that a sigmoid tells from another it is the sigmoid's logit, and for 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, Literal, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -135,8 +136,15 @@ def _check_unit(graph: TracedGraph, layer: str, unit: int, where: Positions | No
         given = "×".join(map(str, shape))
         raise RequestError(f"layer {layer!r} gives {given} numbers an image, and which are a unit's is not known")
     n_units = where.n_units(shape) if where else shape[0]
-    if not 0 <= unit < n_units:
-        raise RequestError(f"unit {unit} is not in layer {layer!r}; it has units 0 to {n_units - 1}")
+    if not isinstance(unit, Integral) or not 0 <= unit < n_units:
+        raise RequestError(f"unit {unit!r} is not in layer {layer!r}; it has units 0 to {n_units - 1}")
+
+
+def is_place(position: object) -> TypeGuard[tuple[int, int]]:
+    """Whether it is a row and a column."""
+    return (
+        isinstance(position, tuple | list) and len(position) == 2 and all(isinstance(one, Integral) for one in position)
+    )
 
 
 def _check_position(layer: str, position: tuple[int, int] | str, where: Positions | None) -> None:
@@ -145,7 +153,7 @@ def _check_position(layer: str, position: tuple[int, int] | str, where: Position
     if position == "max":
         return
     rows, columns = where.size
-    if isinstance(position, str) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
+    if not is_place(position) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
         raise RequestError(
             f"position {position!r} is not on the map of {layer!r}; it has {rows} rows and {columns} columns"
         )

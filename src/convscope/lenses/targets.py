@@ -57,6 +57,9 @@ Of a network of several heads a class is called "angle=45°" or ("angle", "45°"
 """
 
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def choose_targets(logits: Float[Tensor, "N U"], target: Target) -> Int[Tensor, " N"]:
     """The class to ask about for each image, on the logits' device.
 
@@ -74,8 +77,13 @@ def choose_targets(logits: Float[Tensor, "N U"], target: Target) -> Int[Tensor, 
     if asked.classes is None:
         return asked.task.heads[asked.head].logits(logits).argmax(1) + asked.task.first_class(asked.head)
     n, k, classes = len(logits), len(asked.task.classes), asked.classes
-    given = torch.as_tensor(classes, device=logits.device)
-    if given.is_floating_point() or given.ndim > 1:
+    try:
+        given = torch.as_tensor(classes, device=logits.device)
+    except (TypeError, ValueError, RuntimeError):  # None among numbers, a mapping, lists of several lengths
+        raise RequestError(
+            f"target: {classes!r} is no class index; expected a whole number, or one for each image"
+        ) from None
+    if given.dtype not in _WHOLE or given.ndim > 1:
         raise RequestError(f"target: {classes!r} is no class index; expected a whole number, or one for each image")
     if given.ndim == 1 and len(given) != n:
         raise RequestError(f"target: {len(given)} targets for {n} images; give one for all, or one for each")

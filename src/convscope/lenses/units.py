@@ -32,7 +32,12 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     """
     if units is None:
         return tuple(range(n_units))
-    given = torch.as_tensor(units)
+    try:
+        given = torch.as_tensor(units)
+    except (TypeError, ValueError, RuntimeError):  # words, None among numbers, lists of several lengths
+        raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them") from None
+    if given.is_meta or given.is_complex() or given.layout != torch.strided:
+        raise RequestError(f"units of layer {layer!r}: a tensor without whole numbers; expected a list of them")
     if given.numel() == 0 or given.ndim > 1 or given.is_floating_point() or given.dtype == torch.bool:
         raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them")
     chosen = given.reshape(-1).tolist()

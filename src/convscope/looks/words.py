@@ -15,7 +15,7 @@ from convscope.lenses import Position, Size, TaskTarget
 from convscope.looks.look import OF_IMAGES, SCANS, look
 from convscope.looks.records import Asked, Look
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
-from convscope.runs import Run, load_weights, open_run, read_tensors, write_tensors, write_whole
+from convscope.runs import Run, check_writable, load_weights, open_run, read_tensors, write_tensors, write_whole
 from convscope.scope import Scope
 
 
@@ -126,9 +126,12 @@ def look_at(
     Raises:
         SettingError: image, unit, position, size, fill or target is not what it should be.
         UnknownNameError: there is no such class, layer or lens.
+        ReadOnlyError: nothing may be written where the picture is to go.
     """
     _check_ending("--out", out, ".png", "the picture is a PNG")
     _check_ending("--raw", raw, ".safetensors", "the tensors are written as safetensors")
+    path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
+    check_writable(path.parent)
     pixels = None if image is None else _image(subject, image)
     for_unit_alone = unit == "max" and lens.replace("-", "_") not in OF_IMAGES
     asked = Asked(
@@ -149,7 +152,6 @@ def look_at(
         screen=screen,
     )
     found = _remarked(look(subject.scope, lens, asked), subject.random_weights)
-    path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
     write_whole(path, png(found.picture))
     if raw is not None:
         write_tensors(raw, found.tensors, {"lens": lens, "heading": found.heading})

@@ -123,7 +123,10 @@ def from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Mo
         inspect.signature(builder).bind(**given)
     except TypeError as error:
         raise SettingError(f"net: {module}:{attribute} does not take these options: {error}") from None
-    net = builder(**given)
+    try:
+        net = builder(**given)
+    except SystemExit as error:
+        raise NetworkError(f"{module}:{attribute} ends the program ({error}) in place of building a network") from None
     if not isinstance(net, nn.Module):
         raise NetworkError(f"{module}:{attribute} gave a {type(net).__name__}; expected a torch.nn.Module")
     return net
@@ -147,11 +150,15 @@ def _imported(module: str, attribute: str) -> Callable[..., Any]:
     """What `module:attribute` names; modules in the working folder are found too, as by `python -m`."""
     if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", module):
         raise NetworkError(f"{module}:{attribute} names no module; expected package.module:callable")
+    if not attribute:
+        raise NetworkError(
+            f"{module}: names no network; expected package.module:callable, timm:name or torchvision:name"
+        )
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     try:
         found = import_module(module)
-    except Exception as error:  # a module of the user's may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or exit, while it is imported
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
         raise NetworkError(f"{module}:{attribute} cannot be imported: {reason}; is its folder on PYTHONPATH?") from None
     if not callable(getattr(found, attribute, None)):

@@ -13,7 +13,7 @@ from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
 from convscope.report.subject import Subject
 from convscope.report.without import without
-from convscope.runs import FILTERS, REPORT, SPEC, Run, dump_spec, shareable, write_whole
+from convscope.runs import FILTERS, REPORT, SPEC, Run, check_writable, dump_spec, shareable, write_whole
 
 
 def write_report(run: Run, data: DataBundle | None = None) -> Path:
@@ -26,8 +26,10 @@ def write_report(run: Run, data: DataBundle | None = None) -> Path:
         data: its data set, loaded where not given.
     Raises:
         RunFolderError: the run is not evaluated yet, or its data has changed.
+        ReadOnlyError: nothing may be written in the folder.
     """
     run.metrics, run.predictions  # noqa: B018 (says at once what is missing)
+    check_writable(run.path)
     subject = Subject(run, data or run.load_data())
     path = run.path / REPORT
     write_whole(path, render(subject))

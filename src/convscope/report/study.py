@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -18,7 +19,7 @@ from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
 from convscope.report.swept import Group, Swept, value_in_words
-from convscope.runs import ENVIRONMENT, REPORT, SPEC, write_whole
+from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, write_whole
 from convscope.study import Metric, Runs, Summary
 
 STUDY = "study.yaml"
@@ -26,7 +27,7 @@ STUDY = "study.yaml"
 
 def holds_runs(folder: Path) -> bool:
     """Whether a folder is no run itself, but has runs below it or is a study's."""
-    if (folder / SPEC).exists() or not folder.is_dir():
+    if not os.path.isdir(folder) or (folder / SPEC).exists():
         return False
     return (folder / STUDY).exists() or any(folder.glob(f"*/{SPEC}")) or any(folder.glob(f"*/*/{SPEC}"))
 
@@ -38,9 +39,12 @@ def write_study_report(folder: Path) -> Path:
         folder: a study's, or any with runs below it.
     Raises:
         RunFolderError: no run is there.
+        ReadOnlyError: nothing may be written in the folder.
     """
     path = folder / REPORT
-    write_whole(path, study_page(Runs(folder)))
+    runs = Runs(folder)
+    check_writable(folder)
+    write_whole(path, study_page(runs))
     return path
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.data import DataBundle, ImageSet
 from convscope.draw import data_uri, enlarge, picture
-from convscope.errors import RunFolderError
+from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.runs import ANATOMY, Run
@@ -58,7 +58,8 @@ class Subject:
             with suppress(RunFolderError, KeyError, TypeError):  # damaged: it is made again
                 return Anatomy.from_json(self.run.read_json(ANATOMY))
         table = self.scope.anatomy()
-        self.run.write_json(ANATOMY, table.to_json())
+        with suppress(ReadOnlyError):
+            self.run.write_json(ANATOMY, table.to_json())
         return table
 
     def class_names(self, head: int) -> tuple[str, ...]:

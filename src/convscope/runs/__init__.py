@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         FILTERS,
         GIVEN,
         HISTORY,
+        HISTORY_FIGURES,
         METRICS,
         MODEL,
         OUTCOME,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
-    from convscope.runs.whole import write_whole
+    from convscope.runs.whole import check_writable, write_whole
 else:
     load_when_used(__name__)
 
@@ -52,6 +53,7 @@ __all__ = [
     "FORMAT",
     "GIVEN",
     "HISTORY",
+    "HISTORY_FIGURES",
     "METRICS",
     "MODEL",
     "OUTCOME",
@@ -68,6 +70,7 @@ __all__ = [
     "alone_in",
     "build_from_spec",
     "check_format",
+    "check_writable",
     "describe_environment",
     "dump_spec",
     "load_spec",

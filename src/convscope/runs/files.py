@@ -61,14 +61,21 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Pat
     """Copies named tensors into a network's parameters and buffers, in place, keeping dtype, device and layout.
 
     Raises:
-        RunFolderError: names or shapes differ from the network's.
+        RunFolderError: names or shapes differ from the network's, or the kinds of numbers: whole, real or complex ones.
     """
     own = net.state_dict()
     wrong = [f"{n} missing" for n in own if n not in tensors] + [f"{n} unknown" for n in tensors if n not in own]
     wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in own.items()
               if n in tensors and tensors[n].shape != t.shape]  # fmt: skip
+    wrong += [f"{n} is of type {str(tensors[n].dtype)[6:]}, not {str(t.dtype)[6:]}" for n, t in own.items()
+              if n in tensors and _kind(tensors[n]) != _kind(t)]  # fmt: skip
     if wrong:
         raise RunFolderError(f"{where} does not belong to this network: {'; '.join(wrong[:3])}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+    """What no copy may change: floats of any size go into each other, quantised weights do not become real ones."""
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool

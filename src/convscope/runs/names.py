@@ -24,3 +24,6 @@ OUTCOME, TRACKERS, TENSORBOARD = "outcome.json", "trackers.json", "tensorboard"
 
 GIVEN = "given-module"
 """Name of the network in the spec of a run that was trained from a module of the user's own."""
+
+HISTORY_FIGURES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+"""Columns that every history has, all of numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,7 +19,17 @@ from convscope.data import DataBundle, load_data
 from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
-from convscope.runs.names import CHECKPOINT, ENVIRONMENT, GIVEN, HISTORY, METRICS, MODEL, PREDICTIONS, SPEC
+from convscope.runs.names import (
+    CHECKPOINT,
+    ENVIRONMENT,
+    GIVEN,
+    HISTORY,
+    HISTORY_FIGURES,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    SPEC,
+)
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 from convscope.runs.whole import write_whole
 
@@ -136,9 +147,14 @@ class Run:
     def history(self) -> pd.DataFrame:
         """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate; the stage, where there are any."""
         try:
-            return pd.read_parquet(self._file(HISTORY))
+            with open(self._file(HISTORY), "rb") as file:  # a name that is no UTF-8 is none for pyarrow
+                found = pd.read_parquet(file)
         except (ValueError, OSError) as error:
             raise RunFolderError(f"{self.path / HISTORY} is damaged and cannot be read: {error}") from None
+        numbers = found.select_dtypes("number").columns
+        if missing := [name for name in HISTORY_FIGURES if name not in numbers]:
+            raise RunFolderError(f"{self.path / HISTORY} is no history: it lacks numbers in the column {missing[0]!r}")
+        return found
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -259,9 +275,9 @@ def open_run(path: str | Path, net: nn.Module | None = None, *, trust: bool = Fa
         RunFolderError: there is no run, or one that this convscope is too old to read.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RunFolderError(f"{folder} is no folder; expected a run, such as runs/lines")
-    if not (folder / SPEC).exists():
+    if not os.path.exists(folder / SPEC):
         raise RunFolderError(f"{folder} holds no run: {SPEC} is missing")
     run = Run(folder, net, trust)
     run.spec  # noqa: B018 (refuses here what cannot be read)

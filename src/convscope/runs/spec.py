@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -223,6 +225,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
         SettingError: no YAML, or no mapping; file and line are named.
         RunFolderError: it is of a newer format.
     """
+    check_numbers(text, where)
     try:
         given = load_yaml(text)
     except yaml.YAMLError as error:
@@ -233,6 +236,16 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
     return given
+
+
+def check_numbers(text: str, where: str) -> None:
+    """Refuses numbers of more than 4,000 digits, which Python neither reads nor writes as decimals.
+
+    Raises:
+        SettingError: there is one.
+    """
+    if found := re.search(r"[0-9a-fA-F_]{4000}", text):
+        raise SettingError(f"{where}: a number of thousands of digits ({found[0][:12]}…); expected a shorter one")
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -270,7 +283,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
         raise SettingError(f"{path} cannot be read: {reason}") from None
     spec = read_spec(text, str(path), overrides)
     beside = path.parent / spec.data.source
-    if not Path(spec.data.source).exists() and beside.exists():
+    if not os.path.exists(spec.data.source) and os.path.exists(beside):
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(beside)})})
     return spec
 
@@ -286,6 +299,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         key, equals, value = override.partition("=")
         if not (key and equals):
             raise SettingError(f"--set {override}: expected key=value, such as recipe.epochs=3")
+        check_numbers(value, f"--set {key.strip()}")
         try:
             pairs[key.strip()] = load_yaml(value)
         except KeyTwiceError as error:

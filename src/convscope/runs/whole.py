@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from convscope.errors import FailedError
+from convscope.errors import READ_ONLY, FailedError, ReadOnlyError
 from convscope.unfinished import UNFINISHED, mark, remove_abandoned
 
 
@@ -17,11 +17,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
     What processes that were killed have left half-written beside it is removed.
 
     Raises:
-        FailedError: it cannot be written (a full disk, no rights, a file where a folder should be); the old file is
-            untouched.
+        ReadOnlyError: nothing may be written there.
+        FailedError: it cannot be written for another reason (a full disk, a file where a folder should be, too long a name);
+            the old file is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{mark()}{UNFINISHED}")
+    # Of a long name the beginning, so that the temporary one is no longer than a name may be.
+    temporary = path.with_name(f".{path.name[:40]}.{mark()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -30,15 +32,33 @@ def write_whole(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        cure = "free space there" if error.errno == errno.ENOSPC else "choose another --out"
-        raise FailedError(f"{path} cannot be written: {_reason(path, error)}; {cure}") from None
+        raise _failed(path, error) from None
     finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # it is renamed, or was never made; an error here must not stand for the first one
             temporary.unlink()
     remove_abandoned(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Refuses a folder in which nothing may be written, before work whose result would be lost.
+
+    Raises:
+        ReadOnlyError: the folder, or the nearest one above it that is there, is read-only.
+    """
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), folder)
+    if not os.access(there, os.W_OK):
+        raise ReadOnlyError(
+            f"nothing can be written in {there}: it is read-only; choose another --out, or copy the run"
+        )
+
+
+def _failed(path: Path, error: OSError) -> FailedError:
+    cure = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --out"
+    kind = ReadOnlyError if error.errno in READ_ONLY else FailedError
+    return kind(f"{path} cannot be written: {_reason(path, error)}; {cure}")
+
+
 def _reason(path: Path, error: OSError) -> str:
     """What the system says, or plainer: which part of the path is a file."""
-    file = next((part for part in path.parents if part.is_file()), None)
+    file = next((part for part in path.parents if os.path.isfile(part)), None)
     return f"{file} is a file, not a folder" if file else str(error.strerror or error)

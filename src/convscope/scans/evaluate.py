@@ -14,6 +14,7 @@ from torch import nn
 
 from convscope.console import progress_bar
 from convscope.data import DataBundle, batches
+from convscope.errors import ReadOnlyError
 from convscope.nets import Head, Task
 from convscope.runs import METRICS, MODEL, PREDICTIONS, Run
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
@@ -25,6 +26,8 @@ from convscope.training import Normalizer, choose_device, evaluation_batch
 
 def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
     """The metrics of a run on its test images, each with a 95 % interval; also kept as metrics.json.
+
+    Of a run in a read-only folder nothing is kept but in `run` itself.
 
     The network sees the test images once: its predictions are stored, and used again as long as weights and data are the same.
 
@@ -54,14 +57,26 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         source = batches(data.test, evaluation_batch(data.test, run.spec.recipe.batch), device=where)
         with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
             feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
-        run.write_tensors(PREDICTIONS, predictions.result(), key)
+        found = predictions.result()
+        with _kept_in_memory(run, "predictions", found):
+            run.write_tensors(PREDICTIONS, found, key)
     else:
+        run.__dict__.pop("predictions", None)
         feed_stored(stored, scans.all)
     metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run))}
-    run.write_json(METRICS, metrics)
-    run.__dict__.pop("metrics", None)  # what was read of them before is out of date
-    run.__dict__.pop("predictions", None)
+    with _kept_in_memory(run, "metrics", metrics):
+        run.write_json(METRICS, metrics)
     return metrics
+
+
+@contextmanager
+def _kept_in_memory(run: Run, part: str, values: dict[str, Any]) -> Iterator[None]:
+    """Forgets what was read of a part before; of a run in a read-only folder the new values are its part from now on."""
+    run.__dict__.pop(part, None)
+    try:
+        yield
+    except ReadOnlyError:
+        run.__dict__[part] = values
 
 
 @contextmanager

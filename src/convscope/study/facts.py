@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from convscope.bounded import load_yaml
-from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, METRICS, MODEL, OUTCOME, SPEC
+from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, HISTORY_FIGURES, METRICS, MODEL, OUTCOME, SPEC
 
 FIGURE = ("name", "value", "low", "high", "left_out")
 """What is read of a test figure; `left_out`: how many classes a mean over classes leaves out."""
@@ -120,8 +120,10 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     return {**facts, "state": state, "message": damaged or _as(str, outcome.get("message"))}, history
 
 
-def _as(kind: type, value: Any) -> Any:
+def _as(kind: Any, value: Any) -> Any:
     """A value of that kind, None for any other: what others wrote into the files must not stop a table."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # more than a table's column holds
+        return None
     return value if isinstance(value, kind) else None
 
 
@@ -211,6 +213,8 @@ def _history(path: Path) -> pa.Table:
             raise _DamagedError(f"{path.name} is no file")
         with pq.ParquetFile(path) as file:
             found = file.read()
+        if missing := [name for name in HISTORY_FIGURES if name not in found.column_names]:
+            raise _DamagedError(f"{path.name} is no history: it lacks the column {missing[0]}")
         columns = [
             found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found), field.type)
             for field in HISTORY_SCHEMA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def read_runs(folder: Path) -> Indexed:
     Raises:
         RunFolderError: there is no such folder, it is a run itself, or no run is below it.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RunFolderError(f"{folder} is no folder; expected one with runs below it, such as runs")
     if (folder / SPEC).exists() or (folder / OUTCOME).exists():
         raise RunFolderError(f"{folder} is a run itself; expected a folder with runs below it: try {folder.parent}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -98,10 +99,12 @@ def run_study(
     """
     check_trackers(track)
     spec, data = _loaded(spec, data)
-    if (out / SPEC).exists() and (run := open_run(out, trust=True)).is_trained:
+    if os.path.exists(out / SPEC) and (run := open_run(out, trust=True)).is_trained:
         _check_same(run, spec, data)
     else:
-        run = train_spec(spec, data, out, device=device, resume=(out / SPEC).exists(), watcher=watcher, track=track)
+        run = train_spec(
+            spec, data, out, device=device, resume=os.path.exists(out / SPEC), watcher=watcher, track=track
+        )
     track_results(run, evaluate(run, data, device), track)
     return run
 
@@ -181,8 +184,8 @@ def _find(name: str) -> Path | str:
     """The file of that name, or the text of a shipped study."""
     path = Path(name)
     _refuse_what_is_no_study(path)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.exists():
+    if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):
+        if not os.path.exists(path):
             raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
         return path
     texts = _shipped_texts()

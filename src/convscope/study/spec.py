@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -281,7 +282,7 @@ def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
 def _settled(spec: StudySpec, folder: Path) -> StudySpec:
     """With the whole path of data that lies here or in the folder, so that every process finds it."""
     source = spec.data.source
-    found = next((place for place in (Path(source), folder / source) if place.exists()), None)
+    found = next((place for place in (Path(source), folder / source) if os.path.exists(place)), None)
     if source in data_names() or found is None:
         return spec
     return spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(found.resolve())})})

@@ -7,6 +7,7 @@ claimed by one worker, and ends complete, pruned or failed; where its worker sto
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,6 +95,8 @@ class Store:
         with ExitStack() as undone:
             self.locks = undone.enter_context(closing(Locks(folder)))
             with self.locks.all(), _quiet():
+                if url is None:
+                    _check_own(folder / STORE)
                 self.backend = _connect(url or f"sqlite:///{(folder / STORE).resolve()}")
                 undone.callback(self.backend.engine.dispose)
                 self.study = self._begun()
@@ -430,6 +433,25 @@ def _value(values: Any, drawn: Any) -> Any:
     if isinstance(values, Range):
         return drawn
     return next(value for value in values if _choice(values, value) == drawn)
+
+
+def _check_own(path: Path) -> None:
+    """Refuses a file in the place of the store that is another program's, before tables are made in it.
+
+    Raises:
+        SettingError: it is one.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.OperationalError:  # another process holds it; who opens it next waits
+        return
+    except sqlite3.DatabaseError as error:
+        raise SettingError(f"{path}: is no database ({error}); move it away, or choose another --out") from None
+    if tables and "studies" not in tables:
+        raise SettingError(f"{path}: is a database of another program; move it away, or choose another --out")
 
 
 def _connect(url: str) -> RDBStorage:

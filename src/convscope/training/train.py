@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -130,10 +131,10 @@ def make_card(data: DataBundle, task: Task) -> Card:
 
 def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool) -> Run:
     """A new run folder."""
-    if (out / SPEC).exists():
+    if os.path.exists(out / SPEC):
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
-    if out.exists() and not (out.is_dir() and all(_is_of_beginning(file.name) for file in out.iterdir())):
+    if os.path.exists(out) and not (out.is_dir() and all(_is_of_beginning(file.name) for file in out.iterdir())):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
     about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
