@@ -35,13 +35,10 @@ class Life:
 
     Attributes:
         done: operations so far, in words.
-        below: folders in which operations do not count.
     """
 
-    def __init__(
-        self, *folders: Path, last: int | None = None, end: Callable[[], None] = _raise, below: str = "//"
-    ) -> None:
-        self.folders, self.last, self.end, self.below = [str(folder) for folder in folders], last, end, below
+    def __init__(self, *folders: Path, last: int | None = None, end: Callable[[], None] = _raise) -> None:
+        self.folders, self.last, self.end = [str(folder) for folder in folders], last, end
         self.done: list[str] = []
 
     def before(self) -> None:
@@ -61,8 +58,7 @@ class Life:
     def is_ours(self, path: Any) -> bool:
         if not isinstance(path, str | os.PathLike):
             return False
-        name = os.path.abspath(os.fspath(path))
-        return name.startswith(tuple(self.folders)) and self.below not in name  # type: ignore[arg-type]
+        return os.path.abspath(os.fspath(path)).startswith(tuple(self.folders))  # type: ignore[arg-type]
 
 
 class _File:

@@ -146,6 +146,9 @@ def _check_evaluated(run: Run) -> None:
         )
     if not (run.has(METRICS) and run.has(PREDICTIONS)):
         raise RunFolderError(f"{run.path} has no test figures yet: convscope evaluate {run.path} makes them")
+    accuracy = run.metrics.get("accuracy")
+    if not (isinstance(accuracy, dict) and isinstance(accuracy.get("value"), int | float)):
+        raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {run.path}")
 
 
 def _check_classes(runs: Sequence[Run]) -> None:
