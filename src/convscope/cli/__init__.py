@@ -5,7 +5,6 @@ Exit status: 0 done; 2 the request is wrong (one line says what, and what to do)
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from contextlib import suppress
