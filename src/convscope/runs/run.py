@@ -170,7 +170,8 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
         found = self.read_json(ENVIRONMENT)
-        if not {"data", "packages"} <= found.keys():
+        data = found.get("data")
+        if "packages" not in found or not (isinstance(data, dict) and {"digest", "images"} <= data.keys()):
             raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
         return found
 

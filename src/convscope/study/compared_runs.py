@@ -136,8 +136,8 @@ def _check_evaluated(run: Run) -> None:
     if run.has(OUTCOME):
         outcome = run.read_json(OUTCOME)
         raise RunFolderError(
-            f"{run.path} did not come to its end: {outcome['state']}, so it has no test figures "
-            f"({outcome['message']}); leave it out"
+            f"{run.path} did not come to its end: {outcome.get('state', 'failed')}, so it has no test figures "
+            f"({outcome.get('message', 'no reason is known')}); leave it out"
         )
     if not run.is_trained:
         raise RunFolderError(
