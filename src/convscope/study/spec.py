@@ -127,8 +127,8 @@ class StudySpec(Settings):
     data: DataSpec
     net: NetSpec
     task: TaskSpec = "softmax"
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    sweep: dict[str, Values] = Field(default_factory=dict)
+    recipe: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
+    sweep: dict[str, Values] = {}  # noqa: RUF012
     sampler: Literal["grid", "random", "tpe"] = "grid"
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
