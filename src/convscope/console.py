@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def printable_json(text: str) -> str:
 class Printable:
     """A stream that writes `printable` text; all else is the stream's own."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:  # a TextIO, or what stands for one
         self.stream = stream
 
     def __getattr__(self, name: str) -> Any:

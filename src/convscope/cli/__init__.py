@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated, TextIO
+from typing import Annotated, Any
 
 import typer
 
@@ -131,6 +131,6 @@ def _discard_output() -> None:
         _discard(stream)
 
 
-def _discard(stream: TextIO) -> None:
+def _discard(stream: Any) -> None:
     with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
