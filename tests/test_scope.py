@@ -349,6 +349,7 @@ ODD: dict[str, Callable[[Scope], object]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize("what", ODD)
 def test_what_is_no_image_layer_unit_or_class_is_refused_in_one_line(scope: Scope, what: str) -> None:
     with pytest.raises(RequestError) as caught:

@@ -14,6 +14,7 @@ from convscope.errors import FailedError
 from convscope.graph import broken_weights, is_finite
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.looks import LOOKS, SCANS, Asked, look
+from convscope.looks.look import OF_IMAGES
 from convscope.scope import Scope
 from tests.scans.scan_networks import HEIGHT, WIDTH, make_images, make_scope, network
 
@@ -66,7 +67,7 @@ def test_every_lens_and_scan_says_so(how: str, lens: str) -> None:
 
 @pytest.mark.parametrize("lens", LOOKS)
 def test_every_look_says_so(lens: str) -> None:
-    asked = {"test": SET} if lens in SCANS else {} if lens == "maximize" else {"image": IMAGES[0]}
+    asked = {"test": SET} if lens in SCANS else {"image": IMAGES[0]} if lens in OF_IMAGES else {}
     layer = "conv1" if lens in ("activations", "receptive_field", "top_patches") else None
     with pytest.raises(FailedError, match=r"the network is broken: 'bn1\.weight' holds NaN"):
         look(broken("NaN behind the layer that is asked about"), lens, Asked(layer=layer, **asked))

@@ -9,12 +9,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from convscope.errors import BrokenPackageError, MissingPackageError, NetworkError, SettingError, UnknownNameError
+from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput, from_pretrained_cfg
 from convscope.optional import import_optional
 
@@ -106,7 +108,8 @@ def elsewhere(name: str) -> str:
             missing.append(f"{package}:{name}")
     if named:
         return f", but {' and '.join(named)} {'is' if len(named) == 1 else 'are'} there"
-    return f" (another library's has a prefix: {' or '.join(missing)})" if missing else ""
+    unlike = not get_close_matches(name, CATALOGUE)  # no slip in a name of our own
+    return f" (another library's has a prefix: {' or '.join(missing)})" if missing and unlike else ""
 
 
 def _library(package: str, network: str) -> Any:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -66,7 +67,8 @@ def keep(path: Path, kept: Kept, table: pd.DataFrame) -> None:
         write_whole(path.with_suffix(".parquet"), buffer.getvalue())
         write_tensors(path, kept.tensors, kept.card)  # last, for by this file the result is found again
     except FailedError:
-        return
+        with suppress(OSError):  # no table without its tensors
+            path.with_suffix(".parquet").unlink()
 
 
 def kept_or_made(
