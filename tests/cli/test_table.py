@@ -222,7 +222,7 @@ def test_runs_that_differ_in_every_setting(
     command: Command, all_different: tuple[Path, list[str]], form: str, every: tuple[str, ...]
 ) -> None:
     folder, keys = all_different
-    out = folder / f"table.{form}.out"
+    out = folder / f"all.{'txt' if form == 'text' else form}"
     answer = command("table", folder, *every, "--format", form, "--out", out)
     assert (answer.status, answer.err) == (0, "")
     if form == "parquet":

@@ -17,6 +17,9 @@ from convscope.runs import SPEC, open_run
 from convscope.scope import Scope
 from tests.cli.conftest import Command
 
+# Checks of annotations would ask a run for its network, and change the error that it raises.
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 # Each with the files to remove first, so that there is something left to do.
 VERBS = {
     ("report", "RUN"): (),

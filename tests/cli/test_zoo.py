@@ -114,4 +114,4 @@ def test_a_pretrained_run_is_reopened_without_its_weights_file(
         == 0
     )
     (tmp_path / "own.pth").unlink()
-    assert open_run(tmp_path / "run").net(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+    assert open_run(tmp_path / "run", trust=True).net(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
