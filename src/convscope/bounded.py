@@ -14,6 +14,10 @@ DEEPEST, LARGEST, LONGEST = 50, 100_000, 2**20
 writes. A few lines can stand for billions of values, and the parser in C has no bound of its own."""
 
 
+MOST_BITS = 10_000
+"""Of a whole number, however it is written: Python refuses to write longer ones as decimals."""
+
+
 class KeyTwiceError(yaml.constructor.ConstructorError):
     """A mapping has a key twice."""
 
@@ -68,6 +72,8 @@ def _check_depth(text: str) -> None:
 
 def _n_values(given: Any, known: dict[int, float]) -> float:
     """How many values there are, with an alias counted as often as it stands; without end where it holds itself."""
+    if isinstance(given, int) and given.bit_length() > MOST_BITS:
+        raise yaml.YAMLError("a number of thousands of digits; expected a shorter one")
     if not isinstance(given, dict | list):
         return 1
     if id(given) not in known:

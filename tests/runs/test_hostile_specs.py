@@ -24,6 +24,10 @@ BOMBS = {
     "deep lists, never closed": (f"data: mnist\nnet: {'[' * 100_000}\n", "more than 50 levels"),
     "deep mappings": (f"data: mnist\nnet: {'{a: ' * 3000}1{'}' * 3000}\n", "more than 50 levels"),
     "deep lists by dashes": (f"data: mnist\nnet:\n  {'- ' * 50_000}a\n", "more than 50 levels"),
+    "a long number in hexadecimal": (
+        f"data: mnist\nnet: {{name: net4, width: 0x{'f' * 3999}}}\n",
+        "thousands of digits",
+    ),
     "deep keys": (f"{'? ' * 50_000}a\n", "more than 50 levels"),
 }
 
