@@ -2,7 +2,7 @@
 #   make study      the main job: data, training, evaluation, report of the Lines study
 #   make test       all tests but the slow ones
 #   make test-slow  the slow ones (trained networks, whole studies; those on real data need CONVSCOPE_DATA)
-#   make smoke      all shipped reproductions with few images and one epoch (needs CONVSCOPE_DATA)
+#   make smoke      all shipped reproductions with few images and one epoch, or those in CONVSCOPE_SMOKE (needs CONVSCOPE_DATA)
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
 #   make faults     kills, full and read-only disks, hostile files: tried and passed (slow; as root, for small disks)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 # Two workers on two cores: more threads than that only wait for one another. PyTorch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("COLUMNS", "120")
+# No test downloads; without this the Hub's client tries for half a minute before it says that there is no network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# The same examples on every machine: a suite that was green stays so. HYPOTHESIS_SEED=random looks for others.
+settings.register_profile("same", derandomize=os.environ.get("HYPOTHESIS_SEED") != "random", deadline=None)
+settings.load_profile("same")
 
 if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
     from jaxtyping import install_import_hook

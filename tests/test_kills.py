@@ -112,7 +112,7 @@ COMMANDS = {
 }
 
 
-SLOW = ("sweep", "report")
+SLOW = ("study", "sweep", "report")
 
 
 def files(folder: Path, with_pages: bool = True) -> dict[str, bytes]:

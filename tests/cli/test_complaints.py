@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.widht=[1]"], "sweep.net.widht: option 'widht' is not one of"),
         (["sweep", "net1-grid", "--dry-run", "--set", "net.widht=1"], "net.widht: option 'widht' is not one of net1"),
         (["sweep", "net1-grid", "--dry-run", "--set", "sweeep=1"], "sweeep: there is no such setting; did you mean sweep?"),
-        (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.name=[net0]"], "none of these runs can be trained: network"),
+        (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.name=[net0]"], "sweep.net.name: network 'net0' is not in"),
         (["train", "fashion-mnist"], "fashion-mnist is data; a study names a network and a recipe too"),
         (["train", "/"], "/ is data; a study names a network and a recipe too, as a shipped one does: convscope train"),
         (["study", "pictures.npz"], "pictures.npz is data;"),

@@ -130,6 +130,7 @@ def test_a_name_as_long_as_names_may_be(command: Command, reported: Run, tmp_pat
     assert command("data", data).status == 0
 
 
+@pytest.mark.slow
 def test_a_locale_of_ascii(tmp_path: Path, reported: Run) -> None:
     folder = tmp_path / "Füße"
     folder.mkdir()

@@ -295,6 +295,7 @@ class TestRealSets:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert int(done.stdout) < 1_000_000  # kB; 1.5 GB are allowed with the training
 
+    @pytest.mark.slow
     def test_mnist_60_40(self, copies: Path) -> None:
         data = load_data("mnist", split="60/40")
         assert (len(data.train), len(data.val), len(data.test)) == (37800, 4200, 28000)

@@ -100,7 +100,7 @@ def notebook(tmp_path: Path) -> Path:
 
 
 PAGES = ["report", "report_96", "filters", "study", "reproduction", "comparison", "notebook"]
-LARGE = {"report_96", "notebook", "reproduction"}
+LARGE = {"report_96", "notebook", "reproduction", "study", "comparison"}
 """Pages that take axe-core half a minute and more."""
 
 

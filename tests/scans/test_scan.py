@@ -109,11 +109,12 @@ def test_rankings_do_not_depend_on_the_batch_either() -> None:
     assert found[0] == found[1] == found[2]
 
 
-def test_one_process_equals_four() -> None:
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_one_process_equals_several(workers: int) -> None:
     scope, images = make_scope(), make_images()
     scans = [Predictions(TASK), *layer_scans(scope)]
     alone = scan(scope, images, scans, batch_size=8)
-    shared = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8, workers=4)
+    shared = scan(scope, images, [Predictions(TASK), *layer_scans(scope)], batch_size=8, workers=workers)
     assert plain(shared[1:]) == plain(alone[1:])
     assert {k: v.tolist() for k, v in shared[0].items()} == {k: v.tolist() for k, v in alone[0].items()}
 

@@ -147,6 +147,7 @@ def deadly(dies, **shape):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_its_worker_twice_has_failed_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_run_that_ends_its_worker_twice_has_failed_and_the_others_go_on(
     assert [run.state for run in again.runs] == ["failed", "done"]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_machine_that_fell_silent_is_taken_over_and_one_that_gives_signs_of_life_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,12 +212,15 @@ def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monk
         sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
 
 
-def test_what_is_there_is_refused_in_one_line(text: str, tmp_path: Path, undisturbed: Study) -> None:
+def test_what_is_there_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1)
+    study, store = worked(tmp_path / "study", text)
+    store.close()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     for folder, expected in [
-        (undisturbed.path, r"holds another study \(sweep differ\)"),
-        (undisturbed.runs[0].path, "holds a run, not a study"),
+        (study.path, r"holds another study \(sweep differ\)"),
+        (study.runs[0].path, "holds a run, not a study"),
         (tmp_path / "other", "exists and is no study"),
     ]:
         with pytest.raises(RunFolderError, match=expected):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope.errors import DataError, SettingError
 from convscope.nets import build_net
 from convscope.runs import RunSpec
 from convscope.study import plan, read_study
@@ -35,6 +36,20 @@ def test_runs_that_differ_in_their_seed_alone_are_measured_once(tmp_path: Path) 
     runs = plan(spec, device="cpu").runs
     assert [(run.number, run.seed) for run in runs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert runs[0].seconds == runs[1].seconds
+
+
+def test_data_that_cannot_be_loaded_are_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[object] = []
+
+    def unreachable(spec: object) -> None:
+        tries.append(spec)
+        raise DataError("no network")
+
+    monkeypatch.setattr(sys.modules["convscope.study.plan"], "load_data", unreachable)
+    spec = read_study(study_text(tmp_path, "net.name: [c8b M f8, c4 M f8]", epochs=4), "study.yaml")
+    with pytest.raises(SettingError, match="none of these runs can be trained: no network"):
+        plan(spec, device="cpu")
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 16), (2, 12), (5, 12)])

@@ -59,6 +59,7 @@ def test_a_pruned_run_was_stopped_and_has_not_failed(tmp_path: Path, mlflow: Any
     assert _runs(mlflow)[study.runs[-1].path.name].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_tracker_that_cannot_begin_stops_the_study_and_loses_nothing(
     tmp_path: Path, mlflow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_tracker_that_cannot_begin_stops_the_study_and_loses_nothing(
     assert [run.state for run in study.runs] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_on_the_way_is_told_of(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     spec = read_study(study_text(tmp_path, "recipe.rate: [0.01]", epochs=1), "study.yaml")

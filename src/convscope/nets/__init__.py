@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.nets.build import NetSpec, build_natural, build_net, check_options, code_in, natural_input
+    from convscope.nets.build import (
+        NetSpec,
+        build_natural,
+        build_net,
+        check_name,
+        check_options,
+        code_in,
+        natural_input,
+    )
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
     from convscope.nets.heads import put_head
@@ -27,6 +35,7 @@ __all__ = [
     "build_natural",
     "build_net",
     "catalogue",
+    "check_name",
     "check_options",
     "code_in",
     "make_task",

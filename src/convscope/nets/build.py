@@ -83,6 +83,7 @@ def build_net(
     Example:
         >>> net = build_net("net1", width=6, kernel=5)
     """
+    check_name(name)
     spec = _checked(name, _spec, {"name": name, "init": init, "head": head, "replaces": replaces, **options})
     _check_head(init, head, replaces, bool(options.get("pretrained")))
     prefix, colon, rest = name.partition(":")
@@ -92,14 +93,19 @@ def build_net(
             net = build(rest, options, head) if build else from_callable(prefix, rest, options)
     elif name in CATALOGUE:
         net = _from_catalogue(name, options)
-    elif re.match(r"[cfMAGBD](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name):  # text; a longer word is a name
-        net = _checked(name, plain_net, {"layers": name, **options})
     else:
-        raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
+        net = _checked(name, plain_net, {"layers": name, **options})
     new = net if head is None else _with_head(net, spec, natural_input(name).options() | options)
     _initialise(new if options.get("pretrained") else net, init)
     net.convscope_spec = spec
     return net
+
+
+def check_name(name: str) -> None:
+    """Raises UnknownNameError for a name that is no text of layers and not in the catalogue; other libraries are not asked."""
+    text = re.match(r"[cfMAGBD](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
+    if ":" not in name and name not in CATALOGUE and not text:
+        raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
 
 
 def check_options(names: Sequence[str], key: str) -> None:

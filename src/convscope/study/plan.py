@@ -114,7 +114,7 @@ class _Meter:
         self.costs: dict[str, StepCost | ConvscopeError] = {}
         self.sizes: dict[str, int] = {}
         self.whole: list[float] = []
-        self.data: tuple[DataSpec, DataBundle] | None = None
+        self.data: tuple[DataSpec, DataBundle | ConvscopeError] | None = None
 
     def cost(self, run: RunSpec) -> StepCost | None:
         """None where the time for measuring is over."""
@@ -151,5 +151,16 @@ class _Meter:
 
     def _loaded(self, spec: DataSpec) -> DataBundle:
         if self.data is None or self.data[0] != spec:
-            self.data = (spec, load_data(spec))
-        return self.data[1]
+            self.data = (spec, _loaded_or_why_not(spec))
+        found = self.data[1]
+        if isinstance(found, ConvscopeError):
+            raise found
+        return found
+
+
+def _loaded_or_why_not(spec: DataSpec) -> DataBundle | ConvscopeError:
+    """Asked for once: to find that a set cannot be downloaded takes half a minute."""
+    try:
+        return load_data(spec)
+    except ConvscopeError as error:
+        return error

@@ -11,6 +11,7 @@ from typing import Any
 
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
+from convscope.nets import check_name
 from convscope.runs import CHECKPOINT, SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
 from convscope.study.reported import FULL
@@ -165,6 +166,7 @@ def _ended_by_a_kill(folder: Path) -> Run | None:
 
 def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:
     """The data, and the spec with all that was left to the data set's own defaults stated."""
+    check_name(spec.net.name)  # before a download
     data = data or load_data(spec.data)
     return spec.model_copy(update={"data": data.spec}), data
 

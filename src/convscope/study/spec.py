@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from convscope.data import DataSpec, data_names
 from convscope.errors import SettingError, UnknownNameError
-from convscope.nets import NetSpec, TaskSpec, check_options
+from convscope.nets import NetSpec, TaskSpec, check_name, check_options
 from convscope.runs import (
     FORMAT,
     RunSpec,
@@ -329,8 +329,16 @@ def _check_values(spec: StudySpec, lines: _Lines) -> None:
 
 
 def _check_options(spec: StudySpec, lines: _Lines) -> None:
-    """Names an option that no network of the study has; one of several may do without."""
-    names = [str(name) for name in spec.lists.get("net.name", spec.lists.get("net", (spec.net.name,)))]
+    """Names a network that there is not, and an option that no network of the study has; one of several may do without."""
+    swept = next((key for key in ("net.name", "net") if key in spec.lists), None)
+    nets = spec.lists[swept] if swept else (spec.net.name,)
+    names = [str(net["name"] if isinstance(net, Mapping) and "name" in net else net) for net in nets]
+    for name in names:
+        try:
+            check_name(name)
+        except UnknownNameError as error:
+            path = ["sweep", swept] if swept else ["net", "name"]
+            raise SettingError(f"{lines.where(path)}: {'.'.join(path)}: {error}") from None
     options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
     options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
     for place, key, option in options:
