@@ -9,7 +9,7 @@ from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
-        arithmetic,
+        courses,
         data,
         draw,
         errors,
@@ -49,9 +49,9 @@ __all__ = [
     "RunSpec",
     "Scope",
     "__version__",
-    "arithmetic",
     "build_net",
     "compare",
+    "courses",
     "data",
     "draw",
     "errors",

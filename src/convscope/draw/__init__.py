@@ -27,11 +27,8 @@ from convscope.draw.pictures import (
     tinted_picture,
 )
 from convscope.draw.studies import cost, run_curves, spread
-from convscope.draw.worked import DrawnChannel, DrawnWindow, svg_png, worked_number, worked_svg
 
 __all__ = [
-    "DrawnChannel",
-    "DrawnWindow",
     "Picture",
     "Scale",
     "changes",
@@ -62,9 +59,6 @@ __all__ = [
     "sheet",
     "signed_picture",
     "spread",
-    "svg_png",
     "tinted_picture",
     "vega_script",
-    "worked_number",
-    "worked_svg",
 ]

@@ -7,7 +7,6 @@ from convscope.looks.notebook import notebook_picture
 from convscope.looks.records import Asked, Look
 from convscope.looks.switched_off import SwitchedOff, ablation_without, effects_without, switched_off
 from convscope.looks.words import Subject, look_at, open_subject
-from convscope.looks.worked import worked_drawing, worked_picture
 
 __all__ = [
     "LOOKS",
@@ -26,6 +25,4 @@ __all__ = [
     "small_picture",
     "sum_in_words",
     "switched_off",
-    "worked_drawing",
-    "worked_picture",
 ]

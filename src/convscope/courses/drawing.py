@@ -7,8 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from convscope.arithmetic import Window, Worked, add_up, in_words
-from convscope.draw import DrawnChannel, DrawnWindow, svg_png, worked_svg
+from convscope.courses.svg import DrawnChannel, DrawnWindow, svg_png, worked_svg
+from convscope.courses.wording import add_up, in_words
+from convscope.courses.worked import Window, Worked
 
 MOST_WINDOWS, MOST_CELLS, MOST_CHANNELS = 16, 24, 8
 """Windows in one picture, rows and columns of one input, and channels, that can still be read."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from convscope.arithmetic.numbers import nested, read_numbers, read_settings
-from convscope.arithmetic.worked import Worked, worked_conv, worked_pool
+from convscope.courses.numbers import nested, read_numbers, read_settings
+from convscope.courses.worked import Worked, worked_conv, worked_pool
 from convscope.errors import SettingError, UnknownNameError
 
 _RGB = {

@@ -9,8 +9,10 @@ from datetime import date
 from typing import Any
 
 from convscope import __version__
+from convscope.courses.outcomes import Outcome, Reproduction
+from convscope.courses.reported import FULL
 from convscope.scans import Estimate
-from convscope.study import FULL, Outcome, Reproduction, duration
+from convscope.study import duration
 
 EXPLAINED = (
     "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on "
@@ -111,7 +113,7 @@ def reproduction_page(found: Sequence[Reproduction], command: str) -> str:
     """docs/reproduction.md: every study with its figures, and what disagrees with the reports.
 
     Args:
-        found: of `convscope.study.reproduced`.
+        found: of `convscope.courses.reproduced`.
         command: that writes the page again.
     """
     return "\n\n".join(_page(found, command)) + "\n"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from convscope.arithmetic.steps import Shape, Step, conv_step, pool_step
+from convscope.courses.steps import Shape, Step, conv_step, pool_step
 from convscope.errors import SettingError
 from convscope.nets import Word, parse_layers
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any, Literal
 
-from convscope.arithmetic.axis import MOST, Axis, Padding, make_axis
+from convscope.courses.windows import MOST, Axis, Padding, make_axis
 from convscope.errors import SettingError
 
 Shape = tuple[int, ...]

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from convscope.arithmetic.axis import Axis, Padding
-from convscope.arithmetic.chain import chain_of
-from convscope.arithmetic.steps import Pair, Pool, Step, conv_step, pool_step
+from convscope.courses.chain import chain_of
+from convscope.courses.steps import Pair, Pool, Step, conv_step, pool_step
+from convscope.courses.windows import Axis, Padding
 from convscope.errors import SettingError
 
 MOST_NUMBERS, MOST_OUTPUTS = 100_000, 10_000
@@ -161,9 +161,9 @@ class Worked:
         }
 
     def _repr_png_(self) -> bytes:
-        import convscope  # drawing is the rooms' above; the face is asked for it once a notebook asks
+        from convscope.courses.drawing import worked_picture  # which reads this file
 
-        return convscope.looks.worked_picture(self)
+        return worked_picture(self)
 
     @property
     def _axes(self) -> tuple[Axis, Axis]:

@@ -9,9 +9,9 @@ from html import escape
 from math import prod
 from typing import Any
 
-from convscope.arithmetic.axis import MOST, Axis, Padding, seen
-from convscope.arithmetic.steps import Pair, Pool, Shape, Step, conv_step, pool_step
-from convscope.arithmetic.words import steps_of
+from convscope.courses.steps import Pair, Pool, Shape, Step, conv_step, pool_step
+from convscope.courses.windows import MOST, Axis, Padding, seen
+from convscope.courses.words import steps_of
 from convscope.errors import SettingError
 
 _TITLES = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride")

@@ -6,10 +6,10 @@ import re
 from math import isnan
 from typing import Literal
 
-from convscope.arithmetic.axis import Axis
-from convscope.arithmetic.chain import times
-from convscope.arithmetic.steps import Step
-from convscope.arithmetic.worked import Window, Worked
+from convscope.courses.chain import times
+from convscope.courses.steps import Step
+from convscope.courses.windows import Axis
+from convscope.courses.worked import Window, Worked
 from convscope.errors import SettingError
 
 Order = Literal["chw", "hwc"]

@@ -12,15 +12,12 @@ from typing import Any, Literal
 import torch
 from scipy import special
 
+from convscope.courses.reported import EXACT, FULL, Reported, Reproduces, find_reproduction, reproduces, reproductions
 from convscope.errors import ConvscopeError
 from convscope.nets import build_net, code_in
 from convscope.runs import HISTORY, Run, RunSpec
 from convscope.scans import Estimate, kept_epoch, proportion
-from convscope.study.folder import DAMAGED, STUDY, Study, StudyRun, damage, open_study
-from convscope.study.reported import EXACT, FULL, Reported
-from convscope.study.run import find_reproduction, reproductions
-from convscope.study.spec import StudySpec
-from convscope.study.statistics import summary
+from convscope.study import DAMAGED, STUDY, Study, StudyRun, StudySpec, damage, open_study, summary
 
 Verdict = Literal[
     "agrees", "higher", "lower", "cannot be told", "equal", "differs", "not compared", "not run", "running"
@@ -70,6 +67,7 @@ class Reproduction:
     Attributes:
         name: of the study.
         spec: at that budget.
+        told: what the study says of its report.
         folder: where its runs are.
         outcomes: of each reported figure.
         n_done, n_runs: runs that are finished, and all.
@@ -83,6 +81,7 @@ class Reproduction:
 
     name: str
     spec: StudySpec
+    told: Reproduces
     folder: Path
     outcomes: tuple[Outcome, ...]
     n_done: int = 0
@@ -100,15 +99,9 @@ class Reproduction:
         return self.told.report
 
     @property
-    def told(self) -> Any:
-        """What the study says of its report."""
-        assert self.spec.reproduces is not None  # of every spec that find_reproduction gives
-        return self.spec.reproduces
-
-    @property
     def budget(self) -> str:
         """Whose settings these are."""
-        return str(self.told.budget)
+        return self.told.budget
 
 
 def reproduced(out: Path, names: Sequence[str] = (), budget: str | None = None) -> list[Reproduction]:
@@ -130,8 +123,7 @@ def folder_of(out: Path, budget: str, name: str) -> Path:
 
 
 def _largest(out: Path, name: str) -> str:
-    told = find_reproduction(name).reproduces
-    known = [FULL, *reversed(told.budgets if told else {})]
+    known = [FULL, *reversed(_told(find_reproduction(name), name).budgets)]
     begun = [each for each in known if (folder_of(out, each, name) / STUDY).is_file()]
     return next(iter([*filter(lambda each: _is_done(folder_of(out, each, name)), begun), *begun]), FULL)
 
@@ -152,8 +144,16 @@ def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
             return read_reproduction(open_study(folder), name, spec)
         except ConvscopeError as error:  # one such study must not spoil the others
             problems = (str(error),)
-    told = spec.reproduces.reported if spec.reproduces else ()
-    return Reproduction(name, spec, folder, tuple(_outcome(each, spec, []) for each in told), problems=problems)
+    told = _told(spec, name)
+    outcomes = tuple(_outcome(each, spec, [], told.budget) for each in told.reported)
+    return Reproduction(name, spec, told, folder, outcomes, problems=problems)
+
+
+def _told(spec: StudySpec, name: str) -> Reproduces:
+    """What a shipped study says of its report."""
+    told = reproduces(spec, name)
+    assert told is not None  # of every spec that find_reproduction gives
+    return told
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -164,15 +164,16 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         name: of the shipped study.
         spec: it, at the folder's budget; figures and words are taken from here.
     """
-    told = spec.reproduces.reported if spec.reproduces else ()
-    runs = [_readable(run, told) for run in study.runs]
+    told = _told(spec, name)
+    runs = [_readable(run, told.reported) for run in study.runs]
     first = next((run.open().environment for run in runs if run.state == "done"), None)
     data = first["data"] if first else {"source": "", "digest": ""}
     return Reproduction(
         name=name,
         spec=spec,
+        told=told,
         folder=study.path,
-        outcomes=tuple(_outcome(each, spec, runs) for each in told),
+        outcomes=tuple(_outcome(each, spec, runs, told.budget) for each in told.reported),
         n_done=sum(run.state == "done" for run in runs),
         n_runs=len(runs),
         seconds=sum(map(_seconds, runs)),
@@ -213,7 +214,7 @@ def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterat
     yield from (f"{run.path.name} {run.state}: {run.message}" for run in runs if run.message)
 
 
-def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outcome:
+def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
     interval = proportion(round(told.value * told.n), told.n) if told.is_share and told.n else _NOTHING
     if told.metric == EXACT:
         return _counted(told, spec)
@@ -226,7 +227,7 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outco
     found, difference = estimate(values, n_images, told)
     n_settings = len({run.number for run in done})
     verdict = verdict_of(difference) if told.is_share else "not compared"
-    if spec.reproduces and spec.reproduces.budget == "smoke":
+    if budget == "smoke":
         verdict = "not compared"
     elif any(run.state in ("waiting", "unfinished") for run in mine):
         verdict = "running"  # a mean over some of its settings is another figure
