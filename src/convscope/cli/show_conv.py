@@ -17,7 +17,7 @@ from rich.text import Text
 from convscope import courses
 from convscope.cli.show import print_json, print_line, print_table
 from convscope.console import open_console
-from convscope.courses import Chain, Step, Window, Worked, figures, number, times, window_in_words
+from convscope.courses import Chain, Step, Window, Worked, number, times, window_in_words
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
@@ -99,23 +99,16 @@ def _option(key: str) -> str:
 
 def _print_chain(found: Chain) -> None:
     columns = ("layer", "window", "output", "parameters", "multiply-\nadds", "field", "step")
-    rows = [(step.name, " ".join(_short(step)), *figures(step)) for step in found.steps]
+    rows = [
+        (step.name, " ".join(window_in_words(step, short=True)) or step.kind.replace("_", " "), *step.figures)
+        for step in found.steps
+    ]
     print_table("", columns, rows, left=2)
     print_line(f"\n{found.parameters:,} parameters, {found.multiply_adds:,} multiply-adds an image")
     print_line("field: the receptive field; step: from one position's field to the next; both in pixels\n")
     for step in found.steps:
         for name, formula in _sizes_of(step):
             print_line(f"  {step.name:7} {name:14} {formula}")
-
-
-def _short(step: Step) -> list[str]:
-    """The window in the letters of the words: 3×3 s2 p1."""
-    letters = {"stride": "s", "padding": "p", "dilation": "d", "output": "o"}
-    found = []
-    for part in window_in_words(step):
-        name, _, value = part.rpartition(" ")
-        found.append(f"{letters[name.split()[0]]}{value}" if name.split()[:1] and name.split()[0] in letters else part)
-    return found or [step.kind.replace("_", " ")]
 
 
 def _print_layer(step: Step) -> None:
@@ -126,7 +119,7 @@ def _print_layer(step: Step) -> None:
     formulas = dict(step.formulas)
     lines = [*_sizes_of(step), *((key, formulas[key]) for key in ("parameters", "multiply_adds") if key in formulas)]
     field = times(step.receptive_field)
-    pace = "" if step.stride is None else f" pixels, {figures(step)[-1]} from one position to the next"
+    pace = "" if step.stride is None else f" pixels, {step.figures[-1]} from one position to the next"
     for name, text in [*lines, ("receptive field", f"{field}{pace}")]:
         print_line(f"  {name.replace('multiply_adds', 'multiply-adds'):16} {text}")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.courses.chain import Chain, chain, conv, figures, pool, times
+    from convscope.courses.chain import Chain, Step, conv, pool, times
     from convscope.courses.drawing import worked_drawing, worked_picture
     from convscope.courses.examples import EXAMPLES, padding, pair, worked_example
     from convscope.courses.numbers import read_numbers
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         reproduction_to_json,
         state_in_words,
     )
-    from convscope.courses.steps import Step
     from convscope.courses.windows import Axis, Padding
     from convscope.courses.wording import Order, add_up, in_words, number, read_shape, window_in_words
+    from convscope.courses.words import chain
     from convscope.courses.worked import Window, Worked, worked_conv, worked_pool
 else:
     load_when_used(__name__)
@@ -56,7 +56,6 @@ __all__ = [
     "add_up",
     "chain",
     "conv",
-    "figures",
     "find_reproduction",
     "folder_of",
     "in_words",

@@ -1,4 +1,4 @@
-"""Layers one after another: shapes, parameters, multiply-adds and receptive fields, from a line of text or from settings."""
+"""Layers one after another: shapes, parameters, multiply-adds and receptive fields, with the formulas that lead there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,118 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from html import escape
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
-from convscope.courses.steps import Pair, Pool, Shape, Step, conv_step, pool_step
-from convscope.courses.windows import MOST, Axis, Padding, seen
-from convscope.courses.words import steps_of
+from convscope.courses.windows import MOST, Axis, Padding, Path, make_axis
 from convscope.errors import SettingError
 
+Shape = tuple[int, ...]
+Pair = int | tuple[int, int]
+Pool = Literal["max", "average"]
+_POOLS: dict[str, str] = {"max": "max_pool", "average": "avg_pool"}
 _TITLES = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride")
 _MIXES = ("adaptive_avg_pool", "dense")
 """Layers that read all positions."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of a chain, worked out for one image.
+
+    Attributes:
+        name: such as conv1.
+        kind: conv, conv_transpose, max_pool, avg_pool, adaptive_avg_pool, batch_norm, dropout, flatten or dense.
+        input_shape, output_shape: (C, H, W), or (units,) once the maps are flattened.
+        paths: along rows and columns, the windows from the image to this layer.
+        axes: its own windows along rows and columns, where there are any.
+        groups: of a convolution.
+        bias: whether there is one for each unit.
+    """
+
+    name: str
+    kind: str
+    input_shape: Shape
+    output_shape: Shape
+    paths: tuple[Path, Path]
+    axes: tuple[Axis, Axis] | None = None
+    groups: int = 1
+    bias: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        if self.kind == "batch_norm":
+            return 2 * self.output_shape[0]
+        return prod(self._weights) + self.output_shape[0] * self.bias if self._weights else 0
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications with their additions; those with padding count, biases do not, pools count 0."""
+        return prod(self._weights + self._places) if self._weights else 0
+
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """(height, width) in pixels of the chain's image, on a plane without borders; the largest where positions differ.
+        Behind a layer that mixes all positions: what it sees of this image."""
+        return self.paths[0].field, self.paths[1].field
+
+    @property
+    def stride(self) -> tuple[Fraction, Fraction] | None:
+        """(down, across), pixels from one position to the next, below 1 behind a transposed convolution; None where there
+        is no such step."""
+        mixed = self.kind == "flatten" or self.paths[0].mixed
+        return None if mixed else (self.paths[0].stride, self.paths[1].stride)
+
+    @property
+    def formulas(self) -> dict[str, str]:
+        """How the figures come about, by name: height, width, parameters, multiply_adds; those that there are."""
+        found = {name: axis.formula for name, axis in zip(("height", "width"), self.axes or (), strict=False)}
+        if self._weights:
+            units, own = self._weights[0], _product(self._weights[1:])
+            each = f"({own} + 1)" if self.bias else own
+            found["parameters"] = f"{units}·{each} = {self.parameters:,}"
+            places = f" · {_product(self._places)}" if self.axes else ""
+            found["multiply_adds"] = f"{_product(self._weights)}{places} = {self.multiply_adds:,}"
+        return found
+
+    @property
+    def figures(self) -> tuple[str, str, str, str, str]:
+        """Output, parameters, multiply-adds, receptive field and stride as words; empty where there are none."""
+        counts = [f"{n:,}" if n else "" for n in (self.parameters, self.multiply_adds)]
+        return times(self.output_shape), counts[0], counts[1], _side(self.receptive_field), _side(self.stride)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain values; pairs as [height, width]."""
+        windows = {
+            name: _window_to_json(axis) for name, axis in zip(("rows", "columns"), self.axes or (), strict=False)
+        }
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "input_shape": list(self.input_shape),
+            "output_shape": list(self.output_shape),
+            **({"windows": windows} if windows else {}),
+            "groups": self.groups,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "receptive_field": list(self.receptive_field),
+            "stride": None if self.stride is None else [_plain(one) for one in self.stride],
+            "formulas": self.formulas,
+        }
+
+    @property
+    def _weights(self) -> tuple[int, ...]:
+        """The factors of the number of weights; none of a layer without."""
+        if self.kind == "dense":
+            return self.output_shape[0], prod(self.input_shape)
+        if self.axes is None or self.kind in _POOLS.values():
+            return ()
+        return self.output_shape[0], self.input_shape[0] // self.groups, *(axis.kernel for axis in self.axes)
+
+    @property
+    def _places(self) -> tuple[int, ...]:
+        """Positions at which all weights are used."""
+        return (self.input_shape if self.kind == "conv_transpose" else self.output_shape)[1:]
 
 
 @dataclass(frozen=True)
@@ -29,11 +131,11 @@ class Chain:
     """
 
     input_shape: Shape
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
-        return self.steps[-1].output_shape
+        return self.steps[-1].output_shape if self.steps else self.input_shape
 
     @property
     def parameters(self) -> int:
@@ -48,6 +150,24 @@ class Chain:
         """(height, width) in pixels of what a position of the last layer sees, on a plane without borders."""
         return self.steps[-1].receptive_field
 
+    def then(
+        self,
+        name: str,
+        kind: str,
+        output_shape: Shape | None = None,
+        axes: tuple[Axis, Axis] | None = None,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> Chain:
+        """With one more layer; by default it keeps the shape."""
+        before = self.steps[-1].paths if self.steps else tuple(map(Path, self.input_shape[1:]))
+        rows, columns = (
+            path.then(axis, kind in _MIXES) for path, axis in zip(before, axes or (None, None), strict=True)
+        )
+        shape = self.output_shape
+        step = Step(name, kind, shape, output_shape or shape, (rows, columns), axes, groups, bias)
+        return replace(self, steps=(*self.steps, step))
+
     def box(self, row: int = 0, column: int = 0) -> tuple[int, int, int, int] | None:
         """The part of the image that the last layer's units at a position see, cut at the borders of the maps.
 
@@ -60,13 +180,8 @@ class Chain:
         shape = self.output_shape
         if len(shape) < 3 or not (0 <= row < shape[1] and 0 <= column < shape[2]):
             raise SettingError(f"position: ({row}, {column}) is not on the last layer's output of {times(shape)}")
-        mixing = next((n for n, step in enumerate(self.steps) if step.kind == _MIXES[0]), None)
-        paths = [[step.axes[side] for step in self.steps[:mixing] if step.axes] for side in (0, 1)]
-        ends = (row, column) if mixing is None else (None, None)
-        rows, columns = (_places(path, n, end) for path, n, end in zip(paths, self.input_shape[1:], ends, strict=True))
-        if not rows or not columns:
-            return None
-        return min(rows), min(columns), max(rows) + 1, max(columns) + 1
+        rows, columns = (path.pixels(stop) for path, stop in zip(self.steps[-1].paths, (row, column), strict=True))
+        return (min(rows), min(columns), max(rows) + 1, max(columns) + 1) if rows and columns else None
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain values."""
@@ -79,7 +194,7 @@ class Chain:
         }
 
     def _repr_html_(self) -> str:
-        rows = [[step.name, step.kind, *figures(step)] for step in self.steps]
+        rows = [[step.name, step.kind, *step.figures] for step in self.steps]
         total = ["total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", "", ""]
         caption = f"<caption>input {times(self.input_shape)} (channels, height, width)</caption>"
         parts = (("thead", [_TITLES], "th"), ("tbody", rows, "td"), ("tfoot", [total], "td"))
@@ -97,6 +212,9 @@ def conv(
     transposed: bool = False,
     output_padding: Pair = 0,
     bias: bool = True,
+    *,
+    behind: Chain | None = None,
+    name: str = "conv1",
 ) -> Chain:
     """The shape, counts and receptive field of one convolution.
 
@@ -115,6 +233,7 @@ def conv(
         transposed: the convolution read backwards, which enlarges.
         output_padding: positions added at the end of a transposed output.
         bias: one for each filter.
+        behind, name: layers that it is added to, and its name among them.
 
     Raises:
         SettingError: an impossible setting, or a window that does not fit; names it and the cure.
@@ -123,9 +242,16 @@ def conv(
         >>> conv((32, 128, 128), 16, kernel=3, stride=2).output_shape
         (16, 63, 63)
     """
-    _check_shape(shape)
-    step = conv_step(shape, filters, kernel, stride, padding, dilation, groups, transposed, output_padding, bias)
-    return chain_of(shape, [step])
+    check_shape(shape)
+    if not 1 <= filters <= MOST:
+        raise SettingError(f"filters: {filters} is out of range; expected a whole number from 1 to {MOST}")
+    if groups < 1 or shape[0] % groups or filters % groups:
+        raise SettingError(
+            f"groups: {groups} groups do not divide {shape[0]} channels and {filters} filters; take a divisor of both"
+        )
+    axes = _axes(shape, kernel, stride, padding, dilation, transposed, output_padding)
+    kind = "conv_transpose" if transposed else "conv"
+    return (behind or Chain(shape)).then(name, kind, (filters, axes[0].n, axes[1].n), axes, groups, bias)
 
 
 def pool(
@@ -136,6 +262,9 @@ def pool(
     padding: Padding | tuple[int, int] = 0,
     dilation: Pair = 1,
     up: bool = False,
+    *,
+    behind: Chain | None = None,
+    name: str = "pool1",
 ) -> Chain:
     """The shape and receptive field of one pool.
 
@@ -146,6 +275,7 @@ def pool(
         stride: by default the kernel.
         padding, dilation: as of `conv`; padding up to half of the window.
         up: a window that sticks out over the end counts ("ceil mode").
+        behind, name: as of `conv`.
 
     Raises:
         SettingError: an impossible setting, or a window that does not fit.
@@ -154,30 +284,16 @@ def pool(
         >>> pool((16, 63, 63)).output_shape
         (16, 31, 31)
     """
-    _check_shape(shape)
-    return chain_of(shape, [pool_step(shape, kind, kernel, stride, padding, dilation, up)])
-
-
-def chain(shape: tuple[int, int, int], layers: str) -> Chain:
-    """Layers one after another, from a line of text: "c64k3p0 M c128 f10".
-
-    The words are those of plain networks (convscope.nets.text), and two things more: k, s, p and d take two numbers for
-    windows that are not square, rows first, "c64k3x5"; and t64 is a transposed convolution of 64 filters, by default
-    k2 s2 p0, with o1 for output padding. No output layer is added.
-
-    Args:
-        shape: (C, H, W) of the image.
-        layers: the text.
-
-    Raises:
-        SettingError: a word that the grammar does not have, or a layer that does not fit; it is named.
-
-    Example:
-        >>> chain((3, 32, 32), "c64k3p0 M c128").output_shape
-        (128, 15, 15)
-    """
-    _check_shape(shape)
-    return chain_of(shape, steps_of(shape, layers))
+    check_shape(shape)
+    if kind not in _POOLS:
+        raise SettingError(f"pool: {kind!r} is not known; expected max or average")
+    axes = _axes(shape, kernel, kernel if stride is None else stride, padding, dilation, False, 0, up)
+    for axis in axes:
+        if 2 * axis.before > axis.kernel:
+            raise SettingError(
+                f"padding: {axis.before} is more than half of the pool's window of {axis.kernel}; take less"
+            )
+    return (behind or Chain(shape)).then(name, _POOLS[kind], (shape[0], axes[0].n, axes[1].n), axes)
 
 
 def times(shape: Iterable[object]) -> str:
@@ -185,63 +301,40 @@ def times(shape: Iterable[object]) -> str:
     return "×".join(map(str, shape))
 
 
-def figures(step: Step) -> tuple[str, str, str, str, str]:
-    """A layer's output, parameters, multiply-adds, receptive field and stride as words; empty where there are none."""
-    counts = [f"{n:,}" if n else "" for n in (step.parameters, step.multiply_adds)]
-    field, stride = (_side(pair) for pair in (step.receptive_field, step.stride))
-    return times(step.output_shape), counts[0], counts[1], field, stride
+def _axes(shape: Shape, *settings: Any) -> tuple[Axis, Axis]:
+    """The windows along rows and columns, of settings that are pairs or hold for both."""
+    rows, columns = zip(*(value if isinstance(value, tuple) else (value, value) for value in settings), strict=True)
+    return make_axis(shape[1], *rows), make_axis(shape[2], *columns)
 
 
-def _side(pair: tuple[object, object] | None) -> str:
-    return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else times(pair)
-
-
-def _check_shape(shape: tuple[int, ...]) -> None:
+def check_shape(shape: Shape) -> None:
+    """Refuses what is no (C, H, W)."""
     if len(shape) != 3 or not all(1 <= n <= MOST for n in shape):
         raise SettingError(
             f"input: {times(shape)} is no shape of images; expected channels, height and width, each from 1 to {MOST}"
         )
 
 
-def chain_of(shape: Shape, steps: list[Step]) -> Chain:
-    """Layers, each worked out by itself, as a chain, with what each sees of the image."""
-    rows: list[Axis] = []
-    columns: list[Axis] = []
-    found: list[Step] = []
-    whole: tuple[int, int] | None = None
-    for step in steps:
-        if step.axes:
-            rows.append(step.axes[0])
-            columns.append(step.axes[1])
-        if whole is None and step.kind in _MIXES:
-            whole = _reach(_places(rows, shape[1])), _reach(_places(columns, shape[2]))
-        field = whole or (_field(rows), _field(columns))
-        stride = None if whole or step.kind == "flatten" else (_pace(rows), _pace(columns))
-        found.append(replace(step, receptive_field=field, stride=stride))
-    return Chain(shape, tuple(found))
+def _product(factors: Iterable[int]) -> str:
+    return "·".join(map(str, factors))
 
 
-def _places(path: list[Axis], size: int, stop: int | None = None) -> set[int]:
-    """What a position behind a path over an axis of `size` sees, cut at the borders; by default all of them together."""
-    return seen(path, range(path[-1].n if path else size) if stop is None else [stop], cut=True)
+def _side(pair: tuple[object, object] | None) -> str:
+    return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else times(pair)
 
 
-def _field(path: list[Axis]) -> int:
-    """The receptive field along one axis; behind transposed convolutions the largest of those that repeat."""
-    if not path:
-        return 1
-    period = min(prod(axis.stride for axis in path if axis.transposed), path[-1].n)
-    return max(_reach(seen(path, [stop])) for stop in range(period))
+def _window_to_json(axis: Axis) -> dict[str, Any]:
+    return {
+        "kernel": axis.kernel,
+        "stride": axis.stride,
+        "padding": [axis.before, axis.after],
+        "dilation": axis.dilation,
+        **({"output_padding": axis.output_padding} if axis.transposed else {}),
+    }
 
 
-def _reach(places: set[int]) -> int:
-    return max(places) - min(places) + 1 if places else 0
-
-
-def _pace(path: list[Axis]) -> Fraction:
-    return prod(
-        (Fraction(1, axis.stride) if axis.transposed else Fraction(axis.stride) for axis in path), start=Fraction(1)
-    )
+def _plain(value: Fraction) -> int | float:
+    return int(value) if value.denominator == 1 else float(value)
 
 
 def _html(part: str, rows: Iterable[Iterable[str]], cell: str) -> str:

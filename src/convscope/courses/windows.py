@@ -1,9 +1,11 @@
-"""A window that slides along one axis: how often it fits, and what each of its stops reads."""
+"""A window that slides along one axis: how often it fits, and which positions each of its stops reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
 from typing import Literal
 
 from convscope.errors import SettingError
@@ -56,34 +58,31 @@ class Axis:
     def formula(self) -> str:
         """How `n` comes about, with the numbers in it: "floor((128 − 3 + 2·0)/2) + 1 = 63"."""
         span = f"; {self.span} = {self.dilation}·({self.kernel} − 1) + 1" if self.dilation > 1 else ""
+        sign = "−" if self.transposed else "+"
+        pad = f"2·{self.before}" if self.before == self.after else f"{self.before} {sign} {self.after}"
         if self.transposed:
-            cut = f"2·{self.before}" if self.before == self.after else f"{self.before} − {self.after}"
-            whole = f"({self.size} − 1)·{self.stride} − {cut} + {self.span}"
-            return f"{whole}{f' + {self.output_padding}' if self.output_padding else ''} = {self.n}{span}"
-        pad = f"2·{self.before}" if self.before == self.after else f"{self.before} + {self.after}"
+            extra = f" + {self.output_padding}" if self.output_padding else ""
+            return f"({self.size} − 1)·{self.stride} − {pad} + {self.span}{extra} = {self.n}{span}"
         rounded, less = "ceil" if self.up else "floor", " − 1" if self._beyond else ""
         return f"{rounded}(({self.size} − {self.span} + {pad})/{self.stride}) + 1{less} = {self.n}{span}"
 
-    def reads(self, stop: int) -> tuple[int | None, ...]:
-        """The input position under each tap at an output position.
+    def taps(self, stop: int) -> tuple[int | None, ...]:
+        """The input position under each tap at an output position, on an axis without ends.
 
-        Positions below 0 and from `size` on are padding. None is no position at all: between those of a transposed
-        convolution, or beyond its ends, or beyond the padding in ceil mode.
+        None lies between the positions that a transposed convolution reads.
         """
-        if self.transposed:
-            return tuple(i if i is not None and 0 <= i < self.size else None for i in self._sources(stop))
-        places = (stop * self.stride - self.before + tap * self.dilation for tap in range(self.kernel))
-        return tuple(place if place < self.size + self.after else None for place in places)
-
-    def sources(self, stop: int) -> set[int]:
-        """The input positions that an output position depends on, on an axis without ends."""
-        if self.transposed:
-            return {i for i in self._sources(stop) if i is not None}
-        return {stop * self.stride - self.before + tap * self.dilation for tap in range(self.kernel)}
-
-    def _sources(self, stop: int) -> list[int | None]:
+        if not self.transposed:
+            return tuple(stop * self.stride - self.before + tap * self.dilation for tap in range(self.kernel))
         reached = (stop + self.before - tap * self.dilation for tap in range(self.kernel))
-        return [place // self.stride if place % self.stride == 0 else None for place in reached]
+        return tuple(place // self.stride if place % self.stride == 0 else None for place in reached)
+
+    def reads(self, stop: int) -> tuple[int | None, ...]:
+        """As `taps`, and None also beyond the padding and, of a transposed convolution, beyond the input.
+
+        Positions below 0 and from `size` on are padding.
+        """
+        first, end = (0, self.size) if self.transposed else (-self.before, self.size + self.after)
+        return tuple(place if place is not None and first <= place < end else None for place in self.taps(stop))
 
     @property
     def _steps(self) -> int:
@@ -94,6 +93,53 @@ class Axis:
     def _beyond(self) -> int:
         """1 where in ceil mode the last window would begin in the padding behind the input; PyTorch drops it."""
         return int(self.up and self._steps * self.stride >= self.size + self.before)
+
+
+@dataclass(frozen=True)
+class Path:
+    """The windows from the image to a layer along rows or columns.
+
+    Attributes:
+        size: of the image.
+        axes: the windows; those behind a layer that mixes all positions are left out.
+        mixed: whether there is such a layer.
+    """
+
+    size: int
+    axes: tuple[Axis, ...] = ()
+    mixed: bool = False
+
+    def then(self, axis: Axis | None, mixes: bool = False) -> Path:
+        """With one more layer."""
+        axes = self.axes if axis is None or self.mixed else (*self.axes, axis)
+        return Path(self.size, axes, self.mixed or mixes)
+
+    def pixels(self, stop: int) -> set[int]:
+        """Those that a position of the layer sees, without what lies outside the maps on the way."""
+        last = self.axes[-1].n if self.axes else self.size
+        return self._seen(range(last) if self.mixed else [stop], cut=True)
+
+    @property
+    def field(self) -> int:
+        """The receptive field in pixels on an axis without ends; behind transposed convolutions the largest of those that
+        repeat. Behind a layer that mixes all positions what it sees of this image."""
+        if self.mixed or not self.axes:
+            return _reach(self.pixels(0))
+        period = min(prod(axis.stride for axis in self.axes if axis.transposed), self.axes[-1].n)
+        return max(_reach(self._seen([stop])) for stop in range(period))
+
+    @property
+    def stride(self) -> Fraction:
+        """Pixels from one position to the next."""
+        steps = (Fraction(1, axis.stride) if axis.transposed else Fraction(axis.stride) for axis in self.axes)
+        return prod(steps, start=Fraction(1))
+
+    def _seen(self, stops: Iterable[int], cut: bool = False) -> set[int]:
+        places = set(stops)
+        for axis in reversed(self.axes):
+            reached = {place for stop in places for place in axis.taps(stop) if place is not None}
+            places = {place for place in reached if 0 <= place < axis.size} if cut else reached
+        return places
 
 
 def make_axis(
@@ -114,64 +160,44 @@ def make_axis(
     Raises:
         SettingError: a setting out of range, or a window that does not fit; names it and the cure.
     """
-    _check(kernel=kernel, stride=stride, dilation=dilation)
+    for name, value in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
+        if not 1 <= value <= MOST:
+            raise SettingError(f"{name}: {value} is out of range; expected a whole number from 1 to {MOST}")
     if output_padding and not transposed:
         raise SettingError(
             "output padding: it goes with a transposed convolution alone; leave it out, or add transposed"
         )
-    window = Axis(size, kernel, stride, 0, 0, dilation, transposed, output_padding, up)
-    before, after, extra = _padding(window, padding)
-    axis = Axis(size, kernel, stride, before, after, dilation, transposed, output_padding + extra, up)
-    if transposed:
-        _check_transposed(axis, padding)
-    elif axis.span > size + before + after:
-        _refuse_window(axis)
+    axis = _padded(Axis(size, kernel, stride, 0, 0, dilation, transposed, output_padding, up), padding)
+    _check(axis, padding)
     if axis.n > MOST:
         raise SettingError(f"output: {axis.n} positions along an axis; up to {MOST} are worked out")
     return axis
 
 
-def seen(axes: Sequence[Axis], stops: Iterable[int], cut: bool = False) -> set[int]:
-    """The positions of the first axis's input that outputs of the last one depend on.
-
-    Args:
-        axes: of the layers of a chain, from the input on.
-        stops: positions of the last output.
-        cut: leave out what lies outside the maps on the way; else the axes have no ends.
-    """
-    found = set(stops)
-    for axis in reversed(axes):
-        found = {place for stop in found for place in axis.sources(stop) if not cut or 0 <= place < axis.size}
-    return found
-
-
-def _check(**settings: int) -> None:
-    for name, value in settings.items():
-        if not 1 <= value <= MOST:
-            raise SettingError(f"{name}: {value} is out of range; expected a whole number from 1 to {MOST}")
-
-
-def _padding(axis: Axis, padding: Padding) -> tuple[int, int, int]:
-    """Padding before and after, and what "same" adds at the end of a transposed output."""
+def _padded(axis: Axis, padding: Padding) -> Axis:
     if padding == "valid":
-        return 0, 0, 0
+        return axis
     if padding != "same":
         if not 0 <= padding <= MOST:
             raise SettingError(f"padding: {padding} is out of range; expected 0 or more, same or valid")
-        return padding, padding, 0
-    if axis.transposed:
-        if axis.output_padding:
-            raise SettingError(
-                "output padding: with padding same the output is input · stride already; leave one of both out"
-            )
-        whole = max(axis.span - axis.stride, 0)
-        return whole // 2, whole - whole // 2, max(axis.stride - axis.span, 0)
-    stops = -(-axis.size // axis.stride)
-    whole = max((stops - 1) * axis.stride + axis.span - axis.size, 0)
-    return whole // 2, whole - whole // 2, 0
+        return replace(axis, before=padding, after=padding)
+    if axis.transposed and axis.output_padding:
+        raise SettingError(
+            "output padding: with padding same the output is input · stride already; leave one of both out"
+        )
+    spare = axis.span - axis.stride
+    whole = max(
+        spare if axis.transposed else (-(-axis.size // axis.stride) - 1) * axis.stride + axis.span - axis.size, 0
+    )
+    extra = max(-spare, 0) if axis.transposed else 0
+    return replace(axis, before=whole // 2, after=whole - whole // 2, output_padding=extra)
 
 
-def _check_transposed(axis: Axis, padding: Padding) -> None:
+def _check(axis: Axis, padding: Padding) -> None:
+    if not axis.transposed:
+        if axis.span > axis.size + axis.before + axis.after:
+            _refuse_window(axis)
+        return
     most = max(axis.stride, axis.dilation) - 1
     if padding != "same" and not 0 <= axis.output_padding <= most:
         raise SettingError(
@@ -191,3 +217,7 @@ def _refuse_window(axis: Axis) -> None:
         f"kernel: a window of {axis.kernel}{dilated} does not fit into {axis.size} positions{around}; "
         "take a smaller kernel, a larger input or more padding"
     )
+
+
+def _reach(places: set[int]) -> int:
+    return max(places) - min(places) + 1 if places else 0
