@@ -116,9 +116,7 @@ def _spec(name: str, budget: str = "full") -> StudySpec:
 
 
 def _of(name: str, budget: str = "full") -> Reproduces:
-    found = reproduces(_spec(name, budget), name)
-    assert found is not None
-    return found
+    return reproduces(_spec(name, budget), name)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

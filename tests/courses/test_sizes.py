@@ -199,6 +199,20 @@ def test_a_chain_is_what_the_traced_network_says(text: str) -> None:
     assert {step.name for step in found.steps} <= set(layers)
 
 
+@pytest.mark.parametrize("text", [*CHAINS, "c4k1x5p2x0s1x3 Ak2x1 c6k3x2d2x1p1x0", "Ak3x2p1x0s2x1 c5k4x1s1x2 t4k2x3s2x1o0"])
+def test_so_are_windows_that_are_not_square_and_transposed_ones(text: str) -> None:
+    """Behind a transposed convolution the graph has no field on the plane; the gradient's boxes stand for it above."""
+    found = courses.chain((2, 15, 13), text)
+    table = anatomy(_as_torch(found), torch.zeros(1, 2, 15, 13, dtype=torch.float64))
+    steps = [step for step in found.steps if step.axes]
+    transposed = False
+    for step, layer in zip(steps, table.layers, strict=True):
+        transposed |= step.kind == "conv_transpose"
+        assert step.output_shape == layer.output_shape, step.name
+        assert (step.parameters, step.multiply_adds) == (layer.parameters, layer.multiply_adds), step.name
+        assert transposed or (step.receptive_field, step.stride) == (layer.receptive_field, layer.stride), step.name
+
+
 def test_a_chain_as_a_page_and_as_json() -> None:
     found = courses.chain((3, 32, 32), "c64k3p0 t8 f10")
     assert "<td>64×30×30</td>" in found._repr_html_()

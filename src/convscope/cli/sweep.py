@@ -54,7 +54,8 @@ def sweep(
     from convscope.study import sweep as run_sweep
 
     name, found = find_study(spec, overrides(set_, threads=threads))
-    reproduces(found, spec)  # refuses what the report could not read
+    if found.reproduces is not None:
+        reproduces(found, spec)  # refuses what the report could not read
     if dry_run:
         planned = plan(found, workers, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)

@@ -50,14 +50,14 @@ class Outcome:
     """
 
     reported: Reported
-    reported_interval: Estimate
-    found: Estimate
-    difference: Estimate
-    n_seeds: int
-    n_settings: int
-    n_missing: int
-    n_images: int | None
-    verdict: Verdict
+    reported_interval: Estimate = _NOTHING
+    found: Estimate = _NOTHING
+    difference: Estimate = _NOTHING
+    n_seeds: int = 0
+    n_settings: int = 0
+    n_missing: int = 0
+    n_images: int | None = None
+    verdict: Verdict = "not run"
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,10 @@ def folder_of(out: Path, budget: str, name: str) -> Path:
 
 
 def _largest(out: Path, name: str) -> str:
-    known = [FULL, *reversed(_told(find_reproduction(name), name).budgets)]
+    known = [FULL, *reversed(reproduces(find_reproduction(name), name).budgets)]
     begun = [each for each in known if (folder_of(out, each, name) / STUDY).is_file()]
-    return next(iter([*filter(lambda each: _is_done(folder_of(out, each, name)), begun), *begun]), FULL)
+    done = [each for each in begun if _is_done(folder_of(out, each, name))]
+    return [*done, *begun, FULL][0]
 
 
 def _is_done(folder: Path) -> bool:
@@ -144,16 +145,9 @@ def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
             return read_reproduction(open_study(folder), name, spec)
         except ConvscopeError as error:  # one such study must not spoil the others
             problems = (str(error),)
-    told = _told(spec, name)
+    told = reproduces(spec, name)
     outcomes = tuple(_outcome(each, spec, [], told.budget) for each in told.reported)
     return Reproduction(name, spec, told, folder, outcomes, problems=problems)
-
-
-def _told(spec: StudySpec, name: str) -> Reproduces:
-    """What a shipped study says of its report."""
-    told = reproduces(spec, name)
-    assert told is not None  # of every spec that find_reproduction gives
-    return told
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -164,7 +158,7 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         name: of the shipped study.
         spec: it, at the folder's budget; figures and words are taken from here.
     """
-    told = _told(spec, name)
+    told = reproduces(spec, name)
     runs = [_readable(run, told.reported) for run in study.runs]
     first = next((run.open().environment for run in runs if run.state == "done"), None)
     data = first["data"] if first else {"source": "", "digest": ""}
@@ -222,7 +216,7 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: 
     done = [run for run in mine if run.state == "done"]
     if not done:
         verdict: Verdict = "running" if any(run.state == "unfinished" for run in mine) else "not run"
-        return Outcome(told, interval, _NOTHING, _NOTHING, 0, 0, len(mine), None, verdict)
+        return Outcome(told, interval, n_missing=len(mine), verdict=verdict)
     values, n_images = _by_seed(done, told.metric)
     found, difference = estimate(values, n_images, told)
     n_settings = len({run.number for run in done})
@@ -306,10 +300,12 @@ def _counted(told: Reported, spec: StudySpec) -> Outcome:
     # also of a setting that a smaller budget leaves out
     count = parameters_of(spec.run_spec({**spec.example, **told.at}, spec.seeds[0]))
     if count is None:
-        return Outcome(told, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0, None, "not run")
-    found = Estimate(float(count), None, None)
-    difference = Estimate(count - told.value, None, None)
-    return Outcome(told, _NOTHING, found, difference, 1, 1, 0, None, "equal" if count == told.value else "differs")
+        return Outcome(told)
+    gap = count - told.value
+    found, difference = Estimate(float(count), None, None), Estimate(gap, None, None)
+    return Outcome(
+        told, found=found, difference=difference, n_seeds=1, n_settings=1, verdict="differs" if gap else "equal"
+    )
 
 
 def parameters_of(spec: RunSpec) -> int | None:

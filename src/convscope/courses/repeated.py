@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from convscope.courses.outcomes import read_reproduction
-from convscope.courses.reported import reproduces
 from convscope.courses.reproduce import looks_of
 from convscope.courses.reproduction import EXPLAINED, reproduction_rows, state_in_words
 from convscope.errors import ConvscopeError
@@ -20,12 +19,12 @@ def study_sections(folder: Path) -> list[Section]:
     """What the page of a study's folder shows of the report that it repeats; nothing where it repeats none."""
     try:
         study = open_study(folder)
-        told = reproduces(study.spec, str(folder))
+        if study.spec.reproduces is None:
+            return []
+        each = read_reproduction(study, study.name, study.spec)
     except ConvscopeError:
         return []
-    if told is None:
-        return []
-    each = read_reproduction(study, study.name, study.spec)
+    told = each.told
     figures = fill(
         "repeated.html",
         "convscope.courses",

@@ -97,17 +97,17 @@ class ReportedLook(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """What `looks.look_at` takes, beside the lens."""
-        given = {key: value for key, value in self if key not in ("lens", "about", "at") and value is not None}
         texts = ("image", "size")
-        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in given.items()}
+        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in self._given.items()}
 
     def command(self, run: str) -> str:
         """How to look again."""
-        words = ["convscope", "look", run, self.lens]
-        for key, value in self:
-            if key not in ("lens", "about", "at") and value is not None:
-                words += [f"--{key}", str(value)]
-        return shlex.join(words)
+        options = [word for key, value in self._given.items() for word in (f"--{key}", str(value))]
+        return shlex.join(["convscope", "look", run, self.lens, *options])
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"lens", "about", "at"}, exclude_none=True)
 
 
 class Reproduces(BaseModel):
@@ -142,18 +142,16 @@ class _Study(BaseModel):
     reproduces: Reproduces
 
 
-def reproduces(spec: StudySpec, where: str, text: str = "") -> Reproduces | None:
-    """What a study repeats; None of a study that repeats no report.
+def reproduces(spec: StudySpec, where: str, text: str = "") -> Reproduces:
+    """What a study repeats.
 
     Args:
-        spec: the study.
+        spec: a study that has the key.
         where: its file's name, for messages.
         text: its YAML, for the line in messages.
     Raises:
         SettingError: the key holds something else; file and key are named.
     """
-    if spec.reproduces is None:
-        return None
     try:
         return _Study.model_validate({"reproduces": spec.reproduces}).reproduces
     except ValidationError as error:
@@ -176,15 +174,17 @@ def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budge
     if isinstance(given, Mapping):  # what else stands there is refused below
         settings["reproduces.budget"] = budget
     spec = read_study(text, where, overrides, settings)
-    told = reproduces(spec, where, text)
-    return spec if told is None else spec.model_copy(update={"reproduces": told.model_dump(mode="json")})
+    if spec.reproduces is None:
+        return spec
+    return spec.model_copy(update={"reproduces": reproduces(spec, where, text).model_dump(mode="json")})
 
 
 def reproductions() -> dict[str, str]:
     """The shipped studies that repeat a report, in the order of the reports: name → a line about it."""
-    found = {name: parse_mapping(text, f"{name}.yaml") for name, text in shipped_texts().items()}
-    repeating = {name: given for name, given in found.items() if "reproduces" in given}
-    return {name: repeating[name]["about"] for name in sorted(repeating, key=lambda n: _place(repeating[n], n))}
+    given = {name: parse_mapping(text, f"{name}.yaml") for name, text in shipped_texts().items()}
+    told = {name: one["reproduces"] for name, one in given.items() if "reproduces" in one}
+    order = sorted(told, key=lambda name: (told[name]["report"], told[name].get("place", 0), name))
+    return {name: given[name]["about"] for name in order}
 
 
 def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
@@ -197,12 +197,6 @@ def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
     if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
         raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
     return read_reproducing(texts[name], name, budget=budget)
-
-
-def _place(given: Mapping[str, Any], name: str) -> tuple[str, int, str]:
-    """By report, and there as the file says; else by name."""
-    told = given["reproduces"]
-    return told["report"], told.get("place", 0), name
 
 
 def _settings_of_budget(given: Any, budget: str, where: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def look_again(study: Study) -> list[LookedAt]:
     told = reproduces(study.spec, str(study.path))
     known = {each.command: each for each in looks_of(study.path) if (study.path / each.picture).is_file()}
     found = []
-    for number, asked in enumerate(told.looks if told else (), 1):
+    for number, asked in enumerate(told.looks, 1):
         seen = _looked_at(study, asked, f"{LOOKS}/{number:02d}-{asked.lens}.png", known)
         found.append(seen)
         write_whole(study.path / LOOKS / _INDEX, json.dumps([asdict(each) for each in found], indent=1))
