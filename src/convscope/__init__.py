@@ -10,7 +10,7 @@ from convscope.lazy import load_when_used
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
         analyses,
-        arithmetic,
+        courses,
         data,
         draw,
         errors,
@@ -51,9 +51,9 @@ __all__ = [
     "Scope",
     "__version__",
     "analyses",
-    "arithmetic",
     "build_net",
     "compare",
+    "courses",
     "data",
     "draw",
     "errors",

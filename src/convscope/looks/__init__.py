@@ -6,8 +6,7 @@ from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.looks.switched_off import SwitchedOff, ablation_without, effects_without, switched_off
-    from convscope.looks.worked import worked_drawing, worked_picture
 else:
     load_when_used(__name__)
 
-__all__ = ["SwitchedOff", "ablation_without", "effects_without", "switched_off", "worked_drawing", "worked_picture"]
+__all__ = ["SwitchedOff", "ablation_without", "effects_without", "switched_off"]

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from convscope.courses import folder_of, look_again, looks_of, reproduce, reproduced
+from convscope.courses.reproduce import LOOKS
 from convscope.errors import RunFolderError, UnknownNameError
-from convscope.study import folder_of, look_again, looks_of, open_study, reproduce, reproduced
+from convscope.study import open_study
 from convscope.study.live import Silent
-from convscope.study.reproduce import LOOKS
-from tests.study.repeats import NAME, TEXT, begin, ship
+from tests.courses.repeats import NAME, TEXT, begin, ship, ship_texts
 
 
 def _times(folder: Path) -> dict[Path, int]:
@@ -113,7 +114,7 @@ def test_a_study_whose_settings_changed_is_not_run_into_the_old_ones_folder(
 ) -> None:
     source = open_study(folder_of(repeated, "smoke", NAME)).spec.data.source
     text = TEXT.format(source=source).replace("batch: 24", "batch: 12")
-    monkeypatch.setattr("convscope.study.run._shipped_texts", lambda: {NAME: text})
+    ship_texts(monkeypatch, {NAME: text})
     with pytest.raises(RunFolderError, match=r"holds another study \(recipe differ"):
         reproduce(NAME, "smoke", repeated)
     [found] = reproduced(repeated)

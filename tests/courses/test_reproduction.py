@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from convscope import __version__
-from convscope.report import reproduction_page, reproduction_rows, reproduction_to_json, state_in_words
-from convscope.study import Reproduction, folder_of, open_study, reproduced, reproductions
-from convscope.study.outcomes import estimate
-from tests.study.repeats import NAME, add, begin, ship
+from convscope.courses import (
+    Reproduction,
+    folder_of,
+    reproduced,
+    reproduction_page,
+    reproduction_rows,
+    reproduction_to_json,
+    reproductions,
+    state_in_words,
+)
+from convscope.courses.outcomes import estimate
+from convscope.study import open_study
+from tests.courses.repeats import NAME, add, begin, ship
 
 COMMAND = "convscope reproduce --markdown docs/reproduction.md"
 

@@ -1,4 +1,4 @@
-"""Layers and numbers in words, as the terminal and the pictures tell them; and shapes as users write them."""
+"""Layers and numbers in words, as the terminal and the pictures show them; and shapes as users write them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import re
 from math import isnan
 from typing import Literal
 
-from convscope.arithmetic.axis import Axis
-from convscope.arithmetic.chain import times
-from convscope.arithmetic.steps import Step
-from convscope.arithmetic.worked import Window, Worked
+from convscope.courses.chain import Step, times
+from convscope.courses.windows import Axis
+from convscope.courses.worked import Window, Worked
 from convscope.errors import SettingError
 
 Order = Literal["chw", "hwc"]
@@ -29,11 +28,13 @@ def number(value: float) -> str:
 def in_words(worked: Worked) -> str:
     """What is worked out, in a line: "convolution 3×3, padding 1: 3×4×4 → 1×4×4"."""
     step = worked.step
-    return f"{_KINDS[step.kind]} {', '.join(window_in_words(step))}: {times(step.input_shape)} → {times(step.output_shape)}"
+    window = ", ".join(window_in_words(step))
+    return f"{_KINDS[step.kind]} {window}: {times(step.input_shape)} → {times(step.output_shape)}"
 
 
-def window_in_words(step: Step) -> list[str]:
-    """A layer's window, and the settings that are not the simplest: ["3×3", "stride 2", "padding 1"]."""
+def window_in_words(step: Step, short: bool = False) -> list[str]:
+    """A layer's window, and the settings that are not the simplest: ["3×3", "stride 2", "padding 1"]; short, as in the words
+    of a chain: ["3×3", "s2", "p1"]."""
     if step.axes is None:
         return []
     rows, columns = step.axes
@@ -41,7 +42,8 @@ def window_in_words(step: Step) -> list[str]:
     for name, simplest in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0)):
         pair = tuple(_ends(axis) if name == "padding" else str(getattr(axis, name)) for axis in (rows, columns))
         if pair != (str(simplest), str(simplest)):
-            found.append(f"{name.replace('_', ' ')} {pair[0] if pair[0] == pair[1] else times(pair)}")
+            lead = name[0] if short else f"{name.replace('_', ' ')} "
+            found.append(lead + (pair[0] if pair[0] == pair[1] else times(pair)))
     return [*found, *([f"{step.groups} groups"] if step.groups > 1 else [])]
 
 

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from convscope.analyses import look_at, open_subject
+from convscope.courses.outcomes import folder_of, matches
+from convscope.courses.reported import FULL, ReportedLook, find_reproduction, reproduces
 from convscope.errors import ConvscopeError, RequestError
 from convscope.runs import write_whole
-from convscope.study.engine import sweep
-from convscope.study.folder import Study, StudyRun
-from convscope.study.live import View
-from convscope.study.outcomes import folder_of, matches
-from convscope.study.reported import FULL, ReportedLook
-from convscope.study.run import find_reproduction
+from convscope.study import Study, StudyRun, View, sweep
 
 LOOKS = "looks"
 _INDEX = "looks.json"
@@ -59,7 +56,7 @@ def reproduce(
     The ways of looking are pictures in its folder `looks`, and `looks.json` says what they are.
 
     Args:
-        name: one of `convscope.study.reproductions()`.
+        name: one of `convscope.courses.reproductions()`.
         budget: "full" is as reported; smaller ones are in the study's file.
         out: folder of all reproductions.
         workers, device, view: see convscope.sweep.
@@ -69,7 +66,7 @@ def reproduce(
         SettingError, StoppedError, FailedError: see convscope.sweep.
 
     Example:
-        >>> study = cs.study.reproduce("net1-grid", "smoke")              # doctest: +SKIP
+        >>> study = cs.courses.reproduce("net1-grid", "smoke")              # doctest: +SKIP
     """
     spec = find_reproduction(name, budget)
     study = sweep(spec, folder_of(Path(out), budget, name), workers=workers, device=device, view=view)
@@ -79,10 +76,10 @@ def reproduce(
 
 def look_again(study: Study) -> list[LookedAt]:
     """The ways of looking that the study names, on its runs; those that are there already are kept."""
-    told = study.spec.reproduces
+    told = reproduces(study.spec, str(study.path))
     known = {each.command: each for each in looks_of(study.path) if (study.path / each.picture).is_file()}
     found = []
-    for number, asked in enumerate(told.looks if told else (), 1):
+    for number, asked in enumerate(told.looks, 1):
         seen = _looked_at(study, asked, f"{LOOKS}/{number:02d}-{asked.lens}.png", known)
         found.append(seen)
         write_whole(study.path / LOOKS / _INDEX, json.dumps([asdict(each) for each in found], indent=1))

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from convscope.analyses import names
+from convscope.courses import Reproduces, find_reproduction, read_reproducing, reproduced, reproduces, reproductions
+from convscope.courses.outcomes import matches
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
-from convscope.study import StudySpec, dump_study, find_reproduction, read_study, reproduced, reproductions
-from convscope.study.outcomes import matches
-from tests.study.repeats import NAME, TEXT
+from convscope.study import StudySpec, dump_study, read_study
+from tests.courses.repeats import NAME, TEXT
 
 BUDGETS = ("smoke", "laptop", "full")
 GIVEN = TEXT.format(source="mnist")
@@ -32,29 +33,29 @@ def _told(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_budget_changes_what_it_names_and_nothing_else() -> None:
-    full, smoke = read_study(GIVEN, NAME), read_study(GIVEN, NAME, budget="smoke")
+    full, smoke = read_reproducing(GIVEN, NAME), read_reproducing(GIVEN, NAME, budget="smoke")
     assert (smoke.data.limit, smoke.recipe["epochs"], smoke.seeds) == (90, 1, (0,))
     assert (smoke.n_runs, full.n_runs) == (2, 6)
     assert full.differences(smoke) == ["data", "recipe", "seeds"]
     assert (smoke.net, smoke.sweep) == (full.net, full.sweep)
-    assert smoke.reproduces.budget == "smoke"
-    assert read_study(GIVEN, NAME, budget="full") == full
-    assert full.reproduces.budget == "full"
+    assert smoke.reproduces["budget"] == "smoke"
+    assert read_reproducing(GIVEN, NAME, budget="full") == full
+    assert full.reproduces["budget"] == "full"
 
 
 def test_a_budget_changes_the_sweep_and_set_comes_after_it() -> None:
     text = _changed(lambda given: _told(given)["budgets"]["smoke"].update({"sweep.net.width": [4]}))
-    assert read_study(text, NAME, budget="smoke").n_runs == 1
-    told = read_study(text, NAME, ["recipe.epochs=7"], budget="smoke")
+    assert read_reproducing(text, NAME, budget="smoke").n_runs == 1
+    told = read_reproducing(text, NAME, ["recipe.epochs=7"], budget="smoke")
     assert (told.recipe["epochs"], told.data.limit) == (7, 90)
 
 
 def test_what_is_reproduced_is_kept_in_the_studys_file_and_decides_no_run() -> None:
-    smoke = read_study(GIVEN, NAME, budget="smoke")
+    smoke = read_reproducing(GIVEN, NAME, budget="smoke")
     again = read_study(dump_study(smoke), "study.yaml")
     assert again == smoke
     without = read_study(_changed(lambda given: given.pop("reproduces")), NAME)
-    assert read_study(GIVEN, NAME).differences(without) == []
+    assert read_reproducing(GIVEN, NAME).differences(without) == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_what_is_reproduced_is_kept_in_the_studys_file_and_decides_no_run() -> N
 )
 def test_a_wrong_key_or_value_is_named_in_one_line(change: Callable[[dict[str, Any]], object], expected: str) -> None:
     with pytest.raises(SettingError, match=rf"^mine\.yaml.*{expected}") as told:
-        read_study(_changed(lambda given: change(_told(given))), "mine.yaml", budget="smoke")
+        read_reproducing(_changed(lambda given: change(_told(given))), "mine.yaml", budget="smoke")
     assert "\n" not in str(told.value)
 
 
@@ -90,14 +91,14 @@ def test_a_wrong_key_or_value_is_named_in_one_line(change: Callable[[dict[str, A
 @pytest.mark.parametrize("budget", ["full", "smoke"])
 def test_the_key_is_a_mapping(value: object, budget: str) -> None:
     with pytest.raises(ConvscopeError, match=r"mine\.yaml"):
-        read_study(_changed(lambda given: given.update(reproduces=value)), "mine.yaml", budget=budget)
+        read_reproducing(_changed(lambda given: given.update(reproduces=value)), "mine.yaml", budget=budget)
 
 
 def test_an_unknown_budget_or_study_lists_those_that_there_are() -> None:
     with pytest.raises(
         UnknownNameError, match=r"budget 'smok' is not .*did you mean 'smoke'\? there is smoke, laptop, full"
     ):
-        read_study(GIVEN, "mine.yaml", budget="smok")
+        read_reproducing(GIVEN, "mine.yaml", budget="smok")
     with pytest.raises(
         UnknownNameError, match=r"study 'net9-grid' is not one that repeats a report; did you mean 'net"
     ):
@@ -114,11 +115,15 @@ def _spec(name: str, budget: str = "full") -> StudySpec:
     return find_reproduction(name, budget)
 
 
+def _of(name: str, budget: str = "full") -> Reproduces:
+    return reproduces(_spec(name, budget), name)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_shipped_reproduction_is_a_study_at_every_budget(name: str, budget: str) -> None:
     spec = _spec(name, budget)
-    assert spec.reproduces.budget == budget
+    assert _of(name, budget).budget == budget
     assert len(_runs(spec)) == spec.n_runs
     if budget != "full":
         assert spec.n_runs <= _spec(name).n_runs
@@ -129,7 +134,7 @@ def _runs(spec: StudySpec) -> list[Any]:
 
 
 def test_the_reports_come_in_order_and_all_are_there() -> None:
-    reports = [_spec(name).reproduces.report for name in SHIPPED]
+    reports = [_of(name).report for name in SHIPPED]
     assert reports == sorted(reports)
     assert {report: reports.count(report) for report in "ABCDE"} == {"A": 2, "B": 5, "C": 3, "D": 5, "E": 3}
 
@@ -158,19 +163,19 @@ def test_every_count_of_parameters_in_the_reports_is_met_exactly(tmp_path: Path)
         for each in reproduced(tmp_path, list(COUNTS))
     }
     assert found == COUNTS
-    told = {name: _counts(_spec(name)) for name in SHIPPED}
+    told = {name: _counts(_of(name)) for name in SHIPPED}
     assert {name: counts for name, counts in told.items() if counts} == COUNTS
 
 
-def _counts(spec: StudySpec) -> set[float]:
-    return {each.value for each in spec.reproduces.reported if each.metric == "parameters"}
+def _counts(told: Reproduces) -> set[float]:
+    return {each.value for each in told.reported if each.metric == "parameters"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_figure_and_every_look_belongs_to_a_run(name: str) -> None:
     spec = _spec(name)
     runs = _runs(spec)
-    for each in (*spec.reproduces.reported, *spec.reproduces.looks):
+    for each in (*_of(name).reported, *_of(name).looks):
         assert any(matches(run, each.at) for run in runs), each
 
 
@@ -179,12 +184,12 @@ def test_every_figure_and_every_look_belongs_to_a_run(name: str) -> None:
 def test_every_look_has_a_run_to_look_at_at_every_budget(name: str, budget: str) -> None:
     spec = _spec(name, budget)
     runs = _runs(spec)
-    assert all(any(matches(run, look.at) for run in runs) for look in spec.reproduces.looks)
+    assert all(any(matches(run, look.at) for run in runs) for look in _of(name, budget).looks)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_look_is_one_that_convscope_has_and_every_line_fits(name: str) -> None:
-    told = _spec(name).reproduces
+    told = _of(name)
     assert told.looks
     for look in told.looks:
         assert look.lens in names()
@@ -201,10 +206,10 @@ BEST = {
 
 
 def test_the_reports_best_test_accuracies_are_among_the_figures() -> None:
-    specs = [_spec(name).reproduces for name in SHIPPED]
+    specs = [_of(name) for name in SHIPPED]
     found = {(told.report, f.value) for told in specs for f in told.reported if f.metric == "test_accuracy"}
     assert found >= BEST
-    heads = {f.metric: f.value for f in _spec("lines-heads").reproduces.reported}
+    heads = {f.metric: f.value for f in _of("lines-heads").reported}
     assert heads == {
         "heads.length.accuracy": 0.9982, "heads.width.accuracy": 0.9987, "heads.colour.accuracy": 0.9999,
         "heads.angle.accuracy": 0.9588,
@@ -212,7 +217,7 @@ def test_the_reports_best_test_accuracies_are_among_the_figures() -> None:
 
 
 def test_a_looks_command_gives_all_its_options_to_the_shell() -> None:
-    looks = _spec("net4-depth").reproduces.looks
+    looks = _of("net4-depth").looks
     ablate = next(look for look in looks if look.lens == "ablate")
     words = shlex.split(ablate.command("my runs/a"))
     assert words[:4] == ["convscope", "look", "my runs/a", "ablate"]
@@ -235,14 +240,14 @@ def test_a_looks_command_gives_all_its_options_to_the_shell() -> None:
     ],
 )  # fmt: skip
 def test_which_runs_a_figure_belongs_to(at: dict[str, Any], expected: bool) -> None:
-    run = read_study(GIVEN, NAME).run_spec({"net.width": 4}, 0)
+    run = read_reproducing(GIVEN, NAME).run_spec({"net.width": 4}, 0)
     assert matches(run, at) == expected
 
 
 def test_a_stage_is_named_by_its_place() -> None:
     spec = _spec("cats-dogs-transfer")
     runs = _runs(spec)
-    told = {each.what: [matches(run, each.at) for run in runs] for each in spec.reproduces.reported}
+    told = {each.what: [matches(run, each.at) for run in runs] for each in _of("cats-dogs-transfer").reported}
     assert told == {
         "frozen": [True, False, False],
         "then the last block unfrozen": [False, True, False],

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
 from convscope import __version__
+from convscope.courses.outcomes import Outcome, Reproduction
+from convscope.courses.reported import FULL
+from convscope.report import fill
 from convscope.scans import Estimate
-from convscope.study import FULL, Outcome, Reproduction, duration
+from convscope.study import duration
 
 EXPLAINED = (
     "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on "
@@ -111,27 +114,26 @@ def reproduction_page(found: Sequence[Reproduction], command: str) -> str:
     """docs/reproduction.md: every study with its figures, and what disagrees with the reports.
 
     Args:
-        found: of `convscope.study.reproduced`.
+        found: of `convscope.courses.reproduced`.
         command: that writes the page again.
     """
-    return "\n\n".join(_page(found, command)) + "\n"
-
-
-def _page(found: Sequence[Reproduction], command: str) -> Iterator[str]:
-    yield "# The five reports, repeated"
-    yield (
-        f"Written by `{command}` with convscope {__version__} on {date.today().isoformat()}, from the folders of the runs. "
-        f"How to repeat them: [reproducing](reproducing.md).\n\n{EXPLAINED}"
+    machines = dict.fromkeys(_machine(each.environment) for each in found if each.environment)
+    return fill(
+        "reproduction.md",
+        "convscope.courses",
+        found=found,
+        command=command,
+        version=__version__,
+        today=date.today().isoformat(),
+        explained=EXPLAINED,
+        how_far=_how_far(found),
+        machines=machines,
+        budget=budget_in_words,
+        state=state_in_words,
+        rows=reproduction_rows,
+        duration=duration,
+        json=json.dumps,
     )
-    yield _how_far(found)
-    yield "\n".join(_overview(found))
-    yield from _machines(found)
-    for each in found:
-        yield from _study(each)
-    yield "## What disagrees with the reports"
-    yield "\n".join(_bullets(found, "disagrees")) or "Nothing that is known."
-    yield "## What was done otherwise, or assumed"
-    yield "\n".join(_bullets(found, "otherwise"))
 
 
 def _how_far(found: Sequence[Reproduction]) -> str:
@@ -145,42 +147,7 @@ def _how_far(found: Sequence[Reproduction]) -> str:
     return f"Of {len(found)} {'study' if len(found) == 1 else 'studies'} {', '.join([*smaller, whole])}. {said}"
 
 
-def _overview(found: Iterable[Reproduction]) -> Iterator[str]:
-    yield "| report | study | budget | runs | time | images |\n| --- | --- | --- | ---: | ---: | --- |"
-    for each in found:
-        runs = f"{each.n_done} of {each.n_runs}" if each.n_runs else "not run"
-        time = duration(each.seconds) if each.n_runs else ""
-        copy = f"{each.data}{', re-encoded with loss' if each.is_lossy else ''}"
-        budget = budget_in_words(each) if each.n_runs else ""
-        yield f"| {each.report} | [{each.name}](#{each.name}) | {budget} | {runs} | {time} | {copy} |"
-
-
-def _machines(found: Iterable[Reproduction]) -> Iterator[str]:
-    """Each hardware with its versions once."""
-    seen = dict.fromkeys(_machine(each.environment) for each in found if each.environment)
-    if seen:
-        yield "\n".join(["Hardware and versions:\n", *(f"- {machine}" for machine in seen)])
-
-
 def _machine(environment: Any) -> str:
     made = environment["gpu"] or f"{environment['processor']}, {environment['cores']} cores"
     torch = environment["packages"].get("torch", "?")
     return f"{made}; Python {environment['python']}, PyTorch {torch}, {environment['system']}"
-
-
-def _study(each: Reproduction) -> Iterator[str]:
-    yield f"## {each.name}\n\nReport {each.report}. {each.spec.about}.\n\n{state_in_words(each)}."
-    if each.n_runs and (changed := each.told.budgets.get(each.budget)):
-        yield f"Other than reported: {', '.join(f'`{key}: {json.dumps(value)}`' for key, value in changed.items())}."
-    rows = [
-        "| figure | reported | came out (95 %) | seeds | verdict |\n| --- | ---: | ---: | ---: | --- |",
-        *(f"| {' | '.join(row)} |" for row in reproduction_rows(each)),
-    ]
-    yield "\n".join(rows)
-    if each.problems:
-        yield "\n".join(f"- {problem}" for problem in each.problems)
-
-
-def _bullets(found: Iterable[Reproduction], kind: str) -> Iterator[str]:
-    for each in found:
-        yield from (f"- **{each.name}**: {line}." for line in getattr(each.told, kind))

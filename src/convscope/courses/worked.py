@@ -9,12 +9,11 @@ from math import prod
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from convscope.arithmetic.axis import Axis, Padding
-from convscope.arithmetic.chain import chain_of
-from convscope.arithmetic.steps import Pair, Pool, Step, conv_step, pool_step
+from convscope.courses.chain import Chain, Pair, Pool, Step, conv, pool, times
+from convscope.courses.windows import Axis, Padding
 from convscope.errors import SettingError
 
 MOST_NUMBERS, MOST_OUTPUTS = 100_000, 10_000
@@ -56,17 +55,8 @@ class Window:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain values; null where a tap has no part."""
-        return {
-            "unit": self.unit,
-            "position": [self.row, self.column],
-            "channels": list(self.channels),
-            "rows": list(self.rows),
-            "columns": list(self.columns),
-            **{key: _plain(getattr(self, key)) for key in ("inputs", "weights", "products", "per_channel")},
-            "divisor": self.divisor,
-            "bias": _plain(self.bias),
-            "value": _plain(self.value),
-        }
+        place = {"unit": self.unit, "position": [self.row, self.column]}
+        return place | {key: _plain(value) for key, value in vars(self).items() if key not in ("unit", "row", "column")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,26 +100,16 @@ class Worked:
                 f"window: unit {unit}, row {row}, column {column} is not in the output, which has {_n(units, 'unit')}, "
                 f"{_n(height, 'row')} and {_n(width, 'column')}, counted from 0"
             )
-        inputs, rows, columns = self._inputs(unit, row, column)
-        weights = self._weights(unit)
+        channels, bias = self._channels(unit), float(self.bias[unit])
+        rows, columns = (axis.reads(stop) for axis, stop in zip(self._axes, (row, column), strict=True))
+        r, c = (_on_ground(places, axis) for places, axis in zip((rows, columns), self._axes, strict=True))
+        inputs = self._ground[np.ix_(channels, r, c)]
+        weights = np.ones((1, *inputs.shape[1:])) if self.weight is None else self._weights(unit)
         products = inputs * weights
-        per_channel, divisor = self._per_channel(products, rows, columns)
-        bias = float(self.bias[unit])
+        per_channel, divisor = self._per_channel(products)
         value = float(per_channel.sum() / divisor + bias) if divisor else float("nan")
         return Window(
-            unit,
-            row,
-            column,
-            self._read(unit),
-            rows,
-            columns,
-            inputs,
-            weights,
-            products,
-            per_channel,
-            divisor,
-            bias,
-            value,
+            unit, row, column, channels, rows, columns, inputs, weights, products, per_channel, divisor, bias, value
         )
 
     def windows(self, unit: int | None = None) -> list[Window]:
@@ -140,9 +120,8 @@ class Worked:
 
     def per_channel(self, unit: int = 0) -> Float[np.ndarray, "C H2 W2"]:
         """What each channel that a unit reads contributes to it, at every position."""
-        shape = self.step.output_shape[1:]
         found = np.stack([one.per_channel for one in self.windows(unit)], -1)
-        return found.reshape(len(found), *shape)
+        return found.reshape(len(found), *self.step.output_shape[1:])
 
     def filter(self, unit: int = 0) -> Float[np.ndarray, "C h w"] | None:
         """The weights of one unit, for the channels that it reads; None of a pool."""
@@ -161,9 +140,9 @@ class Worked:
         }
 
     def _repr_png_(self) -> bytes:
-        import convscope  # drawing is the rooms' above; the face is asked for it once a notebook asks
+        from convscope.courses.drawing import worked_picture  # which reads this file
 
-        return convscope.looks.worked_picture(self)
+        return worked_picture(self)
 
     @property
     def _axes(self) -> tuple[Axis, Axis]:
@@ -171,11 +150,14 @@ class Worked:
 
     @cached_property
     def _ground(self) -> Float[np.ndarray, "C H3 W3"]:
-        """The input with a rim of zeros, for all that lies outside."""
-        return np.pad(self.image, ((0, 0), (1, 1), (1, 1)))
+        """The input with a rim of padding, for all that lies outside, and a row and column of NaN behind it for what is no
+        position. Padding is NaN where it has no part: it never is the largest, and an average may not count it."""
+        padding = np.nan if self.step.kind == "max_pool" or not self.count_padding else 0
+        padded = np.pad(self.image, ((0, 0), (1, 1), (1, 1)), constant_values=padding)
+        return np.pad(padded, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
 
-    def _read(self, unit: int) -> tuple[int, ...]:
-        """The channels that a unit reads."""
+    def _channels(self, unit: int) -> tuple[int, ...]:
+        """Those that a unit reads."""
         if self.weight is None:
             return (unit,)
         each = self.step.input_shape[0] // self.step.groups
@@ -183,34 +165,10 @@ class Worked:
         return tuple(range(group * each, (group + 1) * each))
 
     def _weights(self, unit: int) -> Float[np.ndarray, "C h w"]:
-        if self.weight is None:
-            return np.ones((1, *(axis.kernel for axis in self._axes)))
-        if self.step.kind == "conv":
-            return self.weight[unit]
-        return self.weight[list(self._read(unit)), unit % self.weight.shape[1]]
+        weight = cast(np.ndarray, self.weight)
+        return weight[unit] if self.step.kind == "conv" else weight[list(self._channels(unit)), unit % weight.shape[1]]
 
-    def _inputs(self, unit: int, row: int, column: int) -> tuple[np.ndarray, tuple, tuple]:
-        """The numbers under the taps, and the positions these have."""
-        rows, columns = (axis.reads(stop) for axis, stop in zip(self._axes, (row, column), strict=True))
-        (r, no_row), (c, no_column) = (
-            _padded(places, axis) for places, axis in zip((rows, columns), self._axes, strict=True)
-        )
-        channels = np.array(self._read(unit))
-        inputs = self._ground[channels[:, None, None], r[:, None], c[None]]
-        inputs[:, no_row[:, None] | no_column[None]] = np.nan
-        if self.step.kind == "max_pool" or not self.count_padding:  # padding never wins, and is not counted
-            inputs[:, ~self._inside(rows, columns)] = np.nan
-        return inputs, rows, columns
-
-    def _inside(self, rows: tuple, columns: tuple) -> Bool[np.ndarray, "h w"]:
-        """The taps that lie on the input."""
-        within = [
-            np.array([place is not None and 0 <= place < axis.size for place in places])
-            for axis, places in zip(self._axes, (rows, columns), strict=True)
-        ]
-        return within[0][:, None] & within[1][None]
-
-    def _per_channel(self, products: np.ndarray, rows: tuple, columns: tuple) -> tuple[np.ndarray, int]:
+    def _per_channel(self, products: np.ndarray) -> tuple[np.ndarray, int]:
         """What each channel gives, and what an average divides by."""
         if self.step.kind == "max_pool":
             return np.where(np.isnan(products), -np.inf, products).max((1, 2)), 1
@@ -250,23 +208,24 @@ def worked_conv(
     pixels, notes = _image(image), []
     weights = _numbers("filter", weight)
     if weights.ndim == 2 and len(pixels) > 1 and groups == 1:
-        notes.append(f"the filter's {_by(weights.shape)} numbers serve each of the {len(pixels)} channels")
+        notes.append(f"the filter's {times(weights.shape)} numbers serve each of the {len(pixels)} channels")
     if transposed:
         notes.append("read backwards: the filter's first row and column meet the last ones of the input in the window")
     weights = _four_axes(weights, len(pixels), groups, transposed)
-    channel_axis, unit_axis = (0, 1) if transposed else (1, 0)
-    filters = weights.shape[unit_axis] * (groups if transposed else 1)
-    kernel = (weights.shape[2], weights.shape[3])
-    step = conv_step(
+    filters, read = weights.shape[:2]
+    if transposed:
+        filters, read = read * groups, filters
+    kernel = weights.shape[2:]
+    found = conv(
         pixels.shape, filters, kernel, stride, padding, dilation, groups, transposed, output_padding, bias is not None
     )
     expected = len(pixels) if transposed else len(pixels) // groups
-    if weights.shape[channel_axis] != expected:
+    if read != expected:
         raise SettingError(
-            f"filter: it has {_n(weights.shape[channel_axis], 'channel')}, the input {len(pixels)}"
+            f"filter: it has {_n(read, 'channel')}, the input {len(pixels)}"
             f"{f' in {groups} groups' if groups > 1 else ''}; expected {expected}"
         )
-    return _worked(step, pixels, weights, _bias(bias, filters), channels, tuple(notes))
+    return _worked(found, pixels, weights, _bias(bias, filters), channels, tuple(notes))
 
 
 def worked_pool(
@@ -296,12 +255,12 @@ def worked_pool(
         [[[2.5]]]
     """
     pixels = _image(image)
-    step = pool_step(pixels.shape, kind, kernel, stride, padding, dilation, up)
-    return _worked(step, pixels, None, np.zeros(len(pixels)), channels, (), count_padding)
+    found = pool(pixels.shape, kind, kernel, stride, padding, dilation, up)
+    return _worked(found, pixels, None, np.zeros(len(pixels)), channels, (), count_padding)
 
 
 def _worked(
-    step: Step,
+    chain: Chain,
     image: np.ndarray,
     weight: np.ndarray | None,
     bias: np.ndarray,
@@ -309,14 +268,14 @@ def _worked(
     notes: tuple[str, ...],
     count_padding: bool = True,
 ) -> Worked:
-    if prod(step.output_shape) > MOST_OUTPUTS:
+    if prod(chain.output_shape) > MOST_OUTPUTS:
         raise SettingError(
-            f"output: {prod(step.output_shape):,} numbers are too many to work by hand; up to {MOST_OUTPUTS:,}"
+            f"output: {prod(chain.output_shape):,} numbers are too many to work by hand; up to {MOST_OUTPUTS:,}"
         )
     names = tuple(channels) if channels else tuple(f"channel {n}" if len(image) > 1 else "" for n in range(len(image)))
     if len(names) != len(image):
         raise SettingError(f"channels: {len(names)} names for {len(image)} channels; give one for each")
-    return Worked(chain_of(step.input_shape, [step]).steps[0], image, weight, bias, names, notes, count_padding)
+    return Worked(chain.steps[0], image, weight, bias, names, notes, count_padding)
 
 
 def _image(given: ArrayLike) -> Float[np.ndarray, "C H W"]:
@@ -340,9 +299,7 @@ def _four_axes(weights: np.ndarray, channels: int, groups: int, transposed: bool
 
 
 def _bias(bias: ArrayLike | None, filters: int) -> np.ndarray:
-    if bias is None:
-        return np.zeros(filters)
-    found = _numbers("bias", bias).reshape(-1)
+    found = np.zeros(1) if bias is None else _numbers("bias", bias).reshape(-1)
     if len(found) not in (1, filters):
         raise SettingError(
             f"bias: {_n(len(found), 'number')} for {_n(filters, 'filter')}; give one for each, or one for all"
@@ -363,22 +320,19 @@ def _numbers(what: str, given: ArrayLike) -> np.ndarray:
     return found
 
 
-def _padded(places: tuple, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """Where the taps read on an axis with one more position at each end, and which taps have no part."""
-    none = np.array([place is None for place in places])
-    return np.array([0 if place is None else min(max(place, -1), axis.size) + 1 for place in places]), none
+def _on_ground(places: Sequence[int | None], axis: Axis) -> list[int]:
+    """Where the taps read along an axis of `Worked._ground`."""
+    return [axis.size + 2 if place is None else min(max(place, -1), axis.size) + 1 for place in places]
 
 
-def _plain(values: np.ndarray | float) -> Any:
+def _plain(value: Any) -> Any:
     """Nested lists: whole numbers as such, null for NaN and infinity."""
-    if isinstance(values, np.ndarray):
-        return [_plain(one) for one in (values if values.ndim > 1 else values.tolist())]
-    return None if not np.isfinite(values) else int(values) if values.is_integer() else values
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(one) for one in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if not isinstance(value, float):
+        return value
+    return None if not np.isfinite(value) else int(value) if value.is_integer() else value
 
 
 def _n(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convscope.arithmetic.numbers import nested, read_numbers, read_settings
-from convscope.arithmetic.worked import Worked, worked_conv, worked_pool
+from convscope.courses.numbers import nested, read_numbers, read_settings
+from convscope.courses.worked import Worked, worked_conv, worked_pool
 from convscope.errors import SettingError, UnknownNameError
 
 _RGB = {
@@ -26,8 +27,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """By name."""
 
-_CONV = ("bias", "stride", "padding", "dilation", "groups", "transposed", "output_padding", "channels")
-_POOL = ("kernel", "stride", "padding", "dilation", "up", "count_padding", "channels")
+_CONV, _POOL = (tuple(signature(function).parameters)[2:] for function in (worked_conv, worked_pool))
 _KEYS = ("image", "filter", "pool", *dict.fromkeys([*_CONV, *_POOL]))
 
 
@@ -57,7 +57,7 @@ def worked_example(example: str | None = None, **settings: Any) -> Worked:
         raise SettingError(
             "image: there is none; give numbers such as '1 2; 3 4', a file of them, or --example report-e"
         )
-    own = {key: _READ.get(key, _kept)(key, value) for key, value in found.items()}
+    own = {key: _READ[key](key, value) if key in _READ else value for key, value in found.items()}
     image, weight, kind = (own.pop(key, None) for key in ("image", "filter", "pool"))
     if kind:
         _refuse([*(["filter"] if weight is not None else []), *own], _POOL, "a pool")
@@ -135,10 +135,6 @@ def _whole(name: str, given: object) -> int:
 def _switch(name: str, given: object) -> bool:
     if not isinstance(given, bool):
         raise SettingError(f"{name.replace('_', ' ')}: {given!r}; expected true or false")
-    return given
-
-
-def _kept(name: str, given: Any) -> Any:
     return given
 
 

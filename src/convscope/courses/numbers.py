@@ -11,7 +11,6 @@ import numpy as np
 from convscope.errors import DataError, SettingError
 
 HOW = "rows end with ; (in a file with the line), channels with | (an empty line), filters with || (a line of ---)"
-_FILES = (".csv", ".txt", ".npy", ".yaml", ".yml", ".json")
 
 
 def read_numbers(what: str, given: str) -> np.ndarray:
@@ -26,14 +25,14 @@ def read_numbers(what: str, given: str) -> np.ndarray:
         (2, 2, 2)
     """
     path = Path(given)
-    if path.suffix.lower() not in _FILES:
-        return parse_numbers(what, given)
-    if path.suffix.lower() == ".npy":
-        return _array(what, path)
-    text = _text(what, path)
-    if path.suffix.lower() in (".csv", ".txt"):
-        return parse_numbers(f"{what} {path}", text)
-    return nested(f"{what} {path}", _yaml(what, path, text))
+    match path.suffix.lower():
+        case ".npy":
+            return _array(what, path)
+        case ".csv" | ".txt":
+            return parse_numbers(f"{what} {path}", _text(what, path))
+        case ".yaml" | ".yml" | ".json":
+            return nested(f"{what} {path}", _yaml(what, path))
+    return parse_numbers(what, given)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, or is no table of keys.
     """
-    found = _yaml("example", path, _text("example", path))
+    found = _yaml("example", path)
     if not isinstance(found, dict):
         raise DataError(f"example {path}: expected keys such as image, filter and padding, a line each")
     return found
@@ -106,11 +105,11 @@ def _text(what: str, path: Path) -> str:
         raise DataError(f"{what} {path}: cannot be read ({_reason(error)}); give a text file of numbers") from None
 
 
-def _yaml(what: str, path: Path, text: str) -> Any:
+def _yaml(what: str, path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return yaml.safe_load(_text(what, path))
     except yaml.YAMLError as error:
         raise DataError(f"{what} {path}: no valid YAML ({_reason(error)})") from None
 

@@ -10,14 +10,15 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
+from convscope.courses import Outcome, Reported, folder_of, reproduced
+from convscope.courses.outcomes import estimate, figure, verdict_of
 from convscope.runs import MODEL, make_spec
 from convscope.scans import Estimate
-from convscope.study import Outcome, Reported, folder_of, open_study, reproduced, run_study
-from convscope.study.outcomes import estimate, figure, verdict_of
+from convscope.study import open_study, run_study
 from convscope.training import Silent
 from tests.conftest import write_spots
+from tests.courses.repeats import NAME, TEXT, add, begin, ship, ship_texts
 from tests.report.made import EPOCHS
-from tests.study.repeats import NAME, TEXT, add, begin, ship
 
 ACCURACIES = {(1, 0): 0.70, (1, 1): 0.72, (1, 2): 0.71, (2, 0): 0.80, (2, 1): 0.84, (2, 2): 0.85}
 ENOUGH = 10**12  # images with which chance by images is nothing
@@ -271,7 +272,7 @@ def test_time_images_and_where_they_came_from(done: Path) -> None:
 def test_a_copy_in_jpeg_of_a_set_without_loss_is_lossy(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, copy: str, expected: bool
 ) -> None:
-    monkeypatch.setattr("convscope.study.run._shipped_texts", lambda: {NAME: TEXT.format(source=source)})
+    ship_texts(monkeypatch, {NAME: TEXT.format(source=source)})
     for path in folder_of(done, "full", NAME).glob("runs/*/environment.json"):
         known = json.loads(path.read_text())
         path.write_text(json.dumps({**known, "data": {**known["data"], "source": copy}}))

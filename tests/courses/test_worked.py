@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from convscope import arithmetic
+from convscope import courses
 from convscope.errors import ConvscopeError, DataError, SettingError, UnknownNameError
 
 SMALL = st.integers(1, 3)
@@ -24,12 +24,12 @@ REPORT_E = {
 @pytest.mark.parametrize("name", REPORT_E)
 def test_the_numbers_of_report_e(name: str) -> None:
     given, expected = REPORT_E[name]
-    assert arithmetic.worked_example("report-e", **given).output.tolist() == expected
+    assert courses.worked_example("report-e", **given).output.tolist() == expected
 
 
 def test_the_sums_of_report_e_by_channel() -> None:
     """9 + 18 + 18 in the upper row and 9 + 18 + 27 in the lower one."""
-    found = arithmetic.worked_example("report-e")
+    found = courses.worked_example("report-e")
     assert found.per_channel().transpose(1, 2, 0).tolist() == [[[9, 18, 18]] * 2, [[9, 18, 27]] * 2]
     window = found.window(0, 1, 0)
     assert window.products[2].tolist() == [[2, 2, 2], [3, 3, 3], [4, 4, 4]]
@@ -48,7 +48,7 @@ def _numbers(*shape: int) -> torch.Tensor:
 def test_convolutions_are_those_of_pytorch(size, kernel, stride, padding, dilation, groups) -> None:
     assume(all(n + 2 * padding > dilation * (k - 1) for n, k in zip(size, kernel, strict=True)))
     image, weight, bias = _numbers(4, *size), _numbers(6, 4 // groups, *kernel), _numbers(6)
-    found = arithmetic.worked_conv(image, weight, bias, stride, padding, dilation, groups)
+    found = courses.worked_conv(image, weight, bias, stride, padding, dilation, groups)
     assert np.array_equal(found.output, F.conv2d(image, weight, bias, stride, padding, dilation, groups).numpy())
     _adds_up(found)
 
@@ -68,7 +68,7 @@ def test_so_are_transposed_ones(size, kernel, stride, padding, dilation, extra, 
     )
     image, weight = _numbers(4, *size), _numbers(4, 3, *kernel)
     expected = F.conv_transpose2d(image, weight, None, stride, padding, extra, groups, dilation)
-    found = arithmetic.worked_conv(image, weight, None, stride, padding, dilation, groups, True, extra)
+    found = courses.worked_conv(image, weight, None, stride, padding, dilation, groups, True, extra)
     assert np.array_equal(found.output, expected.numpy())
     _adds_up(found)
 
@@ -81,10 +81,10 @@ def test_so_are_transposed_ones(size, kernel, stride, padding, dilation, extra, 
 def test_and_pools(size, kernel, stride, padding, up) -> None:
     assume(all(2 * padding <= k and n + 2 * padding >= k for n, k in zip(size, kernel, strict=True)))
     image = _numbers(3, *size)
-    highest = arithmetic.worked_pool(image, "max", kernel, stride, padding, 1, up)
+    highest = courses.worked_pool(image, "max", kernel, stride, padding, 1, up)
     assert np.array_equal(highest.output, F.max_pool2d(image, kernel, stride, padding, 1, up).numpy())
     for count in (True, False):
-        mean = arithmetic.worked_pool(image, "average", kernel, stride, padding, 1, up, count)
+        mean = courses.worked_pool(image, "average", kernel, stride, padding, 1, up, count)
         assert np.allclose(mean.output, F.avg_pool2d(image, kernel, stride, padding, up, count).numpy(), atol=1e-12)
         _adds_up(mean)
 
@@ -92,12 +92,12 @@ def test_and_pools(size, kernel, stride, padding, up) -> None:
 def test_a_dilated_pool_whose_taps_all_lie_in_the_padding_is_pytorchs() -> None:
     image = torch.ones(1, 1, 3)
     expected = F.max_pool2d(image, 2, 2, 1, 2)
-    found = arithmetic.worked_pool(image, "max", 2, 2, 1, 2)
+    found = courses.worked_pool(image, "max", 2, 2, 1, 2)
     assert found.output.tolist() == expected.tolist() == [[[-np.inf, -np.inf]]]
     assert found.to_json()["output"] == [[[None, None]]]
 
 
-def _adds_up(found: arithmetic.Worked) -> None:
+def _adds_up(found: courses.Worked) -> None:
     """Every number is the sum of its products over its divisor, and its bias."""
     for one in found.windows():
         whole = np.nansum(one.products) / one.divisor + one.bias
@@ -106,13 +106,13 @@ def _adds_up(found: arithmetic.Worked) -> None:
 
 
 def test_one_filter_for_all_channels_is_said() -> None:
-    found = arithmetic.worked_conv(np.ones((3, 4, 4)), np.ones((3, 3)))
+    found = courses.worked_conv(np.ones((3, 4, 4)), np.ones((3, 3)))
     assert found.notes == ("the filter's 3×3 numbers serve each of the 3 channels",)
     assert found.output.tolist() == [[[27, 27], [27, 27]]]
 
 
 def test_a_filter_for_each_channel() -> None:
-    found = arithmetic.worked_conv(_numbers(2, 3, 3), _numbers(2, 2, 2), groups=2)
+    found = courses.worked_conv(_numbers(2, 3, 3), _numbers(2, 2, 2), groups=2)
     expected = F.conv2d(_numbers(2, 3, 3), _numbers(2, 2, 2)[:, None], groups=2)
     assert found.output.tolist() == expected.tolist()
     assert found.window(1, 0, 0).channels == (1,)
@@ -124,10 +124,10 @@ def test_numbers_as_text_and_files(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array(expected))
     (tmp_path / "a.yaml").write_text("- [[1, 2], [3, 4.5]]\n- [[5, 6], [7, -8]]\n")
     for text in ("1 2; 3 4.5 | 5, 6; 7 −8", *(str(path) for path in tmp_path.iterdir())):
-        assert arithmetic.read_numbers("image", text).tolist() == expected, text
-    assert arithmetic.read_numbers("filter", "1 2 | 3 4 || 5 6 | 7 8").shape == (2, 2, 1, 2)
+        assert courses.read_numbers("image", text).tolist() == expected, text
+    assert courses.read_numbers("filter", "1 2 | 3 4 || 5 6 | 7 8").shape == (2, 2, 1, 2)
     (tmp_path / "b.csv").write_text("1 2\n\n3 4\n---\n5 6\n\n7 8\n")
-    assert arithmetic.read_numbers("filter", str(tmp_path / "b.csv")).shape == (2, 2, 1, 2)
+    assert courses.read_numbers("filter", str(tmp_path / "b.csv")).shape == (2, 2, 1, 2)
 
 
 def test_an_example_in_a_file(tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ def test_an_example_in_a_file(tmp_path: Path) -> None:
     expected = F.conv2d(
         torch.arange(1.0, 10).view(1, 3, 3), torch.tensor([[[[1.0, -1], [0, 2]]]]), torch.tensor([0.5]), (2, 1), (1, 0)
     )
-    assert arithmetic.worked_example(str(path)).output.tolist() == expected.tolist()
-    assert arithmetic.worked_example(str(path), pool="average", stride=1).output.tolist() == [[[3, 4], [6, 7]]]
+    assert courses.worked_example(str(path)).output.tolist() == expected.tolist()
+    assert courses.worked_example(str(path), pool="average", stride=1).output.tolist() == [[[3, 4], [6, 7]]]
 
 
 def test_the_numbers_as_json() -> None:
-    found = arithmetic.worked_example("upsample").to_json()
+    found = courses.worked_example("upsample").to_json()
     assert found["output"][0][0] == [1, 1.5, 2, 1]
     assert found["windows"][0]["products"][0] == [[None, None, None], [None, 1, None], [None, None, None]]
 
@@ -161,7 +161,7 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_a_filter_that_will_not_do(text: str) -> None:
     with pytest.raises(SettingError) as error:
-        arithmetic.worked_example(image="1 2 3; 4 5 6; 7 8 9", filter=text)
+        courses.worked_example(image="1 2 3; 4 5 6; 7 8 9", filter=text)
     assert BAD[text] in str(error.value)
 
 
@@ -192,9 +192,9 @@ def test_other_requests_that_cannot_be_met(tmp_path: Path, annotations_unchecked
     ]
     for request, kind, message in wrong:
         with pytest.raises(kind) as error:
-            arithmetic.worked_example(**request)
+            courses.worked_example(**request)
         assert message in str(error.value)
     with pytest.raises(SettingError, match="10,201 numbers are too many"):
-        arithmetic.worked_conv(np.ones((101, 101)), [[1]])
+        courses.worked_conv(np.ones((101, 101)), [[1]])
     with pytest.raises(SettingError, match="unit 0, row 2, column 0 is not in the output, which has 1 unit, 2 rows"):
-        arithmetic.worked_example("report-e").window(0, 2, 0)
+        courses.worked_example("report-e").window(0, 2, 0)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from convscope.courses import find_reproduction, folder_of
 from convscope.runs import ENVIRONMENT, METRICS
-from convscope.study import dump_study, find_reproduction, folder_of
+from convscope.study import dump_study
 from convscope.study.folder import RUNS, STUDY
 from convscope.study.spec import run_name
 from tests.conftest import write_spots
@@ -58,7 +59,13 @@ def ship(folder: Path, monkeypatch: pytest.MonkeyPatch, **others: str) -> None:
     if not source.exists():
         write_spots(source, 120, side=16)
     texts = {NAME: TEXT.format(source=source), "plain": f"data: {source}\nnet: net1\n", **others}
-    monkeypatch.setattr("convscope.study.run._shipped_texts", lambda: texts)
+    ship_texts(monkeypatch, texts)
+
+
+def ship_texts(monkeypatch: pytest.MonkeyPatch, texts: Mapping[str, str]) -> None:
+    """These are the shipped studies: name → YAML."""
+    for room in ("study.run", "courses.reported"):
+        monkeypatch.setattr(f"convscope.{room}.shipped_texts", lambda: texts)
 
 
 def begin(out: Path, budget: str = "full") -> Path:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.errors import SettingError, UnknownNameError
+from convscope.runs import parse_mapping
+from convscope.settings import describe
+from convscope.study import Lines, StudySpec, read_study, shipped_texts
 
 FULL = "full"
 """The budget of a study file as it stands: as reported."""
@@ -94,17 +97,17 @@ class ReportedLook(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """What `looks.look_at` takes, beside the lens."""
-        given = {key: value for key, value in self if key not in ("lens", "about", "at") and value is not None}
         texts = ("image", "size")
-        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in given.items()}
+        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in self._given.items()}
 
     def command(self, run: str) -> str:
         """How to look again."""
-        words = ["convscope", "look", run, self.lens]
-        for key, value in self:
-            if key not in ("lens", "about", "at") and value is not None:
-                words += [f"--{key}", str(value)]
-        return shlex.join(words)
+        options = [word for key, value in self._given.items() for word in (f"--{key}", str(value))]
+        return shlex.join(["convscope", "look", run, self.lens, *options])
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"lens", "about", "at"}, exclude_none=True)
 
 
 class Reproduces(BaseModel):
@@ -133,15 +136,72 @@ class Reproduces(BaseModel):
     budget: str = FULL
 
 
-def settings_of_budget(given: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:
-    """The settings of a budget in a study's mapping, by dotted key; of "full" there are none.
+class _Study(BaseModel):
+    """Of a study the one key that this room reads."""
+
+    reproduces: Reproduces
+
+
+def reproduces(spec: StudySpec, where: str, text: str = "") -> Reproduces:
+    """What a study repeats.
+
+    Args:
+        spec: a study that has the key.
+        where: its file's name, for messages.
+        text: its YAML, for the line in messages.
+    Raises:
+        SettingError: the key holds something else; file and key are named.
+    """
+    try:
+        return _Study.model_validate({"reproduces": spec.reproduces}).reproduces
+    except ValidationError as error:
+        line = Lines(text, where).where(error.errors()[0]["loc"])
+        raise SettingError(f"{line}: {describe(error, _Study)}") from None
+
+
+def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budget: str = FULL) -> StudySpec:
+    """The study in a YAML text at one of its budgets; what it repeats is checked, and every value of it stated.
+
+    Args:
+        text, where, overrides: see `convscope.study.read_study`.
+        budget: its settings come before the overrides.
+    Raises:
+        SettingError: see `convscope.study.read_study` and `reproduces`.
+        UnknownNameError: the study has no such budget.
+    """
+    given = parse_mapping(text, where).get("reproduces")
+    settings = _settings_of_budget(given, budget, where)
+    if isinstance(given, Mapping):  # what else stands there is refused below
+        settings["reproduces.budget"] = budget
+    spec = read_study(text, where, overrides, settings)
+    if spec.reproduces is None:
+        return spec
+    return spec.model_copy(update={"reproduces": reproduces(spec, where, text).model_dump(mode="json")})
+
+
+def reproductions() -> dict[str, str]:
+    """The shipped studies that repeat a report, in the order of the reports: name → a line about it."""
+    given = {name: parse_mapping(text, f"{name}.yaml") for name, text in shipped_texts().items()}
+    told = {name: one["reproduces"] for name, one in given.items() if "reproduces" in one}
+    order = sorted(told, key=lambda name: (told[name]["report"], told[name].get("place", 0), name))
+    return {name: given[name]["about"] for name in order}
+
+
+def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
+    """A shipped study that repeats a report, at one of its budgets.
 
     Raises:
-        UnknownNameError: the study has no such budget.
-        SettingError: the budget is no mapping.
+        UnknownNameError: no shipped study of that name repeats a report, or it has no such budget.
     """
-    told = given.get("reproduces")
-    budgets = told.get("budgets") if isinstance(told, Mapping) else None
+    texts = shipped_texts()
+    if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
+        raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
+    return read_reproducing(texts[name], name, budget=budget)
+
+
+def _settings_of_budget(given: Any, budget: str, where: str) -> dict[str, Any]:
+    """The settings of a budget in what stands under `reproduces`, by dotted key; of "full" there are none."""
+    budgets = given.get("budgets") if isinstance(given, Mapping) else None
     known = budgets if isinstance(budgets, Mapping) else {}
     if budget == FULL:
         return {}

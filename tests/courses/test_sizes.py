@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from convscope import arithmetic
+from convscope import courses
 from convscope.errors import SettingError
 from convscope.graph import anatomy
 from convscope.nets import build_net
@@ -19,25 +19,25 @@ PAIRS = st.tuples(SMALL, SMALL)
 
 
 def test_the_shapes_of_report_e() -> None:
-    assert arithmetic.conv((32, 128, 128), 16, kernel=3).output_shape == (16, 126, 126)
-    strided = arithmetic.conv((32, 128, 128), 16, kernel=3, stride=2)
+    assert courses.conv((32, 128, 128), 16, kernel=3).output_shape == (16, 126, 126)
+    strided = courses.conv((32, 128, 128), 16, kernel=3, stride=2)
     assert strided.output_shape == (16, 63, 63)
     assert strided.steps[0].formulas["height"] == "floor((128 − 3 + 2·0)/2) + 1 = 63"
-    assert arithmetic.conv((32, 64, 64), 16, kernel=1).output_shape == (16, 64, 64)
+    assert courses.conv((32, 64, 64), 16, kernel=1).output_shape == (16, 64, 64)
 
 
 def test_the_formulas_hold_the_numbers() -> None:
-    dilated = arithmetic.conv((3, 9, 9), 4, kernel=3, dilation=2, padding="same").steps[0].formulas
+    dilated = courses.conv((3, 9, 9), 4, kernel=3, dilation=2, padding="same").steps[0].formulas
     assert dilated["height"] == "floor((9 − 5 + 2·2)/1) + 1 = 9; 5 = 2·(3 − 1) + 1"
     assert dilated["parameters"] == "4·(3·3·3 + 1) = 112"
     assert dilated["multiply_adds"] == "4·3·3·3 · 9·9 = 8,748"
-    uneven = arithmetic.conv((1, 8, 8), 1, kernel=3, stride=2, padding="same").steps[0].formulas
+    uneven = courses.conv((1, 8, 8), 1, kernel=3, stride=2, padding="same").steps[0].formulas
     assert uneven["width"] == "floor((8 − 3 + 0 + 1)/2) + 1 = 4"
-    up = arithmetic.conv((8, 4, 4), 2, 4, 2, 1, transposed=True, bias=False).steps[0].formulas
+    up = courses.conv((8, 4, 4), 2, 4, 2, 1, transposed=True, bias=False).steps[0].formulas
     assert up["height"] == "(4 − 1)·2 − 2·1 + 4 = 8"
     assert up["parameters"] == "2·8·4·4 = 256"
     assert up["multiply_adds"] == "2·8·4·4 · 4·4 = 4,096"
-    ceil = arithmetic.pool((1, 5, 5), kernel=1, stride=3, up=True, padding=0).steps[0].formulas
+    ceil = courses.pool((1, 5, 5), kernel=1, stride=3, up=True, padding=0).steps[0].formulas
     assert ceil["height"] == "ceil((5 − 1 + 2·0)/3) + 1 − 1 = 2"
 
 
@@ -54,7 +54,7 @@ def test_convolutions_have_the_shape_and_counts_that_pytorch_gives_them(
 ) -> None:
     assume(all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)))
     net = nn.Conv2d(4, 6, kernel, stride, padding, dilation, groups=2)
-    found = arithmetic.conv((4, *size), 6, kernel, stride, padding, dilation, groups=2)
+    found = courses.conv((4, *size), 6, kernel, stride, padding, dilation, groups=2)
     assert found.output_shape == tuple(net(torch.zeros(1, 4, *size)).shape[1:])
     assert found.parameters == sum(p.numel() for p in net.parameters())
 
@@ -69,7 +69,7 @@ def test_so_have_transposed_ones(size, kernel, stride, padding, dilation, extra)
     ]
     assume(min(ends) > 0)
     net = nn.ConvTranspose2d(4, 6, kernel, stride, padding, extra, groups=2, dilation=dilation)
-    found = arithmetic.conv((4, *size), 6, kernel, stride, padding, dilation, 2, True, extra)
+    found = courses.conv((4, *size), 6, kernel, stride, padding, dilation, 2, True, extra)
     assert found.output_shape == tuple(net(torch.zeros(1, 4, *size)).shape[1:])
     assert found.parameters == sum(p.numel() for p in net.parameters())
 
@@ -79,9 +79,7 @@ def test_so_have_transposed_ones(size, kernel, stride, padding, dilation, extra)
 def test_and_pools(n, kernel, stride, padding, dilation, up) -> None:
     assume(2 * padding <= kernel and n + 2 * padding > dilation * (kernel - 1))
     pooled = F.max_pool2d(torch.zeros(1, 1, n, n), kernel, stride, padding, dilation, up)
-    assert arithmetic.pool((1, n, n), "max", kernel, stride, padding, dilation, up).output_shape == tuple(
-        pooled.shape[1:]
-    )
+    assert courses.pool((1, n, n), "max", kernel, stride, padding, dilation, up).output_shape == tuple(pooled.shape[1:])
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -91,22 +89,22 @@ def test_same_is_what_pytorch_takes_for_it(kernel: int, dilation: int) -> None:
     image = torch.zeros(1, 1, 7, 7, requires_grad=True)
     F.conv2d(image, torch.ones(1, 1, kernel, kernel), padding="same", dilation=dilation)[0, 0, 3, 3].backward()
     rows = image.grad[0, 0].sum(1).nonzero().flatten().tolist()
-    found = arithmetic.conv((1, 7, 7), 1, kernel, padding="same", dilation=dilation)
+    found = courses.conv((1, 7, 7), 1, kernel, padding="same", dilation=dilation)
     assert found.output_shape == (1, 7, 7)
     assert found.box(3, 3)[::2] == (rows[0], rows[-1] + 1)
 
 
 @pytest.mark.parametrize(("n", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (9, 2, 3), (5, 1, 2)])
 def test_same_with_a_stride_gives_a_position_for_each_step_and_backwards(n: int, kernel: int, stride: int) -> None:
-    assert arithmetic.conv((1, n, n), 1, kernel, stride, "same").output_shape == (1, -(-n // stride), -(-n // stride))
-    grown = arithmetic.conv((1, n, n), 1, kernel, stride, "same", transposed=True)
+    assert courses.conv((1, n, n), 1, kernel, stride, "same").output_shape == (1, -(-n // stride), -(-n // stride))
+    grown = courses.conv((1, n, n), 1, kernel, stride, "same", transposed=True)
     assert grown.output_shape == (1, n * stride, n * stride)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_multiply_adds_are_those_of_a_counted_loop(transposed: bool) -> None:
     channels, filters, groups, size, kernel, stride = 4, 6, 2, (5, 4), (3, 2), (2, 1)
-    found = arithmetic.conv((channels, *size), filters, kernel, stride, 0, 1, groups, transposed)
+    found = courses.conv((channels, *size), filters, kernel, stride, 0, 1, groups, transposed)
     places = size if transposed else found.output_shape[1:]
     count = 0
     for unit, channel in product(range(filters), range(channels)):
@@ -127,7 +125,7 @@ CHAINS = [
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_boxes_and_fields_are_those_of_the_gradient(text: str) -> None:
-    found = arithmetic.chain((2, 15, 13), text)
+    found = courses.chain((2, 15, 13), text)
     net = _as_torch(found)
     image = torch.zeros(1, 2, 15, 13, dtype=torch.float64, requires_grad=True)
     output = net(image)
@@ -152,14 +150,14 @@ def _ends(size: int) -> list[int]:
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_the_field_is_the_largest_box_in_the_middle_of_a_large_image(text: str) -> None:
-    found = arithmetic.chain((1, 161, 161), text)
+    found = courses.chain((1, 161, 161), text)
     rows, columns = found.output_shape[1:]
     middle = product(range(rows // 2 - 4, rows // 2 + 5), range(columns // 2 - 4, columns // 2 + 5))
     boxes = [box for place in middle if (box := found.box(*place))]
     assert found.receptive_field == (max(b[2] - b[0] for b in boxes), max(b[3] - b[1] for b in boxes))
 
 
-def _as_torch(found: arithmetic.Chain) -> nn.Sequential:
+def _as_torch(found: courses.Chain) -> nn.Sequential:
     """The same layers in PyTorch, with weights of 1; averages for pools, whose gradient reaches the whole window."""
     modules = []
     for step in found.steps:
@@ -189,7 +187,7 @@ def test_a_chain_is_what_the_traced_network_says(text: str) -> None:
     """The anatomy is read off the graph that torch.export makes of the built network."""
     table = anatomy(build_net(text, classes=7, image_size=32), torch.zeros(1, 3, 32, 32))
     layers = {layer.name: layer for layer in table.layers}
-    found = arithmetic.chain((3, 32, 32), f"{text} f7")
+    found = courses.chain((3, 32, 32), f"{text} f7")
     assert found.parameters == table.parameters
     assert found.multiply_adds == table.multiply_adds
     for step in found.steps:
@@ -201,8 +199,24 @@ def test_a_chain_is_what_the_traced_network_says(text: str) -> None:
     assert {step.name for step in found.steps} <= set(layers)
 
 
+@pytest.mark.parametrize(
+    "text", [*CHAINS, "c4k1x5p2x0s1x3 Ak2x1 c6k3x2d2x1p1x0", "Ak3x2p1x0s2x1 c5k4x1s1x2 t4k2x3s2x1o0"]
+)
+def test_so_are_windows_that_are_not_square_and_transposed_ones(text: str) -> None:
+    """Behind a transposed convolution the graph has no field on the plane; the gradient's boxes stand for it above."""
+    found = courses.chain((2, 15, 13), text)
+    table = anatomy(_as_torch(found), torch.zeros(1, 2, 15, 13, dtype=torch.float64))
+    steps = [step for step in found.steps if step.axes]
+    transposed = False
+    for step, layer in zip(steps, table.layers, strict=True):
+        transposed |= step.kind == "conv_transpose"
+        assert step.output_shape == layer.output_shape, step.name
+        assert (step.parameters, step.multiply_adds) == (layer.parameters, layer.multiply_adds), step.name
+        assert transposed or (step.receptive_field, step.stride) == (layer.receptive_field, layer.stride), step.name
+
+
 def test_a_chain_as_a_page_and_as_json() -> None:
-    found = arithmetic.chain((3, 32, 32), "c64k3p0 t8 f10")
+    found = courses.chain((3, 32, 32), "c64k3p0 t8 f10")
     assert "<td>64×30×30</td>" in found._repr_html_()
     assert found.to_json()["layers"][1]["stride"] == [0.5, 0.5]
     assert found.to_json()["parameters"] == found.parameters == 64 * 28 + 8 * (64 * 4 + 1) + 10 * (8 * 60 * 60 + 1)
@@ -229,17 +243,17 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_what_does_not_fit_is_told_in_a_line(text: str) -> None:
     with pytest.raises(SettingError) as error:
-        arithmetic.chain((3, 8, 8), text)
+        courses.chain((3, 8, 8), text)
     assert BAD[text] in str(error.value)
 
 
 def test_other_requests_that_cannot_be_met() -> None:
     with pytest.raises(SettingError, match="expected channels, height and width"):
-        arithmetic.chain((3, 0, 8), "c8")
+        courses.chain((3, 0, 8), "c8")
     with pytest.raises(SettingError, match=r"position: \(9, 0\)"):
-        arithmetic.chain((3, 8, 8), "c8").box(9, 0)
-    assert arithmetic.chain((3, 9, 9), "c8k3p0 G").box() == (0, 0, 9, 9)
+        courses.chain((3, 8, 8), "c8").box(9, 0)
+    assert courses.chain((3, 9, 9), "c8k3p0 G").box() == (0, 0, 9, 9)
     with pytest.raises(SettingError, match="leave one of both out"):
-        arithmetic.conv((3, 8, 8), 8, 3, 2, "same", transposed=True, output_padding=1)
+        courses.conv((3, 8, 8), 8, 3, 2, "same", transposed=True, output_padding=1)
     with pytest.raises(SettingError, match="positions along an axis"):
-        arithmetic.conv((3, 8, 8), 8, 3, 65536, transposed=True)
+        courses.conv((3, 8, 8), 8, 3, 65536, transposed=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from convscope.courses import folder_of, looks_of, reproduced, study_sections
 from convscope.report import study_page
-from convscope.report.repeated import repeated as repeated_part
-from convscope.study import Runs, folder_of, looks_of, reproduced
+from convscope.study import Runs
+from tests.courses.repeats import NAME, add, begin, ship
 from tests.report.made import make_run
-from tests.study.repeats import NAME, add, begin, ship
 
 
 def _section(page: str, part: str) -> str:
@@ -29,7 +29,7 @@ def test_the_figures_are_those_of_the_folder(tmp_path: Path, monkeypatch: pytest
     folder = begin(tmp_path / "runs")
     for number, seed in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]:
         add(folder, number, seed, 0.65 + 0.05 * number + 0.004 * seed)
-    page = study_page(Runs(folder))
+    page = study_page(Runs(folder), study_sections(folder))
     text = _text(page, "repeated")
     [found] = reproduced(tmp_path / "runs")
     mean = found.outcomes[0].found
@@ -48,7 +48,7 @@ def test_the_figures_are_those_of_the_folder(tmp_path: Path, monkeypatch: pytest
 
 def test_a_smaller_budget_says_so_and_the_looks_are_the_files(repeated: Path) -> None:
     folder = folder_of(repeated, "smoke", NAME)
-    page = study_page(Runs(folder))
+    page = study_page(Runs(folder), study_sections(folder))
     text = _text(page, "repeated")
     assert "This is the smoke budget: fewer images, epochs or settings than reported" in text
     assert "not compared (smoke)" in text
@@ -74,7 +74,7 @@ def test_a_smaller_budget_says_so_and_the_looks_are_the_files(repeated: Path) ->
 def test_a_picture_that_is_gone_is_said(repeated: Path) -> None:
     folder = folder_of(repeated, "smoke", NAME)
     (folder / looks_of(folder)[0].picture).unlink()
-    assert "No picture: the file is gone." in _text(study_page(Runs(folder)), "looks")
+    assert "No picture: the file is gone." in _text(study_page(Runs(folder), study_sections(folder)), "looks")
 
 
 def test_an_ordinary_study_and_a_folder_of_runs_have_no_such_part(
@@ -82,9 +82,9 @@ def test_an_ordinary_study_and_a_folder_of_runs_have_no_such_part(
 ) -> None:
     for seed in (0, 1):
         make_run(tmp_path / "plain" / "runs" / f"0001-s{seed}", 0.8, seed=seed)
-    assert repeated_part(tmp_path / "plain") is None
+    assert study_sections(tmp_path / "plain") == []
     (tmp_path / "plain" / "study.yaml").write_text("data: mnist\nnet: net1\nseeds: [0, 1]\n")
-    assert repeated_part(tmp_path / "plain") is None
-    page = study_page(Runs(tmp_path / "plain"))
+    assert study_sections(tmp_path / "plain") == []
+    page = study_page(Runs(tmp_path / "plain"), study_sections(tmp_path / "plain"))
     assert 'id="repeated"' not in page
     assert 'id="looks"' not in page

@@ -12,15 +12,12 @@ from typing import Any, Literal
 import torch
 from scipy import special
 
+from convscope.courses.reported import EXACT, FULL, Reported, Reproduces, find_reproduction, reproduces, reproductions
 from convscope.errors import ConvscopeError
 from convscope.nets import build_net, code_in
 from convscope.runs import HISTORY, Run, RunSpec
 from convscope.scans import Estimate, kept_epoch, proportion
-from convscope.study.folder import DAMAGED, STUDY, Study, StudyRun, damage, open_study
-from convscope.study.reported import EXACT, FULL, Reported
-from convscope.study.run import find_reproduction, reproductions
-from convscope.study.spec import StudySpec
-from convscope.study.statistics import summary
+from convscope.study import DAMAGED, STUDY, Study, StudyRun, StudySpec, damage, open_study, summary
 
 Verdict = Literal[
     "agrees", "higher", "lower", "cannot be told", "equal", "differs", "not compared", "not run", "running"
@@ -53,14 +50,14 @@ class Outcome:
     """
 
     reported: Reported
-    reported_interval: Estimate
-    found: Estimate
-    difference: Estimate
-    n_seeds: int
-    n_settings: int
-    n_missing: int
-    n_images: int | None
-    verdict: Verdict
+    reported_interval: Estimate = _NOTHING
+    found: Estimate = _NOTHING
+    difference: Estimate = _NOTHING
+    n_seeds: int = 0
+    n_settings: int = 0
+    n_missing: int = 0
+    n_images: int | None = None
+    verdict: Verdict = "not run"
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class Reproduction:
     Attributes:
         name: of the study.
         spec: at that budget.
+        told: what the study says of its report.
         folder: where its runs are.
         outcomes: of each reported figure.
         n_done, n_runs: runs that are finished, and all.
@@ -83,6 +81,7 @@ class Reproduction:
 
     name: str
     spec: StudySpec
+    told: Reproduces
     folder: Path
     outcomes: tuple[Outcome, ...]
     n_done: int = 0
@@ -100,15 +99,9 @@ class Reproduction:
         return self.told.report
 
     @property
-    def told(self) -> Any:
-        """What the study says of its report."""
-        assert self.spec.reproduces is not None  # of every spec that find_reproduction gives
-        return self.spec.reproduces
-
-    @property
     def budget(self) -> str:
         """Whose settings these are."""
-        return str(self.told.budget)
+        return self.told.budget
 
 
 def reproduced(out: Path, names: Sequence[str] = (), budget: str | None = None) -> list[Reproduction]:
@@ -130,10 +123,10 @@ def folder_of(out: Path, budget: str, name: str) -> Path:
 
 
 def _largest(out: Path, name: str) -> str:
-    told = find_reproduction(name).reproduces
-    known = [FULL, *reversed(told.budgets if told else {})]
+    known = [FULL, *reversed(reproduces(find_reproduction(name), name).budgets)]
     begun = [each for each in known if (folder_of(out, each, name) / STUDY).is_file()]
-    return next(iter([*filter(lambda each: _is_done(folder_of(out, each, name)), begun), *begun]), FULL)
+    done = [each for each in begun if _is_done(folder_of(out, each, name))]
+    return [*done, *begun, FULL][0]
 
 
 def _is_done(folder: Path) -> bool:
@@ -152,8 +145,9 @@ def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
             return read_reproduction(open_study(folder), name, spec)
         except ConvscopeError as error:  # one such study must not spoil the others
             problems = (str(error),)
-    told = spec.reproduces.reported if spec.reproduces else ()
-    return Reproduction(name, spec, folder, tuple(_outcome(each, spec, []) for each in told), problems=problems)
+    told = reproduces(spec, name)
+    outcomes = tuple(_outcome(each, spec, [], told.budget) for each in told.reported)
+    return Reproduction(name, spec, told, folder, outcomes, problems=problems)
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -164,15 +158,16 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         name: of the shipped study.
         spec: it, at the folder's budget; figures and words are taken from here.
     """
-    told = spec.reproduces.reported if spec.reproduces else ()
-    runs = [_readable(run, told) for run in study.runs]
+    told = reproduces(spec, name)
+    runs = [_readable(run, told.reported) for run in study.runs]
     first = next((run.open().environment for run in runs if run.state == "done"), None)
     data = first["data"] if first else {"source": "", "digest": ""}
     return Reproduction(
         name=name,
         spec=spec,
+        told=told,
         folder=study.path,
-        outcomes=tuple(_outcome(each, spec, runs) for each in told),
+        outcomes=tuple(_outcome(each, spec, runs, told.budget) for each in told.reported),
         n_done=sum(run.state == "done" for run in runs),
         n_runs=len(runs),
         seconds=sum(map(_seconds, runs)),
@@ -213,7 +208,7 @@ def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterat
     yield from (f"{run.path.name} {run.state}: {run.message}" for run in runs if run.message)
 
 
-def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outcome:
+def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
     interval = proportion(round(told.value * told.n), told.n) if told.is_share and told.n else _NOTHING
     if told.metric == EXACT:
         return _counted(told, spec)
@@ -221,12 +216,12 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun]) -> Outco
     done = [run for run in mine if run.state == "done"]
     if not done:
         verdict: Verdict = "running" if any(run.state == "unfinished" for run in mine) else "not run"
-        return Outcome(told, interval, _NOTHING, _NOTHING, 0, 0, len(mine), None, verdict)
+        return Outcome(told, interval, n_missing=len(mine), verdict=verdict)
     values, n_images = _by_seed(done, told.metric)
     found, difference = estimate(values, n_images, told)
     n_settings = len({run.number for run in done})
     verdict = verdict_of(difference) if told.is_share else "not compared"
-    if spec.reproduces and spec.reproduces.budget == "smoke":
+    if budget == "smoke":
         verdict = "not compared"
     elif any(run.state in ("waiting", "unfinished") for run in mine):
         verdict = "running"  # a mean over some of its settings is another figure
@@ -305,10 +300,12 @@ def _counted(told: Reported, spec: StudySpec) -> Outcome:
     # also of a setting that a smaller budget leaves out
     count = parameters_of(spec.run_spec({**spec.example, **told.at}, spec.seeds[0]))
     if count is None:
-        return Outcome(told, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0, None, "not run")
-    found = Estimate(float(count), None, None)
-    difference = Estimate(count - told.value, None, None)
-    return Outcome(told, _NOTHING, found, difference, 1, 1, 0, None, "equal" if count == told.value else "differs")
+        return Outcome(told)
+    gap = count - told.value
+    found, difference = Estimate(float(count), None, None), Estimate(gap, None, None)
+    return Outcome(
+        told, found=found, difference=difference, n_seeds=1, n_settings=1, verdict="differs" if gap else "equal"
+    )
 
 
 def parameters_of(spec: RunSpec) -> int | None:

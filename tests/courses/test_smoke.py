@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convscope.report import reproduction_rows
-from convscope.study import Reproduction, looks_of, open_study, reproduced, reproductions
-from convscope.study.outcomes import matches
+from convscope.courses import Reproduction, looks_of, reproduced, reproduction_rows, reproductions
+from convscope.courses.outcomes import matches
+from convscope.study import open_study
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(3600)]
 
