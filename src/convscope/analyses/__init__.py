@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from convscope.analyses.attribution import small_picture
     from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
     from convscope.analyses.notebook import notebook_picture
-    from convscope.analyses.request import Request
+    from convscope.analyses.request import Request, checked
     from convscope.analyses.subject import Subject, look_at, open_subject
     from convscope.analyses.view import View
 else:
@@ -21,6 +21,7 @@ __all__ = [
     "Request",
     "Subject",
     "View",
+    "checked",
     "drop_scale",
     "find",
     "look",

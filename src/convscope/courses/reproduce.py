@@ -106,7 +106,8 @@ def _looked_at(study: Study, asked: ReportedLook, picture: str, known: Mapping[s
     (study.path / LOOKS).mkdir(exist_ok=True)
     told = LookedAt(asked.lens, asked.about, command, dict(run.settings))
     try:
-        _, found = look_at(open_subject(run.path), asked.lens, out=study.path / picture, **asked.options)
+        image = None if asked.image is None else str(asked.image)
+        _, found = look_at(open_subject(run.path), asked.lens, image, out=study.path / picture, **asked.settings)
     except ConvscopeError as error:
         return LookedAt(**{**asdict(told), "problem": str(error)})
     return LookedAt(**{**asdict(told), "picture": picture, "heading": found.heading})
