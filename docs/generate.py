@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from convscope import errors
 from convscope.analyses import find, names
-from convscope.cli import run
+from convscope.cli import VERBS, run
 from convscope.courses import Reported, ReportedLook, Reproduces
 from convscope.data import Augmentation, DataSpec, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
@@ -23,9 +23,6 @@ from convscope.runs import Recipe, RunSpec, Stage
 from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = (
-    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data"
-)  # fmt: skip
 
 
 def reference() -> str:

@@ -34,6 +34,10 @@ def _options_of(request: Any) -> str:
     return f"({', '.join(options)})" if options else ""
 
 
+COMMAND: dict[str, Any] = {"cls": Look, "context_settings": {"ignore_unknown_options": True}}
+"""How Typer is to make the command."""
+
+
 def look(
     words: Annotated[
         list[str],
