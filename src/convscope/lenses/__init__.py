@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.lenses.ablation import HOW, ablate, ablated_graph
+from convscope.lenses.ablation import HOW, UnitsOf, ablate, ablated_graph, check_how, interventions
 from convscope.lenses.activations import activations, select_layers
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
@@ -49,11 +49,13 @@ __all__ = [
     "TaskTarget",
     "TotalVariation",
     "Units",
+    "UnitsOf",
     "ablate",
     "ablated_graph",
     "activations",
     "attribute",
     "attribute_by_name",
+    "check_how",
     "check_settings",
     "choose_targets",
     "choose_units",
@@ -66,6 +68,7 @@ __all__ = [
     "gradient_times_input",
     "guided_backprop",
     "hires_cam",
+    "interventions",
     "last_map",
     "layer_cam",
     "maximize",

@@ -26,8 +26,8 @@ from convscope.draw import (
 from convscope.errors import RequestError
 from convscope.graph import where_read
 from convscope.lenses import select_layers
+from convscope.looks.ablation import ablation_plan
 from convscope.looks.records import Asked, Look
-from convscope.looks.switched_off import ablation_without, effects_without, switched_off
 from convscope.scans import EDGES, Estimate, LayerPatches, LayerStatistics
 from convscope.scope import Scope
 
@@ -182,17 +182,17 @@ def look_filter_effects(scope: Scope, asked: Asked) -> Look:
     In the table those come first without which most is lost.
     """
     images, layers = _even(asked, 1000), select_layers(scope.graph, [asked.layer or "conv"])
-    off = switched_off(scope, layers, asked.how)
-    found = effects_without(scope, images, dict.fromkeys(layers), off, asked.screen)
+    plan = ablation_plan(scope, layers, asked.how)
+    found = plan.effects(images, dict.fromkeys(layers), asked.screen)
     table = pd.concat([one.table() for one in found.values()], ignore_index=True)
-    table.insert(2, "off", [off.in_layer(layer) for layer in table["layer"]])
+    table.insert(2, "off", [plan.in_layer(layer) for layer in table["layer"]])
     n_units, table = len(table), table[table["measured"]]
     drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
     drawn = drawn.assign(low=drawn["value"], high=drawn["value"])
     table = table.sort_values("change", kind="stable")
     measured = f"each of {n_units}" if len(table) == n_units else f"{len(table)} of {n_units}"
     chosen = None if len(table) == n_units else f"in each layer the {asked.screen} that an estimate names first"
-    off_so = f"{measured} units switched off alone ({off.words})"
+    off_so = f"{measured} units switched off alone ({plan.words})"
     found_so = f"on {_counted(len(images), 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in found.items()}
     chart = changes(drawn, "change of accuracy without the unit")
@@ -203,14 +203,16 @@ def look_filter_effects(scope: Scope, asked: Asked) -> Look:
 def look_ablate(scope: Scope, asked: Asked) -> Look:
     """What switching off a chosen set of units, together, does to each class, and what is then taken for what."""
     units = asked.units or _first_units(scope)
-    off = switched_off(scope, units, asked.how)
-    found = ablation_without(scope, _even(asked, asked.n) if asked.n else _test(asked), units, off)
+    plan = ablation_plan(scope, units, asked.how)
+    found = plan.ablation(_even(asked, asked.n) if asked.n else _test(asked), units)
     table = found.table()
     drawn = table.rename(columns={"class": "name", "difference": "value"})
     drawn = drawn.rename(columns={"difference_low": "low", "difference_high": "high"})[["name", "value", "low", "high"]]
     chosen = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in found.units.items())
     before, after = found.accuracy_before(), found.accuracy_after()
-    heading = f"units switched off ({off.words}), {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
+    heading = (
+        f"units switched off ({plan.words}), {chosen}: accuracy {_percent(before)} before, {_percent(after)} after"
+    )
     parts = [
         ("", chart_picture(changes(drawn, "difference of accuracy"))),
         ("", chart_picture(moved(found.confusion_change.tolist(), found.classes))),
