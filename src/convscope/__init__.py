@@ -9,6 +9,7 @@ from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
+        analyses,
         arithmetic,
         data,
         draw,
@@ -49,6 +50,7 @@ __all__ = [
     "RunSpec",
     "Scope",
     "__version__",
+    "analyses",
     "arithmetic",
     "build_net",
     "compare",

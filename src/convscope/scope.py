@@ -69,12 +69,11 @@ from convscope.scans import (
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels, and whose
-fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`, to
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`, to
 which settings of another name than those of our lenses are best bound by `functools.partial`.
 """
 
-_OF_OCCLUSION = ("size", "stride", "cover", "logits")
+_OF_OCCLUSION = ("size", "stride", "cover", "logits", "max_memory")
 
 _Class = TypeVar("_Class")
 
@@ -321,14 +320,35 @@ class Scope:
             "integrated_gradients", images, target, n_steps=n_steps, baseline=baseline, max_memory=max_memory
         )
 
+    def smooth_grad(
+        self, images: AnyImages, target: NamedTarget = None, *, n_samples: int = 50, noise: float = 0.15, seed: int = 0
+    ) -> Attribution:
+        """SmoothGrad, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("smooth_grad", images, target, n_samples=n_samples, noise=noise, seed=seed)
+
+    def gradient_shap(
+        self, images: AnyImages, target: NamedTarget = None, *, n_samples: int = 50, noise: float = 0.0, seed: int = 0
+    ) -> Attribution:
+        """Gradient SHAP, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("gradient_shap", images, target, n_samples=n_samples, noise=noise, seed=seed)
+
+    def lrp(self, images: AnyImages, target: NamedTarget = None, *, epsilon: float = 1e-9) -> Attribution:
+        """Layer-wise relevance propagation, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("lrp", images, target, epsilon=epsilon)
+
     def attribute(
         self, name: str, images: AnyImages, target: NamedTarget = None, **settings: Unpack[SeededSettings]
     ) -> Attribution:
-        """Any attribution lens by its name: those above, and Captum's methods, see `convscope.lenses.attribute`.
+        """Any attribution lens by its name: those above, Captum's methods, see `convscope.lenses.attribute`, and "occlusion".
+
+        The drops of occlusion are placed on the pixels, and its fill is asked for as `cover`.
 
         Raises:
             UnknownNameError: there is no such lens, or it has no such setting; the message lists those there are.
         """
+        if name == "occlusion":
+            _check_settings(name, settings)
+            return self._occlusion_on_pixels(images, target, settings)
         return lenses.attribute_by_name(self.graph, self.prepare(images), name, self._asked(target), **settings)
 
     @overload
@@ -612,13 +632,15 @@ class Scope:
 
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
         """A lens tied to this network."""
-        if lens == "occlusion":
-            height, width = self.input_shape[1:]
-            named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
-            return lambda images, target: self.occlusion(images, target=target, **named).on_image(height, width)
         if isinstance(lens, str):
             return lambda images, target: self.attribute(lens, images, target, **settings)
         return lambda images, target: lens(self, images, target, **settings)
+
+    def _occlusion_on_pixels(self, images: AnyImages, target: NamedTarget, settings: Mapping[str, Any]) -> Attribution:
+        named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
+        drops = self.occlusion(images, target=target, **named)
+        values = drops.on_image(*self.input_shape[1:])[:, None]
+        return Attribution(values, "occlusion", drops.targets, drops.whole, note=drops.note)
 
     def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, TiedLens]:
         """A copy of the network, weights and all, and a lens tied to it."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from convscope.analyses import names
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
-from convscope.looks import LOOKS
 from convscope.study import StudySpec, dump_study, find_reproduction, read_study, reproduced, reproductions
 from convscope.study.outcomes import matches
 from tests.study.repeats import NAME, TEXT
@@ -187,7 +187,7 @@ def test_every_look_is_one_that_convscope_has_and_every_line_fits(name: str) -> 
     told = _spec(name).reproduces
     assert told.looks
     for look in told.looks:
-        assert look.lens in LOOKS
+        assert look.lens in names()
         assert look.about
     assert max(len(each.what) for each in told.reported) <= 32  # a column of the table
     assert all(re.match(r"\S", line) and not line.endswith(".") for line in (*told.otherwise, *told.disagrees))

@@ -32,6 +32,7 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _TYPERS_CTRL_C = 130
 """Typer turns a KeyboardInterrupt into this status, without a word."""
 
+app.command(cls=look.Look, context_settings={"ignore_unknown_options": True})(look.look)
 for verb in (
     study.study,
     sweep.sweep,
@@ -40,7 +41,6 @@ for verb in (
     evaluate.evaluate,
     report.report,
     compare.compare,
-    look.look,
     table.table,
     anatomy.anatomy,
     conv.conv,

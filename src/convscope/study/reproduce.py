@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from convscope.analyses import look_at, open_subject
 from convscope.errors import ConvscopeError, RequestError
-from convscope.looks import look_at, open_subject
 from convscope.runs import write_whole
 from convscope.study.engine import sweep
 from convscope.study.folder import Study, StudyRun

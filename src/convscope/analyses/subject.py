@@ -1,4 +1,4 @@
-"""`look_at`: a look as asked for in words, on a run in a folder or on any network, written to files."""
+"""`look_at`: an analysis of a run in a folder, or of any network, as asked for in text and written to files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from convscope.analyses.analysis import find, look
+from convscope.analyses.view import View
 from convscope.data import ImageSet, read_image
 from convscope.draw import png, remarked
 from convscope.errors import SettingError
-from convscope.lenses import Position, Size, TaskTarget
-from convscope.looks.look import OF_IMAGES, SCANS, look
-from convscope.looks.records import Asked, Look
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
 from convscope.runs import Run, check_writable, load_weights, open_run, read_tensors, write_tensors, write_whole
 from convscope.scope import Scope
@@ -93,69 +92,42 @@ def look_at(
     subject: Subject,
     lens: str,
     image: str | None = None,
-    layer: str | None = None,
-    unit: int | str | None = None,
-    position: str | None = None,
-    target: str | None = None,
-    size: str | None = None,
-    stride: int | None = None,
-    fill: str | None = None,
-    method: str | None = None,
-    n: int | None = None,
-    top: int | None = None,
-    units: str | None = None,
-    how: str | None = None,
-    screen: int | None = None,
+    *,
     out: Path | None = None,
     raw: Path | None = None,
-) -> tuple[Path, Look]:
+    **settings: Any,
+) -> tuple[Path, View]:
     """The path of the picture that was written, and what it shows.
 
     Args:
         subject: see `open_subject`.
-        lens, layer, stride, method, n, top, how, screen: see `look`.
+        lens: name of the analysis, see `look`.
         image: a file, or the number of one of the run's test images.
-        unit: a number, or "max" for the one of the layer that answers the image most.
-        position: "3,5" or "max".
-        target: a class by its name or number; of several heads "angle=45°", or "angle" for the most probable of one.
-        size: of an occluding square: "5", "4x8", or several, "3,5,9".
-        fill: of the square: "grey", "mean", "zero", "blur" or a number in [0, 1].
-        units: to be switched off together, "conv1:0,1 conv3:7".
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
+        settings: see `look`.
     Raises:
-        SettingError: image, unit, position, size, fill or target is not what it should be.
-        UnknownNameError: there is no such class, layer or lens.
+        SettingError: image or a setting is not what it should be.
+        UnknownNameError: there is no such class, layer or analysis.
         ReadOnlyError: nothing may be written where the picture is to go.
     """
     _check_ending("--out", out, ".png", "the picture is a PNG")
     _check_ending("--raw", raw, ".safetensors", "the tensors are written as safetensors")
-    path = out or subject.folder / f"look-{lens.replace('-', '_')}.png"
+    analysis = find(lens)
+    path = out or subject.folder / f"look-{analysis.name}.png"
     check_writable(path.parent)
-    pixels = None if image is None else _image(subject, image)
-    for_unit_alone = unit == "max" and lens.replace("-", "_") not in OF_IMAGES
-    asked = Asked(
-        image=None if for_unit_alone else pixels,
-        layer=layer,
-        unit=_unit(subject.scope, unit, pixels, layer),
-        position=_position(position),
-        target=_target(subject.scope, target),
-        size=_sizes(size),
-        stride=stride,
-        fill=_fill(fill),
-        test=_test(subject, lens),
-        method=None if method is None else method.replace("-", "_"),
-        n=n,
-        top=top,
-        units=_units(units),
-        how=how,
-        screen=screen,
-    )
-    found = _remarked(look(subject.scope, lens, asked), subject.random_weights)
-    write_whole(path, png(found.picture))
+    inputs: dict[str, Any] = {"image": None if image is None else _image(subject, image)}
+    if analysis.reads == "test images":
+        inputs["test"] = _test(subject, lens)
+    view = look(subject.scope, lens, **inputs, **settings)
+    picture = view.picture
+    if subject.random_weights is not None:  # in the heading and in the picture, above all else
+        view = replace(view, heading=f"{subject.random_weights}: {view.heading}")
+        picture = remarked(picture, subject.random_weights)
+    write_whole(path, png(picture))
     if raw is not None:
-        write_tensors(raw, found.tensors, {"lens": lens, "heading": found.heading})
-    return path, found
+        write_tensors(raw, dict(view.tensors), {"lens": lens, "heading": view.heading})
+    return path, view
 
 
 def _check_ending(option: str, path: Path | None, ending: str, what: str) -> None:
@@ -176,79 +148,11 @@ def _image(subject: Subject, image: str) -> Tensor:
     return test[int(image)][0]
 
 
-def _test(subject: Subject, lens: str) -> ImageSet | None:
+def _test(subject: Subject, name: str) -> ImageSet:
     """The test images, for those that look at all of them."""
-    if lens.replace("-", "_") not in SCANS:
-        return None
     if subject.run is None:
-        raise SettingError(f"{lens} looks at the test images of a run; give a run's folder")
+        raise SettingError(f"{name} looks at the test images of a run; give a run's folder")
     return subject.run.load_data().test
-
-
-def _unit(scope: Scope, given: int | str | None, image: Tensor | None, layer: str | None) -> int | None:
-    if given is None or str(given).isdecimal():
-        return None if given is None else int(given)
-    if given != "max":
-        raise SettingError(f"--unit {given}: expected a number, or max")
-    if image is None or layer is None:
-        raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
-    [answers] = scope.activations(image, [layer])[layer]  # (units, …)
-    return int(answers.flatten(1).amax(1).argmax())
-
-
-def _position(text: str | None) -> Position:
-    if text is None or text == "max":
-        return "max" if text else None
-    parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise SettingError(f"--position {text}: expected row and column, such as 3,5, or max")
-    return int(parts[0]), int(parts[1])
-
-
-def _target(scope: Scope, text: str | None) -> TaskTarget | None:
-    """A class by its name, or by its number where no class is called so."""
-    if text is None:
-        return None
-    named = text in scope.classes or not text.isdigit()
-    return scope.target(text if named else int(text))
-
-
-def _sizes(text: str | None) -> list[Size] | None:
-    if text is None:
-        return None
-    found: list[Any] = []
-    for part in text.split(","):
-        sides = part.strip().replace("×", "x").split("x")
-        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
-            raise SettingError(f"--size {text}: expected pixels, such as 5, 4x8 (down, across), or several: 3,5,9")
-        found.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
-    return found
-
-
-def _units(text: str | None) -> dict[str, list[int]] | None:
-    if text is None:
-        return None
-    found: dict[str, list[int]] = {}
-    for part in text.split():
-        layer, colon, numbers = part.rpartition(":")
-        if not colon or not layer or not all(number.isdigit() for number in numbers.split(",")):
-            raise SettingError(f"--units {text}: expected layers with their units, such as 'conv1:0,1 conv3:7'")
-        found.setdefault(layer, []).extend(int(number) for number in numbers.split(","))
-    return found
-
-
-def _fill(text: str | None) -> Any:
-    try:
-        return text if text is None else float(text)
-    except ValueError:
-        return text  # a name, which the lens knows
-
-
-def _remarked(found: Look, remark: str | None) -> Look:
-    """With the remark in the heading and in the picture, above all else."""
-    if remark is None:
-        return found
-    return replace(found, heading=f"{remark}: {found.heading}", picture=remarked(found.picture, remark))
 
 
 def _normalization(mean: str | None, deviation: str | None, made_for: NaturalInput) -> Any:

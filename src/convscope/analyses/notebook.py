@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from convscope.analyses.attribution import shown_map
+from convscope.analyses.catalogue.occlusion import drop_scale
 from convscope.draw import Picture, Scale, coloured, panel, picture, png
 from convscope.lenses import Attribution, Maximized, OcclusionMap
-from convscope.looks.attributions import shown_map
-from convscope.looks.covered import drop_scale
 
 MOST = 10
 """Images or units in one picture."""

@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
+from convscope.analyses import look, look_at, open_subject
+from convscope.analyses.catalogue.filter_effects import largest_loss
+from convscope.analyses.catalogue.statistics import notable_units
+from convscope.analyses.catalogue.top_patches import patch_square
 from convscope.errors import RequestError, SettingError, UnknownNameError
-from convscope.looks import SCANS, Asked, look, look_at, open_subject
-from convscope.looks.scanned import largest_loss, notable_units, patch_square
 from convscope.nets import build_net
 from convscope.runs import Run
 from convscope.scope import Scope
+from tests.analyses.kinds import SCANS
 from tests.lenses.lens_networks import evaluated, replaced
 
 
@@ -23,7 +26,7 @@ from tests.lenses.lens_networks import evaluated, replaced
 def test_every_scan_gives_a_picture_and_a_table(reported: Run, scan: str) -> None:
     test = reported.load_data().test
     few = None if scan in ("top_patches", "statistics", "ablate") else 30
-    found = look(Scope(reported), scan, Asked(test=test, layer="conv1" if scan == "top_patches" else None, n=few))
+    found = look(Scope(reported), scan, test=test, layer="conv1" if scan == "top_patches" else None, images=few)
     assert found.picture.dtype == np.uint8
     assert min(found.picture.shape[:2]) >= 100
     assert len(np.unique(found.picture.reshape(-1, 3), axis=0)) > 20
@@ -45,7 +48,7 @@ def test_the_patches_on_a_sheet_are_those_of_the_scan(reported: Run) -> None:
 
 
 def test_one_unit_shows_its_images_and_its_rows_alone(reported: Run) -> None:
-    found = look(Scope(reported), "top-patches", Asked(test=reported.load_data().test, layer="conv1", unit=2, top=6))
+    found = look(Scope(reported), "top-patches", test=reported.load_data().test, layer="conv1", unit=2, top=6)
     assert found.heading.startswith("unit 2 of conv1: response ")
     assert set(found.table["unit"]) == {2}
     assert len(found.table) <= 6
@@ -53,10 +56,10 @@ def test_one_unit_shows_its_images_and_its_rows_alone(reported: Run) -> None:
 
 def test_a_unit_that_never_fires_says_so(reported: Run) -> None:
     scope = Scope(reported).ablate({"conv1": [0]})
-    found = look(scope, "top_patches", Asked(test=reported.load_data().test, layer="conv1", unit=0))
+    found = look(scope, "top_patches", test=reported.load_data().test, layer="conv1", unit=0)
     assert found.table is not None
     assert found.table.empty
-    sheet = look(scope, "top_patches", Asked(test=reported.load_data().test, layer="conv1"))
+    sheet = look(scope, "top_patches", test=reported.load_data().test, layer="conv1")
     assert sheet.heading == "strongest patches of conv1: 8 of 8 units, nine each"
 
 
@@ -73,7 +76,7 @@ def test_units_that_stand_out_are_named(reported: Run) -> None:
     classify = torch.nn.Linear(8 * (height - 2) * (width - 2), len(trained.classes))
     layers = {"conv1": conv, "relu1": torch.nn.ReLU(), "flatten": torch.nn.Flatten(), "fc1": classify}
     scope = Scope(torch.nn.Sequential(OrderedDict(layers)), torch.zeros(1, channels, height, width), trained.classes)
-    found = look(scope, "statistics", Asked(test=test, layer="conv1"))
+    found = look(scope, "statistics", test=test, layer="conv1")
     assert found.heading.startswith("8 units of 1 layer; dead: 1 (conv1 5); always on: 1 (conv1 2); pairs alike: ")
     assert "conv1 6 and 7 (1.00)" in found.heading
     assert found.table["best_class"][5] == "none"
@@ -103,16 +106,16 @@ def test_ablate_by_itself_asks_a_layer_of_one_unit_for_one(reported: Run) -> Non
         "fc": classify,
     }
     scope = Scope(torch.nn.Sequential(OrderedDict(layers)), torch.zeros(1, channels, height, width), trained.classes)
-    assert ", conv1: 0; conv2: 0, 1: accuracy" in look(scope, "ablate", Asked(test=test, n=9)).heading
+    assert ", conv1: 0; conv2: 0, 1: accuracy" in look(scope, "ablate", test=test, images=9).heading
 
 
 def test_tables_are_those_of_the_scan(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
-    found = look(scope, "statistics", Asked(test=test))
+    found = look(scope, "statistics", test=test)
     expected = scope.statistics(test, ["conv"])["conv1"].table()
     assert (found.table["mean"].to_numpy() == expected["mean"].to_numpy()).all()
     rows = torch.linspace(0, len(test) - 1, 5).long()
-    shown = look(scope, "faithfulness", Asked(test=test, method="saliency", n=5)).table
+    shown = look(scope, "faithfulness", test=test, method="saliency", images=5).table
     curves = scope.faithfulness("saliency", test.images(rows))
     deleted = shown[shown["curve"] == "deleted"]["value"].to_numpy()
     assert deleted == pytest.approx([one.value for one in curves.course(curves.deletion)])
@@ -120,12 +123,12 @@ def test_tables_are_those_of_the_scan(reported: Run) -> None:
 
 def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
-    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 3]}, how="zero_weights"))
+    together = look(scope, "ablate", test=test, units={"conv1": [0, 3]}, how="zero_weights")
     edited = scope.ablate({"conv1": [0, 3]}).probabilities(test.images()).argmax(1)
     right = float((edited == test.targets_of("class")).float().mean())
     assert together.table.iloc[-1]["after"] == pytest.approx(right)
     assert f"{100 * right:.2f} % after" in together.heading
-    each = look(scope, "filter-effects", Asked(test=test, n=len(test), how="zero-weights"))
+    each = look(scope, "filter-effects", test=test, images=len(test), how="zero-weights")
     assert set(each.table["off"]) == {"weights 0"}
     assert "(weights and bias 0)" in each.heading
     alone = scope.ablate({"conv1": [3]}).probabilities(test.images()).argmax(1)
@@ -147,7 +150,7 @@ def test_units_are_switched_off_where_the_next_layer_reads_them(reported: Run, h
     with scope.net.relu1.register_forward_hook(lambda module, inputs, output: seen.append(output)):
         scope.net(scope.prepare(images))
     means = seen[0].mean((0, 2, 3)).tolist() if how else [0.0] * 8
-    each = look(scope, "filter_effects", Asked(test=test, n=len(test), how=how))
+    each = look(scope, "filter_effects", test=test, images=len(test), how=how)
     assert each.table is not None
     assert set(each.table["layer"]) == {"conv1"}
     assert set(each.table["off"]) == {"mean in relu1" if how else "0 in relu1"}
@@ -157,9 +160,9 @@ def test_units_are_switched_off_where_the_next_layer_reads_them(reported: Run, h
         row = each.table.loc[unit]
         assert row["accuracy"] == pytest.approx(float((after.argmax(1) == labels).float().mean()))
         assert row["probability"] == pytest.approx(float(after.gather(1, labels[:, None]).mean()), abs=1e-6)
-    weights = look(scope, "filter_effects", Asked(test=test, n=len(test), how="zero_weights")).table
+    weights = look(scope, "filter_effects", test=test, images=len(test), how="zero_weights").table
     assert abs(weights["probability"] - each.table["probability"]).max() > 1e-3
-    together = look(scope, "ablate", Asked(test=test, units={"conv1": [0, 1, 3]}, how=how))
+    together = look(scope, "ablate", test=test, units={"conv1": [0, 1, 3]}, how=how)
     assert together.table is not None
     with replaced(scope.net, "relu1", {unit: means[unit] for unit in (0, 1, 3)}):
         after = scope.net(scope.prepare(images)).argmax(1)
@@ -177,7 +180,7 @@ def test_without_a_relu_a_unit_is_switched_off_where_it_is_read(reported: Run) -
     evaluated(net)
     scope = Scope(net, torch.zeros(1, *trained.input_shape), trained.classes)
     images, labels = test.images(), test.targets_of("class")
-    found = look(scope, "filter_effects", Asked(test=test, n=len(test)))
+    found = look(scope, "filter_effects", test=test, images=len(test))
     assert "(0 behind the batch norm, where one follows)" in found.heading
     table = found.table
     assert table is not None
@@ -189,7 +192,7 @@ def test_without_a_relu_a_unit_is_switched_off_where_it_is_read(reported: Run) -
                 after = net(images).softmax(1)
             expected = float(after.gather(1, labels[:, None]).mean())
             assert rows.loc[unit, "probability"] == pytest.approx(expected, abs=1e-6)
-    last = look(scope, "ablate", Asked(test=test, units={"fc2": [1]}))
+    last = look(scope, "ablate", test=test, units={"fc2": [1]})
     assert "(0 in place of what the layer gives)" in last.heading
     with replaced(net, "fc2", {1: 0}):
         right = float((net(images).argmax(1) == labels).float().mean())
@@ -198,7 +201,7 @@ def test_without_a_relu_a_unit_is_switched_off_where_it_is_read(reported: Run) -
 
 def test_a_screen_measures_the_units_that_it_names_and_says_so(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
-    found = look(scope, "filter_effects", Asked(test=test, n=15, screen=3))
+    found = look(scope, "filter_effects", test=test, images=15, screen=3)
     rows = torch.linspace(0, len(test) - 1, 15).long()
     screened = scope.filter_effects(test.subset(rows), ["relu1"], "zero_activation", screen=3)["relu1"]
     assert sorted(found.table["unit"]) == screened.measured.nonzero()[:, 0].tolist()
@@ -217,14 +220,14 @@ def test_only_a_loss_is_called_one() -> None:
 
 def test_fewer_images_for_ablate_lie_evenly(reported: Run) -> None:
     test = reported.load_data().test
-    found = look(Scope(reported), "ablate", Asked(test=test, units={"conv1": [0]}, n=9))
+    found = look(Scope(reported), "ablate", test=test, units={"conv1": [0]}, images=9)
     expected = torch.bincount(test.targets_of("class")[torch.linspace(0, len(test) - 1, 9).long()], minlength=3)
     assert found.table["images"].tolist() == [*expected.tolist(), 9]
 
 
 def test_invariance_is_that_of_what_the_next_layer_reads(reported: Run) -> None:
     scope, test = Scope(reported), reported.load_data().test
-    found = look(scope, "invariance", Asked(test=test, n=4))
+    found = look(scope, "invariance", test=test, images=4)
     assert set(found.table["curve"]) == {"relu1"}
     images = test.images(torch.linspace(0, len(test) - 1, 4).long())
     assert torch.equal(found.tensors["distance"], scope.invariance(images, ["relu1"]).distance)
@@ -236,15 +239,15 @@ def test_a_network_without_convolutions_is_asked_for_its_layers(reported: Run) -
     scope = Scope(net, torch.zeros(1, 3, 8, 8), ("a", "b", "c"))
     for scan, expected in (("invariance", "name layers with --layer"), ("ablate", "name units with --units")):
         with pytest.raises(RequestError, match=f"this network has no convolution; {expected}"):
-            look(scope, scan, Asked(test=test))
+            look(scope, scan, test=test)
 
 
 def test_a_verdict_is_said_once(reported: Run) -> None:
     test = reported.load_data().test
     for scan in ("faithfulness", "randomization"):
-        one = look(Scope(reported), scan, Asked(test=test, method="saliency", n=1))  # without an interval
+        one = look(Scope(reported), scan, test=test, method="saliency", images=1)  # without an interval
         assert one.heading.count("1 ") == 1
-        found = look(Scope(reported), scan, Asked(test=test, method="saliency", n=6))
+        found = look(Scope(reported), scan, test=test, method="saliency", images=6)
         assert found.heading.count("6 ") == 1
         assert found.heading.count("saliency") == 1
 
@@ -270,7 +273,11 @@ def test_a_verdict_is_said_once(reported: Run) -> None:
             "^--how zero-weight: expected zero_activation, mean_activation or zero_weights$",
         ),
         ({"lens": "filter_effects", "how": "off"}, SettingError, "--how off: expected zero_activation, "),
-        ({"lens": "filter_effects", "screen": 0}, SettingError, "screen: 0 is out of range"),
+        (
+            {"lens": "filter_effects", "screen": 0},
+            SettingError,
+            "^--screen 0: Input should be greater than or equal to 1$",
+        ),
         ({"lens": "ablate", "screen": 2}, SettingError, "--screen: ablate has no such setting"),
         ({"lens": "statistics", "how": "zero_weights"}, SettingError, "--how: statistics has no such setting"),
         ({"lens": "statistics", "unit": 1}, SettingError, "--unit: statistics has no such setting"),

@@ -14,22 +14,22 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from convscope.analyses import look, look_at, names, open_subject
 from convscope.data import read_image
 from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
-from convscope.looks import LOOKS, SCANS, Asked, look, look_at, open_subject
-from convscope.looks.look import OF_IMAGES
 from convscope.runs import Run, read_tensors
 from convscope.scope import Scope
+from tests.analyses.kinds import OF_IMAGES, SCANS
 from tests.zoo import open_zoo
 
 NEEDS_LAYER = ("activations", "receptive_field")
 
 
-@pytest.mark.parametrize("lens", [name for name in LOOKS if name not in SCANS])
+@pytest.mark.parametrize("lens", [name for name in names() if name not in SCANS])
 def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
     image = reported.load_data().test[0][0] if lens in OF_IMAGES else None
-    found = look(Scope(reported), lens, Asked(image=image, layer="conv1" if lens in NEEDS_LAYER else None))
+    found = look(Scope(reported), lens, image=image, layer="conv1" if lens in NEEDS_LAYER else None)
     assert found.picture.dtype == np.uint8
     assert found.picture.shape[1] >= 300
     assert len(np.unique(found.picture.reshape(-1, 3), axis=0)) > 20
@@ -98,7 +98,7 @@ def test_a_scope_shows_of_a_file_what_look_does(reported: Run, tmp_path: Path, l
         (("saliency", "0", "conv1", 1, "x"), SettingError, "--position x: expected row and column"),
         (("saliency", "0", None, None, None, "zebra"), UnknownNameError, "class 'zebra' is not one of this network's"),
         (("saliency", "0", None, None, None, "9"), RequestError, "9 is not a class of this network"),
-        (("activations", "0"), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
+        (("activations", "0", None), SettingError, "--layer: activations needs one; convscope anatomy lists them"),
         (("activations", "0", "fc1"), RequestError, "no maps"),
         *(((name, "0"), SettingError, f"--image: {name} has no such setting")
           for name in ("filters", "statistics", "faithfulness", "ablate", "invariance")),
@@ -117,8 +117,11 @@ def test_a_scope_shows_of_a_file_what_look_does(reported: Run, tmp_path: Path, l
 def test_wrong_requests_write_nothing(
     reported: Run, tmp_path: Path, arguments: tuple[str, ...], error: type, expected: str
 ) -> None:
+    lens, image, *given = arguments
+    settings = dict(zip(("layer", "unit", "position", "target", "size", "stride", "fill"), given, strict=False))
+    subject = open_subject(reported.path)
     with pytest.raises(error, match=expected):
-        look_at(open_subject(reported.path), *arguments, out=tmp_path / "out.png")
+        look_at(subject, lens, image, out=tmp_path / "out.png", **settings)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,7 +138,7 @@ def test_occlusion_at_several_sizes_shares_one_scale_and_says_the_sums(reported:
 
 
 def test_maximize_of_a_convolution_excites_the_relu_behind_it(reported: Run) -> None:
-    found = look(Scope(reported), "maximize", Asked(layer="conv1", unit=2))
+    found = look(Scope(reported), "maximize", layer="conv1", unit=2)
     assert found.heading == "what most excites relu1: activation reached"
     expected = Scope(reported).maximize("relu1", [2])
     assert torch.equal(found.tensors["picture"], expected.picture)
@@ -143,7 +146,7 @@ def test_maximize_of_a_convolution_excites_the_relu_behind_it(reported: Run) -> 
 
 def test_the_receptive_field_of_the_strongest_position_holds_it(reported: Run) -> None:
     scope, image = Scope(reported), reported.load_data().test[0][0]
-    found = look(scope, "receptive_field", Asked(image=image, layer="conv1", unit=1, position="max"))
+    found = look(scope, "receptive_field", image=image, layer="conv1", unit=1, position="max")
     best = int(scope.activations(image, ["conv1"])["conv1"][0, 1].argmax())
     assert tuple(found.tensors["box"].tolist()) == scope.receptive_field("conv1").box(*divmod(best, 8))
 
