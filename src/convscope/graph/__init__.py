@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
     from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
     from convscope.graph.incremental import Incremental, Remembered
+    from convscope.graph.interventions import Intervention
     from convscope.graph.positions import Positions, positions, without_positions
-    from convscope.graph.silenced import Rows, Silenced
     from convscope.graph.traced import INPUT, Operation, TracedGraph
     from convscope.graph.tracing import trace
+    from convscope.graph.unit_runs import UnitOutputs, UnitRuns
     from convscope.graph.untouched import evaluate, left_as_found
     from convscope.graph.wrapped import initialized, unwrapped
 else:
@@ -31,17 +32,18 @@ __all__ = [
     "Anatomy",
     "Box",
     "Incremental",
+    "Intervention",
     "Layer",
     "Operation",
     "Patch",
     "Positions",
     "ReceptiveField",
     "Remembered",
-    "Rows",
     "Share",
-    "Silenced",
     "Span",
     "TracedGraph",
+    "UnitOutputs",
+    "UnitRuns",
     "anatomy",
     "anatomy_of",
     "answering_logits",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.lenses.ablation import HOW, ablate, ablated_graph
+    from convscope.lenses.ablation import HOW, UnitsOf, ablate, ablated_graph, check_how, interventions
     from convscope.lenses.activations import activations, select_layers
     from convscope.lenses.attribution import Attribution
     from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
@@ -54,11 +54,13 @@ __all__ = [
     "TaskTarget",
     "TotalVariation",
     "Units",
+    "UnitsOf",
     "ablate",
     "ablated_graph",
     "activations",
     "attribute",
     "attribute_by_name",
+    "check_how",
     "check_settings",
     "choose_targets",
     "choose_units",
@@ -71,6 +73,7 @@ __all__ = [
     "gradient_times_input",
     "guided_backprop",
     "hires_cam",
+    "interventions",
     "last_map",
     "layer_cam",
     "maximize",

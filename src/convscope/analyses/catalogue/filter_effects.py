@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from convscope import draw, lenses, looks
+from convscope import analyses, draw, lenses
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer, How
 from convscope.analyses.testset import SampleRequest, chart, counted, sample
@@ -39,19 +39,17 @@ def _layers(scope: Scope, request: Request) -> list[str]:
 def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, LayerEffects]:
     """On 1,000 test images by default, of a layer or of all convolutions."""
     layers = _layers(scope, request)
-    off = looks.switched_off(scope, layers, request.how)
-    return looks.effects_without(
-        scope, sample(inputs, request.images or 1000), dict.fromkeys(layers), off, request.screen
-    )
+    images = sample(inputs, request.images or 1000)
+    return analyses.ablation_plan(scope, layers, request.how).effects(images, dict.fromkeys(layers), request.screen)
 
 
 def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs: Inputs) -> View:
     """A point a unit, a line a layer; in the table those come first without which most is lost."""
     import pandas as pd
 
-    off = looks.switched_off(scope, _layers(scope, request), request.how)
+    plan = analyses.ablation_plan(scope, _layers(scope, request), request.how)
     table = pd.concat([one.table() for one in result.values()], ignore_index=True)
-    table.insert(2, "off", [off.in_layer(layer) for layer in table["layer"]])
+    table.insert(2, "off", [plan.in_layer(layer) for layer in table["layer"]])
     n_units, table = len(table), table[table["measured"]]
     drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
     figures = [
@@ -63,7 +61,7 @@ def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs
     everything = len(table) == n_units
     measured = f"each of {n_units}" if everything else f"{len(table)} of {n_units}"
     chosen = None if everything else f"in each layer the {request.screen} that an estimate names first"
-    off_so = f"{measured} units switched off alone ({off.words})"
+    off_so = f"{measured} units switched off alone ({plan.words})"
     n_images = len(sample(inputs, request.images or 1000))
     found_so = f"on {counted(n_images, 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in result.items()}

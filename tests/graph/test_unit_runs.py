@@ -1,4 +1,4 @@
-"""Units switched off one at a time, behind the layer alone, against whole passes of networks edited by hand."""
+"""Units ablated one at a time, behind the layer alone, against whole passes of networks edited by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.errors import RequestError
-from convscope.graph import INPUT, Silenced, TracedGraph, trace
-from convscope.graph.unitwise import Block, apart
+from convscope.graph import INPUT, Intervention, TracedGraph, UnitRuns, trace
+from convscope.graph.separate import Block, separate_units
 from convscope.lenses import ablate
 from tests.graph.graph_networks import Mixer, Residual, Shuffle, SqueezeExcite, Transformer, chain
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, lived_in, state
@@ -118,14 +118,20 @@ def remembered(graph: TracedGraph, images: Tensor, needs: tuple[str, ...]) -> di
         return graph.run(images, [name for name in needs if name != INPUT] or None) | {INPUT: images}
 
 
+def runs_of(graph: TracedGraph, calls: tuple[str, ...], values: Tensor, axis: int = 1) -> UnitRuns:
+    """Those of all units of a layer."""
+    return UnitRuns(graph, Intervention(calls, values, torch.ones(len(values), dtype=torch.bool), axis))
+
+
 def answers(
-    graph: TracedGraph, silenced: Silenced, images: Tensor, values: Tensor, n_rows: int
+    graph: TracedGraph, calls: tuple[str, ...], images: Tensor, values: Tensor, n_rows: int, axis: int = 1
 ) -> tuple[Tensor, list[tuple[int, int]]]:
     """The outputs without each unit, (U, N, K), and the (unit, image) that were worked out."""
     with torch.no_grad():
         before = graph.run(images)[graph.outputs[0]]
     found, seen = before.repeat(len(values), 1, 1), []
-    for rows in silenced.run(remembered(graph, images, silenced.needs), values, range(len(values)), n_rows):
+    runs = runs_of(graph, calls, values, axis)
+    for rows in runs.run(remembered(graph, images, runs.needs), n_rows):
         found[rows.unit, rows.image] = rows.outputs
         seen += list(zip(rows.unit.tolist(), rows.image.tolist(), strict=True))
     return found, seen
@@ -149,7 +155,7 @@ def test_as_whole_passes_of_edited_weights(name: str, n_rows: int) -> None:
     images = IMAGES[..., : graph.input_shape[1], : graph.input_shape[2]]
     for module, calls, axis in layers_of(name):
         n_units = graph.operation(calls[0]).output_shape[axis - 1]
-        found, _ = answers(graph, Silenced(graph, calls, axis), images, torch.zeros(n_units), n_rows)
+        found, _ = answers(graph, calls, images, torch.zeros(n_units), n_rows, axis)
         with torch.no_grad():
             expected = torch.stack([ablate(net, {module: unit})(images) for unit in range(n_units)])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
@@ -160,7 +166,7 @@ def test_convolutions_that_are_no_modules(weight: str) -> None:
     net, graph = opened("functional")
     call = [op.name for op in graph.operations if op.kind == "conv"][weight == "second"]
     n_units = graph.operation(call).output_shape[0]
-    found, _ = answers(graph, Silenced(graph, (call,)), IMAGES, torch.zeros(n_units), 8)
+    found, _ = answers(graph, (call,), IMAGES, torch.zeros(n_units), 8)
     for unit in range(n_units):
         edited: Any = deepcopy(net)
         with torch.no_grad():
@@ -175,7 +181,7 @@ def test_any_value_may_take_the_place_of_a_unit(name: str) -> None:
     for op in graph.operations:
         if op.kind in ("conv", "batch_norm", "gelu") and op.name != graph.outputs[0]:
             values = torch.linspace(-1, 2, op.output_shape[0], dtype=torch.float64)
-            found, _ = answers(graph, Silenced(graph, (op.name,)), images, values, 100)
+            found, _ = answers(graph, (op.name,), images, values, 100)
             for unit, value in enumerate(values):
                 with torch.no_grad():
                     maps = graph.run(images, [op.name])[op.name].clone()
@@ -209,10 +215,10 @@ def test_units_are_followed_as_far_as_they_stay_apart(
     name: str, layer: str, last: str, linear: set[str], whole: set[str]
 ) -> None:
     graph = opened(name)[1]
-    silenced = Silenced(graph, (layer,))
-    assert set(silenced.linear) == linear
-    assert {plain(name) for name in silenced.whole} == whole
-    assert plain(list(silenced.blocks)[-1]) == last
+    runs = runs_of(graph, (layer,), torch.zeros(graph.operation(layer).output_shape[0]))
+    assert set(runs.linear) == linear
+    assert {plain(name) for name in runs.whole} == whole
+    assert plain(list(runs.blocks)[-1]) == last
 
 
 def plain(name: str) -> str:
@@ -222,11 +228,11 @@ def plain(name: str) -> str:
 
 def test_where_units_lie_once_they_are_laid_flat() -> None:
     """Two units of 4 × 4 come first, four of 5 × 5 after them; twice as many places in a convolution that doubles."""
-    assert apart(opened("flat")[1], "0.conv")["0.concat"] == Block(32, 25)
-    found = apart(opened("separable")[1], "0.stem")["0.norm"]
+    assert separate_units(opened("flat")[1], "0.conv")["0.concat"] == Block(32, 25)
+    found = separate_units(opened("separable")[1], "0.stem")["0.norm"]
     assert found == Block(0, 2)
     assert found.of(3) == slice(6, 8)
-    assert apart(opened("dense")[1], "0.one")["0.relu"] == Block(3, 1)
+    assert separate_units(opened("dense")[1], "0.one")["0.relu"] == Block(3, 1)
 
 
 def test_a_unit_that_makes_no_difference_is_not_run() -> None:
@@ -237,7 +243,7 @@ def test_a_unit_that_makes_no_difference_is_not_run() -> None:
         net[0].bias.copy_(torch.tensor([-0.5, 0, 0]))
     images = torch.stack([torch.ones(1, 2, 2), torch.full((1, 2, 2), 0.25)])
     graph = trace(net, images[:1])
-    found, seen = answers(graph, Silenced(graph, ("0",)), images, torch.zeros(3), 10)
+    found, seen = answers(graph, ("0",), images, torch.zeros(3), 10)
     assert seen == [(0, 0), (2, 0), (2, 1)]
     assert torch.equal(found[1], graph.run(images)[graph.outputs[0]])
 
@@ -253,7 +259,7 @@ def test_a_layer_that_the_answer_does_not_hang_on() -> None:
 
     graph = trace(Unused().eval(), torch.zeros(1, 3, 4, 4))
     images = torch.rand(2, 3, 4, 4)
-    found, _ = answers(graph, Silenced(graph, ("left",)), images, torch.zeros(2), 10)
+    found, _ = answers(graph, ("left",), images, torch.zeros(2), 10)
     assert torch.equal(found, graph.run(images)["mean"].expand(2, 2, 3))
 
 
@@ -261,18 +267,18 @@ def test_images_that_are_normalized_together_are_refused() -> None:
     net = chain(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(400, 3))
     graph = trace(net.eval(), torch.zeros(1, 3, 12, 12))
     with pytest.raises(RequestError, match=r"^layer '1' normalizes by the batch it is in .*running statistics$"):
-        Silenced(graph, ("0",))
+        runs_of(graph, ("0",), torch.zeros(4))
 
 
 def test_the_network_is_left_as_it_was_found() -> None:
     net = lived_in(evaluated(Mixed()))
     graph = trace(net, torch.zeros(1, 3, 9, 8))
-    silenced = Silenced(graph, ("dilated",))
+    runs = runs_of(graph, ("dilated",), torch.zeros(4))
     images = torch.rand(3, 3, 9, 8)
-    known, before = remembered(graph, images, silenced.needs), state(net)
+    known, before = remembered(graph, images, runs.needs), state(net)
     copies = {name: value.clone() for name, value in known.items()}
     n_rows = 0
-    for rows in silenced.run(known, torch.zeros(4), range(4), 5):
+    for rows in runs.run(known, 5):
         n_rows += len(rows.unit)
         assert state(net) == before
     assert n_rows == 12

@@ -1,4 +1,4 @@
-"""How far behind a layer its units stay apart: through operations that work on each unit by itself."""
+"""How far behind a layer its units stay separate: through operations that work on each unit by itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def changed_by(graph: TracedGraph, layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(op.name for op in graph.operations if op.name in found)
 
 
-def apart(graph: TracedGraph, layer: str) -> dict[str, Block]:
+def separate_units(graph: TracedGraph, layer: str) -> dict[str, Block]:
     """The results in which each unit of a layer has a block of axis 1 that depends on no other unit of the layer.
 
     The layer's own comes first. From there on through batch norm, ReLU and other functions of single numbers, dropout,
@@ -53,47 +53,44 @@ def apart(graph: TracedGraph, layer: str) -> dict[str, Block]:
     if batch_axes(op.node) != (0,) or len(op.output_shape) not in (1, 3):
         return {}
     changed = set(changed_by(graph, (layer,)))
-    found = {layer: Block(0, 1)}
+    blocks = {layer: Block(0, 1)}
     for op in graph.operations:
         names = [name for name in op.inputs if name in changed]
-        if op.name == layer or not names or any(name not in found for name in names):
+        if op.name == layer or not names or any(name not in blocks for name in names):
             continue
-        block = _passed_on(op, {graph.operation(name).node: found[name] for name in names})
+        block = _passed_on(op, {graph.operation(name).node: blocks[name] for name in names})
         if block is not None:
-            found[op.name] = block
-    return found
+            blocks[op.name] = block
+    return blocks
 
 
 def _passed_on(op: Operation, sources: Mapping[Node, Block]) -> Block | None:
     """Where the units lie in a result, given where they lie in the inputs that change; None where they mix."""
     if batch_axes(op.node) != (0,) or any(len(shapes_at(node, 1)[0]) < 2 for node in (op.node, *sources)):
         return None
+    after = shapes_at(op.node, 1)[0]
     if op.row.field is ELEMENTWISE:
-        return _elementwise(op, sources)
+        shapes = [shapes_at(node, 1)[0] for node in sources]
+        aligned = all(len(shape) == len(after) and shape[1] == after[1] for shape in shapes)
+        return next(iter(sources.values())) if aligned and len(set(sources.values())) == 1 else None
     if len(sources) > 1:
         return None
     [(source, block)] = sources.items()
+    call, before = Call(op.node, 1), shapes_at(source, 1)[0]
     if op.kind == "concat":
-        return _concatenated(op, source, block)
-    before, after = shapes_at(source, 1)[0], shapes_at(op.node, 1)[0]
+        return _concatenated(call, source, block)
     if op.node.args[0] is not source or before[0] != 1 or after[0] != 1:
         return None
-    if op.kind in _RESHAPES:
-        return _reshaped(before, after, block)
-    if op.kind == "conv":
-        return _of_each_alone(op, sources, before[1], after[1], block)
-    return block if after[1] == before[1] and _keeps_axis_1(op, len(before)) else None
+    if op.kind in _RESHAPES:  # axis 1 stays, or takes in all axes behind it
+        fits = prod(before) == prod(after) and (after[1] == before[1] or len(after) == 2)
+        return block.times(after[1] // before[1]) if fits else None
+    if op.kind == "conv":  # of each unit alone
+        own_weights = call.arguments["weight"] is not source
+        return block.times(after[1] // before[1]) if own_weights and call["groups"] == before[1] else None
+    return block if after[1] == before[1] and _keeps_axis_1(op, call, len(before)) else None
 
 
-def _elementwise(op: Operation, sources: Mapping[Node, Block]) -> Block | None:
-    after = shapes_at(op.node, 1)[0]
-    blocks, shapes = set(sources.values()), [shapes_at(node, 1)[0] for node in sources]
-    aligned = all(len(shape) == len(after) and shape[1] == after[1] for shape in shapes)
-    return blocks.pop() if aligned and len(blocks) == 1 else None
-
-
-def _concatenated(op: Operation, source: Node, block: Block) -> Block | None:
-    call = Call(op.node, 1)
+def _concatenated(call: Call, source: Node, block: Block) -> Block | None:
     tensors = list(call.arguments["tensors"])
     if call["dim"] % len(call.output_shape) != 1 or tensors.count(source) > 1:
         return None
@@ -101,21 +98,7 @@ def _concatenated(op: Operation, source: Node, block: Block) -> Block | None:
     return block._replace(first=block.first + sum(shapes_at(node, 1)[0][1] for node in ahead))
 
 
-def _reshaped(before: tuple[int, ...], after: tuple[int, ...], block: Block) -> Block | None:
-    """Axis 1 stays, or takes in all axes behind it."""
-    if prod(before) != prod(after) or (after[1] != before[1] and len(after) != 2):
-        return None
-    return block.times(after[1] // before[1])
-
-
-def _of_each_alone(op: Operation, sources: Mapping[Node, Block], n_in: int, n_out: int, block: Block) -> Block | None:
-    call = Call(op.node, 1)
-    own_weights = call.arguments["weight"] not in sources
-    return block.times(n_out // n_in) if own_weights and call["groups"] == n_in else None
-
-
-def _keeps_axis_1(op: Operation, n_axes: int) -> bool:
-    call = Call(op.node, 1)
+def _keeps_axis_1(op: Operation, call: Call, n_axes: int) -> bool:
     if str(op.node.target) in _REDUCED:
         return all(axis % n_axes > 1 for axis in call["dim"] or [0])
     if op.kind == "batch_norm":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
+from convscope.lenses import interventions
 from convscope.nets import make_task
 from convscope.scans import (
     FilterEffects,
@@ -21,11 +22,10 @@ from convscope.scans import (
     filter_effects,
     head_of,
     scan,
-    silenced_layers,
 )
 from convscope.scope import Scope
 from tests.graph.graph_networks import Mixer, Residual, SqueezeExcite, Transformer, chain
-from tests.graph.test_silenced import Functional, Twice, with_head
+from tests.graph.test_unit_runs import Functional, Twice, with_head
 from tests.lenses.lens_networks import ByFunctions, Mixed, evaluated, lived_in, state
 from tests.lenses.test_properties import Failing
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
@@ -245,7 +245,7 @@ def mixed() -> tuple[Scope, ImageSet]:
 
 def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None:
     scope, images = mixed()
-    layers, head = silenced_layers(scope.graph, "conv", "zero_weights"), head_of(scope, images)
+    layers, head = interventions(scope.graph, "conv", "zero_weights"), head_of(scope, images)
     whole = plain(filter_effects(scope, images, batch_size=4, progress=False))
     [estimates] = scan(scope, images, [FirstOrder(scope, layers, head)], batch_size=4, progress=False)
     template = FilterEffects(scope, layers, head)
@@ -452,8 +452,7 @@ def test_beside_other_scans_in_one_pass() -> None:
     scope, images = make_scope(network()), make_images()
     head = head_of(scope, images)
     asked = [
-        FilterEffects(scope, silenced_layers(scope.graph, [layer], "zero_weights"), head)
-        for layer in ("conv1", "conv2")
+        FilterEffects(scope, interventions(scope.graph, [layer], "zero_weights"), head) for layer in ("conv1", "conv2")
     ]
     first, second = scan(scope, images, asked, batch_size=16, progress=False)
     assert plain(first | second) == plain(scope.filter_effects(images, batch_size=16, progress=False))

@@ -1,52 +1,31 @@
-"""The part of a report that takes filters away: what switching some of them off does to the answers."""
+"""The part of a report on filter ablation: the effect of some filters on the answers, alone and all together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from convscope.analyses import ablation_plan
 from convscope.draw import coloured, data_uri, enlarge, scale_of
 from convscope.errors import NetworkError
-from convscope.looks import ablation_without, effects_without, switched_off
 from convscope.report.subject import Subject
-from convscope.scans import Ablation, Estimate, LayerEffects, paired_difference
+from convscope.scans import Ablation, Estimate, LayerEffects
 
 _LAYERS, _UNITS = 5, 2  # the first two filters of each of the first five convolutions
 _WORK, _MOST_IMAGES, _FEWEST_IMAGES = 1e12, 1000, 100  # multiply-adds: some 15 s on two cores
 _EXAMPLES, _MOVES = 8, 3
 _CELLS = 12  # classes of a matrix with numbers in it; of more it is a picture
 
-
-@dataclass(frozen=True)
-class _Filter:
-    """One that was switched off: a unit of a layer, and what that did."""
-
-    effects: LayerEffects
-    unit: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.effects.layer} · {self.unit}"
-
-    @property
-    def moved(self) -> int:
-        """Images that became right or wrong."""
-        return int(self.effects.lost[self.unit].sum() + self.effects.gained[self.unit].sum())
-
-    def change(self, level: float = 0.95) -> Estimate:
-        found = self.effects
-        lost, gained = int(found.lost[self.unit].sum()), int(found.gained[self.unit].sum())
-        right = int(found.right.sum())
-        return paired_difference(right - lost, gained, lost, found.n_images - right - gained, level)
+UnitOf = tuple[LayerEffects, int]
+"""One unit of a layer with its effect."""
 
 
-def without(subject: Subject) -> dict[str, Any] | None:
-    """Each of a few filters switched off, and all of them together; None where there is no filter to switch off.
+def ablation_section(subject: Subject) -> dict[str, Any] | None:
+    """A few filters ablated, each alone and all together; None where there is no filter to ablate.
 
     The details are of the filter that changes the accuracy most, and of all together.
     """
@@ -60,39 +39,37 @@ def without(subject: Subject) -> dict[str, Any] | None:
     test = subject.data.test
     rows = torch.linspace(0, len(test) - 1, n).long()  # evenly, as on the filter page
     images = test.subset(rows)
-    off = switched_off(subject.scope, units)
-    found = effects_without(subject.scope, images, units, off)
-    filters = [_Filter(found[layer], unit) for layer, some in units.items() for unit in some]
-    most = max(filters, key=lambda one: (abs(one.change().figures[0]), one.moved))
-    alone = ablation_without(subject.scope, images, {most.effects.layer: [most.unit]}, off)
-    together = ablation_without(subject.scope, images, units, off)
+    plan = ablation_plan(subject.scope, units)
+    effects = plan.effects(images, units)
+    filters = [(effects[layer], unit) for layer, some in units.items() for unit in some]
+    found = [_of_unit(*one) for one in filters]
+    most = max(found, key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
+    together = plan.ablation(images, units)
+    details = {f"Without {most['name']}, the largest change": plan.ablation(images, {most["layer"]: [most["unit"]]})}
+    if len(filters) > 1:
+        details[f"Without all {len(filters)} together"] = together
     return {
         "n": n,
         "tests": len(test),
-        "off": off.words,
+        "off": plan.words,
         "layers": list(units),
         "filters": len(filters),
         "first": max(map(len, units.values())),
         "units": " ".join(f"{layer}:{','.join(map(str, some))}" for layer, some in units.items()),
         "before": together.accuracy_before().to_json(),
-        "rows": [_row(one) for one in filters],
-        "together": _figures(together),
+        "rows": found,
+        "together": _figures(together.accuracy_after(), together.change(), len(together.lost), len(together.gained)),
         "words": in_words(filters, together),
-        "details": [_details(subject, one, title, rows) for title, one in _looked_into(most, alone, together).items()],
+        "details": [_details(subject, one, title, rows) for title, one in details.items()],
     }
 
 
 def chosen_filters(subject: Subject) -> dict[str, list[int]]:
     """The first two filters of the first five convolutions that have filters of their own."""
-    modules = dict(subject.scope.net.named_modules())
-    own = [
-        op.name
-        for op in subject.scope.graph.operations
-        if op.kind == "conv"
-        and op.name in modules
-        and "weight" in dict(modules[op.name].named_parameters(recurse=False))
-    ]
-    return {name: list(range(min(_UNITS, subject.scope.n_units(name)))) for name in own[:_LAYERS]}
+    modules, scope = dict(subject.scope.net.named_modules()), subject.scope
+    names = [op.name for op in scope.graph.operations if op.kind == "conv" and op.name in modules]
+    own = [name for name in names if "weight" in dict(modules[name].named_parameters(recurse=False))]
+    return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
 
 
 def n_images(subject: Subject, units: dict[str, list[int]]) -> int:
@@ -102,17 +79,17 @@ def n_images(subject: Subject, units: dict[str, list[int]]) -> int:
     return min(_MOST_IMAGES, max(_FEWEST_IMAGES, afford), len(subject.data.test)) if units else 0
 
 
-def in_words(filters: Sequence[_Filter], together: Ablation) -> str:
+def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:
     """What the figures carry: the largest change of one filter, and that of all together."""
-    most = max(filters, key=lambda one: abs(one.change().figures[0]))
+    most, unit = max(filters, key=lambda one: abs(one[0].change(one[1]).figures[0]))
     n = len(filters)
-    change = most.change(1 - 0.05 / n)  # Bonferroni: it was picked as the largest
-    said = _points(change, f", widened for having looked at {n}" if n > 1 else "")
+    change = most.change(unit, level=1 - 0.05 / n)  # Bonferroni: it was picked as the largest
+    points = _points(change, f", widened for having looked at {n}" if n > 1 else "")
     if _clear(change):
         kind = "costs" if change.figures[0] < 0 else "gains"
-        first = f"Switching off unit {most.unit} of {most.effects.layer} alone {kind} most: {said}."
+        first = f"Switching off unit {unit} of {most.layer} alone {kind} most: {points}."
     else:
-        first = f"No filter alone changes the accuracy clearly; the largest change is {said}."
+        first = f"No filter alone changes the accuracy clearly; the largest change is {points}."
     if n == 1:
         return first
     whole = together.change()
@@ -130,35 +107,19 @@ def _points(change: Estimate, note: str = "") -> str:
     return f"{value} points (95 %{note}: {low} to {high})"
 
 
-def _row(one: _Filter) -> dict[str, Any]:
-    found = one.effects
-    return {
-        "name": one.name,
-        "layer": found.layer,
-        "unit": one.unit,
-        "after": float(found.accuracy_after[one.unit]),
-        "difference": one.change().to_json(),
-        "lost": int(found.lost[one.unit].sum()),
-        "gained": int(found.gained[one.unit].sum()),
-    }
+def _of_unit(found: LayerEffects, unit: int) -> dict[str, Any]:
+    accuracy, lost, gained = (each[unit] for each in (found.accuracy_after, found.lost.sum(1), found.gained.sum(1)))
+    after = Estimate(float(accuracy), None, None)
+    names = {"name": f"{found.layer} · {unit}", "layer": found.layer, "unit": unit}
+    return names | _figures(after, found.change(unit), int(lost), int(gained))
 
 
-def _figures(found: Ablation) -> dict[str, Any]:
-    return {
-        "after": found.accuracy_after().value,
-        "difference": found.change().to_json(),
-        "lost": len(found.lost),
-        "gained": len(found.gained),
-    }
-
-
-def _looked_into(most: _Filter, alone: Ablation, together: Ablation) -> dict[str, Ablation]:
-    n = sum(map(len, together.units.values()))
-    one = {f"Without {most.name}, the largest change": alone}
-    return one | ({f"Without all {n} together": together} if n > 1 else {})
+def _figures(after: Estimate, change: Estimate, lost: int, gained: int) -> dict[str, Any]:
+    return {"after": after.value, "difference": change.to_json(), "lost": lost, "gained": gained}
 
 
 def _details(subject: Subject, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
+    flips = {"right before, wrong without": found.lost, "wrong before, right without": found.gained}
     return {
         "title": title,
         "classes": _by_change(found),
@@ -166,33 +127,24 @@ def _details(subject: Subject, found: Ablation, title: str, rows: Int64[Tensor, 
         "matrix": _matrix(found),
         "moves": _moves(found),
         "flips": [
-            {
-                "words": "right before, wrong without",
-                "n": len(found.lost),
-                "images": _images(subject, found, found.lost, rows),
-            },
-            {
-                "words": "wrong before, right without",
-                "n": len(found.gained),
-                "images": _images(subject, found, found.gained, rows),
-            },
+            {"words": words, "n": len(flipped), "images": _images(subject, found, flipped, rows)}
+            for words, flipped in flips.items()
         ],
-    }
-
-
-def _of_class(found: Ablation, k: int) -> dict[str, Any]:
-    return {
-        "class": found.classes[k],
-        "images": int((found.target == k).sum()),
-        "before": found.accuracy_before(k).value,
-        "after": found.accuracy_after(k).value,
-        "difference": found.change(k).to_json(),
     }
 
 
 def _by_change(found: Ablation) -> list[dict[str, Any]]:
     """A row for each class, the largest change first; a class without images has none."""
-    rows = [_of_class(found, k) for k in range(len(found.classes))]
+    rows = [
+        {
+            "class": name,
+            "images": int((found.target == k).sum()),
+            "before": found.accuracy_before(k).value,
+            "after": found.accuracy_after(k).value,
+            "difference": found.change(k).to_json(),
+        }
+        for k, name in enumerate(found.classes)
+    ]
     return sorted(rows, key=lambda row: abs(row["difference"]["value"] or 0.0), reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""Some filters switched off: figures of the scans and of edited weights, and what the section says and shows."""
+"""Some filters ablated: figures of the scans and of edited weights, and what the section says and shows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from playwright.sync_api import expect
 from convscope.cli import run as convscope
 from convscope.data import DataBundle
 from convscope.nets import build_net
-from convscope.report import Subject, render, without, write_report
-from convscope.report.without import chosen_filters
+from convscope.report import Subject, ablation, render, write_report
+from convscope.report.ablation import ablation_section, chosen_filters
 from convscope.runs import REPORT, Recipe, Run
 from convscope.scans import Ablation, LayerEffects, evaluate, proportion
 from convscope.training import Silent, train
@@ -33,7 +33,7 @@ def subject(reported: Run) -> Subject:
 
 @pytest.fixture(scope="module")
 def found(subject: Subject) -> dict[str, Any]:
-    return without.without(subject)
+    return ablation_section(subject)
 
 
 def answered(subject: Subject, off: Iterable[int] = ()) -> torch.Tensor:
@@ -66,8 +66,8 @@ def test_each_filter_is_as_silent_behind_the_relu(subject: Subject, found: dict[
 def test_details_are_of_the_largest_change_and_of_all_together(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(without, "_UNITS", 6)  # of 8, so that answers change
-    found = without.without(subject)
+    monkeypatch.setattr(ablation, "_UNITS", 6)  # of 8, so that answers change
+    found = ablation_section(subject)
     alone, together = found["details"]
     largest = max(found["rows"], key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
     assert alone["title"] == f"Without {largest['name']}, the largest change"
@@ -100,8 +100,8 @@ def test_details_are_of_the_largest_change_and_of_all_together(
 
 
 def test_a_sample_names_the_images_of_the_whole_set(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(without, "_MOST_IMAGES", 9)
-    some = without.without(subject)
+    monkeypatch.setattr(ablation, "_MOST_IMAGES", 9)
+    some = ablation_section(subject)
     n = len(subject.data.test)
     rows = torch.linspace(0, n - 1, 9).long()
     was = right(subject)[rows]
@@ -116,9 +116,9 @@ def test_a_sample_names_the_images_of_the_whole_set(subject: Subject, monkeypatc
 def test_the_command_on_the_page_gives_its_figures(
     reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n: int
 ) -> None:
-    monkeypatch.setattr(without, "_MOST_IMAGES", n)
+    monkeypatch.setattr(ablation, "_MOST_IMAGES", n)
     subject = Subject(reported, reported.load_data())
-    found = without.without(subject)
+    found = ablation_section(subject)
     [command] = re.findall(r"<code>convscope (look \S+ ablate .*?)</code>", render(subject))
     assert ("--images" in command) == (n < len(subject.data.test))
     assert convscope([*shlex.split(unescape(command)), "--json", "--out", str(tmp_path / "look.png")]) == 0
@@ -138,7 +138,7 @@ def test_classes_of_equal_change_keep_their_order() -> None:
     found = Ablation(
         {"conv1": [0]}, "zero_weights", list("abcde"), torch.arange(10), target, before, after, probability, probability
     )
-    assert [row["class"] for row in without._by_change(found)] == ["d", "b", "a", "c", "e"]
+    assert [row["class"] for row in ablation._by_change(found)] == ["d", "b", "a", "c", "e"]
 
 
 def test_moves_and_flips_by_hand(subject: Subject) -> None:
@@ -148,12 +148,12 @@ def test_moves_and_flips_by_hand(subject: Subject) -> None:
     was = torch.tensor([0.9, 0.8, 0.6, 0.7, 0.9, 0.5, 0.5, 0.2], dtype=torch.float64)
     now = torch.tensor([0.9, 0.3, 0.5, 0.7, 0.1, 0.5, 0.5, 0.6], dtype=torch.float64)
     found = Ablation({"conv1": [0]}, "zero_weights", list("abc"), torch.arange(8), target, before, after, was, now)
-    assert without._moves(found) == [
+    assert ablation._moves(found) == [
         "“b” taken for “c”: 0 before, 2 after", "“a” taken for “c”: 0 before, 1 after",
         "“c” taken for “a”: 1 before, 0 after",
     ]  # fmt: skip
     rows = torch.arange(8) + 10
-    lost, gained = (without._images(subject, found, flipped, rows) for flipped in (found.lost, found.gained))
+    lost, gained = (ablation._images(subject, found, flipped, rows) for flipped in (found.lost, found.gained))
     assert [(one["row"], one["true"], one["before"], one["after"]) for one in lost] == [
         (14, "b", "b", "c"), (11, "a", "a", "c"), (12, "b", "b", "c"),
     ]  # fmt: skip
@@ -171,26 +171,27 @@ def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900)
         torch.full((units, 2), 0.8, dtype=torch.float64), torch.zeros(units, dtype=torch.float64),
         torch.zeros(0, 5).long(), torch.ones(units, dtype=torch.bool), None,
     )  # fmt: skip
-    return [without._Filter(found, unit) for unit in range(units)]
+    return [(found, unit) for unit in range(units)]
 
 
 def test_only_a_clear_change_is_said_to_cost(subject: Subject) -> None:
     together = subject.scope.ablation({"conv1": [0]}, subject.data.test)
-    said = without.in_words(answers([2, 80, 3], [1, 2, 2]), together)
+    said = ablation.in_words(answers([2, 80, 3], [1, 2, 2]), together)
     assert said.startswith(
         "Switching off unit 1 of conv2 alone costs most: −7.8 points (95 %, widened for having looked at 3:"
     )
-    said = without.in_words(answers([2, 13], [1, 4]), together)
+    said = ablation.in_words(answers([2, 13], [1, 4]), together)
     assert said.startswith("No filter alone changes the accuracy clearly; the largest change is −0.9 points")
-    assert answers([13], [4])[0].change().high < 0  # of one filter alone the same change is clear
-    said = without.in_words(answers([3], [30]), together)
+    [(alone, unit)] = answers([13], [4])
+    assert alone.change(unit).high < 0  # of one filter alone the same change is clear
+    said = ablation.in_words(answers([3], [30]), together)
     assert said == f"Switching off unit 0 of conv2 alone gains most: {said.split(': ', 1)[1]}"
     assert "together" not in said
 
 
 def test_many_classes_are_a_picture_and_the_layers_are_the_first(reported_96: Run) -> None:
     many = Subject(reported_96, reported_96.load_data())
-    card = without.without(many)["details"][0]
+    card = ablation_section(many)["details"][0]
     assert card["matrix"]["cells"] is None
     assert card["matrix"]["picture"].startswith("data:image/png")
     assert len(card["classes"]) == 96
@@ -218,9 +219,9 @@ def test_without_filters_of_its_own_there_is_no_such_part(
     built = Functional() if net == "functional" else dense
     run = train(built, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
     evaluate(run, data, "cpu")
-    assert without.without(Subject(run, data)) is None
+    assert ablation_section(Subject(run, data)) is None
     write_report(run, data)
-    assert 'id="without"' not in (run.path / REPORT).read_text()
+    assert 'id="ablation"' not in (run.path / REPORT).read_text()
 
 
 @pytest.mark.browser
@@ -228,12 +229,12 @@ def test_without_filters_of_its_own_there_is_no_such_part(
 def test_the_table_sorts_and_details_open(
     open_page: Callable[..., Any], reported: Run, found: dict[str, Any], width: int, scheme: str
 ) -> None:
-    with open_page(reported.path / REPORT, "#without", width=width, scheme=scheme) as page:
-        expect(page.locator("#without .lead")).to_have_text(found["words"])
-        page.locator("#without thead th", has_text="right → wrong").first.click()
-        lost = [int(text) for text in page.locator("#without > .scroll tbody td:nth-child(5)").all_inner_texts()]
+    with open_page(reported.path / REPORT, "#ablation", width=width, scheme=scheme) as page:
+        expect(page.locator("#ablation .lead")).to_have_text(found["words"])
+        page.locator("#ablation thead th", has_text="right → wrong").first.click()
+        lost = [int(text) for text in page.locator("#ablation > .scroll tbody td:nth-child(5)").all_inner_texts()]
         assert lost == sorted((row["lost"] for row in found["rows"]), reverse=True)
-        details = page.locator("#without details").nth(1)
+        details = page.locator("#ablation details").nth(1)
         expect(details.locator(".matrix")).to_be_hidden()
         details.locator("summary").click()
         expect(details.locator(".matrix")).to_be_visible()
