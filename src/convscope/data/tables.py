@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from convscope.data.images import Item
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
-from convscope.errors import DataError
+from convscope.errors import DataError, first_line
 
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 _BATCH = 256
@@ -118,7 +118,7 @@ def open_hub(name: str) -> Tables:
             found = datasets.load_dataset(name)
     except Exception as error:  # the network, the Hub, or a script of the set: whatever it is, it ends here
         raise DataError(
-            f"hub:{name}: cannot be loaded ({_first_line(error)}); check the name and the network, "
+            f"hub:{name}: cannot be loaded ({first_line(error)}); check the name and the network, "
             "or set CONVSCOPE_DATA to a folder that holds a copy"
         ) from error
     by_split: dict[str, list[Table]] = {}
@@ -162,8 +162,7 @@ def _opened_parquet(file: Path) -> Iterator[Any]:
         with parquet.ParquetFile(file) as opened:
             yield opened
     except (ArrowException, OSError) as error:
-        reason = _first_line(error)
-        raise DataError(f"{file}: is no parquet file, or damaged ({reason}); fetch it again") from None
+        raise DataError(f"{file}: is no parquet file, or damaged ({first_line(error)}); fetch it again") from None
 
 
 def _hub_table(name: str, dataset: Any) -> Table:
@@ -240,7 +239,3 @@ def _silent(logger: str) -> Iterator[None]:
         yield
     finally:
         known.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
