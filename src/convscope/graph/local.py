@@ -23,7 +23,7 @@ from torch.fx import Node
 from torch.nn import functional as F
 
 from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
-from convscope.graph.calls import Call, batch_axes, is_tensor_node, resolve, shapes_at
+from convscope.graph.calls import Call, axis_order, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
@@ -266,7 +266,7 @@ def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule |
         return None
     axes, target = laid[0], str(node.target)
     if target in _PERMUTES:
-        return Permute(sources[0], tuple(axes[i] for i in _PERMUTES[target](Call(node, 1))))
+        return Permute(sources[0], tuple(axes[i] for i in axis_order(Call(node, 1))))
     if target in _WINDOWED:
         alone = sources == [node.args[0]] and axes == FIRST
         return _WINDOWED[target](Call(node, 1), sources[0]) if alone else None
@@ -326,17 +326,6 @@ def _reads_units(call: Call) -> bool:
     return len(call.arguments.get("normalized_shape", [0])) == 1
 
 
-def _permuted(call: Call) -> list[int]:
-    return [dim % 4 for dim in call["dims"]]
-
-
-def _transposed(call: Call) -> list[int]:
-    order = list(range(4))
-    first, second = call["dim0"], call["dim1"]
-    order[first], order[second] = order[second], order[first]
-    return order
-
-
 def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:
     axis, size = axes[call["dim"] % 4], call.input_shape[call["dim"]]
     start, step = slice(call["start"], call["end"], call["step"]).indices(size)[::2]
@@ -382,10 +371,7 @@ _WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {
     "aten.pad.default": _padding,
     "aten.constant_pad_nd.default": _padding,
 }
-_PERMUTES: dict[str, Callable[[Call], list[int]]] = {
-    "aten.permute.default": _permuted,
-    "aten.transpose.int": _transposed,
-}
+_PERMUTES = ("aten.permute.default", "aten.transpose.int")
 _UNITS_SECOND = ("aten.prelu.default", "aten.channel_shuffle.default", "aten.batch_norm.default")
 _UNITS_LAST = ("aten.linear.default", "aten.layer_norm.default", "aten.rms_norm.default")
 _ALONG_UNITS = (

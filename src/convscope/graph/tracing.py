@@ -168,9 +168,8 @@ def _shares_memory_with(node: Node) -> Node | None:
         sources = node.all_input_nodes
         return sources[0] if node.op == "call_function" and sources and is_tensor_node(node) else None
     schema = node.target._schema
-    shares = (
-        any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
-    )  # which returns its input
+    # dropout returns its input
+    shares = any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
     return node.args[0] if shares and isinstance(node.args[0], Node) else None
 
 
@@ -198,8 +197,7 @@ def _refuse_mixing(program: ExportedProgram, net: nn.Module) -> None:
 
 
 def _image_of(program: ExportedProgram) -> Node:
-    kinds = _inputs(program)
-    return next(node for node, kind, _ in kinds if kind == InputKind.USER_INPUT)
+    return next(node for node, kind, _ in _inputs(program) if kind == InputKind.USER_INPUT)
 
 
 def _weights_of(program: ExportedProgram) -> dict[Node, str | Tensor]:
