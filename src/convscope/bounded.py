@@ -41,7 +41,7 @@ class _SlowLoader(_KeysOnce, yaml.SafeLoader):
     """Names the right line where a bracket is never closed."""
 
 
-class _Loader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class FastLoader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """In C where libyaml is there: eight times as fast."""
 
 
@@ -61,7 +61,7 @@ def load_yaml(text: str) -> Any:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    events: Iterator[Any] = yaml.parse(text, Loader=FastLoader)
     with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
         while depth <= DEEPEST:
             event = next(events)
@@ -85,6 +85,6 @@ def _n_values(given: Any, known: dict[int, float]) -> float:
 
 def _parsed(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (both are safe loaders)
+        return yaml.load(text, Loader=FastLoader)  # noqa: S506 (both are safe loaders)
     except yaml.YAMLError:
         return yaml.load(text, Loader=_SlowLoader)  # noqa: S506

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from convscope.bounded import FastLoader
 from convscope.data import DataSpec, data_names
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
@@ -34,7 +35,6 @@ _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
 
 
 class Range(Settings):
@@ -366,7 +366,7 @@ class _Lines:
     """Where in a YAML text a key stands."""
 
     def __init__(self, text: str, file: str) -> None:
-        self.file, self.root = file, yaml.compose(text, Loader=_LOADER)
+        self.file, self.root = file, yaml.compose(text, Loader=FastLoader)
 
     def where(self, path: Iterable[Any]) -> str:
         """'study.yaml line 7', of the last part of the path that is in the text; the file alone for what is not."""
