@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from convscope.errors import SettingError
 
 DEEPEST, LARGEST, LONGEST = 50, 100_000, 2**20
 """Levels, values and characters that a spec may have, each alias counted as often as it stands: far above any that a person
@@ -57,6 +60,27 @@ def load_yaml(text: str) -> Any:
     if _n_values(given, {}) > LARGEST:
         raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
     return given
+
+
+def settings_text(path: Path) -> str:
+    """The text of a file of settings.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+
+
+def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted key: {"net": {"width": 6}} gives ("net.width", 6). A list is one value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def _check_depth(text: str) -> None:

@@ -303,13 +303,14 @@ def _positions(shape: Sequence[int], axes: Axes) -> tuple[int, int]:
 def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None:
     """What constants are aligned with, "map" or "units", where each position reads its own place alone."""
     target, call = str(node.target), Call(node, 1)
+    n_mixed = len(call.arguments.get("normalized_shape", [0]))  # axes; of a dense layer the last alone
     if (
         node.target is operator.getitem
         or is_carried(node)
         or target == "aten.slice.Tensor"  # of all positions
         or (target in _ALONG_UNITS and call["dim"] % 4 == axes.index(1))
         or (target in _UNITS_SECOND and axes == FIRST and not call.arguments.get("training"))
-        or (target in _UNITS_LAST and axes[-1] == 1 and sources == [node.args[0]] and _reads_units(call))
+        or (target in _UNITS_LAST and axes[-1] == 1 and sources == [node.args[0]] and n_mixed == 1)
     ):
         return "units"
     if row_of(node).field is not ELEMENTWISE:
@@ -319,11 +320,6 @@ def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None
     constants = [n for n in node.all_input_nodes if n not in sources and is_tensor_node(n)]
     alike = all(_positions((1,) * (4 - len(s)) + s, axes) == (1, 1) for n in constants for s in shapes_at(n, 1))
     return "units" if alike else None
-
-
-def _reads_units(call: Call) -> bool:
-    """Whether a norm over the last axes is one over the last alone; dense layers are."""
-    return len(call.arguments.get("normalized_shape", [0])) == 1
 
 
 def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:

@@ -49,10 +49,6 @@ def _dim(call: Call) -> list[int]:
     return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
 
 
-def _last(call: Call) -> list[int]:
-    return [-1]
-
-
 def _normalized(call: Call) -> list[int]:
     return list(range(-len(call["normalized_shape"]), 0))
 
@@ -91,7 +87,7 @@ _TABLE: dict[str, Row] = {
     "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.linear.default": Row("dense", _mixed(_last), costs.dense),
+    "aten.linear.default": Row("dense", _mixed(lambda call: [-1]), costs.dense),
     "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),

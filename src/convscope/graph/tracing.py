@@ -85,12 +85,6 @@ def check_images(images: object) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, cut to one line of at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else "no reason given"
-
-
 def _reason(error: Exception) -> str:
     if "Constraints violated" in str(error):
         return (
@@ -99,7 +93,8 @@ def _reason(error: Exception) -> str:
         )
     if "data-dependent" in str(error):
         return "its path depends on the values of pixels; take the same operations for all images, as by torch.where"
-    return f"{type(error).__name__}: {first_line(error)}"
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from convscope.bounded import load_yaml
+from convscope.bounded import flattened, load_yaml
 from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, HISTORY_FIGURES, METRICS, MODEL, OUTCOME, SPEC
 
 FIGURE = ("name", "value", "low", "high", "left_out")
@@ -165,18 +165,9 @@ def _settings(path: Path) -> dict[str, Any]:
         raise _DamagedError(f"{path.name} is damaged") from None
     if not isinstance(given, dict):
         raise _DamagedError(f"{path.name} is damaged: no settings are in it")
-    return dict(_flat({key: value for key, value in given.items() if key not in _NO_SETTINGS}))
-
-
-def _flat(given: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted key; a list is one value, written as JSON, so that it can be compared."""
-    for key, value in given.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        elif value is None or isinstance(value, bool | int | float | str):
-            yield f"{above}{key}", value
-        else:
-            yield f"{above}{key}", json.dumps(value, default=str)
+    own = flattened({key: value for key, value in given.items() if key not in _NO_SETTINGS})
+    plain = bool | int | float | str | None  # all else, such as a list, is written as JSON, so that it can be compared
+    return {key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

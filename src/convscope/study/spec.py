@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from convscope.bounded import FastLoader
+from convscope.bounded import FastLoader, settings_text
 from convscope.data import DataSpec, data_names
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
@@ -266,11 +266,7 @@ def _override(given: dict[str, Any], settings: Mapping[str, Any]) -> None:
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
     """The study in a YAML file, whose data may lie beside it; errors as read_study, and a file that cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
-    return _settled(read_study(text, str(path), overrides), path.parent)
+    return _settled(read_study(settings_text(path), str(path), overrides), path.parent)
 
 
 def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
