@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +156,7 @@ def _state(folder: Path) -> str:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings of a spec by dotted key: {"net.width": 64}."""
-    text = _text(path)
-    if text is None:
-        return {}
-    try:
-        given = load_yaml(text)
-    except yaml.YAMLError:
-        raise _DamagedError(f"{path.name} is damaged") from None
-    if not isinstance(given, dict):
-        raise _DamagedError(f"{path.name} is damaged: no settings are in it")
+    given = _mapping(path, load_yaml, "settings are")
     own = flattened({key: value for key, value in given.items() if key not in _NO_SETTINGS})
     plain = bool | int | float | str | None  # all else, such as a list, is written as JSON, so that it can be compared
     return {key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own}
@@ -172,15 +164,19 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no such file."""
+    return _mapping(path, json.loads, "object is")
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], what: str) -> dict[str, Any]:
     text = _text(path)
     if text is None:
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
         raise _DamagedError(f"{path.name} is damaged") from None
     if not isinstance(found, dict):
-        raise _DamagedError(f"{path.name} is damaged: no object is in it")
+        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
     return found
 
 
