@@ -75,9 +75,12 @@ def settings_text(path: Path) -> str:
 
 
 def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted key: {"net": {"width": 6}} gives ("net.width", 6). A list is one value."""
+    """Nested settings by dotted key: {"net": {"width": 6}} gives ("net.width", 6).
+
+    A list is one value, and so is an empty mapping.
+    """
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from flattened(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -170,7 +170,7 @@ def _in_words(run: Run) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     """The spec by dotted keys. Of a module that was given there is no name to tell it by, so its tensors stand for it."""
     given = run.spec.model_dump(mode="json", exclude={"format", "about"})
-    found = dict(flattened(given))
+    found = {key: value for key, value in flattened(given) if value != {}}
     if run.spec.net.name == GIVEN:
         tensors = read_tensors(run.path / MODEL)[0]
         shapes = hashlib.sha256("".join(f"{name} {tuple(t.shape)}\n" for name, t in tensors.items()).encode())

@@ -159,7 +159,9 @@ def _settings(path: Path) -> dict[str, Any]:
     given = _mapping(path, load_yaml, "settings are")
     own = flattened({key: value for key, value in given.items() if key not in _NO_SETTINGS})
     plain = bool | int | float | str | None  # all else, such as a list, is written as JSON, so that it can be compared
-    return {key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own}
+    return {
+        key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own if value != {}
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:
