@@ -22,7 +22,8 @@ from convscope.study import Budget, Range, Reported, ReportedLook, Reproduces, S
 
 PAGE = Path(__file__).with_name("reference.md")
 VERBS = (
-    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data"
+    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data",
+    "cache",
 )  # fmt: skip
 
 

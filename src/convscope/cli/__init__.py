@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
+from convscope.cli.cache import cache
 from convscope.command import main
 from convscope.console import printing_safely
 from convscope.errors import ConvscopeError, FailedError, system_error_in_words
@@ -45,6 +46,7 @@ for verb in (
     anatomy.anatomy,
     conv.conv,
     data.data,
+    cache,
 ):
     app.command()(verb)
 

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from convscope.scans.answered import Answering, head_of
+from convscope.scans.cached import cached_scan
 from convscope.scans.intervals import Estimate, mean_of, paired_difference, proportion
-from convscope.scans.kept import kept_or_made
 from convscope.scans.scan import Images, PassSettings, Subject, scan, sizes
 
 ALL = "all"
@@ -185,4 +185,4 @@ def ablation(
         return {"ablation": found}
 
     asked = {"units": [[layer, list(chosen)] for layer, chosen in units.items()], "how": how}
-    return kept_or_made(scope, "ablation", images, asked | sizes(settings), Ablation, make)["ablation"]
+    return cached_scan(scope, "ablation", images, asked | sizes(settings), Ablation, make)["ablation"]

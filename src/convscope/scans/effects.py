@@ -14,9 +14,9 @@ from convscope.graph import Silenced
 from convscope.lenses import HOW
 from convscope.nets import Head
 from convscope.scans.answered import Answered, answered, head_of
+from convscope.scans.cached import cached_scan
 from convscope.scans.exact import ExactSum
 from convscope.scans.first_order import FirstOrder
-from convscope.scans.kept import kept_or_made
 from convscope.scans.layer_effects import LayerEffects
 from convscope.scans.room import rows_that_fit
 from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
@@ -91,7 +91,7 @@ def filter_effects(
 
     named = dict(layers) if isinstance(layers, Mapping) else layers
     asked = {"layers": named, "how": how, "screen": screen}
-    return kept_or_made(scope, "filter-effects", images, asked | sizes(settings), LayerEffects, make)
+    return cached_scan(scope, "filter-effects", images, asked | sizes(settings), LayerEffects, make)
 
 
 class FilterEffects:

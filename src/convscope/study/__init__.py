@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from convscope.study.engine import sweep
     from convscope.study.folder import Ranked, Study, StudyRun, open_study
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
-    from convscope.study.index import INDEX
     from convscope.study.live import duration
     from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
@@ -49,7 +48,6 @@ else:
 __all__ = [
     "CHOSEN_BY",
     "FULL",
-    "INDEX",
     "METRICS",
     "Budget",
     "Compared",
