@@ -504,7 +504,7 @@ class Scope:
             return {"faithfulness": found}
 
         asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.kept_or_made(self, "faithfulness", shown, asked, FaithfulnessCurves, make)["faithfulness"]
+        return scans.cached_scan(self, "faithfulness", shown, asked, FaithfulnessCurves, make)["faithfulness"]
 
     def randomization_check(
         self,
@@ -535,7 +535,7 @@ class Scope:
             return {"randomization": found}
 
         asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.kept_or_made(self, "randomization", shown, asked, RandomizationCheck, make)["randomization"]
+        return scans.cached_scan(self, "randomization", shown, asked, RandomizationCheck, make)["randomization"]
 
     def invariance(
         self,
@@ -562,7 +562,7 @@ class Scope:
             return {"invariance": scans.invariance(answers, questions, layers, **changes)}
 
         asked = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
-        return scans.kept_or_made(self, "invariance", shown, asked, InvarianceCurves, make)["invariance"]
+        return scans.cached_scan(self, "invariance", shown, asked, InvarianceCurves, make)["invariance"]
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.

@@ -76,7 +76,7 @@ def test_predictions_of_a_read_only_run_are_made_where_none_are_kept(
     command: Command, read_only: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("evaluate", read_only / "run")
-    monkeypatch.setattr(sys.modules["convscope.scans.evaluate"], "find", lambda path, key: None)
+    monkeypatch.setattr(sys.modules["convscope.scans.evaluate"], "_stored", lambda run, key: None)
     assert command("evaluate", read_only / "run", "--json").json == json.loads(
         (read_only / "run" / METRICS).read_text()
     )

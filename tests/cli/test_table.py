@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from convscope.runs import METRICS, MODEL, OUTCOME, SPEC, open_run
-from convscope.study import INDEX, table
+from convscope.study import table
 from tests.cli.conftest import Command
 from tests.report.made import make_run
 
@@ -167,11 +167,6 @@ def test_bad_requests(command: Command, grid: Path, options: tuple[str, ...], co
     assert answer.status == 2
     assert complaint in answer.complaint
     assert answer.out == ""
-
-
-def test_the_index_is_not_written_over(command: Command, grid: Path) -> None:
-    answer = command("table", grid, "--out", grid / INDEX)
-    assert (answer.status, "that is the folder's index" in answer.complaint) == (2, True)
 
 
 def test_a_folder_without_runs(command: Command, tmp_path: Path) -> None:

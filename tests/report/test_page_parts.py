@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,22 @@ def put_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def test_the_script_is_put_together_once(put_together: list[str], tmp_path: Path) -> None:
     assert [page.vega(), page.vega()] == ["var vega = '<\\/script>'"] * 2
     assert len(put_together) == 1
-    [kept] = (tmp_path / "cache").iterdir()
-    assert kept.read_text() == SCRIPT
+    [kept] = (tmp_path / "cache" / "charts").iterdir()
+    assert json.loads(kept.read_text())["script"] == SCRIPT
 
 
 def test_of_another_release_anew(put_together: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     page.vega()
     monkeypatch.setattr(page, "version", lambda package: f"{package} of tomorrow")
     page.vega()
+    assert len(put_together) == 2
+
+
+def test_damaged_it_is_put_together_again(put_together: list[str], tmp_path: Path) -> None:
+    page.vega()
+    [kept] = (tmp_path / "cache" / "charts").iterdir()
+    kept.write_text(kept.read_text().replace("vega =", "evil ="))
+    assert page.vega() == "var vega = '<\\/script>'"
     assert len(put_together) == 2
 
 

@@ -7,16 +7,30 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import relu_after, trace
-from convscope.scans import EDGES
+from convscope.scans import EDGES, LayerStatistics
 from convscope.scans.histogram import histogram
+from convscope.scans.moments import Moments
+from convscope.scans.statistics import ALIKE
 from convscope.scope import Scope
 from tests.graph.graph_networks import Hierarchical
 from tests.scans.scan_networks import make_images, make_scope
+
+
+def check_pairs(record: LayerStatistics, units: Tensor, maps: Tensor, least: float) -> None:
+    """The correlations of all pairs, and the pairs that the record holds, are NumPy's."""
+    expected = units.corrcoef()
+    moments = Moments(len(units), products=True)
+    moments.update(maps.float())
+    found = moments.correlation(constant=units.amin(1) == units.amax(1))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
+    rows, columns = (expected.triu(1) >= least).nonzero().unbind(1)
+    assert record.pairs.tolist() == torch.stack([rows, columns], 1).tolist()
+    torch.testing.assert_close(record.correlation.double(), expected[rows, columns], rtol=0, atol=2e-6)
 
 
 def test_brute_force() -> None:
@@ -29,7 +43,7 @@ def test_brute_force() -> None:
         # float32 sums of some thousand terms about the mean, and the maps of another batch size: 1e-6 of the deviation
         torch.testing.assert_close(record.mean, units.mean(1), rtol=0, atol=1e-6)
         torch.testing.assert_close(record.deviation, units.std(1, correction=0), rtol=2e-6, atol=1e-6)
-        torch.testing.assert_close(record.correlation.double(), units.corrcoef(), rtol=0, atol=2e-6)
+        check_pairs(record, units, maps.flatten(2), least=ALIKE)
         torch.testing.assert_close(record.low, units.amin(1), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(record.high, units.amax(1), rtol=1e-6, atol=1e-6)
         assert record.histogram.sum(1).tolist() == [units.shape[1]] * len(units)
@@ -56,7 +70,7 @@ def test_positions_of_a_hierarchical_transformer() -> None:
         units = scope.activations(images, [layer])[layer].double().flatten(0, 2).T
         assert found[layer].histogram.sum(1).tolist() == [10 * size] * len(units)
         torch.testing.assert_close(found[layer].mean, units.mean(1), rtol=0, atol=1e-6)
-        torch.testing.assert_close(found[layer].correlation.double(), units.corrcoef(), rtol=0, atol=2e-6)
+        check_pairs(found[layer], units, units[None], least=ALIKE)
 
 
 def test_planted_truths() -> None:
@@ -91,7 +105,7 @@ def test_a_class_routed_through_one_filter() -> None:
     assert found.selectivity.tolist() == [1.0, 0.0]
     assert found.best_class.tolist() == [1, 0]
     assert found.deviation.tolist() == [pytest.approx((1 / 3 * 2 / 3) ** 0.5), 0.0]
-    assert found.correlation.tolist() == [[1.0, 0.0], [0.0, 0.0]]  # unit 1 is constant
+    assert found.pairs.tolist() == []  # unit 1 is constant
 
 
 def test_a_mean_far_from_zero_costs_no_digits_of_the_deviation() -> None:
@@ -103,7 +117,10 @@ def test_a_mean_far_from_zero_costs_no_digits_of_the_deviation() -> None:
     images = torch.rand(64, 1, 8, 7, generator=torch.Generator().manual_seed(0))
     found = Scope(net, torch.zeros(1, 1, 8, 7)).statistics(images, ["conv"], batch_size=16)["0"]
     assert found.deviation.tolist() == pytest.approx([float(images.std(correction=0))] * 2, rel=1e-3)
-    assert float(found.correlation[0, 1]) == pytest.approx(-1, abs=1e-4)
+    moments = Moments(2, products=True)
+    moments.update(Scope(net, torch.zeros(1, 1, 8, 7)).activations(images, ["0"])["0"].flatten(2))
+    correlation = moments.correlation(torch.tensor([False, False]))
+    assert float(correlation[0, 1]) == pytest.approx(-1, abs=1e-4)
 
 
 def test_the_histogram_is_numpys() -> None:
@@ -131,13 +148,15 @@ def test_a_number_on_an_edge_belongs_to_the_bin_farther_from_zero() -> None:
 def test_without_classes_and_without_correlations() -> None:
     found = make_scope().statistics(make_images().images(), ["conv2", "fc"], correlations=False)
     record = found["conv2"]
-    assert (record.class_means, record.selectivity, record.best_class, record.correlation) == (None, None, None, None)
+    assert (record.class_means, record.selectivity, record.best_class, record.pairs) == (None, None, None, None)
+    assert record.correlation is None
     with_them = make_scope().statistics(make_images().images(), ["conv2"])["conv2"]
     torch.testing.assert_close(record.deviation, with_them.deviation, rtol=1e-6, atol=0)
     with pytest.raises(RequestError, match="scan again with correlations=True"):
         record.duplicates()
-    with pytest.raises(RequestError, match=r"least: 1\.5 is no correlation"):
-        with_them.duplicates(1.5)
+    for least in (1.5, 0.79, 0):
+        with pytest.raises(RequestError, match=rf"least: {least} is no correlation that is recorded; .* 0\.8 to 1"):
+            with_them.duplicates(least)
     assert found["fc"].rectified is None
 
 

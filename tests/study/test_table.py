@@ -14,9 +14,10 @@ import yaml
 from scipy import stats
 
 import convscope as cs
+from convscope.compute import cache_folder
 from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.runs import HISTORY, METRICS, MODEL, OUTCOME, SPEC, open_run
-from convscope.study import INDEX, Runs, histories, importance, importance_in_words, table
+from convscope.study import Runs, histories, importance, importance_in_words, table
 
 
 def unlike(grid: Path, name: str, like: str = "0000-s0", **settings: object) -> Path:
@@ -257,6 +258,15 @@ def test_runs_of_one_seed_that_differ_count_each(grid: Path) -> None:
 
 
 class TestIndex:
+    @pytest.fixture(autouse=True)
+    def own_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+
+    def index(self) -> Path:
+        """The only one."""
+        [found] = (cache_folder() / "tables").glob("*.parquet")
+        return found
+
     def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The runs that are read from now on."""
         read: list[str] = []
@@ -273,53 +283,63 @@ class TestIndex:
         read = self.reads(monkeypatch)
         first = table(grid)
         assert len(read) == 8
-        written = (grid / INDEX).stat().st_mtime_ns
+        written = self.index().stat().st_mtime_ns
         read.clear()
         pd.testing.assert_frame_equal(table(grid), first)
         assert read == []
-        assert (grid / INDEX).stat().st_mtime_ns == written
+        assert self.index().stat().st_mtime_ns == written
         os.utime(grid / "runs" / "0001-s1" / METRICS)
         (grid / "runs" / "0002-s0" / OUTCOME).write_text('{"state": "diverged"}')
         shutil.rmtree(grid / "runs" / "0003-s1")
         unlike(grid, "0000-s2", seed=2)
         second = table(grid)
         assert sorted(read) == ["0000-s2", "0001-s1", "0002-s0"]
-        (grid / INDEX).unlink()
+        self.index().unlink()
         pd.testing.assert_frame_equal(table(grid), second)
         assert second["run"].tolist()[:3] == ["runs/0000-s0", "runs/0000-s1", "runs/0000-s2"]
 
     @pytest.mark.parametrize("damage", [b"", b"PAR1", "cut"])
     def test_a_damaged_index_is_made_anew(self, grid: Path, damage: bytes | str) -> None:
         first = table(grid)
-        whole = (grid / INDEX).read_bytes()
-        (grid / INDEX).write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
+        whole = self.index().read_bytes()
+        self.index().write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
         pd.testing.assert_frame_equal(table(grid), first)
-        assert (grid / INDEX).read_bytes() == whole
+        assert self.index().read_bytes() == whole
 
-    def test_a_table_of_someone_else_is_left_alone(self, grid: Path) -> None:
-        pd.DataFrame({"mine": [1]}).to_parquet(grid / INDEX)
-        theirs = (grid / INDEX).read_bytes()
+    def test_nothing_is_written_beside_the_runs(self, grid: Path) -> None:
+        before = sorted(grid.rglob("*"))
+        pd.DataFrame({"mine": [1]}).to_parquet(grid / "table.parquet")
+        theirs = (grid / "table.parquet").read_bytes()
         assert len(table(grid)) == 8
-        assert (grid / INDEX).read_bytes() == theirs
+        assert (grid / "table.parquet").read_bytes() == theirs
+        assert sorted(grid.rglob("*")) == sorted([*before, grid / "table.parquet"])
 
-    def test_a_folder_that_cannot_be_written(self, grid: Path) -> None:
+    def test_a_folder_of_the_same_name_has_an_index_of_its_own(self, grid: Path, tmp_path: Path) -> None:
+        first = table(grid)
+        other = shutil.copytree(grid, tmp_path / "other" / grid.name)
+        shutil.rmtree(other / "runs" / "0000-s0")
+        assert len(table(other)) == len(first) - 1
+        pd.testing.assert_frame_equal(table(grid), first)
+        assert len(list((cache_folder() / "tables").glob(f"{grid.name}-*.json"))) == 2
+
+    def test_a_cache_that_cannot_be_written(self, grid: Path) -> None:
         expected = by_hand(grid)
-        (grid / INDEX).mkdir()  # no file can be put there, whoever asks
+        cache_folder().write_text("a file where the folder should be")
         assert table(grid)["val_loss"].tolist() == expected["val_loss"].tolist()
         assert list(grid.glob(".*")) == []
 
     def test_two_processes_at_once(self, grid: Path) -> None:
         expected = table(grid).to_json()
         code = (
-            "import sys; from pathlib import Path; from convscope.study import table\n"
-            "for _ in range(10):\n"
-            "    Path(sys.argv[1], 'table.parquet').unlink(missing_ok=True); print(table(sys.argv[1]).to_json())"
+            "import sys; from convscope.compute import cache_folder, prune; from convscope.study import table\n"
+            "for _ in range(10): prune(cache_folder(), 0); print(table(sys.argv[1]).to_json())"
         )
         arguments = [sys.executable, "-c", code, str(grid)]
         processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         printed = [process.communicate()[0].splitlines() for process in processes]
         assert printed == [[expected] * 10] * 2
-        assert {path.name for path in grid.iterdir()} == {"runs", "spots.npz", INDEX}
+        assert {path.name for path in grid.iterdir()} == {"runs", "spots.npz"}
+        assert {path.suffix for path in self.index().parent.iterdir()} == {".json", ".parquet"}
 
 
 def test_any_folder_with_runs_below_it(grid: Path, tmp_path: Path) -> None:
@@ -366,7 +386,7 @@ def test_bad_requests(grid: Path, tmp_path: Path) -> None:
         table(tmp_path / "empty")
     with pytest.raises(RunFolderError, match="0000-s0 is a run itself"):
         table(grid / "runs" / "0000-s0")
-    assert not (tmp_path / "empty" / INDEX).exists()
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_what_follows_from_a_setting_of_a_study_is_none_itself(grid: Path) -> None:

@@ -22,6 +22,7 @@ __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
     "study", "sweep", "reproduce", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "conv", "data",
+    "cache",
 )  # fmt: skip
 """Each is the function of its name in the file of its name."""
 

@@ -34,11 +34,11 @@ def table(
     """Print a table of all runs below a folder, finished or not.
 
     With --by mean, deviation and 95 % interval of the runs of each group, and every pair of settings as a matrix. An index is
-    kept in DIR/table.parquet, so that only what has changed is read the next time."""
+    kept in the cache, so that only what has changed is read the next time."""
     from convscope.cli.tables import Answer, form_of, hand_over
     from convscope.study import Runs
 
-    form = form_of(format, json, out, folder, importance)
+    form = form_of(format, json, out, importance)
     runs, keys = Runs(folder), [key.strip() for key in by.split(",") if key.strip()]
     answer = Answer(
         runs,

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from convscope.cli.show import json_rows, print_frame, print_json, print_line
+from convscope.compute import write_whole
 from convscope.errors import SettingError
-from convscope.runs import write_whole
-from convscope.study import INDEX, Importance, Matrix, Runs, importance_in_words, setting_in_words
+from convscope.study import Importance, Matrix, Runs, importance_in_words, setting_in_words
 
 _MISSING = "–"
 _MOST_ROWS = 100
@@ -41,7 +41,7 @@ class Answer:
         return "run" not in self.frame
 
 
-def form_of(given: str | None, as_json: bool, out: Path | None, folder: Path, importance: bool) -> str:
+def form_of(given: str | None, as_json: bool, out: Path | None, importance: bool) -> str:
     """The format to write, after making sure that it goes with the other options.
 
     Raises:
@@ -57,8 +57,6 @@ def form_of(given: str | None, as_json: bool, out: Path | None, folder: Path, im
         raise SettingError("--format parquet: it is no text; say where to write it: --out FILE.parquet")
     if importance and form in ("csv", "parquet"):
         raise SettingError(f"--importance: {form} has room for one table only; take --format text, md or json")
-    if out is not None and out.resolve() == (folder / INDEX).resolve():
-        raise SettingError(f"--out {out}: that is the folder's index; choose another name")
     return form
 
 

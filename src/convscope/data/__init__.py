@@ -13,7 +13,6 @@ from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSettings, DataSpec, Normalization, check_unit_range
-from convscope.data.store import cache_folder
 
 __all__ = [
     "Augmentation",
@@ -28,7 +27,6 @@ __all__ = [
     "as_images",
     "augment",
     "batches",
-    "cache_folder",
     "check_unit_range",
     "data_names",
     "load_data",

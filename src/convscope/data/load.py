@@ -20,7 +20,7 @@ from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
 from convscope.data.splits import check_train_has_each_class, divide, limited, without_test_images
-from convscope.data.store import Stored, key_of, obtain
+from convscope.data.store import Stored, obtain
 from convscope.errors import DataError, SettingError
 
 
@@ -70,7 +70,7 @@ def _lines(spec: DataSpec) -> _Labelled:
     per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
     if per_class == 0:
         raise SettingError(f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more")
-    key = key_of(drawing=lines.DRAWING, per_class=per_class, seed=spec.seed)
+    key = {"drawing": lines.DRAWING, "per_class": per_class, "seed": spec.seed}
     stored = obtain(LINES, key, lambda: lines.filling(per_class, spec.seed))
     classes = {"class": lines.class_names(), **lines.FACTORS}
     parts = {"all": np.arange(n_classes * per_class)}
@@ -114,7 +114,7 @@ def _wrong_labels(source: Source, spec: DataSpec) -> dict[int, str]:
 
 def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
     chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
-    key = key_of(content=source.digest(), image_size=spec.image_size, grey=spec.grey, rows=chosen)
+    key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
     with warnings.catch_warnings():
         # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
         warnings.filterwarnings("ignore", module=r"PIL\.")

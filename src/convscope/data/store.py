@@ -1,38 +1,33 @@
-"""Decoded pixels on disk: written whole or not at all, read back into memory or mapped from the file.
+"""Decoded pixels in the cache, read back into memory or mapped from the file.
 
-An entry of the cache is a folder named by its key:
+The card of an entry holds what the decoder had to say. Its file `.npy` holds one array after another, none of them a pickle:
 
-    pixels.npy     uint8 (M, C, H, W)
-    digests.npy    uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
-    moments.npy    int64 (M, 2, C)      sum, and sum of squares, of the pixels of each image and channel
-    about.json     what the decoder had to say
+    pixels         uint8 (M, C, H, W)
+    digests        uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
+    moments        int64 (M, 2, C)      sum, and sum of squares, of the pixels of each image and channel
 
-It is filled under a temporary name, flushed to the disk, and renamed. Where two processes make the same entry
-at once, both do the work and the first to finish is kept. `.npy` files are read without pickle.
+It may be larger than the memory: a reader checks its size, and the content of the last two arrays.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from convscope.errors import DataError
-from convscope.unfinished import UNFINISHED, mark, remove_abandoned
+from convscope.compute import Entry, cache_folder, entry_path, read_entry, write_entry
+from convscope.errors import DataError, FailedError, ReadOnlyError
 
-FORMAT = 1  # raise it whenever the same source and settings give other pixels or other files
+FORMAT = 2  # raise it whenever the same source and settings give other pixels or other files
+_PIXELS = ".npy"
 MEMORY_SHARE = 0.25  # pixels that would take more of the available memory are mapped, not read
 
 
@@ -52,7 +47,7 @@ class Stored:
     pixels: UInt8[Tensor, "M C H W"]
     digests: UInt8[np.ndarray, "M 16"]
     moments: Int64[np.ndarray, "M 2 C"]
-    about: dict[str, Any]
+    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,33 +68,39 @@ def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> Block:
     return Block(pixels, digests, moments.astype(np.int64))
 
 
-def cache_folder() -> Path:
-    """Where pixels are kept: $CONVSCOPE_CACHE, else $XDG_CACHE_HOME/convscope, else ~/.cache/convscope."""
-    if chosen := os.environ.get("CONVSCOPE_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # the XDG rules: a relative path there is to be ignored
-    return (base if base.is_absolute() else Path.home() / ".cache") / "convscope"
+def obtain(name: str, key: Mapping[str, Any], fill: Callable[[], Filling]) -> Stored:
+    """The pixels of a key, made by `fill` if they are not in the cache; from a read-only cache they are made each time.
 
-
-def key_of(**settings: Any) -> str:
-    """The key of an entry: a digest of all that decides its pixels, and of the format."""
-    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True)
-    return blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def obtain(name: str, key: str, fill: Callable[[], Filling]) -> Stored:
-    """The entry of this key, made by `fill` if it is not there.
+    Args:
+        name: of the data set, for people who list the cache.
+        key: all that decides the pixels, as JSON values.
+        fill: decodes the images.
 
     Raises:
-        DataError: the cache folder cannot be written or is full, or an entry in it was damaged from outside.
+        DataError: the cache folder cannot be written or is full.
     """
-    folder = cache_folder() / "data" / f"{name[:40]}-{key}"  # a name has at most 255 bytes
-    if not folder.is_dir():
-        filling = fill()
-        with _all_or_nothing(folder) as unfinished:
-            _write(unfinished, filling)
-    return _open(folder)
+    try:
+        return _obtain(cache_folder(), name, key, fill)
+    except ReadOnlyError:
+        with tempfile.TemporaryDirectory() as folder:
+            return _obtain(Path(folder), name, key, fill)
+    except FailedError as error:
+        raise DataError(
+            f"{cache_folder()}: cannot write decoded images there ({getattr(error.__cause__, 'strerror', error)}); "
+            "make room, or set CONVSCOPE_CACHE to another folder"
+        ) from error
+
+
+def _obtain(root: Path, name: str, key: Mapping[str, Any], fill: Callable[[], Filling]) -> Stored:
+    key = {"format": FORMAT, **key}
+    path = entry_path(root, "data", name, key)
+    stored = _read(path, key)
+    if stored is None:
+        write_entry(path, key, _entry(fill()))
+        stored = _read(path, key)
+    if stored is None:
+        raise DataError(f"{path}: this entry was removed or damaged as soon as it was written; load again")
+    return stored
 
 
 def available_memory() -> int:
@@ -119,11 +120,12 @@ def _figure(path: str, label: str = "", unit: int = 1) -> int | None:
         return None
 
 
-def _write(folder: Path, filling: Filling) -> None:
+def _entry(filling: Filling) -> Entry:
     n_images, channels = filling.shape[:2]
-    digests = np.zeros((n_images, 16), np.uint8)
-    moments = np.zeros((n_images, 2, channels), np.int64)
-    with _flushed(folder / "pixels.npy") as file:
+    digests, moments = np.zeros((n_images, 16), np.uint8), np.zeros((n_images, 2, channels), np.int64)
+    values: dict[str, Any] = {"about": filling.about}
+
+    def write(file: BinaryIO) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": filling.shape}
         np.lib.format.write_array_header_1_0(file, header)
         start = 0
@@ -132,75 +134,33 @@ def _write(folder: Path, filling: Filling) -> None:
             file.write(block.pixels.data)
             digests[start:stop], moments[start:stop] = block.digests, block.moments
             start = stop
-    for name, array in (("digests.npy", digests), ("moments.npy", moments)):
-        with _flushed(folder / name) as file:
+        for array in (digests, moments):
             np.save(file, array, allow_pickle=False)
-    with _flushed(folder / "about.json") as file:
-        file.write(json.dumps(filling.about).encode())
+        values["arrays"] = _digest(digests, moments)
+
+    return Entry(values, {_PIXELS: write})
 
 
-def _open(folder: Path) -> Stored:
+def _read(path: Path, key: Mapping[str, Any]) -> Stored | None:
+    entry = read_entry(path, key)
+    if entry is None:
+        return None
     try:
-        about = json.loads((folder / "about.json").read_text())
-        digests = np.load(folder / "digests.npy", allow_pickle=False)
-        moments = np.load(folder / "moments.npy", allow_pickle=False)
-        pixels = _read_or_map(folder / "pixels.npy")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{folder}: this entry of the cache is damaged ({error}); delete the folder and load again"
-        ) from None
-    return Stored(pixels, digests, moments, about)
+        pixels, digests, moments = _arrays(entry.files[_PIXELS])
+    except (OSError, ValueError, EOFError):  # removed meanwhile, or damaged
+        return None
+    whole = entry.values["arrays"] == _digest(digests, moments)
+    return Stored(torch.from_numpy(pixels), digests, moments, entry.values["about"]) if whole else None
 
 
-def _read_or_map(file: Path) -> UInt8[Tensor, "M C H W"]:
-    large = file.stat().st_size > MEMORY_SHARE * available_memory()
-    # mode "c": private pages, so a stray write can never reach the file
-    return torch.from_numpy(np.load(file, mmap_mode="c" if large else None, allow_pickle=False))
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with path.open("rb") as file:
+        if path.stat().st_size <= MEMORY_SHARE * available_memory():
+            return np.load(file), np.load(file), np.load(file)
+        pixels = np.load(path, mmap_mode="c")  # private pages, so a stray write can never reach the file
+        file.seek(pixels.offset + pixels.nbytes)
+        return pixels, np.load(file), np.load(file)
 
 
-@contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and is removed when it does not."""
-    unfinished = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(folder.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}-{mark()}-", dir=folder.parent))
-        yield unfinished
-        _flush_folder(unfinished)
-        _rename(unfinished, folder)
-        _flush_folder(folder.parent)
-    except OSError as error:
-        raise DataError(
-            f"{folder.parent}: cannot write decoded images there ({error.strerror or error}); "
-            "make room, or set CONVSCOPE_CACHE to another folder"
-        ) from error
-    finally:
-        if unfinished:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _rename(unfinished: Path, folder: Path) -> None:
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was first, and its pixels are the same
-            raise
-
-
-@contextmanager
-def _flushed(path: Path) -> Iterator[Any]:
-    with path.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _digest(*arrays: np.ndarray) -> str:
+    return blake2b(b"".join(array.tobytes() for array in arrays), digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ from convscope.console import progress_bar
 from convscope.draw import picture
 from convscope.graph import relu_after
 from convscope.report.subject import Subject
-from convscope.scans import kept_or_made
+from convscope.scans import cached_scan
 
 _STEPS = 48  # of gradient ascent: enough for form
 _ALL, _FIRST = 512, 64  # units up to which all are climbed for, else of each layer
@@ -57,7 +57,7 @@ def climbed(subject: Subject, units: dict[str, int]) -> dict[str, Climbed]:
     )  # forwards, backwards
     asked = {layer: min(n, most, afford) for layer, n in units.items()}
     scope, settings = subject.scope, {"units": asked, "steps": _STEPS}
-    return kept_or_made(scope, "maximized", subject.data.test, settings, Climbed, lambda: _climb(subject, asked))
+    return cached_scan(scope, "maximized", subject.data.test, settings, Climbed, lambda: _climb(subject, asked))
 
 
 def _climb(subject: Subject, asked: dict[str, int]) -> dict[str, Climbed]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from convscope.data import cache_folder
+from convscope.compute import Entry, cache_folder, cached, entry_path
 from convscope.draw import vega_script
-from convscope.errors import FailedError
-from convscope.runs import write_whole
 
 
 def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
@@ -34,14 +31,10 @@ def static(name: str) -> Markup:
 
 
 def vega() -> Markup:
-    """The script that draws charts in a page; kept in the cache folder where it can be: to put it together takes seconds."""
-    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
-    try:
-        script = kept.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        script = vega_script()
-        with suppress(FailedError):
-            write_whole(kept, script)
+    """The script that draws charts in a page, cached: bundling it takes seconds."""
+    key = {"vl-convert-python": version("vl-convert-python")}
+    path = entry_path(cache_folder(), "charts", "vega", key)
+    script = cached(path, key, vega_script, lambda text: Entry({"script": text}), lambda entry: entry.values["script"])
     return Markup(script.replace("</script", "<\\/script"))
 
 

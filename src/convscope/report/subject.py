@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from convscope.compute import Entry, cached
 from convscope.data import DataBundle, ImageSet
 from convscope.draw import data_uri, enlarge, picture
-from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.runs import ANATOMY, Run
+from convscope.scans import digest_of_scope
 from convscope.scope import Scope
 
 
@@ -53,14 +53,14 @@ class Subject:
 
     @cached_property
     def anatomy(self) -> Anatomy:
-        """The network's table, kept in the run folder because tracing takes seconds."""
-        if self.run.has(ANATOMY):
-            with suppress(RunFolderError, KeyError, TypeError):  # damaged: it is made again
-                return Anatomy.from_json(self.run.read_json(ANATOMY))
-        table = self.scope.anatomy()
-        with suppress(ReadOnlyError):
-            self.run.write_json(ANATOMY, table.to_json())
-        return table
+        """The network's table, cached in the run folder because tracing takes seconds."""
+        return cached(
+            self.run.path / ANATOMY,
+            {"version": 1, "layout": digest_of_scope(self.scope)},
+            self.scope.anatomy,
+            lambda table: Entry(table.to_json()),
+            lambda entry: Anatomy.from_json(dict(entry.values)),
+        )
 
     def class_names(self, head: int) -> tuple[str, ...]:
         """Names of a head's classes, as "angle=45°" where there are several heads."""

@@ -6,7 +6,13 @@ from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.runs.environment import describe_environment
-    from convscope.runs.files import load_weights, read_tensors, write_tensors
+    from convscope.runs.files import (
+        check_writable,
+        load_weights,
+        read_tensors,
+        write_tensors,
+        write_whole,
+    )
     from convscope.runs.lock import alone_in
     from convscope.runs.names import (
         ANATOMY,
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
-    from convscope.runs.whole import check_writable, object_in, read_object, write_whole
 else:
     load_when_used(__name__)
 
@@ -76,12 +81,10 @@ __all__ = [
     "load_spec",
     "load_weights",
     "make_spec",
-    "object_in",
     "open_run",
     "override",
     "parse_mapping",
     "parse_overrides",
-    "read_object",
     "read_spec",
     "read_tensors",
     "shareable",

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from convscope.compute import check_writable as check_writable  # both belong to this room's face, too
+from convscope.compute import write_whole
 from convscope.errors import RunFolderError
-from convscope.runs.whole import write_whole
 
 _OF_PICKLE = (
     "{path} is a pickle, as torch.save writes it, which may run any code when opened; convert it: python -c "

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from convscope.compute import read_object, write_whole
 from convscope.data import DataBundle, load_data
 from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
@@ -31,7 +32,6 @@ from convscope.runs.names import (
     SPEC,
 )
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
-from convscope.runs.whole import read_object, write_whole
 
 
 @dataclass(frozen=True)

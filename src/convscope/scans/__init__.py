@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from convscope.scans.ablation import IntervenedNet, ablation
     from convscope.scans.answered import Answering, head_of
     from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
+    from convscope.scans.cached import cached_scan, digest_of_scope
     from convscope.scans.effects import Ablation, LayerEffects
     from convscope.scans.evaluate import evaluate, kept_epoch
     from convscope.scans.exact import ExactSum
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         proportion,
     )
     from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
-    from convscope.scans.kept import kept_or_made
     from convscope.scans.layers import LayerMap, layer_maps
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
@@ -81,9 +81,11 @@ __all__ = [
     "ablation",
     "batch_that_fits",
     "bootstrap",
+    "cached_scan",
     "changes_of",
     "checked",
     "difference",
+    "digest_of_scope",
     "evaluate",
     "f_score",
     "faithfulness",
@@ -94,7 +96,6 @@ __all__ = [
     "interventions_over",
     "invariance",
     "kept_epoch",
-    "kept_or_made",
     "layer_maps",
     "mean",
     "mean_of",

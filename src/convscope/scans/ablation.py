@@ -15,9 +15,9 @@ from convscope.errors import NetworkError
 from convscope.graph import Intervention
 from convscope.lenses import Units, ablate
 from convscope.scans.answered import Answering, head_of
+from convscope.scans.cached import cached_scan
 from convscope.scans.effects import Ablation
 from convscope.scans.filter_effects import interventions_over
-from convscope.scans.kept import kept_or_made
 from convscope.scans.scan import Images, PassSettings, Subject, scan, sizes
 
 
@@ -90,7 +90,7 @@ def ablation(
         return {"ablation": Ablation(units, how, list(head.classes), before["index"], before["target"], **answers)}
 
     request = {"units": list(map(list, units.items())), "how": how}
-    return kept_or_made(scope, "ablation", images, request | sizes(settings), Ablation, make)["ablation"]
+    return cached_scan(scope, "ablation", images, request | sizes(settings), Ablation, make)["ablation"]
 
 
 def _ablated(

@@ -14,11 +14,10 @@ from torch import nn
 
 from convscope.console import progress_bar
 from convscope.data import DataBundle, batches
-from convscope.errors import ReadOnlyError
+from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
-from convscope.runs import METRICS, MODEL, PREDICTIONS, Run
+from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
-from convscope.scans.kept import find
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import Scan, Seen, checked, feed, feed_stored
 from convscope.training import Normalizer, choose_device, evaluation_batch
@@ -94,12 +93,15 @@ def _digest(run: Run) -> str:
 
 
 def _stored(run: Run, key: dict[str, str]) -> Seen | None:
-    """The predictions of the same weights on the same data, if they were kept."""
-    kept = find(run.path / PREDICTIONS, key)
-    if kept is None:
+    """The predictions of the same weights on the same data, if the run has them."""
+    try:
+        tensors, card = read_tensors(run.path / PREDICTIONS)
+    except RunFolderError:
         return None
-    targets = {head.target: kept.tensors[f"target.{head.target}"] for head in run.task.heads}
-    return checked(Seen(kept.tensors["index"], kept.tensors["logits"], targets))
+    if not isinstance(card, dict) or any(card.get(name) != value for name, value in key.items()):
+        return None
+    targets = {head.target: tensors[f"target.{head.target}"] for head in run.task.heads}
+    return checked(Seen(tensors["index"], tensors["logits"], targets))
 
 
 def kept_epoch(run: Run) -> pd.Series:

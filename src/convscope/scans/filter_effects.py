@@ -15,10 +15,10 @@ from convscope.graph import Intervention, UnitRuns
 from convscope.lenses import UnitsOf, check_how, interventions
 from convscope.nets import Head
 from convscope.scans.answered import Answered, answered, head_of
+from convscope.scans.cached import cached_scan
 from convscope.scans.effects import LayerEffects
 from convscope.scans.exact import ExactSum
 from convscope.scans.first_order import FirstOrder
-from convscope.scans.kept import kept_or_made
 from convscope.scans.room import rows_that_fit
 from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
 from convscope.scans.statistics import statistics
@@ -87,7 +87,7 @@ def filter_effects(
 
     named = dict(layers) if isinstance(layers, Mapping) else layers
     request = {"layers": named, "how": how, "screen": screen}
-    return kept_or_made(scope, "filter-effects", images, request | sizes(settings), LayerEffects, make)
+    return cached_scan(scope, "filter-effects", images, request | sizes(settings), LayerEffects, make)
 
 
 def interventions_over(

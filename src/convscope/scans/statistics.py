@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Unpack
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
 from convscope.graph import relu_after
+from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
 from convscope.scans.histogram import EDGES, histogram
-from convscope.scans.kept import kept_or_made
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
-from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Seen, Subject
+
+ALIKE = 0.8
+"""Correlation from which pairs of units are recorded. Those of all pairs took 102 MB of a network of 14 MB; pages show 0.95."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,8 @@ class LayerStatistics:
         class_means: mean of what follows the ReLU over positions and the images of each class, (U, K), NaN for a class
             without images; None where the images came without.
         images_per_class: (K,), or None.
-        correlation: of the outputs of each pair of units, (U, U), 0 for units that are constant; None if not asked for.
+        pairs: units whose outputs correlate at least by `ALIKE`, a row (unit, later unit) each, (P, 2); None if not asked for.
+        correlation: of each of the pairs, (P,); None if not asked for.
         n_images: how many were seen.
     """
 
@@ -55,7 +60,8 @@ class LayerStatistics:
     peak: Float[Tensor, " U"]
     class_means: Float64[Tensor, "U K"] | None
     images_per_class: Int64[Tensor, " K"] | None
-    correlation: Float32[Tensor, "U U"] | None
+    pairs: Int32[Tensor, "P 2"] | None
+    correlation: Float32[Tensor, " P"] | None
     n_images: int
 
     @property
@@ -94,15 +100,14 @@ class LayerStatistics:
         """Pairs of units whose outputs correlate at least so much: (unit, later unit, correlation), strongest first.
 
         Raises:
-            RequestError: correlations were not asked for, or `least` is not in (0, 1].
+            RequestError: correlations were not asked for, or `least` is not in [ALIKE, 1].
         """
-        if not 0 < least <= 1:
-            raise RequestError(f"least: {least} is no correlation; give a number above 0, up to 1")
-        if self.correlation is None:
+        if not ALIKE <= least <= 1:
+            raise RequestError(f"least: {least} is no correlation that is recorded; give a number from {ALIKE} to 1")
+        if self.pairs is None or self.correlation is None:
             raise RequestError("correlations were not asked for; scan again with correlations=True")
-        first, second = (self.correlation.triu(1) >= least).nonzero().unbind(1)
-        found = zip(first.tolist(), second.tolist(), self.correlation[first, second].tolist(), strict=True)
-        return sorted(found, key=lambda pair: (-pair[2], pair[:2]))
+        found = zip(*self.pairs.T.tolist(), self.correlation.tolist(), strict=True)
+        return sorted((pair for pair in found if pair[2] >= least), key=lambda pair: (-pair[2], pair[:2]))
 
     @property
     def whole(self) -> dict[str, float]:
@@ -139,7 +144,8 @@ def statistics(
         scope: the network, a `Scope`.
         images: a set, or a tensor (N, C, H, W) in [0, 1]; the latter has no classes.
         layers: names, patterns or kinds; see `convscope.lenses.select_layers`.
-        correlations: of all pairs of units of a layer. They take about 40 bytes a pair, and most of the time.
+        correlations: find units of a layer that are alike. While it scans, this takes about 40 bytes for each pair of units,
+            and most of the time.
         how: batch_size, max_memory, workers, progress; see `scan`.
 
     Returns:
@@ -155,25 +161,17 @@ def statistics(
         >>> found.dead.nonzero(), found.duplicates(0.95)
     """
 
-    def make() -> dict[str, LayerStatistics]:
-        [found] = scan(scope, images, [Statistics.of(scope, images, layers, correlations)], **how)
-        return found
-
-    return kept_statistics(scope, images, layers, correlations, how=how, make=make)
+    [found] = cached_scans(scope, images, [statistics_request(scope, images, layers, correlations)], how)
+    return found
 
 
-def kept_statistics(
-    scope: Subject,
-    images: Images,
-    layers: Sequence[str] | str,
-    correlations: bool = True,
-    *,
-    how: PassSettings,
-    make: Callable[[], dict[str, LayerStatistics]],
-) -> dict[str, LayerStatistics]:
-    """Those that the run's folder keeps; else those that are made, which are then kept."""
+def statistics_request(
+    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True
+) -> ScanRequest[LayerStatistics]:
+    """As `statistics`, for a pass that it shares with other scans."""
     settings = {"layers": layers, "correlations": correlations}
-    return kept_or_made(scope, "statistics", images, settings | sizes(how), LayerStatistics, make)
+    make = partial(Statistics.of, scope, images, layers, correlations)
+    return ScanRequest("statistics", settings, LayerStatistics, make)
 
 
 class Statistics:
@@ -280,6 +278,8 @@ class _Sums:
     def result(self, layer: str, rectified: str | None) -> LayerStatistics:
         images = self.images_per_class
         means = None if images is None else (self.by_class.value / (images[:, None] * self.n_positions)).T
+        correlation = self.moments.correlation(constant=self.low >= self.high)
+        pairs = None if correlation is None else (correlation.triu(1) >= ALIKE).nonzero()
         return LayerStatistics(
             layer=layer,
             rectified=rectified,
@@ -292,6 +292,7 @@ class _Sums:
             peak=self.peak,
             class_means=means,
             images_per_class=None if images is None else images.clone(),
-            correlation=self.moments.correlation(constant=self.low >= self.high),
+            pairs=None if pairs is None else pairs.int(),
+            correlation=None if correlation is None or pairs is None else correlation[pairs[:, 0], pairs[:, 1]],
             n_images=self.n,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, Unpack
+from typing import Unpack
 
-from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan
-from convscope.scans.statistics import LayerStatistics, Statistics, kept_statistics
-from convscope.scans.top_patches import LayerPatches, Score, TopPatches, kept_patches
+from convscope.scans.cached import cached_scans
+from convscope.scans.scan import Images, PassSettings, Subject
+from convscope.scans.statistics import LayerStatistics, statistics_request
+from convscope.scans.top_patches import LayerPatches, Score, patches_request
 
 
 def patches_and_statistics(
@@ -32,10 +32,6 @@ def patches_and_statistics(
         >>> patches["conv3"].mean, statistics["conv3"].dead
     """
 
-    @cache
-    def made() -> list[Any]:
-        wanted: list[Scan] = [TopPatches.of(scope, images, layers, top, score), Statistics.of(scope, images, layers)]
-        return scan(scope, images, wanted, **how)
-
-    patches = kept_patches(scope, images, layers, top, score, how=how, make=lambda: made()[0])
-    return patches, kept_statistics(scope, images, layers, how=how, make=lambda: made()[1])
+    of_patches = patches_request(scope, images, layers, top, score)
+    patches, figures = cached_scans(scope, images, [of_patches, statistics_request(scope, images, layers)], how)
+    return patches, figures

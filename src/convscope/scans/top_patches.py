@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Unpack
 
 import pandas as pd
@@ -14,11 +15,11 @@ from torch import Tensor
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.graph import TracedGraph, relu_after
+from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
-from convscope.scans.kept import kept_or_made
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.ranks import NONE, indices_of, ranks, values_of
-from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Seen, Subject
 
 Score = Literal["sum", "max", "mean"]
 """How one number is made of a unit's feature map: over its positions."""
@@ -299,14 +300,12 @@ def top_patches(
         >>> found.patches(data.test, unit=7)[0].shape, found.class_counts[7]
     """
 
-    def make() -> dict[str, LayerPatches]:
-        [found] = scan(scope, images, [TopPatches.of(scope, images, layers, top, score, before_relu, of_class)], **how)
-        return found
-
-    return kept_patches(scope, images, layers, top, score, before_relu, of_class, how=how, make=make)
+    request = patches_request(scope, images, layers, top, score, before_relu, of_class)
+    [found] = cached_scans(scope, images, [request], how)
+    return found
 
 
-def kept_patches(
+def patches_request(
     scope: Subject,
     images: Images,
     layers: Sequence[str] | str,
@@ -314,14 +313,12 @@ def kept_patches(
     score: Score,
     before_relu: bool = True,
     of_class: str | int | None = None,
-    *,
-    how: PassSettings,
-    make: Callable[[], dict[str, LayerPatches]],
-) -> dict[str, LayerPatches]:
-    """Those that the run's folder keeps; else those that are made, which are then kept."""
+) -> ScanRequest[LayerPatches]:
+    """As `top_patches`, for a pass that it shares with other scans."""
     _, number = class_number(images, of_class)
     settings = {"layers": layers, "top": top, "score": score, "before_relu": before_relu, "of_class": number}
-    return kept_or_made(scope, "top-patches", images, settings | sizes(how), LayerPatches, make)
+    make = partial(TopPatches.of, scope, images, layers, top, score, before_relu, of_class)
+    return ScanRequest("top-patches", settings, LayerPatches, make)
 
 
 def _behind(graph: TracedGraph, layer: str) -> LayerMap:

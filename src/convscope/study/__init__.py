@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from convscope.study.engine import sweep
     from convscope.study.folder import DAMAGED, STUDY, Ranked, Study, StudyRun, damage, open_study
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
-    from convscope.study.index import INDEX
     from convscope.study.live import View, duration
     from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
@@ -45,7 +44,6 @@ else:
 __all__ = [
     "CHOSEN_BY",
     "DAMAGED",
-    "INDEX",
     "METRICS",
     "STUDY",
     "Budget",

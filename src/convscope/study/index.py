@@ -1,4 +1,4 @@
-"""The index of a folder of runs: a row a run in one file, of which only those are read again whose files have changed."""
+"""The index of a folder of runs: a row a run in the cache, of which only those are read again whose files have changed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from convscope.compute import Entry, cache_folder, entry_path, read_entry, write_entry
 from convscope.console import progress_bar
 from convscope.errors import FailedError, RunFolderError
-from convscope.runs import OUTCOME, SPEC, write_whole
+from convscope.runs import OUTCOME, SPEC
 from convscope.study.facts import FACTS, FIGURE, HISTORY_SCHEMA, find_runs, read_facts, stamp
 
-INDEX = "table.parquet"
-
-_MARK, _VERSION = b"convscope.index", b"2"
+_VERSION = 3  # raise it whenever the same files give other facts
 _EPOCHS = pa.list_(pa.struct(list(HISTORY_SCHEMA)))
-_SCHEMA = pa.schema(
-    [("run", pa.string()), ("stamp", pa.string()), *FACTS, ("history", _EPOCHS)], metadata={_MARK: _VERSION}
-)
+_SCHEMA = pa.schema([("run", pa.string()), ("stamp", pa.string()), *FACTS, ("history", _EPOCHS)])
 _PORTION = 1_000  # runs; their files' many small tables take more memory than what is in them
 
 
@@ -57,8 +54,6 @@ class Indexed:
 def read_runs(folder: Path) -> Indexed:
     """All runs below a folder, from its index as far as that is up to date; the index is brought up to date.
 
-    A folder that cannot be written is read all the same.
-
     Raises:
         RunFolderError: there is no such folder, it is a run itself, or no run is below it.
     """
@@ -72,25 +67,15 @@ def read_runs(folder: Path) -> Indexed:
             f"{folder} has no runs below it; expected folders with a {SPEC}: convscope train makes one"
         )
     stamps = [stamp(f"{folder}/{name}") for name in names]
-    index, ours = _load(folder / INDEX)
+    key = {"version": _VERSION, "schema": _SCHEMA.to_string(), "folder": str(folder.resolve())}
+    path = entry_path(cache_folder(), "tables", folder.resolve().name, key)
+    entry = read_entry(path, key)
+    index = pq.read_table(pa.BufferReader(entry.files[".parquet"])) if entry else _SCHEMA.empty_table()
     fresh = _refreshed(folder, names, stamps, index)
-    if ours and fresh is not index:
+    if fresh is not index:
         with suppress(FailedError):
-            write_whole(folder / INDEX, _packed(fresh))
+            write_entry(path, key, Entry(files={".parquet": _packed(fresh)}))
     return _unpacked(fresh)
-
-
-def _load(path: Path) -> tuple[pa.Table, bool]:
-    """The index, empty where it is missing, damaged or of another version; and whether it is ours to write."""
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.read()
-    except FileNotFoundError:
-        return _SCHEMA.empty_table(), True
-    except (pa.ArrowException, OSError):
-        return _SCHEMA.empty_table(), path.is_file()
-    mark = (found.schema.metadata or {}).get(_MARK)
-    return (found if mark == _VERSION and found.schema.equals(_SCHEMA) else _SCHEMA.empty_table()), mark is not None
 
 
 def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:

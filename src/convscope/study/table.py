@@ -40,7 +40,7 @@ def table(
     """The runs below a folder, a row each; or groups of them, a row each.
 
     Args:
-        folder: of a study, or any with run folders below it. An index is kept there as table.parquet.
+        folder: of a study, or any with run folders below it. An index of it is cached.
         by: settings to group by, as dotted keys ("net.width"); "recipe.seed" is one.
         metrics: columns of the histories, "test_accuracy" and the other test figures, "overfit_percent", "parameters",
             "seconds".

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from convscope.errors import READ_ONLY, FailedError, ReadOnlyError
 from convscope.unfinished import UNFINISHED, mark, remove_abandoned
 
+Content = bytes | str | Callable[[BinaryIO], None]
+"""Of a file; what is too large for the memory is a function that writes it into the open file."""
 
-def write_whole(path: Path, content: bytes | str) -> None:
+
+def write_whole(path: Path, content: Content) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part: temporary name, flush, rename.
 
     What processes that were killed have left half-written beside it is removed.
@@ -23,18 +27,20 @@ def write_whole(path: Path, content: bytes | str) -> None:
         FailedError: it cannot be written for another reason (a full disk, a file where a folder should be, too long a name);
             the old file is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
     # Of a long name the beginning, so that the temporary one is no longer than a name may be.
     temporary = path.with_name(f".{path.name[:40]}.{mark()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
-            file.write(data)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise _failed(path, error) from None
+        raise _failed(path, error) from error
     finally:
         with suppress(OSError):  # it is renamed, or was never made; an error here must not stand for the first one
             temporary.unlink()

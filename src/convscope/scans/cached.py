@@ -1,0 +1,166 @@
+"""Results of scans, cached in the run folder: found again by weights, images, settings and the version of the scan."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import pandas as pd
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from convscope.compute import Entry, cached, entry_path
+from convscope.data import ImageSet
+from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan, sizes
+
+FORMAT = 3
+"""Of the records in an entry; raised when they are packed in another way."""
+
+VERSIONS = {"statistics": 2}
+"""Of each scan, 1 where none is stated; raised when the same request gives another result."""
+
+
+@runtime_checkable
+class Record(Protocol):
+    """A frozen dataclass whose entries are tensors and JSON values."""
+
+    def table(self) -> pd.DataFrame:
+        """Its figures, for other programs."""
+
+
+R = TypeVar("R", bound=Record)
+
+
+def cached_scan(
+    scope: Subject,
+    name: str,
+    images: ImageSet | Tensor,
+    settings: Mapping[str, Any],
+    kind: type[R],
+    make: Callable[[], dict[str, R]],
+) -> dict[str, R]:
+    """Records by layer: from the cache of the scope's run, where the same were made before, else made and cached there.
+
+    Args:
+        scope: of a run; results of other scopes are not cached.
+        name: of the scan.
+        images: those that are scanned.
+        settings: all else that the result depends on. Where it does not fit JSON (a function, pixels), there is nothing to
+            find the result by: it is not cached.
+        kind: of the records: a frozen dataclass of tensors and JSON values, with a method `table`.
+        make: makes them.
+    """
+    folder: Path | None = getattr(scope.run, "path", None)
+    try:
+        plain = json.loads(json.dumps(settings))
+    except TypeError:
+        folder = None
+    if folder is None:
+        return make()
+    key = {
+        "format": FORMAT,
+        "scan": name,
+        "version": VERSIONS.get(name, 1),
+        "weights": digest_of_weights(scope.net),
+        "scope": digest_of_scope(scope),
+        "data": digest_of_images(images),
+        "settings": plain,
+    }
+    return cached(entry_path(folder, "scans", name, key), key, make, _pack, lambda entry: _unpack(entry, kind))
+
+
+@dataclass(frozen=True)
+class ScanRequest(Generic[R]):
+    """What a scan is asked for: its name, what its result depends on, the kind of its records, and the scan itself, made
+    where no result is cached."""
+
+    name: str
+    settings: Mapping[str, Any]
+    kind: type[R]
+    make: Callable[[], Scan]
+
+
+def cached_scans(
+    scope: Subject, images: Images, requests: Sequence[ScanRequest[Any]], how: PassSettings
+) -> list[dict[str, Any]]:
+    """Records by layer for each request; those that are not cached come from one pass."""
+
+    @cache
+    def made() -> list[Any]:
+        return scan(scope, images, [request.make() for request in requests], **how)
+
+    return [
+        cached_scan(scope, each.name, images, {**each.settings, **sizes(how)}, each.kind, lambda k=k: made()[k])  # type: ignore[misc]
+        for k, each in enumerate(requests)
+    ]
+
+
+def _pack(records: Mapping[str, Any]) -> Entry:
+    """The records; beside them a table for other programs (parquet)."""
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, dict[str, Any]] = {layer: {} for layer in records}
+    for layer, record in records.items():
+        for entry in fields(record):
+            value = getattr(record, entry.name)
+            if isinstance(value, Tensor):
+                tensors[f"{layer}/{entry.name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            else:
+                values[layer][entry.name] = value
+    table = io.BytesIO()
+    pd.concat([record.table() for record in records.values()]).to_parquet(table, index=False)
+    return Entry({"records": values}, {".parquet": table.getvalue(), ".safetensors": save(tensors)})
+
+
+def _unpack(entry: Entry, kind: type[R]) -> dict[str, R]:
+    tensors = load(entry.files[".safetensors"])
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    return {
+        layer: kind(**values, **{name: tensors[f"{layer}/{name}"] for name in names if name not in values})
+        for layer, values in entry.values["records"].items()
+    }
+
+
+def digest_of_weights(net: nn.Module) -> str:
+    """Of all parameters and buffers, with their names."""
+    found = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        _add(found, tensor)
+    return found.hexdigest()
+
+
+def digest_of_scope(scope: Subject) -> str:
+    """Of all but the weights that a result depends on: the settings of the modules, as they print them; what black and white
+    become before the network, which is the normalisation; and what the outputs mean."""
+    layout = re.sub(r" at 0x[0-9a-f]+", "", repr(scope.net))  # the address of a function, another in each process
+    heads = scope.given_task.heads if scope.given_task else ()
+    found = hashlib.sha256(f"{layout}\n{[(head.target, head.kind, head.classes) for head in heads]}\n".encode())
+    _add(found, scope.prepare(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *scope.input_shape)))
+    return found.hexdigest()
+
+
+def digest_of_images(images: ImageSet | Tensor) -> str:
+    """Of pixels and targets, in portions: the pixels may be mapped from a file larger than the memory."""
+    found = hashlib.sha256()
+    pixels = images.pixels if isinstance(images, ImageSet) else images
+    rows = images.index if isinstance(images, ImageSet) else torch.arange(len(images))
+    found.update(f"{pixels.dtype} {len(rows)} {tuple(pixels.shape[1:])}\n".encode())
+    for part in rows.split(1024):
+        _add(found, pixels[part])
+    if isinstance(images, ImageSet):
+        for name, classes in sorted(images.classes.items()):
+            found.update(f"{name} {json.dumps(classes)}\n".encode())
+            _add(found, images.targets_of(name))
+    return found.hexdigest()
+
+
+def _add(digest: Any, tensor: Tensor) -> None:
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
