@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from convscope.compute import Executor
 from convscope.errors import ConvscopeError, RequestError
 from convscope.looks import look_at, open_subject
 from convscope.runs import write_whole
@@ -53,6 +54,7 @@ def reproduce(
     workers: int = 1,
     device: str = "auto",
     view: View | None = None,
+    executor: Executor | None = None,
 ) -> Study:
     """A shipped study that repeats a report, with all its runs, in `out`/budget/name; what is there already is kept.
 
@@ -62,7 +64,7 @@ def reproduce(
         name: one of `convscope.study.reproductions()`.
         budget: "full" is as reported; smaller ones are in the study's file.
         out: folder of all reproductions.
-        workers, device, view: see convscope.sweep.
+        workers, device, view, executor: see convscope.sweep.
     Raises:
         UnknownNameError: no such study or budget.
         RunFolderError: the folder holds something else.
@@ -72,7 +74,8 @@ def reproduce(
         >>> study = cs.study.reproduce("net1-grid", "smoke")              # doctest: +SKIP
     """
     spec = find_reproduction(name, budget)
-    study = sweep(spec, folder_of(Path(out), budget, name), workers=workers, device=device, view=view)
+    folder = folder_of(Path(out), budget, name)
+    study = sweep(spec, folder, workers=workers, device=device, view=view, executor=executor)
     look_again(study)
     return study
 
