@@ -31,7 +31,7 @@ def test_every_item_goes_to_one_call_and_the_results_come_in_order(make: Callabl
     with make() as executor:
         parts = executor.map_partitions(work.total, iter(range(1, 41)), done.append)
         assert [executor.submit(pow, 2, n) for n in range(5)][4].result() == 16
-        with pytest.raises(UnknownNameError, match="number 'three' is not there"):
+        with pytest.raises(UnknownNameError, match="number 'three' is not here; there is one, two"):
             executor.map_partitions(work.fails_at_three, range(9), lambda item: None)
     assert len(parts) == executor.count
     assert (sum(n for n, _ in parts), sum(part for _, part in parts)) == (40, 820)
@@ -64,7 +64,7 @@ def test_what_goes_wrong_is_told_as_it_is_in_one_line() -> None:
     with LocalProcesses(1) as executor:
         with pytest.raises(UnknownNameError) as told:
             executor.submit(work.unknown).result()
-        assert str(told.value) == "layer 'conv9' is not in this network; there is conv1, conv2"
+        assert str(told.value) == "layer 'head' is not in this network; there is conv1, conv2"
         for error, expected in [(ValueError("a number"), "ValueError: a number"), (MemoryError(), "MemoryError")]:
             with pytest.raises(FailedError, match=f"^{expected}$"):
                 executor.submit(work.fail, error).result()

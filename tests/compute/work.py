@@ -51,7 +51,7 @@ def fail(error: Exception) -> None:
 
 
 def unknown() -> None:
-    raise UnknownNameError("layer", "conv9", ["conv1", "conv2"], "in this network")
+    raise UnknownNameError("layer", "head", ["conv1", "conv2"], "in this network")
 
 
 def wait_for_stop(begun: Path, ended: Path) -> str:

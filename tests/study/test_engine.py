@@ -120,7 +120,7 @@ def test_two_sweeps_on_one_folder_share_the_work(
     url = request.getfixturevalue("postgresql") if database == "postgresql" else None
     storage = ("--storage", url) if url else ()
     both = [command_line("sweep", asked, "--out", folder, "--device", "cpu", *storage) for _ in range(2)]
-    said = [each.communicate(timeout=120)[1] for each in both]
+    said = [each.communicate(timeout=300)[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     assert results(open_study(folder)) == results(undisturbed)
     store = Store(folder, undisturbed.spec, url)

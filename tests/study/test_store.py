@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from convscope.errors import FailedError, SettingError
 from convscope.study import dump_study, read_study
-from convscope.study.store import Store, deaths_of, drawn_beforehand, outcome_of, owner_of, seconds_of
+from convscope.study.store import Store, deaths_of, drawn_beforehand, life_of, outcome_of, owner_of, seconds_of
 from tests.compute.names import name_of_a_dead_process
 from tests.study.databases import postgresql
 
@@ -77,6 +77,18 @@ def test_results_are_told_and_kept(open_store: Open) -> None:
     assert (done.state, done.value, seconds_of(done)) == (TrialState.COMPLETE, 0.75, 2.5)
     assert (diverged.state, outcome_of(diverged)["message"]) == (TrialState.FAIL, "the loss is nan")
     assert pruned.state == TrialState.PRUNED
+
+
+def test_a_heartbeat_is_seen_until_the_end_and_does_no_harm_after_it(open_store: Open) -> None:
+    store = open_store()
+    claim = store.claim()
+    assert claim
+    held = store.look(claim)
+    store.heartbeat(held)
+    assert life_of(store.look(claim)) not in (life_of(held), (None, None))
+    store.finish(claim, 0.5, 1.0)
+    store.heartbeat(held)
+    assert store.look(claim).state == TrialState.COMPLETE
 
 
 def test_a_requeued_unit_is_claimed_again_with_the_same_settings(open_store: Open) -> None:

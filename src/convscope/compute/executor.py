@@ -121,6 +121,7 @@ class LocalProcesses(Executor):
         return [future.result() for future in futures]
 
     def stop(self) -> None:
+        self._end_idle()
         for process in list(self._processes):
             process.terminate()
 
@@ -130,8 +131,7 @@ class LocalProcesses(Executor):
             for process in list(self._processes):
                 process.kill()
             wait(self._futures, timeout=0.1)  # and again, for one may be starting
-        while self._idle:
-            self._end(self._idle.pop())
+        self._end_idle()
         self._killing = False
 
     def __exit__(self, *error: object) -> None:
@@ -165,6 +165,11 @@ class LocalProcesses(Executor):
             return process
         self._processes.add(process := _Process(share_of_cores(self.count)))
         return process
+
+    def _end_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._end(self._idle.pop())
 
     def _end(self, process: _Process) -> None:
         self._processes.discard(process)

@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -35,8 +36,10 @@ def main() -> None:
     def drawn() -> Iterator[Any]:
         while True:
             send("draw", None, True)
-            if not (item := _received.get()):
-                break
+            if (item := _received.get()) is None:
+                os._exit(1)  # what was drawn so far must not pass for all
+            if not item:
+                return
             yield item[0]
 
     with stop_wish() as wish:
@@ -58,13 +61,13 @@ def _answer(call: bytes, drawn: Iterator[Any]) -> tuple[str, Any]:
 
 def _receive(requests: int) -> None:
     """Passes on what comes. At its end the other process has gone: work is asked to save and stop, as by the user."""
-    with os.fdopen(requests, "rb") as file:
-        try:
+    try:
+        with os.fdopen(requests, "rb") as file, suppress(EOFError):
             while True:
                 _received.put(pickle.load(file))  # noqa: S301
-        except EOFError:
-            _received.put(None)
-            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        _received.put(None)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -147,7 +147,8 @@ class Store:
 
     def heartbeat(self, trial: FrozenTrial) -> None:
         """A sign of life, for those on other machines, from whoever knows that its worker lives."""
-        self.backend.set_trial_user_attr(trial._trial_id, _HEARTBEAT, trial.user_attrs.get(_HEARTBEAT, 0) + 1)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it has just come to its end
+            self.backend.set_trial_user_attr(trial._trial_id, _HEARTBEAT, trial.user_attrs.get(_HEARTBEAT, 0) + 1)
 
     def finish(self, claim: Claim, value: float, seconds: float) -> None:
         """The unit of work is done; its value is the mean metric over its seeds."""
