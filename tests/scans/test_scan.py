@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,6 +134,19 @@ def test_what_goes_wrong_in_a_process_is_told_here() -> None:
     hooked.register_forward_hook(lambda *_: None)
     with pytest.raises(NetworkError, match="cannot be sent to other processes; give workers=1"):
         scan(make_scope(hooked), images, layer_scans(make_scope()), batch_size=8, workers=2)
+
+
+class Deadly(Counting):
+    """Ends the process that it is in."""
+
+    def update(self, seen: Seen) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_is_told_in_one_line() -> None:
+    expected = "a process that shared the scan ended before its time: it was ended by SIGKILL, .*; give workers=1"
+    with pytest.raises(FailedError, match=expected):
+        scan(make_scope(), make_images(), [Deadly()], batch_size=8, workers=2)
 
 
 SCRIPT = """

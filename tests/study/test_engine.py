@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope.compute import LocalProcesses
 from convscope.errors import FailedError, RunFolderError, SettingError
 from convscope.runs import MODEL, OUTCOME
 from convscope.study import Study, open_study, read_study, sweep
@@ -131,6 +132,20 @@ def test_two_sweeps_on_one_folder_share_the_work(
     assert len({owner_of(trial) for trial in trials}) == 2
     assert (folder / "study.db").exists() == (url is None)
     assert "secret" not in "".join(said)
+
+
+def test_sweeps_take_turns_on_the_processes_of_one_executor(tmp_path: Path) -> None:
+    """Each finds its own work, and the second need not wait for a process to start."""
+    workers = []
+    with LocalProcesses(1) as executor:
+        for rates in ("[0.01, 0.02]", "[0.005]"):
+            text = study_text(tmp_path, f"recipe.rate: {rates}", epochs=1)
+            study = sweep(dict_of(text), tmp_path / rates, view=Looking(), device="cpu", executor=executor)
+            assert [run.state for run in study.runs] == ["done"] * len(study.runs)
+            workers.append([worker.pid for worker in workers_of()])
+    assert len(workers[0]) == 1
+    assert workers[0] == workers[1]
+    assert workers_of() == []
 
 
 BUILDERS = """

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from convscope.compute import Executor, LocalProcesses
 from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
-from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError
+from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
@@ -151,7 +151,14 @@ def scan(
     source = cut(images, size, _device(scope.net))
     bar = progress_bar("scanning", len(images)) if progress else nullcontext(lambda n: None)
     with bar as advance, _executor(scope, scans, min(workers, -(-len(images) // size))) as executor:
-        parts = executor.map_partitions(partial(_fed, scope, scans), source, lambda batch: advance(len(batch.index)))
+        try:
+            parts = executor.map_partitions(
+                partial(_fed, scope, scans), source, lambda batch: advance(len(batch.index))
+            )
+        except WorkerError as error:
+            raise WorkerError(
+                f"a process that shared the scan ended before its time: {error}; give workers=1"
+            ) from None
     for part in parts:
         for each, other in zip(scans, part, strict=True):
             if other is not each:  # from another process
