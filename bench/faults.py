@@ -95,7 +95,7 @@ def _killed_one(
 ) -> Iterator[tuple[str, str]]:
     whole = folder / "whole" / "out"
     given = _prepared(command, made, whole)
-    with _patched(pages), patch.object(engine, "LocalWorkers", kills.Here):
+    with _patched(pages), patch.object(engine, "LocalProcesses", kills.in_this_process):
         done = (folder / "done").absolute()
         _in_child(partial(_lives, given, whole, None, done), folder / "log")
         operations = done.read_text().splitlines()
@@ -139,7 +139,7 @@ def _full(made: Path, folder: Path, every: int) -> Iterator[tuple[str, Passed]]:
 
 def _full_one(command: kills.Command, made: Path, folder: Path, every: int) -> Iterator[tuple[str, str]]:
     whole = folder / "whole" / "out"
-    with _patched(_PAGES), patch.object(engine, "LocalWorkers", kills.Here):
+    with _patched(_PAGES), patch.object(engine, "LocalProcesses", kills.in_this_process):
         _in_child(partial(run, _prepared(command, made, whole)), folder / "log")
         weights = _weights(whole)
         need = sum(4096 * (2 + path.stat().st_size // 4096) for path in whole.rglob("*")) // 4096

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from convscope.cli import run
+from convscope.compute import Executor
 from convscope.runs import ENVIRONMENT, FILTERS, HISTORY, MODEL, REPORT
-from convscope.study import engine
-from convscope.study.claims import mark
-from convscope.study.worker import Worker
-from convscope.study.workers import Ended, LocalWorkers
 from tests.conftest import write_spots
 from tests.killing import Killed, Life, lived
 
@@ -44,29 +40,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.report.build.filters_page", lambda subject, effects: "<p>filters")
     monkeypatch.setattr("convscope.report.build.effects_of", lambda subject: None)
     monkeypatch.setattr("convscope.report.study.study_page", lambda *given: "<p>study")
-    monkeypatch.setattr(engine, "LocalWorkers", Here)
+    monkeypatch.setattr("convscope.study.engine.LocalProcesses", in_this_process)
 
 
-class Here(LocalWorkers):
-    """Workers that do what there is to do at once, in this process."""
-
-    over: tuple[Ended, ...] = ()
-
-    @property
-    def owners(self) -> list[str]:
-        return [each.owner for each in self.over]
-
-    def start(self, seconds: float | None = None) -> None:
-        worker = Worker(replace(self.job, seconds=seconds))
-        try:
-            worker.work()
-        finally:
-            worker.store.close()
-        self.over = (Ended(mark(), 0, ()),)
-
-    def ended(self) -> list[Ended]:
-        over, self.over = self.over, ()
-        return list(over)
+def in_this_process(workers: int) -> Executor:
+    """In place of `LocalProcesses`."""
+    return Executor()
 
 
 def _study(made: Path, out: Path) -> list[str]:

@@ -14,6 +14,7 @@ ConvscopeError
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
     ├── ReadOnlyError       a folder in which nothing may be written
     ├── DivergedError       the loss is no number any more
+    ├── WorkerError         a process that did a part of the work ended before its time
     ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
     └── StoppedError        the user stopped it; says how to go on
 
@@ -136,6 +137,10 @@ class ReadOnlyError(FailedError):
 
 class DivergedError(FailedError):
     """The training loss became infinite, not a number, or exploded."""
+
+
+class WorkerError(FailedError):
+    """A process that did a part of the work ended before its time; the message says how."""
 
 
 class TrackerError(FailedError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 INTERRUPTED = "interrupted; what was finished is saved: go on with the same command"
 """How an interrupted command ends, after its name."""
@@ -45,3 +46,43 @@ def say(line: str) -> None:
     """A line of the command on stderr."""
     with suppress(OSError):  # the reader of stderr, or the terminal, has gone
         os.write(2, f"convscope: {line}\n".encode())
+
+
+class StopWish:
+    """Whether the user has asked to stop."""
+
+    def __init__(self, asked: bool) -> None:
+        self.asked = asked
+
+
+_open_wishes: list[StopWish] = []
+
+
+@contextmanager
+def stop_wish() -> Iterator[StopWish]:
+    """A wish in place of an exception: the step in hand is finished, then the work saves and stops.
+
+    Catches the first Ctrl-C, SIGTERM or SIGHUP inside; a second acts as it did before. Of nested blocks, as of a training in a
+    worker, the inner one receives the signal, and the wish is that of all. Only the main thread can do that.
+    """
+    wish = StopWish(any(outer.asked for outer in _open_wishes))
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+
+    def ask(number: int, frame: object) -> None:
+        for each in _open_wishes:
+            each.asked = True
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    _open_wishes.append(wish)
+    before = {number: signal.signal(number, ask) for number in stop_signals()}
+    try:
+        yield wish
+    finally:
+        _open_wishes.remove(wish)
+        restore()

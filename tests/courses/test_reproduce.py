@@ -47,7 +47,7 @@ def test_the_second_time_nothing_is_trained_and_no_picture_is_drawn(
     folder = folder_of(repeated, "smoke", NAME)
     reproduce(NAME, "smoke", repeated, device="cpu", view=Silent())  # of a copied folder the commands are others
     before, looks = _times(folder), looks_of(folder)
-    monkeypatch.setattr("convscope.study.workers.sys.executable", "/bin/false")
+    monkeypatch.setattr("convscope.compute.executor.sys.executable", "/bin/false")
     reproduce(NAME, "smoke", repeated, device="cpu", view=Silent())
     assert _times(folder) == before
     assert looks_of(folder) == looks

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -129,6 +134,47 @@ def test_what_goes_wrong_in_a_process_is_told_here() -> None:
     hooked.register_forward_hook(lambda *_: None)
     with pytest.raises(NetworkError, match="cannot be sent to other processes; give workers=1"):
         scan(make_scope(hooked), images, layer_scans(make_scope()), batch_size=8, workers=2)
+
+
+class Deadly(Counting):
+    """Ends the process that it is in."""
+
+    def update(self, seen: Seen) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_is_told_in_one_line() -> None:
+    expected = "a process that shared the scan ended before its time: it was ended by SIGKILL, .*; give workers=1"
+    with pytest.raises(FailedError, match=expected):
+        scan(make_scope(), make_images(), [Deadly()], batch_size=8, workers=2)
+
+
+SCRIPT = """
+import torch
+from torch import nn
+import convscope as cs
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().amax((2, 3)))
+
+torch.manual_seed(0)
+images = torch.rand(24, 1, 6, 6)
+scope = cs.Scope(Net(), example=images[:1])
+one, two = (scope.statistics(images, ["conv"], batch_size=4, workers=n)["conv"].mean for n in (1, 2))
+print(torch.equal(one, two))
+"""
+
+
+def test_a_script_may_share_the_network_that_it_defines_among_processes(tmp_path: Path) -> None:
+    """Though it lacks `if __name__ == "__main__":`."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ran = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert (ran.stdout, ran.returncode) == ("True\n", 0), ran.stderr
 
 
 def test_the_network_is_left_as_it_was_found() -> None:

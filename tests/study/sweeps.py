@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from convscope.runs import HISTORY, METRICS, MODEL
 from convscope.study import Study, dump_study, open_study, read_study
 from convscope.study.folder import STUDY
 from convscope.study.store import Store
-from convscope.study.worker import Worker
-from convscope.study.workers import Job
+from convscope.study.worker import Job, Worker
 from tests.conftest import write_spots
 
 
@@ -32,7 +33,7 @@ def worked(folder: Path, text: str, **job: Any) -> tuple[Study, Store]:
     folder.mkdir(exist_ok=True)
     spec = read_study(text, "study.yaml")
     (folder / STUDY).write_text(dump_study(spec))
-    worker = Worker(Job(str(folder), None, "cpu", 1, **job))
+    worker = Worker(Job(str(folder), None, "cpu", **job))
     worker.store.fill()
     worker.work()
     return open_study(folder), worker.store
@@ -46,8 +47,13 @@ def command_line(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def going(folder: Path) -> dict[int, int]:
-    """Trial → number of the process that has it, read from the file as any other program could."""
+def workers_of(process: int | None = None) -> list[psutil.Process]:
+    """The workers that a process has started; this one by default."""
+    return [child for child in psutil.Process(process).children() if "convscope.compute.worker" in child.cmdline()]
+
+
+def going(folder: Path) -> dict[int, str]:
+    """Trial → name of the worker that has it, read from the file as any other program could."""
     if not (folder / "study.db").exists():
         return {}
     asked = (
@@ -56,7 +62,7 @@ def going(folder: Path) -> dict[int, int]:
     )
     connection = sqlite3.connect(folder / "study.db", timeout=30)
     try:
-        return {number: int(json.loads(owner).split()[-2]) for number, owner in connection.execute(asked)}
+        return {number: json.loads(owner) for number, owner in connection.execute(asked)}
     except sqlite3.OperationalError:  # its tables are not made yet
         return {}
     finally:

@@ -1,6 +1,5 @@
 """Workers in processes of their own, which are killed, stopped and replaced. `spots` are learned in a second."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -9,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from convscope.compute import LocalProcesses
 from convscope.errors import FailedError, RunFolderError, SettingError
 from convscope.runs import MODEL, OUTCOME
 from convscope.study import Study, open_study, read_study, sweep
 from convscope.study.live import Finished, Silent, Standing
 from convscope.study.store import Store, deaths_of, owner_of
 from tests.study.databases import postgresql
-from tests.study.sweeps import command_line, going, in_the_middle, results, study_text, worked
+from tests.study.sweeps import command_line, going, in_the_middle, results, study_text, worked, workers_of
 
 __all__ = ["postgresql"]
 
@@ -62,10 +62,9 @@ def _wait(until: Callable[[], object], process: object = None) -> None:
 
 def _kill_one(folder: Path) -> bool:
     """Kills the worker of a run that is in the middle of its training."""
-    pids = going(folder)
-    if not pids or not in_the_middle(folder):
+    if not going(folder) or not in_the_middle(folder):
         return False
-    os.kill(next(iter(pids.values())), signal.SIGKILL)
+    workers_of()[0].kill()
     return True
 
 
@@ -88,9 +87,8 @@ def test_a_sweep_stopped_killed_and_bereft_of_its_worker_comes_to_the_same_bits(
 
     killed = command_line(*command)
     _wait(lambda: any((folder / "runs").glob(f"*/{MODEL}")) and going(folder) and in_the_middle(folder), killed)
-    workers = going(folder)
-    for pid in (killed.pid, *workers.values()):
-        os.kill(pid, signal.SIGKILL)
+    for process in (*workers_of(killed.pid), killed):
+        process.kill()
     killed.communicate()
     done = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob(f"*/{MODEL}")}
     assert 0 < len(done) < 4
@@ -123,7 +121,7 @@ def test_two_sweeps_on_one_folder_share_the_work(
     url = request.getfixturevalue("postgresql") if database == "postgresql" else None
     storage = ("--storage", url) if url else ()
     both = [command_line("sweep", asked, "--out", folder, "--device", "cpu", *storage) for _ in range(2)]
-    said = [each.communicate(timeout=120)[1] for each in both]
+    said = [each.communicate(timeout=300)[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     assert results(open_study(folder)) == results(undisturbed)
     store = Store(folder, undisturbed.spec, url)
@@ -134,6 +132,20 @@ def test_two_sweeps_on_one_folder_share_the_work(
     assert len({owner_of(trial) for trial in trials}) == 2
     assert (folder / "study.db").exists() == (url is None)
     assert "secret" not in "".join(said)
+
+
+def test_sweeps_take_turns_on_the_processes_of_one_executor(tmp_path: Path) -> None:
+    """Each finds its own work, and the second need not wait for a process to start."""
+    workers = []
+    with LocalProcesses(1) as executor:
+        for rates in ("[0.01, 0.02]", "[0.005]"):
+            text = study_text(tmp_path, f"recipe.rate: {rates}", epochs=1)
+            study = sweep(dict_of(text), tmp_path / rates, view=Looking(), device="cpu", executor=executor)
+            assert [run.state for run in study.runs] == ["done"] * len(study.runs)
+            workers.append([worker.pid for worker in workers_of()])
+    assert len(workers[0]) == 1
+    assert workers[0] == workers[1]
+    assert workers_of() == []
 
 
 BUILDERS = """
@@ -174,21 +186,19 @@ def test_a_run_of_a_machine_that_fell_silent_is_taken_over_and_one_that_gives_si
     folder = tmp_path / "study"
     folder.mkdir()
     spec = read_study(study_text(tmp_path, "recipe.rate: [0.01, 0.02]", epochs=1), "study.yaml")
-    with closing(Store(folder, spec)) as elsewhere, monkeypatch.context() as there:
-        there.setattr("convscope.study.store.mark", lambda: "another-machine 7 8")
+    with closing(Store(folder, spec)) as elsewhere:
         elsewhere.fill()
         silent, alive = elsewhere.claim(), elsewhere.claim()
         assert silent
         assert alive
-        count = iter(range(1000))
 
-        def beat() -> bool:
-            elsewhere.beat(alive, next(count))
+        def heartbeat() -> bool:
+            elsewhere.heartbeat(elsewhere.look(alive))
             if open_study(folder).runs[silent.trial].state != "done":
                 return False
-            return elsewhere.give_back(elsewhere.look(alive))
+            return elsewhere.requeue(elsewhere.look(alive))
 
-        study = sweep(spec, folder, view=Looking(beat), device="cpu")
+        study = sweep(spec, folder, view=Looking(heartbeat), device="cpu")
         assert [run.state for run in study.runs] == ["done", "done"]
         assert (deaths_of(elsewhere.look(silent)), deaths_of(elsewhere.look(alive))) == (1, 0)
 
@@ -206,7 +216,7 @@ def test_where_every_run_fails_the_sweep_has_failed(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convscope.study.workers.sys.executable", "/bin/false")
+    monkeypatch.setattr("convscope.compute.executor.sys.executable", "/bin/false")
     text = study_text(tmp_path, "recipe.rate: [0.01, 0.02]")
     with pytest.raises(FailedError, match="workers end before they have begun: it ended with status 1"):
         sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from convscope.errors import FailedError, SettingError
 from convscope.study import dump_study, read_study
-from convscope.study.claims import Locks, is_dead, is_here, mark
-from convscope.study.store import Store, deaths_of, drawn_beforehand, outcome_of, owner_of, seconds_of
+from convscope.study.store import Store, deaths_of, drawn_beforehand, life_of, outcome_of, owner_of, seconds_of
+from tests.compute.names import name_of_a_dead_process
 from tests.study.databases import postgresql
 
 __all__ = ["postgresql"]
@@ -79,35 +79,47 @@ def test_results_are_told_and_kept(open_store: Open) -> None:
     assert pruned.state == TrialState.PRUNED
 
 
-def test_a_unit_given_back_is_claimed_again_with_the_same_settings(open_store: Open) -> None:
+def test_a_heartbeat_is_seen_until_the_end_and_does_no_harm_after_it(open_store: Open) -> None:
+    store = open_store()
+    claim = store.claim()
+    assert claim
+    held = store.look(claim)
+    store.heartbeat(held)
+    assert life_of(store.look(claim)) not in (life_of(held), (None, None))
+    store.finish(claim, 0.5, 1.0)
+    store.heartbeat(held)
+    assert store.look(claim).state == TrialState.COMPLETE
+
+
+def test_a_requeued_unit_is_claimed_again_with_the_same_settings(open_store: Open) -> None:
     store = open_store(SEARCH)
     claim = store.claim()
     assert claim
     held = store.look(claim)
-    assert owner_of(held) == mark()
-    assert store.give_back(held, died=True)
-    assert not store.give_back(held, died=True)  # it has moved on
+    assert owner_of(held) == store.owner
+    assert store.requeue(held, died=True)
+    assert not store.requeue(held, died=True)  # it has moved on
     again = next(each for each in iter(store.claim, None) if each.trial == claim.trial)
     assert again.settings == claim.settings
     assert deaths_of(store.look(again)) == 1
 
 
-def test_what_one_has_that_was_given_back_meanwhile_is_not_told(open_store: Open) -> None:
+def test_what_one_has_that_was_requeued_meanwhile_is_not_told(open_store: Open) -> None:
     store = open_store()
     claim = store.claim()
     assert claim
-    store.give_back(store.look(claim))
+    store.requeue(store.look(claim))
     store.finish(claim, 0.5, 1.0)
     assert store.look(claim).state == TrialState.WAITING
 
 
-def test_a_buried_unit_has_failed(open_store: Open) -> None:
+def test_a_unit_that_is_marked_as_failed_has_failed(open_store: Open) -> None:
     store = open_store()
     claim = store.claim()
     assert claim
-    assert not store.bury(store.look(claim), "it goes on")
-    store.give_back(store.look(claim), died=True)
-    assert store.bury(store.look(claim), "its worker died")
+    assert not store.mark_failed(store.look(claim), "it goes on")
+    store.requeue(store.look(claim), died=True)
+    assert store.mark_failed(store.look(claim), "its worker died")
     assert outcome_of(store.look(claim)) == {"state": "failed", "message": "its worker died"}
 
 
@@ -116,25 +128,11 @@ def test_units_of_processes_that_are_no_more_wait_again(open_store: Open) -> Non
     mine, theirs = store.claim(), store.claim()
     assert mine
     assert theirs
-    gone = subprocess.Popen(["sleep", "60"])
-    owner = mark(gone.pid)
-    gone.kill()
-    gone.wait()
-    theirs.asked.set_user_attr("owner", owner)
-    assert store.give_back_orphans() == 1
+    theirs.asked.set_user_attr("owner", name_of_a_dead_process())
+    assert store.requeue_orphans() == 1
     states = [trial.state for trial in store.trials()][:2]
     assert states == [TrialState.RUNNING, TrialState.WAITING]
     assert deaths_of(store.look(theirs)) == 0  # that everything was killed is not the run's fault
-
-
-def test_marks() -> None:
-    me = mark()
-    assert is_here(me)
-    assert not is_dead(me)
-    machine, pid, started = me.rsplit(" ", 2)
-    assert is_dead(f"{machine} {pid} {started}0")  # the number was given to another process
-    assert not is_dead(f"elsewhere {pid} {started}0")
-    assert not is_here(f"elsewhere {pid} {started}")
 
 
 def test_a_random_search_does_not_depend_on_who_draws_and_is_known_beforehand(open_store: Open) -> None:
@@ -209,27 +207,6 @@ def test_a_storage_that_cannot_be(open_store: Open, url: str, error: type[Except
         open_store(url=url)
     assert "secret" not in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
-
-
-def test_locks_are_one_process_at_a_time(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from convscope.study.claims import Locks\n"
-        "with Locks(Path(sys.argv[1])).one(3) as free: print(free, flush=True); sys.stdin.readline()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdin
-    assert other.stdout
-    assert other.stdout.readline() == "True\n"
-    locks = Locks(tmp_path)
-    with locks.one(3) as free, locks.one(4) as beside:
-        assert (free, beside) == (False, True)
-    other.kill()
-    other.communicate()
-    with locks.one(3) as free:
-        assert free  # the system frees what a dead process held
-    locks.close()
 
 
 CLAIM = """

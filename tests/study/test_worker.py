@@ -1,18 +1,19 @@
 """A worker in this process: what it does with one unit of work after another."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from convscope.data import load_data
-from convscope.runs import METRICS, MODEL, OUTCOME, Run, open_run
+from convscope.runs import METRICS, MODEL, OUTCOME, Run, alone_in, open_run
 from convscope.scans import kept_epoch
 from convscope.study import run_study
 from convscope.study.folder import state_of
-from convscope.study.store import outcome_of, owner_of
-from convscope.study.workers import Ended, Job, share_of_cores
+from convscope.study.store import deaths_of, outcome_of
 from convscope.training import Silent
 from tests.study.sweeps import results, study_text, worked
 
@@ -140,31 +141,29 @@ def test_no_time_left_begins_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_worker_whose_parent_has_gone_begins_nothing(tmp_path: Path) -> None:
-    study, store = worked(tmp_path / "study", study_text(tmp_path, "recipe.rate: [0.01, 0.02]"), parent=1)
-    assert [run.state for run in study.runs] == ["waiting", "waiting"]
-    store.close()
+def test_a_run_that_is_trained_elsewhere_waits_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the other run is done; then nobody is at it any more."""
+    monkeypatch.setattr("convscope.study.worker._IN_USE_S", 0.0)
+    first, second = (tmp_path / "study" / "runs" / name for name in ("0001-s0", "0002-s0"))
+    first.mkdir(parents=True)
+    train, trained = run_study, []
 
+    def train_and_note(spec: object, out: Path, **settings: Any) -> Run:
+        if second in trained:
+            elsewhere.close()
+        run = train(spec, out, **settings)
+        trained.append(out)
+        return run
 
-def test_a_run_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
-    """The lock of trial 0 is held elsewhere though the store says that it waits."""
-    import subprocess
-    import sys
-
-    (tmp_path / "study").mkdir()
-    code = (
-        "import sys; from pathlib import Path; from convscope.study.claims import Locks\n"
-        "with Locks(Path(sys.argv[1])).one(0): print(flush=True); sys.stdin.readline()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "study")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdout
-    other.stdout.readline()
-    study, store = worked(tmp_path / "study", study_text(tmp_path, "recipe.rate: [0.01, 0.02]"))
-    assert [run.state for run in study.runs] == ["waiting", "done"]
-    assert owner_of(store.trials()[0])
-    other.communicate("\n")
+    monkeypatch.setattr("convscope.study.worker.run_study", train_and_note)
+    with ExitStack() as elsewhere:
+        elsewhere.enter_context(alone_in(first))
+        study, store = worked(tmp_path / "study", study_text(tmp_path, "recipe.rate: [0.01, 0.02]"))
+    assert trained == [second, first]
+    assert [run.state for run in study.runs] == ["done", "done"]
+    assert [deaths_of(trial) for trial in store.trials()] == [0, 0]
     store.close()
 
 
@@ -175,20 +174,6 @@ def test_states_of_a_folder(tmp_path: Path) -> None:
     assert state_of(run) == ("unfinished", "")
     run.write_json(OUTCOME, {"state": "pruned", "message": "worse", "attempts": 1})
     assert state_of(run) == ("pruned", "worse")
-
-
-def test_why_a_worker_ended() -> None:
-    assert Ended("x", 1, ("a warning", "MemoryError")).reason == "MemoryError"
-    assert Ended("x", 3, ()).reason == "it ended with status 3"
-    assert "SIGKILL, as the system does when memory runs out" in Ended("x", -9, ()).reason
-    assert Ended("x", -15, ()).reason == "it was ended by SIGTERM"
-
-
-def test_a_job_travels_as_one_line() -> None:
-    job = Job("a folder", "postgresql://x", "cpu", 2, 60.0, 7, ("mlflow",))
-    assert Job.read(job.line()) == job
-    assert job.line().count("\n") == 1
-    assert share_of_cores(64) == 1
 
 
 def test_two_workers_one_after_the_other_do_each_run_once(tmp_path: Path) -> None:

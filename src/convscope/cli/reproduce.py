@@ -73,24 +73,26 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
     """What went wrong, a line a study; the others go on."""
     import sys
 
+    from convscope.compute import LocalProcesses
     from convscope.courses import reproduce as run_one
     from convscope.courses import study_sections
     from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
 
     failed = []
-    for number, each in enumerate(found, 1):
-        print(f"{number}/{len(found)} {each.name}, {budget} budget", file=sys.stderr)  # noqa: T201
-        try:
-            study = run_one(each.name, budget, out, workers=workers, device=device)
-            write_study_report(study.path, study_sections(study.path))
-        except StoppedError:
-            raise
-        except ConvscopeError as error:
-            if len(found) == 1:
+    with LocalProcesses(workers) as executor:
+        for number, each in enumerate(found, 1):
+            print(f"{number}/{len(found)} {each.name}, {budget} budget", file=sys.stderr)  # noqa: T201
+            try:
+                study = run_one(each.name, budget, out, device=device, executor=executor)
+                write_study_report(study.path, study_sections(study.path))
+            except StoppedError:
                 raise
-            failed.append(f"{each.name}: {error}")
-            print(f"{each.name}: {error}", file=sys.stderr)  # noqa: T201
+            except ConvscopeError as error:
+                if len(found) == 1:
+                    raise
+                failed.append(f"{each.name}: {error}")
+                print(f"{each.name}: {error}", file=sys.stderr)  # noqa: T201
     return failed
 
 

@@ -1,35 +1,49 @@
-"""Where results are cached: found again by what they were made from, written whole or not at all."""
+"""Where work runs, by one interface, and where results are cached: written whole or not at all."""
 
-from convscope.compute.cache import (
-    RUN_LIMIT,
-    Entry,
-    ListedEntry,
-    cache_folder,
-    cache_limit,
-    cached,
-    entry_path,
-    list_entries,
-    prune,
-    read_entry,
-    write_entry,
-)
-from convscope.compute.whole import Content, check_writable, object_in, read_object, write_whole
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.compute.cache import (
+        RUN_LIMIT,
+        Entry,
+        ListedEntry,
+        cache_folder,
+        cache_limit,
+        cached,
+        entry_path,
+        list_entries,
+        prune,
+        read_entry,
+        write_entry,
+    )
+    from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
+    from convscope.compute.presence import is_present, present
+    from convscope.compute.whole import Content, check_writable, object_in, read_object, write_whole
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "RUN_LIMIT",
     "Content",
     "Entry",
+    "Executor",
     "ListedEntry",
+    "LocalProcesses",
     "cache_folder",
     "cache_limit",
     "cached",
     "check_writable",
     "entry_path",
+    "is_present",
     "list_entries",
     "object_in",
+    "present",
     "prune",
     "read_entry",
     "read_object",
+    "share_of_cores",
     "write_entry",
     "write_whole",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.analyses import look_at, open_subject
+from convscope.compute import Executor
 from convscope.courses.outcomes import folder_of, matches
 from convscope.courses.reported import FULL, ReportedLook, find_reproduction, reproduces
 from convscope.errors import ConvscopeError, RequestError
@@ -50,6 +51,7 @@ def reproduce(
     workers: int = 1,
     device: str = "auto",
     view: View | None = None,
+    executor: Executor | None = None,
 ) -> Study:
     """A shipped study that repeats a report, with all its runs, in `out`/budget/name; what is there already is kept.
 
@@ -59,7 +61,7 @@ def reproduce(
         name: one of `convscope.courses.reproductions()`.
         budget: "full" is as reported; smaller ones are in the study's file.
         out: folder of all reproductions.
-        workers, device, view: see convscope.sweep.
+        workers, device, view, executor: see convscope.sweep.
     Raises:
         UnknownNameError: no such study or budget.
         RunFolderError: the folder holds something else.
@@ -69,7 +71,8 @@ def reproduce(
         >>> study = cs.courses.reproduce("net1-grid", "smoke")              # doctest: +SKIP
     """
     spec = find_reproduction(name, budget)
-    study = sweep(spec, folder_of(Path(out), budget, name), workers=workers, device=device, view=view)
+    folder = folder_of(Path(out), budget, name)
+    study = sweep(spec, folder, workers=workers, device=device, view=view, executor=executor)
     look_again(study)
     return study
 

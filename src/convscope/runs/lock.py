@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from convscope.errors import FolderInUseError
+from filelock import lock_descriptor
 
-try:
-    import fcntl
-except ImportError:  # no POSIX: there is no lock
-    fcntl = None  # type: ignore[assignment]
+from convscope.errors import FolderInUseError
 
 
 @contextmanager
@@ -25,25 +22,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUseError: another process, or another call in this one, is there.
     """
-    try:
-        handle = os.open(folder, os.O_RDONLY) if fcntl else None
-    except OSError:
-        handle = None
-    try:
-        if handle is not None:
-            _lock(handle, folder)
+    with ExitStack() as held:
+        with suppress(OSError):  # nor do all systems and file systems lock folders
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            if not lock_descriptor(handle, blocking=False):
+                raise FolderInUseError(
+                    f"{folder} is in use: another process is training there; wait for its end or stop it, then try again"
+                )
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderInUseError(
-            f"{folder} is in use: another process is training there; wait for its end or stop it, then try again"
-        ) from None
-    except OSError:  # a file system without locks on folders, as NFS
-        pass

@@ -8,18 +8,21 @@ are always the same rows of a set for the same `batch_size`.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from convscope.compute import Executor, LocalProcesses
 from convscope.console import progress_bar
 from convscope.data import Batch, ImageSet, batches
-from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
+from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
@@ -123,8 +126,7 @@ def scan(
             of sums, never what is counted or ranked, as far as the network's own arithmetic does not depend on it.
         max_memory: bytes that the pass may take above the network; 512 MiB by default.
         workers: processes that share the images, each with its share of the threads. The result has the same bytes as with
-            one. On the CPU only; starting takes some seconds, for each loads PyTorch and traces the network. As always with
-            processes, a script needs `if __name__ == "__main__":`.
+            one. On the CPU only; starting takes some seconds, for each loads PyTorch and traces the network.
         progress: show a bar on the terminal.
 
     Returns:
@@ -149,15 +151,42 @@ def scan(
     check_weights(scope.net)
     names = names_wanted(scope, scans)
     size = batch_size or batch_that_fits(scope.graph if names else None, names, images, max_memory)
-    with progress_bar("scanning", len(images)) if progress else _no_bar() as advance:
-        if workers == 1 or len(images) <= size:
-            source = cut(images, size, _device(scope.net))
-            feed(scope.net, look_through(scope, scans), source, scans, advance)
-        else:
-            from convscope.scans.processes import feed_processes
-
-            feed_processes(scope, cut(images, size), scans, min(workers, -(-len(images) // size)), advance)
+    source = cut(images, size, _device(scope.net))
+    bar = progress_bar("scanning", len(images)) if progress else nullcontext(lambda n: None)
+    with bar as advance, _executor(scope, scans, min(workers, -(-len(images) // size))) as executor:
+        try:
+            parts = executor.map_partitions(
+                partial(_fed, scope, scans), source, lambda batch: advance(len(batch.index))
+            )
+        except WorkerError as error:
+            raise WorkerError(
+                f"a process that shared the scan ended before its time: {error}; give workers=1"
+            ) from None
+    for part in parts:
+        for each, other in zip(scans, part, strict=True):
+            if other is not each:  # from another process
+                each.merge(other)
     return [each.result() for each in scans]
+
+
+def _executor(scope: Subject, scans: Sequence[Scan], workers: int) -> Executor:
+    """So many processes, if they can share this work; for one, this process."""
+    if workers == 1:
+        return Executor()
+    if _device(scope.net).type != "cpu":
+        raise SettingError(f"workers: {workers} processes share the CPU, and the network is on a GPU; give workers=1")
+    try:  # refuses hooks that are closures, too, whose notes would be lost in another process
+        pickle.dumps((scope, list(scans)))
+    except Exception as error:  # a module may hold anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise NetworkError(f"the network cannot be sent to other processes; give workers=1; {reason}") from error
+    return LocalProcesses(workers)
+
+
+def _fed(scope: Subject, scans: Sequence[Scan], source: Iterator[Batch]) -> Sequence[Scan]:
+    """The scans after they have seen these batches."""
+    feed(scope.net, look_through(scope, scans), source, scans, lambda n: None)
+    return scans
 
 
 TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -266,8 +295,3 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
 
 def _device(net: nn.Module) -> torch.device:
     return next((p.device for p in net.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def _no_bar() -> Iterator[Callable[[int], None]]:
-    yield lambda n: None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from concurrent.futures import Future, wait
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from uuid import uuid4
 
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from convscope.compute import Executor, LocalProcesses, is_present
 from convscope.data import load_data
 from convscope.errors import (
     ConvscopeError,
@@ -24,15 +29,16 @@ from convscope.errors import (
 )
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, build_from_spec, write_whole
-from convscope.study.claims import is_dead, is_here
+from convscope.signals import StopWish, stop_wish
 from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
 from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
 from convscope.study.store import MOST_DEATHS, Store, deaths_of, life_of, outcome_of, owner_of, place, seconds_of
-from convscope.study.workers import NO_TRACKER, Ended, Job, LocalWorkers, share_of_cores
-from convscope.training import LEFT, StopWish, check_trackers, choose_device, make_card, stop_wish
+from convscope.study.worker import Job, work
+from convscope.training import check_trackers, choose_device, make_card
 
+_HEARTBEAT_S = 20.0
 STALE_S = 90.0
 """Without a sign of life for so long, by our own clock, a worker on another machine counts as dead."""
 
@@ -49,12 +55,12 @@ def sweep(
     device: str = "auto",
     view: View | None = None,
     track: Sequence[str] = (),
+    executor: Executor | None = None,
 ) -> Study:
     """A study with all its runs trained and evaluated, in the folder `out`.
 
     What is there already of the same study is kept: finished runs are not done again, unfinished ones go on from their
-    checkpoints. Several calls at once, also on several machines with one storage, share the work. In a script, call it under
-    `if __name__ == "__main__":`.
+    checkpoints. Several calls at once, also on several machines with one storage, share the work.
 
     Args:
         study: a YAML file, the name of a shipped study, a StudySpec, or a mapping of its keys.
@@ -64,6 +70,7 @@ def sweep(
         device: see convscope.train.
         view: is told how it goes; a screen on a terminal by default.
         track: see convscope.train; each run is one of the tracker's.
+        executor: where the workers are, in place of `workers`; several sweeps can take turns on the processes of one.
     Raises:
         SettingError: the study is impossible as it is put, or the storage holds another of this name.
         RunFolderError: `out` holds something else.
@@ -85,10 +92,11 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     with closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
-        store.give_back_orphans()
+        store.requeue_orphans()
         store.fill()
-        job = Job(str(folder.resolve()), storage, device, share_of_cores(workers), track=tuple(track))
-        _Engine(store, LocalWorkers(job, workers), view or default_view()).run()
+        job = Job(str(folder.resolve()), storage, device, track=tuple(track))
+        with nullcontext(executor) if executor else LocalProcesses(workers) as where:
+            _Engine(store, where, job, view or default_view()).run()
     return _came_to_something(open_study(folder))
 
 
@@ -147,8 +155,9 @@ def try_first(spec: StudySpec) -> None:
 class _Engine:
     """Looks after the workers of one command."""
 
-    def __init__(self, store: Store, workers: LocalWorkers, view: View) -> None:
-        self.store, self.spec, self.workers, self.view = store, store.spec, workers, view
+    def __init__(self, store: Store, executor: Executor, job: Job, view: View) -> None:
+        self.store, self.spec, self.executor, self.job, self.view = store, store.spec, executor, job, view
+        self.workers: dict[Future[list[str]], tuple[Job, int]] = {}  # with the slot, of `executor.count`, that each has
         minutes = store.spec.budget.minutes
         self.end = None if minutes is None else time.monotonic() + 60 * minutes
         self.lives: dict[int, tuple[Any, float]] = {}
@@ -170,21 +179,32 @@ class _Engine:
                     self._tick(wish)
                     time.sleep(_TICK_S)
         finally:
-            self.workers.kill()
-            self._tend(stopping=True)
+            if self.workers:
+                self.executor.kill()
+                self._tend(stopping=True)
             self.view.end()
 
     def _tick(self, wish: StopWish) -> None:
         if wish.asked:
             self._stop()
         self._tend()
-        while len(self.workers.owners) < min(self.workers.count, len(self.workers.owners) + self._n_lacking()):
-            self.workers.start(self._seconds_left())
+        while len(self.workers) < min(self.executor.count, len(self.workers) + self._n_lacking()):
+            self._start()
         if time.monotonic() >= self.look_at:
             self._look()
 
+    def _start(self) -> None:
+        slot = min(set(range(self.executor.count)) - {slot for _, slot in self.workers.values()})
+        device = device_in_turn(self.job.device, slot)
+        job = replace(self.job, device=device, owner=uuid4().hex, seconds=self._seconds_left())
+        self.workers[self.executor.submit(work, job)] = job, slot
+
+    @property
+    def _owners(self) -> list[str]:
+        return [job.owner for job, _ in self.workers.values()]
+
     def _goes_on(self) -> bool:
-        if self.workers.owners or (not self.trials and not self._is_late()):
+        if self.workers or (not self.trials and not self._is_late()):
             return True
         self._look()  # what the last worker did
         return self._n_lacking() > 0 or (
@@ -196,10 +216,10 @@ class _Engine:
         if self._is_late():
             return 0
         if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
-            return self.workers.count - len(self.workers.owners)
+            return self.executor.count - len(self.workers)
         waiting = sum(trial.state == TrialState.WAITING for trial in self.trials)
         had = {owner_of(trial) for trial in self.trials if trial.state == TrialState.RUNNING}
-        return waiting - sum(owner not in had for owner in self.workers.owners)  # those are about to take one
+        return waiting - sum(owner not in had for owner in self._owners)  # those are about to take one
 
     def _is_late(self) -> bool:
         return self.end is not None and time.monotonic() > self.end
@@ -208,40 +228,52 @@ class _Engine:
         return None if self.end is None else max(0.0, self.end - time.monotonic())
 
     def _tend(self, stopping: bool = False) -> None:
-        """Takes back what dead workers had."""
-        for ended in self.workers.ended():
-            trial = self.store.give_back_of(ended.owner, died=not stopping)
-            for line in ended.lines:
-                if line.startswith(LEFT):
+        """Requeues what workers had that have ended."""
+        for future in [future for future in self.workers if future.done()]:
+            job, _ = self.workers.pop(future)
+            error = future.exception()
+            died = error is not None and not stopping and not isinstance(error, TrackerError)
+            trial = self.store.requeue_of(job.owner, died)
+            if error is None:
+                for line in future.result():
                     self.view.say(line)
-            if stopping or ended.status == 0:
-                continue
-            if ended.status == NO_TRACKER:
-                raise TrackerError(ended.reason)
-            self.look_at = 0.0
-            self.in_vain = 0 if trial else self.in_vain + 1
-            if trial is None and self.in_vain >= _MOST_IN_VAIN:
-                raise FailedError(f"workers end before they have begun: {ended.reason}")
-            if trial is not None:
-                self._mourn(trial, ended)
+            elif not stopping:
+                self._replace(trial, error)
 
-    def _mourn(self, trial: FrozenTrial, ended: Ended) -> None:
-        number, seeds = place(self.spec, trial.number)
+    def _replace(self, trial: FrozenTrial | None, error: BaseException) -> None:
+        """After the death of a worker, which `trial` is the unit of work of."""
+        if isinstance(error, TrackerError):
+            raise error
+        self.look_at = 0.0
+        self.in_vain = 0 if trial else self.in_vain + 1
+        if trial is not None:
+            self._retry(trial, str(error))
+        elif self.in_vain >= _MOST_IN_VAIN:
+            raise FailedError(f"workers end before they have begun: {error}")
+
+    def _retry(self, trial: FrozenTrial, reason: str) -> None:
+        """Once; then it has failed."""
         if deaths_of(trial) < MOST_DEATHS:
-            self.view.say(f"{run_name(number, seeds[0])}: its worker died and is replaced: {ended.reason}")
+            number, seeds = place(self.spec, trial.number)
+            self.view.say(f"{run_name(number, seeds[0])}: its worker died and is replaced: {reason}")
             return
-        message = f"its worker died {deaths_of(trial)} times: {ended.reason}"
-        if self.store.bury(trial, message):
-            runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
-            left = next((run for run in runs if not run.has(METRICS)), runs[-1])
-            left.write_json(OUTCOME, {"state": "failed", "message": message, "attempts": deaths_of(trial)})
+        message = f"its worker died {deaths_of(trial)} times: {reason}"
+        if self.store.mark_failed(trial, message):
+            outcome = {"state": "failed", "message": message, "attempts": deaths_of(trial)}
+            self._run_of(trial).write_json(OUTCOME, outcome)
+
+    def _run_of(self, trial: FrozenTrial) -> Run:
+        """The run of a unit of work that is being trained."""
+        number, seeds = place(self.spec, trial.number)
+        runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+        return next((run for run in runs if not run.has(METRICS)), runs[-1])
 
     def _stop(self) -> None:
         self.view.say("stopping: each run finishes its step and saves; Ctrl-C again to end at once")
-        self.workers.stop()
-        while self.workers.owners:
-            self._tend(stopping=True)
-            time.sleep(_TICK_S)
+        self.executor.stop()
+        while wait(self.workers, timeout=_LOOK_S).not_done:
+            self._look()
+        self._tend(stopping=True)
         self._look()
         ended, total = len(self.seen), self.spec.n_trials
         of = f"{ended} of {total}" if total else f"{ended}"
@@ -258,18 +290,23 @@ class _Engine:
             self.view.finished(self._finished(trial, nth))
         self.seen |= {trial.number for trial in fresh}
         for trial in self.trials:
-            if trial.state == TrialState.RUNNING and owner_of(trial) not in self.workers.owners:
+            if trial.state == TrialState.RUNNING:
                 self._check_life(trial)
-        # of a large study the looks are as rare as they are long
-        self.look_at = time.monotonic() + max(_LOOK_S, 50 * (time.monotonic() - began))
+        # of a large study the looks are as rare as they are long, as far as the heartbeat allows
+        self.look_at = time.monotonic() + min(_HEARTBEAT_S, max(_LOOK_S, 50 * (time.monotonic() - began)))
 
     def _check_life(self, trial: FrozenTrial) -> None:
         owner, life = owner_of(trial), life_of(trial)
         if self.lives.get(trial.number, (None, 0.0))[0] != life:
             self.lives[trial.number] = (life, time.monotonic())
-        silent = time.monotonic() - self.lives[trial.number][1] > STALE_S
-        if (owner and is_dead(owner)) or (silent and not (owner and is_here(owner))):
-            self.store.give_back(trial, died=True)
+        silent_s = time.monotonic() - self.lives[trial.number][1]
+        if owner in self._owners:
+            if silent_s > _HEARTBEAT_S:
+                self.store.heartbeat(trial)
+            return
+        alive = is_present(owner) if owner else None
+        if alive is False or (silent_s > STALE_S and alive is None):
+            self.store.requeue(trial, died=True)
 
     def _standing(self) -> Standing:
         n = {state: sum(trial.state == state for trial in self.trials) for state in TrialState}
@@ -277,7 +314,8 @@ class _Engine:
         total = self.spec.n_trials
         waiting = None if total is None else n[TrialState.WAITING]
         done, pruned, failed = n[TrialState.COMPLETE], n[TrialState.PRUNED], n[TrialState.FAIL]
-        return Standing(total, done, pruned, failed, going, waiting, self._best(), self._left(len(going), waiting))
+        best, left_s = best_of(self.store, self.trials), self._left(len(going), waiting)
+        return Standing(total, done, pruned, failed, going, waiting, best, left_s)
 
     def _left(self, n_going: int, waiting: int | None) -> float | None:
         if waiting is None:
@@ -285,17 +323,12 @@ class _Engine:
         took = [
             seconds for trial in self.trials if trial.state == TrialState.COMPLETE and (seconds := seconds_of(trial))
         ]
-        left = fmean(took) * (waiting + n_going / 2) / self.workers.count if took else None
+        left = fmean(took) * (waiting + n_going / 2) / self.executor.count if took else None
         ends = [each for each in (left, self._seconds_left()) if each is not None]
         return min(ends) if ends else None
 
-    def _best(self) -> Best | None:
-        return best_of(self.store, self.trials)
-
     def _going(self, trial: FrozenTrial) -> Going:
-        number, seeds = place(self.spec, trial.number)
-        runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
-        run = next((run for run in runs if not run.has(METRICS)), runs[-1])
+        run = self._run_of(trial)
         try:
             rows: list[dict[str, Any]] = run.history.to_dict("records") if run.has(HISTORY) else []  # type: ignore[assignment]
             epochs = run.spec.recipe.epochs if run.has(SPEC) else self.spec.recipe["epochs"]
@@ -312,6 +345,12 @@ class _Engine:
             return Finished(nth, name, settings, "done", f"{trial.value:.4f}", seconds_of(trial))
         left = outcome_of(trial)
         return Finished(nth, name, settings, left["state"], left["message"], seconds_of(trial))
+
+
+def device_in_turn(device: str, slot: int) -> str:
+    """Where there are several GPUs the workers take them in turn."""
+    n_gpus = torch.cuda.device_count() if device == "auto" else 0
+    return f"cuda:{slot % n_gpus}" if n_gpus > 1 else device
 
 
 def best_of(store: Store, trials: list[FrozenTrial]) -> Best | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
+from convscope.compute import share_of_cores
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task
@@ -15,7 +16,6 @@ from convscope.parallel import threads
 from convscope.runs import RunSpec, build_from_spec
 from convscope.study.spec import StudySpec
 from convscope.study.store import drawn_beforehand
-from convscope.study.workers import share_of_cores
 from convscope.training import StepCost, choose_device, make_card, measure_step, own_random_state
 
 _MEASURE_S = 30.0

@@ -11,14 +11,16 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
+from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -27,17 +29,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from convscope.compute import is_present
 from convscope.errors import FailedError, SettingError
 from convscope.optional import import_optional
-from convscope.study.claims import Locks, is_dead, mark
 from convscope.study.spec import Range, StudySpec, dump_study, read_study, run_name
 
-STORE = "study.db"
+STORE, _LOCK = "study.db", "study.lock"
 MOST_DEATHS = 2
 """A unit of work whose worker died so many times has failed."""
 
-_OWNER, _BEAT, _DEATHS, _SECONDS, _OUTCOME = "owner", "beat", "deaths", "seconds", "outcome"
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_OWNER, _HEARTBEAT, _DEATHS, _SECONDS, _OUTCOME = "owner", "beat", "deaths", "seconds", "outcome"
 _TRIES = 5
 _SIGNED_S = 1.0  # within which whoever has taken a unit of work has signed for it
 _DRAWS = 50  # from one sampler, for settings that are not taken
@@ -81,33 +82,35 @@ class Store:
         folder: of the study.
         spec: what was asked.
         url: of a database that several machines share; SQLite in the folder where none is given.
+        owner: the name that stands in the units of work which are claimed here, see `convscope.compute.present`.
     Raises:
         SettingError: the database holds another study of this name.
         FailedError: the database cannot be reached.
     """
 
-    def __init__(self, folder: Path, spec: StudySpec, url: str | None = None) -> None:
+    def __init__(self, folder: Path, spec: StudySpec, url: str | None = None, owner: str = "") -> None:
         self.folder, self.spec, self.name = folder, spec, folder.resolve().name
+        self.owner = owner or uuid4().hex
         self._grid = spec.grid() if spec.is_grid else []
         self._queue: list[FrozenTrial] = []
         self._random: list[_Drawn] = []
         self._url = url
-        with ExitStack() as undone:
-            self.locks = undone.enter_context(closing(Locks(folder)))
-            with self.locks.all(), _quiet():
-                if url is None:
-                    _check_own(folder / STORE)
-                self.backend = _connect(url or f"sqlite:///{(folder / STORE).resolve()}")
-                undone.callback(self.backend.engine.dispose)
-                self.study = self._begun()
-                self._agree()
+        # Those wait for it who change what others may be about to change.
+        self.lock = FileLock(folder / _LOCK, poll_interval=0.01)
+        with self.lock, _quiet(), ExitStack() as undone:
+            if url is None:
+                _check_own(folder / STORE)
+            self.backend = _connect(url or f"sqlite:///{(folder / STORE).resolve()}")
+            undone.callback(self.backend.engine.dispose)
+            self.study = self._begun()
+            self._agree()
             undone.pop_all()
 
     def fill(self) -> None:
         """Adds the units of work that are not there yet; those of a study that only minutes limit come one by one."""
         if self.spec.n_trials is None:
             return
-        with self.locks.all():
+        with self.lock:
             for trial in range(len(self.study.get_trials(deepcopy=False)), self.spec.n_trials):
                 self.study.enqueue_trial(self._fixed(trial))
 
@@ -129,7 +132,7 @@ class Store:
 
     def _one_more(self) -> FrozenTrial | None:
         """A unit of work of a study that only minutes limit; None where every setting there is has one."""
-        with self.locks.all():
+        with self.lock:
             if self.is_used_up(len(self.study.get_trials(deepcopy=False))):
                 return None
             return self.backend.get_trial(self.study.ask()._trial_id)
@@ -142,9 +145,10 @@ class Store:
         """The claimed unit of work as the store has it now."""
         return self.backend.get_trial(claim.asked._trial_id)
 
-    def beat(self, claim: Claim, count: int) -> None:
-        """A sign of life, for those who cannot see our process."""
-        claim.asked.set_user_attr(_BEAT, count)
+    def heartbeat(self, trial: FrozenTrial) -> None:
+        """A sign of life, for those on other machines, from whoever knows that its worker lives."""
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it has just come to its end
+            self.backend.set_trial_user_attr(trial._trial_id, _HEARTBEAT, trial.user_attrs.get(_HEARTBEAT, 0) + 1)
 
     def finish(self, claim: Claim, value: float, seconds: float) -> None:
         """The unit of work is done; its value is the mean metric over its seeds."""
@@ -159,14 +163,14 @@ class Store:
             claim.asked.set_user_attr(_OUTCOME, {"state": state, "message": message})
             self.study.tell(claim.asked, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
 
-    def give_back(self, trial: FrozenTrial, died: bool = False) -> bool:
+    def requeue(self, trial: FrozenTrial, died: bool = False) -> bool:
         """Lets a unit of work wait again whose worker stopped or died; False where it has moved on since it was looked at.
 
         Args:
             trial: as it was when its worker was found to be gone.
             died: by itself, which counts; not that everything was stopped.
         """
-        with self.locks.all():
+        with self.lock:
             now = self.backend.get_trial(trial._trial_id)
             if now.state != TrialState.RUNNING or owner_of(now) != owner_of(trial):
                 return False
@@ -175,7 +179,7 @@ class Store:
             self.backend.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         return True
 
-    def bury(self, trial: FrozenTrial, message: str) -> bool:
+    def mark_failed(self, trial: FrozenTrial, message: str) -> bool:
         """A unit of work that waits has failed for good; False where another process has taken it meanwhile."""
         if not self._take(trial):
             return False
@@ -183,15 +187,15 @@ class Store:
         self.backend.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return True
 
-    def give_back_of(self, owner: str, died: bool) -> FrozenTrial | None:
+    def requeue_of(self, owner: str, died: bool) -> FrozenTrial | None:
         """The unit of work that a worker had, waiting again; None where it had none."""
         for trial in self.running():
-            if owner_of(trial) == owner and self.give_back(trial, died):
+            if owner_of(trial) == owner and self.requeue(trial, died):
                 return self.backend.get_trial(trial._trial_id)
         return None
 
-    def give_back_orphans(self) -> int:
-        """Lets all wait again whose workers were on this machine and are no more; how many.
+    def requeue_orphans(self) -> int:
+        """Requeues all units whose workers were on this machine and are no more; how many.
 
         A worker that was killed between taking a unit of work and signing for it is known by that it does not sign.
         """
@@ -199,7 +203,9 @@ class Store:
         if any(owner_of(trial) is None for trial in running):
             time.sleep(_SIGNED_S)
             running = self.running()
-        return sum(self.give_back(trial) for trial in running if (own := owner_of(trial)) is None or is_dead(own))
+        return sum(
+            self.requeue(trial) for trial in running if (own := owner_of(trial)) is None or is_present(own) is False
+        )
 
     def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
         """The settings of a unit of work; of a search, those that are drawn so far."""
@@ -211,7 +217,6 @@ class Store:
         """Ends the connection."""
         self.backend.remove_session()
         self.backend.engine.dispose()
-        self.locks.close()
 
     @property
     def _id(self) -> int:
@@ -235,11 +240,11 @@ class Store:
             return False
 
     def _claimed(self, trial: FrozenTrial) -> Claim:
-        self.backend.set_trial_user_attr(trial._trial_id, _OWNER, mark())
+        self.backend.set_trial_user_attr(trial._trial_id, _OWNER, self.owner)
         number, seeds = place(self.spec, trial.number)
         with ExitStack() as drawing:
             if not self._grid:  # two who draw at the same moment would not know of one another's settings
-                drawing.enter_context(self.locks.all())
+                drawing.enter_context(self.lock)
                 self.study.sampler = _Distinct(self.spec, trial.number, self._taken(trial.number))
             asked = Trial(self.study, trial._trial_id)
             drawn = {key: _value(values, _draw(asked, key, values)) for key, values in self.spec.sweep.items()}
@@ -306,7 +311,7 @@ def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
 
 
 def owner_of(trial: FrozenTrial) -> str | None:
-    """The mark of the process that has it."""
+    """The name of the worker that has it."""
     return trial.user_attrs.get(_OWNER)
 
 
@@ -317,7 +322,7 @@ def deaths_of(trial: FrozenTrial) -> int:
 
 def life_of(trial: FrozenTrial) -> tuple[str | None, int | None]:
     """What changes as long as its worker lives."""
-    return owner_of(trial), trial.user_attrs.get(_BEAT)
+    return owner_of(trial), trial.user_attrs.get(_HEARTBEAT)
 
 
 def seconds_of(trial: FrozenTrial) -> float | None:

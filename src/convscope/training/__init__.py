@@ -1,7 +1,6 @@
 """From a recipe to a trained network: the loop, optimizers, schedules and checkpoints."""
 
 from convscope.training.device import autocast, choose_device, number_format, own_random_state
-from convscope.training.interrupt import StopWish, stop_wish
 from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_batch
 from convscope.training.measure import StepCost, measure_step
@@ -17,7 +16,6 @@ __all__ = [
     "Normalizer",
     "Silent",
     "StepCost",
-    "StopWish",
     "Trainer",
     "Watcher",
     "autocast",
@@ -32,7 +30,6 @@ __all__ = [
     "number_format",
     "own_random_state",
     "rate_at",
-    "stop_wish",
     "track_results",
     "train",
     "train_spec",

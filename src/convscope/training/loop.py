@@ -16,9 +16,9 @@ from convscope.data import Augmentation, DataBundle, ImageSet, batches
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
+from convscope.signals import StopWish
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
-from convscope.training.interrupt import StopWish
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state

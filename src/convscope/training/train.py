@@ -31,8 +31,8 @@ from convscope.runs import (
     make_spec,
     open_run,
 )
+from convscope.signals import stop_wish
 from convscope.training.device import choose_device, own_random_state
-from convscope.training.interrupt import stop_wish
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.stages import Stages
