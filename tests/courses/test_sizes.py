@@ -199,7 +199,9 @@ def test_a_chain_is_what_the_traced_network_says(text: str) -> None:
     assert {step.name for step in found.steps} <= set(layers)
 
 
-@pytest.mark.parametrize("text", [*CHAINS, "c4k1x5p2x0s1x3 Ak2x1 c6k3x2d2x1p1x0", "Ak3x2p1x0s2x1 c5k4x1s1x2 t4k2x3s2x1o0"])
+@pytest.mark.parametrize(
+    "text", [*CHAINS, "c4k1x5p2x0s1x3 Ak2x1 c6k3x2d2x1p1x0", "Ak3x2p1x0s2x1 c5k4x1s1x2 t4k2x3s2x1o0"]
+)
 def test_so_are_windows_that_are_not_square_and_transposed_ones(text: str) -> None:
     """Behind a transposed convolution the graph has no field on the plane; the gradient's boxes stand for it above."""
     found = courses.chain((2, 15, 13), text)
