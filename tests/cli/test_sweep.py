@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from convscope.nets import build_net
-from convscope.study import dump_study, read_study
+from convscope.study import dump_study, open_study, read_study
 from tests.cli.conftest import Command
 from tests.study.sweeps import study_text
 
@@ -114,3 +114,20 @@ def test_other_bad_input(command: Command, asked: Path, tmp_path: Path) -> None:
     assert (found.status, "holds another study (seeds differ)" in found.complaint) == (2, True)
     storage = command("sweep", asked, "--out", tmp_path / "new", "--storage", "here")
     assert (storage.status, "--storage here: expected an address" in storage.complaint) == (2, True)
+
+
+def test_what_a_study_repeats_is_checked_before_anything_is_trained(
+    command: Command, asked: Path, tmp_path: Path
+) -> None:
+    text = asked.read_text()
+    figure = "{what: the best, metric: test_accuracy, value: 0.9, n: 10}"
+    asked.write_text(f"{text}\nreproduces: {{report: B, reported: [{figure}]}}\n")
+    found = command("sweep", asked, "--out", tmp_path / "study", "--device", "cpu")
+    assert found.status == 0
+    assert open_study(tmp_path / "study").spec.reproduces["budget"] == "full"  # every value is stated
+    assert 'id="repeated"' in (tmp_path / "study" / "report.html").read_text()
+    asked.write_text(f"{text}\nreproduces: {{report: F, reported: [{figure}]}}\n")
+    found = command("sweep", asked, "--out", tmp_path / "other", "--device", "cpu")
+    assert found.status == 2
+    assert f"{asked}: reproduces.report: 'F'" in found.complaint
+    assert not (tmp_path / "other").exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from convscope.errors import RunFolderError, SettingError
-from convscope.report import holds_runs, study_page, write_study_report
+from convscope.report import Section, holds_runs, study_page, write_study_report
 from convscope.report.study_costs import pareto
 from convscope.report.study_curves import reach_of_losses
 from convscope.report.swept import Swept
@@ -65,6 +65,14 @@ def test_the_best_setting_is_that_of_the_table_among_those_that_all_finished(stu
     assert "17 finished, 1 diverged" in top
     assert "17 runs of this study have been tested" in top
     assert "seeds 0, 1, 2" in top
+
+
+def test_a_section_that_is_given_stands_behind_the_first_and_is_linked(study: Path) -> None:
+    own = '<section id="mine"><p>Own &amp; said</p></section>'
+    page = study_page(Runs(study), [Section("mine", "A <title>", own)])
+    assert page.index('id="study"') < page.index(own) < page.index('id="findings"')
+    assert '<a href="#mine">A &lt;title&gt;</a>' in page
+    assert "mine" not in study_page(Runs(study))
 
 
 def _asks_for(folder: Path, metric: str) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,14 @@ def test_two_studies_differ_in_what_decides_the_runs_and_not_in_the_budget() -> 
     assert spec.differences(_read("[6, 12, 18]", "[6, 12]")) == ["sweep"]
     assert spec.differences(_read("[6, 12, 18]", "[6.0, 12, 18]")) == ["sweep"]
     assert spec.differences(_read("epochs: 2", "epochs: 3")) == ["recipe"]
+
+
+def test_what_is_for_others_is_kept_unread_and_decides_no_run() -> None:
+    told = {"report": "Z", "of its own": [1, {"a": None}]}
+    spec = read_study(f"{STUDY}reproduces: {json.dumps(told)}\n", "study.yaml", settings={"reproduces.budget": "small"})
+    assert spec.reproduces == {**told, "budget": "small"}
+    assert read_study(dump_study(spec), "study.yaml") == spec
+    assert spec.differences(_read()) == []
 
 
 def test_overrides() -> None:

@@ -206,7 +206,12 @@ def _columns_that_fit(cells: list[list[str]]) -> int:
 
 
 def _products(found: Worked, chosen: Sequence[Window]) -> Table:
-    table, named = _table(found), any(found.channels)
+    table, named = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)), any(found.channels)
+    table.add_column("row,\ncolumn", no_wrap=True)
+    if named:
+        table.add_column("channel", no_wrap=True)
+    table.add_column("window" if found.weight is None else "input · weight", ratio=1)
+    table.add_column("largest" if found.step.kind == "max_pool" else "sum", justify="right", no_wrap=True)
     for window in chosen:
         several = found.step.output_shape[0] > 1 and found.weight is not None
         place = f"{f'{window.unit}: ' if several else ''}{window.row}, {window.column}"
@@ -221,16 +226,6 @@ def _products(found: Worked, chosen: Sequence[Window]) -> Table:
     return table
 
 
-def _table(found: Worked) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("row,\ncolumn", no_wrap=True)
-    if any(found.channels):
-        table.add_column("channel", no_wrap=True)
-    table.add_column("window" if found.weight is None else "input · weight", ratio=1)
-    table.add_column("largest" if found.step.kind == "max_pool" else "sum", justify="right", no_wrap=True)
-    return table
-
-
 def _terms(found: Worked, window: Window, n: int) -> Text:
     """The products of one channel, padding in grey."""
     parts, pool = [], found.weight is None
@@ -241,11 +236,6 @@ def _terms(found: Worked, window: Window, n: int) -> Text:
                 continue
             weight = number(window.weights[n, t, u])
             shown = number(value) if pool else f"{number(value)}·{f'({weight})' if weight[0] == '−' else weight}"
-            inside = row is not None and column is not None and _on(found, row, column)
+            inside = row in range(found.image.shape[1]) and column in range(found.image.shape[2])
             parts.append(Text(shown, "" if inside else "dim"))
     return Text(", " if found.step.kind == "max_pool" else " + ").join(parts) if parts else Text("nothing", "dim")
-
-
-def _on(found: Worked, row: int, column: int) -> bool:
-    height, width = found.image.shape[1:]
-    return 0 <= row < height and 0 <= column < width

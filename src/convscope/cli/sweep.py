@@ -48,14 +48,13 @@ def sweep(
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
     from convscope.cli.show import print_json
-    from convscope.courses import reproduces, study_sections
+    from convscope.courses import check_reproduces, study_sections
     from convscope.report import write_study_report
     from convscope.study import find_study, plan
     from convscope.study import sweep as run_sweep
 
     name, found = find_study(spec, overrides(set_, threads=threads))
-    if found.reproduces is not None:
-        reproduces(found, spec)  # refuses what the report could not read
+    found = check_reproduces(found, spec)  # before anything is trained
     if dry_run:
         planned = plan(found, workers, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)

@@ -49,11 +49,7 @@ def _looks(folder: Path) -> Iterator[dict[str, Any]]:
         picture = folder / each.picture
         shown = bool(each.picture) and picture.is_file()
         content = picture.read_bytes() if shown else b""
-        yield {
-            "about": each.about,
-            "lens": each.lens,
-            "heading": each.heading,
-            "command": each.command,
+        yield vars(each) | {
             "problem": each.problem or "the file is gone",
             "uri": f"data:image/png;base64,{b64encode(content).decode()}" if shown else "",
             "width": int.from_bytes(content[16:20], "big"),  # of a PNG, its header says it there

@@ -165,7 +165,11 @@ def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budge
     settings = _settings_of_budget(given, budget, where)
     if isinstance(given, Mapping):  # what else stands there is refused below
         settings["reproduces.budget"] = budget
-    spec = read_study(text, where, overrides, settings)
+    return check_reproduces(read_study(text, where, overrides, settings), where, text)
+
+
+def check_reproduces(spec: StudySpec, where: str, text: str = "") -> StudySpec:
+    """The study with every value of what it repeats stated; as it is where it repeats nothing. Otherwise as `reproduces`."""
     if spec.reproduces is None:
         return spec
     return spec.model_copy(update={"reproduces": reproduces(spec, where, text).model_dump(mode="json")})
