@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TENSORBOARD,
         TRACKERS,
     )
+    from convscope.runs.objects import object_in, read_object
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
         FORMAT,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
-    from convscope.runs.whole import check_writable, object_in, read_object, write_whole
+    from convscope.runs.whole import check_writable, write_whole
 else:
     load_when_used(__name__)
 

@@ -30,8 +30,9 @@ from convscope.runs.names import (
     PREDICTIONS,
     SPEC,
 )
+from convscope.runs.objects import read_object
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
-from convscope.runs.whole import read_object, write_whole
+from convscope.runs.whole import write_whole
 
 
 @dataclass(frozen=True)
