@@ -81,13 +81,8 @@ def _print_groups(found: Compared) -> None:
     if not groups:
         return
     rows = [
-        (
-            group.label,
-            str(group.accuracy.n),
-            share(group.val_accuracy.mean.to_json()),
-            share(group.accuracy.mean.to_json()),
-        )
-        for group in groups
+        (one.label, str(one.accuracy.n), *(share(each.mean.to_json()) for each in (one.val_accuracy, one.accuracy)))
+        for one in groups
     ]
     print_table("", ("mean over seeds (95 %, cut at 0 and 100)", "seeds", "validation accuracy", "test accuracy"), rows)
     print_line("")

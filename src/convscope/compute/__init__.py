@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
     from convscope.compute.presence import is_present, present
-    from convscope.compute.whole import Content, check_writable, object_in, read_object, write_whole
+    from convscope.compute.whole import Content, check_writable, write_whole
 else:
     load_when_used(__name__)
 
@@ -38,11 +38,9 @@ __all__ = [
     "entry_path",
     "is_present",
     "list_entries",
-    "object_in",
     "present",
     "prune",
     "read_entry",
-    "read_object",
     "share_of_cores",
     "write_entry",
     "write_whole",

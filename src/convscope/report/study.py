@@ -12,14 +12,13 @@ from typing import Any
 import pandas as pd
 
 from convscope import __version__
-from convscope.compute import object_in
 from convscope.report.page import fill, static, vega
 from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
 from convscope.report.swept import Group, Swept, value_in_words
-from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, write_whole
+from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
 from convscope.study import Metric, Runs, Summary
 
 STUDY = "study.yaml"

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from convscope.compute import object_in
 from convscope.report.swept import ENDED, Swept
-from convscope.runs import ENVIRONMENT, METRICS
+from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 
 _NEAR = 0.95  # of the loss of guessing; a network that has learned anything of use is below it

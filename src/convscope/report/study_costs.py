@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from convscope.compute import object_in
 from convscope.draw import cost, spread
 from convscope.report.swept import Group, Swept, largest_near
-from convscope.runs import ANATOMY
+from convscope.runs import ANATOMY, object_in
 
 _MOST_SHOWN = 60  # settings, for a row each
 _COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "seconds": "seconds of training"}

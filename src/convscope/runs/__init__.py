@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TENSORBOARD,
         TRACKERS,
     )
+    from convscope.runs.objects import object_in, read_object
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
         FORMAT,
@@ -81,10 +82,12 @@ __all__ = [
     "load_spec",
     "load_weights",
     "make_spec",
+    "object_in",
     "open_run",
     "override",
     "parse_mapping",
     "parse_overrides",
+    "read_object",
     "read_spec",
     "read_tensors",
     "shareable",

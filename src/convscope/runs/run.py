@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from convscope.compute import read_object, write_whole
+from convscope.compute import write_whole
 from convscope.data import DataBundle, load_data
 from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
@@ -31,6 +31,7 @@ from convscope.runs.names import (
     PREDICTIONS,
     SPEC,
 )
+from convscope.runs.objects import read_object
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 
 
