@@ -17,16 +17,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from convscope import Scope
 from convscope.data import Batch, DataBundle, batches, load_data
-from convscope.lenses import ablate
+from convscope.graph import UnitRuns
+from convscope.lenses import ablate, interventions
 from convscope.nets import build_net
-from convscope.scans import FilterEffects, Seen, head_of, silenced_layers
+from convscope.scans import FilterEffects, Seen, head_of
 from convscope.scans.scan import look_through
 from machine import describe
 
@@ -93,18 +94,18 @@ def _scope(name: str, data: DataBundle) -> Scope:
 
 
 def _layers(scope: Scope, images: object, n: int) -> dict[str, Layer]:
-    found = silenced_layers(scope.graph, "conv", "zero_weights")
+    found = interventions(scope.graph, "conv", "zero_weights")
     head, total = head_of(scope, images), sum(len(each.units) for each in found.values())
     step = max(1, total // n)
     layers = {}
     for name, each in found.items():
-        sample = replace(each, units=each.units[step // 2 :: step])
+        sample = each.of(each.units[step // 2 :: step])
         layers[name] = Layer(len(each.units), FilterEffects(scope, {name: sample}, head))
     return layers
 
 
-def units(layer: Layer, name: str) -> tuple[int, ...]:
-    return layer.effects.silenced[name].units
+def units(layer: Layer, name: str) -> list[int]:
+    return layer.effects.interventions[name].units
 
 
 @torch.no_grad()
@@ -132,10 +133,10 @@ def one_batch(
 
 def compare(scope: Scope, layer: Layer, name: str, seen: Seen, whole: Sequence[Tensor]) -> None:
     """Notes the largest difference of a probability, and how many images are put into other classes."""
-    run, silenced = layer.effects.scope.graph, layer.effects.silenced[name]
+    intervention = layer.effects.interventions[name]
     before = seen.outputs.double().softmax(1)
-    ours = {unit: before.clone() for unit in silenced.units}
-    for rows in silenced.in_graph(run).run(seen.activations, silenced.values, silenced.units, 512):
+    ours = {unit: before.clone() for unit in intervention.units}
+    for rows in UnitRuns(scope.graph, intervention).run(seen.activations, 512):
         for unit, image, output in zip(rows.unit.tolist(), rows.image.tolist(), rows.outputs, strict=True):
             ours[unit][image] = output.double().softmax(0)
     for mine, theirs in zip(ours.values(), whole, strict=True):

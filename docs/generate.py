@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from convscope import errors
-from convscope.cli import run
+from convscope.analyses import find, names
+from convscope.cli import VERBS, run
 from convscope.courses import Reported, ReportedLook, Reproduces
 from convscope.data import Augmentation, DataSpec, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
@@ -22,9 +23,6 @@ from convscope.runs import Recipe, RunSpec, Stage
 from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
-VERBS = (
-    "study", "sweep", "train", "evaluate", "report", "compare", "reproduce", "look", "table", "anatomy", "conv", "data"
-)  # fmt: skip
 
 
 def reference() -> str:
@@ -37,6 +35,8 @@ def reference() -> str:
         *(_settings(title, model) for title, model in _MODELS.items()),
         "## Settings of a study of several runs\n\nThe keys of a file for `convscope sweep`, and of `--set` with it.",
         *(_settings(title, model) for title, model in _STUDY_MODELS.items()),
+        "## Lenses and scans\n\nOf `convscope look`, and of `looks` in a study file; `convscope look --list` lists them.",
+        *(_request(name) for name in names()),
         "## Shipped studies\n\n" + _list(shipped_studies()),
         "## Networks\n\n" + _list(catalogue()),
         "### Plain networks as text\n\n```\n" + (text.__doc__ or "").strip() + "\n```",
@@ -77,6 +77,15 @@ def _settings(title: str, model: type[BaseModel]) -> str:
     rows = [f"| `{name}` | `{_default(field)}` |" for name, field in model.model_fields.items()]
     about = "\n".join(line.removeprefix("    ") for line in (model.__doc__ or "").strip().splitlines())
     return f"### {title}\n\n```\n{about}\n```\n\n| key | default |\n| --- | --- |\n" + "\n".join(rows)
+
+
+def _request(name: str) -> str:
+    """An analysis with its settings."""
+    analysis = find(name)
+    rows = [f"| `--{key}` | {field.description} |" for key, field in analysis.request.model_fields.items()]
+    table = ["| option | |", "| --- | --- |", *rows] if rows else []
+    looks_at = {"network": "", "image": " Needs an image.", "test images": " Looks at the test images."}[analysis.reads]
+    return "\n".join([f"### {name}\n\n{analysis.about}{looks_at}", *(["", *table] if table else [])])
 
 
 def _default(field: Any) -> str:

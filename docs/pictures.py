@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 import convscope as cs
+from convscope.analyses import small_picture
 from convscope.cli import run as convscope
 from convscope.data import read_image
 from convscope.draw import Picture, Scale, coloured, overlay, panel, picture, png
-from convscope.looks import small_picture
 
 FOLDER = Path(__file__).with_name("pictures")
 PAGES = {kind: Path(__file__).with_name(kind) for kind in ("lenses", "scans")}

@@ -366,3 +366,14 @@ def test_looking_at_filters_takes_no_step_of_a_spectral_norm() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
     assert torch.equal(found, net.eval()[0].weight)
+
+
+def test_occlusion_is_an_attribution_by_its_name_too(scope: Scope) -> None:
+    images = torch.rand(2, *scope.input_shape, generator=torch.Generator().manual_seed(0))
+    found = scope.attribute("occlusion", images, 1, size=3, cover="zero")
+    assert found.target is not None
+    drops = scope.occlusion(images, 3, target=1, fill="zero")
+    assert torch.equal(found.values[:, 0], drops.on_image(*images.shape[2:]))
+    assert (found.method, found.target.tolist()) == ("occlusion", [1] * len(images))
+    with pytest.raises(UnknownNameError, match="setting 'layer' is not one of occlusion"):
+        scope.attribute("occlusion", images, layer="conv1")

@@ -9,13 +9,13 @@ from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
+        analyses,
         courses,
         data,
         draw,
         errors,
         graph,
         lenses,
-        looks,
         nets,
         report,
         runs,
@@ -49,6 +49,7 @@ __all__ = [
     "RunSpec",
     "Scope",
     "__version__",
+    "analyses",
     "build_net",
     "compare",
     "courses",
@@ -60,7 +61,6 @@ __all__ = [
     "histories",
     "lenses",
     "load_data",
-    "looks",
     "nets",
     "open_run",
     "open_study",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from convscope.errors import SettingError
 
 DEEPEST, LARGEST, LONGEST = 50, 100_000, 2**20
 """Levels, values and characters that a spec may have, each alias counted as often as it stands: far above any that a person
@@ -41,7 +44,7 @@ class _SlowLoader(_KeysOnce, yaml.SafeLoader):
     """Names the right line where a bracket is never closed."""
 
 
-class _Loader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class FastLoader(_KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """In C where libyaml is there: eight times as fast."""
 
 
@@ -59,9 +62,33 @@ def load_yaml(text: str) -> Any:
     return given
 
 
+def settings_text(path: Path) -> str:
+    """The text of a file of settings.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+
+
+def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted key: {"net": {"width": 6}} gives ("net.width", 6).
+
+    A list is one value, and so is an empty mapping.
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
 def _check_depth(text: str) -> None:
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    events: Iterator[Any] = yaml.parse(text, Loader=FastLoader)
     with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
         while depth <= DEEPEST:
             event = next(events)
@@ -85,6 +112,6 @@ def _n_values(given: Any, known: dict[int, float]) -> float:
 
 def _parsed(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (both are safe loaders)
+        return yaml.load(text, Loader=FastLoader)  # noqa: S506 (both are safe loaders)
     except yaml.YAMLError:
         return yaml.load(text, Loader=_SlowLoader)  # noqa: S506

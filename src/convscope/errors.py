@@ -39,6 +39,11 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in a line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system answers where nothing may be written."""
 

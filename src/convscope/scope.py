@@ -48,6 +48,7 @@ from convscope.lenses import (
     Target,
     TaskTarget,
     Units,
+    UnitsOf,
 )
 from convscope.nets import Head, Task, task_over
 from convscope.runs import open_run
@@ -64,17 +65,15 @@ from convscope.scans import (
     Score,
     Shift,
     TiedLens,
-    UnitsOf,
 )
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`, or "occlusion", whose drops are placed on the pixels, and whose
-fill is asked for as `cover`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`, to
-which settings of another name than those of our lenses are best bound by `functools.partial`.
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image, such
+as `Scope.saliency`, to which settings of another name than those of our lenses are best bound by `functools.partial`.
 """
 
-_OF_OCCLUSION = ("size", "stride", "cover", "logits")
+_OF_OCCLUSION = ("size", "stride", "cover", "logits", "max_memory")
 
 _Class = TypeVar("_Class")
 
@@ -321,14 +320,35 @@ class Scope:
             "integrated_gradients", images, target, n_steps=n_steps, baseline=baseline, max_memory=max_memory
         )
 
+    def smooth_grad(
+        self, images: AnyImages, target: NamedTarget = None, *, n_samples: int = 50, noise: float = 0.15, seed: int = 0
+    ) -> Attribution:
+        """SmoothGrad, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("smooth_grad", images, target, n_samples=n_samples, noise=noise, seed=seed)
+
+    def gradient_shap(
+        self, images: AnyImages, target: NamedTarget = None, *, n_samples: int = 50, noise: float = 0.0, seed: int = 0
+    ) -> Attribution:
+        """Gradient SHAP, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("gradient_shap", images, target, n_samples=n_samples, noise=noise, seed=seed)
+
+    def lrp(self, images: AnyImages, target: NamedTarget = None, *, epsilon: float = 1e-9) -> Attribution:
+        """Layer-wise relevance propagation, through Captum; see `convscope.lenses.attribute`."""
+        return self.attribute("lrp", images, target, epsilon=epsilon)
+
     def attribute(
         self, name: str, images: AnyImages, target: NamedTarget = None, **settings: Unpack[SeededSettings]
     ) -> Attribution:
-        """Any attribution lens by its name: those above, and Captum's methods, see `convscope.lenses.attribute`.
+        """Any attribution lens by its name: those above, Captum's methods, see `convscope.lenses.attribute`, and "occlusion".
+
+        The drops of occlusion are placed on the pixels, and its fill is asked for as `cover`.
 
         Raises:
             UnknownNameError: there is no such lens, or it has no such setting; the message lists those there are.
         """
+        if name == "occlusion":
+            _check_settings(name, settings)
+            return self._occlusion_on_pixels(images, target, settings)
         return lenses.attribute_by_name(self.graph, self.prepare(images), name, self._asked(target), **settings)
 
     @overload
@@ -394,17 +414,9 @@ class Scope:
         how: str = "zero_weights",
         images: AnyImages | None = None,
     ) -> Scope:
-        """A scope over an edited copy in which some units are silenced; see `convscope.lenses.ablate`.
+        """A scope over an edited copy in which some units are ablated; see `convscope.lenses.ablate`.
 
-        Args:
-            layers: path of a layer → its units.
-            how: "zero_weights", which behind a batch norm leaves the unit saying one constant everywhere;
-                "zero_activation", which silences it, on the ReLU behind the layer; or "mean_activation".
-            images: over which the mean is taken; the other ways need none.
-
-        Raises:
-            UnknownNameError: there is no such layer, or none with filters; the message lists those there are.
-            RequestError: a layer has no such unit, or a mean is asked for without images.
+        Images are needed for "mean_activation" alone: the mean is over these.
 
         Example:
             >>> scope.ablate({"conv1": [3, 5]}).probabilities(images)
@@ -452,10 +464,7 @@ class Scope:
         screen: int | None = None,
         **settings: Unpack[PassSettings],
     ) -> dict[str, LayerEffects]:
-        """What switching off each filter of some layers, one at a time, does; see `convscope.scans.filter_effects`.
-
-        Behind a batch norm a filter with "zero_weights" is not silent: it says one constant everywhere.
-        """
+        """The effect of ablating each filter of some layers, one at a time; see `convscope.scans.filter_effects`."""
         return scans.filter_effects(self, self._shown(images), layers, how, screen, **settings)
 
     def ablation(
@@ -465,20 +474,8 @@ class Scope:
         how: str = "zero_weights",
         **settings: Unpack[PassSettings],
     ) -> Ablation:
-        """What switching off a chosen set of units, together, does; see `ablate` and `convscope.scans.ablation`.
-
-        Behind a batch norm a filter with "zero_weights" is not silent: it says one constant everywhere. An activation may
-        also be that of a function, or of one call of a module that is used again, by its name in the graph. The mean of
-        "mean_activation" is over the same images; where all layers are modules that run once, they are all held in memory
-        for it.
-        """
-        shown = self._shown(images)
-        edited = self._without(layers, how, shown, **settings)
-        units = {
-            layer: list(range(self.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
-            for layer, chosen in layers.items()
-        }
-        return scans.ablation(self, edited, shown, units, how, **settings)
+        """The effect of ablating a chosen set of units, together; see `convscope.scans.ablation`."""
+        return scans.ablation(self, layers, self._shown(images), how, **settings)
 
     def faithfulness(
         self,
@@ -616,29 +613,6 @@ class Scope:
         batch = self.images(images)
         return (batch - self._mean.to(batch)) / self._deviation.to(batch)
 
-    def _without(
-        self, layers: Mapping[str, Units], how: str, images: ImageSet | Tensor, **settings: Unpack[PassSettings]
-    ) -> Scope:
-        """A scope over the network without some units: an edited copy, or where that is not possible by its graph."""
-        if how not in ("zero_activation", "mean_activation") or all(map(self._is_run_once, layers)):
-            shown = images.images() if isinstance(images, ImageSet) and how == "mean_activation" else None
-            return self.ablate(layers, how, shown)
-        silenced = scans.silenced_layers(self.graph, layers, how)
-        if how == "mean_activation":
-            silenced = scans.with_means(self, images, silenced, **settings)
-        edited = copy(self)  # for its answers alone: the graph is that of the network as it is
-        edited.net, edited.graph = scans.WithoutUnits(self, silenced), self.graph
-        return edited
-
-    def _is_run_once(self, layer: str) -> bool:
-        """Whether it is a module that runs once in a pass, or is not known to be anything else."""
-        try:
-            calls = [op.name for op in self.graph.operations if op.module == layer]
-        except NetworkError:  # it cannot be traced: then there are modules alone
-            return True
-        again = [name for name in calls if name != layer and not name.startswith(f"{layer}.")]
-        return not again and (bool(calls) or layer not in self.graph.by_name)
-
     def _answers(self, max_memory: int | None = None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory, self.given_task)
 
@@ -658,13 +632,15 @@ class Scope:
 
     def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
         """A lens tied to this network."""
-        if lens == "occlusion":
-            height, width = self.input_shape[1:]
-            named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
-            return lambda images, target: self.occlusion(images, target=target, **named).on_image(height, width)
         if isinstance(lens, str):
             return lambda images, target: self.attribute(lens, images, target, **settings)
         return lambda images, target: lens(self, images, target, **settings)
+
+    def _occlusion_on_pixels(self, images: AnyImages, target: NamedTarget, settings: Mapping[str, Any]) -> Attribution:
+        named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
+        drops = self.occlusion(images, target=target, **named)
+        values = drops.on_image(*self.input_shape[1:])[:, None]
+        return Attribution(values, "occlusion", drops.targets, drops.whole, note=drops.note)
 
     def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, TiedLens]:
         """A copy of the network, weights and all, and a lens tied to it."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from convscope.analyses import open_subject
 from convscope.errors import UntrustedCodeError
-from convscope.looks import open_subject
 from convscope.nets import NetSpec, code_in
 from convscope.runs import SPEC, open_run
 from convscope.scope import Scope

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from convscope.analyses import names
 from convscope.courses import Reproduces, find_reproduction, read_reproducing, reproduced, reproduces, reproductions
 from convscope.courses.outcomes import matches
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
-from convscope.looks import LOOKS
 from convscope.study import StudySpec, dump_study, read_study
 from tests.courses.repeats import NAME, TEXT
 
@@ -72,7 +72,7 @@ def test_what_is_reproduced_is_kept_in_the_studys_file_and_decides_no_run() -> N
         (lambda told: told["reported"][0].pop("n"), "reported.0: an accuracy is a share .* on how many images"),
         (lambda told: told["reported"][0].update(value=67.04), "reported.0: an accuracy is a share from 0 to 1"),
         (lambda told: told["reported"][0].update(what=""), "reported.0.what"),
-        (lambda told: told["looks"][0].update(lair="conv1"), "looks.0.lair: there is no such setting"),
+        (lambda told: told["looks"][0].update(lair="conv1"), "looks.0: --lair: filters has no such setting"),
         (lambda told: told["budgets"]["smoke"].update({"recipe.epocs": 1}), "recipe.epocs: there is no such setting"),
         (
             lambda told: told["budgets"]["smoke"].update({"sweep.recipe.epocs": [1]}),
@@ -192,7 +192,7 @@ def test_every_look_is_one_that_convscope_has_and_every_line_fits(name: str) -> 
     told = _of(name)
     assert told.looks
     for look in told.looks:
-        assert look.lens in LOOKS
+        assert look.lens in names()
         assert look.about
     assert max(len(each.what) for each in told.reported) <= 32  # a column of the table
     assert all(re.match(r"\S", line) and not line.endswith(".") for line in (*told.otherwise, *told.disagrees))
@@ -225,9 +225,9 @@ def test_a_looks_command_gives_all_its_options_to_the_shell() -> None:
     assert options == {
         "--units": "conv1:0,1 conv2:0,1 conv3:0,1 conv4:0,1 conv5:0,1", "--how": "zero_weights"
     }  # fmt: skip
-    assert ablate.options == {key.removeprefix("--"): value for key, value in options.items()}
+    assert ablate.settings == {key.removeprefix("--"): value for key, value in options.items()}
     occlusion = next(look for look in looks if look.lens == "occlusion")
-    assert occlusion.options == {"image": "3", "size": "3,7,11"}  # image a text: a file's name or a number
+    assert (occlusion.image, occlusion.settings) == (3, {"size": "3,7,11"})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import convscope as cs
+from convscope.analyses import names
 from convscope.cli import run as convscope
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
-from convscope.looks import LOOKS, SCANS
+from tests.analyses.kinds import SCANS
 
 DOCS = Path(__file__).parents[2] / "docs"
 LENSES, SCAN_PAGES = (sorted((DOCS / kind).glob("*.md")) for kind in ("lenses", "scans"))
@@ -74,7 +75,7 @@ def test_the_commands_of_the_pages_on_scans_run(trained: Path, monkeypatch: pyte
 
 def test_every_lens_has_a_page() -> None:
     text = "\n".join(page.read_text("utf-8") for page in LENSES)
-    for lens in {*LOOKS, *ATTRIBUTIONS, *CAPTUM_METHODS} - set(SCANS):
+    for lens in {*names(), *ATTRIBUTIONS, *CAPTUM_METHODS} - set(SCANS):
         assert lens in text, lens
 
 

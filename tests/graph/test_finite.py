@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from convscope.analyses import look, names
 from convscope.errors import FailedError
 from convscope.graph import broken_weights, is_finite
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
-from convscope.looks import LOOKS, SCANS, Asked, look
-from convscope.looks.look import OF_IMAGES
 from convscope.scope import Scope
+from tests.analyses.kinds import OF_IMAGES, SCANS
 from tests.scans.scan_networks import HEIGHT, WIDTH, make_images, make_scope, network
 
 IMAGES = torch.rand(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -65,18 +65,18 @@ def test_every_lens_and_scan_says_so(how: str, lens: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("lens", LOOKS)
+@pytest.mark.parametrize("lens", names())
 def test_every_look_says_so(lens: str) -> None:
     asked = {"test": SET} if lens in SCANS else {"image": IMAGES[0]} if lens in OF_IMAGES else {}
     layer = "conv1" if lens in ("activations", "receptive_field", "top_patches") else None
     with pytest.raises(FailedError, match=r"the network is broken: 'bn1\.weight' holds NaN"):
-        look(broken("NaN behind the layer that is asked about"), lens, Asked(layer=layer, **asked))
+        look(broken("NaN behind the layer that is asked about"), lens, layer=layer, **asked)
 
 
 def test_a_picture_of_activations_that_overflow() -> None:
     scope = broken("finite weights, and numbers that overflow")
     with pytest.raises(FailedError, match="layer 'conv2' gives NaN or infinity for this image"):
-        look(scope, "activations", Asked(image=IMAGES[0], layer="conv2"))
+        look(scope, "activations", image=IMAGES[0], layer="conv2")
 
 
 def test_numbers_that_are_finite_and_whose_squares_are_not() -> None:

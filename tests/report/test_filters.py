@@ -290,7 +290,7 @@ def test_effects_are_shown_where_they_are_known(open_page: Callable[..., Any], p
         effect = page.locator("dialog .effect")
         expect(effect).to_contain_text("−3.12 points (95 %: −5.00 to −1.00)")
         expect(effect).to_contain_text("5 images become wrong, 2 right")
-        expect(page.locator("dialog h3", has_text="Switched off")).to_have_text("Switched off: 0 behind the ReLU")
+        expect(page.locator("dialog h3", has_text="Ablation")).to_have_text("Ablation: 0 behind the ReLU")
         page.keyboard.press("ArrowLeft")
         expect(effect).to_have_count(0)
         page.keyboard.press("Escape")

@@ -1,4 +1,4 @@
-"""A chosen set of units switched off together, against evaluation of the edited weights."""
+"""A chosen set of units ablated together, against evaluation of the edited weights."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from convscope.errors import RequestError, SettingError, UnknownNameError
+from convscope.lenses import interventions
 from convscope.nets import make_task
 from convscope.scans import (
     Answering,
     Confusion,
+    IntervenedNet,
     Seen,
-    WithoutUnits,
     paired_difference,
     proportion,
     scan,
-    silenced_layers,
 )  # fmt: skip
 from convscope.scope import Scope
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, lived_in, state
 from tests.scans.scan_networks import bytes_of, make_images, make_scope
-from tests.scans.test_effects import images_of, routed, undecided
+from tests.scans.test_filter_effects import images_of, routed, undecided
 
 UNITS = {"residual.conv1": [1], "dilated": [0, 2]}
 
@@ -80,8 +80,8 @@ def test_functions_and_a_module_that_is_used_again(how: str) -> None:
 
 def test_a_network_without_units_can_be_sent_to_another_process() -> None:
     scope = undecided(ByFunctions(), images_of(9, classes=5))
-    layers = {"relu3_2": silenced_layers(scope.graph, {"relu3_2": [0, 3]}, "zero_activation")["relu3_2"]}
-    edited, images = WithoutUnits(scope, layers), scope.prepare(images_of(9).images())
+    layers = interventions(scope.graph, {"relu3_2": [0, 3]}, "zero_activation")
+    edited, images = IntervenedNet(scope, layers), scope.prepare(images_of(9).images())
     sent = pickle.loads(pickle.dumps(edited))  # noqa: S301
     assert torch.equal(sent(images), edited(images))
     assert not torch.equal(edited(images), scope.net(images))

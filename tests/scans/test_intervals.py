@@ -43,12 +43,11 @@ def test_f_score_is_scikit_learns() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7, 30, 201, 202, 5000])
 def test_the_mean_of_images_is_students_interval(n: int) -> None:
-    """To 2e-7 of the width: beyond 200 degrees of freedom a series is used."""
     values = np.random.default_rng(n).exponential(size=n)
     found = mean_of(values.tolist())
     low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
     assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-7 * (high - low))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12 * (high - low))
 
 
 def test_the_mean_of_few_images() -> None:

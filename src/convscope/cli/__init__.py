@@ -8,45 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from convscope.cli import anatomy, compare, conv, data, evaluate, look, report, reproduce, study, sweep, table, train
 from convscope.command import main
 from convscope.console import printing_safely
 from convscope.errors import ConvscopeError, FailedError, system_error_in_words
 from convscope.signals import INTERRUPTED
 
-__all__ = ["app", "main", "run"]
+__all__ = ["VERBS", "main", "run"]
 
-app = typer.Typer(
-    name="convscope",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Trains convolutional image classifiers, compares them honestly, and lets you look inside.",
-)
+VERBS = (
+    "study", "sweep", "reproduce", "train", "evaluate", "report", "compare", "look", "table", "anatomy", "conv", "data",
+)  # fmt: skip
+"""Each is the function of its name in the file of its name."""
+
 # Typer carries its own copy of Click, whose errors it exports only in part: BadParameter is a UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _TYPERS_CTRL_C = 130
 """Typer turns a KeyboardInterrupt into this status, without a word."""
-
-for verb in (
-    study.study,
-    sweep.sweep,
-    reproduce.reproduce,
-    train.train,
-    evaluate.evaluate,
-    report.report,
-    compare.compare,
-    look.look,
-    table.table,
-    anatomy.anatomy,
-    conv.conv,
-    data.data,
-):
-    app.command()(verb)
 
 
 def _version(asked: bool) -> bool:
@@ -58,7 +40,6 @@ def _version(asked: bool) -> bool:
     return asked
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
@@ -70,6 +51,22 @@ def _root(
     pass
 
 
+def _command(arguments: list[str]) -> Any:
+    """The command line; of the verb that is asked for alone, or of all."""
+    app = typer.Typer(
+        name="convscope",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Trains convolutional image classifiers, compares them honestly, and lets you look inside.",
+    )
+    app.callback()(_root)
+    for verb in [verb for verb in arguments[:1] if verb in VERBS] or VERBS:
+        file = import_module(f"convscope.cli.{verb}")
+        app.command(**getattr(file, "COMMAND", {}))(getattr(file, verb))
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
     with printing_safely():
@@ -78,10 +75,9 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
-    arguments = arguments or ["--help"]
-    command = typer.main.get_command(app)
+    arguments = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
-        status = command.main([a for a in arguments if a != "--debug"], prog_name="convscope", standalone_mode=False)
+        status = _command(arguments).main(arguments, prog_name="convscope", standalone_mode=False)
         if status == _TYPERS_CTRL_C:
             raise KeyboardInterrupt
         _flush()

@@ -1,71 +1,53 @@
-"""convscope look: one lens on one image."""
+"""convscope look: one analysis of a network, on an image or on the test images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from convscope.cli.options import Json, TrustCode, opened
 
 
+class Look(TyperCommand):
+    """The command, whose options are those of its analysis, too; they come from the catalogue."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        from convscope.analyses import find, names
+
+        super().format_options(ctx, formatter)
+        known = [find(name) for name in names()]
+        rows = [(each.name, f"{each.about} {_options_of(each.request)}") for each in known]
+        settings = {
+            f"--{name}": field.description for each in known for name, field in each.request.model_fields.items()
+        }
+        with formatter.section("Lenses and scans"):
+            formatter.write_dl(rows)
+        with formatter.section("Their options"):
+            formatter.write_dl(sorted(settings.items()))
+
+
+def _options_of(request: Any) -> str:
+    options = [f"--{name}" for name in request.model_fields]
+    return f"({', '.join(options)})" if options else ""
+
+
+COMMAND: dict[str, Any] = {"cls": Look, "context_settings": {"ignore_unknown_options": True}}
+"""How Typer is to make the command."""
+
+
 def look(
-    names: Annotated[
+    words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] LENS",
-            help="A run's folder, unless --net is given; then filters, activations, saliency, guided_backprop, grad_cam, "
-            "occlusion, maximize, receptive_field …; or a scan of the test images: top_patches, statistics, faithfulness …",
+            metavar="[RUN] LENS [ITS OPTIONS]",
+            help="A run's folder, unless --net is given; then a lens on an image, or a scan of the test images.",
         ),
-    ],
+    ] = [],  # noqa: B006 (typer copies it)
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by number.")
-    ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="A layer's name; convscope anatomy lists them.")] = None,
-    unit: Annotated[
-        str | None,
-        typer.Option("--unit", metavar="N|max", help="A unit of the layer; max: the one that answers the image most."),
-    ] = None,
-    position: Annotated[
-        str | None, typer.Option("--position", metavar="ROW,COLUMN|max", help="A neuron of the unit.")
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="A class by name or number (of several heads angle=45°, or angle); the most probable by default.",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="K,…", help="Of the occluding square in pixels: 5, 4x8, or several.")
-    ] = None,
-    stride: Annotated[int | None, typer.Option("--stride", help="Of the square in pixels.", min=1)] = None,
-    fill: Annotated[
-        str | None, typer.Option("--fill", help="Of the square: grey, mean, zero, blur, or a number in 0 … 1.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option("--method", metavar="LENS", help="The lens to examine: grad_cam by default.")
-    ] = None,
-    n: Annotated[int | None, typer.Option("--images", help="How many test images to examine it on.", min=1)] = None,
-    top: Annotated[int | None, typer.Option("--top", help="How many of the strongest images.", min=1)] = None,
-    units: Annotated[
-        str | None, typer.Option("--units", metavar="LAYER:UNIT,…", help="To switch off together: 'conv1:0,1 conv3:7'.")
-    ] = None,
-    how: Annotated[
-        str | None,
-        typer.Option(
-            "--how",
-            metavar="HOW",
-            help="To switch off by zero_activation, where the next layer reads the unit (default), mean_activation there, or "
-            "zero_weights.",
-        ),
-    ] = None,
-    screen: Annotated[
-        int | None,
-        typer.Option(
-            "--screen", help="Of each layer measure only so many units, those that an estimate names first.", min=1
-        ),
     ] = None,
     net: Annotated[
         str | None,
@@ -107,56 +89,81 @@ def look(
         Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png by default.")
     ] = None,
     raw: Annotated[Path | None, typer.Option("--raw", metavar="FILE", help="The tensors as safetensors.")] = None,
+    catalogue: Annotated[
+        bool, typer.Option("--list", help="List the lenses and scans; with --json the schemas of their requests.")
+    ] = False,
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
-    """Look at an image through a lens.
+    """Look at an image through a lens, or at the test images in a scan.
 
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """
+    from convscope.analyses import look_at, open_subject
     from convscope.cli.show import json_rows, print_frame, print_json, print_line
     from convscope.errors import SettingError
-    from convscope.looks import look_at, open_subject
     from convscope.runs import parse_overrides
 
-    if len(names) > 2:
-        raise SettingError(f"{' '.join(names)}: expected a run's folder and a lens, such as runs/lines grad_cam")
+    if catalogue:
+        print_json(_schemas()) if json else print_line(_listing())
+        return
+    names, settings = _split(words)
+    if not 1 <= len(names) <= 2:
+        raise SettingError(
+            f"{' '.join(names) or 'look'}: expected a run's folder and a lens, such as runs/lines grad_cam"
+        )
     run, lens = names if len(names) == 2 else (None, names[0])
     subject = open_subject(
         None if run is None else opened(Path(run), trust_code), net, weights, input, mean, deviation, classes,
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
-    written, found = look_at(
-        subject,
-        lens,
-        image,
-        layer,
-        unit,
-        position,
-        target,
-        size,
-        stride,
-        fill,
-        method,
-        n,
-        top,
-        units,
-        how,
-        screen,
-        out,
-        raw,
-    )
+    written, view = look_at(subject, lens, image, out=out, raw=raw, **settings)
     if json:
-        rows = {} if found.table is None else {"rows": json_rows(found.table)}
+        rows = {} if view.table is None else {"rows": json_rows(view.table)}
         about = {
             "picture": str(written),
-            "heading": found.heading,
+            "heading": view.heading,
             "random_weights": subject.random_weights,
-            "note": found.note,
+            "note": view.note,
         }
         print_json(about | {"raw": str(raw) if raw else None} | rows)
     else:
-        if found.table is not None:
-            print_frame(found.table)
-        note = f"note: {found.note}\n" if found.note else ""
-        print_line(f"{found.heading}\n{note}picture: {written}")
+        if view.table is not None:
+            print_frame(view.table)
+        note = f"note: {view.note}\n" if view.note else ""
+        print_line(f"{view.heading}\n{note}picture: {written}")
+
+
+def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """What is named, and the options of the analysis: `--layer conv1` or `--layer=conv1`."""
+    from convscope.errors import SettingError
+
+    names, settings, rest = [], {}, iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            names.append(word)
+            continue
+        option, equals, text = word[2:].partition("=")
+        value = text if equals else next(rest, None)
+        if value is None:
+            raise SettingError(f"{word}: expected a value after it")
+        settings[option] = value
+    return names, settings
+
+
+def _listing() -> str:
+    from convscope.analyses import find, names
+
+    width = max(map(len, names()))
+    return "\n".join(f"{name:{width}}  {find(name).about}" for name in names())
+
+
+def _schemas() -> list[dict[str, Any]]:
+    """Of each analysis: what it looks at, and the JSON schema of its request."""
+    from convscope.analyses import find, names
+
+    known = [find(name) for name in names()]
+    return [
+        {"name": each.name, "about": each.about, "reads": each.reads, "request": each.request.model_json_schema()}
+        for each in known
+    ]

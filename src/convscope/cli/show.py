@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,9 @@ def print_json(values: Any) -> None:
     print(printable_json(json.dumps(values, indent=1, ensure_ascii=not whole)))  # noqa: T201
 
 
-def json_rows(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A pandas table as JSON values, a mapping a row; null where there is no value, for JSON knows no NaN."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
 
 
 def print_line(text: str) -> None:
@@ -69,12 +69,10 @@ def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> in
     if not console.is_terminal:
         return len(names)
     cells = [names, *rows]
-    widths = accumulate(max(_width(row[column]) for row in cells) + 2 for column in range(len(names)))
+    widths = accumulate(
+        max(cell_len(line) for row in cells for line in row[column].split("\n")) + 2 for column in range(len(names))
+    )
     return max(1, sum(width <= console.width + 1 for width in widths))
-
-
-def _width(cell: str) -> int:
-    return max(map(cell_len, cell.split("\n")))
 
 
 def _cell(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from convscope.cli.show import print_frame, print_json, print_line
+from convscope.cli.show import json_rows, print_frame, print_json, print_line
 from convscope.errors import SettingError
 from convscope.runs import write_whole
 from convscope.study import INDEX, Importance, Matrix, Runs, importance_in_words, setting_in_words
@@ -90,14 +90,6 @@ def _print(answer: Answer) -> None:
             print_frame(cells, _MOST_ROWS, left)
 
 
-def _text(answer: Answer) -> str:
-    return _joined(answer, lambda cells, left: cells.rename(columns=_in_one_line).to_string(index=False))
-
-
-def _markdown(answer: Answer) -> str:
-    return _joined(answer, _markdown_table)
-
-
 def _joined(answer: Answer, tabled: Callable[[pd.DataFrame, int], str]) -> str:
     return "\n\n".join(part.strip() if isinstance(part, str) else tabled(*part) for part in _parts(answer)) + "\n"
 
@@ -148,7 +140,7 @@ def _group_cells(frame: pd.DataFrame) -> pd.DataFrame:
     keys = [*frame.columns[: place + 1]] if frame.not_finished.any() else [*frame.columns[:place]]
     metrics = [name for name in frame.columns[place + 1 :] if not name.endswith(_DETAILS)]
     cells = {_setting_header(name): [*map(_cell, frame[name])] for name in keys}
-    rows = _records(frame)
+    rows = json_rows(frame)
     return pd.DataFrame({**cells, **{_header(name): [_mean_cell(name, row) for row in rows] for name in metrics}})
 
 
@@ -234,10 +226,6 @@ def _figure(name: str, value: Any) -> str:
     return _cell(value)
 
 
-def _csv(answer: Answer) -> str:
-    return answer.frame.to_csv(index=False)
-
-
 def _parquet(answer: Answer) -> bytes:
     """Settings of several kinds, such as 6 and "six", become words, for a column has one kind."""
     frame = answer.frame.copy()
@@ -255,7 +243,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         "runs": len(answer.runs),
         "states": answer.runs.states,
         "notes": answer.notes,
-        "rows": _records(answer.frame),
+        "rows": json_rows(answer.frame),
     }
     if answer.matrices:
         found["matrices"] = [
@@ -274,16 +262,12 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     return found
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = [str(name) for name in frame.columns]
-    rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
 _WRITERS: dict[str, Callable[[Answer], str | bytes]] = {
-    "text": _text,
-    "md": _markdown,
-    "csv": _csv,
+    "text": lambda answer: _joined(
+        answer, lambda cells, left: cells.rename(columns=_in_one_line).to_string(index=False)
+    ),
+    "md": lambda answer: _joined(answer, _markdown_table),
+    "csv": lambda answer: answer.frame.to_csv(index=False),
     "parquet": _parquet,
     "json": lambda answer: json.dumps(_as_json(answer), indent=1, ensure_ascii=False) + "\n",
 }

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from convscope.errors import SettingError, UnknownNameError
+from convscope.analyses import checked, find
+from convscope.errors import ConvscopeError, SettingError, UnknownNameError
 from convscope.runs import parse_mapping
 from convscope.settings import describe
 from convscope.study import Lines, StudySpec, read_study, shipped_texts
@@ -20,7 +21,6 @@ FULL = "full"
 EXACT = "parameters"
 """A metric that is counted, not measured."""
 
-_OPTIONS = {"top": "top", "images": "n"}
 _METRICS = ("test_accuracy", "train_accuracy", "mean_val_accuracy", "overfit_percent", EXACT)
 _OF_A_HEAD = re.compile(r"heads\.\w+\.accuracy")
 
@@ -66,48 +66,40 @@ class Reported(BaseModel):
 
 
 class ReportedLook(BaseModel):
-    """A way of looking, with the options of `convscope look`.
+    """A look at one of the networks, with the settings of its lens beside these; see the reference of lenses and scans.
 
     Attributes:
         lens: one of convscope's lenses or scans.
         about: what the report shows by it.
         at: settings of the run that is looked at, by dotted key; by default the best by validation.
+        image: a file, or a test image by number.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     lens: str
     about: str = ""
     at: dict[str, Any] = {}
     image: int | str | None = None
-    layer: str | None = None
-    unit: int | Literal["max"] | None = None
-    position: str | None = None
-    target: str | None = None
-    size: int | str | None = None
-    stride: int | None = None
-    fill: str | None = None
-    method: str | None = None
-    images: int | None = None
-    top: int | None = None
-    units: str | None = None
-    how: str | None = None
-    screen: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ReportedLook:
+        try:
+            checked(self.lens, find(self.lens).request, self.settings)
+        except ConvscopeError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What `looks.look_at` takes, beside the lens."""
-        texts = ("image", "size")
-        return {_OPTIONS.get(key, key): str(value) if key in texts else value for key, value in self._given.items()}
+    def settings(self) -> dict[str, Any]:
+        """Those of its lens."""
+        return dict(self.model_extra or {})
 
     def command(self, run: str) -> str:
         """How to look again."""
-        options = [word for key, value in self._given.items() for word in (f"--{key}", str(value))]
+        given = ({} if self.image is None else {"image": self.image}) | self.settings
+        options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
         return shlex.join(["convscope", "look", run, self.lens, *options])
-
-    @property
-    def _given(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"lens", "about", "at"}, exclude_none=True)
 
 
 class Reproduces(BaseModel):

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from convscope.analyses import look_at, open_subject
 from convscope.courses.outcomes import folder_of, matches
 from convscope.courses.reported import FULL, ReportedLook, find_reproduction, reproduces
 from convscope.errors import ConvscopeError, RequestError
-from convscope.looks import look_at, open_subject
 from convscope.runs import write_whole
 from convscope.study import Study, StudyRun, View, sweep
 
@@ -106,7 +106,8 @@ def _looked_at(study: Study, asked: ReportedLook, picture: str, known: Mapping[s
     (study.path / LOOKS).mkdir(exist_ok=True)
     told = LookedAt(asked.lens, asked.about, command, dict(run.settings))
     try:
-        _, found = look_at(open_subject(run.path), asked.lens, out=study.path / picture, **asked.options)
+        image = None if asked.image is None else str(asked.image)
+        _, found = look_at(open_subject(run.path), asked.lens, image, out=study.path / picture, **asked.settings)
     except ConvscopeError as error:
         return LookedAt(**{**asdict(told), "problem": str(error)})
     return LookedAt(**{**asdict(told), "picture": picture, "heading": found.heading})

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -95,9 +96,11 @@ def _batches(
     pixels = _on_device(image_set.pixels, device)
     rows = image_set.index.to(pixels.device)
     targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
-    order = _order(len(image_set), seed, epoch).to(pixels.device)
+    n = len(image_set)
+    order = np.arange(n) if seed is None else generator("order", seed, epoch).permutation(n)
+    places = torch.from_numpy(order).to(pixels.device)
     for step in steps:
-        index = order[step * size : (step + 1) * size]
+        index = places[step * size : (step + 1) * size]
         chosen = rows[index]
         images = _moved(pixels[chosen], device)
         if augmentation is None:
@@ -109,12 +112,6 @@ def _batches(
             {name: _moved(values[chosen], device) for name, values in targets.items()},
             _moved(index, device),
         )
-
-
-def _order(n_images: int, seed: int | None, epoch: int) -> Int64[Tensor, " N"]:
-    if seed is None:
-        return torch.arange(n_images)
-    return torch.from_numpy(generator("order", seed, epoch).permutation(n_images))
 
 
 def _moved(values: Tensor, device: torch.device) -> Tensor:

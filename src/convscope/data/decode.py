@@ -56,9 +56,9 @@ class _Decoder:
         height, width = (self.spec.image_size,) * 2 if self.spec.image_size else self._common_size(headers)
         encodings = Counter(header.encoding for header in headers.values())
         about: dict[str, Any] = {"encoding": " and ".join(name for name, _ in encodings.most_common())}
-        n_threads = _n_threads(max(header.height * header.width for header in headers.values()))
+        large = max(header.height * header.width for header in headers.values()) >= _SMALL
         shape = (len(self.rows), channels, height, width)
-        return Filling(shape, self._blocks(shape[1:], n_threads, about), about)
+        return Filling(shape, self._blocks(shape[1:], os.cpu_count() or 1 if large else 1, about), about)
 
     def _headers(self) -> dict[int, Header]:
         headers: dict[int, Header] = {}
@@ -116,7 +116,3 @@ class _Decoder:
 
     def _name(self, position: int) -> str:
         return self.source.name(int(self.rows[position]))
-
-
-def _n_threads(area: int) -> int:
-    return 1 if area < _SMALL else os.cpu_count() or 1

@@ -70,7 +70,11 @@ def pixels_of(item: Item, channels: int, image_size: int | tuple[int, int] | Non
     with _opened(item) as image:
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
-        image = _on_white(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+        image = _eight_bits(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if channels == 1 else "RGB")
         if image_size is not None:
             height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
             if image.size != (width, height):
@@ -119,10 +123,3 @@ def _eight_bits(image: Any) -> Any:
     if image.mode in ("I", "F"):
         raise UnreadableError("has 32 bits a value and so no known range; save it with 8 or 16 bits")
     return image
-
-
-def _on_white(image: Any) -> Any:
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

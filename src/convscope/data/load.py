@@ -152,14 +152,9 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
 def _normalization(
     spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if spec.normalize == "own":
-        return _mean_and_std(stored, rows)
-    chosen = IMAGENET if spec.normalize == "imagenet" else spec.normalize
-    return chosen.of(stored.pixels.shape[1])
-
-
-def _mean_and_std(stored: Stored, rows: Int64[np.ndarray, " n"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel in [0, 1], from the exact sums that are kept with each image."""
+    """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
+    if spec.normalize != "own":
+        return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
     height, width = stored.pixels.shape[2:]
     sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)
     std = np.sqrt(np.maximum(squares - sums**2, 0)) / 255

@@ -17,19 +17,10 @@ from jaxtyping import Int64
 
 from convscope.data.images import Item
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
-from convscope.errors import DataError
+from convscope.errors import DataError, first_line
 
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold the images and the labels, and the names of the classes where the schema says."""
-
-    image: str
-    label: str
-    classes: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +44,10 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Tables(Source):
-    """Tables that follow each other, all with the same columns; `unused` ones are no splits."""
+    """Tables that follow each other, all with the same columns of images and labels; `unused` ones are no splits."""
 
-    columns: Columns
+    image_column: str
+    label_column: str
     tables: tuple[Table, ...]
     unused: tuple[Table, ...] = ()
 
@@ -64,13 +56,13 @@ class Tables(Source):
 
     def digest(self) -> str:
         lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
-        lines += [_content_digest(table, self.columns) for table in self.tables]
+        lines += [_content_digest(table, self.image_column, self.label_column) for table in self.tables]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
         start = 0
         for table in self.tables:
-            for piece in table.pieces(self.columns.image):
+            for piece in table.pieces(self.image_column):
                 stop = start + len(piece)
                 first, last = np.searchsorted(rows, (start, stop))
                 yield from _encoded(piece.take(rows[first:last] - start)) if last > first else ()
@@ -118,7 +110,7 @@ def open_hub(name: str) -> Tables:
             found = datasets.load_dataset(name)
     except Exception as error:  # the network, the Hub, or a script of the set: whatever it is, it ends here
         raise DataError(
-            f"hub:{name}: cannot be loaded ({_first_line(error)}); check the name and the network, "
+            f"hub:{name}: cannot be loaded ({first_line(error)}); check the name and the network, "
             "or set CONVSCOPE_DATA to a folder that holds a copy"
         ) from error
     by_split: dict[str, list[Table]] = {}
@@ -131,17 +123,17 @@ def open_hub(name: str) -> Tables:
 
 def _tables(words: str, by_split: dict[str, list[Table]], unused: Sequence[Table] = ()) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
-    columns = _columns(tables[0])
+    image, label, names = _columns(tables[0])
     for table in tables:
-        if not {columns.image, columns.label} <= set(table.schema.names):
+        if not {image, label} <= set(table.schema.names):
             raise DataError(
-                f"{table.name}: lacks the columns {columns.image!r} and {columns.label!r}, "
+                f"{table.name}: lacks the columns {image!r} and {label!r}, "
                 f"which {tables[0].name} has; give each split the same columns"
             )
     sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    values = np.concatenate([_values(table, columns.label) for table in tables])
-    labels, classes = encode_labels(values, columns.classes, tables[0].name)
-    return Tables(words, rows_of_parts(sizes), labels, classes, columns, tables, tuple(unused))
+    values = np.concatenate([_values(table, label) for table in tables])
+    labels, classes = encode_labels(values, names, tables[0].name)
+    return Tables(words, rows_of_parts(sizes), labels, classes, image, label, tables, tuple(unused))
 
 
 def _parquet_table(file: Path) -> Table:
@@ -162,8 +154,7 @@ def _opened_parquet(file: Path) -> Iterator[Any]:
         with parquet.ParquetFile(file) as opened:
             yield opened
     except (ArrowException, OSError) as error:
-        reason = _first_line(error)
-        raise DataError(f"{file}: is no parquet file, or damaged ({reason}); fetch it again") from None
+        raise DataError(f"{file}: is no parquet file, or damaged ({first_line(error)}); fetch it again") from None
 
 
 def _hub_table(name: str, dataset: Any) -> Table:
@@ -175,8 +166,11 @@ def _hub_table(name: str, dataset: Any) -> Table:
     return Table(name, dataset.features.arrow_schema, len(dataset), pieces, files)
 
 
-def _columns(table: Table) -> Columns:
-    features = _features(table.schema)
+def _columns(table: Table) -> tuple[str, str, Sequence[str] | None]:
+    """Those of images and labels, and the names of the classes where the schema says them."""
+    # What the Hub notes of each column.
+    noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    features = {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
     images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
     images += [column.name for column in table.schema if _holds_bytes(column.type)]
     labels = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
@@ -186,8 +180,7 @@ def _columns(table: Table) -> Columns:
             f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (bytes "
             f"or a struct with 'bytes') and one of labels ({', '.join(_LABEL_COLUMNS)}); rename them"
         )
-    names = features.get(labels[0], {}).get("names")
-    return Columns(images[0], labels[0], tuple(names) if names else None)
+    return images[0], labels[0], features.get(labels[0], {}).get("names") or None
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -196,13 +189,6 @@ def _holds_bytes(kind: Any) -> bool:
     if types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
     return types.is_binary(kind) or types.is_large_binary(kind)
-
-
-def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """What the Hub notes of each column, in the metadata of the schema."""
-    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = noted.get("info", {}).get("features", {})
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
 def _values(table: Table, column: str) -> np.ndarray:
@@ -214,11 +200,11 @@ def _values(table: Table, column: str) -> np.ndarray:
     return np.array(values)
 
 
-def _content_digest(table: Table, columns: Columns) -> str:
+def _content_digest(table: Table, *columns: str) -> str:
     if table.files:
         return " ".join(map(file_digest_of, table.files))
     content = blake2b(digest_size=16)  # a set that `datasets` holds in memory
-    for column in (columns.image, columns.label):
+    for column in columns:
         for piece in table.pieces(column):
             content.update(repr(piece.to_pylist()).encode())
     return content.hexdigest()
@@ -240,7 +226,3 @@ def _silent(logger: str) -> Iterator[None]:
         yield
     finally:
         known.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

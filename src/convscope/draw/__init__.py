@@ -1,32 +1,39 @@
 """Tensors and tables → pictures, charts and drawings. Knows no other room: it takes numbers and gives what one can see."""
 
-from convscope.draw.charts import (
-    changes,
-    chart_picture,
-    chart_png,
-    curves,
-    histograms,
-    learning_curve,
-    moved,
-    reliability,
-    vega_script,
-)
-from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, remarked, scale_of
-from convscope.draw.network_map import network_map
-from convscope.draw.pictures import (
-    Picture,
-    data_uri,
-    enlarge,
-    filter_picture,
-    map_picture,
-    photo_uri,
-    picture,
-    png,
-    sheet,
-    signed_picture,
-    tinted_picture,
-)
-from convscope.draw.studies import cost, run_curves, spread
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.draw.charts import (
+        changes,
+        chart_picture,
+        chart_png,
+        curves,
+        histograms,
+        learning_curve,
+        moved,
+        reliability,
+        vega_script,
+    )
+    from convscope.draw.heatmaps import Scale, coloured, framed, on_image, overlay, panel, remarked, scale_of
+    from convscope.draw.network_map import network_map
+    from convscope.draw.pictures import (
+        Picture,
+        data_uri,
+        enlarge,
+        filter_picture,
+        map_picture,
+        photo_uri,
+        picture,
+        png,
+        sheet,
+        signed_picture,
+        tinted_picture,
+    )
+    from convscope.draw.studies import cost, run_curves, spread
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "Picture",

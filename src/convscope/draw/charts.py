@@ -31,7 +31,7 @@ _PLAIN = {
     "text": {"color": _FAINT},
 }
 TRAIN, VAL = "#3b76c4", "#e0762f"
-_COLOURS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
+COLOURS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
 
 
 def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | None = None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
         "value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(domain=shown, nice=True)
     )
     colour = alt.Color(
-        "images:N", scale=_COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
+        "images:N", scale=COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
     )
     base = alt.Chart(long).encode(x=x, y=y, color=colour)
     number = ".2%" if form else ".4f"

@@ -9,9 +9,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from convscope.draw.charts import TRAIN, VAL
+from convscope.draw.charts import COLOURS, TRAIN, VAL
 
-_SPLITS = alt.Scale(domain=["train", "val"], range=[TRAIN, VAL])
 _LOW_PANEL, _MOST_TICKS = 150, 8
 _NAME_LETTERS = 28  # in a line of a row's name
 
@@ -37,7 +36,7 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
             axis=alt.Axis(format=_axis(percent), tickCount=4, minExtent=34),
             scale=alt.Scale(domain=list(reach)),
         ),
-        color=alt.Color("images:N", scale=_SPLITS, legend=None),
+        color=alt.Color("images:N", scale=COLOURS, legend=None),
         detail="run:N",
         tooltip=["run:N", "images:N", "epoch:Q", alt.Tooltip("value:Q", title=measure, format=_tooltip(percent))],
     )

@@ -4,39 +4,46 @@
 it.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from convscope.graph.agreement import check_gradient
-from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
-from convscope.graph.answers import answering_logits
-from convscope.graph.boxes import Box, Patch, Span
-from convscope.graph.fields import ReceptiveField, receptive_fields
-from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
-from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
-from convscope.graph.incremental import Incremental, Remembered
-from convscope.graph.positions import Positions, positions, without_positions
-from convscope.graph.silenced import Rows, Silenced
-from convscope.graph.traced import INPUT, Operation, TracedGraph
-from convscope.graph.tracing import trace
-from convscope.graph.untouched import evaluate, left_as_found
-from convscope.graph.wrapped import initialized, unwrapped
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.graph.agreement import check_gradient
+    from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
+    from convscope.graph.answers import answering_logits
+    from convscope.graph.boxes import Box, Patch, Span
+    from convscope.graph.fields import ReceptiveField, receptive_fields
+    from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
+    from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
+    from convscope.graph.incremental import Incremental, Remembered
+    from convscope.graph.interventions import Intervention
+    from convscope.graph.positions import Positions, positions, without_positions
+    from convscope.graph.traced import INPUT, Operation, TracedGraph
+    from convscope.graph.tracing import trace
+    from convscope.graph.unit_runs import UnitOutputs, UnitRuns
+    from convscope.graph.untouched import evaluate, left_as_found
+    from convscope.graph.wrapped import initialized, unwrapped
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "INPUT",
     "Anatomy",
     "Box",
     "Incremental",
+    "Intervention",
     "Layer",
     "Operation",
     "Patch",
     "Positions",
     "ReceptiveField",
     "Remembered",
-    "Rows",
     "Share",
-    "Silenced",
     "Span",
     "TracedGraph",
+    "UnitOutputs",
+    "UnitRuns",
     "anatomy",
     "anatomy_of",
     "answering_logits",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convscope.errors import NetworkError
 from convscope.graph.calls import Call
 from convscope.graph.fields import receptive_fields
-from convscope.graph.hooked import HookedLayer, hooked_layers
+from convscope.graph.hooked import hooked_layers
 from convscope.graph.traced import TracedGraph
 from convscope.graph.tracing import check_images, trace
 
@@ -127,7 +127,9 @@ class Anatomy:
         return cls(
             network=table["network"],
             input=tuple(table["input"]),
-            layers=tuple(_layer_from_json(row) for row in table["layers"]),
+            layers=tuple(
+                Layer(**{key: _from_json(key, value) for key, value in row.items()}) for row in table["layers"]
+            ),
             parameters=table["parameters"],
             trainable=table["trainable"],
             note=table.get("note"),
@@ -135,34 +137,14 @@ class Anatomy:
 
     def _share(self, kinds: tuple[str, ...]) -> Share:
         layers = [layer for layer in self.layers if layer.kind in kinds]
-        parameters, neurons = (
-            sum(layer.parameters for layer in layers),
-            sum(layer.neurons for layer in layers),
-        )
+        parameters, neurons = sum(layer.parameters for layer in layers), sum(layer.neurons for layer in layers)
         return Share(parameters, parameters / max(self.parameters, 1), neurons, neurons / max(self.neurons, 1))
 
     def _repr_html_(self) -> str:
-        titles = (
-            "layer",
-            "kind",
-            "output",
-            "parameters",
-            "neurons",
-            "multiply-adds",
-            "receptive field",
-            "stride",
-        )
+        titles = ("layer", "kind", "output", "parameters", "neurons", "multiply-adds", "receptive field", "stride")
         rows = [_row(_cells(layer)) for layer in self.layers]
-        total = _row(
-            [
-                "total",
-                "",
-                "",
-                *(f"{n:,}" for n in (self.parameters, self.neurons, self.multiply_adds)),
-                "",
-                "",
-            ]
-        )
+        counts = (f"{n:,}" for n in (self.parameters, self.neurons, self.multiply_adds))
+        total = _row(["total", "", "", *counts, "", ""])
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         caption = f"<caption>{escape(self.network)}, input {_times(self.input)}</caption>"
         head = f"<thead>{_row(titles, 'th')}</thead>"
@@ -196,7 +178,10 @@ def anatomy(net: nn.Module, example: Float[Tensor, "N C H W"], name: str | None 
     try:
         graph = trace(net, example)
     except NetworkError as error:
-        layers = [_hooked_layer(layer) for layer in hooked_layers(net, example)]
+        layers = [
+            Layer(**call, neurons=_neurons(call["kind"], call["output_shape"]), receptive_field=None, stride=None)
+            for call in hooked_layers(net, example)
+        ]
         note = f"read by forward hooks, so modules only and without receptive fields: {error}"
         return _whole(net, example.shape[1:], layers, name, note)
     return anatomy_of(graph, name=name)
@@ -235,11 +220,6 @@ def _whole(net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str 
     )
 
 
-def _hooked_layer(layer: HookedLayer) -> Layer:
-    neurons = _neurons(layer.kind, layer.output_shape)
-    return Layer(layer.name, layer.kind, layer.output_shape, layer.parameters, neurons, layer.multiply_adds, None, None)
-
-
 def _neurons(kind: str, output_shape: tuple[int, ...]) -> int:
     return prod(output_shape) if kind in CONVOLUTIONAL + RECURRENT + DENSE else 0
 
@@ -253,17 +233,15 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _layer_from_json(row: dict[str, Any]) -> Layer:
-    pairs = {key: _pair(row[key]) for key in ("receptive_field", "stride")}
-    return Layer(**{**row, "output_shape": tuple(row["output_shape"]), **pairs})
+def _from_json(key: str, value: Any) -> Any:
+    """One number of a layer, as `_layer_to_json` wrote it."""
+    if key in ("receptive_field", "stride") and isinstance(value, int):
+        return value, value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _side(pair: tuple[int, int] | None) -> int | list[int] | None:
     return None if pair is None else pair[0] if pair[0] == pair[1] else list(pair)
-
-
-def _pair(side: int | list[int] | None) -> tuple[int, int] | None:
-    return None if side is None else (side, side) if isinstance(side, int) else (side[0], side[1])
 
 
 def _cells(layer: Layer) -> list[str]:

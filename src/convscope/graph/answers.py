@@ -67,8 +67,7 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
 
 
 def _named(graph: TracedGraph, output: str | int) -> str:
-    by_index = dict(enumerate(graph.results)) if isinstance(output, int) else {}
-    name = by_index.get(output, str(output)) if isinstance(output, int) else output
+    name = dict(enumerate(graph.results)).get(output, str(output)) if isinstance(output, int) else output
     if name not in graph.results:
         known = [name or "0" for name in graph.results]
         raise UnknownNameError("output", str(output), known, "among the network's results")

@@ -86,7 +86,9 @@ def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Tensor]:
     """An output that sees all of its input along some axes and keeps them: dense layers, norms, softmax."""
 
     def bounds(call: Call) -> Tensor:
-        seen = [cut_expanded(x).amin(axes(call), keepdim=True) for x in call.inputs]
+        if not (along := axes(call)):  # for amin no axes are all
+            return elementwise(call)
+        seen = [cut_expanded(x).amin(along, keepdim=True) for x in call.inputs]
         return reduce(torch.minimum, seen).expand(call.output_shape)
 
     return bounds
@@ -139,11 +141,9 @@ def matmul(call: Call) -> Tensor:
 def attention(call: Call) -> Tensor:
     """Each query position sees itself and, through their keys and values, all others."""
     query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
-    seen = [
-        None if query is None else query.amin(-1, keepdim=True),
-        *(_over_last_two(x) for x in (key, value, mask)),
-    ]
-    return reduce(torch.minimum, [x for x in seen if x is not None]).expand(call.output_shape)
+    seen = [] if query is None else [query.amin(-1, keepdim=True)]
+    seen += [x.amin((-2, -1), keepdim=True) for x in (key, value, mask) if x is not None]
+    return reduce(torch.minimum, seen).expand(call.output_shape)
 
 
 def recurrent(call: Call) -> Bounds:
@@ -213,10 +213,7 @@ def _spread_groups(x: Tensor, n_units: int) -> Tensor:
 def _slide(x: Tensor, axis: int, window: Window, n_outputs: int) -> Tensor:
     """The union over each of the window's `n_outputs` positions along `axis`."""
     after = (n_outputs - 1) * window.stride + window.span - window.before - x.shape[axis]
-    padding = [0, 0] * (x.ndim - 1 - axis) + [
-        window.before,
-        after,
-    ]  # negative: those positions are never read
+    padding = [0, 0] * (x.ndim - 1 - axis) + [window.before, after]  # negative: those positions are never read
     taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
     return taps[..., :: window.dilation].amin(-1)
 
@@ -227,10 +224,6 @@ def _insert_gaps(x: Tensor, axis: int, stride: int) -> Tensor:
     apart = x.new_full(shape, NOTHING)
     apart.transpose(0, axis)[::stride] = x.transpose(0, axis)
     return apart
-
-
-def _over_last_two(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.amin((-2, -1), keepdim=True)
 
 
 def _as_yielded(x: Tensor, call: Call) -> Bounds:

@@ -55,6 +55,16 @@ def shape_of_one(node: Node) -> tuple[int, ...]:
     return shape if axis < 0 or shape[axis] > 1 else shape[:axis] + shape[axis + 1 :]
 
 
+def axis_order(call: Call) -> list[int]:
+    """Of a permute or a transpose: for each axis of its result the one of its input."""
+    n = len(call.output_shape)
+    if "dims" in call:
+        return [axis % n for axis in call["dims"]]
+    order, first, second = list(range(n)), call["dim0"], call["dim1"]
+    order[first], order[second] = order[second], order[first]
+    return order
+
+
 def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
     """An argument with sizes at a batch of `n` images, and for each tensor node what `values` gives."""
     return map_aggregate(argument, partial(_resolved, values, n))
@@ -85,13 +95,8 @@ class Call:
         constant: Callable[[Node], Tensor] | None = None,
         image_size: tuple[int, int] = (0, 0),
     ) -> None:
-        self.node, self.n, self.values, self.constant, self.image_size = (
-            node,
-            n,
-            values or {},
-            constant,
-            image_size,
-        )
+        self.node, self.n, self.values = node, n, values or {}
+        self.constant, self.image_size = constant, image_size
         self.arguments = _by_name(node)
 
     def __contains__(self, name: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convscope.graph.calls import Call, shapes_at
+from convscope.graph.calls import Call, axis_order, shapes_at
 from convscope.graph.windows import Window, adaptive_windows, windows
 
 Pair = tuple[int, int]
@@ -57,10 +57,7 @@ def joined(call: Call) -> Grid | None:
     grids = call.inputs
     if not grids or None in grids or len({(g.axes, g.stride) for g in grids}) > 1:
         return None
-    shapes = [
-        call.output_shape,
-        *(shapes_at(n, call.n)[0] for n in call.node.all_input_nodes if n in call.values),
-    ]
+    shapes = [call.output_shape, *(shapes_at(n, call.n)[0] for n in call.node.all_input_nodes if n in call.values)]
     row, column = grids[0].axes
     if len({len(shape) for shape in shapes}) > 1 or len({(shape[row], shape[column]) for shape in shapes}) > 1:
         return None
@@ -138,22 +135,8 @@ def padded(call: Call) -> Grid | None:
 
 
 def permuted(call: Call) -> Grid | None:
-    return _with_axes(call, list(call["dims"]))
-
-
-def transposed(call: Call) -> Grid | None:
-    order = list(range(len(call.output_shape)))
-    a, b = call["dim0"], call["dim1"]
-    order[a], order[b] = order[b], order[a]
-    return _with_axes(call, order)
-
-
-def _with_axes(call: Call, order: list[int]) -> Grid | None:
-    grid = call.input
-    if grid is None:
-        return None
-    order = [axis % len(order) for axis in order]
-    return replace(grid, axes=(order.index(grid.axes[0]), order.index(grid.axes[1])))
+    grid, order = call.input, axis_order(call)
+    return grid and replace(grid, axes=(order.index(grid.axes[0]), order.index(grid.axes[1])))
 
 
 def _slide(grid: Grid | None, found: tuple[Window, ...]) -> Grid | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -30,26 +29,16 @@ _KINDS: dict[type[nn.Module], str] = {
 }
 
 
-@dataclass(frozen=True)
-class HookedLayer:
-    """One call of a module, with its numbers for one image."""
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-
-
-def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[HookedLayer]:
+def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dict[str, Any]]:
     """The modules that have no children, or parameters of their own, in the order in which they finish.
 
-    Multiply-adds are known for convolutions and dense layers. The network is left as it was found.
+    Of each call its name, kind, output_shape, parameters and multiply_adds, as in `Layer`. Multiply-adds are known for
+    convolutions and dense layers. The network is left as it was found.
 
     Raises:
         NetworkError: the network does not run on the example.
     """
-    layers: list[HookedLayer] = []
+    layers: list[dict[str, Any]] = []
     counted: set[int] = set()
     net = opened(net, example)
     with left_as_found(net), torch.no_grad():
@@ -69,7 +58,7 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Hoo
     return layers
 
 
-def _hook(path: str, layers: list[HookedLayer], counted: set[int]) -> Callable[[nn.Module, Any, Any], None]:
+def _hook(path: str, layers: list[dict[str, Any]], counted: set[int]) -> Callable[[nn.Module, Any, Any], None]:
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         result = output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
         if result is None:
@@ -78,8 +67,9 @@ def _hook(path: str, layers: list[HookedLayer], counted: set[int]) -> Callable[[
         counted.update(id(p) for p in new)
         kind = _kind(module)
         cost = _multiply_adds(kind, module, inputs, result)
-        name = _numbered(path or kind, [layer.name for layer in layers])
-        layers.append(HookedLayer(name, kind, tuple(result.shape[1:]), sum(p.numel() for p in new), cost))
+        name = _numbered(path or kind, [layer["name"] for layer in layers])
+        numbers = {"parameters": sum(p.numel() for p in new), "multiply_adds": cost}
+        layers.append({"name": name, "kind": kind, "output_shape": tuple(result.shape[1:]), **numbers})
 
     return note
 

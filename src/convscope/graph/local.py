@@ -23,7 +23,7 @@ from torch.fx import Node
 from torch.nn import functional as F
 
 from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
-from convscope.graph.calls import Call, batch_axes, is_tensor_node, resolve, shapes_at
+from convscope.graph.calls import Call, axis_order, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
 from convscope.graph.windows import Window, adaptive_windows, windows
@@ -266,7 +266,7 @@ def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule |
         return None
     axes, target = laid[0], str(node.target)
     if target in _PERMUTES:
-        return Permute(sources[0], tuple(axes[i] for i in _PERMUTES[target](Call(node, 1))))
+        return Permute(sources[0], tuple(axes[i] for i in axis_order(Call(node, 1))))
     if target in _WINDOWED:
         alone = sources == [node.args[0]] and axes == FIRST
         return _WINDOWED[target](Call(node, 1), sources[0]) if alone else None
@@ -303,13 +303,14 @@ def _positions(shape: Sequence[int], axes: Axes) -> tuple[int, int]:
 def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None:
     """What constants are aligned with, "map" or "units", where each position reads its own place alone."""
     target, call = str(node.target), Call(node, 1)
+    n_mixed = len(call.arguments.get("normalized_shape", [0]))  # axes; of a dense layer the last alone
     if (
         node.target is operator.getitem
         or is_carried(node)
         or target == "aten.slice.Tensor"  # of all positions
         or (target in _ALONG_UNITS and call["dim"] % 4 == axes.index(1))
         or (target in _UNITS_SECOND and axes == FIRST and not call.arguments.get("training"))
-        or (target in _UNITS_LAST and axes[-1] == 1 and sources == [node.args[0]] and _reads_units(call))
+        or (target in _UNITS_LAST and axes[-1] == 1 and sources == [node.args[0]] and n_mixed == 1)
     ):
         return "units"
     if row_of(node).field is not ELEMENTWISE:
@@ -319,22 +320,6 @@ def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None
     constants = [n for n in node.all_input_nodes if n not in sources and is_tensor_node(n)]
     alike = all(_positions((1,) * (4 - len(s)) + s, axes) == (1, 1) for n in constants for s in shapes_at(n, 1))
     return "units" if alike else None
-
-
-def _reads_units(call: Call) -> bool:
-    """Whether a norm over the last axes is one over the last alone; dense layers are."""
-    return len(call.arguments.get("normalized_shape", [0])) == 1
-
-
-def _permuted(call: Call) -> list[int]:
-    return [dim % 4 for dim in call["dims"]]
-
-
-def _transposed(call: Call) -> list[int]:
-    order = list(range(4))
-    first, second = call["dim0"], call["dim1"]
-    order[first], order[second] = order[second], order[first]
-    return order
 
 
 def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:
@@ -382,10 +367,7 @@ _WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {
     "aten.pad.default": _padding,
     "aten.constant_pad_nd.default": _padding,
 }
-_PERMUTES: dict[str, Callable[[Call], list[int]]] = {
-    "aten.permute.default": _permuted,
-    "aten.transpose.int": _transposed,
-}
+_PERMUTES = ("aten.permute.default", "aten.transpose.int")
 _UNITS_SECOND = ("aten.prelu.default", "aten.channel_shuffle.default", "aten.batch_norm.default")
 _UNITS_LAST = ("aten.linear.default", "aten.layer_norm.default", "aten.rms_norm.default")
 _ALONG_UNITS = (

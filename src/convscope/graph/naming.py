@@ -11,8 +11,7 @@ from torch.fx import Node
 
 def module_path(node: Node) -> str:
     """The path of the innermost module in whose forward the node runs; "" for the network itself."""
-    innermost = _stack(node)[-1][1]
-    return innermost[0]
+    return _stack(node)[-1][1][0]
 
 
 def name_operations(nodes: Iterable[Node], net: nn.Module, image: Node, kind: Callable[[Node], str]) -> dict[Node, str]:

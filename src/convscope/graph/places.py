@@ -93,9 +93,8 @@ def are_alike(places: Tensor, axis: int) -> bool:
     """Whether all along an axis belong to the same place, or to none."""
     thin = bounds.cut_expanded(places)
     first, last = thin.narrow(axis, 0, 1), thin.narrow(axis, -1, 1)
-    return all(
-        bool(torch.isclose(each, first, rtol=0, atol=SAME).all()) for each in (last, thin)
-    )  # mostly the last tells
+    # mostly the last tells
+    return all(bool(torch.isclose(each, first, rtol=0, atol=SAME).all()) for each in (last, thin))
 
 
 def _input(call: Call) -> Tensor:

@@ -59,18 +59,14 @@ def cheapest(network: Incremental, ways: Sequence[Way], at_once: int, device: to
     n_images = prod(sum(n for _, n in spans) for spans in ways[0])
     whole = _whole_after(network, per_call / at_once)
     after = [n_images * (PER_VALUE * edge + rest) for edge, rest in zip(edge_values(network), whole, strict=True)]
-    found = {(_fewest_boxes(ways, at_once), 0): GAIN * after[0]}
+    largest = [prod(max(n for _, n in spans) for spans in way) for way in ways]
+    fewest = max((i for i, n in enumerate(largest) if n <= at_once), default=0)  # the last whose boxes are small enough
+    found = {(fewest, 0): GAIN * after[0]}
     for i, way in enumerate(ways):
         boxed = accumulate(_boxed(network, way, per_call))
         # What is followed has to be run for the image as it is, too.
         found |= {(i, k): cost + whole[0] - whole[k] + after[k] for k, cost in enumerate(boxed, start=1)}
     return min(found, key=found.__getitem__)
-
-
-def _fewest_boxes(ways: Sequence[Way], at_once: int) -> int:
-    """The last way whose boxes have at most so many images; the first where none has."""
-    largest = [prod(max(n for _, n in spans) for spans in way) for way in ways]
-    return max((i for i, n in enumerate(largest) if n <= at_once), default=0)
 
 
 def changed(network: Incremental, axis: int, spans: Sequence[Span]) -> dict[Node, list[Span]]:

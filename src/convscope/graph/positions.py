@@ -217,11 +217,7 @@ def found_again(shape: tuple[int, ...], size: Size) -> Positions | None:
             ways += [Positions((a, a + 1), (rows, columns)) for a in (1, 2) if shape[a : a + 2] == (rows, columns)]
         if len(shape) == 3:
             lists = [(axis, shape[axis] - rows * columns) for axis in (1, 2)]
-            ways += [
-                Positions((axis,), (rows, columns), range(first, shape[axis]))
-                for axis, first in lists
-                if first in _PREFIXES
-            ]
+            ways += [Positions((a,), (rows, columns), range(n, shape[a])) for a, n in lists if n in _PREFIXES]
     return ways[0] if len(ways) == 1 else None
 
 

@@ -49,10 +49,6 @@ def _dim(call: Call) -> list[int]:
     return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
 
 
-def _last(call: Call) -> list[int]:
-    return [-1]
-
-
 def _normalized(call: Call) -> list[int]:
     return list(range(-len(call["normalized_shape"]), 0))
 
@@ -74,16 +70,7 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
     return Field(bounds.mixed(axes), grids.kept_beside(axes))
 
 
-def _batch_norm_bounds(call: Call) -> Bounds:
-    return bounds.mixed(_statistics)(call) if _statistics(call) else bounds.elementwise(call)
-
-
-def _instance_norm_bounds(call: Call) -> Bounds:
-    return bounds.mixed(_instance)(call) if _instance(call) else bounds.elementwise(call)
-
-
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
-_BATCH_NORM = Field(_batch_norm_bounds, grids.kept_beside(_statistics))
 _REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
 _CONV = Field(bounds.convolution, grids.convolution)
 _CONV_TRANSPOSE = Field(bounds.transposed_convolution)
@@ -100,7 +87,7 @@ _TABLE: dict[str, Row] = {
     "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.linear.default": Row("dense", _mixed(_last), costs.dense),
+    "aten.linear.default": Row("dense", _mixed(lambda call: [-1]), costs.dense),
     "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),
@@ -113,11 +100,11 @@ _TABLE: dict[str, Row] = {
     "aten.lstm.input": Row("lstm", _RECURRENT, costs.recurrent),
     "aten.gru.input": Row("gru", _RECURRENT, costs.recurrent),
     # norms and other layers that mix along axes
-    "aten.batch_norm.default": Row("batch_norm", _BATCH_NORM),
+    "aten.batch_norm.default": Row("batch_norm", _mixed(_statistics)),
     "aten._native_batch_norm_legit_no_training.default": Row(
         "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
     ),
-    "aten.instance_norm.default": Row("instance_norm", Field(_instance_norm_bounds, grids.kept_beside(_instance))),
+    "aten.instance_norm.default": Row("instance_norm", _mixed(_instance)),
     "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
     "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
     "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),
@@ -159,7 +146,7 @@ _TABLE: dict[str, Row] = {
     "aten.pad.default": Row("pad", Field(bounds.moved, grids.padded)),
     "aten.constant_pad_nd.default": Row("pad", Field(bounds.moved, grids.padded)),
     "aten.permute.default": Row("permute", Field(bounds.moved, grids.permuted)),
-    "aten.transpose.int": Row("transpose", Field(bounds.moved, grids.transposed)),
+    "aten.transpose.int": Row("transpose", Field(bounds.moved, grids.permuted)),
     "aten.slice.Tensor": Row("slice", Field(bounds.moved, grids.sliced)),
     "aten.chunk.default": Row("split", Field(bounds.moved, grids.split)),
     "aten.split.Tensor": Row("split", Field(bounds.moved, grids.split)),

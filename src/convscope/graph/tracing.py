@@ -85,12 +85,6 @@ def check_images(images: object) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, cut to one line of at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else "no reason given"
-
-
 def _reason(error: Exception) -> str:
     if "Constraints violated" in str(error):
         return (
@@ -99,7 +93,8 @@ def _reason(error: Exception) -> str:
         )
     if "data-dependent" in str(error):
         return "its path depends on the values of pixels; take the same operations for all images, as by torch.where"
-    return f"{type(error).__name__}: {first_line(error)}"
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]]:
@@ -168,9 +163,8 @@ def _shares_memory_with(node: Node) -> Node | None:
         sources = node.all_input_nodes
         return sources[0] if node.op == "call_function" and sources and is_tensor_node(node) else None
     schema = node.target._schema
-    shares = (
-        any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
-    )  # which returns its input
+    # dropout returns its input
+    shares = any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
     return node.args[0] if shares and isinstance(node.args[0], Node) else None
 
 
@@ -198,8 +192,7 @@ def _refuse_mixing(program: ExportedProgram, net: nn.Module) -> None:
 
 
 def _image_of(program: ExportedProgram) -> Node:
-    kinds = _inputs(program)
-    return next(node for node, kind, _ in kinds if kind == InputKind.USER_INPUT)
+    return next(node for node, kind, _ in _inputs(program) if kind == InputKind.USER_INPUT)
 
 
 def _weights_of(program: ExportedProgram) -> dict[Node, str | Tensor]:

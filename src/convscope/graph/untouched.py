@@ -19,7 +19,11 @@ def left_as_found(net: nn.Module) -> Iterator[None]:
     buffers, and whatever a forward assigns on the way (recurrent layers and weight norm do). Buffers may also
     be written in place, so their contents are kept beside.
     """
-    attributes = [(module, _contents(module)) for module in net.modules()]
+    # Each attribute with, for a dict or a list, a copy of what it holds.
+    attributes = [
+        (module, {k: (v, copy(v) if isinstance(v, dict | list) else None) for k, v in vars(module).items()})
+        for module in net.modules()
+    ]
     modes = [(module, module.training) for module in net.modules()]
     frozen = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in net.buffers()]
@@ -45,11 +49,6 @@ def evaluate(net: nn.Module) -> None:
     """Puts the network into evaluation mode; one that was exported has none, and is as it was exported."""
     with suppress(NotImplementedError):
         net.eval()
-
-
-def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Each attribute with, for a dict or a list, a copy of what it holds."""
-    return {k: (v, copy(v) if isinstance(v, dict | list) else None) for k, v in vars(module).items()}
 
 
 def _restore(module: nn.Module, contents: dict[str, tuple[Any, Any]]) -> None:

@@ -1,26 +1,31 @@
 """Lenses: functions of a network and images that return plain tensors, one method a file."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from convscope.lenses.ablation import HOW, ablate, ablated_graph
-from convscope.lenses.activations import activations, select_layers
-from convscope.lenses.attribution import Attribution
-from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
-from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
-from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
-from convscope.lenses.fills import Fill, fill_images
-from convscope.lenses.filters import filters
-from convscope.lenses.gradients import gradient_times_input, saliency
-from convscope.lenses.maximize import Maximized, maximize
-from convscope.lenses.memory import portions
-from convscope.lenses.occlusion import OcclusionMap, Size, occlusion
-from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
-from convscope.lenses.question import Position
-from convscope.lenses.rectified import deconvnet, guided_backprop
-from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
-from convscope.lenses.settings import CamSettings, LensSettings, MaximizeSettings, NeuronSettings, SeededSettings
-from convscope.lenses.targets import NamedTarget, Target, TaskTarget, choose_targets, named_target, with_task
-from convscope.lenses.units import Units, choose_units, count_units
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.lenses.ablation import HOW, UnitsOf, ablate, ablated_graph, check_how, interventions
+    from convscope.lenses.activations import activations, select_layers
+    from convscope.lenses.attribution import Attribution
+    from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
+    from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+    from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
+    from convscope.lenses.fills import Fill, fill_images
+    from convscope.lenses.filters import filters
+    from convscope.lenses.gradients import gradient_times_input, saliency
+    from convscope.lenses.maximize import Maximized, maximize
+    from convscope.lenses.memory import portions
+    from convscope.lenses.occlusion import OcclusionMap, Size, occlusion
+    from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
+    from convscope.lenses.question import Position
+    from convscope.lenses.rectified import deconvnet, guided_backprop
+    from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
+    from convscope.lenses.settings import CamSettings, LensSettings, MaximizeSettings, NeuronSettings, SeededSettings
+    from convscope.lenses.targets import NamedTarget, Target, TaskTarget, choose_targets, named_target, with_task
+    from convscope.lenses.units import Units, choose_units, count_units
+else:
+    load_when_used(__name__)
 
 __all__ = [
     "ATTRIBUTIONS",
@@ -49,11 +54,13 @@ __all__ = [
     "TaskTarget",
     "TotalVariation",
     "Units",
+    "UnitsOf",
     "ablate",
     "ablated_graph",
     "activations",
     "attribute",
     "attribute_by_name",
+    "check_how",
     "check_settings",
     "choose_targets",
     "choose_units",
@@ -66,6 +73,7 @@ __all__ = [
     "gradient_times_input",
     "guided_backprop",
     "hires_cam",
+    "interventions",
     "last_map",
     "layer_cam",
     "maximize",

@@ -1,10 +1,10 @@
-"""An edited copy of a network, in which some units are silenced."""
+"""An edited copy of a network, in which some units are ablated; and the interventions that do the same in its graph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +14,18 @@ from torch.fx import Graph, Node
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from convscope.errors import NetworkError, RequestError, SettingError, UnknownNameError
-from convscope.graph import TracedGraph
+from convscope.graph import Intervention, Operation, TracedGraph, positions
+from convscope.lenses.activations import select_layers
 from convscope.lenses.memory import portions
-from convscope.lenses.units import Units, choose_units
+from convscope.lenses.units import Units, choose_units, count_units
 
 HOW = ("zero_weights", "zero_activation", "mean_activation")
 """What can become of an ablated unit; see `ablate`."""
+
+UnitsOf = Sequence[str] | str | Mapping[str, Units]
+"""Layers, by names, patterns or kinds, with all their units; or each with those units that are meant."""
+
+_FILTERED = ("conv", "conv_transpose", "dense")
 
 
 def ablate(
@@ -30,11 +36,11 @@ def ablate(
     *,
     max_memory: int | None = None,
 ) -> nn.Module:
-    """A copy of the network in which some units are silenced; the network itself is left as it is.
+    """A copy of the network in which some units are ablated; the network itself is left as it is.
 
     - "zero_weights": the unit's filter and bias are 0, as by pruning. The unit then gives 0; through a batch
       norm behind it that becomes a constant, β − γ·mean/√(variance + ε), which need not be 0 and can be about
-      the loudest that the unit ever is: then it is not silenced.
+      the largest that the unit ever gives: then the unit is not silent.
     - "zero_activation": what the layer gives for the unit is replaced by 0, for any layer.
     - "mean_activation": it is replaced by the unit's mean over `images` and positions, so that what follows
       meets a usual value and no information.
@@ -45,7 +51,7 @@ def ablate(
 
     Args:
         net: any network.
-        layers: path of the module → the units to silence, see `choose_units`. A unit is a filter of a
+        layers: path of the module → the units to ablate, see `choose_units`. A unit is a filter of a
             convolution, a neuron of a dense layer, or the map (N, unit, …) that a module gives. Of dense layers
             and layer norms on tokens it is the last axis.
         how: see above. With "zero_weights" each layer has to be a convolution or a dense layer; an activation
@@ -74,15 +80,26 @@ def ablate(
         >>> edited.conv1.weight[:2].abs().max().item(), edited.conv2.weight.data_ptr() == net.conv2.weight.data_ptr()
         (0.0, True)
     """
-    if how not in HOW:
-        raise SettingError(f"how: {how!r}; expected one of {', '.join(HOW)}")
+    check_how(how)
     if not isinstance(layers, Mapping):
         raise RequestError(
             f"layers are a {type(layers).__name__}; expected units by layer, such as {{'conv1': [0, 1]}}"
         )
-    if how == "zero_weights":
-        return _with_zero_weights(net, layers)
-    return _with_replaced_activations(net, layers, how, images, max_memory)
+    if how != "zero_weights":
+        return _with_replaced_activations(net, layers, how, images, max_memory)
+    copy = _sharing_copy(net)
+    known = {path: module for path, module in _modules(copy).items() if _has_filters(module)}
+    for layer, units in layers.items():
+        if layer not in known:
+            raise UnknownNameError("layer with filters of its own", layer, known, "in this network")
+        _zero_filters(known[layer], units, layer)
+    return copy
+
+
+def check_how(how: str) -> None:
+    """Raises SettingError where `how` is none of `HOW`."""
+    if how not in HOW:
+        raise SettingError(f"how: {how!r}; expected one of {', '.join(HOW)}")
 
 
 def ablated_graph(graph: TracedGraph, edited: nn.Module, layers: Mapping[str, Units], how: str) -> TracedGraph | None:
@@ -91,22 +108,58 @@ def ablated_graph(graph: TracedGraph, edited: nn.Module, layers: Mapping[str, Un
     Returns:
         None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere.
     """
-    found = graph.over(edited)
-    if how == "zero_weights":
-        return found
-    for layer in layers:
-        if [op.name for op in graph.operations if op.module == layer] != [layer]:
+    graph, before = graph.over(edited), graph
+    for layer in layers if how != "zero_weights" else ():
+        if [op.name for op in before.operations if op.module == layer] != [layer]:
             return None
-        hooks = edited.get_submodule(layer)._forward_hooks.values()
-        replacement = [hook for hook in hooks if isinstance(hook, _Replacement)][-1]
-        found = found.inserting(layer, _replaced, replacement.constants(edited.get_submodule(layer)))
-    return found
+        module = edited.get_submodule(layer)
+        hook: Any = list(module._forward_hooks.values())[-1]
+        graph = graph.inserting(layer, _inserted, {name: getattr(module, name) for name in hook.args[0]})
+    return graph
 
 
-def _replaced(nodes: Graph, node: Node, constants: Mapping[str, Node]) -> Node:
-    new = nodes.call_function(torch.ops.aten.where.self, (constants["silenced"], constants["values"], node))
+def _inserted(nodes: Graph, node: Node, constants: Mapping[str, Node]) -> Node:
+    new = nodes.call_function(torch.ops.aten.where.self, (*constants.values(), node))
     new.meta = dict(node.meta)
     return new
+
+
+def interventions(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, Intervention]:
+    """The same in the graph: for each layer, in the network's order, the units that are meant, which give 0.
+
+    Functions can be among the layers, and single calls of a module that is used again. With "zero_weights" such a module
+    is one layer, under its first name.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
+    """
+    known, found = positions(graph), dict[str, Intervention]()
+    units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(select_layers(graph, layers))
+    for layer, units in units_of.items():
+        for name in select_layers(graph, [layer]):
+            op, where = graph.operation(name), known.get(name)
+            n_units = count_units(op, where)
+            calls = _with_same_filters(graph, op) if how == "zero_weights" else (name,)
+            axis = next(axis for axis in (1, 2, 3) if where is None or axis not in where.axes)
+            none = torch.zeros(n_units, dtype=torch.bool)
+            one = found.setdefault(calls[0], Intervention(calls, torch.zeros(n_units), none, axis))
+            found[calls[0]] = one.of({*one.units, *choose_units(units, n_units, calls[0])})
+    return {op.name: found[op.name] for op in graph.operations if op.name in found}
+
+
+def _with_same_filters(graph: TracedGraph, op: Operation) -> tuple[str, ...]:
+    """The operations that run with the same filters: calls of one module, not of another with the same weights."""
+    if op.kind not in _FILTERED:
+        raise RequestError(
+            f"layer {op.name!r} is a {op.kind} and has no filters of its own; name a convolution or dense layer, "
+            "or give how='zero_activation'"
+        )
+
+    def filters(op: Operation) -> tuple[nn.Module, object]:
+        return graph.net.get_submodule(op.module), op.node.args[1]
+
+    return tuple(other.name for other in graph.operations if other.kind == op.kind and filters(other) == filters(op))
 
 
 def _sharing_copy(net: nn.Module) -> nn.Module:
@@ -122,22 +175,12 @@ def _sharing_copy(net: nn.Module) -> nn.Module:
         raise NetworkError(f"network {type(net).__name__} cannot be copied, and so not edited; {reason}") from error
 
 
-def _with_zero_weights(net: nn.Module, layers: Mapping[str, Units]) -> nn.Module:
-    copy = _sharing_copy(net)
-    known = {path: module for path, module in _modules(copy).items() if _has_filters(module)}
-    for layer, units in layers.items():
-        if layer not in known:
-            raise UnknownNameError("layer with filters of its own", layer, known, "in this network")
-        _zero_filters(known[layer], units, layer)
-    return copy
-
-
 def _modules(net: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in net.named_modules(remove_duplicate=False) if path}
 
 
 def _has_filters(module: nn.Module) -> bool:
-    """Whether its weights are parameters; those that a parametrization works out cannot be set."""
+    """Whether its weights are parameters; those that a parametrization computes cannot be set."""
     weight = dict(module.named_parameters(recurse=False)).get("weight")
     return weight is not None and weight.ndim >= 2 and not isinstance(module, nn.Embedding | nn.EmbeddingBag)
 
@@ -145,23 +188,17 @@ def _has_filters(module: nn.Module) -> bool:
 def _zero_filters(module: nn.Module, units: Units, layer: str) -> None:
     """Gives the module new weights, in which those of some units are 0."""
     own = dict(module.named_parameters(recurse=False))
-    weight = own["weight"].detach().clone()
-    by_unit = _by_unit(module, weight)
+    edited = {name: own[name].detach().clone() for name in ("weight", "bias") if name in own}
+    by_unit = edited["weight"][None]  # (groups, units of a group, …); one group where the order of units needs none
+    if isinstance(module, _ConvTransposeNd):  # kept as (in, units of a group, kh, kw), the groups one after another
+        by_unit = edited["weight"].unflatten(0, (module.groups, -1)).transpose(1, 2)
     groups, n_each = by_unit.shape[:2]
     chosen = torch.tensor(choose_units(units, groups * n_each, layer))
     by_unit[chosen // n_each, chosen % n_each] = 0
-    module.weight = nn.Parameter(weight, requires_grad=own["weight"].requires_grad)
-    if "bias" in own:
-        bias = own["bias"].detach().clone()
-        bias[chosen] = 0
-        module.bias = nn.Parameter(bias, requires_grad=own["bias"].requires_grad)
-
-
-def _by_unit(module: nn.Module, weight: Tensor) -> Tensor:
-    """The weights (groups, units of a group, …) in their own memory; one group where the order of units needs none."""
-    if isinstance(module, _ConvTransposeNd):  # kept as (in, units of a group, kh, kw), the groups one after another
-        return weight.unflatten(0, (module.groups, -1)).transpose(1, 2)
-    return weight[None]
+    if "bias" in edited:
+        edited["bias"][chosen] = 0
+    for name, values in edited.items():
+        setattr(module, name, nn.Parameter(values, requires_grad=own[name].requires_grad))
 
 
 def _with_replaced_activations(
@@ -174,44 +211,35 @@ def _with_replaced_activations(
     means = _mean_activations(net, list(layers), images, max_memory)
     copy = _sharing_copy(net)
     for layer, units in layers.items():
-        mean = means[layer]
-        chosen = choose_units(units, len(mean), layer)
-        silenced = torch.zeros_like(mean, dtype=torch.bool)
-        silenced[list(chosen)] = True
+        mean, shape = means[layer]
+        chosen = torch.zeros_like(mean, dtype=torch.bool)
+        chosen[list(choose_units(units, len(mean), layer))] = True
         values = mean if how == "mean_activation" else torch.zeros_like(mean)
-        _Replacement.attach(copy.get_submodule(layer), silenced, values)
+        _replace(copy.get_submodule(layer), chosen.view(shape), values.view(shape))
     return copy
 
 
-@dataclass(frozen=True)
-class _Replacement:
-    """A forward hook that puts constants in place of some units' activations.
+def _replace(module: nn.Module, chosen: Tensor, values: Tensor) -> None:
+    """Puts values in place of what the module gives for the chosen units.
 
-    Which, and by what, are buffers of the module, so that they move and are cast with it. They are shaped to
-    stand behind the batch, (U, 1, 1) for a map, and are no part of the state_dict.
+    Both are buffers of the module, so that they move and are cast with it, but no part of the state_dict.
     """
-
-    silenced: str
-    values: str
-
-    @classmethod
-    def attach(cls, module: nn.Module, silenced: Tensor, values: Tensor) -> None:
-        number = len(list(module.buffers(recurse=False)))  # a module may be ablated again
-        hook = cls(f"ablated_{number}", f"ablated_values_{number}")
-        module.register_buffer(hook.silenced, silenced, persistent=False)
-        module.register_buffer(hook.values, values, persistent=False)
-        module.register_forward_hook(hook)
-
-    def constants(self, module: nn.Module) -> dict[str, Tensor]:
-        """Which units are silenced, and by what, as the module has them."""
-        return {"silenced": getattr(module, self.silenced), "values": getattr(module, self.values)}
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        return torch.where(getattr(module, self.silenced), getattr(module, self.values), output)
+    number = len(list(module.buffers(recurse=False)))  # a module may be ablated again
+    names = (f"ablated_{number}", f"ablated_values_{number}")
+    for name, constant in zip(names, (chosen, values), strict=True):
+        module.register_buffer(name, constant, persistent=False)
+    module.register_forward_hook(partial(_replaced, names))
 
 
-def _mean_activations(net: nn.Module, layers: list[str], images: Tensor, max_memory: int | None) -> dict[str, Tensor]:
-    """For each layer the mean over images and positions, (U, 1, 1) for a map; in evaluation mode."""
+def _replaced(names: tuple[str, str], module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return torch.where(getattr(module, names[0]), getattr(module, names[1]), output)
+
+
+def _mean_activations(
+    net: nn.Module, layers: list[str], images: Tensor, max_memory: int | None
+) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    """For each layer the units' means over images and positions, (U,), in evaluation mode; and the shape in which they
+    stand behind the batch, (U, 1, 1) for a map."""
     probe = _sharing_copy(net).eval()  # so that a forward pass writes nothing on the network
     modules = _modules(probe)
     means = {layer: _Mean(layer) for layer in layers}
@@ -226,31 +254,28 @@ def _mean_activations(net: nn.Module, layers: list[str], images: Tensor, max_mem
         parts = list(portions(len(images), bytes_each, images.device, max_memory))
         for part in parts:
             probe(images[part])
-    return {layer: mean.result(passes=len(parts)) for layer, mean in means.items()}
+    return {layer: mean.result(len(parts)) for layer, mean in means.items()}
 
 
 class _Mean:
     """A forward hook that sums up what a module gives."""
 
     def __init__(self, layer: str) -> None:
-        self.layer, self.calls, self.count = layer, 0, 0
-        self.total: Tensor | None = None
+        self.layer, self.sums, self.count = layer, list[Tensor](), 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise RequestError(f"layer {self.layer!r} gives no maps or neurons (N, U, …); ablate another layer")
         axis = output.ndim - 1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
-        sums = output.sum([a for a in range(output.ndim) if a != axis], keepdim=True)[0]
-        sums = sums.flatten(0, axis - 1)  # tokens' axis goes, positions' axes stay to be stretched over
-        self.total = sums.cpu().double() + (0 if self.total is None else self.total)
+        self.sums.append(output.sum([other for other in range(output.ndim) if other != axis]))
         self.count += output.numel() // output.shape[axis]
-        self.calls += 1
-        self.like = sums
+        self.shape = (-1, *[1] * (output.ndim - 1 - axis))
 
-    def result(self, passes: int) -> Tensor:
-        if self.total is None or self.calls != passes:
-            times = self.calls // passes
+    def result(self, passes: int) -> tuple[Tensor, tuple[int, ...]]:
+        if len(self.sums) != passes:
             raise RequestError(
-                f"layer {self.layer!r} runs {times} times in a pass; an activation can be replaced where it runs once"
+                f"layer {self.layer!r} runs {len(self.sums) // passes} times in a pass; an activation can be replaced where "
+                "it runs once"
             )
-        return (self.total / self.count).to(self.like)
+        total: Any = sum(each.cpu().double() for each in self.sums)
+        return (total / self.count).to(self.sums[0]), self.shape

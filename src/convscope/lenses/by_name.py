@@ -49,7 +49,7 @@ def attribute_by_name(
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     """Refuses an unknown lens, and what is no setting of it, before any work; raises as `attribute_by_name`."""
     if name not in ATTRIBUTIONS and name not in CAPTUM_METHODS:
-        names = [*ATTRIBUTIONS, *CAPTUM_METHODS]
+        names = [*ATTRIBUTIONS, *CAPTUM_METHODS, "occlusion"]
         raise UnknownNameError("attribution lens", name, names, "one of convscope's or Captum's")
     own = ATTRIBUTIONS.get(name)
     known = list(signature(own).parameters)[3:] if own else settings_of(name)  # after graph, images, target

@@ -70,7 +70,7 @@ class LensSettings(AttributionSettings, total=False):
     logits: bool
 
 
-class SeededSettings(AttributionSettings, total=False):
+class SeededSettings(LensSettings, total=False):
     """Of any attribution lens by its name."""
 
     seed: int

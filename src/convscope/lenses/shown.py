@@ -12,4 +12,4 @@ class Shown:
     def _repr_png_(self) -> bytes | None:
         import convscope
 
-        return convscope.looks.notebook_picture(self)
+        return convscope.analyses.notebook_picture(self)

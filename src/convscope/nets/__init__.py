@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
-    from convscope.nets.heads import put_head
+    from convscope.nets.heads import outputs_of, put_head
     from convscope.nets.natural import NaturalInput
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
@@ -40,6 +40,7 @@ __all__ = [
     "code_in",
     "make_task",
     "natural_input",
+    "outputs_of",
     "parse_layers",
     "plain_net",
     "put_head",

@@ -14,7 +14,7 @@ import torch
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import nn
 
-from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError, shortened
+from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError, first_line, shortened
 from convscope.nets import zoo
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.foreign import (
@@ -274,9 +274,8 @@ def _fetching(name: str, pretrained: bool) -> Iterator[None]:
         if not pretrained:
             raise
         origin = _ORIGINS.get(name.partition(":")[0], "where its builder looks for them")
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FailedError(
-            f"{name}: its trained weights cannot be had from {origin} ({reason}); "
+            f"{name}: its trained weights cannot be had from {origin} ({first_line(error)}); "
             "connect to the network or put them into its cache, or begin from random ones with net.pretrained=false"
         ) from None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 _MOST_NAMED = 3
 
@@ -17,18 +18,12 @@ def random_weights_in_words(net: nn.Module, other: nn.Module) -> str | None:
         other: the same, built from another seed.
     """
     others = dict(other.named_parameters())
-    own = {name: p for name, p in net.named_parameters() if p.requires_grad and not _is_constant(p)}
-    drawn = [name for name, p in own.items() if name not in others or not _same(p, others[name])]
+    own = {
+        name: p for name, p in net.named_parameters() if p.requires_grad and p.numel() and (p != p.flatten()[0]).any()
+    }
+    drawn = [name for name, p in own.items() if name not in others or not torch.equal(p, others[name])]
     if len(drawn) in (0, len(own)):
         return "random weights" if drawn else None
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in drawn))
     more = f" and {len(layers) - _MOST_NAMED} more layers" if len(layers) > _MOST_NAMED else ""
     return f"random weights in {', '.join(layers[:_MOST_NAMED])}{more}"
-
-
-def _is_constant(values: Tensor) -> bool:
-    return values.numel() == 0 or bool((values == values.flatten()[0]).all())
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a == b).all())

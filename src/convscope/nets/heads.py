@@ -6,15 +6,14 @@ the module whose place it takes.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convscope.errors import NetworkError, SettingError, UnknownNameError
+from convscope.errors import NetworkError, SettingError, UnknownNameError, first_line
+from convscope.nets.plain import Stack
 from convscope.nets.text import Word, parse_layers
 
 _OF_A_HEAD = "fDBG"
@@ -79,7 +78,8 @@ def _place(net: nn.Module, replaces: str | None, image: Tensor) -> tuple[str, Te
     if not calls:
         raise NetworkError(f"net.replaces: {names[chosen[-1]]!r} computes nothing for an image; name another module")
     module, given, made = calls[-1]
-    if replaces is None and not _is_output(made, outputs):
+    is_output = isinstance(made, Tensor) and isinstance(outputs, Tensor) and torch.equal(made, outputs)
+    if replaces is None and not is_output:
         linear = ", ".join(dict.fromkeys(names[one] for one, _, _ in calls))
         raise NetworkError(
             f"net.head: the last nn.Linear, {names[module]!r}, does not give the network's output; "
@@ -97,83 +97,36 @@ def _run(net: nn.Module, watched: list[nn.Module], image: Tensor) -> tuple[list[
     calls: list[tuple[nn.Module, Any, Any]] = []
     hooks = [one.register_forward_hook(lambda *call: calls.append(call)) for one in watched]
     try:
-        with evaluating(net), torch.no_grad():
-            outputs = net(image)
-    except Exception as error:  # a forward may fail in any way
-        shape = "×".join(str(n) for n in image.shape[1:])
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NetworkError(f"the network cannot take images of {shape}: {reason}") from None
+        return calls, outputs_of(net, image)
     finally:
         for hook in hooks:
             hook.remove()
-    return calls, outputs
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module's own mode again afterwards."""
+def outputs_of(net: nn.Module, images: Tensor) -> Any:
+    """What a network gives for normalised images in evaluation mode; each module has its own mode again afterwards.
+
+    Raises:
+        NetworkError: it fails on such images.
+    """
     modes = [(module, module.training) for module in net.modules()]
-    net.eval()
     try:
-        yield
+        with torch.no_grad():
+            return net.eval()(images)
+    except Exception as error:  # a forward may fail in any way
+        shape = "×".join(str(n) for n in images.shape[1:])
+        raise NetworkError(f"the network cannot take images of {shape}: {first_line(error)}") from None
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-def _is_output(made: Any, outputs: Any) -> bool:
-    same = isinstance(made, Tensor) and isinstance(outputs, Tensor) and made.shape == outputs.shape
-    return same and torch.equal(made, outputs)
-
-
 def _head(words: tuple[Word, ...], shape: tuple[int, ...], classes: int) -> nn.Module:
     """An nn.Sequential with names as in a plain network; the output layer alone where it stands alone."""
-    layers = _Layers(shape)
+    stack = Stack(shape[0], shape[1] if len(shape) == 3 else None, math.prod(shape[1:]))
     for word in words:
-        layers.word(word)
-    layers.dense(classes)
-    return layers.modules["fc1"] if len(layers.modules) == 1 else nn.Sequential(layers.modules)
-
-
-class _Layers:
-    """The head's layers so far, and the shape of what comes out of them: (C, H, W) or (U,)."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.modules: OrderedDict[str, nn.Module] = OrderedDict()
-        self._count: Counter[str] = Counter()
-
-    def add(self, kind: str, module: nn.Module) -> None:
-        self._count[kind] += 1
-        self.modules[f"{kind}{self._count[kind]}"] = module
-
-    def dense(self, units: int) -> None:
-        if len(self.shape) == 3:
-            self.modules["flatten"] = nn.Flatten()
-            self.shape = (torch.Size(self.shape).numel(),)
-        self.add("fc", nn.Linear(self.shape[0], units))
-        self.shape = (units,)
-
-    def normalize(self) -> None:
-        kind = nn.BatchNorm2d if len(self.shape) == 3 else nn.BatchNorm1d
-        self.add("bn", kind(self.shape[0]))
-
-    def word(self, word: Word) -> None:
-        if word.letter == "D":
-            self.add("drop", nn.Dropout(word.number or 0.0))
-        elif word.letter == "B":
-            self.normalize()
-        elif word.letter == "G":
-            self._pool()
-        else:
-            self.dense(int(word.number or 0))
-            if "b" in word.flags:
-                self.normalize()
-            if "l" not in word.flags:
-                self.add("relu", nn.ReLU())
-
-    def _pool(self) -> None:
-        if len(self.shape) != 3:
+        if word.letter == "G" and stack.side is None:
             raise SettingError("net.head: 'G' pools maps, and vectors reach this head; leave it out")
-        self.add("pool", nn.AdaptiveAvgPool2d(1))
-        self.shape = (self.shape[0], 1, 1)
+        stack.add_word(word)
+    head = stack.finished(classes)
+    return head[0] if len(head) == 1 else head

@@ -39,18 +39,23 @@ class Stack:
         modules: by name, in order.
         units: channels of the maps, or units of the last dense layer.
         side: of the maps in pixels; None once they are flattened.
+        area: positions of a map, for maps that are no squares.
     """
 
-    def __init__(self, channels: int, side: int) -> None:
+    def __init__(self, channels: int, side: int | None, area: int | None = None) -> None:
         self.modules: OrderedDict[str, nn.Module] = OrderedDict()
-        self.units = channels
-        self.side: int | None = side
+        self.units, self.side = channels, side
+        self.area = (side or 0) ** 2 if area is None else area
         self._count: Counter[str] = Counter()
 
     def read(self, layers: str) -> None:
         """Adds the layers that a text describes."""
         for word in parse_layers(layers):
-            _ADD[word.letter](self, word)
+            self.add_word(word)
+
+    def add_word(self, word: Word) -> None:
+        """Adds what one word describes."""
+        _ADD[word.letter](self, word)
 
     def finished(self, classes: int) -> nn.Sequential:
         """The network, with its output layer."""
@@ -76,7 +81,7 @@ class Stack:
         steps = -((span - room) // stride) if up else (room - span) // stride
         if up and steps * stride >= self.side + padding:  # PyTorch drops a window that would start in the far padding
             steps -= 1
-        self.side = steps + 1
+        self.side, self.area = steps + 1, (steps + 1) ** 2
 
     def activate(self, word: Word) -> None:
         if "b" in word.flags:
@@ -90,7 +95,7 @@ class Stack:
     def dense(self, units: int) -> None:
         if self.side is not None:
             self.modules["flatten"] = nn.Flatten()
-            self.units, self.side = self.units * self.side**2, None
+            self.units, self.side = self.units * self.area, None
         self.add("fc", nn.Linear(self.units, units))
         self.units = units
 
@@ -126,7 +131,7 @@ def _pool(stack: Stack, word: Word) -> None:
 
 def _global_pool(stack: Stack, word: Word) -> None:
     stack.add("pool", nn.AdaptiveAvgPool2d(1))
-    stack.side = 1
+    stack.side = stack.area = 1
 
 
 _ADD = {

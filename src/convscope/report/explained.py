@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from convscope.analyses import drop_scale, small_picture, sum_in_words
 from convscope.draw import Picture, coloured, data_uri, enlarge, picture, sheet
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import relu_after
 from convscope.lenses import Attribution, OcclusionMap, Size
-from convscope.looks import drop_scale, small_picture, sum_in_words
 from convscope.report.subject import Subject
 from convscope.report.trusted import Kind, n_images, of_image, trust, trusted
 

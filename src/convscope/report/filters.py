@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.analyses import ablation_plan
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
-from convscope.looks import effects_without, switched_off
 from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
@@ -67,9 +67,8 @@ def effects_of(subject: Subject) -> Effects | None:
     if n < _FEWEST_EFFECT_IMAGES:
         return None
     images = test.subset(torch.linspace(0, len(test) - 1, n).long())
-    off = switched_off(subject.scope, layers)
-    found = effects_without(subject.scope, images, dict.fromkeys(layers), off)
-    words = {name: switched_off(subject.scope, [name]).words for name in layers}
+    found = ablation_plan(subject.scope, layers).effects(images, dict.fromkeys(layers))
+    words = {name: ablation_plan(subject.scope, [name]).words for name in layers}
     return {name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in found.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
 from convscope.report.swept import Group, Swept, value_in_words
-from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, write_whole
+from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
 from convscope.study import Metric, Runs, Summary
 
 STUDY = "study.yaml"
@@ -152,11 +151,8 @@ def _commands(swept: Swept) -> str:
 def _environment(swept: Swept) -> dict[str, Any]:
     """Versions and machine of the first run that states them."""
     for run in swept.rows.run:
-        try:
-            found = json.loads((swept.runs.folder / run / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if not isinstance(found, dict):
+        found = object_in(swept.runs.folder / run / ENVIRONMENT)
+        if not found:
             continue
         stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}
         return stated | (found["packages"] if isinstance(found.get("packages"), dict) else {})

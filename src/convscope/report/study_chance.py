@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from convscope.report.swept import ENDED, Swept
-from convscope.runs import ENVIRONMENT, METRICS
+from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 
 _NEAR = 0.95  # of the loss of guessing; a network that has learned anything of use is below it
@@ -55,7 +54,7 @@ def _at_chance(folder: Path, row: dict[Hashable, Any]) -> bool:
 
 def chance_of(run: Path) -> Chance | None:
     """What guessing comes to for a run of one question; the classes are as frequent as among its test images."""
-    metrics, environment = _read(run / METRICS), _read(run / ENVIRONMENT)
+    metrics, environment = object_in(run / METRICS), object_in(run / ENVIRONMENT)
     try:
         [head], n_val = metrics["heads"].values(), int(environment["data"]["images"]["val"])
         counts = np.array([sum(row) for row in head["confusion"]], np.float64)
@@ -66,11 +65,3 @@ def chance_of(run: Path) -> Chance | None:
         return None
     shares = counts[counts > 0] / counts.sum()
     return Chance(float(shares.max()), -math.fsum(shares * np.log(shares)), n_val)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

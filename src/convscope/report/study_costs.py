@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import pandas as pd
 
 from convscope.draw import cost, spread
 from convscope.report.swept import Group, Swept, largest_near
-from convscope.runs import ANATOMY
+from convscope.runs import ANATOMY, object_in
 
 _MOST_SHOWN = 60  # settings, for a row each
 _COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "seconds": "seconds of training"}
@@ -91,9 +90,5 @@ def _cost(swept: Swept, group: Group, key: str) -> float | None:
 
 def _multiply_adds(swept: Swept, run: str) -> int | None:
     """As the run keeps them, where it does."""
-    try:
-        found = json.loads((swept.runs.folder / run / ANATOMY).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    value = found.get("multiply_adds") if isinstance(found, dict) else None
+    value = object_in(swept.runs.folder / run / ANATOMY).get("multiply_adds")
     return value if isinstance(value, int) else None

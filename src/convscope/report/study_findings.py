@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
-from scipy import special
 
 from convscope.report.study_chance import never_left_chance
 from convscope.report.swept import Swept, gaps, value_in_words
@@ -72,6 +71,8 @@ def _instability(swept: Swept) -> Finding | None:
     rates, diverged = rows[_RATE].to_numpy(np.float64), (rows.state == "diverged").to_numpy(bool)
     stuck = never_left_chance(swept)[counted]
     unstable, cuts = diverged | stuck, np.unique(rates)[1:]
+    if not unstable.any():
+        return None
     ps = [_more_often(unstable[rates >= cut], unstable[rates < cut]) for cut in cuts]
     if not ps or min(ps) * len(ps) >= 1 - _LEVEL:
         return None
@@ -91,16 +92,10 @@ def _instability(swept: Swept) -> Finding | None:
 
 def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) -> float:
     """Fisher's one-sided p: so many or more of all unstable runs are above, were chance alone at work."""
+    from scipy.stats import hypergeom  # takes half a second to load, so only where runs are unstable
+
     n, unstable = len(above) + len(below), int(above.sum() + below.sum())
-    k = np.arange(int(above.sum()), min(len(above), unstable) + 1)
-    logs = _log_choose(len(above), k) + _log_choose(len(below), unstable - k) - _log_choose(n, np.array([unstable]))
-    return min(1.0, float(np.exp(logs).sum()))
-
-
-def _log_choose(n: int, k: np.ndarray) -> np.ndarray:
-    inside = (k >= 0) & (k <= n)
-    k = np.clip(k, 0, n)
-    return np.where(inside, special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1), -np.inf)
+    return float(hypergeom.sf(int(above.sum()) - 1, n, unstable, len(above)))
 
 
 def _overfitting(swept: Swept) -> Finding | None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
-    from convscope.runs.whole import check_writable, write_whole
+    from convscope.runs.whole import check_writable, object_in, read_object, write_whole
 else:
     load_when_used(__name__)
 
@@ -76,10 +76,12 @@ __all__ = [
     "load_spec",
     "load_weights",
     "make_spec",
+    "object_in",
     "open_run",
     "override",
     "parse_mapping",
     "parse_overrides",
+    "read_object",
     "read_spec",
     "read_tensors",
     "shareable",

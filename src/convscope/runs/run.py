@@ -31,7 +31,7 @@ from convscope.runs.names import (
     SPEC,
 )
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
-from convscope.runs.whole import write_whole
+from convscope.runs.whole import read_object, write_whole
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,10 @@ class Run:
             RunFolderError: it is missing or damaged.
         """
         try:
-            found = json.loads(self._file(part).read_text(encoding="utf-8"))
+            return read_object(self._file(part))
         except (ValueError, OSError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunFolderError(f"{self.path / part} is damaged: {reason}") from None
-        if not isinstance(found, dict):
-            raise RunFolderError(f"{self.path / part} is damaged: no object is in it")
-        return found
 
     def write_json(self, part: str, values: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from convscope.bounded import KeyTwiceError, load_yaml
+from convscope.bounded import KeyTwiceError, load_yaml, settings_text
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import NetSpec, TaskSpec
@@ -276,12 +276,7 @@ def shareable(spec: RunSpec) -> RunSpec:
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
     """The spec in a YAML file, whose data may lie beside it; errors as read_spec, and a file that cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise SettingError(f"{path} cannot be read: {reason}") from None
-    spec = read_spec(text, str(path), overrides)
+    spec = read_spec(settings_text(path), str(path), overrides)
     beside = path.parent / spec.data.source
     if not os.path.exists(spec.data.source) and os.path.exists(beside):
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(beside)})})

@@ -1,11 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and objects that are read from them."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from convscope.errors import READ_ONLY, FailedError, ReadOnlyError
 from convscope.unfinished import UNFINISHED, mark, remove_abandoned
@@ -37,6 +39,25 @@ def write_whole(path: Path, content: bytes | str) -> None:
         with suppress(OSError):  # it is renamed, or was never made; an error here must not stand for the first one
             temporary.unlink()
     remove_abandoned(path.parent)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError, ValueError, RecursionError: it is missing, or damaged.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("no object is in it")
+    return found
+
+
+def object_in(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where it is missing or damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        return read_object(path)
+    return {}
 
 
 def check_writable(folder: Path) -> None:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.scans.ablation import Ablation, ablation
+    from convscope.scans.ablation import IntervenedNet, ablation
     from convscope.scans.answered import Answering, head_of
     from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
-    from convscope.scans.effects import FilterEffects, filter_effects
+    from convscope.scans.effects import Ablation, LayerEffects
     from convscope.scans.evaluate import evaluate, kept_epoch
     from convscope.scans.exact import ExactSum
     from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
+    from convscope.scans.filter_effects import FilterEffects, filter_effects, interventions_over
     from convscope.scans.first_order import FirstOrder
     from convscope.scans.histogram import EDGES
     from convscope.scans.intervals import (
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     )
     from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
     from convscope.scans.kept import kept_or_made
-    from convscope.scans.layer_effects import LayerEffects
     from convscope.scans.layers import LayerMap, layer_maps
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
     from convscope.scans.scan import Images, PassSettings, Scan, Seen, checked, feed, feed_stored, scan
-    from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, WithoutUnits, silenced_layers, with_means
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
     from convscope.scans.together import patches_and_statistics
     from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
@@ -57,6 +56,7 @@ __all__ = [
     "FilterEffects",
     "FirstOrder",
     "Images",
+    "IntervenedNet",
     "Invariance",
     "InvarianceCurves",
     "LayerEffects",
@@ -74,13 +74,10 @@ __all__ = [
     "Score",
     "Seen",
     "Shift",
-    "SilencedLayer",
     "Statistics",
     "TiedLens",
     "TopK",
     "TopPatches",
-    "UnitsOf",
-    "WithoutUnits",
     "ablation",
     "batch_that_fits",
     "bootstrap",
@@ -94,6 +91,7 @@ __all__ = [
     "feed_stored",
     "filter_effects",
     "head_of",
+    "interventions_over",
     "invariance",
     "kept_epoch",
     "kept_or_made",
@@ -107,8 +105,6 @@ __all__ = [
     "proportion",
     "randomization_check",
     "scan",
-    "silenced_layers",
     "statistics",
     "top_patches",
-    "with_means",
 ]

@@ -1,254 +1,263 @@
-"""What each filter does for the answers: the effect of switching off one at a time."""
+"""What ablations do to the answers to the same images: the records, for each unit of a layer and for a chosen set of units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Unpack
+from dataclasses import dataclass
+from typing import Any
 
+import pandas as pd
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from convscope.errors import SettingError
-from convscope.graph import Silenced
-from convscope.lenses import HOW
-from convscope.nets import Head
-from convscope.scans.answered import Answered, answered, head_of
-from convscope.scans.exact import ExactSum
-from convscope.scans.first_order import FirstOrder
-from convscope.scans.kept import kept_or_made
-from convscope.scans.layer_effects import LayerEffects
-from convscope.scans.room import rows_that_fit
-from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
-from convscope.scans.silenced_layers import SilencedLayer, UnitsOf, silenced_layers, with_means
+from convscope.errors import RequestError
+from convscope.scans.intervals import Estimate, mean, mean_of, paired_difference, proportion
+
+ALL = "all"
+"""In tables: the row of all classes together."""
 
 
-def filter_effects(
-    scope: Subject,
-    images: Images,
-    layers: UnitsOf = "conv",
-    how: str = "zero_weights",
-    screen: int | None = None,
-    **settings: Unpack[PassSettings],
-) -> dict[str, LayerEffects]:
-    """The effect of switching off each filter of some layers, one at a time, on the answers to a set of images.
+@dataclass(frozen=True, eq=False)
+class LayerEffects:
+    """The effect of ablating each unit of a layer, one at a time, on the answers to the same images.
 
-    Nothing is run that a filter has no part in. For a batch the network runs once. What becomes of a unit up to the next
-    convolution or dense layer is worked out for all units at once; that layer is linear, so what it gave changes by what
-    it makes of the one unit's difference; only what lies behind is run anew, for many images and units in a batch. Images
-    to which a unit makes no difference (it is silent there, off or on) are not run at all. Figures are those of whole
-    passes of an edited network, to rounding: an image whose two best classes are equal to rounding may be counted either
-    way. In the folder of a run the result is kept, and found again.
+    Rows of units that were not measured, because they were not asked for or a first-order estimate left them out, hold
+    zeros and NaN; `measured` tells them apart. Differences are after less before: negative where the unit is of use.
+    Methods raise RequestError for a unit that is not there, or was not measured.
 
-    Args:
-        scope: the network, a `Scope`.
-        images: a set with the classes that the network tells apart. For a network of several heads the first counts.
-        layers: names, patterns or kinds, see `convscope.lenses.select_layers`; all convolutions by default. A layer that
-            is used again counts once, under its first name. With `{"conv1": [0, 3]}` these units alone.
-        how: what becomes of a unit's output, see `convscope.lenses.ablate`: "zero_weights" (filter and bias are 0),
-            "zero_activation", or "mean_activation" (its mean over these images, from a pass of its own). Behind a batch
-            norm zero weights are no silence: the unit then says one constant everywhere, which can harm more than its
-            loss. To silence a convolution take "zero_activation" in `convscope.graph.where_read`, the ReLU behind it.
-        screen: measure only so many units of each layer, those that matter most to first order, see `FirstOrder`; the
-            result says which were measured. Costs one pass forward and back. None measures all.
-        settings: batch_size, max_memory, workers, progress; see `scan`.
-
-    Returns:
-        Layer → `LayerEffects`, in the network's order: accuracy and mean probability of the true class without each unit,
-        overall and by class, differences with paired intervals, the images that flip.
-
-    Raises:
-        UnknownNameError: a layer is not in this network; the message lists those there are.
-        RequestError: a layer has no filters or no such unit, or its units are not known; there are no images, or they
-            came without classes; an operation behind a layer mixes the images of a batch.
-        SettingError: `how` or `screen` is out of range.
-        FailedError: the network gives NaN or infinity.
-
-    Source: Morcos et al. 2018, arXiv 1803.06959; the screen: Molchanov et al. 2017, arXiv 1611.06440.
-
-    Example:
-        >>> found = filter_effects(scope, data.test)["conv3"]
-        >>> found.accuracy_after.argmin(), found.change(7), found.lost_images(7)
-    """
-    if how not in HOW:
-        raise SettingError(f"how: {how!r}; expected one of {', '.join(HOW)}")
-    if screen is not None and screen < 1:
-        raise SettingError(f"screen: {screen} is out of range; give 1 or more, or None to measure all")
-
-    def make() -> dict[str, LayerEffects]:
-        head = head_of(scope, images)
-        silenced = silenced_layers(scope.graph, layers, how)
-        if how == "mean_activation":
-            silenced = with_means(scope, images, silenced, **settings)
-        estimates: dict[str, Tensor] = {}
-        if screen is not None:
-            first_order = FirstOrder(scope, silenced, head, settings.get("max_memory"))
-            [estimates] = scan(scope, images, [first_order], **settings)
-            silenced = {name: each.screened(estimates[name], screen) for name, each in silenced.items()}
-        effects = FilterEffects(scope, silenced, head, how, estimates, settings.get("max_memory"))
-        [measured] = scan(scope, images, [effects], **settings)
-        return measured
-
-    named = dict(layers) if isinstance(layers, Mapping) else layers
-    asked = {"layers": named, "how": how, "screen": screen}
-    return kept_or_made(scope, "filter-effects", images, asked | sizes(settings), LayerEffects, make)
-
-
-class FilterEffects:
-    """A scan of the effects of switching off units, one at a time; see `filter_effects`.
-
-    Args:
-        scope: the network that is scanned.
-        layers: those whose units are switched off, by name.
-        head: whose answers count.
-        how: said in the result.
-        estimates: of each layer's units, said in the result; none where nothing was screened.
-        max_memory: bytes for the images and units that are run at once.
+    Attributes:
+        layer: whose units were ablated.
+        how: what became of a unit's output; see `convscope.lenses.ablate`.
+        classes: their names.
+        images_per_class: how many images there are of each, (K,).
+        right: how many of them are predicted right by the network as it is, (K,).
+        probability: mean of the true class's probability over the images of each class, (K,); NaN without images.
+        lost: images of each class that were right and are wrong without the unit, (U, K).
+        gained: images of each class that were wrong and are right without it, (U, K).
+        probability_after: as `probability`, without the unit, (U, K).
+        deviation: of the images' changes of probability, (U,), dividing by n.
+        flips: (unit, image's index in the set, true class, class predicted before, after) of each image that is lost
+            or gained, (F, 5), ordered by unit and image.
+        measured: whether the unit's effect was measured, (U,).
+        estimate: to first order, the mean size of the change of the images' cross-entropy, (U,), in nats; see
+            `FirstOrder`. None where nothing was screened.
     """
 
-    needs_outputs = True
+    layer: str
+    how: str
+    classes: list[str]
+    images_per_class: Int64[Tensor, " K"]
+    right: Int64[Tensor, " K"]
+    probability: Float64[Tensor, " K"]
+    lost: Int64[Tensor, "U K"]
+    gained: Int64[Tensor, "U K"]
+    probability_after: Float64[Tensor, "U K"]
+    deviation: Float64[Tensor, " U"]
+    flips: Int64[Tensor, "F 5"]
+    measured: Bool[Tensor, " U"]
+    estimate: Float64[Tensor, " U"] | None
 
-    def __init__(
-        self,
-        scope: Subject,
-        layers: Mapping[str, SilencedLayer],
-        head: Head,
-        how: str = "zero_weights",
-        estimates: Mapping[str, Tensor] | None = None,
-        max_memory: int | None = None,
-    ) -> None:
-        self.scope, self.silenced, self.head, self.how, self.max_memory = scope, dict(layers), head, how, max_memory
-        self.estimates = dict(estimates or {})
-        self._runs = self._plan()
-        self.layers = tuple(dict.fromkeys(name for run in self._runs.values() for name in run.needs))
-        n_classes = len(head.classes)
-        self.before = _Before(n_classes)
-        self.parts = {name: _Sums(len(each.units), n_classes) for name, each in layers.items()}
+    @property
+    def n_images(self) -> int:
+        """How many were looked at."""
+        return int(self.images_per_class.sum())
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process plans anew, over the graph that it traces itself."""
-        return vars(self) | {"_runs": None}
+    @property
+    def accuracy_before(self) -> float:
+        """Share of all images that the network gets right as it is."""
+        return int(self.right.sum()) / self.n_images
 
-    def update(self, seen: Seen) -> None:
-        self._runs = self._runs or self._plan()
-        labels = seen.targets[self.head.target]
-        before = answered(self.head, seen.outputs, labels)
-        self.before.update(before, labels)
-        on_cpu = all(p.device.type == "cpu" for p in self.scope.net.parameters())
-        for name, run in self._runs.items():
-            layer = self.silenced[name]
-            n_rows = rows_that_fit(run.values_each, on_cpu, self.max_memory)
-            after = _as_before(before, len(layer.units))
-            place = torch.zeros(len(layer.values), dtype=torch.int64)
-            place[list(layer.units)] = torch.arange(len(layer.units))
-            for rows in run.run(seen.activations, layer.values, layer.units, n_rows):
-                found = answered(self.head, rows.outputs, labels[rows.image])
-                for all_rows, some in zip(after, found, strict=True):
-                    all_rows[rows.image, place[rows.unit]] = some
-            self.parts[name].update(before, after, seen.index, labels)
+    @property
+    def accuracy_after(self) -> Float64[Tensor, " U"]:
+        """Share of all images that are right without the unit; NaN where it was not measured."""
+        return self._measured((self.right + self.gained - self.lost).sum(1).double() / self.n_images)
 
-    def merge(self, other: FilterEffects) -> None:
-        self.before.merge(other.before)
-        for name, sums in self.parts.items():
-            sums.merge(other.parts[name])
+    @property
+    def class_accuracy_before(self) -> Float64[Tensor, " K"]:
+        """Share of each class's images that the network gets right as it is; NaN without images."""
+        return self.right.double() / self.images_per_class
 
-    def result(self) -> dict[str, LayerEffects]:
-        """By the layer's name, in the network's order."""
-        return {name: self._of_layer(name, sums) for name, sums in self.parts.items()}
+    @property
+    def class_accuracy_after(self) -> Float64[Tensor, "U K"]:
+        """The same without the unit; NaN where it was not measured."""
+        return self._measured((self.right + self.gained - self.lost).double() / self.images_per_class)
 
-    def _plan(self) -> dict[str, Silenced]:
-        return {name: each.in_graph(self.scope.graph) for name, each in self.silenced.items()}
+    @property
+    def mean_probability_before(self) -> float:
+        """Mean of the true class's probability over all images."""
+        return float(self._over_all(self.probability))
 
-    def _of_layer(self, name: str, sums: _Sums) -> LayerEffects:
-        layer, n_images = self.silenced[name], self.before.images
-        units = torch.tensor(layer.units)
-        shape = (len(layer.values), len(self.head.classes))
+    @property
+    def mean_probability_after(self) -> Float64[Tensor, " U"]:
+        """The same without the unit; NaN where it was not measured."""
+        return self._measured(self._over_all(self.probability_after))
 
-        def spread(rows: Tensor, filled: float = 0) -> Tensor:
-            """Rows of the units that were measured, among those of all."""
-            found = torch.full((len(layer.values), *rows.shape[1:]), filled, dtype=rows.dtype)
-            found[units] = rows
-            return found
+    def accuracy(self, of_class: int | None = None) -> Estimate:
+        """Accuracy as the network is, with Wilson's interval; of one class, where one is named."""
+        return proportion(*(_of(of_class, each) for each in (self.right, self.images_per_class)))
 
-        flips = torch.cat([torch.zeros(0, 5, dtype=torch.int64), *sums.flips])
-        flips = flips[flips[:, 1].argsort(stable=True)]
-        flips = flips[flips[:, 0].argsort(stable=True)]
-        flips[:, 0] = units[flips[:, 0]]
-        return LayerEffects(
-            layer=name,
-            how=self.how,
-            classes=list(self.head.classes),
-            images_per_class=n_images.clone(),
-            right=self.before.right.clone(),
-            probability=self.before.probability.value / n_images,
-            lost=spread(sums.lost).view(shape),
-            gained=spread(sums.gained).view(shape),
-            probability_after=spread(sums.probability.value.T / n_images, torch.nan),
-            deviation=spread(sums.deviation(int(n_images.sum())), torch.nan),
-            flips=flips,
-            measured=spread(torch.ones(len(units), dtype=torch.bool)),
-            estimate=self.estimates.get(name),
+    def change(self, unit: int, of_class: int | None = None, level: float = 0.95) -> Estimate:
+        """Accuracy without the unit less that with it, in [-1, 1], on the same images: see `paired_difference`."""
+        self._check(unit)
+        counts = (self.right, self.images_per_class, self.lost[unit], self.gained[unit])
+        right, n, lost, gained = (_of(of_class, count) for count in counts)
+        return paired_difference(right - lost, gained, lost, n - right - gained, level)
+
+    def probability_change(self, unit: int) -> Estimate:
+        """Mean change of the true class's probability without the unit, with the interval of its standard error."""
+        self._check(unit)
+        value = float(self.mean_probability_after[unit]) - self.mean_probability_before
+        square = float(self.deviation[unit]) ** 2 + value**2
+        return mean(value * self.n_images, square * self.n_images, self.n_images)
+
+    def lost_images(self, unit: int) -> Int64[Tensor, " L"]:
+        """The images that were right and are wrong without the unit, by their index in the set."""
+        return self._flipped(unit, lost=True)
+
+    def gained_images(self, unit: int) -> Int64[Tensor, " G"]:
+        """The images that were wrong and are right without the unit, by their index in the set."""
+        return self._flipped(unit, lost=False)
+
+    def table(self) -> pd.DataFrame:
+        """A row for each unit: layer, unit, whether it was measured, accuracy after and its change with interval, images
+        lost and gained, mean probability after and its change with interval, the estimate, accuracy by class."""
+        lost, gained = self.lost.sum(1).tolist(), self.gained.sum(1).tolist()
+        after = zip(self.accuracy_after.tolist(), self.mean_probability_after.tolist(), strict=True)
+        rows = [
+            {"accuracy": accuracy, **_columns("change", self.change(unit)), "lost": lost[unit], "gained": gained[unit]}
+            | {"probability": probability, **_columns("probability_change", self.probability_change(unit))}
+            for unit, (accuracy, probability) in enumerate(after)
+            if self.measured[unit]
+        ]
+        units = pd.RangeIndex(len(self.measured))
+        names = {"layer": self.layer, "unit": units, "measured": self.measured.numpy()}
+        figures = pd.DataFrame(rows, units[self.measured.numpy()], dtype="float64").reindex(units)
+        rest = {} if self.estimate is None else {"estimate": self.estimate.numpy()}
+        by_class = zip(self.classes, self.class_accuracy_after.T.numpy(), strict=True)
+        rest |= {f"accuracy of {name}": values for name, values in by_class}
+        return pd.concat([pd.DataFrame(names), figures, pd.DataFrame(rest)], axis=1)
+
+    def _over_all(self, of_classes: Tensor) -> Tensor:
+        return (of_classes.nan_to_num() * self.images_per_class).sum(-1) / self.n_images
+
+    def _measured(self, values: Tensor) -> Tensor:
+        return values.double().where(self.measured.view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+    def _flipped(self, unit: int, lost: bool) -> Tensor:
+        self._check(unit)
+        _, image, target, before, _ = self.flips[self.flips[:, 0] == unit].unbind(1)
+        return image[(before == target) == lost]
+
+    def _check(self, unit: int) -> None:
+        if not 0 <= unit < len(self.measured):
+            raise RequestError(f"unit {unit} is not in layer {self.layer!r}; it has 0 to {len(self.measured) - 1}")
+        if not self.measured[unit]:
+            raise RequestError(
+                f"unit {unit} of layer {self.layer!r} was not measured; ask for it, or with a larger screen"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """What a network answers to some images, and what it answers with a chosen set of units ablated.
+
+    Attributes:
+        units: layer → those that were ablated.
+        how: see `convscope.lenses.ablate`.
+        classes: their names.
+        index: of each image in its set, (N,).
+        target: its true class, (N,).
+        before, after: the class that is predicted, (N,).
+        probability_before, probability_after: of the true class, (N,), in [0, 1].
+    """
+
+    units: dict[str, list[int]]
+    how: str
+    classes: list[str]
+    index: Int64[Tensor, " N"]
+    target: Int64[Tensor, " N"]
+    before: Int64[Tensor, " N"]
+    after: Int64[Tensor, " N"]
+    probability_before: Float64[Tensor, " N"]
+    probability_after: Float64[Tensor, " N"]
+
+    @property
+    def lost(self) -> Int64[Tensor, " L"]:
+        """The images that were right and are wrong now, by their index."""
+        return self.index[self._ways()[2]]
+
+    @property
+    def gained(self) -> Int64[Tensor, " G"]:
+        """The images that were wrong and are right now, by their index."""
+        return self.index[self._ways()[1]]
+
+    @property
+    def confusion_before(self) -> Int64[Tensor, "K K"]:
+        """Images by true class (rows) and predicted class (columns)."""
+        return self._confusion(self.before)
+
+    @property
+    def confusion_after(self) -> Int64[Tensor, "K K"]:
+        """The same with the units ablated."""
+        return self._confusion(self.after)
+
+    @property
+    def confusion_change(self) -> Int64[Tensor, "K K"]:
+        """After less before: negative on the diagonal where a class loses."""
+        return self.confusion_after - self.confusion_before
+
+    def accuracy_before(self, of_class: int | None = None) -> Estimate:
+        """Share of the images (of one class) that are right, with Wilson's interval; undefined without images."""
+        both, _, lost, _ = counts = self._counts(of_class)
+        return proportion(both + lost, sum(counts))
+
+    def accuracy_after(self, of_class: int | None = None) -> Estimate:
+        """The same with the units ablated."""
+        both, gained, *_ = counts = self._counts(of_class)
+        return proportion(both + gained, sum(counts))
+
+    def change(self, of_class: int | None = None) -> Estimate:
+        """Accuracy after less before, in [-1, 1], on the same images: see `paired_difference`."""
+        return paired_difference(*self._counts(of_class))
+
+    def probability_change(self, of_class: int | None = None) -> Estimate:
+        """Mean change of the true class's probability, with Student's interval over the images."""
+        changes = self.probability_after - self.probability_before
+        return mean_of((changes if of_class is None else changes[self.target == of_class]).tolist(), -1, 1)
+
+    def table(self) -> pd.DataFrame:
+        """A row for each class and one for all: class, images, accuracy before, after, difference with its interval,
+        images lost and gained, mean change of probability with its interval."""
+        rows = []
+        for name, k in [*((name, k) for k, name in enumerate(self.classes)), (ALL, None)]:
+            _, gained, lost, _ = counts = self._counts(k)
+            row: dict[str, Any] = {"class": name, "images": sum(counts)}
+            row |= {"before": self.accuracy_before(k).value, "after": self.accuracy_after(k).value}
+            row |= {**_columns("difference", self.change(k)), "lost": lost, "gained": gained}
+            rows.append(row | _columns("probability_change", self.probability_change(k)))
+        table = pd.DataFrame(rows)
+        return table.astype({name: "float64" for name in table if name not in ("class", "images", "lost", "gained")})
+
+    def _ways(self) -> tuple[Bool[Tensor, " N"], ...]:
+        """Which images are right before and after, only after, only before, never."""
+        was, now = self.before == self.target, self.after == self.target
+        return was & now, now & ~was, was & ~now, ~(was | now)
+
+    def _counts(self, of_class: int | None) -> tuple[int, ...]:
+        """How many they are."""
+        return tuple(
+            int(way[slice(None) if of_class is None else self.target == of_class].sum()) for way in self._ways()
         )
 
-
-class _Before:
-    """What the network answers as it is, by class."""
-
-    def __init__(self, n_classes: int) -> None:
-        self.images, self.right = torch.zeros(2, n_classes, dtype=torch.int64)
-        self.probability = ExactSum((n_classes,))
-
-    def update(self, before: Answered, labels: Int64[Tensor, " N"]) -> None:
-        n = len(self.images)
-        self.images = self.images + torch.bincount(labels, minlength=n)
-        self.right = self.right + torch.bincount(labels[before.predicted == labels], minlength=n)
-        self.probability.add(_by_class(before.probability[:, None], labels, n)[..., 0])
-
-    def merge(self, other: _Before) -> None:
-        self.images, self.right = self.images + other.images, self.right + other.right
-        self.probability.merge(other.probability)
+    def _confusion(self, predicted: Tensor) -> Tensor:
+        n = len(self.classes)
+        return torch.bincount(self.target * n + predicted, minlength=n * n).view(n, n)
 
 
-class _Sums:
-    """What it answers without each of the units of a layer, by class."""
-
-    def __init__(self, n_units: int, n_classes: int) -> None:
-        self.lost, self.gained = torch.zeros(2, n_units, n_classes, dtype=torch.int64)
-        self.probability, self.change = ExactSum((n_classes, n_units)), ExactSum((n_units,))
-        self.squares = ExactSum((n_units,))
-        self.flips: list[Tensor] = []
-
-    def update(
-        self, before: Answered, after: Answered, index: Int64[Tensor, " N"], labels: Int64[Tensor, " N"]
-    ) -> None:
-        """Takes in answers without the units, (N, U)."""
-        n = self.lost.shape[1]
-        right, was_right = after.predicted == labels[:, None], (before.predicted == labels)[:, None]
-        self.lost = self.lost + _by_class((was_right & ~right).long(), labels, n)[0].T
-        self.gained = self.gained + _by_class((right & ~was_right).long(), labels, n)[0].T
-        self.probability.add(_by_class(after.probability, labels, n))
-        change = after.probability - before.probability[:, None]
-        self.change.add(change)
-        self.squares.add(change.square())
-        image, unit = (right != was_right).nonzero().unbind(1)
-        columns = (unit, index[image], labels[image], before.predicted[image], after.predicted[image, unit])
-        self.flips.append(torch.stack(columns, 1))
-
-    def merge(self, other: _Sums) -> None:
-        self.lost, self.gained = self.lost + other.lost, self.gained + other.gained
-        for name in ("probability", "change", "squares"):
-            getattr(self, name).merge(getattr(other, name))
-        self.flips += other.flips
-
-    def deviation(self, n: int) -> Tensor:
-        return (self.squares.value / n - (self.change.value / n).square()).clamp(min=0).sqrt()
+def _of(of_class: int | None, counts: Int64[Tensor, " K"]) -> int:
+    """Of one class, or of all together."""
+    return int(counts[slice(None) if of_class is None else slice(of_class, of_class + 1)].sum())
 
 
-def _by_class(values: Tensor, labels: Int64[Tensor, " N"], n_classes: int) -> Tensor:
-    """The sums of (N, U) over the images of each class, (1, K, U)."""
-    return torch.zeros(1, n_classes, values.shape[1], dtype=values.dtype).index_add_(1, labels, values[None])
-
-
-def _as_before(before: Answered, n_units: int) -> Answered:
-    """The answers as they are, for each of the units, (N, U), to be overwritten where a unit makes a difference."""
-    return Answered(*(each[:, None].repeat(1, n_units) for each in before))
+def _columns(name: str, estimate: Estimate) -> dict[str, float | None]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

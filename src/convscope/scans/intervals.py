@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -100,37 +99,11 @@ def mean_of(
     value = math.fsum(values) / n
     if n == 1:
         return Estimate(value, None, None)
+    from scipy.special import stdtrit  # what looks at a single image needs no SciPy
+
     variance = math.fsum((v - value) ** 2 for v in values) / (n - 1)
-    half = _student(n - 1, level) * math.sqrt(variance / n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(variance / n)
     return Estimate(value, max(lowest, value - half), min(highest, value + half))
-
-
-@lru_cache(maxsize=4096)
-def _student(freedom: int, level: float) -> float:
-    """How many standard errors hold a mean at that level, by bisection of Student's distribution.
-
-    Source: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4 for up to 200 degrees of freedom, 26.7.5 (to 1e-7) beyond.
-    """
-    if freedom > 200:
-        z = NormalDist().inv_cdf((1 + level) / 2)
-        return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    low, high = 0.0, 1e6
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
-    return low
-
-
-def _within(t: float, freedom: int) -> float:
-    """The probability that Student's t lies between -t and t."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= math.cos(angle) ** 2 * (k - 1) / k
-        total += term
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
 
 
 def mean_over_classes(estimates: Sequence[Estimate], classes_per_error: int = 1, unknown: int = 0) -> Estimate:

@@ -96,6 +96,9 @@ class Subject(Protocol):
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see."""
 
+    def n_units(self, layer: str) -> int:
+        """How many units a layer has."""
+
 
 def scan(
     scope: Subject,

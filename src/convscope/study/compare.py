@@ -20,7 +20,7 @@ from convscope.runs import Run
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
 from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, summary
-from convscope.study.verdicts import Comparison, basis, differs, verdict
+from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
 from convscope.study.words import setting_in_words
 
 SEED = "recipe.seed"
@@ -181,8 +181,9 @@ class Compared:
         only = self.only_right()
         return {
             "runs": [
-                {"name": run.name, "path": str(run.run.path), "settings": _chosen(run, self.settings),
-                 "figures": _by_metric(figures[figures["run"] == run.name])}
+                {"name": run.name, "path": str(run.run.path),
+                 "settings": {key: run.settings[key] for key in self.settings if key in run.settings},
+                 "figures": figures[figures["run"] == run.name].set_index("metric")[["value", "low", "high"]].to_dict("index")}
                 for run in self.runs
             ],
             "groups": [
@@ -316,24 +317,11 @@ def _figures_of(run: ComparedRun) -> dict[str, Estimate]:
 
 
 def _looked(looks: Sequence[Path]) -> str:
-    folders = sorted({path.parent.name for path in looks})
-    where = " and ".join(f"{name}/" for name in folders)
+    where = " and ".join(f"{name}/" for name in sorted({path.parent.name for path in looks}))
     return (
-        f"These test images have been looked at for {_counted(len(looks))} in {where}. Choose between runs by their validation "
-        "figures: the best of many on the test images looks better there than it is."
+        f"These test images have been looked at for {counted(len(looks), 'run')} in {where}. Choose between runs by their "
+        "validation figures: the best of many on the test images looks better there than it is."
     )
-
-
-def _counted(n: int) -> str:
-    return f"{n:,} run{'' if n == 1 else 's'}"
-
-
-def _chosen(run: ComparedRun, keys: Sequence[str]) -> dict[str, Any]:
-    return {key: run.settings[key] for key in keys if key in run.settings}
-
-
-def _by_metric(figures: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {row["metric"]: {key: row[key] for key in ("value", "low", "high")} for row in figures.to_dict("records")}
 
 
 def _summary_json(found: Summary) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from convscope.bounded import flattened
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
 from convscope.study.folder import DAMAGED
@@ -169,19 +170,12 @@ def _in_words(run: Run) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     """The spec by dotted keys. Of a module that was given there is no name to tell it by, so its tensors stand for it."""
     given = run.spec.model_dump(mode="json", exclude={"format", "about"})
-    found = _flat(given)
+    found = {key: value for key, value in flattened(given) if value != {}}
     if run.spec.net.name == GIVEN:
         tensors = read_tensors(run.path / MODEL)[0]
         shapes = hashlib.sha256("".join(f"{name} {tuple(t.shape)}\n" for name, t in tensors.items()).encode())
         numbers = sum(t.numel() for t in tensors.values())
         found["net.tensors"] = f"{len(tensors)} of {numbers:,} numbers ({shapes.hexdigest()[:6]})"
-    return found
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

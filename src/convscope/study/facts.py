@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from convscope.bounded import load_yaml
+from convscope.bounded import flattened, load_yaml
 from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, HISTORY_FIGURES, METRICS, MODEL, OUTCOME, SPEC
 
 FIGURE = ("name", "value", "low", "high", "left_out")
@@ -156,40 +156,29 @@ def _state(folder: Path) -> str:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings of a spec by dotted key: {"net.width": 64}."""
-    text = _text(path)
-    if text is None:
-        return {}
-    try:
-        given = load_yaml(text)
-    except yaml.YAMLError:
-        raise _DamagedError(f"{path.name} is damaged") from None
-    if not isinstance(given, dict):
-        raise _DamagedError(f"{path.name} is damaged: no settings are in it")
-    return dict(_flat({key: value for key, value in given.items() if key not in _NO_SETTINGS}))
-
-
-def _flat(given: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted key; a list is one value, written as JSON, so that it can be compared."""
-    for key, value in given.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        elif value is None or isinstance(value, bool | int | float | str):
-            yield f"{above}{key}", value
-        else:
-            yield f"{above}{key}", json.dumps(value, default=str)
+    given = _mapping(path, load_yaml, "settings are")
+    own = flattened({key: value for key, value in given.items() if key not in _NO_SETTINGS})
+    plain = bool | int | float | str | None  # all else, such as a list, is written as JSON, so that it can be compared
+    return {
+        key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own if value != {}
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no such file."""
+    return _mapping(path, json.loads, "object is")
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], what: str) -> dict[str, Any]:
     text = _text(path)
     if text is None:
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
         raise _DamagedError(f"{path.name} is damaged") from None
     if not isinstance(found, dict):
-        raise _DamagedError(f"{path.name} is damaged: no object is in it")
+        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
     return found
 
 

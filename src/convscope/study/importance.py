@@ -146,20 +146,17 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
 def importance_in_words(found: Importance) -> str:
     """One sentence: "Of the variance of val_accuracy over 36 runs, net.width explains 63 % (p < 0.0001); what net.kernel
     explains may be chance"."""
-    told = [f"{term.name} explains {100 * term.share:.0f} % ({_p(term)})" for term in found.matter]
+    told = [
+        f"{term.name} explains {100 * term.share:.0f} % ({written_p(term.corrected_p)}"
+        f"{' (Holm)' if term.corrected_p != term.p else ''})"
+        for term in found.matter
+    ]
     rest = [term.name for term in found.terms if term not in found.matter and len(term.settings) == 1]
+    either = " or ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]]))
     of = f"Of the variance of {found.metric} over {found.n:,} runs"
     if not told:
         return f"{of}, no setting explains more than chance might"
-    return f"{of}, {', '.join(told)}{f'; what {_either(rest)} explains may be chance' if rest else ''}"
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _p(term: Term) -> str:
-    return written_p(term.corrected_p) + (" (Holm)" if term.corrected_p != term.p else "")
+    return f"{of}, {', '.join(told)}{f'; what {either} explains may be chance' if rest else ''}"
 
 
 def _values(table: pd.DataFrame, metric: str) -> Float64[np.ndarray, " N"]:

@@ -159,9 +159,10 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
         at = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
         parts.append(Text(f"about {duration(standing.left_s)} left, until {at}"))
     if standing.best:
-        parts.append(
-            Text(f"best so far: {_value(metric, standing.best)}  {settings_in_words(standing.best.settings)}", "green")
-        )
+        best = standing.best
+        seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""
+        words = settings_in_words(best.settings)
+        parts.append(Text(f"best so far: {metric} {best.value:.4f}{seeds}  {words}", "green"))
     return Group(*parts, _going(metric, standing.going)) if standing.going else Group(*parts)
 
 
@@ -184,11 +185,6 @@ def _going(metric: str, going: list[Going]) -> Table:
     if len(going) > _SHOWN:
         table.add_row(f"… {len(going) - _SHOWN} more")
     return table
-
-
-def _value(metric: str, best: Best) -> str:
-    seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""
-    return f"{metric} {best.value:.4f}{seeds}"
 
 
 def duration(seconds: float) -> str:

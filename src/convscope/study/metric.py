@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from convscope.bounded import load_yaml
+from convscope.bounded import load_yaml, settings_text
 from convscope.errors import SettingError
 from convscope.scans import Estimate
 from convscope.study.statistics import Summary, summary
@@ -156,11 +156,11 @@ def _study_of(folder: Path) -> dict[str, Any]:
     """The mapping in a folder's study.yaml, unchecked; an empty one where there is none."""
     path = folder / _STUDY
     try:  # not by runs.parse_mapping, which would load PyTorch for a table
-        found = load_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
+        found = load_yaml(settings_text(path)) if path.is_file() else None
     except yaml.YAMLError as error:
         raise SettingError(f"{path}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    except RecursionError:
+        raise SettingError(f"{path} cannot be read: it is no text") from None
     if not isinstance(found, dict | None):
         raise SettingError(f"{path}: expected the keys of a study; found {type(found).__name__}")
     return found or {}

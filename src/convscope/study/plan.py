@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
@@ -20,6 +20,8 @@ from convscope.training import StepCost, choose_device, make_card, measure_step,
 
 _MEASURE_S = 30.0
 """So long networks are measured; those after that are taken to cost what the others do on average."""
+
+Made = TypeVar("Made")
 
 _COSTLY = ("batch", "optimizer", "augmentation", "channels_last", "precision")
 
@@ -122,7 +124,7 @@ class _Meter:
         if key not in self.costs:
             if time.monotonic() - self.began > _MEASURE_S:
                 return None
-            self.costs[key] = self._measured(run)
+            self.costs[key] = _or_why_not(lambda: measure_step(run, self._loaded(run.data), self.device))
         found = self.costs[key]
         if isinstance(found, ConvscopeError):
             raise found
@@ -143,24 +145,18 @@ class _Meter:
         """The mean time of a run, of those that were measured."""
         return fmean(self.whole) if self.whole else None
 
-    def _measured(self, run: RunSpec) -> StepCost | ConvscopeError:
-        try:
-            return measure_step(run, self._loaded(run.data), self.device)
-        except ConvscopeError as error:
-            return error
-
     def _loaded(self, spec: DataSpec) -> DataBundle:
         if self.data is None or self.data[0] != spec:
-            self.data = (spec, _loaded_or_why_not(spec))
+            self.data = (spec, _or_why_not(load_data, spec))
         found = self.data[1]
         if isinstance(found, ConvscopeError):
             raise found
         return found
 
 
-def _loaded_or_why_not(spec: DataSpec) -> DataBundle | ConvscopeError:
+def _or_why_not(work: Callable[..., Made], *given: Any) -> Made | ConvscopeError:
     """Asked for once: to find that a set cannot be downloaded takes half a minute."""
     try:
-        return load_data(spec)
+        return work(*given)
     except ConvscopeError as error:
         return error

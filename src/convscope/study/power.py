@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 
 from scipy import special
 
@@ -40,8 +39,8 @@ def more_seeds(compared: SeedComparison, *, alpha: float = 0.05, power: float = 
             return p_without_spread(n, n, compared.paired) < alpha
         return seeds_power(effect / deviation, n, compared.paired, alpha) >= power
 
-    needed = _least(enough, MOST_SEEDS)
-    return None if needed is None else max(1, needed - min(compared.n_a, compared.n_b))
+    needed = 2 + bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # more seeds never tell less
+    return None if needed > MOST_SEEDS else max(1, needed - min(compared.n_a, compared.n_b))
 
 
 def seeds_power(effect: float, n: int, paired: bool, alpha: float = 0.05) -> float:
@@ -85,13 +84,3 @@ def more_images(compared: ImageComparison, *, alpha: float = 0.05, power: float 
     reach += special.ndtri(power) * math.sqrt(differing - difference**2)
     needed = math.ceil((reach / difference) ** 2)
     return None if needed > MOST_IMAGES else max(1, needed - compared.n)
-
-
-def _least(enough: Callable[[int], bool], most: int) -> int | None:
-    """The least n from 2 to `most` that is enough; `enough` must stay true once it is."""
-    low = high = 2
-    while not enough(high):
-        if high >= most:
-            return None
-        low, high = high + 1, min(2 * high, most)
-    return low + bisect_left(range(low, high + 1), True, key=enough)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from convscope.bounded import FastLoader, settings_text
 from convscope.data import DataSpec, data_names
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
@@ -33,7 +34,6 @@ _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there: eight times as fast
 
 
 class Range(Settings):
@@ -263,11 +263,7 @@ def _override(given: dict[str, Any], settings: Mapping[str, Any]) -> None:
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
     """The study in a YAML file, whose data may lie beside it; errors as read_study, and a file that cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
-    return _settled(read_study(text, str(path), overrides), path.parent)
+    return _settled(read_study(settings_text(path), str(path), overrides), path.parent)
 
 
 def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
@@ -363,7 +359,7 @@ class Lines:
     """Where in a YAML text a key stands."""
 
     def __init__(self, text: str, file: str) -> None:
-        self.file, self.root = file, yaml.compose(text, Loader=_LOADER)
+        self.file, self.root = file, yaml.compose(text, Loader=FastLoader)
 
     def where(self, path: Iterable[Any]) -> str:
         """'study.yaml line 7', of the last part of the path that is in the text; the file alone for what is not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
@@ -204,14 +204,18 @@ def compare_seeds(
     """
     for name, values in (("A", a), ("B", b)):
         _check_finite(name, values)
-    if set(a) == set(b):
-        found = _in_pairs([a[seed] - b[seed] for seed in sorted(a)], _size(a, b), level)
-    else:
-        found = _welch(np.array(list(a.values())), np.array(list(b.values())), _size(a, b), level)
-    value, low, high = found.difference.value, found.difference.low, found.difference.high
-    if low is None or high is None:
-        return found
-    return replace(found, difference=Estimate(value, max(-largest, low), min(largest, high)))
+    n_a, n_b, paired = len(a), len(b), set(a) == set(b)
+    value, deviation, error, freedom = _paired(a, b) if paired else _welch([*a.values()], [*b.values()])
+    difference, p = Estimate(value, None, None), None
+    size = max(map(abs, [*a.values(), *b.values()]))
+    if deviation is not None and deviation <= _NO_SPREAD * size:
+        deviation = 0.0
+        p = p_without_spread(n_a, n_b, paired) if abs(value) > _NO_SPREAD * size else 1.0
+    elif deviation is not None:
+        half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+        difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
+        p = 2 * float(special.stdtr(freedom, -abs(value / error)))
+    return SeedComparison(n_a, n_b, paired, difference, deviation, p, level)
 
 
 def _check_finite(name: str, values: Mapping[int, float]) -> None:
@@ -222,44 +226,27 @@ def _check_finite(name: str, values: Mapping[int, float]) -> None:
         raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
 
 
-def _size(a: Mapping[int, float], b: Mapping[int, float]) -> float:
-    return max(map(abs, [*a.values(), *b.values()]))
+_Moments = tuple[float, float | None, float, float]
+"""Mean difference, deviation (None from a single run of either), standard error, degrees of freedom."""
 
 
-def _in_pairs(differences: list[float], size: float, level: float) -> SeedComparison:
-    n, found = len(differences), mean_of(differences, level=level)
+def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> _Moments:
+    differences, n = [a[seed] - b[seed] for seed in sorted(a)], len(a)
+    value = math.fsum(differences) / n
     if n == 1:
-        return SeedComparison(1, 1, True, found, None, None, level)
+        return value, None, 0.0, 0.0
     deviation = float(np.std(differences, ddof=1))
-    if deviation <= _NO_SPREAD * size:
-        return _without_spread(n, n, True, found.figures[0], size, level)
-    p = _two_sided(found.figures[0] / (deviation / math.sqrt(n)), n - 1)
-    return SeedComparison(n, n, True, found, deviation, p, level)
+    return value, deviation, deviation / math.sqrt(n), n - 1
 
 
-def _welch(a: NDArray[np.float64], b: NDArray[np.float64], size: float, level: float) -> SeedComparison:
-    value = float(a.mean() - b.mean())
-    if min(len(a), len(b)) < 2:
-        return SeedComparison(len(a), len(b), False, Estimate(value, None, None), None, None, level)
-    variances = np.array([a.var(ddof=1), b.var(ddof=1)])
-    deviation = math.sqrt(variances.mean())
-    if deviation <= _NO_SPREAD * size:
-        return _without_spread(len(a), len(b), False, value, size, level)
-    errors = variances / (len(a), len(b))
-    freedom = float(errors.sum() ** 2 / (errors**2 / (len(a) - 1, len(b) - 1)).sum())
-    error = math.sqrt(errors.sum())
-    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
-    found = Estimate(value, value - half, value + half)
-    return SeedComparison(len(a), len(b), False, found, deviation, _two_sided(value / error, freedom), level)
-
-
-def _two_sided(t: float, freedom: float) -> float:
-    return 2 * float(special.stdtr(freedom, -abs(t)))
-
-
-def _without_spread(n_a: int, n_b: int, paired: bool, value: float, size: float, level: float) -> SeedComparison:
-    p = p_without_spread(n_a, n_b, paired) if abs(value) > _NO_SPREAD * size else 1.0
-    return SeedComparison(n_a, n_b, paired, Estimate(value, None, None), 0.0, p, level)
+def _welch(a: Sequence[float], b: Sequence[float]) -> _Moments:
+    value, n = float(np.mean(a) - np.mean(b)), np.array([len(a), len(b)])
+    if n.min() < 2:
+        return value, None, 0.0, 0.0
+    variances = np.array([np.var(a, ddof=1), np.var(b, ddof=1)])
+    errors = variances / n
+    freedom = errors.sum() ** 2 / max((errors**2 / (n - 1)).sum(), np.finfo(float).tiny)  # 0 without spread
+    return value, math.sqrt(variances.mean()), math.sqrt(errors.sum()), float(freedom)
 
 
 def p_without_spread(n_a: int, n_b: int, paired: bool) -> float:

@@ -214,18 +214,19 @@ class Runs:
         )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
-            listed = [
-                f"{n} of {name}{f' {digest[:8]}' if names[name] > 1 else ''}" for (name, digest), n in data.items()
-            ]
-            found.append(f"the runs are of {len(data)} data sets ({_listed(listed)}); their figures cannot be compared")
+            listed = [f"{n} of {name}{f' {part[:8]}' if names[name] > 1 else ''}" for (name, part), n in data.items()]
+            first = ", ".join(listed[:5] + ["…"] * (len(listed) > 5))
+            found.append(f"the runs are of {len(data)} data sets ({first}); their figures cannot be compared")
         shown = self._shown(epoch)
-        other = int(((shown != self._kept) & self._has_test).sum())
+        tested = sum((np.isfinite(figure[:, 0]) for figure in self._read.test.values()), np.zeros(len(self), bool))
+        other = int(((shown != self._kept) & tested).sum())
         if other and any(name in self._read.test for name in metrics or METRICS):
             found.append(
                 f"test figures belong to the weights that were kept; {other} of {len(self)} runs kept another epoch's"
             )
         if copies := int((self._ended & ~self.counted).sum()):
-            found.append(f"{_runs(copies)} the same to the bit as another of these, and counted once with it")
+            are = "run is" if copies == 1 else "runs are"
+            found.append(f"{copies} {are} the same to the bit as another of these, and counted once with it")
         for name in metrics:
             fewer = int((self._read.test[name][:, 3] > 0).sum()) if name in self._read.test else 0
             if fewer:
@@ -236,23 +237,15 @@ class Runs:
 
     @cached_property
     def _all_settings(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(key for settings in self._distinct for key in settings))
-
-    @property
-    def _distinct(self) -> list[dict[str, Any]]:
-        """Settings, each once; runs of equal ones share one mapping."""
-        return list({id(settings): settings for settings in self._read.settings}.values())
+        distinct = {id(settings): settings for settings in self._read.settings}  # runs of equal ones share one mapping
+        return tuple(dict.fromkeys(key for settings in distinct.values() for key in settings))
 
     def _differing(self, chosen: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
         picked = {id(s): s for s, use in zip(self._read.settings, chosen, strict=True) if use and s}
         differ = [key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1]
-        asked = [key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in self._swept)]
-        return tuple(asked or differ)
-
-    @cached_property
-    def _swept(self) -> tuple[str, ...]:
-        """What a study asked to change; what follows from it, as a momentum from the optimizer, is no setting of its own."""
-        return swept_keys(self.folder)
+        # What follows from a study's sweep, as a momentum from the optimizer, is no setting of its own.
+        swept = swept_keys(self.folder)
+        return tuple([key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in swept)] or differ)
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
@@ -279,12 +272,6 @@ class Runs:
             counted[run] = not curve or (keys[run], curve) not in seen
             seen.add((keys[run], curve))
         return counted
-
-    @cached_property
-    def _has_test(self) -> Bool[np.ndarray, " N"]:
-        return np.any(
-            [np.isfinite(figure[:, 0]) for figure in self._read.test.values()] or [np.zeros(len(self), bool)], axis=0
-        )
 
     def _shown(self, epoch: str | int | None) -> Int[np.ndarray, " N"]:
         """Of each run, the place of the epoch in the histories; -1 where it has none."""
@@ -314,11 +301,11 @@ class Runs:
 
     @cached_property
     def _best(self) -> Int[np.ndarray, " N"]:
-        """The place of each run's best epoch."""
         return np.array([self._best_of(run) for run in range(len(self))])
 
     def _best_of(self, run: int, last_stage: bool = False) -> int:
-        """By what the recipe watches; the first of equal ones, as the training keeps: with stages that of the last."""
+        """The place of a run's best epoch by what its recipe watches, the first of equal ones; of its last stage alone where
+        the weights that it kept are wanted."""
         first, end = self._read.ends[run : run + 2]
         if last_stage and end > first:
             stages = self._read.epochs["stage"][first:end]
@@ -380,7 +367,7 @@ class Runs:
         self, pair: tuple[str, str], over: tuple[str, ...], metric: str, values: Float[np.ndarray, " N"]
     ) -> Matrix:
         down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
-        cells = pd.DataFrame(np.nan, _labels(down), _labels(across))
+        cells = pd.DataFrame(np.nan, *(pd.Index(values, dtype=object) for values in (down, across)))
         for group, members in self._groups(pair):
             mine = values[members[self.counted[members]]]
             if np.isfinite(mine).any():
@@ -421,20 +408,8 @@ def _integers(values: list[int | None]) -> pd.Series:
     return pd.Series(values, dtype="Int64")
 
 
-def _labels(values: list[Any]) -> pd.Index:
-    return pd.Index(values, dtype=object)
-
-
 def _order(value: Any) -> tuple[int, Any]:
     """Missing values first, then numbers, then words."""
     if value is None:
         return 0, 0
     return (1, value) if isinstance(value, bool | int | float | np.number) else (2, str(value))
-
-
-def _runs(n: int) -> str:
-    return f"{n} run is" if n == 1 else f"{n} runs are"
-
-
-def _listed(parts: list[str], most: int = 5) -> str:
-    return ", ".join(parts[:most]) + (", …" if len(parts) > most else "")

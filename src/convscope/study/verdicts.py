@@ -63,13 +63,13 @@ def verdict(
 def basis(compared: Comparison) -> str:
     """What a comparison rests on: "exact McNemar test on the same 10,000 test images, one run of each"."""
     if isinstance(compared, ImageComparison):
-        return f"exact McNemar test on the same {_counted(compared.n, 'test image')}, one run of each"
+        return f"exact McNemar test on the same {counted(compared.n, 'test image')}, one run of each"
     if compared.p is None or not compared.deviation:
         test = "no test" if compared.p is None else "exchange test"
-        return f"{test}, {compared.n_a:,} and {_counted(compared.n_b, 'run')}"
+        return f"{test}, {compared.n_a:,} and {counted(compared.n_b, 'run')}"
     if compared.paired:
-        return f"paired t test over {_counted(compared.n_a, 'seed')}"
-    return f"Welch's t test over {compared.n_a:,} and {_counted(compared.n_b, 'seed')}"
+        return f"paired t test over {counted(compared.n_a, 'seed')}"
+    return f"Welch's t test over {compared.n_a:,} and {counted(compared.n_b, 'seed')}"
 
 
 def written_p(p: float | None) -> str:
@@ -114,7 +114,8 @@ def _about(more: int | None, most: int, what: str, each: str = "") -> str:
     return f"about {rounded:,} more {what}{'s' if rounded > 1 else ''}{each} would be needed"
 
 
-def _counted(n: int, what: str) -> str:
+def counted(n: int, what: str) -> str:
+    """ "1 run", "2,000 runs"."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 

@@ -113,7 +113,9 @@ class Trainer:
             self.net.load_state_dict(self.state.best)
 
     def _stage_goes_on(self) -> bool:
-        return self._epoch_of_stage < self.recipe.epochs and not self._patience_is_over()
+        patience, best = self.recipe.patience, self.state.best_epoch
+        patient = patience is None or best is None or self.state.epoch - 1 - best < patience
+        return patient and self._epoch_of_stage < self.recipe.epochs
 
     @property
     def _epoch_of_stage(self) -> int:
@@ -145,7 +147,10 @@ class Trainer:
         self.net.eval()
         shape = (1, *self.data.input_shape)
         tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
-        features = Features(self._logits_of_images, partial(self._logits, tail.module), tail, self.dtype)
+        features = Features(
+            lambda images: self._logits(self.net, self.normalize(images)),
+            partial(self._logits, tail.module), tail, self.dtype,
+        )  # fmt: skip
         for images in (self.data.train, self.data.val):
             batch = evaluation_batch(images, self.batch)
             features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
@@ -153,9 +158,6 @@ class Trainer:
                 self._stop()
         features.check(self.data.train, self.batch, self.device)
         return features
-
-    def _logits_of_images(self, images: Tensor) -> Tensor:
-        return self._logits(self.net, self.normalize(images))
 
     def _logits(self, net: nn.Module, given: Tensor) -> Tensor:
         """A network's or its tail's outputs for normalised images or features."""
@@ -267,11 +269,6 @@ class Trainer:
         if best is None or sign * state.history[-1][watch] > sign * best:
             state.best_epoch = state.epoch
             state.best = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
-
-    def _patience_is_over(self) -> bool:
-        if self.recipe.patience is None or self.state.best_epoch is None:
-            return False
-        return self.state.epoch - 1 - self.state.best_epoch >= self.recipe.patience
 
     def _checked(self, loss: Tensor) -> float:
         value = float(loss)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from convscope.bounded import flattened
 from convscope.runs import TENSORBOARD, TRACKERS, Run
 
 Status = Literal["finished", "stopped", "diverged", "failed"]
@@ -31,20 +32,15 @@ class Tracker(Protocol):
     def close(self, status: Status) -> None: ...
 
 
-def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+def flat_settings(values: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     """Nested settings as dotted keys; what is no plain value is written as JSON.
 
     Example:
         >>> flat_settings({"net": {"name": "net4", "widths": [6, 12]}, "limit": None})
         {'net.name': 'net4', 'net.widths': '[6, 12]', 'limit': 'null'}
     """
-    flat: dict[str, bool | int | float | str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flat_settings(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
-    return flat
+    plain = bool | int | float | str
+    return {key: value if isinstance(value, plain) else json.dumps(value) for key, value in flattened(values)}
 
 
 def _kept_id(run: Run, name: str) -> str | None:

@@ -12,13 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from convscope.errors import (
-    DivergedError,
-    SettingError,
-    StoppedError,
-    TrackerError,
-    UnknownNameError,
-)
+from convscope.errors import DivergedError, SettingError, StoppedError, TrackerError, UnknownNameError, first_line
 from convscope.optional import import_optional
 from convscope.runs import HISTORY, Run
 from convscope.training.loop import Watcher
@@ -134,7 +128,7 @@ class _Told:
         except Exception as error:  # of any kind, see _begun
             self.failed = True
             print(  # noqa: T201
-                f"{LEFT} {self.name}, which failed: {_reason(error)}; nothing of the run is lost: "
+                f"{LEFT} {self.name}, which failed: {first_line(error).rstrip('.')}; nothing of the run is lost: "
                 f"all epochs are in {self.run.path / HISTORY}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
@@ -146,7 +140,7 @@ def _begun(name: str, run: Run, rows: Rows) -> _Told:
         _catch_up(one.tracker, run, rows)
     except Exception as error:  # the packages have errors of many kinds
         raise TrackerError(
-            f"tracking with {name} cannot begin: {_reason(error)}; so nothing was trained: "
+            f"tracking with {name} cannot begin: {first_line(error).rstrip('.')}; so nothing was trained: "
             "put that right, or leave this tracker out"
         ) from error
     return one
@@ -161,7 +155,3 @@ def _catch_up(tracker: Tracker, run: Run, rows: Rows) -> None:
 
 def _add(tracker: Tracker, row: Mapping[str, Any]) -> None:
     tracker.row(int(row["epoch"]), {key: float(value) for key, value in row.items() if key not in ("epoch", "stage")})
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

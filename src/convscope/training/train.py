@@ -14,7 +14,7 @@ from torch import nn
 
 from convscope.data import DataBundle
 from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
-from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task
+from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task, outputs_of
 from convscope.parallel import threads
 from convscope.runs import (
     CHECKPOINT,
@@ -134,18 +134,16 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
     if os.path.exists(out / SPEC):
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
-    if os.path.exists(out) and not (out.is_dir() and all(_is_of_beginning(file.name) for file in out.iterdir())):
+    names = os.listdir(out) if os.path.isdir(out) else [""]
+    # All that is there of a run that was killed when it began.
+    begun = [name == ENVIRONMENT or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
+    if os.path.exists(out) and not all(begun):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
     about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
     run.write_json(ENVIRONMENT, {**describe_environment(), **about_net, "data": describe_data(data)})
     run.write_spec(spec)
     return run
-
-
-def _is_of_beginning(name: str) -> bool:
-    """Whether a file is all that is there of a run that was killed when it began."""
-    return name == ENVIRONMENT or (name.startswith(".") and name.endswith(UNFINISHED))
 
 
 def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
@@ -187,17 +185,7 @@ def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
     parameter = next(net.parameters(), None)
     if parameter is None:
         raise NetworkError("this network has no parameters to train")
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        with torch.no_grad():
-            outputs = net.eval()(torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
-    except Exception as error:  # a forward may fail in any way
-        shape = "×".join(str(n) for n in card.input_shape)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NetworkError(f"the network cannot take images of {shape}: {reason}") from None
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
     given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if given != (2, task.outputs):
         raise NetworkError(

@@ -325,7 +325,7 @@ function ofEffect(effect) {
   const range = effect.low == null ? "" : ` (95 %: ${signed(effect.low, 2)} to ${signed(effect.high, 2)})`;
   const most = effect.class == null ? "" : ` Most for ${effect.class}: ${signed(effect.class_accuracy)} points.`;
   const flips = effect.lost == null ? "" : ` ${whole(effect.lost)} images become wrong, ${whole(effect.gained)} right.`;
-  return [el("h3", { textContent: effect.off ? `Switched off: ${effect.off}` : "Switched off" }),
+  return [el("h3", { textContent: effect.off ? `Ablation: ${effect.off}` : "Ablation" }),
     el("p", { className: "said effect", textContent: `Accuracy${of} changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
 }
 

@@ -1,0 +1,121 @@
+"""The catalogue of analyses: each is a file of `convscope.analyses.catalogue`, found by its name.
+
+Such a file has a `Request`, whose docstring is its help; `compute(scope, request, inputs)`, which gives the result; and
+`view(scope, request, result, inputs)`, which gives a `View` of it. From these come the options and the help of
+`convscope look`, its JSON schemas, the reference page, and the looks that a study names.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from convscope import analyses, graph
+from convscope.analyses.request import Reads, Request, checked
+from convscope.errors import SettingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convscope.analyses.view import View
+    from convscope.data import ImageSet
+    from convscope.scope import Scope
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What an analysis looks at, as far as it was given.
+
+    Attributes:
+        image: in [0, 1], (C, H, W).
+        test: the test images.
+    """
+
+    image: Tensor | None = None
+    test: ImageSet | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One question that can be asked of a network; see the head of this file."""
+
+    name: str
+    request: type[Request]
+    compute: Callable[[Scope, Any, Inputs], Any]
+    view: Callable[[Scope, Any, Any, Inputs], View]
+
+    @property
+    def reads(self) -> Reads:
+        """What it looks at beside the network."""
+        return self.request.reads
+
+    @property
+    def about(self) -> str:
+        """What it is, in a line."""
+        return (self.request.__doc__ or "").strip().splitlines()[0]
+
+
+def names() -> tuple[str, ...]:
+    """Of all analyses, in the order of the alphabet; nothing is loaded."""
+    folder = f"{analyses.__path__[0]}/catalogue"
+    return tuple(sorted(module.name for module in pkgutil.iter_modules([folder])))
+
+
+def find(name: str) -> Analysis:
+    """An analysis by its name; a dash counts as an underscore.
+
+    Raises:
+        UnknownNameError: there is none of this name; the message lists those there are.
+    """
+    known = name.replace("-", "_")
+    if known not in names():
+        raise UnknownNameError("lens", name, names(), "one of convscope's or Captum's")
+    file = import_module(f"convscope.analyses.catalogue.{known}")
+    return Analysis(known, file.Request, file.compute, file.view)
+
+
+def look(
+    scope: Scope, lens: str, *, image: Tensor | None = None, test: ImageSet | None = None, **settings: Any
+) -> View:
+    """What an analysis shows of one image, of the network alone, or of the test images.
+
+    Args:
+        scope: over the network.
+        lens: name of the analysis, see `names`.
+        image: in [0, 1], (C, H, W), for those that look at an image.
+        test: for those that look at the test images.
+        settings: of its request; text is read as on the command line.
+    Raises:
+        UnknownNameError: there is no such analysis, or layer.
+        SettingError: something that it needs is missing, or something that it does not take is given.
+        FailedError: weights of the network, or what is to be shown, are NaN or infinite.
+
+    Example:
+        >>> look(scope, "grad_cam", image=image, layer="relu5").heading
+    """
+    analysis, inputs = find(lens), Inputs(image, test)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if analysis.reads == "image" and image is None:
+        raise SettingError(f"--image: {analysis.name} needs one; give a file, or the index of a test image")
+    if analysis.reads == "test images" and test is None:
+        raise SettingError(f"{analysis.name} looks at the test images of a run; give a run's folder")
+    for_unit_alone = settings.get("unit") == "max"
+    if analysis.reads != "image" and image is not None and not for_unit_alone:
+        raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
+    request = checked(analysis.name, analysis.request, settings)
+    graph.check_weights(scope.net)
+    if for_unit_alone:
+        request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})
+    view = analysis.view(scope, request, analysis.compute(scope, request, inputs), inputs)
+    return view if analysis.name == "filters" else replace(view, note=scope.note)  # filters need no traced network
+
+
+def _strongest_unit(scope: Scope, image: Tensor | None, layer: str | None) -> int:
+    """The unit of a layer that answers an image most."""
+    if image is None or layer is None:
+        raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
+    [activations] = scope.activations(image, [layer])[layer]  # (units, …)
+    return int(activations.flatten(1).amax(1).argmax())

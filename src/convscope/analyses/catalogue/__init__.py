@@ -1,0 +1,1 @@
+"""The analyses, a file each; see `convscope.analyses.analysis`."""

@@ -1,0 +1,56 @@
+"""The filters of a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convscope import draw
+from convscope.analyses.analysis import Inputs
+from convscope.analyses.request import AnyLayer
+from convscope.analyses.request import Request as Base
+from convscope.analyses.view import View
+from convscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convscope.scope import Scope
+
+_MOST_UNITS = 64
+
+
+class Request(Base):
+    """The filters of a layer, by default of the first convolution."""
+
+    layer: AnyLayer = None
+
+
+def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, Tensor]:
+    """The layer's weights, (units, inputs, height, width), by its name."""
+    layer = request.layer or next((op.name for op in scope.graph.operations if op.kind == "conv"), None)
+    if layer is None:
+        raise RequestError("this network has no convolution; give --layer")
+    weights = scope.filters(layer)
+    if weights.ndim != 4:
+        raise RequestError(f"layer {layer!r} has weights of {tuple(weights.shape)}, no filters with rows and columns")
+    return {layer: weights}
+
+
+def view(scope: Scope, request: Request, result: dict[str, Tensor], inputs: Inputs) -> View:
+    """Filters on the image in colour, of one input side by side; deeper ones in a row a unit, a column an input."""
+    [(layer, weights)] = result.items()
+    if weights.shape[1] == 3:
+        size = max(1, 48 // max(weights.shape[2:]))
+        shown = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:_MOST_UNITS]]
+        whole, caption = draw.sheet(shown, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
+    else:
+        one_input, top = weights.shape[1] == 1, float(weights.abs().max())
+        size = max(1, (48 if one_input else 24) // max(weights.shape[2:]))
+        rows, inputs_shown = min(len(weights), _MOST_UNITS if one_input else 16), min(weights.shape[1], 16)
+        cells = [weights[unit, channel] for unit in range(rows) for channel in range(inputs_shown)]
+        shown = [draw.enlarge(draw.signed_picture(cell, top), size) for cell in cells]
+        whole = draw.sheet(shown, columns=8 if one_input else inputs_shown, gap=3, ground=90)
+        arranged = "" if one_input else "a row a unit, a column an input; "
+        caption = f"{arranged}blue below 0, red above, full colour ±{top:.2g}"
+    heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
+    return View(heading, [(caption, whole)], result, side=whole.shape[0])

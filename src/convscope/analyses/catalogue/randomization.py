@@ -1,0 +1,50 @@
+"""The weight-randomization check of an attribution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from convscope import draw
+from convscope.analyses.analysis import Inputs
+from convscope.analyses.request import Method
+from convscope.analyses.testset import SampleRequest, chart, counted, figures_of, sample
+from convscope.analyses.view import View
+
+if TYPE_CHECKING:
+    from convscope.scans import RandomizationCheck
+    from convscope.scope import Scope
+
+
+class Request(SampleRequest):
+    """Heatmap validation by random weights (Adebayo et al. 2018): does the map depend on what was learned?"""
+
+    method: Method = "grad_cam"
+
+
+def compute(scope: Scope, request: Request, inputs: Inputs) -> RandomizationCheck:
+    """On 50 test images by default."""
+    return scope.randomization_check(request.method, sample(inputs, request.images or 50))
+
+
+def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inputs) -> View:
+    """How similar a map stays to itself as the weights are made random, from the last layer downwards."""
+    import pandas as pd
+
+    similarities = list(result.similarities.items())
+    rows = [
+        {"curve": request.method, "x": n, "layer": layer} | figures_of(one)
+        for n, (layer, one) in enumerate(similarities, start=1)
+    ]
+    table = pd.DataFrame(rows)
+    least = min([0.0, *(one.low for _, one in similarities if one.low is not None)])
+    ticks, reach = list(result.layers), (math.floor(5 * least) / 5, 1.0)  # the whole way from 1 to nothing in common
+    axis = "weights random from the last layer down to"
+    figures = [chart(draw.curves(table, axis, "rank correlation", ticks=ticks, reach=reach))]
+    verdict = result.verdict or f"of {request.method} the intervals carry no verdict"
+    n_images = counted(result.n, "test image")
+    title, heading = (
+        f"randomization check of {request.method} on {n_images}",
+        f"randomization check on {n_images}: {verdict}",
+    )
+    return View(heading, figures, {"similarity": result.similarity}, table, title, verdict, side=1)

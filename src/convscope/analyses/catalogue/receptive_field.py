@@ -1,0 +1,80 @@
+"""The receptive field of a position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from convscope import draw
+from convscope.analyses.analysis import Inputs
+from convscope.analyses.maps import maps_of, unit_of
+from convscope.analyses.request import Layer, Position, Reads, Unit
+from convscope.analyses.request import Request as Base
+from convscope.analyses.view import Figure, View
+from convscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convscope.graph import ReceptiveField
+    from convscope.scope import Scope
+
+
+class Request(Base):
+    """The receptive field: the part of an image that a position of a layer reads."""
+
+    reads: ClassVar[Reads] = "image"
+
+    layer: Layer
+    unit: Unit = None
+    position: Position = None
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """The receptive fields of a layer, and the position whose field is shown."""
+
+    field: ReceptiveField
+    row: int
+    column: int
+
+
+def compute(scope: Scope, request: Request, inputs: Inputs) -> Patch:
+    """The position asked for: by default the middle one, and for "max" where the unit, or any, answers most."""
+    assert inputs.image is not None
+    field = scope.receptive_field(request.layer)
+    if request.position == "max":
+        return Patch(field, *_strongest(scope, inputs.image, request.layer, request.unit))
+    rows, columns = field.boxes.shape[1:]
+    return Patch(field, *(request.position or (rows // 2, columns // 2)))
+
+
+def view(scope: Scope, request: Request, result: Patch, inputs: Inputs) -> View:
+    """The image with a frame around the field, and that patch alone."""
+    import torch
+
+    assert inputs.image is not None
+    field, row, column = result.field, result.row, result.column
+    rows, columns = field.boxes.shape[1:]
+    top, left, bottom, right = box = field.box(row, column)
+    if bottom <= top or right <= left:
+        raise RequestError(f"layer {request.layer!r} sees nothing of the image at row {row}, column {column}")
+    shown = draw.picture(inputs.image)
+    scale = max(1, 256 // max(shown.shape[:2]))
+    large = draw.framed(draw.enlarge(shown, scale), tuple(scale * edge for edge in box))
+    figures: list[Figure] = [
+        ("image", shown),
+        (f"rows {top} to {bottom - 1}, columns {left} to {right - 1}", large),
+        ("receptive field", draw.picture(inputs.image[:, top:bottom, left:right])),
+    ]
+    place = f"row {row}, column {column} of {rows}×{columns}"
+    heading = f"receptive field of {request.layer} at {place}: {'×'.join(map(str, field.size))}"
+    return View(heading, figures, {"box": torch.tensor(box), "boxes": field.boxes})
+
+
+def _strongest(scope: Scope, image: Tensor, layer: str, unit: int | str | None) -> tuple[int, int]:
+    """Where a unit of the layer answers most; of all units where none is meant."""
+    name, values = maps_of(scope, image, layer)
+    maps = values[0]
+    one = maps.amax(0) if unit is None else maps[unit_of(unit, maps, name)]
+    return divmod(int(one.argmax()), one.shape[1])

@@ -1,0 +1,156 @@
+"""What an analysis is asked: its settings, each checked, and read from text as it stands on the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from convscope.errors import SettingError, shortened
+
+Reads = Literal["network", "image", "test images"]
+"""What an analysis looks at beside the network."""
+
+
+class Request(BaseModel):
+    """The settings of an analysis; None leaves a setting to the analysis.
+
+    The first line of a subclass's docstring is the analysis in one line, and the description of each field its help.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    reads: ClassVar[Reads] = "network"
+
+
+def _position(value: Any) -> Any:
+    if not isinstance(value, str) or value == "max":
+        return value
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise ValueError("expected row and column, such as 3,5, or max")
+    return int(parts[0]), int(parts[1])
+
+
+def _unit(value: Any) -> Any:
+    if isinstance(value, str) and value != "max" and not value.isdecimal():
+        raise ValueError("expected a number, or max")
+    return value
+
+
+def _sizes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return [value] if isinstance(value, int | tuple) else value
+    sizes: list[Any] = []
+    for part in value.split(","):
+        sides = part.strip().replace("×", "x").split("x")
+        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+            raise ValueError("expected pixels, such as 5, 4x8 (down, across), or several: 3,5,9")
+        sizes.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
+    return sizes
+
+
+def _units(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    units: dict[str, list[int]] = {}
+    for part in value.split():
+        layer, colon, numbers = part.rpartition(":")
+        if not colon or not layer or not all(number.isdigit() for number in numbers.split(",")):
+            raise ValueError("expected layers with their units, such as 'conv1:0,1 conv3:7'")
+        units.setdefault(layer, []).extend(int(number) for number in numbers.split(","))
+    return units
+
+
+def _fill(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value  # a name, which occlusion knows
+
+
+_LAYER = "A layer's name; convscope anatomy lists them."
+Layer = Annotated[str, Field(description=_LAYER)]
+AnyLayer = Annotated[str | None, Field(description=_LAYER)]
+Unit = Annotated[
+    int | Literal["max"] | None,
+    BeforeValidator(_unit),
+    Field(description="A unit of the layer; max: the one that answers the image most."),
+]
+Position = Annotated[
+    tuple[int, int] | Literal["max"] | None,
+    BeforeValidator(_position),
+    Field(description="A neuron of the unit, ROW,COLUMN, or max: where the unit answers most."),
+]
+Target = Annotated[
+    int | str | None,
+    Field(
+        description="A class by name or number (of several heads angle=45°, or angle); the most probable by default."
+    ),
+]
+Sizes = Annotated[
+    list[int | tuple[int, int]] | None,
+    BeforeValidator(_sizes),
+    Field(description="Of the occluding square in pixels: 5, 4x8, or several."),
+]
+Stride = Annotated[int | None, Field(ge=1, description="Of the square in pixels.")]
+Fill = Annotated[
+    float | str | None,
+    BeforeValidator(_fill),
+    Field(description="Of the square: grey, mean, zero, blur, or a number in 0 … 1."),
+]
+Units = Annotated[
+    dict[str, list[int]] | None,
+    BeforeValidator(_units),
+    Field(description="Units to ablate together: 'conv1:0,1 conv3:7'."),
+]
+How = Annotated[
+    str | None,
+    Field(
+        description="How a unit is ablated: zero_activation, where the next layer reads it (default), mean_activation there, "
+        "or zero_weights."
+    ),
+]
+Method = Annotated[
+    str,
+    AfterValidator(lambda name: name.replace("-", "_")),
+    Field(description="The attribution to examine: grad_cam by default."),
+]
+NImages = Annotated[int | None, Field(ge=1, description="How many test images, evenly over the set.")]
+
+NSamples = Annotated[int | None, Field(ge=1, description="How many noisy copies or random points; 50 by default.")]
+Noise = Annotated[
+    float | None,
+    Field(
+        ge=0, description="Deviation of the noise, as a share of the range of the image; 0.15 for smooth_grad, else 0."
+    ),
+]
+
+_WHERE_FROM = {"layer": "; convscope anatomy lists them"}
+
+
+def checked(name: str, request: type[Request], settings: dict[str, Any]) -> Request:
+    """The request of an analysis with these settings.
+
+    Raises:
+        SettingError: a setting is missing, not one of the analysis, or of another kind.
+    """
+    try:
+        return request.model_validate(settings)
+    except ValidationError as error:
+        raise SettingError(_in_one_line(name, request, error)) from None
+
+
+def _in_one_line(name: str, request: type[Request], error: ValidationError) -> str:
+    """What is missing comes first, then what is too much, then what is wrong."""
+    order = {"missing": 0, "extra_forbidden": 1}
+    first = min(error.errors(), key=lambda one: (order.get(one["type"], 2), str(one["loc"][0])))
+    option = first["loc"][0]
+    if first["type"] == "missing":
+        return f"--{option}: {name} needs one{_WHERE_FROM.get(str(option), '')}"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(request.model_fields) or "none"
+        return f"--{option}: {name} has no such setting; leave it out (its settings: {known})"
+    said = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    return f"--{option} {given if isinstance(given, str) and len(given) <= 80 else shortened(given)}: {said}"

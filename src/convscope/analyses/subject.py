@@ -1,0 +1,175 @@
+"""`look_at`: an analysis of a run in a folder, or of any network, as asked for in text and written to files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from convscope.analyses.analysis import find, look
+from convscope.analyses.view import View
+from convscope.data import ImageSet, read_image
+from convscope.draw import png, remarked
+from convscope.errors import SettingError
+from convscope.nets import NaturalInput, build_natural, random_weights_in_words
+from convscope.runs import Run, check_writable, load_weights, open_run, read_tensors, write_tensors, write_whole
+from convscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: a scope, its run where it has one, the folder where pictures go, and which weights are random."""
+
+    scope: Scope
+    folder: Path
+    run: Run | None = None
+    random_weights: str | None = None
+
+
+def open_subject(
+    run: Run | str | Path | None = None,
+    net: str | None = None,
+    weights: Path | None = None,
+    input: str | None = None,
+    mean: str | None = None,
+    deviation: str | None = None,
+    classes: Path | None = None,
+    *,
+    pretrained: bool = False,
+    seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    output: str | None = None,
+) -> Subject:
+    """A run, or a network that is no run.
+
+    Args:
+        run: a trained run or its folder; it knows the rest.
+        net: a network by its name, see `convscope.nets.build_net`, such as "package.module:callable".
+        weights: a .safetensors file for it; without one it keeps those that it was built with.
+        input: the shape of its images, "3x224x224"; by default what the network was made for, see
+            `convscope.nets.natural_input`.
+        mean, deviation: by which it wants pixels normalised, "0.485,0.456,0.406"; by default as the network was made for.
+        classes: a text file with the name of a class in each line; by default those of the trained weights, if known.
+        pretrained: with the weights that its library has for it.
+        seed: of random weights, 0 by default.
+        options: of its builder.
+        output: which of its several results is the answer, by name or index; see `Scope`.
+    Raises:
+        SettingError: neither or both of run and net are given, or what belongs to a network comes with a run.
+        RunFolderError: the file of weights is missing or damaged, or does not fit the network.
+    """
+    of_net = {"weights": weights, "input": input, "mean": mean, "deviation": deviation, "classes": classes,
+              "pretrained": pretrained or None, "seed": seed, "set": options or None, "output": output}  # fmt: skip
+    if run is not None and net is not None:
+        raise SettingError(f"--net {net}: a run has its own network; give either a run's folder or --net")
+    if run is not None:
+        if given := [name for name, value in of_net.items() if value is not None]:
+            raise SettingError(f"--{given[0]}: a run knows its own; leave it out, or give --net in place of the run")
+        opened = run if isinstance(run, Run) else open_run(run)
+        return Subject(Scope(opened), opened.path, opened)
+    if net is None:
+        raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")
+    if pretrained and weights is not None:
+        raise SettingError(f"--pretrained: the weights come from {weights}; leave out one of the two")
+    built_with = (options or {}) | ({"pretrained": True} if pretrained else {})
+    module, made_for = build_natural(net, input, built_with, seed or 0)
+    if weights is not None:
+        load_weights(module, read_tensors(weights)[0], weights)
+        random_weights = None
+    else:
+        other, _ = build_natural(net, input, built_with, (seed or 0) + 1)
+        random_weights = random_weights_in_words(module, other)
+    names = _lines(classes) if classes else made_for.class_names if random_weights is None else None
+    normalize = _normalization(mean, deviation, made_for)
+    answer = int(output) if output is not None and output.isdecimal() else output
+    scope = Scope(module.eval(), made_for.example(), names, normalize, output=answer)
+    return Subject(scope, Path(), None, random_weights)
+
+
+def look_at(
+    subject: Subject,
+    lens: str,
+    image: str | None = None,
+    *,
+    out: Path | None = None,
+    raw: Path | None = None,
+    **settings: Any,
+) -> tuple[Path, View]:
+    """The path of the picture that was written, and what it shows.
+
+    Args:
+        subject: see `open_subject`.
+        lens: name of the analysis, see `look`.
+        image: a file, or the number of one of the run's test images.
+        out: of the picture; look-LENS.png in the run's folder, or here, by default.
+        raw: of the tensors, where wanted.
+        settings: see `look`.
+    Raises:
+        SettingError: image or a setting is not what it should be.
+        UnknownNameError: there is no such class, layer or analysis.
+        ReadOnlyError: nothing may be written where the picture is to go.
+    """
+    _check_ending("--out", out, ".png", "the picture is a PNG")
+    _check_ending("--raw", raw, ".safetensors", "the tensors are written as safetensors")
+    analysis = find(lens)
+    path = out or subject.folder / f"look-{analysis.name}.png"
+    check_writable(path.parent)
+    inputs: dict[str, Any] = {"image": None if image is None else _image(subject, image)}
+    if analysis.reads == "test images":
+        inputs["test"] = _test(subject, lens)
+    view = look(subject.scope, lens, **inputs, **settings)
+    picture = view.picture
+    if subject.random_weights is not None:  # in the heading and in the picture, above all else
+        view = replace(view, heading=f"{subject.random_weights}: {view.heading}")
+        picture = remarked(picture, subject.random_weights)
+    write_whole(path, png(picture))
+    if raw is not None:
+        write_tensors(raw, dict(view.tensors), {"lens": lens, "heading": view.heading})
+    return path, view
+
+
+def _check_ending(option: str, path: Path | None, ending: str, what: str) -> None:
+    """Before any work is done for a file whose name says something else."""
+    if path is not None and path.suffix.lower() not in ("", ending):
+        raise SettingError(f"{option} {path}: {what}; give a name that ends with {ending}")
+
+
+def _image(subject: Subject, image: str) -> Tensor:
+    shape = subject.scope.input_shape
+    if not image.isdigit():
+        return read_image(image, (shape[0], shape[1], shape[2]))
+    if subject.run is None:
+        raise SettingError(f"--image {image}: a network that is no run has no test images; give a file")
+    test = subject.run.load_data().test
+    if int(image) >= len(test):
+        raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
+    return test[int(image)][0]
+
+
+def _test(subject: Subject, name: str) -> ImageSet:
+    """The test images, for those that look at all of them."""
+    if subject.run is None:
+        raise SettingError(f"{name} looks at the test images of a run; give a run's folder")
+    return subject.run.load_data().test
+
+
+def _normalization(mean: str | None, deviation: str | None, made_for: NaturalInput) -> Any:
+    if mean is None and deviation is None:
+        return made_for.normalize
+    own = made_for.normalize or ((0.0,) * made_for.channels, (1.0,) * made_for.channels)
+    found = []
+    for name, text, by_default in (("mean", mean, own[0]), ("deviation", deviation, own[1])):
+        try:
+            found.append([float(part) for part in text.split(",")] if text else list(by_default))
+        except ValueError:
+            raise SettingError(f"--{name} {text}: expected a number for each channel, such as 0.5,0.5,0.5") from None
+    return found[0], found[1]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"--classes {path}: {error}; expected a text file with a name in each line") from None

@@ -1,0 +1,54 @@
+"""What the analyses of the test images share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from convscope import draw
+from convscope.analyses.request import NImages, Reads, Request
+
+if TYPE_CHECKING:
+    from convscope.analyses.analysis import Inputs
+    from convscope.data import ImageSet
+    from convscope.scans import Estimate
+
+
+class TestSetRequest(Request):
+    """Of an analysis that looks at all test images."""
+
+    reads: ClassVar[Reads] = "test images"
+
+
+class SampleRequest(TestSetRequest):
+    """Of an analysis that looks at some of the test images."""
+
+    images: NImages = None
+
+
+def all_of(inputs: Inputs) -> ImageSet:
+    """All test images."""
+    assert inputs.test is not None
+    return inputs.test
+
+
+def sample(inputs: Inputs, n: int) -> ImageSet:
+    """At most `n` test images, evenly over the set."""
+    import torch
+
+    test = all_of(inputs)
+    return test.subset(torch.linspace(0, len(test) - 1, min(n, len(test))).long())
+
+
+def figures_of(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate as columns of a table of curves."""
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def chart(specification: dict[str, Any]) -> tuple[str, Any]:
+    """A chart as a figure of a view."""
+    return "", draw.chart_picture(specification)

@@ -1,0 +1,239 @@
+"""A network run with one unit of a layer ablated at a time: only what lies behind the layer, for many units at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
+from convscope.graph.interventions import Intervention
+from convscope.graph.separate import Block, changed_by, separate_units
+from convscope.graph.traced import INPUT, Operation, TracedGraph
+
+
+class UnitOutputs(NamedTuple):
+    """The network's outputs for images of a batch, by their places in it, each with one unit of the layer ablated."""
+
+    unit: Int[Tensor, " R"]
+    image: Int[Tensor, " R"]
+    outputs: Float[Tensor, "R K"]
+
+
+class UnitRuns:
+    """A traced network that runs with the units of an intervention ablated one at a time, on known results of a batch.
+
+    Behind the layer its units stay separate for a while (`separate_units`), so one run of that part serves all of them.
+    Images to which a unit makes no difference need nothing more. The convolutions and dense layers that read the unit
+    there are linear: what they gave changes by what they make of the difference in that unit alone, one input unit's
+    share of their work. From there on the network runs as it is.
+
+    Units are replaced in the result of every call of the intervention. Where there are several (a module that is used
+    again), or the units do not lie along axis 1, all from the first call on is run.
+
+    Attributes:
+        needs: names of the results that have to be known of a batch; "input" is the image, as the network takes it.
+        values_each: the values of the largest result that is computed for each image and unit.
+
+    Raises:
+        RequestError: an operation behind the layer mixes the images of a batch.
+
+    Example:
+        >>> runs = UnitRuns(graph, intervention)
+        >>> for rows in runs.run(graph.run(images, runs.needs), n_rows=32):
+        ...     rows.unit, rows.image, rows.outputs
+    """
+
+    def __init__(self, graph: TracedGraph, intervention: Intervention) -> None:
+        self.graph, self.intervention, self.output = graph, intervention, graph.outputs[0]
+        calls = intervention.calls
+        changed = changed_by(graph, calls)
+        needed = {op.name for op in graph.needed_for(self.output)} & set(changed)
+        one_block_each = len(calls) == 1 and intervention.unit_axis == 1
+        separate = separate_units(graph, calls[0]) if one_block_each else {}
+        self.blocks = {name: block for name, block in separate.items() if name in needed}
+        rest = [op for op in graph.operations if op.name in needed and op.name not in self.blocks]
+        _refuse_mixed_images(rest)
+        linear = {op.name: _linear_of(graph, op, self.blocks) for op in rest}
+        self.linear = {name: each for name, each in linear.items() if each is not None}
+        read = {name for op in rest if op.name not in self.linear for name in op.inputs} | {self.output}
+        self.whole = tuple(name for name in self.blocks if name in read)
+        self.edge = tuple(dict.fromkeys((*self.whole, *(each.source for each in self.linear.values()))))
+        self.beside = self._with_rows(read - set(changed))
+        inputs = {i for name in self.blocks if name not in calls for i in graph.operation(name).inputs}
+        self.beside_units = tuple(sorted(inputs - set(changed)))
+        self.needs = tuple(dict.fromkeys((*self.edge, *self.linear, *self.beside, *self.beside_units)))
+        computed = [op for op in graph.operations if op in rest or op.name in self.whole]
+        self.values_each = max((sum(map(prod, shapes_at(op.node, 1))) for op in computed), default=1)
+
+    @torch.no_grad()
+    def run(self, known: Mapping[str, Tensor], n_rows: int) -> Iterator[UnitOutputs]:
+        """The network's outputs with each chosen unit ablated, where that can make a difference.
+
+        For an image and unit that are not among them the outputs are as without the intervention, exactly.
+
+        Args:
+            known: results of the batch, all that it `needs`.
+            n_rows: images and units that are worked on at once.
+        """
+        known = {name: _laid_out(known[name]) for name in self.needs}
+        values = self.intervention.values.to(next(iter(known.values())))
+        after = self._ablated(known, values)
+        weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
+        batch = _Batch(known, after, weights, values)
+        units = torch.tensor(self.intervention.units, device=values.device)
+        place, image = self._differs(batch).T[units].nonzero().unbind(1)
+        unit = units[place]
+        for start in range(0, len(unit), n_rows):
+            part = _Part(unit[start : start + n_rows], image[start : start + n_rows])
+            yield UnitOutputs(part.unit.cpu(), part.image.cpu(), self._outputs(batch, part))
+
+    def _ablated(self, known: Mapping[str, Tensor], values: Tensor) -> dict[str, Tensor]:
+        """The results at the edge with every unit ablated: all at once, for none depends on another."""
+        if not self.edge:
+            return {}
+        n, [call] = len(known[self.edge[0]]), self.intervention.calls
+        shape = self.graph.operation(call).output_shape
+        replaced = values.view(1, -1, *[1] * (len(shape) - 1)).expand(n, *shape)
+        beside = {name: known[name] for name in self.beside_units}
+        images = beside.pop(INPUT, None)
+        results = self.graph.run(images, self.edge, given={call: replaced, **beside})
+        return {name: _laid_out(result) for name, result in results.items()}
+
+    def _differs(self, batch: _Batch) -> Bool[Tensor, "N U"]:
+        """Whether a unit's ablation makes a difference to an image at the edge."""
+        n, n_units = len(next(iter(batch.known.values()))), len(batch.values)
+        differs = torch.full((n, n_units), not self.blocks, device=batch.values.device)
+        for name in self.edge:
+            block = self.blocks[name]
+            places = (batch.after[name] != batch.known[name]).narrow(1, block.first, n_units * block.size)
+            differs |= places.reshape(n, n_units, -1).any(2)
+        return differs
+
+    def _outputs(self, batch: _Batch, part: _Part) -> Tensor:
+        known = batch.known
+        given = {name: known[name][part.image] for name in self.beside}
+        given |= {name: part.replaced(known[name], batch.after[name], self.blocks[name]) for name in self.whole}
+        for name, each in self.linear.items():
+            given[name] = each.changed(known[name][part.image], batch, batch.weights[name], part)
+        axis = self.intervention.unit_axis
+
+        def ablate(operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+            result = operator(*args, **kwargs).movedim(axis, 1).clone()
+            rows = torch.arange(len(part.unit), device=result.device)
+            result[rows, part.unit] = batch.values[part.unit].view(-1, *[1] * (result.ndim - 2))
+            return result.movedim(1, axis)
+
+        instead = {} if self.blocks else dict.fromkeys(self.intervention.calls, ablate)
+        return self.graph.run(given.pop(INPUT, None), [self.output], given, instead)[self.output]
+
+    def _with_rows(self, read: set[str]) -> tuple[str, ...]:
+        """What has to be known for some results that do not change: themselves, or where they have no row for each
+        image (it lies along another axis, or they are several) what they are made from."""
+        found, pending = set(), set(read)
+        while pending:
+            name = pending.pop()
+            if name == INPUT or _has_rows(self.graph.operation(name)):
+                found.add(name)
+            else:
+                pending.update(self.graph.operation(name).inputs)
+        return tuple(sorted(found))
+
+
+class _Batch(NamedTuple):
+    """What the rows of a batch are computed from."""
+
+    known: dict[str, Tensor]  # its results as the network is
+    after: dict[str, Tensor]  # those at the edge, with every unit ablated
+    weights: dict[str, Tensor]  # of the linear operations
+    values: Tensor  # what the layer gives for each unit
+
+
+class _Part(NamedTuple):
+    """Rows that are worked on at once, those of a unit one after another."""
+
+    unit: Int[Tensor, " R"]
+    image: Int[Tensor, " R"]
+
+    def replaced(self, before: Tensor, after: Tensor, block: Block) -> Tensor:
+        """A result with one unit ablated in each row."""
+        places = block.first + self.unit[:, None] * block.size + torch.arange(block.size, device=self.unit.device)
+        rows, image = torch.arange(len(self.unit), device=self.unit.device)[:, None], self.image[:, None]
+        result = before[self.image]
+        result[rows, places] = after[image, places]
+        return result
+
+    def by_unit(self) -> Iterator[tuple[int, slice]]:
+        units, counts = (each.tolist() for each in self.unit.unique_consecutive(return_counts=True))
+        start = 0
+        for unit, n in zip(units, counts, strict=True):
+            yield unit, slice(start, start + n)
+            start += n
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A convolution or dense layer that reads units that are still separate."""
+
+    source: str  # the name of what it reads
+    weight: Any
+    block: Block  # where the units lie there
+    groups: int  # of the units it reads, none of whose blocks lies in two
+    apply: Callable[[Tensor, Tensor], Tensor]  # it without bias, on part of its input, with the weights of that part
+
+    def changed(self, before: Tensor, batch: _Batch, weight: Tensor, part: _Part) -> Tensor:
+        """What it gives for each row: what it gave, in memory of its own, and what it makes of the unit's change."""
+        known, after = batch.known[self.source], batch.after[self.source]
+        n_in, n_out = weight.shape[1], weight.shape[0] // self.groups  # of one group
+        for unit, rows in part.by_unit():
+            places = self.block.of(unit)
+            group = places.start // n_in
+            outs = slice(group * n_out, (group + 1) * n_out)
+            own = slice(places.start - group * n_in, places.stop - group * n_in)
+            seen = _laid_out((after[:, places] - known[:, places])[part.image[rows]])
+            before[rows, outs] += self.apply(seen, _laid_out(weight[outs, own]))
+        return before
+
+
+def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, Block]) -> _Linear | None:
+    """The operation, where it reads one result whose units are still separate, and is linear in it."""
+    source = op.inputs[0]
+    if op.inputs != (source,) or source not in blocks or op.node.args[0] is not graph.operation(source).node:
+        return None
+    call, block = Call(op.node, 1), blocks[source]
+    if op.kind == "dense" and len(call.input_shape) == 2 and is_tensor_node(call.arguments["weight"]):
+        return _Linear(source, call.arguments["weight"], block, 1, torch.nn.functional.linear)
+    if op.kind != "conv":
+        return None
+    groups, n_in = call["groups"], call.shape("weight")[1]
+    if groups > 1 and (n_in % block.size or block.first % block.size):
+        return None
+    settings = [call[name] for name in ("stride", "padding", "dilation")]
+    operator: Any = op.node.target
+    return _Linear(
+        source, call.arguments["weight"], block, groups, lambda part, weight: operator(part, weight, None, *settings, 1)
+    )
+
+
+def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
+    for op in rest:
+        if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
+            raise RequestError(
+                f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
+                "answer of its own to compare; switch units off in a network with running statistics"
+            )
+
+
+def _has_rows(op: Operation) -> bool:
+    return batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """On a CPU with a position's units side by side, in which convolutions are faster; else as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x

@@ -1,0 +1,184 @@
+"""The part of a report on filter ablation: the effect of some filters on the answers, alone and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from convscope.analyses import ablation_plan
+from convscope.draw import coloured, data_uri, enlarge, scale_of
+from convscope.errors import NetworkError
+from convscope.report.subject import Subject
+from convscope.scans import Ablation, Estimate, LayerEffects
+
+_LAYERS, _UNITS = 5, 2  # the first two filters of each of the first five convolutions
+_WORK, _MOST_IMAGES, _FEWEST_IMAGES = 1e12, 1000, 100  # multiply-adds: some 15 s on two cores
+_EXAMPLES, _MOVES = 8, 3
+_CELLS = 12  # classes of a matrix with numbers in it; of more it is a picture
+
+UnitOf = tuple[LayerEffects, int]
+"""One unit of a layer with its effect."""
+
+
+def ablation_section(subject: Subject) -> dict[str, Any] | None:
+    """A few filters ablated, each alone and all together; None where there is no filter to ablate.
+
+    The details are of the filter that changes the accuracy most, and of all together.
+    """
+    try:
+        units = chosen_filters(subject)
+    except NetworkError:  # it cannot be traced; the anatomy's note says so
+        return None
+    n = n_images(subject, units)
+    if not n:
+        return None
+    test = subject.data.test
+    rows = torch.linspace(0, len(test) - 1, n).long()  # evenly, as on the filter page
+    images = test.subset(rows)
+    plan = ablation_plan(subject.scope, units)
+    effects = plan.effects(images, units)
+    filters = [(effects[layer], unit) for layer, some in units.items() for unit in some]
+    found = [_of_unit(*one) for one in filters]
+    most = max(found, key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
+    together = plan.ablation(images, units)
+    details = {f"Without {most['name']}, the largest change": plan.ablation(images, {most["layer"]: [most["unit"]]})}
+    if len(filters) > 1:
+        details[f"Without all {len(filters)} together"] = together
+    return {
+        "n": n,
+        "tests": len(test),
+        "off": plan.words,
+        "layers": list(units),
+        "filters": len(filters),
+        "first": max(map(len, units.values())),
+        "units": " ".join(f"{layer}:{','.join(map(str, some))}" for layer, some in units.items()),
+        "before": together.accuracy_before().to_json(),
+        "rows": found,
+        "together": _figures(together.accuracy_after(), together.change(), len(together.lost), len(together.gained)),
+        "words": in_words(filters, together),
+        "details": [_details(subject, one, title, rows) for title, one in details.items()],
+    }
+
+
+def chosen_filters(subject: Subject) -> dict[str, list[int]]:
+    """The first two filters of the first five convolutions that have filters of their own."""
+    modules, scope = dict(subject.scope.net.named_modules()), subject.scope
+    names = [op.name for op in scope.graph.operations if op.kind == "conv" and op.name in modules]
+    own = [name for name in names if "weight" in dict(modules[name].named_parameters(recurse=False))]
+    return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
+
+
+def n_images(subject: Subject, units: dict[str, list[int]]) -> int:
+    """How many test images cost some seconds: about a pass for each filter, and two for each of two comparisons."""
+    passes = sum(map(len, units.values())) + 4
+    afford = int(_WORK / (passes * max(1, subject.anatomy.multiply_adds)))
+    return min(_MOST_IMAGES, max(_FEWEST_IMAGES, afford), len(subject.data.test)) if units else 0
+
+
+def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:
+    """What the figures carry: the largest change of one filter, and that of all together."""
+    most, unit = max(filters, key=lambda one: abs(one[0].change(one[1]).figures[0]))
+    n = len(filters)
+    change = most.change(unit, level=1 - 0.05 / n)  # Bonferroni: it was picked as the largest
+    points = _points(change, f", widened for having looked at {n}" if n > 1 else "")
+    if _clear(change):
+        kind = "costs" if change.figures[0] < 0 else "gains"
+        first = f"Switching off unit {unit} of {most.layer} alone {kind} most: {points}."
+    else:
+        first = f"No filter alone changes the accuracy clearly; the largest change is {points}."
+    if n == 1:
+        return first
+    whole = together.change()
+    clearly = "change it by" if _clear(whole) else "change it by no more than chance may:"
+    return f"{first} All {n} together {clearly} {_points(whole)}."
+
+
+def _clear(change: Estimate) -> bool:
+    _, low, high = change.figures
+    return low > 0 or high < 0
+
+
+def _points(change: Estimate, note: str = "") -> str:
+    value, low, high = (f"{100 * figure:+.1f}".replace("-", "−") for figure in change.figures)
+    return f"{value} points (95 %{note}: {low} to {high})"
+
+
+def _of_unit(found: LayerEffects, unit: int) -> dict[str, Any]:
+    accuracy, lost, gained = (each[unit] for each in (found.accuracy_after, found.lost.sum(1), found.gained.sum(1)))
+    after = Estimate(float(accuracy), None, None)
+    names = {"name": f"{found.layer} · {unit}", "layer": found.layer, "unit": unit}
+    return names | _figures(after, found.change(unit), int(lost), int(gained))
+
+
+def _figures(after: Estimate, change: Estimate, lost: int, gained: int) -> dict[str, Any]:
+    return {"after": after.value, "difference": change.to_json(), "lost": lost, "gained": gained}
+
+
+def _details(subject: Subject, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
+    flips = {"right before, wrong without": found.lost, "wrong before, right without": found.gained}
+    return {
+        "title": title,
+        "classes": _by_change(found),
+        "names": list(found.classes),
+        "matrix": _matrix(found),
+        "moves": _moves(found),
+        "flips": [
+            {"words": words, "n": len(flipped), "images": _images(subject, found, flipped, rows)}
+            for words, flipped in flips.items()
+        ],
+    }
+
+
+def _by_change(found: Ablation) -> list[dict[str, Any]]:
+    """A row for each class, the largest change first; a class without images has none."""
+    rows = [
+        {
+            "class": name,
+            "images": int((found.target == k).sum()),
+            "before": found.accuracy_before(k).value,
+            "after": found.accuracy_after(k).value,
+            "difference": found.change(k).to_json(),
+        }
+        for k, name in enumerate(found.classes)
+    ]
+    return sorted(rows, key=lambda row: abs(row["difference"]["value"] or 0.0), reverse=True)
+
+
+def _matrix(found: Ablation) -> dict[str, Any]:
+    """The change of the confusion matrix: its numbers, or a picture where the classes are many."""
+    change = found.confusion_change
+    reach = max(1, int(change.abs().max()))
+    if len(change) <= _CELLS:
+        return {"cells": change.tolist(), "reach": reach, "picture": None}
+    shown = coloured(change.double(), scale_of(change.double(), "images", signed=True))
+    return {"cells": None, "reach": reach, "picture": data_uri(enlarge(shown, max(1, 384 // len(change))))}
+
+
+def _moves(found: Ablation) -> list[str]:
+    """The mistakes whose number changes most."""
+    change = found.confusion_change.clone().fill_diagonal_(0)
+    order = change.abs().flatten().argsort(descending=True, stable=True)[:_MOVES].tolist()
+    places = [divmod(place, len(change)) for place in order if change.flatten()[place]]
+    before, after, names = found.confusion_before, found.confusion_after, found.classes
+    return [f"“{names[i]}” taken for “{names[j]}”: {before[i, j]} before, {after[i, j]} after" for i, j in places]
+
+
+def _images(subject: Subject, found: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:
+    """Those whose probability of the true class changes most."""
+    moved = (found.probability_after - found.probability_before)[flipped].abs()
+    chosen = flipped[moved.argsort(descending=True, stable=True)[:_EXAMPLES]].tolist()
+    return [
+        {
+            "row": int(rows[n]),
+            "picture": subject.thumbnail(int(rows[n])),
+            "true": found.classes[found.target[n]],
+            "before": found.classes[found.before[n]],
+            "after": found.classes[found.after[n]],
+            "probabilities": [float(found.probability_before[n]), float(found.probability_after[n])],
+        }
+        for n in chosen
+    ]

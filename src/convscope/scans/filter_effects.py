@@ -1,0 +1,233 @@
+"""The effect of each filter on the answers: a scan of a network whose units are ablated one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Unpack
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from convscope.errors import SettingError
+from convscope.graph import Intervention, UnitRuns
+from convscope.lenses import UnitsOf, check_how, interventions
+from convscope.nets import Head
+from convscope.scans.answered import Answered, answered, head_of
+from convscope.scans.effects import LayerEffects
+from convscope.scans.exact import ExactSum
+from convscope.scans.first_order import FirstOrder
+from convscope.scans.kept import kept_or_made
+from convscope.scans.room import rows_that_fit
+from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
+from convscope.scans.statistics import statistics
+
+
+def filter_effects(
+    scope: Subject,
+    images: Images,
+    layers: UnitsOf = "conv",
+    how: str = "zero_weights",
+    screen: int | None = None,
+    **settings: Unpack[PassSettings],
+) -> dict[str, LayerEffects]:
+    """The effect of ablating each filter of some layers, one at a time, on the answers to a set of images.
+
+    Nothing is run that a filter has no part in, see `convscope.graph.UnitRuns`: for a batch the network runs once, and for
+    each unit only what lies behind it, on the images to which it makes a difference. Figures are those of whole passes of
+    an edited network, to rounding: an image whose two best classes are equal to rounding may be counted either way. In the
+    folder of a run the result is kept, and found again.
+
+    Args:
+        scope: the network, a `Scope`.
+        images: a set with the classes that the network tells apart. For a network of several heads the first counts.
+        layers: names, patterns or kinds, see `convscope.lenses.select_layers`; all convolutions by default. A layer that
+            is used again counts once, under its first name. With `{"conv1": [0, 3]}` these units alone.
+        how: what becomes of a unit's output, see `convscope.lenses.ablate`: "zero_weights" (filter and bias are 0),
+            "zero_activation", or "mean_activation" (its mean over these images, from a pass of its own). Behind a batch
+            norm zero weights do not silence a unit: it then gives one constant everywhere, which can harm more than its
+            loss. To silence a convolution take "zero_activation" in `convscope.graph.where_read`, the ReLU behind it.
+        screen: measure only so many units of each layer, those that matter most to first order, see `FirstOrder`; the
+            result says which were measured. Costs one pass forward and back. None measures all.
+        settings: batch_size, max_memory, workers, progress; see `scan`.
+
+    Returns:
+        Layer → `LayerEffects`, in the network's order: accuracy and mean probability of the true class without each unit,
+        overall and by class, differences with paired intervals, the images that flip.
+
+    Raises:
+        UnknownNameError: a layer is not in this network; the message lists those there are.
+        RequestError: a layer has no filters or no such unit, or its units are not known; there are no images, or they
+            came without classes; an operation behind a layer mixes the images of a batch.
+        SettingError: `how` or `screen` is out of range.
+        FailedError: the network gives NaN or infinity.
+
+    Source: Morcos et al. 2018, arXiv 1803.06959; the screen: Molchanov et al. 2017, arXiv 1611.06440.
+
+    Example:
+        >>> found = filter_effects(scope, data.test)["conv3"]
+        >>> found.accuracy_after.argmin(), found.change(7), found.lost_images(7)
+    """
+    check_how(how)
+    if screen is not None and screen < 1:
+        raise SettingError(f"screen: {screen} is out of range; give 1 or more, or None to measure all")
+
+    def make() -> dict[str, LayerEffects]:
+        head = head_of(scope, images)
+        each = interventions_over(scope, images, layers, how, **settings)
+        estimates: dict[str, Tensor] = {}
+        if screen is not None:
+            first_order = FirstOrder(scope, each, head, settings.get("max_memory"))
+            [estimates] = scan(scope, images, [first_order], **settings)
+            each = {name: _screened(one, estimates[name], screen) for name, one in each.items()}
+        effects = FilterEffects(scope, each, head, how, estimates, settings.get("max_memory"))
+        [measured] = scan(scope, images, [effects], **settings)
+        return measured
+
+    named = dict(layers) if isinstance(layers, Mapping) else layers
+    request = {"layers": named, "how": how, "screen": screen}
+    return kept_or_made(scope, "filter-effects", images, request | sizes(settings), LayerEffects, make)
+
+
+def interventions_over(
+    scope: Subject, images: Images, layers: UnitsOf, how: str, **settings: Unpack[PassSettings]
+) -> dict[str, Intervention]:
+    """Those of `convscope.lenses.interventions`; with "mean_activation" the means are those over these images."""
+    zeros = interventions(scope.graph, layers, how)
+    if how != "mean_activation":
+        return zeros
+    means = statistics(scope, images, list(zeros), correlations=False, **settings)
+    return {name: replace(each, values=means[name].mean) for name, each in zeros.items()}
+
+
+def _screened(each: Intervention, estimate: Tensor, n: int) -> Intervention:
+    """The same for the `n` units whose estimates are largest; of equal ones the first."""
+    order = estimate[each.chosen].argsort(descending=True, stable=True)[:n]
+    return each.of(torch.tensor(each.units)[order].tolist())
+
+
+class FilterEffects:
+    """A scan of the effects of ablating units, one at a time; see `filter_effects`.
+
+    Args:
+        scope: the network that is scanned.
+        interventions: their units are ablated, by the layers' names.
+        head: whose answers count.
+        how: said in the result.
+        estimates: of each layer's units, said in the result; none where nothing was screened.
+        max_memory: bytes for the images and units that are run at once.
+    """
+
+    needs_outputs = True
+
+    def __init__(
+        self,
+        scope: Subject,
+        interventions: Mapping[str, Intervention],
+        head: Head,
+        how: str = "zero_weights",
+        estimates: Mapping[str, Tensor] | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        self.scope, self.interventions, self.head, self.how = scope, dict(interventions), head, how
+        self.estimates, self.max_memory = dict(estimates or {}), max_memory
+        self._runs = self._plan()
+        self.layers = tuple(dict.fromkeys(name for run in self._runs.values() for name in run.needs))
+        self.sums = {name: _Sums(len(each.units), len(head.classes)) for name, each in interventions.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process plans anew, over the graph that it traces itself."""
+        return vars(self) | {"_runs": None}
+
+    def update(self, seen: Seen) -> None:
+        self._runs = self._runs or self._plan()
+        labels = seen.targets[self.head.target]
+        before = answered(self.head, seen.outputs, labels)
+        on_cpu = all(p.device.type == "cpu" for p in self.scope.net.parameters())
+        for name, runs in self._runs.items():
+            column = self.interventions[name].chosen.cumsum(0) - 1  # of each unit that is ablated
+            # As they are, to be overwritten where a unit makes a difference; the last column stays.
+            after = Answered(*(each[:, None].repeat(1, len(self.interventions[name].units) + 1) for each in before))
+            for rows in runs.run(seen.activations, rows_that_fit(runs.values_each, on_cpu, self.max_memory)):
+                some = answered(self.head, rows.outputs, labels[rows.image])
+                for all_rows, values in zip(after, some, strict=True):
+                    all_rows[rows.image, column[rows.unit]] = values
+            self.sums[name].update(after, seen.index, labels)
+
+    def merge(self, other: FilterEffects) -> None:
+        for name, sums in self.sums.items():
+            sums.merge(other.sums[name])
+
+    def result(self) -> dict[str, LayerEffects]:
+        """By the layer's name, in the network's order."""
+        return {
+            name: LayerEffects(
+                layer=name,
+                how=self.how,
+                classes=list(self.head.classes),
+                measured=self.interventions[name].chosen.clone(),
+                estimate=self.estimates.get(name),
+                **sums.figures(self.interventions[name].chosen),
+            )
+            for name, sums in self.sums.items()
+        }
+
+    def _plan(self) -> dict[str, UnitRuns]:
+        return {name: UnitRuns(self.scope.graph, each) for name, each in self.interventions.items()}
+
+
+class _Sums:
+    """Answers summed up by class: a column for each unit that is ablated, and the last for the network as it is."""
+
+    def __init__(self, n_units: int, n_classes: int) -> None:
+        self.images, self.right = torch.zeros(2, n_classes, dtype=torch.int64)
+        self.probability = ExactSum((n_classes, n_units + 1))
+        self.change, self.squares = ExactSum((n_units,)), ExactSum((n_units,))
+        self.flips = [torch.zeros(0, 5, dtype=torch.int64)]
+
+    def update(self, answers: Answered, index: Int64[Tensor, " N"], labels: Int64[Tensor, " N"]) -> None:
+        """Takes in answers (N, U + 1)."""
+        n, before = len(self.images), answers.predicted[:, -1]
+        right = answers.predicted == labels[:, None]
+        self.images = self.images + torch.bincount(labels, minlength=n)
+        self.right = self.right + torch.bincount(labels[right[:, -1]], minlength=n)
+        by_class = torch.zeros(1, *self.probability.shape, dtype=torch.float64)
+        self.probability.add(by_class.index_add_(1, labels, answers.probability[None]))
+        change = answers.probability[:, :-1] - answers.probability[:, -1:]
+        self.change.add(change)
+        self.squares.add(change.square())
+        image, unit = (right != right[:, -1:]).nonzero().unbind(1)
+        columns = (unit, index[image], labels[image], before[image], answers.predicted[image, unit])
+        self.flips.append(torch.stack(columns, 1))
+
+    def merge(self, other: _Sums) -> None:
+        self.images, self.right = self.images + other.images, self.right + other.right
+        for name in ("probability", "change", "squares"):
+            getattr(self, name).merge(getattr(other, name))
+        self.flips += other.flips
+
+    def figures(self, chosen: Tensor) -> dict[str, Tensor]:
+        """Those of `LayerEffects`, with a row for each unit of the layer, of which some were chosen."""
+        units, n_classes, n = chosen.nonzero()[:, 0], len(self.images), int(self.images.sum())
+        flips = torch.cat(self.flips)
+        flips = flips[flips[:, 1].argsort(stable=True)]
+        flips = flips[flips[:, 0].argsort(stable=True)]
+        flips[:, 0] = units[flips[:, 0]]
+        cell, was_right = flips[:, 0] * n_classes + flips[:, 2], flips[:, 2] == flips[:, 3]
+        lost, gained = (cell[of].bincount(minlength=len(chosen) * n_classes) for of in (was_right, ~was_right))
+        probability = self.probability.value.T / self.images
+        after = torch.full((len(chosen), n_classes), torch.nan, dtype=torch.float64)
+        after[units] = probability[:-1]
+        deviation = torch.full((len(chosen),), torch.nan, dtype=torch.float64)
+        deviation[units] = (self.squares.value / n - (self.change.value / n).square()).clamp(min=0).sqrt()
+        return {
+            "images_per_class": self.images.clone(),
+            "right": self.right.clone(),
+            "probability": probability[-1].clone(),
+            "lost": lost.view(-1, n_classes),
+            "gained": gained.view(-1, n_classes),
+            "probability_after": after,
+            "deviation": deviation,
+            "flips": flips,
+        }
