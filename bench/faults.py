@@ -44,7 +44,7 @@ _PAGES = {
     "convscope.report.build.render": lambda subject: "<p>report",
     "convscope.report.build.filters_page": lambda subject, effects: "<p>filters",
     "convscope.report.build.effects_of": lambda subject: None,
-    "convscope.report.study.study_page": lambda runs: "<p>study",
+    "convscope.report.study.study_page": lambda *given: "<p>study",
 }
 
 Passed = list[tuple[str, str]]

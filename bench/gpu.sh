@@ -44,7 +44,7 @@ benches() {
 }
 
 cpu_tests() {
-  OMP_NUM_THREADS=1 LIMIT=${LIMIT:-420} run cpu-tests.txt "$python" -m pytest -p no:benchmark -m 'not slow and not smoke and not gpu and not browser' -n "$workers" -q -p no:cacheprovider --durations=8 tests/graph tests/lenses tests/scans tests/training tests/arithmetic tests/nets tests/runs
+  OMP_NUM_THREADS=1 LIMIT=${LIMIT:-420} run cpu-tests.txt "$python" -m pytest -p no:benchmark -m 'not slow and not smoke and not gpu and not browser' -n "$workers" -q -p no:cacheprovider --durations=8 tests/graph tests/lenses tests/scans tests/training tests/nets tests/runs
 }
 
 machine

@@ -2,8 +2,8 @@
 
     python bench/size.py RUN      (RUN: the folder of a trained run, such as runs/lines)
 
-Lines are those of src; code lines leave out blank lines, comments and docstrings. Files are those of convscope that are
-executed by `convscope look RUN grad_cam --image 7`; seconds are of the processor, the least of three.
+Lines are those of src; code lines leave out blank lines, comments and docstrings. Files are those of convscope of which a
+function is called in `convscope look RUN grad_cam --image 7`; seconds are of the processor, the least of three.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ import convscope
 
 SOURCE = Path(convscope.__file__).parent
 _FILES = """
-import sys
+import inspect, sys
+files = set()
+def entered(frame, event, given):
+    if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a function, no module or class
+        files.add(frame.f_code.co_filename)
+sys.setprofile(entered)
 from convscope.cli import run
-status = run(sys.argv[1:])
-print(sum(name == "convscope" or name.startswith("convscope.") for name in sys.modules), file=sys.stderr)
+run(sys.argv[2:])
+sys.setprofile(None)
+print(sum(file.startswith(sys.argv[1]) for file in files), file=sys.stderr)
 """
 
 
@@ -44,8 +50,10 @@ def main() -> None:
     print(f"{'exported names':28} {_exported():8,}")
     with tempfile.TemporaryDirectory() as folder:
         look = ["look", run, "grad_cam", "--image", "7", "--out", f"{folder}/look.png"]
-        done = subprocess.run([sys.executable, "-c", _FILES, *look], capture_output=True, text=True, check=True)
-        print(f"{'files executed by a look':28} {int(done.stderr.split()[-1]):8,}")
+        done = subprocess.run(
+            [sys.executable, "-c", _FILES, str(SOURCE), *look], capture_output=True, text=True, check=True
+        )
+        print(f"{'files entered by a look':28} {int(done.stderr.split()[-1]):8,}")
         for words in (look, ["look", "--help"], ["--help"]):
             print(f"{'CPU s of ' + ' '.join(words[:1] if len(words) > 2 else words):28} {_seconds(words):8.2f}")
 

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from convscope import errors
 from convscope.analyses import find, names
 from convscope.cli import run
+from convscope.courses import Reported, ReportedLook, Reproduces
 from convscope.data import Augmentation, DataSpec, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
 from convscope.runs import Recipe, RunSpec, Stage
-from convscope.study import Budget, Range, Reported, ReportedLook, Reproduces, StudySpec, shipped_studies
+from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
 VERBS = (

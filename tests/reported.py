@@ -87,9 +87,9 @@ def grid(_grid: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from convscope.study import reproduce
+    from convscope.courses import reproduce
     from convscope.study.live import Silent
-    from tests.study.repeats import NAME, ship
+    from tests.courses.repeats import NAME, ship
 
     folder = tmp_path_factory.mktemp("repeated")
     with pytest.MonkeyPatch.context() as patched:
@@ -100,8 +100,8 @@ def _repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repeated(_repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of reproductions with the study of tests.study.repeats at budget "smoke"; the test's own copy."""
-    from tests.study.repeats import ship
+    """The folder of reproductions with the study of tests.courses.repeats at budget "smoke"; the test's own copy."""
+    from tests.courses.repeats import ship
 
     ship(_repeated, monkeypatch)
     shutil.copytree(_repeated / "runs", tmp_path / "repeated", copy_function=shutil.copy2)

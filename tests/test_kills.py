@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.report.build.render", lambda subject: "<p>report")
     monkeypatch.setattr("convscope.report.build.filters_page", lambda subject, effects: "<p>filters")
     monkeypatch.setattr("convscope.report.build.effects_of", lambda subject: None)
-    monkeypatch.setattr("convscope.report.study.study_page", lambda runs: "<p>study")
+    monkeypatch.setattr("convscope.report.study.study_page", lambda *given: "<p>study")
     monkeypatch.setattr(engine, "LocalWorkers", Here)
 
 

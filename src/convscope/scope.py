@@ -69,8 +69,8 @@ from convscope.scans import (
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 Lens = str | Callable[..., Attribution | Tensor]
-"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image, such as `Scope.saliency`, to
-which settings of another name than those of our lenses are best bound by `functools.partial`.
+"""The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image, such
+as `Scope.saliency`, to which settings of another name than those of our lenses are best bound by `functools.partial`.
 """
 
 _OF_OCCLUSION = ("size", "stride", "cover", "logits", "max_memory")

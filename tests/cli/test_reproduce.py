@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from convscope.report import EXPLAINED
-from convscope.study import folder_of, open_study, reproduced, reproductions
+from convscope.courses import EXPLAINED, folder_of, reproduced, reproductions
+from convscope.study import open_study
 from tests.cli.conftest import Command
-from tests.study.repeats import NAME, add, begin, ship
+from tests.courses.repeats import NAME, add, begin, ship, ship_texts
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
@@ -116,11 +116,11 @@ def test_a_folder_that_holds_something_else_is_one_line(
 def test_of_several_studies_one_that_cannot_be_run_does_not_hold_up_the_others(
     command: Command, repeated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.study.repeats import TEXT
+    from tests.courses.repeats import TEXT
 
     source = open_study(folder_of(repeated, "smoke", NAME)).spec.data.source
     both = {"a-broken-one": TEXT.format(source="nowhere.npz"), NAME: TEXT.format(source=source)}
-    monkeypatch.setattr("convscope.study.run._shipped_texts", lambda: both)
+    ship_texts(monkeypatch, both)
     found = command("reproduce", "--budget", "smoke", "--out", repeated, "--device", "cpu")
     assert found.status == 1
     last = found.err.splitlines()[-1]

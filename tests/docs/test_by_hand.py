@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope import arithmetic
+from convscope import courses
 from tests.cli.conftest import Command, command  # noqa: F401 (a fixture)
 
 PAGE = Path(__file__).parents[2] / "docs" / "convolution-by-hand.md"
@@ -47,7 +47,7 @@ def test_the_yaml_of_the_page_is_an_example(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     # rows have a zero at both ends, columns one behind: 0 − 9 and 9 − 0, in two, three and two rows
     expected = [[[-18, 18], [-27, 27], [-18, 18]]]
-    assert arithmetic.worked_example(str(tmp_path / "mine.yaml")).output.tolist() == expected
+    assert courses.worked_example(str(tmp_path / "mine.yaml")).output.tolist() == expected
 
 
 def test_the_python_of_the_page_prints_what_stands_beside_it(capsys: pytest.CaptureFixture[str]) -> None:

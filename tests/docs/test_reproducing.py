@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from convscope.study import find_reproduction, read_study, reproductions
-from convscope.study.outcomes import CLOSE, Verdict
+from convscope.courses import find_reproduction, read_reproducing, reproduces, reproductions
+from convscope.courses.outcomes import CLOSE, Verdict
 from tests.cli.conftest import Command, command  # noqa: F401 (a fixture)
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text("utf-8")
@@ -22,9 +22,7 @@ def test_every_study_stands_beside_its_report() -> None:
 
 
 def _report(name: str) -> str:
-    told = find_reproduction(name).reproduces
-    assert told is not None
-    return told.report
+    return reproduces(find_reproduction(name), name).report
 
 
 def test_every_verdict_is_explained() -> None:
@@ -35,9 +33,9 @@ def test_every_verdict_is_explained() -> None:
 
 def test_the_yaml_is_a_study_with_reported_figures() -> None:
     [text] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    spec = read_study(text, "mine.yaml")
+    spec = read_reproducing(text, "mine.yaml")
     assert spec.n_runs == 6
-    assert [each.value for each in spec.reproduces.reported] == [0.6704, 173026]
+    assert [each["value"] for each in spec.reproduces["reported"]] == [0.6704, 173026]
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    (convscope .*?)(?: +#.*)?$", TEXT, re.MULTILINE))

@@ -13,9 +13,8 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from convscope import arithmetic
+from convscope import courses
 from convscope.graph import anatomy
-from convscope.looks import worked_drawing
 from convscope.nets import build_net
 from convscope.report import write_comparison, write_study_report
 from convscope.report.page import static
@@ -71,7 +70,7 @@ def study(tmp_path: Path) -> Path:
 @pytest.fixture
 def reproduction(repeated: Path) -> Path:
     [folder] = [path.parent for path in repeated.glob("*/*/study.yaml")]
-    return write_study_report(folder)
+    return write_study_report(folder, courses.study_sections(folder))
 
 
 @pytest.fixture
@@ -87,9 +86,9 @@ def comparison(plant: Plant, tmp_path: Path) -> Path:
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
     """What a notebook or a picture file shows: the table of a chain and of a network, and worked convolutions."""
-    chain = arithmetic.chain((3, 32, 32), "c8 M f10")
+    chain = courses.chain((3, 32, 32), "c8 M f10")
     net = anatomy(build_net("c8 M f10", classes=10), torch.zeros(1, 3, 32, 32))
-    drawings = [worked_drawing(arithmetic.worked_example("report-e", padding=p)) for p in ("valid", "same")]
+    drawings = [courses.worked_drawing(courses.worked_example("report-e", padding=p)) for p in ("valid", "same")]
     parts = [chain._repr_html_(), net._repr_html_(), *drawings]
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>notebook</title><body style="background: white">'

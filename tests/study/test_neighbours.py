@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from convscope.cli import run
+from convscope.courses import find_reproduction, reproduced
 from convscope.report import write_study_report
-from convscope.study import compare, open_study, reproduced, run_study, table
+from convscope.study import compare, open_study, run_study, table
 from convscope.study.folder import RUNS, STUDY
-from convscope.study.run import find_reproduction
 from convscope.study.spec import dump_study
 from convscope.training import Silent
 from tests.hostile import DAMAGES

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from convscope.courses import reproduce, reproduced
 from convscope.report import write_report
-from convscope.study import find_spec, reproduce, reproduced, run_study
+from convscope.study import find_spec, run_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from convscope.courses import reproductions
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import MODEL, TENSORBOARD, make_spec
-from convscope.study import anatomy_by_name, find_spec, reproductions, resume_run, run_study, shipped_studies
+from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
 

@@ -5,22 +5,26 @@ from typing import TYPE_CHECKING
 from convscope.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from convscope.analyses.ablation import AblationPlan, ablation_plan
     from convscope.analyses.analysis import Analysis, Inputs, find, look, names
     from convscope.analyses.attribution import small_picture
     from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
     from convscope.analyses.notebook import notebook_picture
-    from convscope.analyses.request import Request
+    from convscope.analyses.request import Request, checked
     from convscope.analyses.subject import Subject, look_at, open_subject
     from convscope.analyses.view import View
 else:
     load_when_used(__name__)
 
 __all__ = [
+    "AblationPlan",
     "Analysis",
     "Inputs",
     "Request",
     "Subject",
     "View",
+    "ablation_plan",
+    "checked",
     "drop_scale",
     "find",
     "look",

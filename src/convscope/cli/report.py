@@ -21,9 +21,13 @@ def report(
 
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line
+    from convscope.courses import study_sections
     from convscope.report import holds_runs, write_report, write_study_report
 
-    path = write_study_report(folder) if holds_runs(folder) else write_report(opened(folder, trust_code))
+    if holds_runs(folder):
+        path = write_study_report(folder, study_sections(folder))
+    else:
+        path = write_report(opened(folder, trust_code))
     if json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:

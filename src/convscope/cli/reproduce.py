@@ -10,7 +10,7 @@ import typer
 from convscope.cli.options import Device, Json
 
 if TYPE_CHECKING:
-    from convscope.study import Reproduction
+    from convscope.courses import Reproduction
 
 _WHAT, _REPORTED, _FOUND, _SEEDS = 34, 9, 23, 5
 
@@ -41,10 +41,9 @@ def reproduce(
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
     from convscope.cli.show import print_json, print_line
+    from convscope.courses import reproduced, reproduction_page, reproduction_to_json
     from convscope.errors import FailedError
-    from convscope.report import reproduction_page, reproduction_to_json
     from convscope.runs import write_whole
-    from convscope.study import reproduced
 
     names = names or []
     if dry_run:
@@ -74,16 +73,17 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
     """What went wrong, a line a study; the others go on."""
     import sys
 
+    from convscope.courses import reproduce as run_one
+    from convscope.courses import study_sections
     from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
-    from convscope.study import reproduce as run_one
 
     failed = []
     for number, each in enumerate(found, 1):
         print(f"{number}/{len(found)} {each.name}, {budget} budget", file=sys.stderr)  # noqa: T201
         try:
             study = run_one(each.name, budget, out, workers=workers, device=device)
-            write_study_report(study.path)
+            write_study_report(study.path, study_sections(study.path))
         except StoppedError:
             raise
         except ConvscopeError as error:
@@ -96,7 +96,7 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
 
 def _print(found: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
-    from convscope.report import reproduction_rows, state_in_words
+    from convscope.courses import reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
     head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
@@ -116,7 +116,7 @@ def _print(found: list[Reproduction], out: Path) -> None:
 
 def _print_end(found: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
-    from convscope.report import EXPLAINED
+    from convscope.courses import EXPLAINED
 
     print_line("\n" + EXPLAINED)
     if not any(each.n_runs for each in found):
@@ -125,7 +125,8 @@ def _print_end(found: list[Reproduction], out: Path) -> None:
 
 def _print_plans(names: list[str], budget: str, workers: int, device: str, json: bool) -> None:
     from convscope.cli.show import print_json, print_line, print_table
-    from convscope.study import duration, find_reproduction, plan, reproductions
+    from convscope.courses import find_reproduction, reproductions
+    from convscope.study import duration, plan
 
     rows = []
     for name in names or reproductions():

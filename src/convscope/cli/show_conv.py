@@ -14,14 +14,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from convscope import arithmetic
-from convscope.arithmetic import Chain, Step, Window, Worked, figures, number, times, window_in_words
+from convscope import courses
 from convscope.cli.show import print_json, print_line, print_table
 from convscope.console import open_console
+from convscope.courses import Chain, Step, Window, Worked, number, times, window_in_words
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
-    from convscope.arithmetic import Order
+    from convscope.courses import Order
 
 MOST, MOST_ROWS = 16, 24
 """Windows on one screen, and rows of numbers."""
@@ -31,7 +31,7 @@ _ORDERS: dict[str, str] = {"chw": "channels×height×width", "hwc": "height×wid
 
 def sizes(text: str, order: Order | None, layers: Sequence[str], one: dict[str, Any], as_json: bool) -> None:
     """Layers on paper: words one after another, or one layer by its settings."""
-    shape, read = arithmetic.read_shape(text, order)
+    shape, read = courses.read_shape(text, order)
     found = _chain(shape, layers, {key: value for key, value in one.items() if value is not None})
     if as_json:
         print_json({"input": text, "read_as": _ORDERS[read], **found.to_json()})
@@ -56,7 +56,7 @@ def worked(
     example: str | None, window: str | None, unit: int | None, out: Path | None, as_json: bool, settings: dict[str, Any]
 ) -> None:
     """A worked example: its windows as a table, as JSON, and as a picture."""
-    found = arithmetic.worked_example(example, **settings)
+    found = courses.worked_example(example, **settings)
     chosen = _chosen(found, window, unit)
     picture = None if out is None else _draw(found, chosen, out)
     if as_json:
@@ -76,10 +76,10 @@ def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, An
             f"{named}: not with layers as words; write {layers[0]} with letters behind, such as c64k3s2p1"
         )
     if layers:
-        return arithmetic.chain(shape, " ".join(layers))
+        return courses.chain(shape, " ".join(layers))
     for key in (*_PAIRS, "padding"):
         if key in one:
-            read = arithmetic.padding if key == "padding" else arithmetic.pair
+            read = courses.padding if key == "padding" else courses.pair
             one[key] = read(_option(key), one[key])
     kind = one.pop("pool", None)
     if kind is None and "filters" not in one:
@@ -90,7 +90,7 @@ def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, An
     for key in one:
         if key not in allowed:
             raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
-    return arithmetic.pool(shape, kind, **one) if kind else arithmetic.conv(shape, **one)
+    return courses.pool(shape, kind, **one) if kind else courses.conv(shape, **one)
 
 
 def _option(key: str) -> str:
@@ -99,23 +99,16 @@ def _option(key: str) -> str:
 
 def _print_chain(found: Chain) -> None:
     columns = ("layer", "window", "output", "parameters", "multiply-\nadds", "field", "step")
-    rows = [(step.name, " ".join(_short(step)), *figures(step)) for step in found.steps]
+    rows = [
+        (step.name, " ".join(window_in_words(step, short=True)) or step.kind.replace("_", " "), *step.figures)
+        for step in found.steps
+    ]
     print_table("", columns, rows, left=2)
     print_line(f"\n{found.parameters:,} parameters, {found.multiply_adds:,} multiply-adds an image")
     print_line("field: the receptive field; step: from one position's field to the next; both in pixels\n")
     for step in found.steps:
         for name, formula in _sizes_of(step):
             print_line(f"  {step.name:7} {name:14} {formula}")
-
-
-def _short(step: Step) -> list[str]:
-    """The window in the letters of the words: 3×3 s2 p1."""
-    letters = {"stride": "s", "padding": "p", "dilation": "d", "output": "o"}
-    found = []
-    for part in window_in_words(step):
-        name, _, value = part.rpartition(" ")
-        found.append(f"{letters[name.split()[0]]}{value}" if name.split()[:1] and name.split()[0] in letters else part)
-    return found or [step.kind.replace("_", " ")]
 
 
 def _print_layer(step: Step) -> None:
@@ -126,7 +119,7 @@ def _print_layer(step: Step) -> None:
     formulas = dict(step.formulas)
     lines = [*_sizes_of(step), *((key, formulas[key]) for key in ("parameters", "multiply_adds") if key in formulas)]
     field = times(step.receptive_field)
-    pace = "" if step.stride is None else f" pixels, {figures(step)[-1]} from one position to the next"
+    pace = "" if step.stride is None else f" pixels, {step.figures[-1]} from one position to the next"
     for name, text in [*lines, ("receptive field", f"{field}{pace}")]:
         print_line(f"  {name.replace('multiply_adds', 'multiply-adds'):16} {text}")
 
@@ -155,7 +148,7 @@ def _chosen(found: Worked, window: str | None, unit: int | None) -> list[Window]
 
 
 def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
-    from convscope.looks import worked_drawing, worked_picture
+    from convscope.courses import worked_drawing, worked_picture
     from convscope.runs import write_whole
 
     kind = out.suffix.lower()
@@ -168,7 +161,7 @@ def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
 
 def _print_worked(found: Worked, chosen: Sequence[Window]) -> None:
     console = open_console(highlight=False, markup=False)
-    console.print(Text(arithmetic.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
+    console.print(Text(courses.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
     inputs = [_matrix(name, one) for name, one in zip(found.channels, found.image, strict=True)]
     units = list(dict.fromkeys(window.unit for window in chosen))
     console.print("\ninput", Columns(inputs, padding=(0, 4)), sep="\n")
@@ -220,7 +213,7 @@ def _products(found: Worked, chosen: Sequence[Window]) -> Table:
         for n, channel in enumerate(window.channels):
             name = [found.channels[channel]] if named else []
             table.add_row("" if n else place, *name, _terms(found, window, n), number(window.per_channel[n]))
-        whole = arithmetic.add_up(window)
+        whole = courses.add_up(window)
         if whole:
             empty = [""] * (len(table.columns) - 2)
             table.add_row(*empty, Text(whole.rpartition(" = ")[0], "bold"), Text(number(window.value), "bold"))

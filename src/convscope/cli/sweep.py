@@ -48,18 +48,21 @@ def sweep(
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
     from convscope.cli.show import print_json
+    from convscope.courses import reproduces, study_sections
     from convscope.report import write_study_report
     from convscope.study import find_study, plan
     from convscope.study import sweep as run_sweep
 
     name, found = find_study(spec, overrides(set_, threads=threads))
+    if found.reproduces is not None:
+        reproduces(found, spec)  # refuses what the report could not read
     if dry_run:
         planned = plan(found, workers, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)
         return
     folder = out or Path("runs") / name
     study = run_sweep(found, folder, workers=workers, storage=storage, device=device, track=track)
-    report = write_study_report(study.path)
+    report = write_study_report(study.path, study_sections(study.path))
     print_json(_study_values(study, report)) if json else _print_study(study, report)
 
 

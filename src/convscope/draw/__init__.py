@@ -32,13 +32,10 @@ if TYPE_CHECKING:
         tinted_picture,
     )
     from convscope.draw.studies import cost, run_curves, spread
-    from convscope.draw.worked import DrawnChannel, DrawnWindow, svg_png, worked_number, worked_svg
 else:
     load_when_used(__name__)
 
 __all__ = [
-    "DrawnChannel",
-    "DrawnWindow",
     "Picture",
     "Scale",
     "changes",
@@ -69,9 +66,6 @@ __all__ = [
     "sheet",
     "signed_picture",
     "spread",
-    "svg_png",
     "tinted_picture",
     "vega_script",
-    "worked_number",
-    "worked_svg",
 ]

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from convscope.analyses import ablation_plan
 from convscope.draw import coloured, data_uri, enlarge, scale_of
 from convscope.errors import NetworkError
-from convscope.looks import ablation_plan
 from convscope.report.subject import Subject
 from convscope.scans import Ablation, Estimate, LayerEffects
 

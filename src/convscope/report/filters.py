@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.analyses import ablation_plan
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
-from convscope.looks import ablation_plan
 from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet

@@ -17,10 +17,10 @@ from convscope.errors import FailedError
 from convscope.runs import write_whole
 
 
-def fill(template: str, **parts: Any) -> str:
-    """A page's HTML, from a file in `templates/`."""
+def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
+    """HTML from a file in the `templates/` of a room."""
     environment = Environment(
-        loader=PackageLoader("convscope.report"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader(room), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -13,7 +14,6 @@ import pandas as pd
 
 from convscope import __version__
 from convscope.report.page import fill, static, vega
-from convscope.report.repeated import repeated
 from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
@@ -25,6 +25,21 @@ from convscope.study import Metric, Runs, Summary
 STUDY = "study.yaml"
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section that somebody else gives to a study's page; it stands behind the first one.
+
+    Attributes:
+        id: of its element, for links.
+        title: in the list of sections.
+        html: the element itself.
+    """
+
+    id: str
+    title: str
+    html: str
+
+
 def holds_runs(folder: Path) -> bool:
     """Whether a folder is no run itself, but has runs below it or is a study's."""
     if not os.path.isdir(folder) or (folder / SPEC).exists():
@@ -32,11 +47,12 @@ def holds_runs(folder: Path) -> bool:
     return (folder / STUDY).exists() or any(folder.glob(f"*/{SPEC}")) or any(folder.glob(f"*/*/{SPEC}"))
 
 
-def write_study_report(folder: Path) -> Path:
+def write_study_report(folder: Path, sections: Sequence[Section] = ()) -> Path:
     """The path of the report that was written: `report.html` in the folder.
 
     Args:
         folder: a study's, or any with runs below it.
+        sections: more of the page.
     Raises:
         RunFolderError: no run is there.
         ReadOnlyError: nothing may be written in the folder.
@@ -44,11 +60,11 @@ def write_study_report(folder: Path) -> Path:
     path = folder / REPORT
     runs = Runs(folder)
     check_writable(folder)
-    write_whole(path, study_page(runs))
+    write_whole(path, study_page(runs, sections))
     return path
 
 
-def study_page(runs: Runs) -> str:
+def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
     swept = Swept(runs)
     shown, spread, costs = panels(swept), spread_of(swept), fronts(swept)
@@ -75,7 +91,7 @@ def study_page(runs: Runs) -> str:
         environment=_environment(swept),
         charts=charts,
         costs=costs,
-        repeated=repeated(runs.folder),
+        sections=sections,
         matrices=matrices(swept),
         terms=terms(swept),
         version=__version__,

@@ -8,28 +8,24 @@ if TYPE_CHECKING:
     from convscope.study.compare import Compared, Group, Pair, compare
     from convscope.study.compared_runs import ComparedRun
     from convscope.study.engine import sweep
-    from convscope.study.folder import Ranked, Study, StudyRun, open_study
+    from convscope.study.folder import DAMAGED, STUDY, Ranked, Study, StudyRun, damage, open_study
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
     from convscope.study.index import INDEX
-    from convscope.study.live import duration
+    from convscope.study.live import View, duration
     from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
-    from convscope.study.outcomes import Outcome, Reproduction, folder_of, read_reproduction, reproduced
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
-    from convscope.study.reported import FULL, Reported, ReportedLook, Reproduces
-    from convscope.study.reproduce import LookedAt, look_again, looks_of, reproduce
     from convscope.study.run import (
-        find_reproduction,
         find_spec,
         find_study,
-        reproductions,
         resume_run,
         run_study,
         shipped_studies,
+        shipped_texts,
         train_study,
     )
-    from convscope.study.spec import Budget, Range, StudySpec, dump_study, load_study, read_study
+    from convscope.study.spec import Budget, Lines, Range, StudySpec, dump_study, load_study, read_study
     from convscope.study.statistics import (
         ImageComparison,
         SeedComparison,
@@ -48,28 +44,24 @@ else:
 
 __all__ = [
     "CHOSEN_BY",
-    "FULL",
+    "DAMAGED",
     "INDEX",
     "METRICS",
+    "STUDY",
     "Budget",
     "Compared",
     "ComparedRun",
     "Group",
     "ImageComparison",
     "Importance",
-    "LookedAt",
+    "Lines",
     "Matrix",
     "Metric",
-    "Outcome",
     "Pair",
     "Plan",
     "PlannedRun",
     "Range",
     "Ranked",
-    "Reported",
-    "ReportedLook",
-    "Reproduces",
-    "Reproduction",
     "Rest",
     "Runs",
     "SeedComparison",
@@ -78,41 +70,36 @@ __all__ = [
     "StudySpec",
     "Summary",
     "Term",
+    "View",
     "anatomy_by_name",
     "basis",
     "compare",
     "compare_images",
     "compare_seeds",
+    "damage",
     "differs",
     "dump_study",
     "duration",
-    "find_reproduction",
     "find_spec",
     "find_study",
-    "folder_of",
     "histories",
     "holm",
     "importance",
     "importance_in_words",
     "load_study",
-    "look_again",
-    "looks_of",
     "mcnemar",
     "metric_of",
     "more_images",
     "more_seeds",
     "open_study",
     "plan",
-    "read_reproduction",
     "read_study",
-    "reproduce",
-    "reproduced",
-    "reproductions",
     "resume_run",
     "run_study",
     "seeds_power",
     "setting_in_words",
     "shipped_studies",
+    "shipped_texts",
     "summary",
     "summary_of",
     "sweep",

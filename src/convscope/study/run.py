@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.nets import check_name
 from convscope.runs import CHECKPOINT, SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
 from convscope.scans import evaluate
-from convscope.study.reported import FULL
 from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
 
@@ -23,20 +21,7 @@ _OF_DATA = (".npz", ".parquet", ".zip", ".tar")
 
 def shipped_studies() -> dict[str, str]:
     """The studies that come with convscope: name → a line about it."""
-    return {name: str(parse_mapping(text, f"{name}.yaml").get("about", "")) for name, text in _shipped_texts().items()}
-
-
-def reproductions() -> dict[str, str]:
-    """The shipped studies that repeat a report, in the order of the reports: name → a line about it."""
-    found = {name: parse_mapping(text, f"{name}.yaml") for name, text in _shipped_texts().items()}
-    repeating = {name: given for name, given in found.items() if "reproduces" in given}
-    return {name: repeating[name]["about"] for name in sorted(repeating, key=lambda n: _place(repeating[n], n))}
-
-
-def _place(given: Mapping[str, Any], name: str) -> tuple[str, int, str]:
-    """By report, and there as the file says; else by name."""
-    told = given["reproduces"]
-    return told["report"], told.get("place", 0), name
+    return {name: str(parse_mapping(text, f"{name}.yaml").get("about", "")) for name, text in shipped_texts().items()}
 
 
 def find_spec(name: str, overrides: Iterable[str] = ()) -> tuple[str, RunSpec]:
@@ -61,18 +46,6 @@ def find_study(name: str, overrides: Iterable[str] = ()) -> tuple[str, StudySpec
     if isinstance(found, Path):
         return found.stem, load_study(found, overrides)
     return name, read_study(found, f"{name}.yaml (shipped)", overrides)
-
-
-def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
-    """A shipped study that repeats a report, at one of its budgets.
-
-    Raises:
-        UnknownNameError: no shipped study of that name repeats a report, or it has no such budget.
-    """
-    texts = _shipped_texts()
-    if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
-        raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
-    return read_study(texts[name], name, budget=budget)
 
 
 def run_study(
@@ -190,7 +163,7 @@ def _find(name: str) -> Path | str:
         if not os.path.exists(path):
             raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
         return path
-    texts = _shipped_texts()
+    texts = shipped_texts()
     if name not in texts:
         raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
     return texts[name]
@@ -204,14 +177,15 @@ def _refuse_what_is_no_study(path: Path) -> None:
         raise SettingError(
             f"{path} is a study's folder; to go on with it: convscope sweep {quote(str(path / 'study.yaml'))}"
         )
-    if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(_shipped_texts()):
+    if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(shipped_texts()):
         example = f"convscope train cifar10 --set data={quote(str(path))}"
         raise SettingError(
             f"{path} is data; a study names a network and a recipe too, as a shipped one does: {example}"
         )
 
 
-def _shipped_texts() -> dict[str, str]:
+def shipped_texts() -> dict[str, str]:
+    """The YAML of each shipped study, by name."""
     folder = resources.files("convscope.study") / "shipped"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}

@@ -28,7 +28,6 @@ from convscope.runs import (
 )
 from convscope.settings import Settings, describe
 from convscope.study.metric import Metric
-from convscope.study.reported import Reproduces, settings_of_budget
 
 _DERIVED = ("rate", "momentum")
 """Settings of a recipe that follow from its optimizer where they are not given; so they may differ from run to run."""
@@ -117,7 +116,7 @@ class StudySpec(Settings):
             "hyperband" (Li et al. 2018). In a search only the first seed of a setting is looked at.
         budget: runs and minutes; a search needs one of them. No search trains a setting twice: it ends earlier where it has
             drawn all there are.
-        reproduces: of a shipped study, the report that it repeats.
+        reproduces: kept for others that read it (`convscope.courses`); it has no part in what is run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,7 +133,7 @@ class StudySpec(Settings):
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     prune: Literal["median", "hyperband"] | None = None
     budget: Budget = Budget()
-    reproduces: Reproduces | None = None
+    reproduces: dict[str, Any] | None = None
 
     @field_validator("sweep", mode="before")
     @classmethod
@@ -231,25 +230,23 @@ class StudySpec(Settings):
         return {key: values for key, values in self.sweep.items() if not isinstance(values, Range)}
 
 
-def read_study(text: str, where: str, overrides: Iterable[str] = (), budget: str | None = None) -> StudySpec:
+def read_study(
+    text: str, where: str, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None
+) -> StudySpec:
     """The study in a YAML text, with `key=value` overrides; `sweep.net.width=[6,12]` sets a key of the sweep.
 
     Args:
         text: YAML.
         where: the file's name, for messages.
         overrides: as given to --set.
-        budget: one that the study names under `reproduces`; its settings come before the overrides.
+        settings: values by dotted key, which come before the overrides.
     Raises:
         SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
-        UnknownNameError: the study has no such budget.
     """
     given = parse_mapping(text, where)
-    if budget is not None:
-        _override(given, settings_of_budget(given, budget, where))
-        if isinstance(given.get("reproduces"), dict):  # what else stands there is refused below
-            given["reproduces"]["budget"] = budget
+    _override(given, settings or {})
     _override(given, parse_overrides(overrides))
-    lines = _Lines(text, where)
+    lines = Lines(text, where)
     check_format(given.get("format", FORMAT), where)
     return _checked(given, lines)
 
@@ -276,7 +273,7 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
 def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
     """The study in a mapping, checked; paths of data are those of this process's folder."""
     given = given.model_dump(mode="json") if isinstance(given, StudySpec) else dict(given)
-    return _settled(_checked(given, _Lines("", "study")), Path())
+    return _settled(_checked(given, Lines("", "study")), Path())
 
 
 def _settled(spec: StudySpec, folder: Path) -> StudySpec:
@@ -298,7 +295,7 @@ def run_name(number: int, seed: int) -> str:
     return f"{number:04d}-s{seed}"
 
 
-def _checked(given: dict[str, Any], lines: _Lines) -> StudySpec:
+def _checked(given: dict[str, Any], lines: Lines) -> StudySpec:
     own = {key: value for key, value in given.items() if key in RunSpec.model_fields}
     try:
         base = RunSpec.model_validate(own)
@@ -315,7 +312,7 @@ def _checked(given: dict[str, Any], lines: _Lines) -> StudySpec:
     return spec
 
 
-def _check_values(spec: StudySpec, lines: _Lines) -> None:
+def _check_values(spec: StudySpec, lines: Lines) -> None:
     """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
     base = spec.model_dump(mode="json")
     _check_options(spec, lines)
@@ -328,7 +325,7 @@ def _check_values(spec: StudySpec, lines: _Lines) -> None:
                 raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
 
 
-def _check_options(spec: StudySpec, lines: _Lines) -> None:
+def _check_options(spec: StudySpec, lines: Lines) -> None:
     """Names a network that there is not, and an option that no network of the study has; one of several may do without."""
     swept = next((key for key in ("net.name", "net") if key in spec.lists), None)
     nets = spec.lists[swept] if swept else (spec.net.name,)
@@ -362,7 +359,7 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         raise SettingError(describe(error, RunSpec)) from None
 
 
-class _Lines:
+class Lines:
     """Where in a YAML text a key stands."""
 
     def __init__(self, text: str, file: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convscope import draw, looks
+from convscope import draw
+from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import How, Units
 from convscope.analyses.testset import SampleRequest, all_of, chart, counted, sample
@@ -27,7 +28,7 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> Ablation:
     """On all test images by default."""
     images = sample(inputs, request.images) if request.images else all_of(inputs)
     units = request.units or _first_units(scope)
-    return looks.ablation_plan(scope, units, request.how).ablation(images, units)
+    return ablation_plan(scope, units, request.how).ablation(images, units)
 
 
 def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> View:
@@ -41,7 +42,7 @@ def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> Vi
     ]
     units = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in result.units.items())
     before, after = map(_percent, (result.accuracy_before(), result.accuracy_after()))
-    plan = looks.ablation_plan(scope, result.units, request.how)
+    plan = ablation_plan(scope, result.units, request.how)
     heading = f"units switched off ({plan.words}), {units}: accuracy {before} before, {after} after"
     remark = (
         f"of {counted(len(result.index), 'test image')} {len(result.lost)} were right and are wrong now, "

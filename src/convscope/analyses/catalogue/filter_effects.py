@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from convscope import draw, lenses, looks
+from convscope import draw, lenses
+from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer, How
 from convscope.analyses.testset import SampleRequest, chart, counted, sample
@@ -40,14 +41,14 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, LayerEf
     """On 1,000 test images by default, of a layer or of all convolutions."""
     layers = _layers(scope, request)
     images = sample(inputs, request.images or 1000)
-    return looks.ablation_plan(scope, layers, request.how).effects(images, dict.fromkeys(layers), request.screen)
+    return ablation_plan(scope, layers, request.how).effects(images, dict.fromkeys(layers), request.screen)
 
 
 def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs: Inputs) -> View:
     """A point a unit, a line a layer; in the table those come first without which most is lost."""
     import pandas as pd
 
-    plan = looks.ablation_plan(scope, _layers(scope, request), request.how)
+    plan = ablation_plan(scope, _layers(scope, request), request.how)
     table = pd.concat([one.table() for one in result.values()], ignore_index=True)
     table.insert(2, "off", [plan.in_layer(layer) for layer in table["layer"]])
     n_units, table = len(table), table[table["measured"]]

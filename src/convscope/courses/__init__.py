@@ -1,0 +1,88 @@
+"""For teaching, at the rim: the five reports repeated, and convolution by hand. Uses the other rooms' public names alone."""
+
+from typing import TYPE_CHECKING
+
+from convscope.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.courses.chain import Chain, Step, conv, pool, times
+    from convscope.courses.drawing import worked_drawing, worked_picture
+    from convscope.courses.examples import EXAMPLES, padding, pair, worked_example
+    from convscope.courses.numbers import read_numbers
+    from convscope.courses.outcomes import Outcome, Reproduction, folder_of, read_reproduction, reproduced
+    from convscope.courses.repeated import study_sections
+    from convscope.courses.reported import (
+        FULL,
+        Reported,
+        ReportedLook,
+        Reproduces,
+        find_reproduction,
+        read_reproducing,
+        reproduces,
+        reproductions,
+    )
+    from convscope.courses.reproduce import LookedAt, look_again, looks_of, reproduce
+    from convscope.courses.reproduction import (
+        EXPLAINED,
+        reproduction_page,
+        reproduction_rows,
+        reproduction_to_json,
+        state_in_words,
+    )
+    from convscope.courses.windows import Axis, Padding
+    from convscope.courses.wording import Order, add_up, in_words, number, read_shape, window_in_words
+    from convscope.courses.words import chain
+    from convscope.courses.worked import Window, Worked, worked_conv, worked_pool
+else:
+    load_when_used(__name__)
+
+__all__ = [
+    "EXAMPLES",
+    "EXPLAINED",
+    "FULL",
+    "Axis",
+    "Chain",
+    "LookedAt",
+    "Order",
+    "Outcome",
+    "Padding",
+    "Reported",
+    "ReportedLook",
+    "Reproduces",
+    "Reproduction",
+    "Step",
+    "Window",
+    "Worked",
+    "add_up",
+    "chain",
+    "conv",
+    "find_reproduction",
+    "folder_of",
+    "in_words",
+    "look_again",
+    "looks_of",
+    "number",
+    "padding",
+    "pair",
+    "pool",
+    "read_numbers",
+    "read_reproducing",
+    "read_reproduction",
+    "read_shape",
+    "reproduce",
+    "reproduced",
+    "reproduces",
+    "reproduction_page",
+    "reproduction_rows",
+    "reproduction_to_json",
+    "reproductions",
+    "state_in_words",
+    "study_sections",
+    "times",
+    "window_in_words",
+    "worked_conv",
+    "worked_drawing",
+    "worked_example",
+    "worked_picture",
+    "worked_pool",
+]

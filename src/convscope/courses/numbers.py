@@ -1,0 +1,118 @@
+"""Numbers as users write them: text such as "1 2; 3 4", and .csv, .txt, .npy, .yaml files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.errors import DataError, SettingError
+
+HOW = "rows end with ; (in a file with the line), channels with | (an empty line), filters with || (a line of ---)"
+
+
+def read_numbers(what: str, given: str) -> np.ndarray:
+    """Numbers from a text or a file: (h, w), (channels, h, w) or (filters, channels, h, w), as far as there are parts.
+
+    Raises:
+        SettingError: a text that holds no numbers in even rows; says which part.
+        DataError: a file that cannot be read.
+
+    Example:
+        >>> read_numbers("filter", "1 2; 3 4 | 5 6; 7 8").shape
+        (2, 2, 2)
+    """
+    path = Path(given)
+    match path.suffix.lower():
+        case ".npy":
+            return _array(what, path)
+        case ".csv" | ".txt":
+            return parse_numbers(f"{what} {path}", _text(what, path))
+        case ".yaml" | ".yml" | ".json":
+            return nested(f"{what} {path}", _yaml(what, path))
+    return parse_numbers(what, given)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A worked example from a YAML file: its keys as they stand there.
+
+    Raises:
+        DataError: it cannot be read, or is no table of keys.
+    """
+    found = _yaml("example", path)
+    if not isinstance(found, dict):
+        raise DataError(f"example {path}: expected keys such as image, filter and padding, a line each")
+    return found
+
+
+def parse_numbers(what: str, text: str) -> np.ndarray:
+    """Numbers from a text; see `read_numbers`."""
+    lines = text.replace("\r", "").strip()
+    filters = re.split(r"\|\||\n\s*-{3,}\s*\n", lines)
+    parts = [[_rows(what, channel) for channel in re.split(r"\||\n\s*\n", one)] for one in filters]
+    found = _even(what, parts)
+    return found if len(filters) > 1 else found[0] if found.shape[1] > 1 else found[0, 0]
+
+
+def _rows(what: str, text: str) -> list[list[float]]:
+    rows = [row for row in re.split(r"[;\n]", text.strip()) if row.strip()]
+    if not rows:
+        raise SettingError(f"{what}: a part of it is empty; {HOW}")
+    return [[_number(what, word) for word in re.split(r"[\s,]+", row.strip(" \t,"))] for row in rows]
+
+
+def _number(what: str, word: str) -> float:
+    try:
+        return float(word.replace("−", "-"))
+    except ValueError:
+        raise SettingError(f"{what}: {word!r} is no number; write for example '1 0 -1; 2 0 -2; 1 0 -1'") from None
+
+
+def _even(what: str, parts: Any) -> np.ndarray:
+    try:
+        return np.array(parts, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SettingError(f"{what}: rows or channels of different length; {HOW}") from None
+
+
+def nested(what: str, found: Any) -> np.ndarray:
+    """Numbers from nested lists, an array, a single number or a text."""
+    if isinstance(found, str):
+        return parse_numbers(what, found)
+    if isinstance(found, int | float):
+        found = [[found]]
+    return _even(what, found)
+
+
+def _array(what: str, path: Path) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{what} {path}: cannot be read as an array ({_reason(error)}); write it with numpy.save"
+        ) from None
+    if found.dtype.kind not in "iufb":
+        raise DataError(f"{what} {path}: an array of {found.dtype}; expected numbers")
+    return found.astype(np.float64)
+
+
+def _text(what: str, path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{what} {path}: cannot be read ({_reason(error)}); give a text file of numbers") from None
+
+
+def _yaml(what: str, path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(_text(what, path))
+    except yaml.YAMLError as error:
+        raise DataError(f"{what} {path}: no valid YAML ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())

@@ -1,0 +1,60 @@
+"""Sections for the report of a study that repeats a report: its figures beside the reported ones, and its ways of looking."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convscope.courses.outcomes import read_reproduction
+from convscope.courses.reproduce import looks_of
+from convscope.courses.reproduction import EXPLAINED, reproduction_rows, state_in_words
+from convscope.errors import ConvscopeError
+from convscope.report import Section, fill
+from convscope.study import open_study
+
+
+def study_sections(folder: Path) -> list[Section]:
+    """What the page of a study's folder shows of the report that it repeats; nothing where it repeats none."""
+    try:
+        study = open_study(folder)
+        if study.spec.reproduces is None:
+            return []
+        each = read_reproduction(study, study.name, study.spec)
+    except ConvscopeError:
+        return []
+    told = each.told
+    figures = fill(
+        "repeated.html",
+        "convscope.courses",
+        report=told.report,
+        about=study.spec.about,
+        budget=told.budget,
+        state=state_in_words(each),
+        rows=reproduction_rows(each),
+        otherwise=told.otherwise,
+        disagrees=told.disagrees,
+        explained=EXPLAINED,
+    )
+    found = [Section("repeated", f"Report {told.report}", figures)]
+    if looks := list(_looks(folder)):
+        shown = fill("looks.html", "convscope.courses", report=told.report, looks=looks)
+        found.append(Section("looks", "Looks", shown))
+    return found
+
+
+def _looks(folder: Path) -> Iterator[dict[str, Any]]:
+    for each in looks_of(folder):
+        picture = folder / each.picture
+        shown = bool(each.picture) and picture.is_file()
+        content = picture.read_bytes() if shown else b""
+        yield {
+            "about": each.about,
+            "lens": each.lens,
+            "heading": each.heading,
+            "command": each.command,
+            "problem": each.problem or "the file is gone",
+            "uri": f"data:image/png;base64,{b64encode(content).decode()}" if shown else "",
+            "width": int.from_bytes(content[16:20], "big"),  # of a PNG, its header says it there
+        }
