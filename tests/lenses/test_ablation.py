@@ -14,7 +14,7 @@ from convscope.graph import receptive_fields, trace
 from convscope.lenses.ablation import ablate
 from tests.gpus import CUDA, assert_near, on_gpu
 from tests.graph.graph_networks import Mixer, Recurrent, Residual, Transformer, chain
-from tests.lenses.lens_networks import ByModules, Mixed, evaluated, lived_in, state
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, lived_in, state
 from tests.lenses.test_properties import Failing
 
 IMAGES = torch.rand(6, 3, 9, 8, generator=torch.Generator().manual_seed(1))
@@ -199,6 +199,7 @@ class Uncopyable(nn.Module):
         (ByModules(), {"relu1": 0}, "mean_activation", None, RequestError, "how='mean_activation' needs images"),
         (ByModules(), {"relu1": 0}, "zero", None, SettingError, "^how: 'zero'; expected one of zero_weights, "),
         (Residual(), {"relu": 0}, "zero_activation", IMAGES, RequestError, "'relu' runs 2 times in a pass; an activation"),
+        (ByFunctions(), {"relu3": 0}, "mean_activation", IMAGES, RequestError, "'relu3' runs 2 times in a pass"),
         (Twice(), {"unused": 0}, "zero_activation", IMAGES[:, :1], RequestError, "'unused' runs 0 times in a pass"),
         (Recurrent(), {"rnn": 0}, "zero_activation", IMAGES[:, :1], RequestError, "'rnn' gives no maps or neurons"),
         (Uncopyable(), {}, "zero_weights", None, NetworkError, "Uncopyable cannot be copied.*TypeError: cannot pickle 'file'"),

@@ -1,16 +1,19 @@
-"""Ablation as looks and reports do it: units are replaced where the next layer reads them, named by their own layer."""
+"""Ablation as analyses and reports do it: units are replaced where the next layer reads them, named by their own layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from convscope.data import ImageSet
+from convscope import graph, lenses
 from convscope.errors import SettingError
-from convscope.graph import cuts_at_zero, where_read
-from convscope.lenses import HOW, Units, choose_units
-from convscope.scans import Ablation, LayerEffects
-from convscope.scope import Scope
+
+if TYPE_CHECKING:
+    from convscope.data import ImageSet
+    from convscope.lenses import Units
+    from convscope.scans import Ablation, LayerEffects
+    from convscope.scope import Scope
 
 _VALUE = {"zero_activation": "0", "mean_activation": "mean"}
 
@@ -52,7 +55,7 @@ class AblationPlan:
         units_at: dict[str, list[int]] = {}
         for layer, some in units.items():
             if self.at[layer] != layer:  # so that an error names the layer of the request
-                choose_units(some, self.scope.n_units(layer), layer)
+                lenses.choose_units(some, self.scope.n_units(layer), layer)
             units_at.setdefault(self.at[layer], []).extend(some)
         found = self.scope.ablation(units_at, images, self.how)
         return replace(found, units={layer: list(some) for layer, some in units.items()})
@@ -71,18 +74,18 @@ def ablation_plan(scope: Scope, layers: Iterable[str], how: str | None = None) -
         UnknownNameError: a layer is not in this network; the message lists those there are.
     """
     chosen = (how or "zero_activation").replace("-", "_")
-    if chosen not in HOW:
+    if chosen not in lenses.HOW:
         raise SettingError(f"--how {how}: expected zero_activation, mean_activation or zero_weights")
     if chosen == "zero_weights":
         return AblationPlan(scope, chosen, {layer: layer for layer in layers}, "weights and bias 0")
-    at = {layer: where_read(scope.graph, layer) for layer in layers}
+    at = {layer: graph.where_read(scope.graph, layer) for layer in layers}
     return AblationPlan(scope, chosen, at, f"{_VALUE[chosen]} {_place(scope, at)}")
 
 
 def _place(scope: Scope, at: Mapping[str, str]) -> str:
     """Where the units are replaced, in words."""
     places = {
-        None if at[layer] == layer else "ReLU" if cuts_at_zero(scope.graph.operation(at[layer])) else "batch norm"
+        None if at[layer] == layer else "ReLU" if graph.cuts_at_zero(scope.graph.operation(at[layer])) else "batch norm"
         for layer in at
     }
     for place in ("ReLU", "batch norm"):
