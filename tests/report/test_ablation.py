@@ -149,8 +149,8 @@ def test_moves_and_flips_by_hand(subject: Subject) -> None:
     now = torch.tensor([0.9, 0.3, 0.5, 0.7, 0.1, 0.5, 0.5, 0.6], dtype=torch.float64)
     found = Ablation({"conv1": [0]}, "zero_weights", list("abc"), torch.arange(8), target, before, after, was, now)
     assert ablation._moves(found) == [
-        "“b” taken for “c”: 0 before, 2 after", "“a” taken for “c”: 0 before, 1 after",
-        "“c” taken for “a”: 1 before, 0 after",
+        "“b” predicted as “c”: 0 before, 2 after", "“a” predicted as “c”: 0 before, 1 after",
+        "“c” predicted as “a”: 1 before, 0 after",
     ]  # fmt: skip
     rows = torch.arange(8) + 10
     lost, gained = (ablation._images(subject, found, flipped, rows) for flipped in (found.lost, found.gained))

@@ -80,7 +80,7 @@ def test_a_cell_of_the_difference_is_read_with_both_counts(
         canvas.focus()
         page.keyboard.press("ArrowUp")  # the first cell
         counts = f"{a[0][0]} by {compared.names[0]}, {b[0][0]} by {compared.names[1]}; of {sum(a[0])} images."
-        expect(page.locator(".readout")).to_contain_text(f"recognised: {counts}")
+        expect(page.locator(".readout")).to_contain_text(f"predicted correctly: {counts}")
         before = canvas.evaluate("(c) => c.toDataURL()")
         page.locator(".view").select_option(f"{compared.names[1]} alone")
         assert canvas.evaluate("(c) => c.toDataURL()") != before

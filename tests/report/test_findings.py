@@ -18,16 +18,16 @@ def _head(matrix: list[list[int]]) -> dict[str, Any]:
 
 def test_the_pair_with_most_mistakes_both_ways_is_named() -> None:
     head = _head([[90, 5, 0, 0], [0, 95, 0, 0], [0, 0, 90, 4], [0, 0, 4, 90]])
-    assert _confusion(head).startswith("Most mistakes between two classes: k3 taken for k2, 4 times, and 4 times")
-    assert "together 62 % of all 13 mistakes" in _confusion(head)
-    assert _confusion(_head([[9, 0], [0, 9]])) == "No test image was mistaken."
+    assert _confusion(head).startswith("The most confused pair: k3 was predicted as k2 4 times, k2 as k3 4 times")
+    assert "together 62 % of 13 errors" in _confusion(head)
+    assert _confusion(_head([[9, 0], [0, 9]])) == "No test image is misclassified."
 
 
 def test_the_more_frequent_direction_of_a_confusion_is_named_first() -> None:
     assert _confusion(_head([[90, 2, 0], [7, 90, 0], [0, 1, 90]])).startswith(
-        "Most mistakes between two classes: k1 taken for k0, 7 times, and twice the other way round"
+        "The most confused pair: k1 was predicted as k0 7 times, k0 as k1 twice"
     )
-    assert _confusion(_head([[90, 7], [2, 90]])) == "k0 was taken for k1 7 times, the other way round twice."
+    assert _confusion(_head([[90, 7], [2, 90]])) == "k0 was predicted as k1 7 times, k1 as k0 twice."
 
 
 def test_equally_hard_classes_are_rarely_told_apart() -> None:
@@ -45,8 +45,8 @@ def test_equally_hard_classes_are_rarely_told_apart() -> None:
 
 def test_a_class_that_is_clearly_harder_is_named() -> None:
     head = _head([[300, 100], [20, 380]])
-    assert _classes(head).startswith("Classes differ: “k0” is recognised least, in 75.0 %")
-    assert "; “k1” most, in 95.0 %" in _classes(head)
+    assert _classes(head).startswith("Recall differs between classes: it is lowest for “k0”, 75.0 %")
+    assert "and highest for “k1”, 95.0 %" in _classes(head)
 
 
 def test_calibration_in_words() -> None:
@@ -54,7 +54,7 @@ def test_calibration_in_words() -> None:
         rows = [{"images": n, "accuracy": a, "confidence": c} for n, a, c in bins]
         return {"reliability": rows, "calibration_error": {"value": error, "low": error / 2, "high": high}}
 
-    assert "off in both directions" in _calibration(head([(50, 0.3, 0.6), (50, 0.9, 0.6)], 0.3, 0.4))
-    assert "too sure of itself" in _calibration(head([(100, 0.5, 0.8)], 0.3, 0.4))
-    assert "too modest" in _calibration(head([(100, 0.8, 0.5)], 0.3, 0.4))
-    assert "at their word" in _calibration(head([(100, 0.8, 0.805)], 0.005, 0.015))
+    assert "not calibrated, in both directions" in _calibration(head([(50, 0.3, 0.6), (50, 0.9, 0.6)], 0.3, 0.4))
+    assert "overconfident" in _calibration(head([(100, 0.5, 0.8)], 0.3, 0.4))
+    assert "underconfident" in _calibration(head([(100, 0.8, 0.5)], 0.3, 0.4))
+    assert "well calibrated" in _calibration(head([(100, 0.8, 0.805)], 0.005, 0.015))

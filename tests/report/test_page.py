@@ -43,9 +43,9 @@ def test_pointing_at_the_matrix_reads_a_cell(page: Any, reported: Run) -> None:
     canvas.focus()
     page.keyboard.press("ArrowUp")  # the first cell
     n = reported.metrics["heads"]["class"]["confusion"][0][0]
-    expect(page.locator(".readout")).to_contain_text(f"recognised: {n} of")
+    expect(page.locator(".readout")).to_contain_text(f"predicted correctly: {n} of")
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".readout")).to_contain_text("taken for")
+    expect(page.locator(".readout")).to_contain_text("predicted as")
 
 
 def test_the_mouse_finds_every_cell_of_96_classes(page_96: Any, reported_96: Run) -> None:
@@ -54,7 +54,7 @@ def test_the_mouse_finds_every_cell_of_96_classes(page_96: Any, reported_96: Run
     side = canvas.bounding_box()["width"]
     canvas.hover(position={"x": side - 4, "y": side - 4})  # the last cell
     last = reported_96.metrics["heads"]["class"]
-    said = f"“{last['classes'][-1]}” recognised: {last['confusion'][-1][-1]} of"
+    said = f"“{last['classes'][-1]}” predicted correctly: {last['confusion'][-1][-1]} of"
     expect(page_96.locator(".readout")).to_have_text(re.compile(f"^{re.escape(said)}"))
 
 

@@ -164,7 +164,7 @@ def _moves(found: Ablation) -> list[str]:
     order = change.abs().flatten().argsort(descending=True, stable=True)[:_MOVES].tolist()
     places = [divmod(place, len(change)) for place in order if change.flatten()[place]]
     before, after, names = found.confusion_before, found.confusion_after, found.classes
-    return [f"“{names[i]}” taken for “{names[j]}”: {before[i, j]} before, {after[i, j]} after" for i, j in places]
+    return [f"“{names[i]}” predicted as “{names[j]}”: {before[i, j]} before, {after[i, j]} after" for i, j in places]
 
 
 def _images(subject: Subject, found: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:

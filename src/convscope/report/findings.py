@@ -24,23 +24,23 @@ def _accuracy(subject: Subject) -> str:
     figure = metrics["accuracy"]
     chance = math.prod(max(map(sum, head["confusion"])) / metrics["images"] for head in metrics["heads"].values())
     return (
-        f"The network is right on {_percent(figure)} of {metrics['images']:,} test images it never saw; "
-        f"always naming the most frequent class would be right on {100 * chance:.1f} %."
+        f"Test accuracy is {_percent(figure)} on {metrics['images']:,} images; "
+        f"always predicting the most frequent class would give {100 * chance:.1f} %."
     )
 
 
 def _overfitting(subject: Subject) -> str:
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
-        much = "It overfits" if gap["value"] > 5 else "It overfits a little"
+        degree = "overfits" if gap["value"] > 5 else "overfits a little"
         return (
-            f"{much}: while training it was right {gap['value']:.1f} points more often than on the test images "
+            f"The network {degree}: train accuracy is {gap['value']:.1f} points above test accuracy "
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:
         return (
-            f"It does better on the test images than it did while training, by {-gap['value']:.1f} points: augmentation and "
-            "dropout make the training images harder, and the running average includes earlier weights."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training images "
+            "harder, and the running average includes earlier weights."
         )
     return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
 
@@ -53,10 +53,10 @@ def _classes(head: dict[str, Any]) -> str:
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
     high, low = (_widened(row, len(rows)) for row in (worst, best))
     if high[1] >= low[0]:
-        return "No class can be told from the others by how often it is recognised."
+        return "The recall of no class differs significantly from that of the others."
     return (
-        f"Classes differ: {_name(worst)} is recognised least, in {_percent(worst['recall'])}; "
-        f"{_name(best)} most, in {_percent(best['recall'])}."
+        f"Recall differs between classes: it is lowest for {_name(worst)}, {_percent(worst['recall'])}, "
+        f"and highest for {_name(best)}, {_percent(best['recall'])}."
     )
 
 
@@ -72,17 +72,15 @@ def _confusion(head: dict[str, Any]) -> str:
     pairs = [(matrix[i][j] + matrix[j][i], i, j) for i in range(len(names)) for j in range(i)]
     wrong = sum(n for n, _, _ in pairs)
     if not wrong:
-        return "No test image was mistaken."
+        return "No test image is misclassified."
     n, i, j = max(pairs, key=lambda pair: pair[0])
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
     if len(names) == 2:
-        return (
-            f"{names[i]} was taken for {names[j]} {_times(matrix[i][j])}, the other way round {_times(matrix[j][i])}."
-        )
+        return f"{names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} {_times(matrix[j][i])}."
     return (
-        f"Most mistakes between two classes: {names[i]} taken for {names[j]}, {_times(matrix[i][j])}, "
-        f"and {_times(matrix[j][i])} the other way round; together {100 * n / wrong:.0f} % of all {wrong:,} mistakes."
+        f"The most confused pair: {names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} "
+        f"{_times(matrix[j][i])}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
     )
 
 
@@ -90,13 +88,12 @@ def _calibration(head: dict[str, Any]) -> str:
     error = head["calibration_error"]
     images = sum(b["images"] for b in head["reliability"])
     bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
-    missed = f"miss the share of right answers by {100 * error['value']:.1f} points"
+    figure = f"the calibration error is {100 * error['value']:.1f} points"
     if error["high"] < 0.02:
-        return f"Its probabilities can be taken at their word: they {missed}."
+        return f"The probabilities are well calibrated: {figure}."
     if abs(bias) < 0.5 * error["value"]:
-        return f"Its probabilities are off in both directions: they {missed} on average."
-    kind = "too sure of itself" if bias > 0 else "too modest"
-    return f"It is {kind}: its probabilities {missed} on average."
+        return f"The probabilities are not calibrated, in both directions: {figure}."
+    return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
 
 
 def _course(subject: Subject) -> str:

@@ -169,7 +169,7 @@ class Confusion {
     this.draw();
     if (!at) return;
     const [i, j] = [this.order[at[0]], this.order[at[1]]], n = this.matrix[i][j], share = (100 * n / (this.totals[i] || 1)).toFixed(1);
-    const verb = i === j ? "recognised" : `taken for “${this.classes[j]}”`;
+    const verb = i === j ? "predicted correctly" : `predicted as “${this.classes[j]}”`;
     if (this.isDifference) {
       const counts = this.of.map((name) => `${this.own[name][i][j].toLocaleString("en")} by ${name}`);
       this.readout.textContent = `“${this.classes[i]}” ${verb}: ${counts.join(", ")}; of ${this.totals[i].toLocaleString("en")} images.`;
