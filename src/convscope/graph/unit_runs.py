@@ -86,7 +86,8 @@ class UnitRuns:
         values = self.intervention.values.to(next(iter(known.values())))
         after = self._ablated(known, values)
         weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
-        batch = _Batch(known, after, weights, values)
+        changes = {each.source: after[each.source] - known[each.source] for each in self.linear.values()}
+        batch = _Batch(known, after, changes, weights, values)
         units = torch.tensor(self.intervention.units, device=values.device)
         place, image = self._differs(batch).T[units].nonzero().unbind(1)
         unit = units[place]
@@ -121,7 +122,7 @@ class UnitRuns:
         given = {name: known[name][part.image] for name in self.beside}
         given |= {name: part.replaced(known[name], batch.after[name], self.blocks[name]) for name in self.whole}
         for name, each in self.linear.items():
-            given[name] = each.changed(known[name][part.image], batch, batch.weights[name], part)
+            given[name] = each.changed(known[name][part.image], batch.changes[each.source], batch.weights[name], part)
         axis = self.intervention.unit_axis
 
         def ablate(operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -151,6 +152,7 @@ class _Batch(NamedTuple):
 
     known: dict[str, Tensor]  # its results as the network is
     after: dict[str, Tensor]  # those at the edge, with every unit ablated
+    changes: dict[str, Tensor]  # by how much they differ, where a linear operation reads them
     weights: dict[str, Tensor]  # of the linear operations
     values: Tensor  # what the layer gives for each unit
 
@@ -187,16 +189,15 @@ class _Linear:
     groups: int  # of the units it reads, none of whose blocks lies in two
     apply: Callable[[Tensor, Tensor], Tensor]  # it without bias, on part of its input, with the weights of that part
 
-    def changed(self, before: Tensor, batch: _Batch, weight: Tensor, part: _Part) -> Tensor:
+    def changed(self, before: Tensor, change: Tensor, weight: Tensor, part: _Part) -> Tensor:
         """What it gives for each row: what it gave, in memory of its own, and what it makes of the unit's change."""
-        known, after = batch.known[self.source], batch.after[self.source]
         n_in, n_out = weight.shape[1], weight.shape[0] // self.groups  # of one group
         for unit, rows in part.by_unit():
             places = self.block.of(unit)
             group = places.start // n_in
             outs = slice(group * n_out, (group + 1) * n_out)
             own = slice(places.start - group * n_in, places.stop - group * n_in)
-            seen = _laid_out((after[:, places] - known[:, places])[part.image[rows]])
+            seen = _laid_out(change[:, places][part.image[rows]])
             before[rows, outs] += self.apply(seen, _laid_out(weight[outs, own]))
         return before
 
