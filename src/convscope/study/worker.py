@@ -22,7 +22,7 @@ from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
 from convscope.training import LEFT, Silent
 
-_IN_USE_S = 1.0
+_IN_USE_S = 1.0  # between two looks at a run that is trained elsewhere
 
 
 @dataclass(frozen=True)
