@@ -39,8 +39,8 @@ def _overfitting(subject: Subject) -> str:
         )
     if gap["high"] < -0.5:
         return (
-            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training images "
-            "harder, and the running average includes earlier weights."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training "
+            "images harder, and the running average includes earlier weights."
         )
     return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
 
@@ -76,12 +76,10 @@ def _confusion(head: dict[str, Any]) -> str:
     n, i, j = max(pairs, key=lambda pair: pair[0])
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
+    pair = f"{names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} {_times(matrix[j][i])}"
     if len(names) == 2:
-        return f"{names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} {_times(matrix[j][i])}."
-    return (
-        f"The most confused pair: {names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} "
-        f"{_times(matrix[j][i])}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
-    )
+        return f"{pair}."
+    return f"The most confused pair: {pair}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
 
 
 def _calibration(head: dict[str, Any]) -> str:
