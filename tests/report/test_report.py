@@ -68,7 +68,7 @@ def test_all_parts_are_there(reported: Run) -> None:
         "excited",
         "maps",
         "explained",
-        "without",
+        "ablation",
         "data",
         "again",
     ]
