@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from convscope import errors
-from convscope.analyses import find, names
+from convscope.analyses import find, names, option_of
 from convscope.cli import VERBS, run
 from convscope.courses import Reported, ReportedLook, Reproduces
 from convscope.data import Augmentation, DataSpec, Normalization, data_names
@@ -82,7 +82,7 @@ def _settings(title: str, model: type[BaseModel]) -> str:
 def _request(name: str) -> str:
     """An analysis with its settings."""
     analysis = find(name)
-    rows = [f"| `--{key}` | {field.description} |" for key, field in analysis.request.model_fields.items()]
+    rows = [f"| `{option_of(key)}` | {field.description} |" for key, field in analysis.request.model_fields.items()]
     table = ["| option | |", "| --- | --- |", *rows] if rows else []
     looks_at = {"network": "", "image": " Needs an image.", "test images": " Looks at the test images."}[analysis.reads]
     return "\n".join([f"### {name}\n\n{analysis.about}{looks_at}", *(["", *table] if table else [])])

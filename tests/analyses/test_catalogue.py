@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from convscope.analyses import Request, find, look, names
+from convscope.analyses import Request, find, look, names, option_of
 from convscope.errors import UnknownNameError
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.runs import Run
@@ -79,7 +79,7 @@ def test_help_has_each_analysis_and_option(command: Command) -> None:
     shown = " ".join(command("look", "--help").out.split())
     for name in names():
         assert f" {name} " in shown
-        assert all(f"--{option} " in shown for option in find(name).request.model_fields)
+        assert all(f"{option_of(option)} " in shown for option in find(name).request.model_fields)
 
 
 def test_the_catalogue_and_its_requests_need_no_pytorch() -> None:

@@ -1,6 +1,10 @@
 """Names of processes: taken by one on this machine, which lives, or does no more."""
 
+import tempfile
+from pathlib import Path
 from uuid import uuid4
+
+import pytest
 
 from convscope.compute import is_present, present
 from tests.compute.names import name_of_a_dead_process, taken_elsewhere
@@ -21,3 +25,15 @@ def test_a_name_of_this_process() -> None:
     with present(name):
         assert is_present(name) is True
     assert is_present(name) is None
+
+
+def test_a_folder_that_is_not_this_users_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with present("a"):
+        [folder] = tmp_path.iterdir()
+    folder.rmdir()
+    (tmp_path / "other").mkdir()
+    folder.symlink_to(tmp_path / "other")
+    with present("a"):
+        assert is_present("a") is None
+        assert not list((tmp_path / "other").iterdir())

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from convscope.analyses.attribution import small_picture
     from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
     from convscope.analyses.notebook import notebook_picture
-    from convscope.analyses.request import Request, checked
+    from convscope.analyses.request import Request, checked, option_of
     from convscope.analyses.subject import Subject, look_at, open_subject
     from convscope.analyses.view import View
 else:
@@ -32,6 +32,7 @@ __all__ = [
     "names",
     "notebook_picture",
     "open_subject",
+    "option_of",
     "small_picture",
     "sum_in_words",
 ]

@@ -141,16 +141,22 @@ def checked(name: str, request: type[Request], settings: dict[str, Any]) -> Requ
         raise SettingError(_in_one_line(name, request, error)) from None
 
 
+def option_of(setting: str) -> str:
+    """The option of `convscope look` for a setting."""
+    return f"--{setting.replace('_', '-')}"
+
+
 def _in_one_line(name: str, request: type[Request], error: ValidationError) -> str:
     """What is missing comes first, then what is too much, then what is wrong."""
     order = {"missing": 0, "extra_forbidden": 1}
     first = min(error.errors(), key=lambda one: (order.get(one["type"], 2), str(one["loc"][0])))
-    option = first["loc"][0]
+    setting = str(first["loc"][0])
+    option = option_of(setting)
     if first["type"] == "missing":
-        return f"--{option}: {name} needs one{_WHERE_FROM.get(str(option), '')}"
+        return f"{option}: {name} needs one{_WHERE_FROM.get(setting, '')}"
     if first["type"] == "extra_forbidden":
         known = ", ".join(request.model_fields) or "none"
-        return f"--{option}: {name} has no such setting; leave it out (its settings: {known})"
+        return f"{option}: {name} has no such setting; leave it out (its settings: {known})"
     said = first["msg"].removeprefix("Value error, ")
     given = first["input"]
-    return f"--{option} {given if isinstance(given, str) and len(given) <= 80 else shortened(given)}: {said}"
+    return f"{option} {given if isinstance(given, str) and len(given) <= 80 else shortened(given)}: {said}"

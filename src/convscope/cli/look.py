@@ -15,13 +15,13 @@ class Look(TyperCommand):
     """The command, whose options are those of its analysis, too; they come from the catalogue."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        from convscope.analyses import find, names
+        from convscope.analyses import find, names, option_of
 
         super().format_options(ctx, formatter)
         known = [find(name) for name in names()]
         rows = [(each.name, f"{each.about} {_options_of(each.request)}") for each in known]
         settings = {
-            f"--{name}": field.description for each in known for name, field in each.request.model_fields.items()
+            option_of(name): field.description for each in known for name, field in each.request.model_fields.items()
         }
         with formatter.section("Lenses and scans"):
             formatter.write_dl(rows)
@@ -30,8 +30,10 @@ class Look(TyperCommand):
 
 
 def _options_of(request: Any) -> str:
-    options = [f"--{name}" for name in request.model_fields]
-    return f"({', '.join(options)})" if options else ""
+    from convscope.analyses import option_of
+
+    options = map(option_of, request.model_fields)
+    return f"({', '.join(options)})" if request.model_fields else ""
 
 
 COMMAND: dict[str, Any] = {"cls": Look, "context_settings": {"ignore_unknown_options": True}}
@@ -147,7 +149,7 @@ def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
         value = text if equals else next(rest, None)
         if value is None:
             raise SettingError(f"{word}: expected a value after it")
-        settings[option] = value
+        settings[option.replace("-", "_")] = value
     return names, settings
 
 

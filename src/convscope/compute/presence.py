@@ -22,7 +22,8 @@ def present(name: str) -> Iterator[None]:
     with ExitStack() as held:
         with suppress(OSError):  # where no file can be, nobody here knows of it, as on another machine
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            held.enter_context(FileLock(file))
+            if _is_own(file.parent):
+                held.enter_context(FileLock(file))
         yield
     with suppress(OSError):
         file.unlink()
@@ -31,13 +32,18 @@ def present(name: str) -> Iterator[None]:
 def is_present(name: str) -> bool | None:
     """Whether the process that took the name lives; None where it was never taken on this machine, or was given up."""
     file = _file(name)
-    if not file.exists():
+    if not file.exists() or not _is_own(file.parent):
         return None
     try:
         with FileLock(file, timeout=0):
             return False
     except Timeout:
         return True
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is this user's; in the temporary folder of all users another may have made one of this name before."""
+    return not folder.is_symlink() and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid())
 
 
 def _file(name: str) -> Path:
