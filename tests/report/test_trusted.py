@@ -146,7 +146,7 @@ def test_pictures_carry_their_figures_and_captions_stay_below_them(
     found = explained(subject)
     with open_page(reported.path / REPORT, "#explained", width=width, scheme=scheme) as page:
         heads = page.locator(".explained thead th").all_inner_texts()
-        assert heads == ["test image", *found["titles"].values(), "Covered by 2×2"]
+        assert heads == ["test image", *found["titles"].values(), "Occlusion 2×2"]
         assert heads[1] == "Guided backpropagation"
         deletion, insertion = found["rows"][0]["attributed"][0]["areas"]
         cell = page.locator(".explained tbody tr").first.locator("td").nth(1)

@@ -66,6 +66,12 @@ def test_mean_is_the_normal_interval() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
 
 
+def test_a_means_interval_stays_within_what_a_value_can_be() -> None:
+    """A loss of one image in a hundred: below the mean of 0.05 by a standard error there are no losses."""
+    assert mean(5.0, 25.0, 100, lowest=0).low == 0
+    assert mean(-5.0, 25.0, 100, highest=0).high == 0
+
+
 def test_difference_is_newcombes_example() -> None:
     """Newcombe 1998, table II, (a): 56/70 - 48/80 = 0.2 with 0.0524 to 0.3339 by method 10."""
     found = difference(proportion(56, 70), proportion(48, 80))

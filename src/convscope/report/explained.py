@@ -132,7 +132,7 @@ def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[Kind]
 
 def _covered(size: int, stride: int, at_random: int) -> Kind:
     settings = {"size": size, "stride": stride, "cover": _FILL}
-    return Kind("occlusion", f"Covering by {size}×{size}", settings, settings | {"stride": at_random})
+    return Kind("occlusion", f"Occlusion {size}×{size}", settings, settings | {"stride": at_random})
 
 
 def _stride(side: int) -> int:

@@ -108,7 +108,7 @@ class LayerEffects:
         self._check(unit)
         value = float(self.mean_probability_after[unit]) - self.mean_probability_before
         square = float(self.deviation[unit]) ** 2 + value**2
-        return mean(value * self.n_images, square * self.n_images, self.n_images)
+        return mean(value * self.n_images, square * self.n_images, self.n_images, -1, 1)
 
     def lost_images(self, unit: int) -> Int64[Tensor, " L"]:
         """The images that were right and are wrong without the unit, by their index in the set."""

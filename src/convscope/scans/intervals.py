@@ -66,9 +66,11 @@ def f_score(right: int, predicted: int, n: int) -> Estimate:
     return UNDEFINED if share.value is None else Estimate(*(2 * j / (1 + j) for j in share.figures))
 
 
-def mean(total: float, total_of_squares: float, n: int) -> Estimate:
-    """The mean of n values from their sum and sum of squares, with the normal interval of its standard error;
-    of a single value there is none."""
+def mean(
+    total: float, total_of_squares: float, n: int, lowest: float = -math.inf, highest: float = math.inf
+) -> Estimate:
+    """The mean of n values from their sum and sum of squares, with the normal interval of its standard error, within what a
+    value can be; of a single value there is none."""
     if n == 0:
         return UNDEFINED
     value = total / n
@@ -76,7 +78,7 @@ def mean(total: float, total_of_squares: float, n: int) -> Estimate:
         return Estimate(value, None, None)
     variance = max(0.0, total_of_squares / n - value**2) * n / (n - 1)
     half = _Z * math.sqrt(variance / n)
-    return Estimate(value, value - half, value + half)
+    return Estimate(value, max(lowest, value - half), min(highest, value + half))
 
 
 def mean_of(

@@ -57,7 +57,7 @@ class Loss:
         self.squares.merge(other.squares)
 
     def result(self) -> Estimate:
-        return mean(float(self.sum.value), float(self.squares.value), self.n)
+        return mean(float(self.sum.value), float(self.squares.value), self.n, lowest=0)
 
 
 class AllRight:
