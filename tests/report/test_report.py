@@ -209,7 +209,7 @@ def test_a_network_that_cannot_be_traced_has_a_report_without_its_maps(
     evaluate(run, data, "cpu")
     write_report(run, data)
     text, links = _read(run)
-    assert not {"maps", "excited", "explained", "without"} & set(links.parts)
+    assert not {"maps", "excited", "explained", "ablation"} & set(links.parts)
     assert "cannot be traced" in text
     assert "given its first weights in Python" in text
     assert FILTERS not in text

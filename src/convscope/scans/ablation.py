@@ -74,8 +74,10 @@ def ablation(
         >>> found = ablation(scope, {"conv1": [3, 5]}, data.test)
         >>> found.change(), found.change(of_class=0), found.lost, found.confusion_change
     """
-    edited = copy(scope)  # for its answers alone: the graph is that of the network as it is
+    edited = copy(scope)
     edited.net = _ablated(scope, layers, images, how, **settings)
+    if isinstance(edited.net, IntervenedNet):  # for its answers alone: the graph is that of the network as it is
+        edited.graph = scope.graph  # type: ignore[misc]
     units = {
         layer: list(range(scope.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
         for layer, chosen in layers.items()
