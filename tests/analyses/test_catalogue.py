@@ -25,6 +25,8 @@ _SETTINGS = {
     "receptive_field": {"layer": "conv1"},
     "top_patches": {"layer": "conv1"},
 }
+_BY_NAME_ALONE = ("xgrad_cam",)
+"""Analyses that are one file: no method of a scope, no function of `convscope.lenses`."""
 _FEW = ("faithfulness", "randomization", "invariance", "filter_effects")
 
 
@@ -34,7 +36,7 @@ def test_it_is_a_method_of_a_scope_with_the_same_settings(name: str) -> None:
     assert issubclass(analysis.request, Request)
     assert analysis.about.endswith((".", "?"))
     assert all(field.description for field in analysis.request.model_fields.values())
-    assert callable(getattr(Scope, _OTHER_METHOD.get(name, name)))
+    assert callable(getattr(Scope, _OTHER_METHOD.get(name, name), None)) == (name not in _BY_NAME_ALONE)
 
 
 def test_all_attributions_are_analyses() -> None:
@@ -107,3 +109,16 @@ def test_wrong_options_are_one_line(command: Command, reported: Run, words: tupl
     image = () if not words else ("--image", "0")
     found = command("look", reported.path, "occlusion", *image, *words)
     assert (found.status, expected in found.complaint) == (2, True), found.complaint
+
+
+def test_xgrad_cam_by_autograd(reported: Run) -> None:
+    scope, image = Scope(reported), reported.load_data().test[3][0]
+    maps = scope.activations(image[None], ["relu1"])["relu1"].requires_grad_()
+    logits = scope.graph.run(scope.prepare(image), given={"relu1": maps})[scope.graph.outputs[0]]
+    [gradient] = torch.autograd.grad(logits[0, 1], maps)
+    expected = torch.zeros(maps.shape[2:])
+    for activation, slope in zip(maps[0].detach(), gradient[0], strict=True):
+        if activation.sum() != 0:
+            expected += (activation * slope).sum() / activation.sum() * activation
+    found = look(scope, "xgrad_cam", image=image, layer="relu1", target=1)
+    torch.testing.assert_close(found.tensors["values"][0, 0], expected)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from convscope.scope import Scope
 
 _BY_SIZE = ("saliency", "guided_backprop", "deconvnet")
-_CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam")
 _IN_COLOUR = ("guided_backprop", "deconvnet")
 _EVIDENCE = "evidence, logits"
 _SHARE = 0.99  # of the pixels: gradients of single ones stand far above all others
@@ -86,7 +85,8 @@ def shown_map(result: Attribution, image: int = 0) -> tuple[Float[Tensor, "H W"]
     """The map to draw for one of the images, and what its colours mean."""
     values = result.saliency()[image, 0] if result.method in _BY_SIZE else result.values[image].sum(0)
     label = _MEASURES.get(result.method, _EVIDENCE)
-    share = 1.0 if result.method in _CAMS else _SHARE
+    of_class_at_layer = result.target is not None and result.layer is not None
+    share = 1.0 if of_class_at_layer else _SHARE
     return values, draw.scale_of(values, label, result.method not in _BY_SIZE, share)
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from convscope.lenses.activations import activations, select_layers
     from convscope.lenses.attribution import Attribution
     from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
-    from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+    from convscope.lenses.cam import class_activation_map, grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
     from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
     from convscope.lenses.fills import Fill, fill_images
     from convscope.lenses.filters import filters
@@ -64,6 +64,7 @@ __all__ = [
     "check_settings",
     "choose_targets",
     "choose_units",
+    "class_activation_map",
     "count_units",
     "deconvnet",
     "fill_images",

@@ -61,7 +61,7 @@ def grad_cam(
         >>> found = grad_cam(graph, images, layer="relu4")
         >>> heat = found.on_image(32, 32)
     """
-    return _class_map(graph, images, target, layer, "grad_cam", _grad_cam, relu, max_memory)
+    return class_activation_map(graph, images, target, layer, "grad_cam", _grad_cam, relu, max_memory)
 
 
 def grad_cam_plus_plus(
@@ -87,7 +87,9 @@ def grad_cam_plus_plus(
         >>> grad_cam_plus_plus(graph, images, target=3).values.shape
         torch.Size([8, 1, 4, 4])
     """
-    return _class_map(graph, images, target, layer, "grad_cam_plus_plus", _grad_cam_plus_plus, relu, max_memory)
+    return class_activation_map(
+        graph, images, target, layer, "grad_cam_plus_plus", _grad_cam_plus_plus, relu, max_memory
+    )
 
 
 def hires_cam(
@@ -112,7 +114,7 @@ def hires_cam(
     Example:
         >>> hires_cam(graph, images, target=3).values.sum((1, 2, 3))
     """
-    return _class_map(graph, images, target, layer, "hires_cam", _hires_cam, relu, max_memory)
+    return class_activation_map(graph, images, target, layer, "hires_cam", _hires_cam, relu, max_memory)
 
 
 def layer_cam(
@@ -136,7 +138,7 @@ def layer_cam(
         >>> layer_cam(graph, images, layer="relu1").values.shape
         torch.Size([8, 1, 32, 32])
     """
-    return _class_map(graph, images, target, layer, "layer_cam", _layer_cam, relu, max_memory)
+    return class_activation_map(graph, images, target, layer, "layer_cam", _layer_cam, relu, max_memory)
 
 
 def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
@@ -211,16 +213,22 @@ def _lost_after(graph: TracedGraph, layer: str) -> bool:
     return False
 
 
-def _class_map(
+def class_activation_map(
     graph: TracedGraph,
     images: Tensor,
     target: Target,
     layer: str | None,
     method: str,
     weigh: Weighing,
-    relu: bool,
-    max_memory: int | None,
+    relu: bool = False,
+    max_memory: int | None = None,
 ) -> Attribution:
+    """A class-activation map by a rule of its own; the lenses of this file are some.
+
+    Args, Returns and Raises as of `grad_cam`, and:
+        method: its name in the result.
+        weigh: from the activations and their gradients, (N, U, H, W) each, to the maps (N, H, W).
+    """
     question = ask(graph, images, target)
     lost = None
     if layer is None:
