@@ -261,3 +261,18 @@ def test_a_storage_with_another_study_of_this_name(text: str, postgresql: str, t
     Store(tmp_path / "a" / "same", read_study(text, "s"), postgresql).close()
     with pytest.raises(SettingError, match="--storage holds another study named 'same'"):
         sweep(dict_of(text.replace("0.01]", "0.02]")), tmp_path / "b" / "same", storage=postgresql, device="cpu")
+
+
+def test_a_store_that_finds_no_room_is_one_line(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import OperationalError
+
+    def full(self: Store) -> None:
+        raise StorageInternalError("during the commit") from OperationalError("UPDATE", {}, Exception("disk is full"))
+
+    monkeypatch.setattr(Store, "fill", full)
+    with pytest.raises(
+        FailedError, match=r"store of the study cannot be used: .*disk is full; free space, or "
+    ) as told:
+        sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
+    assert "\n" not in str(told.value)

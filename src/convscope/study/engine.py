@@ -34,7 +34,17 @@ from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
 from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
-from convscope.study.store import MOST_DEATHS, Store, deaths_of, life_of, outcome_of, owner_of, place, seconds_of
+from convscope.study.store import (
+    MOST_DEATHS,
+    Store,
+    database_errors_in_one_line,
+    deaths_of,
+    life_of,
+    outcome_of,
+    owner_of,
+    place,
+    seconds_of,
+)
 from convscope.study.worker import Job, work
 from convscope.training import check_trackers, choose_device, make_card
 
@@ -90,7 +100,7 @@ def sweep(
     check_folder(folder, spec)
     try_first(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(Store(folder, spec, storage)) as store:
+    with database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
         store.requeue_orphans()
         store.fill()

@@ -486,6 +486,18 @@ def _connect(url: str) -> RDBStorage:
     return storage
 
 
+@contextmanager
+def database_errors_in_one_line() -> Iterator[None]:
+    """Turns what a database cannot do, such as to write on a full disk, into a FailedError."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).split("\n")[0][:300]
+        raise FailedError(
+            f"the store of the study cannot be used: {reason}; free space, or check --storage, and give the same command again"
+        ) from None
+
+
 def _masked(url: str) -> str:
     """An address without what stands before its host: a user's name and password."""
     scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
