@@ -12,7 +12,8 @@ ConvscopeError
 │   ├── MissingPackageError a package that this request needs and is not installed
 │   └── BrokenPackageError  a package that is installed, and whose import fails
 └── FailedError             it was right to try, and it failed on the way      (exit status 1)
-    ├── ReadOnlyError       a folder in which nothing may be written
+    ├── WriteError          a file that cannot be written: no room, no rights
+    │   └── ReadOnlyError       a folder in which nothing may be written
     ├── DivergedError       the loss is no number any more
     ├── WorkerError         a process that did a part of the work ended before its time
     ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
@@ -131,7 +132,11 @@ class FailedError(ConvscopeError):
     """It was right to try, and it failed on the way."""
 
 
-class ReadOnlyError(FailedError):
+class WriteError(FailedError):
+    """A file that cannot be written: there is no room, or it may not be."""
+
+
+class ReadOnlyError(WriteError):
     """A folder in which nothing may be written; what need not be kept is worked out all the same."""
 
 

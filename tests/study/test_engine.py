@@ -1,5 +1,7 @@
 """Workers in processes of their own, which are killed, stopped and replaced. `spots` are learned in a second."""
 
+import errno
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -8,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope.compute import LocalProcesses
-from convscope.errors import FailedError, RunFolderError, SettingError
+from convscope.compute import Executor, LocalProcesses
+from convscope.errors import FailedError, RunFolderError, SettingError, WriteError
 from convscope.runs import MODEL, OUTCOME
 from convscope.study import Study, open_study, read_study, sweep
 from convscope.study.live import Finished, Silent, Standing
@@ -276,3 +278,21 @@ def test_a_store_that_finds_no_room_is_one_line(text: str, tmp_path: Path, monke
     ) as told:
         sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
     assert "\n" not in str(told.value)
+
+
+def test_where_there_is_no_room_no_run_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room again the same sweep goes on, and every run comes to its end."""
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1)
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name == MODEL:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as at_first:
+        at_first.setattr("convscope.compute.whole.os.replace", full)
+        with pytest.raises(WriteError, match=r"0001-s0/model.safetensors cannot be written: .*; free space there"):
+            sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu", executor=Executor())
+    study = sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu", executor=Executor())
+    assert [run.state for run in study.runs] == ["done", "done"]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from convscope.errors import READ_ONLY, FailedError, ReadOnlyError
+from convscope.errors import READ_ONLY, ReadOnlyError, WriteError
 from convscope.unfinished import UNFINISHED, mark, remove_abandoned
 
 Content = bytes | str | Callable[[BinaryIO], None]
@@ -23,7 +23,7 @@ def write_whole(path: Path, content: Content) -> None:
 
     Raises:
         ReadOnlyError: nothing may be written there.
-        FailedError: it cannot be written for another reason (a full disk, a file where a folder should be, too long a name);
+        WriteError: it cannot be written for another reason (a full disk, a file where a folder should be, too long a name);
             the old file is untouched.
     """
     # Of a long name the beginning, so that the temporary one is no longer than a name may be.
@@ -59,9 +59,9 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def _failed(path: Path, error: OSError) -> FailedError:
+def _failed(path: Path, error: OSError) -> WriteError:
     cure = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --out"
-    kind = ReadOnlyError if error.errno in READ_ONLY else FailedError
+    kind = ReadOnlyError if error.errno in READ_ONLY else WriteError
     return kind(f"{path} cannot be written: {_reason(path, error)}; {cure}")
 
 

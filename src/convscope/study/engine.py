@@ -26,6 +26,7 @@ from convscope.errors import (
     StoppedError,
     TrackerError,
     UnknownNameError,
+    WriteError,
 )
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, build_from_spec, write_whole
@@ -54,6 +55,7 @@ STALE_S = 90.0
 
 _TICK_S, _LOOK_S = 0.1, 1.0
 _MOST_IN_VAIN = 3
+_NOT_ITS_OWN = (TrackerError, WriteError)  # what every other run would end with too
 
 
 def sweep(
@@ -86,6 +88,7 @@ def sweep(
         RunFolderError: `out` holds something else.
         StoppedError: the user stopped it; all is saved.
         FailedError: no worker can be kept alive.
+        WriteError: there is no room for a run's files, or they may not be written; what was done is kept.
         UnknownNameError, MissingPackageError, TrackerError: see convscope.train.
 
     Example:
@@ -242,7 +245,7 @@ class _Engine:
         for future in [future for future in self.workers if future.done()]:
             job, _ = self.workers.pop(future)
             error = future.exception()
-            died = error is not None and not stopping and not isinstance(error, TrackerError)
+            died = error is not None and not stopping and not isinstance(error, _NOT_ITS_OWN)
             trial = self.store.requeue_of(job.owner, died)
             if error is None:
                 for line in future.result():
@@ -252,7 +255,7 @@ class _Engine:
 
     def _replace(self, trial: FrozenTrial | None, error: BaseException) -> None:
         """After the death of a worker, which `trial` is the unit of work of."""
-        if isinstance(error, TrackerError):
+        if isinstance(error, _NOT_ITS_OWN):
             raise error
         self.look_at = 0.0
         self.in_vain = 0 if trial else self.in_vain + 1
