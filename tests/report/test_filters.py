@@ -1,6 +1,5 @@
 """The page of every filter: its figures are the scans', and a reader can open, sort and link to what is there."""
 
-import base64
 import io
 import json
 import re
@@ -15,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from convscope.data import DataBundle, ImageSet, load_data
+from convscope.draw import photo
 from convscope.nets import build_net
 from convscope.report import Subject, sprites, write_report
 from convscope.report import filters as filters_module
@@ -107,7 +107,7 @@ def test_an_image_is_found_in_its_sheet(planted: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sprites, "_SHEET_PX", 24)  # nine on each
     sheet = sprites.image_sheets(test, rows, 10**6)
     assert (sheet["columns"], sheet["per"], len(sheet["src"])) == (3, 9, 3)
-    parts = [Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).convert("RGB") for source in sheet["src"]]
+    parts = [Image.open(io.BytesIO(photo(source.picture))).convert("RGB") for source in sheet["src"]]
     for n, row in enumerate(rows):
         part, at = divmod(n, sheet["per"])
         left, top = (at % 3) * sheet["pitch"][0], (at // 3) * sheet["pitch"][1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,6 @@ def _looks(folder: Path) -> Iterator[dict[str, Any]]:
         content = picture.read_bytes() if shown else b""
         yield vars(each) | {
             "problem": each.problem or "the file is gone",
-            "uri": f"data:image/png;base64,{b64encode(content).decode()}" if shown else "",
+            "content": content,
             "width": int.from_bytes(content[16:20], "big"),  # of a PNG, its header says it there
         }

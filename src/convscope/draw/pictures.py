@@ -1,8 +1,7 @@
-"""Tensors → pictures, as uint8 arrays (H, W, 3) and PNG. Pixels are enlarged by repetition, never blurred."""
+"""Tensors → pictures, as uint8 arrays (H, W, 3), PNG and JPEG. Pixels are enlarged by repetition, never blurred."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 
@@ -89,13 +88,8 @@ def png(shown: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(shown: Picture) -> str:
-    """The picture as a data URI for an <img>, so that a page needs no file beside it."""
-    return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
-
-
-def photo_uri(shown: Picture, quality: int = 85) -> str:
-    """The picture as a data URI of a JPEG file: small, and near enough for photographs.
+def photo(shown: Picture, quality: int = 85) -> bytes:
+    """The picture as a JPEG file: small, and near enough for photographs.
 
     Colours are kept at full resolution, and blocks of 8 × 8 pixels do not run into each other: what is aligned to them stays
     apart. Where PNG is smaller (drawings, letters), it is taken instead.
@@ -107,8 +101,7 @@ def photo_uri(shown: Picture, quality: int = 85) -> str:
     image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     exact = io.BytesIO()
     image.save(exact, "PNG", optimize=grey)
-    kind, found = min(("jpeg", buffer.getvalue()), ("png", exact.getvalue()), key=lambda one: len(one[1]))
-    return f"data:image/{kind};base64," + base64.b64encode(found).decode()
+    return min(buffer.getvalue(), exact.getvalue(), key=len)
 
 
 def _scaled(feature_map: Float[Tensor, "H W"], top: float | None) -> Float[Tensor, "H W"]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from convscope.analyses import drop_scale, small_picture, sum_in_words
-from convscope.draw import Picture, coloured, data_uri, enlarge, picture, sheet
+from convscope.draw import Picture, coloured, enlarge, picture, sheet
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import relu_after
 from convscope.lenses import Attribution, OcclusionMap, Size
@@ -58,10 +58,10 @@ def explained(subject: Subject) -> dict[str, Any] | None:
                 "head": head,
                 "answer": scope.class_name(int(occluded[0].targets[n])),
                 "probability": float(occluded[0].whole[n]),
-                "image": _uri(picture(images[n])),
+                "image": _enlarged(picture(images[n])),
                 "random": areas["random"],
                 "attributed": [
-                    {"picture": _uri(small_picture(one, images[n], n)), "areas": areas["kinds"].get(name)}
+                    {"picture": _enlarged(small_picture(one, images[n], n)), "areas": areas["kinds"].get(name)}
                     for name, one in found.items()
                 ],
                 "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
@@ -96,7 +96,7 @@ def excited(subject: Subject) -> list[dict[str, Any]]:
             "names": names,
             "low": float(shown.activation.min()),
             "high": float(shown.activation.max()),
-            "picture": data_uri(sheet(pictures, columns=6 if layer else 5, gap=4)),
+            "picture": sheet(pictures, columns=6 if layer else 5, gap=4),
         })  # fmt: skip
     return found
 
@@ -143,7 +143,7 @@ def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float]
     scale = drop_scale(found, slice(n, n + 1))
     return [
         {
-            "picture": _uri(coloured(each.drop[n], scale)),
+            "picture": _enlarged(coloured(each.drop[n], scale)),
             "sum": sum_in_words(each, n),
             "reach": scale.high,
             "areas": areas if place == middle else None,
@@ -152,5 +152,5 @@ def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float]
     ]
 
 
-def _uri(one: Picture) -> str:
-    return data_uri(enlarge(one, max(1, _SIDE_PX // max(one.shape[:2]))))
+def _enlarged(one: Picture) -> Picture:
+    return enlarge(one, max(1, _SIDE_PX // max(one.shape[:2])))

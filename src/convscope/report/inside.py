@@ -10,7 +10,6 @@ from torch import Tensor
 
 from convscope.draw import (
     Picture,
-    data_uri,
     enlarge,
     filter_picture,
     map_picture,
@@ -50,7 +49,7 @@ def first_filters(subject: Subject) -> dict[str, Any] | None:
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
         "colour": in_colour,
-        "picture": data_uri(_enlarged(pictures, columns=8)),
+        "picture": _enlarged(pictures, columns=8),
     }
 
 
@@ -92,9 +91,9 @@ def _maps_of(subject: Subject, row: int, image: Tensor, units: Tensor, tint: boo
     return {
         "row": row,
         "class": answers.head.classes[answers.true[row]],
-        "image": data_uri(enlarge(small, max(1, 160 // max(small.shape[:2])))),
-        "grey": data_uri(_enlarged([map_picture(unit, top) for unit in shown], ground=40)),
-        "tinted": data_uri(_enlarged([tinted(unit, image, top) for unit in shown], ground=40)) if tint else None,
+        "image": enlarge(small, max(1, 160 // max(small.shape[:2]))),
+        "grey": _enlarged([map_picture(unit, top) for unit in shown], ground=40),
+        "tinted": _enlarged([tinted(unit, image, top) for unit in shown], ground=40) if tint else None,
         "silent": int((units.flatten(1).amax(1) <= 0).sum()),
         "top": top,
     }
@@ -113,7 +112,7 @@ def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]
         pictures = [picture(image) for image in subject.data.train.images(rows)]
-        shown = data_uri(sheet(pictures, columns=n, gap=2)) if pictures else None
+        shown = sheet(pictures, columns=n, gap=2) if pictures else None
         found.append({"class": classes[k], "picture": shown})
     return found
 

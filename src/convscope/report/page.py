@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.draw import vega_script
+from convscope.draw import Picture, photo, png, vega_script
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture that a page may show with less detail, as JPEG."""
+
+    picture: Picture
 
 
 def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
@@ -20,7 +29,7 @@ def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
         loader=PackageLoader(room), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format}
+    environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format, "uri": _uri}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
     return environment.get_template(template).render(**parts)
 
@@ -39,8 +48,16 @@ def vega() -> Markup:
 
 
 def _embed(values: Any) -> Markup:
-    """JSON that cannot end the <script> it stands in."""
-    return Markup(json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
+    """JSON that cannot end the <script> it stands in; pictures are data URIs."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=_uri)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _uri(shown: Picture | Photo | bytes) -> str:
+    """A picture, or the PNG file of one, as a data URI, so that a page needs no file beside it."""
+    content = shown if isinstance(shown, bytes) else photo(shown.picture) if isinstance(shown, Photo) else png(shown)
+    kind = "jpeg" if content.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

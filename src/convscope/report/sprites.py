@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convscope.data import ImageSet
-from convscope.draw import Picture, data_uri, photo_uri, picture
+from convscope.draw import Picture, picture
+from convscope.report.page import Photo
 
 _SHEET_PX = 2048  # a side; phones refuse images much larger
 _MOST_SIDE = 96
@@ -23,7 +24,7 @@ def image_sheets(images: ImageSet, rows: list[int], most_pixels: int) -> dict[st
     """Images of a set as sheets, in the order of `rows`.
 
     Returns:
-        src: data URI of each sheet. width, height: of an image there. pitch: from one to the next, (across, down). columns,
+        src: the sheets. width, height: of an image there. pitch: from one to the next, (across, down). columns,
         per: images in a row, on a sheet. scale: pixels of the sheet for one of the image, at most 1.
     """
     height, width = images.pixels.shape[-2:]
@@ -34,7 +35,7 @@ def image_sheets(images: ImageSet, rows: list[int], most_pixels: int) -> dict[st
     columns, lines = (max(1, _SHEET_PX // edge) for edge in (pitch[1], pitch[0]))
     parts = [rows[start : start + columns * lines] for start in range(0, len(rows), columns * lines)]
     return {
-        "src": [photo_uri(_image_sheet(images, part, size, pitch, columns)) for part in parts],
+        "src": [Photo(_image_sheet(images, part, size, pitch, columns)) for part in parts],
         "width": size[1], "height": size[0], "pitch": [pitch[1], pitch[0]], "columns": columns, "per": columns * lines,
         "scale": [size[1] / width, size[0] / height],
     }  # fmt: skip
@@ -48,7 +49,7 @@ def picture_sheet(pictures: list[Picture], columns: int = 32) -> dict[str, Any]:
     for place, one in enumerate(pictures):
         top, left = place // columns * height, place % columns * width
         whole[top : top + height, left : left + width] = one
-    return {"src": [data_uri(whole)], "width": width, "height": height, "pitch": [width, height], "columns": columns,
+    return {"src": [whole], "width": width, "height": height, "pitch": [width, height], "columns": columns,
             "per": len(pictures), "scale": [1, 1]}  # fmt: skip
 
 

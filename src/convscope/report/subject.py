@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convscope.compute import Entry, cached
 from convscope.data import DataBundle, ImageSet
-from convscope.draw import data_uri, enlarge, picture
+from convscope.draw import Picture, enlarge, picture
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.runs import ANATOMY, Run
@@ -68,8 +68,8 @@ class Subject:
         first = task.first_class(head)
         return task.classes[first : first + len(task.heads[head].classes)]
 
-    def thumbnail(self, row: int) -> str:
-        """A test image as a data URI, enlarged by repetition to at least 64 px."""
+    def thumbnail(self, row: int) -> Picture:
+        """A test image, enlarged by repetition to at least 64 px."""
         return thumbnail(self.data.test, row)
 
     def chosen_images(self, n: int = 3, head: int = 0) -> list[int]:
@@ -80,7 +80,7 @@ class Subject:
         return [row for found in rows for row in found] or [0]
 
 
-def thumbnail(images: ImageSet, row: int) -> str:
-    """An image as a data URI, enlarged by repetition to at least 64 px."""
+def thumbnail(images: ImageSet, row: int) -> Picture:
+    """An image, enlarged by repetition to at least 64 px."""
     shown = picture(images[row][0])
-    return data_uri(enlarge(shown, max(1, 64 // max(shown.shape[:2]))))
+    return enlarge(shown, max(1, 64 // max(shown.shape[:2])))
