@@ -27,7 +27,7 @@ from convscope.data import Batch, DataBundle, batches, load_data
 from convscope.graph import UnitRuns
 from convscope.lenses import ablate, interventions
 from convscope.nets import build_net
-from convscope.scans import FilterEffects, Seen, head_of
+from convscope.scans import BatchOutputs, FilterEffects, head_of
 from convscope.scans.scan import look_through
 from machine import describe
 
@@ -116,7 +116,7 @@ def one_batch(
     start = clock()
     look = look_through(scope, [layer.effects for layer in layers.values()])
     outputs, activations = look(batch.images)
-    seen = Seen(batch.index, outputs, batch.targets, activations)
+    seen = BatchOutputs(batch.index, outputs, batch.targets, activations)
     shared = clock() - start
     images = scope.prepare(batch.images)
     images = images.contiguous(memory_format=torch.channels_last) if laid_out else images
@@ -131,7 +131,7 @@ def one_batch(
     return shared
 
 
-def compare(scope: Scope, layer: Layer, name: str, seen: Seen, whole: Sequence[Tensor]) -> None:
+def compare(scope: Scope, layer: Layer, name: str, seen: BatchOutputs, whole: Sequence[Tensor]) -> None:
     """Notes the largest difference of a probability, and how many images are put into other classes."""
     intervention = layer.effects.interventions[name]
     before = seen.outputs.double().softmax(1)

@@ -370,7 +370,7 @@ def test_looking_at_filters_takes_no_step_of_a_spectral_norm() -> None:
 
 def test_occlusion_is_an_attribution_by_its_name_too(scope: Scope) -> None:
     images = torch.rand(2, *scope.input_shape, generator=torch.Generator().manual_seed(0))
-    found = scope.attribute("occlusion", images, 1, size=3, cover="zero")
+    found = scope.attribute("occlusion", images, 1, size=3, occlusion_fill="zero")
     assert found.target is not None
     drops = scope.occlusion(images, 3, target=1, fill="zero")
     assert torch.equal(found.values[:, 0], drops.on_image(*images.shape[2:]))

@@ -73,7 +73,7 @@ Lens = str | Callable[..., Attribution | Tensor]
 as `Scope.saliency`, to which settings of another name than those of our lenses are best bound by `functools.partial`.
 """
 
-_OF_OCCLUSION = ("size", "stride", "cover", "logits", "max_memory")
+_OF_OCCLUSION = ("size", "stride", "occlusion_fill", "logits", "max_memory")
 
 _Class = TypeVar("_Class")
 
@@ -341,7 +341,7 @@ class Scope:
     ) -> Attribution:
         """Any attribution lens by its name: those above, Captum's methods, see `convscope.lenses.attribute`, and "occlusion".
 
-        The drops of occlusion are placed on the pixels, and its fill is asked for as `cover`.
+        The drops of occlusion are placed on the pixels, and its fill is asked for as `occlusion_fill`.
 
         Raises:
             UnknownNameError: there is no such lens, or it has no such setting; the message lists those there are.
@@ -405,7 +405,7 @@ class Scope:
         position: tuple[int, int] | None = None,
         **settings: Unpack[MaximizeSettings],
     ) -> Maximized:
-        """The pictures that most excite units of a layer, or the classes; see `convscope.lenses.maximize`."""
+        """The pictures that maximally activate units of a layer, or the classes; see `convscope.lenses.maximize`."""
         return lenses.maximize(self.graph, layer, units, position, normalize=self._normalize, **settings)
 
     def ablate(
@@ -637,7 +637,7 @@ class Scope:
         return lambda images, target: lens(self, images, target, **settings)
 
     def _occlusion_on_pixels(self, images: AnyImages, target: NamedTarget, settings: Mapping[str, Any]) -> Attribution:
-        named = {"fill" if name == "cover" else name: value for name, value in settings.items()}
+        named = {"fill" if name == "occlusion_fill" else name: value for name, value in settings.items()}
         drops = self.occlusion(images, target=target, **named)
         values = drops.on_image(*self.input_shape[1:])[:, None]
         return Attribution(values, "occlusion", drops.targets, drops.whole, note=drops.note)

@@ -33,7 +33,7 @@ def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
     assert found.picture.dtype == np.uint8
     assert found.picture.shape[1] >= 300
     assert len(np.unique(found.picture.reshape(-1, 3), axis=0)) > 20
-    assert found.heading.startswith((lens.replace("_", " ")[:9], "what most excites"))
+    assert found.heading.startswith((lens.replace("_", " ")[:9], "what maximally activates"))
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
 
 
@@ -139,7 +139,7 @@ def test_occlusion_at_several_sizes_shares_one_scale_and_says_the_sums(reported:
 
 def test_maximize_of_a_convolution_excites_the_relu_behind_it(reported: Run) -> None:
     found = look(Scope(reported), "maximize", layer="conv1", unit=2)
-    assert found.heading == "what most excites relu1: activation reached"
+    assert found.heading == "what maximally activates relu1: activation reached"
     expected = Scope(reported).maximize("relu1", [2])
     assert torch.equal(found.tensors["picture"], expected.picture)
 

@@ -169,7 +169,7 @@ def test_units_are_switched_off_where_the_next_layer_reads_them(reported: Run, h
     right = float((after == labels).float().mean())
     assert together.table.iloc[-1]["after"] == pytest.approx(right)
     said = "mean behind the ReLU" if how else "0 behind the ReLU"
-    assert together.heading.startswith(f"units switched off ({said}), conv1: 0, 1, 3: accuracy ")
+    assert together.heading.startswith(f"ablation ({said}), conv1: 0, 1, 3: accuracy ")
     assert f"{100 * right:.2f} % after" in together.heading
 
 
@@ -206,7 +206,7 @@ def test_a_screen_measures_the_units_that_it_names_and_says_so(reported: Run) ->
     screened = scope.filter_effects(test.subset(rows), ["relu1"], "zero_activation", screen=3)["relu1"]
     assert sorted(found.table["unit"]) == screened.measured.nonzero()[:, 0].tolist()
     said = (
-        "3 of 8 units switched off alone (0 behind the ReLU), in each layer the 3 that an estimate names first, on 15 "
+        "3 of 8 units ablated, each alone (0 behind the ReLU), in each layer the 3 that an estimate names first, on 15 "
     )
     assert found.heading.startswith(said)
     assert found.table["estimate"].min() >= screened.estimate[~screened.measured].max()

@@ -178,14 +178,14 @@ def test_only_a_clear_change_is_said_to_cost(subject: Subject) -> None:
     together = subject.scope.ablation({"conv1": [0]}, subject.data.test)
     said = ablation.in_words(answers([2, 80, 3], [1, 2, 2]), together)
     assert said.startswith(
-        "Switching off unit 1 of conv2 alone costs most: −7.8 points (95 %, widened for having looked at 3:"
+        "Ablating unit 1 of conv2 alone costs most: −7.8 points (95 %, widened for having looked at 3:"
     )
     said = ablation.in_words(answers([2, 13], [1, 4]), together)
     assert said.startswith("No filter alone changes the accuracy clearly; the largest change is −0.9 points")
     [(alone, unit)] = answers([13], [4])
     assert alone.change(unit).high < 0  # of one filter alone the same change is clear
     said = ablation.in_words(answers([3], [30]), together)
-    assert said == f"Switching off unit 0 of conv2 alone gains most: {said.split(': ', 1)[1]}"
+    assert said == f"Ablating unit 0 of conv2 alone gains most: {said.split(': ', 1)[1]}"
     assert "together" not in said
 
 

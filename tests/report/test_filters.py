@@ -99,7 +99,7 @@ def test_what_excites_the_units_is_kept(planted: Run, monkeypatch: pytest.Monkey
     subject = Subject(planted, planted.load_data())
     monkeypatch.setattr(Scope, "maximize", lambda *asked, **settings: pytest.fail("made again"))
     found = filters(subject)
-    assert [layer["climbed"]["units"] for layer in found["layers"]] == [8, 6]
+    assert [layer["visualization"]["units"] for layer in found["layers"]] == [8, 6]
 
 
 def test_an_image_is_found_in_its_sheet(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:

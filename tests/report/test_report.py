@@ -14,10 +14,11 @@ from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError
 from convscope.nets import build_net
 from convscope.report import Subject, render, write_comparison, write_report
-from convscope.report.explained import excited, explained
 from convscope.report.findings import findings
 from convscope.report.inside import feature_maps
 from convscope.report.mistakes import confused_pairs, confusion_matrices, orders
+from convscope.report.saliency import saliency_maps
+from convscope.report.visualization import feature_visualization
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.study import compare
@@ -65,9 +66,9 @@ def test_all_parts_are_there(reported: Run) -> None:
         "mistakes",
         "network",
         "filters",
-        "excited",
+        "visualization",
         "maps",
-        "explained",
+        "saliency",
         "ablation",
         "data",
         "again",
@@ -77,7 +78,7 @@ def test_all_parts_are_there(reported: Run) -> None:
 
 def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(reported: Run) -> None:
     subject = Subject(reported, reported.load_data())
-    found = explained(subject)
+    found = saliency_maps(subject)
     answers = subject.answers[0]
     assert [one["answer"] for one in found["rows"]] == [
         answers.head.classes[answers.true[r["row"]]] for r in found["rows"]
@@ -109,7 +110,7 @@ def test_feature_maps_are_named_by_the_true_class_and_count_their_silent_units(
 
 
 def test_what_excites_the_units_is_shown_of_the_first_and_last_layers_and_of_the_classes(reported: Run) -> None:
-    found = excited(Subject(reported, reported.load_data()))
+    found = feature_visualization(Subject(reported, reported.load_data()))
     assert [(one["layer"], one["shown"]) for one in found] == [("relu1", 8), (None, 3)]
     assert found[1]["names"] == list(reported.classes)
 
@@ -209,7 +210,7 @@ def test_a_network_that_cannot_be_traced_has_a_report_without_its_maps(
     evaluate(run, data, "cpu")
     write_report(run, data)
     text, links = _read(run)
-    assert not {"maps", "excited", "explained", "ablation"} & set(links.parts)
+    assert not {"maps", "visualization", "saliency", "ablation"} & set(links.parts)
     assert "cannot be traced" in text
     assert "given its first weights in Python" in text
     assert FILTERS not in text

@@ -17,7 +17,7 @@ from convscope.errors import RunFolderError, SettingError
 from convscope.report import Section, holds_runs, study_page, write_study_report
 from convscope.report.study_costs import pareto
 from convscope.report.study_curves import reach_of_losses
-from convscope.report.swept import Swept
+from convscope.report.study_results import StudyResults
 from convscope.runs import ANATOMY
 from convscope.study import Runs, dump_study, open_study, read_study
 from tests.report.made import EPOCHS, make_run
@@ -101,13 +101,13 @@ def test_report_and_ranking_name_the_same_best_setting_by_the_studys_metric(torn
     table, sign = Runs(torn).grouped(["net.width", "recipe.rate"]), 1 if metric == "val_accuracy" else -1
     whole = table[table.not_finished == 0]
     best = whole.loc[(sign * whole[metric]).idxmax()]
-    swept, ranking = Swept(Runs(torn)), open_study(torn).ranking()
+    results, ranking = StudyResults(Runs(torn)), open_study(torn).ranking()
     asked = {"net.width": best["net.width"], "recipe.rate": best["recipe.rate"]}
-    assert swept.best is not None
-    assert swept.best.values == asked == ranking[0].settings
+    assert results.best is not None
+    assert results.best.values == asked == ranking[0].settings
     assert (ranking[0].value, ranking[0].n) == (best[metric], 3)
     assert [(one.number, one.not_finished) for one in ranking][-1] == (1, 1)
-    assert [group.values for group in swept.whole] == [one.settings for one in ranking[:-1]]
+    assert [group.values for group in results.whole] == [one.settings for one in ranking[:-1]]
 
 
 def test_a_study_by_loss_speaks_of_losses_in_nats(torn: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_study_by_loss_speaks_of_losses_in_nats(torn: Path) -> None:
     spread = _charts(page)["spread"]["datasets"].values()
     means = [row["value"] for rows in spread for row in rows if "n" in row]
     assert means == sorted(runs.grouped(["net.width", "recipe.rate"]).val_loss)
-    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_loss"])
+    [matrix] = runs.matrices(StudyResults(runs).by_importance, ["val_loss"])
     for value, row in matrix.cells.iterrows():
         assert f"{value} " + " ".join(f"{cell:.3f}" for cell in row) in _text(page, "settings")
     deepest = re.search(r'--share:1.0">([\d.]+)<', page)
@@ -144,7 +144,7 @@ def test_a_metric_that_cannot_be_read_is_said_in_one_line(torn: Path, text: str)
 def test_every_group_has_the_figures_of_the_table(study: Path) -> None:
     runs = Runs(study)
     table = runs.grouped(["net.width", "recipe.rate"])
-    groups = Swept(runs).groups
+    groups = StudyResults(runs).groups
     assert [tuple(group.values.values()) for group in groups] == list(
         zip(table["net.width"], table["recipe.rate"], strict=True)
     )
@@ -288,7 +288,7 @@ def test_multiply_adds_are_shown_where_runs_keep_them(study: Path) -> None:
 def test_matrices_and_shares_are_those_of_the_table(study: Path) -> None:
     runs = Runs(study)
     page = _text(study_page(runs), "settings")
-    [matrix] = runs.matrices(Swept(runs).by_importance, ["val_accuracy"])
+    [matrix] = runs.matrices(StudyResults(runs).by_importance, ["val_accuracy"])
     for value, row in matrix.cells.iterrows():
         assert f"{value} " + " ".join(f"{100 * cell:.1f}" for cell in row) in page
     for term in runs.importance(metrics=["val_accuracy"]).terms:

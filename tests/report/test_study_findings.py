@@ -9,7 +9,7 @@ from scipy import stats
 
 from convscope.report.study_chance import chance_of, never_left_chance
 from convscope.report.study_findings import Finding, _more_often, step, study_findings
-from convscope.report.swept import Swept
+from convscope.report.study_results import StudyResults
 from convscope.study import Runs, compare_seeds, written_p
 from tests.report.made import make_run
 
@@ -18,7 +18,7 @@ WIDTHS, RATES, SEEDS = (4, 8, 16, 32), (0.01, 0.1), range(4)
 
 def _planted(
     folder: Path, val: Callable[[int, float], float], gap: float = 0.0, diverged: bool = False, seed: int = 0
-) -> Swept:
+) -> StudyResults:
     """A grid of widths and rates with a little noise; the last rate diverges where it is said."""
     generator = np.random.default_rng(seed)
     for number, (width, rate) in enumerate((w, r) for w in WIDTHS for r in RATES):
@@ -27,20 +27,20 @@ def _planted(
             state = "diverged" if diverged and rate == RATES[-1] and run else "finished"
             train = found + gap + float(generator.normal(0, 0.004))
             make_run(folder / f"{number:04d}-s{run}", found, train=train, seed=run, rate=rate, width=width, state=state)
-    return Swept(Runs(folder))
+    return StudyResults(Runs(folder))
 
 
-def _of(swept: Swept) -> dict[str, Finding]:
-    return {one.kind: one for one in study_findings(swept)}
+def _of(results: StudyResults) -> dict[str, Finding]:
+    return {one.kind: one for one in study_findings(results)}
 
 
 def test_a_width_of_diminishing_returns(tmp_path: Path) -> None:
-    swept = _planted(tmp_path, lambda width, rate: 0.7 + {4: 0.0, 8: 0.1}.get(width, 0.14))
-    found = _of(swept)
+    results = _planted(tmp_path, lambda width, rate: 0.7 + {4: 0.0, 8: 0.1}.get(width, 0.14))
+    found = _of(results)
     assert set(found) == {"importance", "returns"}
     assert found["importance"].words == "Only net.width clearly matters for validation accuracy."
     assert found["returns"].words.startswith("net.width has diminishing returns: up to 16 each step gains")
-    ended = swept.ended.set_index(["net.width", "recipe.rate", "seed"]).val_accuracy
+    ended = results.ended.set_index(["net.width", "recipe.rate", "seed"]).val_accuracy
     gain = ended[8] - ended[4]
     t = stats.ttest_1samp(gain.to_numpy(float), 0).confidence_interval()
     assert (
@@ -57,14 +57,14 @@ def test_a_loss_that_falls_has_diminishing_returns_too(tmp_path: Path) -> None:
             loss = {4: 0.9, 8: 0.5}.get(width, 0.4) + float(generator.normal(0, 0.01))
             val = 0.7 + float(generator.normal(0, 0.004))  # accuracy shows nothing
             make_run(tmp_path / f"{number:04d}-s{seed}", val, seed=seed, width=width, loss=loss)
-    assert _of(Swept(Runs(tmp_path))) == {}
+    assert _of(StudyResults(Runs(tmp_path))) == {}
     (tmp_path / "study.yaml").write_text("metric: val_loss\n")
-    swept = Swept(Runs(tmp_path))
-    found = _of(swept)
+    results = StudyResults(Runs(tmp_path))
+    found = _of(results)
     assert set(found) == {"importance", "returns"}
     assert found["importance"].words == "Only net.width clearly matters for validation loss."
     assert found["returns"].words.startswith("net.width has diminishing returns: up to 16 each step gains")
-    ended = swept.ended.set_index(["net.width", "seed"]).val_loss
+    ended = results.ended.set_index(["net.width", "seed"]).val_loss
     fall = ended[8] - ended[4]
     t = stats.ttest_1samp(fall.to_numpy(float), 0).confidence_interval()
     figures = [f"{figure:+.4f}".replace("-", "−") for figure in (fall.mean(), t.low, t.high)]
@@ -99,21 +99,21 @@ def test_runs_that_diverge_at_the_high_rate(tmp_path: Path) -> None:
 EVEN = (100,) * 10  # images of each class: guessing is right on 0.1, with a loss of ln 10 = 2.303
 
 
-def _rates(folder: Path, ends: dict[float, tuple[float, float]], images: tuple[int, ...] | None = EVEN) -> Swept:
+def _rates(folder: Path, ends: dict[float, tuple[float, float]], images: tuple[int, ...] | None = EVEN) -> StudyResults:
     """Six seeds at each rate, which end at that validation accuracy and loss."""
     generator = np.random.default_rng(5)
     for number, (rate, (val, loss)) in enumerate(ends.items()):
         for seed in range(6):
             noise = float(generator.normal(0, 0.003))
             make_run(folder / f"{number:04d}-s{seed}", val + noise, loss=loss, seed=seed, rate=rate, images=images)
-    return Swept(Runs(folder))
+    return StudyResults(Runs(folder))
 
 
 def test_runs_that_never_leave_chance_are_unstable_as_those_that_diverge(tmp_path: Path) -> None:
     _rates(tmp_path, {0.01: (0.8, 0.6), 0.1: (0.82, 0.5), 1.0: (0.1, 2.303)})
     for seed in (6, 7):
         make_run(tmp_path / f"0002-s{seed}", 0.1, seed=seed, rate=1.0, state="diverged", images=EVEN)
-    found = _of(Swept(Runs(tmp_path)))["instability"]
+    found = _of(StudyResults(Runs(tmp_path)))["instability"]
     assert found.words.endswith("from recipe.rate 1.0 on more runs diverge or stay at chance.")
     p = min(1.0, 2 * stats.fisher_exact([[8, 0], [0, 12]], alternative="greater").pvalue)
     assert found.evidence == (
@@ -133,8 +133,8 @@ def test_runs_that_never_leave_chance_are_unstable_as_those_that_diverge(tmp_pat
 def test_a_run_that_has_learned_a_little_is_not_at_chance(
     tmp_path: Path, val: float, loss: float, images: tuple[int, ...] | None
 ) -> None:
-    swept = _rates(tmp_path, {0.01: (0.8, 0.6), 1.0: (val, loss)}, images)
-    assert "instability" not in _of(swept)
+    results = _rates(tmp_path, {0.01: (0.8, 0.6), 1.0: (val, loss)}, images)
+    assert "instability" not in _of(results)
 
 
 def test_chance_is_the_most_frequent_class(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_chance_is_the_most_frequent_class(tmp_path: Path) -> None:
     assert found is not None
     assert (found.accuracy, found.n_val) == (0.7, 1000)
     assert found.loss == pytest.approx(stats.entropy([0.7, 0.2, 0.1]))
-    swept = _rates(tmp_path / "runs", {0.01: (0.95, 0.2), 1.0: (0.7, 0.81)}, uneven)
-    assert never_left_chance(swept).tolist() == [False] * 6 + [True] * 6
-    assert "0 diverged and 6 never left chance, of 6 runs" in _of(swept)["instability"].evidence
+    results = _rates(tmp_path / "runs", {0.01: (0.95, 0.2), 1.0: (0.7, 0.81)}, uneven)
+    assert never_left_chance(results).tolist() == [False] * 6 + [True] * 6
+    assert "0 diverged and 6 never left chance, of 6 runs" in _of(results)["instability"].evidence
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -157,8 +157,8 @@ def test_chance_at_every_rate_is_no_sign_of_high_ones(tmp_path: Path, seed: int)
             stuck = bool(generator.random() < 0.4)
             val, loss = (0.1, 2.303) if stuck else (0.8, 0.6)
             make_run(tmp_path / f"{number:04d}-s{run}", val, loss=loss, seed=run, rate=rate, images=EVEN)
-    assert never_left_chance(Swept(Runs(tmp_path))).any()
-    assert "instability" not in _of(Swept(Runs(tmp_path)))
+    assert never_left_chance(StudyResults(Runs(tmp_path))).any()
+    assert "instability" not in _of(StudyResults(Runs(tmp_path)))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -176,9 +176,9 @@ def test_fishers_p_is_scipys(table: tuple[int, int, int, int]) -> None:
 
 
 def test_a_step_pairs_runs_that_differ_in_one_setting_alone(tmp_path: Path) -> None:
-    swept = _planted(tmp_path, lambda width, rate: 0.5 + rate + 0.01 * width)
-    found = step(swept, "net.width", 4, 8)
-    rows = swept.rows.set_index(["recipe.rate", "seed"])
+    results = _planted(tmp_path, lambda width, rate: 0.5 + rate + 0.01 * width)
+    found = step(results, "net.width", 4, 8)
+    rows = results.rows.set_index(["recipe.rate", "seed"])
     sides = [
         {key: float(v) for key, v in enumerate(rows[rows["net.width"] == width].sort_index().val_accuracy)}
         for width in (8, 4)

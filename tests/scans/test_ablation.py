@@ -17,9 +17,9 @@ from convscope.lenses import interventions
 from convscope.nets import make_task
 from convscope.scans import (
     Answering,
+    BatchOutputs,
     Confusion,
     IntervenedNet,
-    Seen,
     paired_difference,
     proportion,
     scan,
@@ -132,7 +132,7 @@ def test_merging_answers() -> None:
     for order in ((0, 1, 2), (2, 0, 1)):
         parts = [Answering(head) for _ in range(3)]
         for part, rows in zip(parts, torch.arange(50).split(20), strict=True):
-            part.update(Seen(rows, outputs[rows], {"class": labels[rows]}))
+            part.update(BatchOutputs(rows, outputs[rows], {"class": labels[rows]}))
         first, *others = (parts[i] for i in order)
         for other in others:
             first.merge(other)

@@ -179,7 +179,7 @@ def test_occlusion_is_a_lens_too() -> None:
     found = scope.faithfulness(
         lambda s, x, t: s.occlusion(x, 3, target=t, fill="mean").on_image(9, 8), images, steps=4, fill="zero"
     )
-    by_name = scope.faithfulness("occlusion", images, steps=4, fill="zero", size=3, cover="mean")
+    by_name = scope.faithfulness("occlusion", images, steps=4, fill="zero", size=3, occlusion_fill="mean")
     assert torch.equal(by_name.deletion, found.deletion)
     by_method = scope.faithfulness(Scope.saliency, images, steps=4)
     assert by_method.method == "saliency"

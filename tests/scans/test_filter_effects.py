@@ -15,10 +15,10 @@ from convscope.errors import FailedError, RequestError, SettingError, UnknownNam
 from convscope.lenses import interventions
 from convscope.nets import make_task
 from convscope.scans import (
+    BatchOutputs,
     FilterEffects,
     FirstOrder,
     LayerEffects,
-    Seen,
     filter_effects,
     head_of,
     scan,
@@ -257,7 +257,7 @@ def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None
             needs = [name for name in template.layers if name != "input"]
             known = scope.graph.run(prepared, [*needs, scope.graph.outputs[0]])
         targets = {"class": images.targets_of()[rows]}
-        batches.append(Seen(rows, known[scope.graph.outputs[0]], targets, known | {"input": prepared}))
+        batches.append(BatchOutputs(rows, known[scope.graph.outputs[0]], targets, known | {"input": prepared}))
     rng = random.Random(0)
     for n_parts in (1, 2, 4, 9):
         shuffled = rng.sample(batches, len(batches))
@@ -438,7 +438,7 @@ def test_a_network_that_breaks_without_a_unit() -> None:
             return self.fc(1 / self.conv(x).abs().mean((2, 3)))
 
     scope = make_scope(Dividing().eval())
-    with pytest.raises(FailedError, match="with units switched off the network answers with NaN or infinity"):
+    with pytest.raises(FailedError, match="with units ablated the network answers with NaN or infinity"):
         scope.filter_effects(make_images(), progress=False)
 
 

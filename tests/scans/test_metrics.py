@@ -11,7 +11,18 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from convscope.errors import FailedError
 from convscope.nets import make_task
-from convscope.scans import AllRight, Calibration, Confusion, ExactSum, Loss, Predictions, Scan, Seen, TopK, checked
+from convscope.scans import (
+    AllRight,
+    BatchOutputs,
+    Calibration,
+    Confusion,
+    ExactSum,
+    Loss,
+    Predictions,
+    Scan,
+    TopK,
+    checked,
+)
 
 K, N = 12, 500
 TASK = make_task("softmax", {"class": tuple(f"k{i}" for i in range(K))})
@@ -26,15 +37,17 @@ MAKERS: dict[str, Callable[[], Scan]] = {
 }
 
 
-def _seen(seed: int = 0) -> Seen:
+def _seen(seed: int = 0) -> BatchOutputs:
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(0, K, (N,), generator=generator)
     outputs = torch.randn(N, K, generator=generator) + 2.5 * torch.nn.functional.one_hot(targets, K)
-    return Seen(torch.arange(N), outputs, {"class": targets})
+    return BatchOutputs(torch.arange(N), outputs, {"class": targets})
 
 
-def _rows(seen: Seen, rows: torch.Tensor) -> Seen:
-    return Seen(seen.index[rows], seen.outputs[rows], {name: target[rows] for name, target in seen.targets.items()})
+def _rows(seen: BatchOutputs, rows: torch.Tensor) -> BatchOutputs:
+    return BatchOutputs(
+        seen.index[rows], seen.outputs[rows], {name: target[rows] for name, target in seen.targets.items()}
+    )
 
 
 def _plain(result: Any) -> Any:
@@ -99,7 +112,7 @@ def test_calibration_by_hand() -> None:
     logit = [math.log(p / (1 - p)) for p in (0.8, 0.8, 0.6, 0.6)]
     outputs = torch.tensor([[value, 0.0] for value in logit])
     scan = Calibration(make_task("softmax", {"class": ("a", "b")}).heads[0])
-    scan.update(Seen(torch.arange(4), outputs, {"class": torch.tensor([0, 1, 0, 0])}))
+    scan.update(BatchOutputs(torch.arange(4), outputs, {"class": torch.tensor([0, 1, 0, 0])}))
     assert scan.result().error.value == pytest.approx(0.35, abs=1e-6)
     assert scan.result().count.sum() == 4
 
@@ -109,7 +122,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
     task = make_task("softmax", {"class": ("a", "b", "c", "d")})
     scan, far = Calibration(task.heads[0], bins=4), -1000.0
     outputs = torch.tensor([[0.0, 0, 0, 0], [0, 0, far, far], [0, 0, far, far], [0, far, far, far]])
-    scan.update(Seen(torch.arange(4), outputs, {"class": torch.tensor([0, 0, 1, 1])}))
+    scan.update(BatchOutputs(torch.arange(4), outputs, {"class": torch.tensor([0, 0, 1, 1])}))
     found = scan.result()
     assert found.count.tolist() == [1, 2, 0, 1]
     assert found.confidence[[0, 1, 3]].tolist() == [0.25, 0.5, 1]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError
 from convscope.nets import make_task
-from convscope.scans import Predictions, Scan, Seen, Statistics, TopPatches, scan
+from convscope.scans import BatchOutputs, Predictions, Scan, Statistics, TopPatches, scan
 from convscope.scope import Scope
 from tests.gpus import CUDA, on_gpu
 from tests.lenses.lens_networks import lived_in, state
@@ -52,13 +52,13 @@ class Counting:
     def __init__(self, layers: tuple[str, ...] = ()) -> None:
         self.layers, self.seen = layers, []
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         self.seen.append(seen)
 
     def merge(self, other: Counting) -> None:
         self.seen += other.seen
 
-    def result(self) -> list[Seen]:
+    def result(self) -> list[BatchOutputs]:
         return self.seen
 
 
@@ -109,7 +109,9 @@ def test_rankings_do_not_depend_on_the_batch_either() -> None:
         [top, _] = layer_scans(scope, ("conv1",))
         for rows in torch.randperm(48).split(size):
             targets = {"class": seen.targets["class"][rows]}
-            top.update(Seen(seen.index[rows], seen.outputs[rows], targets, {"conv1": seen.activations["conv1"][rows]}))
+            top.update(
+                BatchOutputs(seen.index[rows], seen.outputs[rows], targets, {"conv1": seen.activations["conv1"][rows]})
+            )
         found.append(plain([top.result()]))
     assert found[0] == found[1] == found[2]
 
@@ -139,7 +141,7 @@ def test_what_goes_wrong_in_a_process_is_told_here() -> None:
 class Deadly(Counting):
     """Ends the process that it is in."""
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -186,7 +188,7 @@ def test_the_network_is_left_as_it_was_found() -> None:
     assert state(net) == before
 
     class Failing(Counting):
-        def update(self, seen: Seen) -> None:
+        def update(self, seen: BatchOutputs) -> None:
             if int(seen.index[0]) > 8:
                 raise KeyboardInterrupt
 

@@ -79,7 +79,7 @@ def test_missing_runs_and_cells_are_two_fits_by_pseudoinverse(dropped: set[int],
     names = ["width", "kernel", "act"]
     found = importance(table, names, "accuracy")
     terms = [*[(n,) for n in names], ("width", "kernel"), ("width", "act"), ("kernel", "act")]
-    assume(not found.untold)
+    assume(not found.not_estimable)
     for term in found.terms:
         others = [t for t in terms if not set(term.settings) <= set(t)]
         (less, fewer), (more, rank) = residual(table, others), residual(table, [*others, term.settings])
@@ -102,7 +102,7 @@ def test_an_interaction_that_the_runs_cannot_show_is_named() -> None:
     table = grid()
     table = table[~((table.kernel == 5) & (table.act == "gelu"))]
     found = importance(table, ["kernel", "act"], "accuracy")
-    assert found.untold == (("kernel", "act"),)
+    assert found.not_estimable == (("kernel", "act"),)
     assert [term.name for term in found.terms if len(term.settings) == 2] == []
 
 
@@ -122,7 +122,7 @@ def test_without_replicates_two_settings_leave_the_interaction_to_the_rest() -> 
     table = grid(1)
     found = importance(table[table.act == "relu"], ["width", "kernel"], "accuracy")
     assert [term.name for term in found.terms] == ["width", "kernel"]
-    assert (found.untold, found.rest[0].name) == ((("width", "kernel"),), "interactions, and chance")
+    assert (found.not_estimable, found.rest[0].name) == ((("width", "kernel"),), "interactions, and chance")
 
 
 def test_a_setting_tied_to_an_interaction_is_judged_without_interactions() -> None:
@@ -131,7 +131,7 @@ def test_a_setting_tied_to_an_interaction_is_judged_without_interactions() -> No
     table = pd.DataFrame(rows, columns=["a", "b", "c"])
     table["y"] = table.a + np.random.default_rng(0).normal(size=12)
     found = importance(table, ["a", "b", "c"], "y")
-    assert len(found.untold) == 3
+    assert len(found.not_estimable) == 3
     assert sorted(term.name for term in found.terms) == ["a", "b", "c"]
     assert found.matter[0].name == "a"
 
@@ -141,7 +141,7 @@ def test_interactions_can_be_left_out() -> None:
     found = importance(grid(), ["width", "kernel"], "accuracy", interactions=False)
     assert by_name(found)["width"] == pytest.approx(tuple(expected.loc["C(width)"]))
     assert [(rest.name, rest.freedom) for rest in found.rest] == [("chance", 30), ("interactions", 2)]
-    assert found.untold == ()
+    assert found.not_estimable == ()
 
 
 def test_what_matters_is_found_and_nothing_else() -> None:

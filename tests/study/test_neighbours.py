@@ -20,17 +20,17 @@ from tests.study.sweeps import study_text, worked
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three runs."""
-    folder = tmp_path_factory.mktemp("swept")
+    folder = tmp_path_factory.mktemp("results")
     _, store = worked(folder / "study", study_text(folder, "recipe.rate: [0.01, 0.02, 0.03]", epochs=1))
     store.close()
     return folder / "study"
 
 
 @pytest.fixture
-def study(swept: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(swept, tmp_path / "study")
+def study(results: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(results, tmp_path / "study")
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -51,7 +51,7 @@ def _(result: Maximized) -> Picture:
     """The pictures, each with the activation reached."""
     found = zip(result.units, result.activation.tolist(), result.picture, strict=True)
     parts = [(f"unit {unit}: {reached:.3g}", picture(one)) for unit, reached, one in list(found)[:MOST]]
-    return panel(parts, f"what most excites {result.layer}", side=128, columns=5)
+    return panel(parts, f"what maximally activates {result.layer}", side=128, columns=5)
 
 
 def _about(result: Attribution, n: int) -> str:

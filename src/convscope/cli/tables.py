@@ -174,7 +174,7 @@ def _importance_note(found: Importance) -> str:
     said = ["analysis of variance, type II"]
     if found.missing_cells:
         said.append(f"{found.missing_cells} combinations of the settings have no run")
-    if found.untold:
+    if found.not_estimable:
         said.append("too few runs to show interactions")
     if not found.adds_up:
         said.append("the shares overlap, for the grid is not even")

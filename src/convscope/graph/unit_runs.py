@@ -227,7 +227,7 @@ def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
         if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
             raise RequestError(
                 f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
-                "answer of its own to compare; switch units off in a network with running statistics"
+                "answer of its own to compare; ablate units in a network with running statistics"
             )
 
 

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from convscope.lenses.memory import portions
     from convscope.lenses.occlusion import OcclusionMap, Size, occlusion
     from convscope.lenses.parametrize import Fourier, Parametrization, Pixels
-    from convscope.lenses.question import Position
     from convscope.lenses.rectified import deconvnet, guided_backprop
     from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
     from convscope.lenses.settings import CamSettings, LensSettings, MaximizeSettings, NeuronSettings, SeededSettings
-    from convscope.lenses.targets import NamedTarget, Target, TaskTarget, choose_targets, named_target, with_task
+    from convscope.lenses.targets import (
+        NamedTarget,
+        Position,
+        Target,
+        TaskTarget,
+        choose_targets,
+        named_target,
+        with_task,
+    )
     from convscope.lenses.units import Units, choose_units, count_units
 else:
     load_when_used(__name__)

@@ -16,8 +16,7 @@ from convscope.graph import INPUT, Positions, TracedGraph, moves_values, positio
 from convscope.lenses.attribution import Attribution, join, remark
 from convscope.lenses.gradients import bytes_of_pass, gradient
 from convscope.lenses.memory import portions
-from convscope.lenses.question import ask
-from convscope.lenses.targets import Target
+from convscope.lenses.targets import Target, resolve_target
 
 Weighing = Callable[[Tensor, Tensor], Tensor]
 """From the activations and their gradients, both N U H W, to the map N H W."""
@@ -229,7 +228,7 @@ def class_activation_map(
         method: its name in the result.
         weigh: from the activations and their gradients, (N, U, H, W) each, to the maps (N, H, W).
     """
-    question = ask(graph, images, target)
+    resolved = resolve_target(graph, images, target)
     lost = None
     if layer is None:
         layer = last_map(graph, images)
@@ -239,8 +238,8 @@ def class_activation_map(
     for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach()
-            results = graph.run(pixels, [layer, question.asked], instead={layer: _start_gradients})
-            answer, said = question.of(part).answer(results[question.asked])
+            results = graph.run(pixels, [layer, resolved.operation], instead={layer: _start_gradients})
+            answer, said = resolved.of(part).read(results[resolved.operation])
             gradients = gradient(answer, results[layer])
         values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
         parts.append(Attribution(values[:, None], method, layer=layer, **said))

@@ -18,10 +18,9 @@ from convscope.graph import TracedGraph
 from convscope.lenses.attribution import Attribution, join
 from convscope.lenses.gradients import bytes_of_pass
 from convscope.lenses.memory import portions
-from convscope.lenses.question import ask
 from convscope.lenses.relevance import RelevanceSteps
 from convscope.lenses.settings import CaptumSettings
-from convscope.lenses.targets import Target
+from convscope.lenses.targets import Target, resolve_target
 from convscope.nets import Task
 from convscope.optional import import_optional
 from convscope.training import own_random_state
@@ -106,8 +105,8 @@ def attribute(
     run, defaults = _METHODS[method]
     for name in settings.keys() - defaults.keys():
         raise UnknownNameError("setting", name, settings_of(method), f"one of {method}")
-    question = ask(graph, images, target)
-    assert question.target is not None  # a class is asked about
+    resolved = resolve_target(graph, images, target)
+    assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
     captum = _captum()
     at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
@@ -117,9 +116,9 @@ def attribute(
         with torch.inference_mode(False), torch.enable_grad(), _alone(seed, images.device):
             image = images[part].clone().detach()
             with torch.no_grad():
-                _, said = question.of(part).answer(graph.run(image, [question.asked])[question.asked])
+                _, said = resolved.of(part).read(graph.run(image, [resolved.operation])[resolved.operation])
             look = _Look(
-                graph, question.asked, question.target.task, image, int(said["target"]), baselines[part], at_once,
+                graph, resolved.operation, resolved.target.task, image, int(said["target"]), baselines[part], at_once,
                 defaults | settings,
             )  # fmt: skip
             values, gap = run(captum, look)

@@ -16,8 +16,7 @@ from convscope.errors import RequestError
 from convscope.graph import TracedGraph
 from convscope.lenses.attribution import Attribution, join, remark
 from convscope.lenses.memory import portions
-from convscope.lenses.question import Position, Question, ask
-from convscope.lenses.targets import Target
+from convscope.lenses.targets import Position, ResolvedTarget, Target, resolve_target
 
 
 def saliency(
@@ -60,8 +59,8 @@ def saliency(
         >>> found.values.shape, found.saliency().shape
         (torch.Size([8, 3, 32, 32]), torch.Size([8, 1, 32, 32]))
     """
-    question = ask(graph, images, target, layer, unit, position)
-    return follow_back(graph, images, question, "saliency", max_memory)
+    resolved = resolve_target(graph, images, target, layer, unit, position)
+    return follow_back(graph, images, resolved, "saliency", max_memory)
 
 
 def gradient_times_input(
@@ -89,15 +88,15 @@ def gradient_times_input(
     Example:
         >>> gradient_times_input(graph, images, target=3).values.sum((1, 2, 3))
     """
-    question = ask(graph, images, target, layer, unit, position)
-    found = follow_back(graph, images, question, "gradient_times_input", max_memory)
+    resolved = resolve_target(graph, images, target, layer, unit, position)
+    found = follow_back(graph, images, resolved, "gradient_times_input", max_memory)
     return replace(found, values=found.values * images)
 
 
 def follow_back(
     graph: TracedGraph,
     images: Float[Tensor, "N C H W"],
-    question: Question,
+    resolved: ResolvedTarget,
     method: str,
     max_memory: int | None = None,
     instead: Mapping[str, Callable[..., Any]] | None = None,
@@ -107,8 +106,8 @@ def follow_back(
     for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach().requires_grad_()
-            result = graph.run(pixels, [question.asked], instead=instead)[question.asked]
-            answer, said = question.of(part).answer(result)
+            result = graph.run(pixels, [resolved.operation], instead=instead)[resolved.operation]
+            answer, said = resolved.of(part).read(result)
             parts.append(Attribution(gradient(answer, pixels), method, **said))
     found = join(parts)
     flat = (found.values == 0).flatten(1).all(1)

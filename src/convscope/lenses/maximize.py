@@ -1,4 +1,4 @@
-"""The picture that most excites a unit: feature visualization by gradient ascent."""
+"""The picture that maximally activates a unit: feature visualization by gradient ascent."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from convscope.graph import (
 )
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
-from convscope.lenses.question import is_place
+from convscope.lenses.redirected import redirected_relus
 from convscope.lenses.regularizers import Jitter, Regularizer
 from convscope.lenses.shown import Shown
+from convscope.lenses.targets import is_place
 from convscope.lenses.units import Units, choose_units, count_units
-from convscope.lenses.waking import waking
 
 Numbers = Sequence[float] | Tensor  # one a channel
 _DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at black and white
@@ -70,7 +70,7 @@ def maximize(
     seed: int = 0,
     max_memory: int | None = None,
 ) -> Maximized:
-    """The pictures that most excite units of a layer, found by gradient ascent (Adam) from one that is nearly plain.
+    """The pictures that maximally activate units of a layer, found by gradient ascent (Adam) from one that is nearly plain.
 
     Numbers climb activation − penalties. A picture is the sigmoid of the image that their parametrization
     makes of them, added to a plain one: the mean image that the normalisation knows, so that for lines on black
@@ -79,7 +79,7 @@ def maximize(
     A class is a unit of the network's output, before any softmax that the network does not compute itself.
     Only the operations that the layer needs are run, in evaluation mode.
 
-    Where the gradient dies in silent ReLUs, it is led to those that it would wake; see `waking`.
+    Where the gradient dies in silent ReLUs, it is led to those that it would wake; see `redirected_relus`.
 
     Before its ReLU a map's mean counts negative values too, and that of a first convolution is even linear in
     the pixels: its best picture is plain colour. To see the filter, ask for the ReLU, or for a position.
@@ -159,7 +159,7 @@ class _Network:
         self.graph, self.operation, self.where, self.position = graph, operation, where, position
         weights = (p for p in graph.net.parameters() if p.is_floating_point())
         self.like = next(weights, torch.zeros(()))
-        self.instead = waking(graph)
+        self.instead = redirected_relus(graph)
         self.mean, self.deviation = self._normalization(normalize)
         blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
         self.blank = blank.logit()

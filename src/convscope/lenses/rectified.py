@@ -15,8 +15,7 @@ from convscope.errors import RequestError
 from convscope.graph import Operation, TracedGraph, cuts_at_zero
 from convscope.lenses.attribution import Attribution
 from convscope.lenses.gradients import follow_back
-from convscope.lenses.question import Position, Question, ask
-from convscope.lenses.targets import Target
+from convscope.lenses.targets import Position, ResolvedTarget, Target, resolve_target
 
 RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "threshold", "elu", "selu", "celu", "softplus"}
@@ -73,8 +72,8 @@ def guided_backprop(
         >>> found.note
         '2 rectifiers overridden: 2 relu'
     """
-    question = ask(graph, images, target, layer, unit, position)
-    return _follow_back(graph, images, question, "guided_backprop", _guided, max_memory)
+    resolved = resolve_target(graph, images, target, layer, unit, position)
+    return _follow_back(graph, images, resolved, "guided_backprop", _guided, max_memory)
 
 
 def deconvnet(
@@ -107,8 +106,8 @@ def deconvnet(
         >>> deconvnet(graph, images, layer="conv3", unit=5, position=(4, 7)).values.shape
         torch.Size([8, 3, 32, 32])
     """
-    question = ask(graph, images, target, layer, unit, position)
-    return _follow_back(graph, images, question, "deconvnet", _deconvolved, max_memory)
+    resolved = resolve_target(graph, images, target, layer, unit, position)
+    return _follow_back(graph, images, resolved, "deconvnet", _deconvolved, max_memory)
 
 
 class PassBack(torch.autograd.Function):
@@ -137,22 +136,22 @@ def _deconvolved(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **m
 def _follow_back(
     graph: TracedGraph,
     images: Tensor,
-    question: Question,
+    resolved: ResolvedTarget,
     method: str,
     rule: Callable[..., Tensor],
     max_memory: int | None,
 ) -> Attribution:
-    on_the_way = [op for op in graph.needed_for(question.asked) if is_rectifier(op)]
+    on_the_way = [op for op in graph.needed_for(resolved.operation) if is_rectifier(op)]
     if not on_the_way:
         raise RequestError(
-            f"no rectifier lies between the image and {question.asked!r}, so {method} would be the plain gradient; "
+            f"no rectifier lies between the image and {resolved.operation!r}, so {method} would be the plain gradient; "
             "use saliency"
         )
     instead = {op.name: rule for op in on_the_way}
     kinds = Counter(_known_as(op) for op in on_the_way)
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
     plural = "s" if len(on_the_way) > 1 else ""
-    found = follow_back(graph, images, question, method, max_memory, instead)
+    found = follow_back(graph, images, resolved, method, max_memory, instead)
     return replace(found, note=None).noting(f"{len(on_the_way)} rectifier{plural} overridden: {counts}", found.note)
 
 

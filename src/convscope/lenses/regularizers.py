@@ -32,7 +32,7 @@ class Regularizer:
 class Jitter(Regularizer):
     """The picture rolled by a few pixels, anew in each step; what leaves on one side comes in on the other.
 
-    What remains is what excites the unit wherever it lies.
+    What remains is what activates the unit wherever it lies.
 
     Args:
         pixels: the most that it is moved down, up, left and right.

@@ -10,8 +10,8 @@ from torch import Tensor
 from convscope.lenses.fills import Fill
 from convscope.lenses.occlusion import Size
 from convscope.lenses.parametrize import Parametrization
-from convscope.lenses.question import Position
 from convscope.lenses.regularizers import Regularizer
+from convscope.lenses.targets import Position
 
 
 class NeuronSettings(TypedDict, total=False):
@@ -62,11 +62,11 @@ class AttributionSettings(CaptumSettings, total=False):
 
 
 class LensSettings(AttributionSettings, total=False):
-    """Of any attribution lens, or of `occlusion`, whose fill is called `cover`."""
+    """Of any attribution lens, or of `occlusion`, whose fill is called `occlusion_fill`."""
 
     size: Size
     stride: Size
-    cover: Fill
+    occlusion_fill: Fill
     logits: bool
 
 

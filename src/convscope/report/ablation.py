@@ -87,7 +87,7 @@ def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:
     points = _points(change, f", widened for having looked at {n}" if n > 1 else "")
     if _clear(change):
         kind = "costs" if change.figures[0] < 0 else "gains"
-        first = f"Switching off unit {unit} of {most.layer} alone {kind} most: {points}."
+        first = f"Ablating unit {unit} of {most.layer} alone {kind} most: {points}."
     else:
         first = f"No filter alone changes the accuracy clearly; the largest change is {points}."
     if n == 1:

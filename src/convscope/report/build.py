@@ -7,7 +7,7 @@ from typing import Any
 
 from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability
-from convscope.report import explained, inside, mistakes
+from convscope.report import inside, mistakes, saliency, visualization
 from convscope.report.ablation import ablation_section
 from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
@@ -56,9 +56,9 @@ def render(subject: Subject) -> str:
         network=inside.network(subject),
         filters=inside.first_filters(subject),
         every_filter=FILTERS if has_filters(subject) else None,
-        excited=explained.excited(subject),
+        visualization=visualization.feature_visualization(subject),
         maps=inside.feature_maps(subject),
-        explained=explained.explained(subject),
+        saliency=saliency.saliency_maps(subject),
         ablation=ablation_section(subject),
         examples=inside.class_examples(subject),
         spec=dump_spec(shareable(subject.run.spec)),

@@ -12,20 +12,20 @@ from torch import Tensor
 from convscope.analyses import ablation_plan
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
-from convscope.report.climbed import Climbed, climbed
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
 from convscope.report.subject import Subject
+from convscope.report.visualization import Visualizations, visualizations
 from convscope.scans import LayerEffects, LayerPatches, LayerStatistics, patches_and_statistics
 
 _EFFECT_COST = 2e12  # multiply-adds of whole passes; a few seconds by the shorter way
 _FEWEST_EFFECT_IMAGES, _MOST_EFFECT_IMAGES = 100, 1000
 Effects = Mapping[str, Sequence[Mapping[str, Any] | None]]
-"""By layer, for each unit what switching it off does, or None where that was not measured.
+"""By layer, for each unit what its ablation does, or None where that was not measured.
 
 `accuracy`, `low`, `high`: change of the test accuracy, after less before, as shares with a 95 % interval; `lost`, `gained`: how
 many images become wrong and right; and, if known, `class` and `class_accuracy`: where accuracy falls most, and by how much;
-`off`: how it was switched off, in words.
+`off`: how it was ablated, in words.
 """
 
 _TOP, _PICTURES = 20, 12  # images ranked for a unit; those of them that are shown
@@ -56,7 +56,7 @@ def has_filters(subject: Subject) -> bool:
 
 
 def effects_of(subject: Subject) -> Effects | None:
-    """The effect of switching off each unit, on as many test images as cost a few seconds; None where that is too few.
+    """The effect of ablating each unit, on as many test images as cost a few seconds; None where that is too few.
 
     They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
     """
@@ -96,7 +96,7 @@ def filters_page(subject: Subject, effects: Effects | None = None) -> str:
 
     Args:
         subject: the run.
-        effects: of switching off each unit, shown where it is there.
+        effects: of ablating each unit, shown where it is there.
     """
     found = filters(subject, effects)
     return fill(
@@ -115,7 +115,7 @@ def filters(subject: Subject, effects: Effects | None = None) -> dict[str, Any]:
     rows, n_pictured = _rows(layers)
     place = {row: n for n, row in enumerate(rows)}
     labels = subject.data.test.targets_of("class")
-    excited = climbed(subject, {layer.name: layer.shown for layer in layers})
+    found = visualizations(subject, {layer.name: layer.shown for layer in layers})
     return {
         "classes": list(subject.data.test.classes["class"]),
         "input": list(subject.run.input_shape),
@@ -129,7 +129,7 @@ def filters(subject: Subject, effects: Effects | None = None) -> dict[str, Any]:
             "class": labels[torch.tensor(rows, dtype=torch.int64)].tolist(),
         },
         "layers": [
-            _of_layer(subject, layer, place, excited[layer.name], (effects or {}).get(layer.name)) for layer in layers
+            _of_layer(subject, layer, place, found[layer.name], (effects or {}).get(layer.name)) for layer in layers
         ],
     }
 
@@ -165,7 +165,7 @@ def _of_layer(
     subject: Subject,
     layer: _Layer,
     place: dict[int, int],
-    excited: Climbed,
+    found: Visualizations,
     effects: Sequence[Mapping[str, Any] | None] | None,
 ) -> dict[str, Any]:
     operation, field = subject.scope.graph.operation(layer.name), subject.scope.receptive_field(layer.name)
@@ -178,7 +178,7 @@ def _of_layer(
         "field": list(field.size),
         "stride": list(field.stride) if field.stride else None,
         "weights": _weights(subject, layer),
-        "climbed": _excited(excited),
+        "visualization": _visualization(found),
         "words": _words(layer),
         "summary": _summary(layer),
         "twins": _twins(layer),
@@ -294,8 +294,8 @@ def _of_weights(weights: Tensor, kind: str) -> Picture:
     return filter_picture(weights) if kind == "colour" else signed_picture(weights.mean(0))
 
 
-def _excited(found: Climbed) -> dict[str, Any]:
-    """The picture that most excites each unit, as a sheet."""
+def _visualization(found: Visualizations) -> dict[str, Any]:
+    """The picture that maximally activates each unit, as a sheet."""
     sheet = picture_sheet(list(found.pictures.numpy()), columns=16)
     return {"sheet": sheet, "units": len(found.pictures), "activation": _short(found.activation)}
 

@@ -17,7 +17,7 @@ from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
-from convscope.report.swept import Group, Swept, value_in_words
+from convscope.report.study_results import Group, StudyResults, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
 from convscope.study import Metric, Runs, Summary
 
@@ -65,34 +65,34 @@ def write_study_report(folder: Path, sections: Sequence[Section] = ()) -> Path:
 
 def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
-    swept = Swept(runs)
-    shown, spread, costs = panels(swept), spread_of(swept), fronts(swept)
+    results = StudyResults(runs)
+    shown, spread, costs = panels(results), spread_of(results), fronts(results)
     charts = {name: chart for panel in shown.panels for name, chart in panel.charts.items()}
     charts |= {f"cost-{place}": front.chart for place, front in enumerate(costs)}
     charts |= {} if spread is None else {"spread": spread}
     return fill(
         "study.html",
         name=runs.folder.resolve().name,
-        swept=swept,
-        metric=swept.metric,
-        tests=[one for one in swept.shown if one.name == f"test_{swept.metric.measure}"],
+        results=results,
+        metric=results.metric,
+        tests=[one for one in results.shown if one.name == f"test_{results.metric.measure}"],
         runs=runs,
         notes=runs.notes(),
-        findings=study_findings(swept),
-        values={key: _listed(swept.values_of(key)) for key in swept.settings},
-        seeds=_listed(sorted(swept.rows.seed.dropna().unique().tolist())),
-        best=None if swept.best is None else _row(swept, swept.best),
-        tested=int(swept.rows.test_accuracy.notna().sum()),
-        groups=[_row(swept, group) for group in swept.groups],
+        findings=study_findings(results),
+        values={key: _listed(results.values_of(key)) for key in results.settings},
+        seeds=_listed(sorted(results.rows.seed.dropna().unique().tolist())),
+        best=None if results.best is None else _row(results, results.best),
+        tested=int(results.rows.test_accuracy.notna().sum()),
+        groups=[_row(results, group) for group in results.groups],
         panels=shown,
-        unfinished=_unfinished(swept.rows),
-        commands=_commands(swept),
-        environment=_environment(swept),
+        unfinished=_unfinished(results.rows),
+        commands=_commands(results),
+        environment=_environment(results),
         charts=charts,
         costs=costs,
         sections=sections,
-        matrices=matrices(swept),
-        terms=terms(swept),
+        matrices=matrices(results),
+        terms=terms(results),
         version=__version__,
         style=static("report.css") + static("study.css"),
         script=static("tables.js") + static("report.js"),
@@ -105,14 +105,14 @@ def _listed(values: Sequence[Any], most: int = 12) -> str:
     return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
 
 
-def _row(swept: Swept, group: Group) -> dict[str, Any]:
+def _row(results: StudyResults, group: Group) -> dict[str, Any]:
     """A setting's figures for the page."""
     return {
         "label": group.label,
         "values": [value_in_words(value) for value in group.values.values()],
         "runs": len(group.runs),
         "not_finished": group.not_finished,
-        "figures": {metric.name: _figure(metric, group.summary(metric.name)) for metric in swept.shown},
+        "figures": {metric.name: _figure(metric, group.summary(metric.name)) for metric in results.shown},
         **{name: group.summary(name).mean.value for name in ("parameters", "seconds")},
     }
 
@@ -135,10 +135,10 @@ def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _commands(swept: Swept) -> str:
+def _commands(results: StudyResults) -> str:
     """How to do it again, and how to read on."""
-    folder, by = swept.runs.folder, ",".join(swept.settings)
-    first = folder / swept.rows.run.iloc[0]
+    folder, by = results.runs.folder, ",".join(results.settings)
+    first = folder / results.rows.run.iloc[0]
     again = (
         f"convscope sweep {quote(str(folder / STUDY))} --out again"
         if (folder / STUDY).exists()
@@ -148,10 +148,10 @@ def _commands(swept: Swept) -> str:
     return "\n".join([again, table, f"convscope report {quote(str(folder))}"])
 
 
-def _environment(swept: Swept) -> dict[str, Any]:
+def _environment(results: StudyResults) -> dict[str, Any]:
     """Versions and machine of the first run that states them."""
-    for run in swept.rows.run:
-        found = object_in(swept.runs.folder / run / ENVIRONMENT)
+    for run in results.rows.run:
+        found = object_in(results.runs.folder / run / ENVIRONMENT)
         if not found:
             continue
         stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}

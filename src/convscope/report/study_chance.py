@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from convscope.report.swept import ENDED, Swept
+from convscope.report.study_results import ENDED, StudyResults
 from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 
@@ -33,15 +33,15 @@ class Chance:
     n_val: int
 
 
-def never_left_chance(swept: Swept) -> Bool[np.ndarray, " N"]:
+def never_left_chance(results: StudyResults) -> Bool[np.ndarray, " N"]:
     """Of each row of the table, whether the run ended at chance.
 
     That is: its validation accuracy is not clearly above the share of the most frequent class (Wilson's interval over the
     validation images holds it), and its loss is at least 0.95 of that of guessing. A run that does not tell its classes, or
     answers several questions, is not counted.
     """
-    found = swept.rows[["run", "state", "val_accuracy", "val_loss"]].to_dict("records")
-    return np.array([row["state"] in ENDED and _at_chance(swept.runs.folder, row) for row in found], bool)
+    found = results.rows[["run", "state", "val_accuracy", "val_loss"]].to_dict("records")
+    return np.array([row["state"] in ENDED and _at_chance(results.runs.folder, row) for row in found], bool)
 
 
 def _at_chance(folder: Path, row: dict[Hashable, Any]) -> bool:

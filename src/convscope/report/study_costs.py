@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from convscope.draw import cost, spread
-from convscope.report.swept import Group, Swept, largest_near
+from convscope.report.study_results import Group, StudyResults, largest_near
 from convscope.runs import ANATOMY, object_in
 
 _MOST_SHOWN = 60  # settings, for a row each
@@ -34,9 +34,9 @@ class Front:
     n: int
 
 
-def spread_of(swept: Swept) -> dict[str, Any] | None:
+def spread_of(results: StudyResults) -> dict[str, Any] | None:
     """The chart of all settings, the best first; None for a single one."""
-    shown, metric = swept.by_metric[:_MOST_SHOWN], swept.metric
+    shown, metric = results.by_metric[:_MOST_SHOWN], results.metric
     if len(shown) < 2:
         return None
     runs = [
@@ -44,23 +44,25 @@ def spread_of(swept: Swept) -> dict[str, Any] | None:
         for group in shown
         for run, value in group.runs[["run", metric.name]].dropna().itertuples(index=False)
     ]
-    means = pd.DataFrame([_mean(swept, group) for group in shown])
+    means = pd.DataFrame([_mean(results, group) for group in shown])
     table = pd.DataFrame(runs)
     highest = 1.0 if metric.is_share else largest_near(table["value"].tolist())
     return spread(means, table, metric.words, highest, percent=metric.is_share)
 
 
-def fronts(swept: Swept) -> list[Front]:
+def fronts(results: StudyResults) -> list[Front]:
     """For each cost that is known and differs; of settings whose runs all came to their end, where there are such."""
     found = []
     for key, words in _COSTS.items():
-        rows = [{**_mean(swept, group), key: value} for group in swept.whole if (value := _cost(swept, group, key))]
+        rows = [
+            {**_mean(results, group), key: value} for group in results.whole if (value := _cost(results, group, key))
+        ]
         if len({row[key] for row in rows}) < 2:
             continue
-        ahead = pareto([(row[key], swept.metric.sign * row["value"]) for row in rows])
+        ahead = pareto([(row[key], results.metric.sign * row["value"]) for row in rows])
         table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
         names = tuple(rows[place]["setting"] for place in ahead)
-        found.append(Front(words, cost(table, key, words, percent=swept.metric.is_share), names, len(rows)))
+        found.append(Front(words, cost(table, key, words, percent=results.metric.is_share), names, len(rows)))
     return found
 
 
@@ -75,20 +77,20 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _mean(swept: Swept, group: Group) -> dict[str, Any]:
-    found = group.summary(swept.metric.name)
+def _mean(results: StudyResults, group: Group) -> dict[str, Any]:
+    found = group.summary(results.metric.name)
     return {
         "setting": group.label, "value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n,
     }  # fmt: skip
 
 
-def _cost(swept: Swept, group: Group, key: str) -> float | None:
+def _cost(results: StudyResults, group: Group, key: str) -> float | None:
     if key == "multiply_adds":
-        return next(filter(None, (_multiply_adds(swept, run) for run in group.runs.run)), None)
+        return next(filter(None, (_multiply_adds(results, run) for run in group.runs.run)), None)
     return group.summary(key).mean.value
 
 
-def _multiply_adds(swept: Swept, run: str) -> int | None:
+def _multiply_adds(results: StudyResults, run: str) -> int | None:
     """As the run keeps them, where it does."""
-    value = object_in(swept.runs.folder / run / ANATOMY).get("multiply_adds")
+    value = object_in(results.runs.folder / run / ANATOMY).get("multiply_adds")
     return value if isinstance(value, int) else None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from convscope.draw import run_curves
-from convscope.report.swept import Swept, largest_near
+from convscope.report.study_results import StudyResults, largest_near
 
 _MOST_PANELS = 24
 _MOST_VALUES = 8  # of a setting
@@ -47,21 +47,21 @@ class Panels:
     beyond: int
 
 
-def panels(swept: Swept) -> Panels:
+def panels(results: StudyResults) -> Panels:
     """Accuracy and loss by epoch, of the values of the two most important settings; a line a run. No panel where no run has
     an epoch."""
-    history = swept.runs.histories().replace([np.inf, -np.inf], np.nan)
-    by = _shown_by(swept)
-    over = tuple(key for key in swept.settings if key not in by)
+    history = results.runs.histories().replace([np.inf, -np.inf], np.nan)
+    by = _shown_by(results)
+    over = tuple(key for key in results.settings if key not in by)
     if history.empty:
         return Panels(by, over, (), {}, 0)
     reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(_highest(history).tolist())}
     found: list[Panel] = []
-    for values in _combinations(swept, by):
+    for values in _combinations(results, by):
         mine = history[[row == values for row in _keys(history, by)]]
         if len(mine):
             charts = {f"curves-{len(found)}-{name}": _chart(mine, name, reach[name]) for name in reach}
-            found.append(Panel(swept.label(dict(zip(by, values, strict=True))), mine.run.nunique(), charts))
+            found.append(Panel(results.label(dict(zip(by, values, strict=True))), mine.run.nunique(), charts))
     beyond = int((_highest(history) > reach["loss"][1]).sum())
     return Panels(by, over, tuple(found), reach, beyond)
 
@@ -89,17 +89,17 @@ def _chart(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> d
     return run_curves(history[["run", "epoch", f"train_{measure}", f"val_{measure}"]], measure, reach)
 
 
-def _shown_by(swept: Swept) -> tuple[str, ...]:
+def _shown_by(results: StudyResults) -> tuple[str, ...]:
     """Two settings, or one where two would make too many panels."""
-    few = [key for key in swept.by_importance if len(swept.values_of(key)) <= _MOST_VALUES]
+    few = [key for key in results.by_importance if len(results.values_of(key)) <= _MOST_VALUES]
     pair = tuple(few[:2])
-    return pair if len(_combinations(swept, pair)) <= _MOST_PANELS else pair[:1]
+    return pair if len(_combinations(results, pair)) <= _MOST_PANELS else pair[:1]
 
 
-def _combinations(swept: Swept, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
+def _combinations(results: StudyResults, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
     if not by:
         return [()]
-    return list(swept.runs.grouped(by)[list(by)].itertuples(index=False, name=None))
+    return list(results.runs.grouped(by)[list(by)].itertuples(index=False, name=None))
 
 
 def _keys(history: pd.DataFrame, by: tuple[str, ...]) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from convscope.report.study_chance import never_left_chance
-from convscope.report.swept import Swept, gaps, value_in_words
+from convscope.report.study_results import StudyResults, gaps, value_in_words
 from convscope.study import (
     Metric,
     SeedComparison,
@@ -46,30 +46,30 @@ class Finding:
     evidence: str
 
 
-def study_findings(swept: Swept) -> list[Finding]:
+def study_findings(results: StudyResults) -> list[Finding]:
     """All that is clear; nothing where nothing is."""
-    found = [_importance(swept), _instability(swept), _overfitting(swept), *_returns(swept)]
+    found = [_importance(results), _instability(results), _overfitting(results), *_returns(results)]
     return [one for one in found if one is not None]
 
 
-def _importance(swept: Swept) -> Finding | None:
-    found = swept.importance
+def _importance(results: StudyResults) -> Finding | None:
+    found = results.importance
     if isinstance(found, str) or not found.matter:
         return None
     first = max(found.matter, key=lambda term: term.share)
     words = f"{first.name} matters most" if len(found.matter) > 1 else f"Only {first.name} clearly matters"
     said = f"{importance_in_words(found)}; analysis of variance, Holm's correction for {len(found.terms)} terms"
-    return Finding("importance", f"{words} for {swept.metric.words}.", said)
+    return Finding("importance", f"{words} for {results.metric.words}.", said)
 
 
-def _instability(swept: Swept) -> Finding | None:
+def _instability(results: StudyResults) -> Finding | None:
     """A rate from which on more runs diverge, or never leave chance, than below it; the clearest cut of all."""
-    counted = swept.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
-    rows = swept.rows[counted]
-    if _RATE not in swept.settings or not _numeric(rows[_RATE]):
+    counted = results.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
+    rows = results.rows[counted]
+    if _RATE not in results.settings or not _numeric(rows[_RATE]):
         return None
     rates, diverged = rows[_RATE].to_numpy(np.float64), (rows.state == "diverged").to_numpy(bool)
-    stuck = never_left_chance(swept)[counted]
+    stuck = never_left_chance(results)[counted]
     unstable, cuts = diverged | stuck, np.unique(rates)[1:]
     if not unstable.any():
         return None
@@ -98,10 +98,10 @@ def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) ->
     return float(hypergeom.sf(int(above.sum()) - 1, n, unstable, len(above)))
 
 
-def _overfitting(swept: Swept) -> Finding | None:
+def _overfitting(results: StudyResults) -> Finding | None:
     """Values of settings at which the gap is large, its interval widened for having looked at all of them."""
-    looked = [(key, value, gaps(rows)) for key, value, rows in _by_value(swept)]
-    looked = looked or [("", None, gaps(swept.ended))]
+    looked = [(key, value, gaps(rows)) for key, value, rows in _by_value(results)]
+    looked = looked or [("", None, gaps(results.ended))]
     level = 1 - (1 - _LEVEL) / len(looked)
     large = []
     for key, value, mine in looked:
@@ -122,35 +122,35 @@ def _overfitting(swept: Swept) -> Finding | None:
     )
 
 
-def _by_value(swept: Swept) -> Iterator[tuple[str, Any, pd.DataFrame]]:
-    for key in swept.settings:
-        values = swept.values_of(key)
+def _by_value(results: StudyResults) -> Iterator[tuple[str, Any, pd.DataFrame]]:
+    for key in results.settings:
+        values = results.values_of(key)
         for value in values if len(values) <= _MOST_STEPS else ():
-            yield key, value, swept.ended[[mine == value for mine in swept.ended[key]]]
+            yield key, value, results.ended[[mine == value for mine in results.ended[key]]]
 
 
-def _returns(swept: Swept) -> Iterator[Finding]:
+def _returns(results: StudyResults) -> Iterator[Finding]:
     """Numeric settings whose first steps gain clearly, and whose later ones do not."""
-    for key in swept.settings:
-        values = [value for value in swept.values_of(key) if value is not None]
+    for key in results.settings:
+        values = [value for value in results.values_of(key) if value is not None]
         if not 3 <= len(values) <= _MOST_STEPS or not _numeric(pd.Series(values, dtype=object)):
             continue
-        found = _diminishing(swept, key, values)
+        found = _diminishing(results, key, values)
         if found:
             yield found
 
 
-def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
+def _diminishing(results: StudyResults, key: str, values: list[Any]) -> Finding | None:
     """Steps that clearly gain, up to one after which none can be told from nothing and each gains less than every one before.
 
     Less, that is: the intervals of what a step gains lie apart.
     """
-    steps = [step(swept, key, low, high) for low, high in pairwise(values)]
+    steps = [step(results, key, low, high) for low, high in pairwise(values)]
     if any(one is None for one in steps):
         return None
     known = [one for one in steps if one is not None]
     ps = holm([one.p for one in known])
-    gains = [swept.metric.gain(one.difference) for one in known]
+    gains = [results.metric.gain(one.difference) for one in known]
     gained = [differs(one, p) and gain.figures[0] > 0 for one, gain, p in zip(known, gains, ps, strict=True)]
     n = gained.index(False) if False in gained else len(gained)
     early, late = gains[:n], gains[n:]
@@ -161,7 +161,8 @@ def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
     if lowest <= highest:
         return None
     figures = [
-        f"{value_in_words(low)} → {value_in_words(high)}: {swept.metric.change(one.difference)}, {written_p(p)}, n = {one.n_a}"
+        f"{value_in_words(low)} → {value_in_words(high)}: {results.metric.change(one.difference)}, {written_p(p)}, "
+        f"n = {one.n_a}"
         for (low, high), one, p in zip(pairwise(values), known, ps, strict=True)
     ]
     return Finding(
@@ -172,22 +173,24 @@ def _diminishing(swept: Swept, key: str, values: list[Any]) -> Finding | None:
     )
 
 
-def step(swept: Swept, key: str, low: Any, high: Any) -> SeedComparison | None:
+def step(results: StudyResults, key: str, low: Any, high: Any) -> SeedComparison | None:
     """How the metric changes from one value of a setting to the next, over pairs of runs that are equal but for it;
     None where there are not two such pairs."""
-    sides = [_blocks(swept, key, value) for value in (low, high)]
+    sides = [_blocks(results, key, value) for value in (low, high)]
     shared = [block for block in sides[0] if block in sides[1]]
     if len(shared) < 2:
         return None
     before, after = ({place: side[block] for place, block in enumerate(shared)} for side in sides)
-    return compare_seeds(after, before, largest=1.0 if swept.metric.is_share else math.inf)
+    return compare_seeds(after, before, largest=1.0 if results.metric.is_share else math.inf)
 
 
-def _blocks(swept: Swept, key: str, value: Any) -> dict[tuple[Any, ...], float]:
+def _blocks(results: StudyResults, key: str, value: Any) -> dict[tuple[Any, ...], float]:
     """The metric at a value, by all other settings and the seed."""
-    rows = swept.ended[[mine == value for mine in swept.ended[key]]].dropna(subset=[swept.metric.name])
-    others = [*(other for other in swept.settings if other != key), "seed"]
-    return dict(zip(rows[others].itertuples(index=False, name=None), map(float, rows[swept.metric.name]), strict=True))
+    rows = results.ended[[mine == value for mine in results.ended[key]]].dropna(subset=[results.metric.name])
+    others = [*(other for other in results.settings if other != key), "seed"]
+    return dict(
+        zip(rows[others].itertuples(index=False, name=None), map(float, rows[results.metric.name]), strict=True)
+    )
 
 
 def _numeric(values: pd.Series) -> bool:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from convscope.report.swept import Swept, largest_near, value_in_words
+from convscope.report.study_results import StudyResults, largest_near, value_in_words
 from convscope.study import Matrix, Metric, written_p
 
 _MOST_MATRICES = 15
 
 
-def terms(swept: Swept) -> list[dict[str, Any]]:
+def terms(results: StudyResults) -> list[dict[str, Any]]:
     """Settings, interactions and the rest, a row each; none where the runs cannot tell."""
-    found = swept.importance
+    found = results.importance
     if isinstance(found, str):
         return []
     told = [
@@ -32,12 +32,12 @@ def terms(swept: Swept) -> list[dict[str, Any]]:
     return told + rest
 
 
-def matrices(swept: Swept) -> list[dict[str, Any]]:
+def matrices(results: StudyResults) -> list[dict[str, Any]]:
     """Of each pair of settings, those that matter most first."""
-    if len(swept.settings) < 2:
+    if len(results.settings) < 2:
         return []
-    found = swept.runs.matrices(swept.by_importance, [swept.metric.name])
-    return [_matrix(one, swept.metric) for one in found[:_MOST_MATRICES]]
+    found = results.runs.matrices(results.by_importance, [results.metric.name])
+    return [_matrix(one, results.metric) for one in found[:_MOST_MATRICES]]
 
 
 def _matrix(found: Matrix, metric: Metric) -> dict[str, Any]:

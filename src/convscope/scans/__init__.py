@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
-    from convscope.scans.scan import Images, PassSettings, Scan, Seen, checked, feed, feed_stored, scan
+    from convscope.scans.scan import BatchOutputs, Images, PassSettings, Scan, checked, feed, feed_stored, scan
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
     from convscope.scans.together import patches_and_statistics
     from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
@@ -46,6 +46,7 @@ __all__ = [
     "AllRight",
     "Answering",
     "Answers",
+    "BatchOutputs",
     "Calibration",
     "Change",
     "Confusion",
@@ -72,7 +73,6 @@ __all__ = [
     "Reliability",
     "Scan",
     "Score",
-    "Seen",
     "Shift",
     "Statistics",
     "TiedLens",

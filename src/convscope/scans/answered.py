@@ -11,7 +11,7 @@ from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
 from convscope.nets import Head
 from convscope.scans.by_image import Rows
-from convscope.scans.scan import Images, Seen, Subject
+from convscope.scans.scan import BatchOutputs, Images, Subject
 
 
 class Answered(NamedTuple):
@@ -33,7 +33,7 @@ def answered(head: Head, outputs: Float[Tensor, "R K"], labels: Int64[Tensor, " 
         FailedError: an output is no finite number.
     """
     if not bool(outputs.isfinite().all()):
-        raise FailedError("with units switched off the network answers with NaN or infinity; its weights are broken")
+        raise FailedError("with units ablated the network answers with NaN or infinity; its weights are broken")
     logits = head.logits(outputs.float().cpu())
     probability = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
     return Answered(logits.argmax(1), probability)
@@ -74,7 +74,7 @@ class Answering:
     def __init__(self, head: Head) -> None:
         self.head, self.rows = head, Rows()
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets[self.head.target]
         self.rows.add(seen.index, target=labels, **answered(self.head, seen.outputs, labels)._asdict())
 

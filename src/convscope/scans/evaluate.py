@@ -19,7 +19,7 @@ from convscope.nets import Head, Task
 from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
-from convscope.scans.scan import Scan, Seen, checked, feed, feed_stored
+from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
 from convscope.training import Normalizer, choose_device, evaluation_batch
 
 
@@ -92,7 +92,7 @@ def _digest(run: Run) -> str:
     return hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest() if run.is_trained else ""
 
 
-def _stored(run: Run, key: dict[str, str]) -> Seen | None:
+def _stored(run: Run, key: dict[str, str]) -> BatchOutputs | None:
     """The predictions of the same weights on the same data, if the run has them."""
     try:
         tensors, card = read_tensors(run.path / PREDICTIONS)
@@ -101,7 +101,7 @@ def _stored(run: Run, key: dict[str, str]) -> Seen | None:
     if not isinstance(card, dict) or any(card.get(name) != value for name, value in key.items()):
         return None
     targets = {head.target: tensors[f"target.{head.target}"] for head in run.task.heads}
-    return checked(Seen(tensors["index"], tensors["logits"], targets))
+    return checked(BatchOutputs(tensors["index"], tensors["logits"], targets))
 
 
 def kept_epoch(run: Run) -> pd.Series:

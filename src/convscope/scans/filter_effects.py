@@ -20,7 +20,7 @@ from convscope.scans.effects import LayerEffects
 from convscope.scans.exact import ExactSum
 from convscope.scans.first_order import FirstOrder
 from convscope.scans.room import rows_that_fit
-from convscope.scans.scan import Images, PassSettings, Seen, Subject, scan, sizes
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan, sizes
 from convscope.scans.statistics import statistics
 
 
@@ -140,7 +140,7 @@ class FilterEffects:
         """Another process plans anew, over the graph that it traces itself."""
         return vars(self) | {"_runs": None}
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         self._runs = self._runs or self._plan()
         labels = seen.targets[self.head.target]
         before = answered(self.head, seen.outputs, labels)

@@ -13,7 +13,7 @@ from convscope.graph import INPUT, Intervention, TracedGraph, check_gradient
 from convscope.nets import Head
 from convscope.scans.exact import ExactSum
 from convscope.scans.room import MAX_MEMORY
-from convscope.scans.scan import Seen, Subject
+from convscope.scans.scan import BatchOutputs, Subject
 
 
 class FirstOrder:
@@ -42,7 +42,7 @@ class FirstOrder:
         self.scope, self.interventions, self.head, self.max_memory = scope, dict(interventions), head, max_memory
         self.n, self.sums = 0, {name: ExactSum((len(each.values),)) for name, each in interventions.items()}
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         graph, images, labels = self.scope.graph, seen.activations[INPUT], seen.targets[self.head.target]
         values_each = 2 * sum(prod(op.output_shape) for op in graph.operations)
         budget = self.max_memory or MAX_MEMORY

@@ -13,7 +13,7 @@ from torch import Tensor
 from convscope.nets import Head, Task
 from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
-from convscope.scans.scan import Seen
+from convscope.scans.scan import BatchOutputs
 
 
 class Predictions:
@@ -23,7 +23,7 @@ class Predictions:
         self.task = task
         self.parts: list[dict[str, Tensor]] = []
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         targets = {f"target.{head.target}": seen.targets[head.target] for head in self.task.heads}
         part = {"index": seen.index, "logits": seen.outputs, **targets}
         self.parts.append(part)
@@ -45,7 +45,7 @@ class Loss:
         self.heads = heads
         self.n, self.sum, self.squares = 0, ExactSum(), ExactSum()
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         losses = torch.stack([h.weight * h.losses(seen.outputs, seen.targets[h.target]) for h in self.heads]).sum(0)
         self.n += len(losses)
         self.sum.add(losses)
@@ -66,7 +66,7 @@ class AllRight:
     def __init__(self, task: Task) -> None:
         self.task, self.right, self.n = task, 0, 0
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         self.right += int(self.task.correct(seen.outputs, seen.targets).sum())
         self.n += len(seen.index)
 
@@ -83,7 +83,7 @@ class Confusion:
     def __init__(self, head: Head) -> None:
         self.head, self.counts = head, torch.zeros(len(head.classes), len(head.classes), dtype=torch.int64)
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         n_classes = len(self.counts)
         cells = seen.targets[self.head.target] * n_classes + self.head.logits(seen.outputs).argmax(1)
         self.counts += torch.bincount(cells, minlength=n_classes**2).view(n_classes, n_classes)
@@ -102,7 +102,7 @@ class TopK:
         self.head, self.k = head, k
         self.right, self.n = 0, 0
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         most_probable = self.head.logits(seen.outputs).topk(self.k).indices  # N k
         self.right += int((most_probable == seen.targets[self.head.target][:, None]).sum())
         self.n += len(most_probable)
@@ -142,7 +142,7 @@ class Calibration:
         self.counts = torch.zeros(bins, 2, dtype=torch.int64)  # wrong, right
         self.confidence = ExactSum((bins, 2))
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         confidence, predicted = self.head.logits(seen.outputs).softmax(1).max(1)
         right = (predicted == seen.targets[self.head.target]).long()
         place = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1  # bins are (a, b], as in the source

@@ -42,7 +42,7 @@ class PassSettings(TypedDict, total=False):
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class BatchOutputs:
     """What scans are shown of a batch.
 
     Attributes:
@@ -67,7 +67,7 @@ class Scan(Protocol):
     then is not given the network's outputs, unless it has an attribute `needs_outputs` that is true.
     """
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         """Takes a batch in."""
 
     def merge(self, other: Any) -> None:
@@ -228,19 +228,19 @@ def feed(
         for batch in source:
             outputs, activations = look(batch.images)
             targets = {name: target.cpu() for name, target in batch.targets.items()}
-            seen = checked(Seen(batch.index.cpu(), outputs.float().cpu(), targets, activations))
+            seen = checked(BatchOutputs(batch.index.cpu(), outputs.float().cpu(), targets, activations))
             for each in scans:
                 each.update(seen)
             advance(len(batch.index))
 
 
-def feed_stored(seen: Seen, scans: Iterable[Scan]) -> None:
+def feed_stored(seen: BatchOutputs, scans: Iterable[Scan]) -> None:
     """Shows predictions that were made before to all scans."""
     for each in scans:
         each.update(seen)
 
 
-def checked(seen: Seen) -> Seen:
+def checked(seen: BatchOutputs) -> BatchOutputs:
     """The same, if every output is a finite number.
 
     Raises:

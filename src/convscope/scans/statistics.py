@@ -20,7 +20,7 @@ from convscope.scans.exact import ExactSum
 from convscope.scans.histogram import EDGES, histogram
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
-from convscope.scans.scan import Images, PassSettings, Seen, Subject
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
 
 ALIKE = 0.8
 """Correlation from which pairs of units are recorded. Those of all pairs took 102 MB of a network of 14 MB; pages show 0.95."""
@@ -204,7 +204,7 @@ class Statistics:
         n_classes = len(images.classes["class"]) if isinstance(images, ImageSet) else None
         return cls(maps, rectified, n_classes, correlations)
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         labels = None if self.n_classes is None else seen.targets["class"]
         for layer, sums in self.parts.items():
             maps = self.maps[layer].read(seen.activations[self.maps[layer].name])

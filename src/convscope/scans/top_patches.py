@@ -19,7 +19,7 @@ from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.ranks import NONE, indices_of, ranks, values_of
-from convscope.scans.scan import Images, PassSettings, Seen, Subject
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
 
 Score = Literal["sum", "max", "mean"]
 """How one number is made of a unit's feature map: over its positions."""
@@ -151,7 +151,7 @@ class TopPatches:
         boxes = {layer: scope.receptive_field(each.name).boxes for layer, each in maps.items()}
         return cls(maps, boxes, top, score, n_classes, number)
 
-    def update(self, seen: Seen) -> None:
+    def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets["class"] if self.n_classes is not None else torch.full_like(seen.index, -1)
         rows = None if self.of_class is None else (labels == self.of_class).nonzero()[:, 0]
         if rows is not None:

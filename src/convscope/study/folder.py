@@ -182,9 +182,9 @@ def settings_of(run: RunSpec, study: StudySpec) -> dict[str, Any]:
     return {key: _at(run.model_dump(mode="json"), key, values) for key, values in study.sweep.items()}
 
 
-def _at(values: Any, key: str, swept: Any) -> Any:
+def _at(values: Any, key: str, results: Any) -> Any:
     for part in key.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     # `net: net4` is short for a mapping; so it is shown as it was asked
-    short = not isinstance(swept, Range) and all(isinstance(value, str) for value in swept)
+    short = not isinstance(results, Range) and all(isinstance(value, str) for value in results)
     return next(iter(values.values())) if short and isinstance(values, Mapping) else values

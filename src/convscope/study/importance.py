@@ -72,7 +72,7 @@ class Importance:
         terms: settings, then interactions, each the most important first.
         rest: the residual, by what it can be.
         missing_cells: combinations of the settings that no run has.
-        untold: pairs of settings whose interaction these runs cannot show.
+        not_estimable: pairs of settings whose interaction these runs cannot show.
         adds_up: whether the shares add up to 1, as they do on a full, balanced grid.
     """
 
@@ -81,7 +81,7 @@ class Importance:
     terms: tuple[Term, ...]
     rest: tuple[Rest, ...]
     missing_cells: int
-    untold: tuple[tuple[str, str], ...]
+    not_estimable: tuple[tuple[str, str], ...]
     adds_up: bool
 
     @property

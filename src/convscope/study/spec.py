@@ -323,14 +323,14 @@ def _check_values(spec: StudySpec, lines: Lines) -> None:
 
 def _check_options(spec: StudySpec, lines: Lines) -> None:
     """Names a network that there is not, and an option that no network of the study has; one of several may do without."""
-    swept = next((key for key in ("net.name", "net") if key in spec.lists), None)
-    nets = spec.lists[swept] if swept else (spec.net.name,)
+    results = next((key for key in ("net.name", "net") if key in spec.lists), None)
+    nets = spec.lists[results] if results else (spec.net.name,)
     names = [str(net["name"] if isinstance(net, Mapping) and "name" in net else net) for net in nets]
     for name in names:
         try:
             check_name(name)
         except UnknownNameError as error:
-            path = ["sweep", swept] if swept else ["net", "name"]
+            path = ["sweep", results] if results else ["net", "name"]
             raise SettingError(f"{lines.where(path)}: {'.'.join(path)}: {error}") from None
     options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
     options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]

@@ -244,8 +244,8 @@ class Runs:
         picked = {id(s): s for s, use in zip(self._read.settings, chosen, strict=True) if use and s}
         differ = [key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1]
         # What follows from a study's sweep, as a momentum from the optimizer, is no setting of its own.
-        swept = swept_keys(self.folder)
-        return tuple([key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in swept)] or differ)
+        results = swept_keys(self.folder)
+        return tuple([key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in results)] or differ)
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))

@@ -42,7 +42,7 @@ def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> Vi
     units = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in result.units.items())
     before, after = map(_percent, (result.accuracy_before(), result.accuracy_after()))
     plan = analyses.ablation_plan(scope, result.units, request.how)
-    heading = f"units switched off ({plan.words}), {units}: accuracy {before} before, {after} after"
+    heading = f"ablation ({plan.words}), {units}: accuracy {before} before, {after} after"
     remark = (
         f"of {counted(len(result.index), 'test image')} {len(result.lost)} were right and are wrong now, "
         f"{len(result.gained)} the other way round"

@@ -61,7 +61,7 @@ def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs
     everything = len(table) == n_units
     measured = f"each of {n_units}" if everything else f"{len(table)} of {n_units}"
     chosen = None if everything else f"in each layer the {request.screen} that an estimate names first"
-    off_so = f"{measured} units switched off alone ({plan.words})"
+    off_so = f"{measured} units ablated, each alone ({plan.words})"
     n_images = len(sample(inputs, request.images or 1000))
     found_so = f"on {counted(n_images, 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in result.items()}

@@ -20,7 +20,7 @@ _LABELLED = 20  # more pictures than that stand without their own lines
 
 
 class Request(Base):
-    """Feature visualization: the picture that most excites a unit, the first units of a layer, or the classes."""
+    """Feature visualization: the picture that maximally activates a unit, the first units of a layer, or the classes."""
 
     layer: AnyLayer = None
     unit: Unit = None
@@ -28,7 +28,7 @@ class Request(Base):
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> Maximized:
-    """Of a layer that a ReLU follows, the ReLU is excited, for before it a map's mean counts what it subtracts, too."""
+    """Of a layer that a ReLU follows, the ReLU is maximized, for before it a map's mean counts what it subtracts, too."""
     if request.position == "max":
         raise RequestError("--position max: without an image there is no strongest; give a row and a column")
     layer = request.layer and (graph.relu_after(scope.graph, request.layer) or request.layer)
@@ -40,9 +40,9 @@ def view(scope: Scope, request: Request, result: Maximized, inputs: Inputs) -> V
     """The pictures, up to 20 with a line each: the unit or class, and the activation reached."""
     place = "" if request.position is None else f" at row {request.position[0]}, column {request.position[1]}"
     if request.layer is None:
-        heading = "what most excites the classes: logit reached"
+        heading = "what maximally activates the classes: logit reached"
     else:
-        heading = f"what most excites {result.layer}{place}: activation reached"
+        heading = f"what maximally activates {result.layer}{place}: activation reached"
     tensors = {"picture": result.picture, "activation": result.activation, "course": result.course}
     shown = [draw.picture(one) for one in result.picture]
     if len(shown) > _LABELLED:

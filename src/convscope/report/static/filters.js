@@ -154,7 +154,7 @@ function aboutSheet(layer) {
 function drawSorts(layer) {
   const select = find(".sort"), before = select.value;
   const names = Object.keys(SORTS).filter((name) => name === "number" || [...layer.zeros.keys()].some((u) => SORTS[name].of(layer, u) != null));
-  select.replaceChildren(...names.map((name) => el("option", { value: name, textContent: name === "effect" ? "harm when switched off" : name })));
+  select.replaceChildren(...names.map((name) => el("option", { value: name, textContent: name === "effect" ? "loss of accuracy when ablated" : name })));
   select.value = names.includes(before) ? before : "number";
   find(".living").parentElement.hidden = !layer.dead.length;
 }
@@ -284,15 +284,15 @@ function showCard(layer, unit) {
 }
 
 function ofItself(layer, unit) {
-  const dead = layer.dead.includes(unit), twin = layer.twins[unit], climbed = layer.climbed, weights = layer.weights;
+  const dead = layer.dead.includes(unit), twin = layer.twins[unit], visualization = layer.visualization, weights = layer.weights;
   const parts = [];
   if (weights?.sheet) {
     const kind = { colour: "its filter; grey is weight 0", signed: "its filter; red is positive", mean: `its filter, mean over ${weights.inputs} inputs; red is positive` }[weights.kind];
     parts.push(el("figure", {}, drawPicture(weights.sheet, unit, 128, `weights of unit ${unit}`), el("figcaption", { textContent: kind })));
   }
-  if (climbed && unit < climbed.units) {
-    const text = `what excites it most: mean ${short(climbed.activation[unit])}${layer.relu ? " after the ReLU" : ""}`;
-    parts.push(el("figure", {}, drawPicture(climbed.sheet, unit, 128, `picture that most excites unit ${unit}`), el("figcaption", { textContent: text })));
+  if (climbed && unit < visualization.units) {
+    const text = `feature visualization: mean activation ${short(visualization.activation[unit])}${layer.relu ? " after the ReLU" : ""}`;
+    parts.push(el("figure", {}, drawPicture(visualization.sheet, unit, 128, `picture that maximally activates unit ${unit}`), el("figcaption", { textContent: text })));
   }
   const said = [
     dead ? `This unit is dead: on none of the ${whole(found.tests)} test images does it give more than 0 after the ReLU.` : null,

@@ -11,7 +11,7 @@ from torch import Tensor
 from convscope.graph import TracedGraph, cuts_at_zero
 
 
-def waking(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
+def redirected_relus(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
     """Stand-ins for a network's rectifiers, for `TracedGraph.run(…, instead=…)`.
 
     Values are the rectifier's own, and so is the gradient, but for an image of which nothing comes through one

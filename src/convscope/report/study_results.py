@@ -43,7 +43,7 @@ class Group:
         return summary_of(metric, self.runs[metric].astype(float).tolist())
 
 
-class Swept:
+class StudyResults:
     """The runs below a folder, with what several parts of the report ask for.
 
     Attributes:

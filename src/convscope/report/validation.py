@@ -19,7 +19,7 @@ _SIMILAR, _UNLIKE = 0.7, 0.3  # as in the verdict of the randomization check
 
 
 @dataclass(frozen=True)
-class Kind:
+class HeatmapKind:
     """A kind of heatmap: the lens, what it is called, its settings; and those for maps with random weights."""
 
     lens: str
@@ -29,10 +29,10 @@ class Kind:
 
 
 @dataclass(frozen=True, eq=False)
-class Trust:
+class HeatmapValidation:
     """Of one kind of heatmap what its pixels do to the answer, and what is left of it as the weights are random."""
 
-    kind: Kind
+    kind: HeatmapKind
     rows: list[int]
     curves: FaithfulnessCurves
     check: RandomizationCheck
@@ -43,7 +43,7 @@ class Trust:
         return self.check.similarities[self.check.layers[-1]]
 
 
-def trust(subject: Subject, shown: Sequence[int], kinds: Sequence[Kind]) -> list[Trust]:
+def validate(subject: Subject, shown: Sequence[int], kinds: Sequence[HeatmapKind]) -> list[HeatmapValidation]:
     """Each kind examined on rightly answered test images, those shown first; none where the network is too large for it.
 
     Args:
@@ -58,7 +58,7 @@ def trust(subject: Subject, shown: Sequence[int], kinds: Sequence[Kind]) -> list
     images = subject.data.test.subset(rows)
     first = next(op.name for op in scope.graph.operations if op.kind in ("conv", "dense"))
     return [
-        Trust(
+        HeatmapValidation(
             kind,
             rows,
             scope.faithfulness(kind.lens, images, steps=_STEPS, **kind.settings),
@@ -68,7 +68,7 @@ def trust(subject: Subject, shown: Sequence[int], kinds: Sequence[Kind]) -> list
     ]
 
 
-def n_images(subject: Subject, kinds: Sequence[Kind]) -> int:
+def n_images(subject: Subject, kinds: Sequence[HeatmapKind]) -> int:
     """How many images cost some seconds: three curves of each kind, and the positions that occlusion covers, twice
     for the network with random weights."""
     curves = len(kinds) * (3 * _STEPS + 8)  # and a few ways back
@@ -99,7 +99,7 @@ def sample(subject: Subject, shown: Sequence[int], n: int) -> list[int]:
     return sorted(turn, key=lambda row: turn[row])[:n]
 
 
-def trusted(found: Sequence[Trust]) -> dict[str, Any] | None:
+def validation_table(found: Sequence[HeatmapValidation]) -> dict[str, Any] | None:
     """The table of all kinds and a sentence on each; None where nothing was examined."""
     if not found:
         return None
@@ -113,7 +113,7 @@ def trusted(found: Sequence[Trust]) -> dict[str, Any] | None:
     }
 
 
-def _row(one: Trust) -> dict[str, Any]:
+def _row(one: HeatmapValidation) -> dict[str, Any]:
     curves = one.curves
     return {
         "title": one.kind.title,
@@ -125,7 +125,7 @@ def _row(one: Trust) -> dict[str, Any]:
     }
 
 
-def of_image(found: Sequence[Trust], row: int) -> dict[str, Any]:
+def areas_of_image(found: Sequence[HeatmapValidation], row: int) -> dict[str, Any]:
     """The areas of a test image: under the random order, and by lens (deletion, insertion); none where it was left out."""
     if not found or row not in found[0].rows:
         return {"random": None, "kinds": {}}
@@ -140,7 +140,7 @@ def of_image(found: Sequence[Trust], row: int) -> dict[str, Any]:
     return {"random": area(found[0].curves, found[0].curves.random), "kinds": kinds}
 
 
-def in_words(one: Trust) -> str:
+def in_words(one: HeatmapValidation) -> str:
     """What the intervals carry of one kind, and no more."""
     return f"{one.kind.title} {_of_pixels(one.curves)} {_of_weights(one.similarity)}".strip()
 

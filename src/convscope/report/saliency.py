@@ -1,4 +1,4 @@
-"""The parts of a report that explain: test images of each class through several lenses, and what excites the units."""
+"""The parts of a report that explain: test images of each class through several lenses."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ from typing import Any
 from torch import Tensor
 
 from convscope.analyses import drop_scale, small_picture, sum_in_words
-from convscope.draw import Picture, coloured, enlarge, picture, sheet
+from convscope.draw import Picture, coloured, enlarge, picture
 from convscope.errors import NetworkError, RequestError
-from convscope.graph import relu_after
 from convscope.lenses import Attribution, OcclusionMap, Size
 from convscope.report.subject import Subject
-from convscope.report.trusted import Kind, n_images, of_image, trust, trusted
+from convscope.report.validation import HeatmapKind, areas_of_image, n_images, validate, validation_table
 
 _MOST_CLASSES = 10
 _FILL = "mean"  # of the image: grey on the black of drawings is a thing of its own, and what a map then shows
 _KINDS = {
-    "guided_backprop": Kind("guided_backprop", "Guided backpropagation"),
-    "grad_cam": Kind("grad_cam", "Grad-CAM"),
+    "guided_backprop": HeatmapKind("guided_backprop", "Guided backpropagation"),
+    "grad_cam": HeatmapKind("grad_cam", "Grad-CAM"),
 }
 _ENOUGH = 16  # images on which the maps are examined as they are drawn
 _SIDE_PX = 112
-_STEPS = 64  # of gradient ascent: enough for form, half of what `maximize` takes by default
-_UNITS = {"first": 24, "deep": 12}
 
 
-def explained(subject: Subject) -> dict[str, Any] | None:
+def saliency_maps(subject: Subject) -> dict[str, Any] | None:
     """The first rightly answered test image of each class (of many, an even choice) through three lenses, side by side.
 
     Of several heads some images for each, asked about that head.
@@ -45,12 +42,12 @@ def explained(subject: Subject) -> dict[str, Any] | None:
         return None
     found = {name: one for name, one in attributed.items() if one is not None}
     middle = len(sizes) // 2
-    examined = trust(subject, [row for head, row in shown if head == 0], _kinds(subject, found, sizes[middle]))
+    examined = validate(subject, [row for head, row in shown if head == 0], _kinds(subject, found, sizes[middle]))
     return {
         "sizes": sizes,
         "stride": _stride(side),
         "titles": {name: _KINDS[name].title for name in found},
-        "trust": trusted(examined),
+        "validation": validation_table(examined),
         "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
         "rows": [
             {
@@ -67,38 +64,9 @@ def explained(subject: Subject) -> dict[str, Any] | None:
                 "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
             }
             for n, (head, row) in enumerate(shown)
-            for areas in [of_image(examined if head == 0 else (), row)]
+            for areas in [areas_of_image(examined if head == 0 else (), row)]
         ],
     }
-
-
-def excited(subject: Subject) -> list[dict[str, Any]]:
-    """What most excites the first units of the first convolution and of the last, and the classes."""
-    try:
-        graph = subject.scope.graph
-    except NetworkError:
-        return []
-    convolutions = [op.name for op in graph.operations if op.kind == "conv"]
-    asked: list[tuple[str | None, int]] = [(name, _UNITS["first"]) for name in convolutions[:1]]
-    asked += [(name, _UNITS["deep"]) for name in convolutions[-1:] if name not in convolutions[:1]]
-    asked.append((None, _MOST_CLASSES))
-    found = []
-    for name, most in asked:
-        layer = name and (relu_after(graph, name) or name)
-        n_units = subject.scope.n_units(layer)
-        shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_STEPS)
-        pictures = [enlarge(one, max(1, 64 // max(one.shape[:2]))) for one in map(picture, shown.picture)]
-        names = [subject.scope.output_name(unit) for unit in shown.units] if layer is None else None
-        found.append({
-            "layer": layer,
-            "units": n_units,
-            "shown": len(pictures),
-            "names": names,
-            "low": float(shown.activation.min()),
-            "high": float(shown.activation.max()),
-            "picture": sheet(pictures, columns=6 if layer else 5, gap=4),
-        })  # fmt: skip
-    return found
 
 
 def occlusion_sizes(side: int) -> list[int]:
@@ -121,7 +89,7 @@ def _attributed(subject: Subject, name: str, images: Tensor, asked: list[int]) -
         return None
 
 
-def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[Kind]:
+def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[HeatmapKind]:
     """The kinds of heatmaps as they are drawn; the covering square moves by more where the network is large."""
     side = min(subject.run.input_shape[1:])
     drawn, coarse = _stride(side), max(1, side // 8)
@@ -130,9 +98,9 @@ def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[Kind]
     return kinds if n_images(subject, kinds) >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
 
 
-def _covered(size: int, stride: int, at_random: int) -> Kind:
-    settings = {"size": size, "stride": stride, "cover": _FILL}
-    return Kind("occlusion", f"Occlusion {size}×{size}", settings, settings | {"stride": at_random})
+def _covered(size: int, stride: int, at_random: int) -> HeatmapKind:
+    settings = {"size": size, "stride": stride, "occlusion_fill": _FILL}
+    return HeatmapKind("occlusion", f"Occlusion {size}×{size}", settings, settings | {"stride": at_random})
 
 
 def _stride(side: int) -> int:

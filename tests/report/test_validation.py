@@ -1,4 +1,4 @@
-"""How far heatmaps can be trusted: the scans' figures, a sample that is even over the classes, words as intervals allow."""
+"""Heatmap validation: the scans' figures, a sample that is even over the classes, words as intervals allow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from convscope.report import Subject, trusted
-from convscope.report.explained import _kinds, explained
-from convscope.report.trusted import Kind, Trust, in_words, sample
+from convscope.report import Subject, validation
+from convscope.report.saliency import _kinds, saliency_maps
+from convscope.report.validation import HeatmapKind, HeatmapValidation, in_words, sample
 from convscope.runs import REPORT, Run
 from convscope.scans import Faithfulness, FaithfulnessCurves, Randomization, RandomizationCheck
 from convscope.scope import Scope
@@ -23,13 +23,16 @@ def subject(reported: Run) -> Subject:
 
 
 def test_figures_are_those_of_the_scans(subject: Subject, reported: Run) -> None:
-    found = explained(subject)
-    rows, middle = sample(subject, [row["row"] for row in found["rows"]], found["trust"]["n"]), len(found["sizes"]) // 2
+    found = saliency_maps(subject)
+    rows, middle = (
+        sample(subject, [row["row"] for row in found["rows"]], found["validation"]["n"]),
+        len(found["sizes"]) // 2,
+    )
     images, size = subject.data.test.images(rows), found["sizes"][middle]
     bare = Scope(reported.net, images[:1], reported.classes, reported.normalization)  # which keeps nothing
     covering = lambda s, x, t: s.occlusion(x, size, 1, t, fill="mean").on_image(8, 8)  # noqa: E731
     for place, lens in ((0, "guided_backprop"), (-1, covering)):
-        shown, curves = found["trust"]["kinds"][place], bare.faithfulness(lens, images, steps=10)
+        shown, curves = found["validation"]["kinds"][place], bare.faithfulness(lens, images, steps=10)
         for name in ("deletion", "insertion"):
             assert shown[name] == pytest.approx(curves.area(getattr(curves, name)).to_json())
         assert shown["deletion_gain"] == pytest.approx(curves.deletion_gain.to_json())
@@ -41,14 +44,14 @@ def test_figures_are_those_of_the_scans(subject: Subject, reported: Run) -> None
         areas = row["attributed"][0]["areas"] if place == 0 else row["occluded"][middle]["areas"]
         assert areas == pytest.approx(first)
         assert row["random"] == pytest.approx(float(curves.areas(curves.random)[0]))
-    assert found["trust"]["random"] == pytest.approx(curves.area(curves.random).to_json())
+    assert found["validation"]["random"] == pytest.approx(curves.area(curves.random).to_json())
 
 
 def test_the_same_report_runs_no_scan_again(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = explained(subject)
+    first = saliency_maps(subject)
     monkeypatch.setattr(Faithfulness, "update", lambda *asked: pytest.fail("made again"))
     monkeypatch.setattr(Randomization, "update", lambda *asked: pytest.fail("made again"))
-    assert explained(subject)["trust"] == first["trust"]
+    assert saliency_maps(subject)["validation"] == first["validation"]
 
 
 def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Subject, reported_96: Run) -> None:
@@ -68,7 +71,7 @@ def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Subject
 
 def test_of_a_large_network_the_square_moves_by_more(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("convscope.report.explained.n_images", lambda subject, kinds: asked.append(kinds) or 15)
+    monkeypatch.setattr("convscope.report.saliency.n_images", lambda subject, kinds: asked.append(kinds) or 15)
     monkeypatch.setattr(type(subject.run), "input_shape", (3, 32, 32))
     kinds = _kinds(subject, ["grad_cam"], 5)
     assert [kind.lens for kind in kinds] == ["grad_cam", "occlusion"]
@@ -77,21 +80,21 @@ def test_of_a_large_network_the_square_moves_by_more(subject: Subject, monkeypat
 
 
 def test_a_network_that_is_too_large_is_not_examined(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trusted, "_WORK", 1e6)
-    found = explained(subject)
-    assert found["trust"] is None
+    monkeypatch.setattr(validation, "_WORK", 1e6)
+    found = saliency_maps(subject)
+    assert found["validation"] is None
     assert found["rows"][0]["attributed"][0]["areas"] is None
 
 
-def examined(deletion: list[float], insertion: list[float], similarity: list[float]) -> Trust:
+def examined(deletion: list[float], insertion: list[float], similarity: list[float]) -> HeatmapValidation:
     """Straight curves from 1 down to 0.2, of which those areas are added or taken at every share but the ends."""
     n, shares = len(deletion), torch.linspace(0, 1, 11, dtype=torch.float64)
     level = torch.linspace(1, 0.2, 11, dtype=torch.float64).expand(n, 11)
     curves = [level + torch.tensor(moved, dtype=torch.float64)[:, None] for moved in (deletion, insertion)]
     index, target = torch.arange(n), torch.zeros(n).long()
     check = RandomizationCheck("a", ["conv1"], index, target, torch.tensor(similarity, dtype=torch.float64)[:, None])
-    return Trust(
-        Kind("a", "A map"),
+    return HeatmapValidation(
+        HeatmapKind("a", "A map"),
         list(range(n)),
         FaithfulnessCurves("a", "blur", index, target, shares, *curves, level),
         check,
@@ -143,20 +146,20 @@ def test_from_one_image_nothing_is_claimed() -> None:
 def test_pictures_carry_their_figures_and_captions_stay_below_them(
     open_page: Callable[..., Any], reported: Run, subject: Subject, width: int, scheme: str
 ) -> None:
-    found = explained(subject)
-    with open_page(reported.path / REPORT, "#explained", width=width, scheme=scheme) as page:
-        heads = page.locator(".explained thead th").all_inner_texts()
+    found = saliency_maps(subject)
+    with open_page(reported.path / REPORT, "#saliency", width=width, scheme=scheme) as page:
+        heads = page.locator(".saliency thead th").all_inner_texts()
         assert heads == ["test image", *found["titles"].values(), "Occlusion 2×2"]
         assert heads[1] == "Guided backpropagation"
         deletion, insertion = found["rows"][0]["attributed"][0]["areas"]
-        cell = page.locator(".explained tbody tr").first.locator("td").nth(1)
+        cell = page.locator(".saliency tbody tr").first.locator("td").nth(1)
         expect(cell).to_contain_text(f"deletion {deletion:.2f}\ninsertion {insertion:.2f}", use_inner_text=True)
-        expect(page.locator("table.trust tbody tr")).to_have_count(len(found["trust"]["kinds"]) + 1)
-        expect(page.locator("#explained ul.plain")).to_contain_text(found["trust"]["words"][0])
+        expect(page.locator("table.validation tbody tr")).to_have_count(len(found["validation"]["kinds"]) + 1)
+        expect(page.locator("#saliency ul.plain")).to_contain_text(found["validation"]["words"][0])
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         if width >= 1000:
             assert page.evaluate(
-                "[...document.querySelectorAll('#explained .scroll')].every((e) => e.scrollWidth <= e.clientWidth)"
+                "[...document.querySelectorAll('#saliency .scroll')].every((e) => e.scrollWidth <= e.clientWidth)"
             )
-        wide = "[...document.querySelectorAll('.explained td small')].every((e) => e.offsetWidth <= 122)"
+        wide = "[...document.querySelectorAll('.saliency td small')].every((e) => e.offsetWidth <= 122)"
         assert page.evaluate(wide)
