@@ -9,9 +9,9 @@ import sys
 import pytest
 from rich.text import Text
 
+from convscope.base.console import Printable, open_console, printable, printing_safely
 from convscope.cli import run
 from convscope.cli.show import print_json, print_line, print_table
-from convscope.console import Printable, open_console, printable, printing_safely
 
 TITLE = "\x1b]0;owned\x07"
 HOSTILE = {

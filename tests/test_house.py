@@ -13,13 +13,48 @@ import convscope
 from convscope import errors
 
 ROOT = Path(__file__).parents[1]
-ROOMS = sorted(path.parent.name for path in (ROOT / "src" / "convscope").glob("*/__init__.py"))
+ROOMS = sorted({path.parent.name for path in (ROOT / "src" / "convscope").glob("*/__init__.py")} - {"base"})
+"""Those with a face; what every room stands on, in base/, is taken file by file."""
 
 
 def test_arrows_point_downwards() -> None:
     """The contracts are in pyproject.toml; import-linter names an import that breaks one."""
     found = subprocess.run(["lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False, env=_environment())
     assert found.returncode == 0, found.stdout
+
+
+LOAD_UPWARDS = """
+import sys, pkgutil
+from importlib import import_module
+above = sys.argv[1:]
+while above:
+    name = above.pop()
+    for room in name.split(" | "):
+        package = import_module(room)
+        for file in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{room}."):
+            import_module(file.name)
+    for one in (room for names in above for room in names.split(" | ")):
+        loaded = one != "convscope.base" and sorted(file for file in sys.modules if file == one or file.startswith(f"{one}."))
+        assert not loaded, f"{name} loads {loaded[0]}"
+"""
+
+
+def test_a_room_is_loaded_without_those_above_it() -> None:
+    """From the bottom up, every file of every room, in one process."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [layer for layer in contracts[0]["layers"] if not layer.startswith("(")]
+    found = subprocess.run(
+        [sys.executable, "-c", LOAD_UPWARDS, *layers], capture_output=True, text=True, check=False, env=_environment()
+    )
+    assert found.returncode == 0, found.stderr.splitlines()[-1]
+
+
+def test_no_function_below_the_rim_reaches_for_the_whole_package() -> None:
+    """`import convscope` inside a function, for what lies above: such an arrow is unseen by import-linter."""
+    inside = ROOT / "src" / "convscope"
+    for file in inside.rglob("*.py"):
+        if file.relative_to(inside).parts[0] not in ("cli", "courses", "__init__.py", "__main__.py"):
+            assert not re.search(r"^\s*import convscope\b", file.read_text(), re.M), file.relative_to(inside)
 
 
 def _environment() -> dict[str, str]:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from convscope.base.optional import import_optional
 from convscope.cli import run
 from convscope.errors import BrokenPackageError, MissingPackageError
 from convscope.nets import build_net, natural_input
-from convscope.optional import import_optional
 from convscope.study import sweep
 from convscope.training import check_trackers
 from tests.zoo import FOLDER

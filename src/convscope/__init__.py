@@ -5,7 +5,8 @@ The names below are the public face. They are loaded when first used, so that im
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+import convscope.base.shown as _shown
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
@@ -75,3 +76,5 @@ __all__ = [
     "training",
     "write_report",
 ]
+
+_shown.Shown.drawn_by = "convscope.analyses:notebook_picture"

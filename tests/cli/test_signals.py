@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convscope.signals import INTERRUPTED
+from convscope.base.signals import INTERRUPTED
 
 _BEGINNING = """
 import importlib, os, signal, sys, time
@@ -28,7 +28,7 @@ number, module = int(sys.argv[1]), sys.argv[2]
 if module in ("typer", "torch"):
     sys.meta_path.insert(0, Loading())
 """
-_END = "\nfrom convscope.command import main\nmain(sys.argv[3:])\n"
+_END = "\nfrom convscope.__main__ import main\nmain(sys.argv[3:])\n"
 _MOMENTS = {
     "loading the command line": ("typer", ""),
     "loading PyTorch": ("torch", ""),
@@ -84,7 +84,7 @@ stop = lambda *arguments, **options: slow(number)
 def test_a_hang_up_that_is_ignored_stays_so(study_file: Path) -> None:
     """As nohup asks."""
     code = (
-        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from convscope.signals import Stop;"
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from convscope.base.signals import Stop;"
         "Stop(); os.kill(os.getpid(), signal.SIGHUP); print('goes on')"
     )
     assert (
@@ -96,7 +96,7 @@ def test_a_hang_up_that_is_ignored_stays_so(study_file: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["anatomy", "net4"], ["anatomy", "net99"]])
 def test_a_reader_that_has_gone_is_no_matter(arguments: list[str], together: bool) -> None:
     """As in `convscope anatomy net4 | head -1`, with stderr in the same pipe or not."""
-    code = "import sys; from convscope.command import main; main(sys.argv[1:])"
+    code = "import sys; from convscope.__main__ import main; main(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT if together else subprocess.PIPE, text=True,
@@ -113,7 +113,7 @@ def test_a_reader_that_has_gone_is_no_matter(arguments: list[str], together: boo
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_output_that_finds_no_room_is_one_line() -> None:
-    code = "import sys; from convscope.command import main; main(['anatomy', 'net4'])"
+    code = "import sys; from convscope.__main__ import main; main(['anatomy', 'net4'])"
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from convscope import compute
+from convscope.base.unfinished import mark
 from convscope.compute import Entry, cache_folder, cached, entry_path, list_entries, prune, read_entry, write_entry
 from convscope.errors import FailedError, SettingError
-from convscope.unfinished import mark
 from tests.killing import dead_process
 
 KEY = {"weights": "abc", "request": {"steps": 3, "layers": ["conv1"]}}

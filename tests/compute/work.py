@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from convscope.base.signals import stop_wish
 from convscope.errors import UnknownNameError
-from convscope.signals import stop_wish
 
 
 def total(numbers: Iterator[int]) -> tuple[int, int]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope.base.unfinished import mark
 from convscope.data import load_data, store
 from convscope.errors import DataError
-from convscope.unfinished import mark
 from tests.killing import dead_process
 
 from .samples import make_folder

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope.graph import Box, Incremental, Patch, Span, trace
+from convscope.graph import Box, BoxValues, Incremental, Span, trace
 from convscope.graph.plans import areas, edge_values
 from tests.graph import graph_networks as networks
 from tests.graph.graph_networks import chain
@@ -124,7 +124,7 @@ BOXES = [Box(Span(top, top + height), Span(left, left + width)) for top, left, h
 ]]  # fmt: skip
 
 
-def whole_passes(net: nn.Module, image: Tensor, patches: list[Patch]) -> Tensor:
+def whole_passes(net: nn.Module, image: Tensor, patches: list[BoxValues]) -> Tensor:
     """The oracle: the network itself, on each changed image."""
     found = []
     for patch in patches:
@@ -148,7 +148,7 @@ def compare(
     image = torch.randn(1, *shape, generator=generator, dtype=dtype)
     network = Incremental(trace(net, image))
     patches = [
-        Patch(box, torch.randn(2, shape[0], *(s.length for s in box), generator=generator, dtype=dtype))
+        BoxValues(box, torch.randn(2, shape[0], *(s.length for s in box), generator=generator, dtype=dtype))
         for box in boxes
     ]
     with torch.no_grad():
@@ -234,7 +234,7 @@ def test_a_change_that_nothing_reads() -> None:
     net = evaluated(flat(nn.MaxPool2d(2), nn.Conv2d(3, 2, 1)))
     image = torch.rand(1, 3, 7, 7)
     remembered = Incremental(trace(net, image)).remember(image)
-    found = remembered.run([Patch(Box(Span(6, 7), Span(0, 7)), torch.rand(2, 3, 1, 7))])
+    found = remembered.run([BoxValues(Box(Span(6, 7), Span(0, 7)), torch.rand(2, 3, 1, 7))])
     torch.testing.assert_close(found, net(image).detach().expand(2, -1))
 
 
@@ -243,7 +243,7 @@ def test_the_caller_keeps_his_tensors() -> None:
     image, values = torch.rand(1, *SHAPE), torch.rand(4, 3, 2, 3)
     before = image.clone(), values.clone()
     remembered = Incremental(trace(net, image)).remember(image)
-    patch = Patch(Box(Span(1, 3), Span(2, 5)), values)
+    patch = BoxValues(Box(Span(1, 3), Span(2, 5)), values)
     first = remembered.run([patch])
     assert torch.equal(remembered.run([patch]), first)
     assert torch.equal(image, before[0])

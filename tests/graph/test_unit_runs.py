@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convscope.errors import RequestError
 from convscope.graph import INPUT, Intervention, TracedGraph, UnitRuns, trace
-from convscope.graph.separate import Block, separate_units
+from convscope.graph.separate import UnitPlaces, separate_units
 from convscope.lenses import ablate
 from tests.graph.graph_networks import Mixer, Residual, Shuffle, SqueezeExcite, Transformer, chain
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, lived_in, state
@@ -228,11 +228,11 @@ def plain(name: str) -> str:
 
 def test_where_units_lie_once_they_are_laid_flat() -> None:
     """Two units of 4 × 4 come first, four of 5 × 5 after them; twice as many places in a convolution that doubles."""
-    assert separate_units(opened("flat")[1], "0.conv")["0.concat"] == Block(32, 25)
+    assert separate_units(opened("flat")[1], "0.conv")["0.concat"] == UnitPlaces(32, 25)
     found = separate_units(opened("separable")[1], "0.stem")["0.norm"]
-    assert found == Block(0, 2)
+    assert found == UnitPlaces(0, 2)
     assert found.of(3) == slice(6, 8)
-    assert separate_units(opened("dense")[1], "0.one")["0.relu"] == Block(3, 1)
+    assert separate_units(opened("dense")[1], "0.one")["0.relu"] == UnitPlaces(3, 1)
 
 
 def test_a_unit_that_makes_no_difference_is_not_run() -> None:

@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from convscope.cli import run as convscope
 from convscope.data import DataBundle
 from convscope.nets import build_net
-from convscope.report import Subject, ablation, render, write_report
+from convscope.report import ReportedRun, ablation, render, write_report
 from convscope.report.ablation import ablation_section, chosen_filters
 from convscope.runs import REPORT, Recipe, Run
 from convscope.scans import Ablation, LayerEffects, evaluate, proportion
@@ -27,28 +27,28 @@ from tests.report.test_report import Deciding
 
 
 @pytest.fixture(scope="module")
-def subject(reported: Run) -> Subject:
-    return Subject(reported, reported.load_data())
+def subject(reported: Run) -> ReportedRun:
+    return ReportedRun(reported, reported.load_data())
 
 
 @pytest.fixture(scope="module")
-def found(subject: Subject) -> dict[str, Any]:
+def found(subject: ReportedRun) -> dict[str, Any]:
     return ablation_section(subject)
 
 
-def answered(subject: Subject, off: Iterable[int] = ()) -> torch.Tensor:
+def answered(subject: ReportedRun, off: Iterable[int] = ()) -> torch.Tensor:
     """What the network answers to the test images, with 0 in place of what the ReLU gives for some units."""
     net = subject.scope.net
     with replaced(net, "relu1", dict.fromkeys(off, 0)):
         return net(subject.scope.prepare(subject.data.test.images())).argmax(1)
 
 
-def right(subject: Subject, off: Iterable[int] = ()) -> torch.Tensor:
+def right(subject: ReportedRun, off: Iterable[int] = ()) -> torch.Tensor:
     """Which test images it gets right then."""
     return answered(subject, off) == subject.data.test.targets_of("class")
 
 
-def test_each_filter_is_as_silent_behind_the_relu(subject: Subject, found: dict[str, Any]) -> None:
+def test_each_filter_is_as_silent_behind_the_relu(subject: ReportedRun, found: dict[str, Any]) -> None:
     was = right(subject)
     n = len(was)
     assert (found["n"], found["filters"], found["off"]) == (n, 2, "0 behind the ReLU")
@@ -64,7 +64,7 @@ def test_each_filter_is_as_silent_behind_the_relu(subject: Subject, found: dict[
 
 
 def test_details_are_of_the_largest_change_and_of_all_together(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
+    subject: ReportedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablation, "_UNITS", 6)  # of 8, so that answers change
     found = ablation_section(subject)
@@ -99,7 +99,7 @@ def test_details_are_of_the_largest_change_and_of_all_together(
     assert together["flips"][0]["n"] > 3
 
 
-def test_a_sample_names_the_images_of_the_whole_set(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_names_the_images_of_the_whole_set(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "_MOST_IMAGES", 9)
     some = ablation_section(subject)
     n = len(subject.data.test)
@@ -117,7 +117,7 @@ def test_the_command_on_the_page_gives_its_figures(
     reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n: int
 ) -> None:
     monkeypatch.setattr(ablation, "_MOST_IMAGES", n)
-    subject = Subject(reported, reported.load_data())
+    subject = ReportedRun(reported, reported.load_data())
     found = ablation_section(subject)
     [command] = re.findall(r"<code>convscope (look \S+ ablate .*?)</code>", render(subject))
     assert ("--images" in command) == (n < len(subject.data.test))
@@ -141,7 +141,7 @@ def test_classes_of_equal_change_keep_their_order() -> None:
     assert [row["class"] for row in ablation._by_change(found)] == ["d", "b", "a", "c", "e"]
 
 
-def test_moves_and_flips_by_hand(subject: Subject) -> None:
+def test_moves_and_flips_by_hand(subject: ReportedRun) -> None:
     """Of eight images of a, b or c, without a unit two of b and one of a are lost to c, and one of c is found."""
     target, before = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2]), torch.tensor([0, 0, 1, 1, 1, 2, 2, 0])
     after = torch.tensor([0, 2, 2, 1, 2, 2, 2, 2])
@@ -174,7 +174,7 @@ def answers(lost: list[int], gained: list[int], n: int = 1000, right: int = 900)
     return [(found, unit) for unit in range(units)]
 
 
-def test_only_a_clear_change_is_said_to_cost(subject: Subject) -> None:
+def test_only_a_clear_change_is_said_to_cost(subject: ReportedRun) -> None:
     together = subject.scope.ablation({"conv1": [0]}, subject.data.test)
     said = ablation.in_words(answers([2, 80, 3], [1, 2, 2]), together)
     assert said.startswith(
@@ -190,7 +190,7 @@ def test_only_a_clear_change_is_said_to_cost(subject: Subject) -> None:
 
 
 def test_many_classes_are_a_picture_and_the_layers_are_the_first(reported_96: Run) -> None:
-    many = Subject(reported_96, reported_96.load_data())
+    many = ReportedRun(reported_96, reported_96.load_data())
     card = ablation_section(many)["details"][0]
     assert card["matrix"]["cells"] is None
     assert card["matrix"]["picture"].shape == (384, 384, 3)
@@ -202,7 +202,7 @@ def test_the_first_two_of_the_first_five_convolutions(spots: Callable[..., DataB
     net = build_net("c4 c1 c4 c4 c4 c4 M f8", classes=3, channels=3, image_size=8)
     run = train(net, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
     evaluate(run, data, "cpu")
-    asked = chosen_filters(Subject(run, data))
+    asked = chosen_filters(ReportedRun(run, data))
     assert asked == {"conv1": [0, 1], "conv2": [0], "conv3": [0, 1], "conv4": [0, 1], "conv5": [0, 1]}
 
 
@@ -219,7 +219,7 @@ def test_without_filters_of_its_own_there_is_no_such_part(
     built = Functional() if net == "functional" else dense
     run = train(built, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent())
     evaluate(run, data, "cpu")
-    assert ablation_section(Subject(run, data)) is None
+    assert ablation_section(ReportedRun(run, data)) is None
     write_report(run, data)
     assert 'id="ablation"' not in (run.path / REPORT).read_text()
 

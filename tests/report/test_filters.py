@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from convscope.data import DataBundle, ImageSet, load_data
 from convscope.draw import photo
 from convscope.nets import build_net
-from convscope.report import Subject, sprites, write_report
+from convscope.report import ReportedRun, sprites, write_report
 from convscope.report import filters as filters_module
 from convscope.report.filters import effects_of, filters, filters_page, has_filters
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
@@ -96,7 +96,7 @@ def test_dead_and_double_units_are_named(planted: Run) -> None:
 
 
 def test_what_excites_the_units_is_kept(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = Subject(planted, planted.load_data())
+    subject = ReportedRun(planted, planted.load_data())
     monkeypatch.setattr(Scope, "maximize", lambda *asked, **settings: pytest.fail("made again"))
     found = filters(subject)
     assert [layer["visualization"]["units"] for layer in found["layers"]] == [8, 6]
@@ -125,7 +125,7 @@ def test_large_images_become_smaller_and_boxes_with_them() -> None:
 def test_text_from_outside_cannot_become_markup(planted: Run) -> None:
     data = planted.load_data()
     data.test.classes["class"] = ("</script><script>alert(1)</script>", *data.test.classes["class"][1:])
-    assert "<script>alert(1)" not in filters_page(Subject(planted, data))
+    assert "<script>alert(1)" not in filters_page(ReportedRun(planted, data))
 
 
 def test_the_page_is_one_small_file_linked_from_the_report(planted: Run) -> None:
@@ -142,7 +142,7 @@ def test_a_network_without_convolutions_has_no_page(spots: Callable[..., DataBun
     run = train(build_net("f8", classes=3, channels=3, image_size=8), data, Recipe(epochs=1, batch=24), tmp_path / "run",
                 device="cpu", watcher=Silent())  # fmt: skip
     evaluate(run, data, "cpu")
-    assert not has_filters(Subject(run, data))
+    assert not has_filters(ReportedRun(run, data))
     write_report(run, data)
     assert not (run.path / FILTERS).exists()
     assert FILTERS not in (run.path / REPORT).read_text()
@@ -240,7 +240,7 @@ def test_a_dead_unit_says_so_on_the_sheet(page: Any) -> None:
 
 
 def test_effects_are_those_of_silence_behind_the_relu(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = Subject(reported, reported.load_data())
+    subject = ReportedRun(reported, reported.load_data())
     assert effects_of(subject) is None  # 24 images are too few
     monkeypatch.setattr(filters_module, "_FEWEST_EFFECT_IMAGES", 10)
     found, net, test = effects_of(subject), subject.scope.net, subject.data.test
@@ -273,7 +273,7 @@ def test_an_effect_names_the_class_that_loses_most() -> None:
 
 @pytest.mark.browser
 def test_effects_are_shown_where_they_are_known(open_page: Callable[..., Any], planted: Run, tmp_path: Path) -> None:
-    subject = Subject(planted, planted.load_data())
+    subject = ReportedRun(planted, planted.load_data())
     name = _found(planted)["layers"][0]["name"]
     known = {
         "accuracy": -0.0312,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 
 from convscope.nets import Head
-from convscope.report import Subject
+from convscope.report import ReportedRun
 from convscope.report.mistakes import confident_errors, confused_pairs, orders
-from convscope.report.subject import Answers
+from convscope.report.subject import HeadPredictions
 
 NAMES = ("cat", "dog", "fox")
 
 
-class Answered(Subject):
+class Answered(ReportedRun):
     """A subject of which the answers alone are known; a thumbnail is the name of its image."""
 
-    def __init__(self, *answers: Answers) -> None:
+    def __init__(self, *answers: HeadPredictions) -> None:
         self.__dict__["answers"] = list(answers)
 
     def class_names(self, head: int) -> tuple[str, ...]:
@@ -25,9 +25,9 @@ class Answered(Subject):
         return f"picture {row}"
 
 
-def answers(true: list[int], predicted: list[int], percent: list[int]) -> Answers:
+def answers(true: list[int], predicted: list[int], percent: list[int]) -> HeadPredictions:
     confidence = torch.tensor(percent, dtype=torch.float64) / 100
-    return Answers(Head("class", "softmax", NAMES), torch.tensor(true), torch.tensor(predicted), confidence)
+    return HeadPredictions(Head("class", "softmax", NAMES), torch.tensor(true), torch.tensor(predicted), confidence)
 
 
 # Five cats, of which two are taken for dogs and one for a fox; three dogs, of which one is taken for a cat; a fox.

@@ -13,7 +13,7 @@ import torch
 from convscope.data import DataBundle, load_data
 from convscope.errors import RunFolderError
 from convscope.nets import build_net
-from convscope.report import Subject, render, write_comparison, write_report
+from convscope.report import ReportedRun, render, write_comparison, write_report
 from convscope.report.findings import findings
 from convscope.report.inside import feature_maps
 from convscope.report.mistakes import confused_pairs, confusion_matrices, orders
@@ -77,7 +77,7 @@ def test_all_parts_are_there(reported: Run) -> None:
 
 
 def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(reported: Run) -> None:
-    subject = Subject(reported, reported.load_data())
+    subject = ReportedRun(reported, reported.load_data())
     found = saliency_maps(subject)
     answers = subject.answers[0]
     assert [one["answer"] for one in found["rows"]] == [
@@ -95,7 +95,7 @@ def test_a_right_image_of_each_class_is_explained_by_figures_of_the_lenses(repor
 def test_feature_maps_are_named_by_the_true_class_and_count_their_silent_units(
     reported: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = Subject(reported, reported.load_data())
+    subject = ReportedRun(reported, reported.load_data())
     [answers] = subject.answers
     subject.__dict__["answers"] = [replace(answers, predicted=(answers.true + 1) % 3)]
     monkeypatch.setattr(subject, "chosen_images", lambda: [0, 2])
@@ -110,7 +110,7 @@ def test_feature_maps_are_named_by_the_true_class_and_count_their_silent_units(
 
 
 def test_what_excites_the_units_is_shown_of_the_first_and_last_layers_and_of_the_classes(reported: Run) -> None:
-    found = feature_visualization(Subject(reported, reported.load_data()))
+    found = feature_visualization(ReportedRun(reported, reported.load_data()))
     assert [(one["layer"], one["shown"]) for one in found] == [("relu1", 8), (None, 3)]
     assert found[1]["names"] == list(reported.classes)
 
@@ -125,7 +125,7 @@ def test_figures_are_those_of_the_metrics(reported: Run) -> None:
 
 
 def test_text_from_outside_cannot_become_markup(reported: Run, tmp_path: Path) -> None:
-    subject = Subject(open_run(reported.path), reported.load_data())
+    subject = ReportedRun(open_run(reported.path), reported.load_data())
     head = subject.metrics["heads"]["class"]
     head["classes"][0] = head["per_class"][0]["class"] = "</script><script>alert(1)</script>"
     text = render(subject)
@@ -134,7 +134,7 @@ def test_text_from_outside_cannot_become_markup(reported: Run, tmp_path: Path) -
 
 
 def test_the_most_confused_pair_is_the_matrixs_largest(reported_96: Run) -> None:
-    subject = Subject(reported_96, reported_96.load_data())
+    subject = ReportedRun(reported_96, reported_96.load_data())
     matrix = reported_96.metrics["heads"]["class"]["confusion"]
     largest = max(n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j)
     first = confused_pairs(subject)[0]
@@ -143,12 +143,12 @@ def test_the_most_confused_pair_is_the_matrixs_largest(reported_96: Run) -> None
 
 
 def test_every_order_of_classes_has_each_once(reported_96: Run) -> None:
-    [matrix] = confusion_matrices(Subject(reported_96, reported_96.load_data()))
+    [matrix] = confusion_matrices(ReportedRun(reported_96, reported_96.load_data()))
     assert all(sorted(order) == list(range(96)) for order in matrix["orders"].values())
 
 
 def test_findings_are_sentences(reported: Run) -> None:
-    found = findings(Subject(reported, reported.load_data()))
+    found = findings(ReportedRun(reported, reported.load_data()))
     assert len(found) >= 4
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in found)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from convscope.report import Subject, validation
+from convscope.report import ReportedRun, validation
 from convscope.report.saliency import _kinds, saliency_maps
 from convscope.report.validation import HeatmapKind, HeatmapValidation, in_words, sample
 from convscope.runs import REPORT, Run
@@ -18,11 +18,11 @@ from convscope.scope import Scope
 
 
 @pytest.fixture(scope="module")
-def subject(reported: Run) -> Subject:
-    return Subject(reported, reported.load_data())
+def subject(reported: Run) -> ReportedRun:
+    return ReportedRun(reported, reported.load_data())
 
 
-def test_figures_are_those_of_the_scans(subject: Subject, reported: Run) -> None:
+def test_figures_are_those_of_the_scans(subject: ReportedRun, reported: Run) -> None:
     found = saliency_maps(subject)
     rows, middle = (
         sample(subject, [row["row"] for row in found["rows"]], found["validation"]["n"]),
@@ -47,14 +47,14 @@ def test_figures_are_those_of_the_scans(subject: Subject, reported: Run) -> None
     assert found["validation"]["random"] == pytest.approx(curves.area(curves.random).to_json())
 
 
-def test_the_same_report_runs_no_scan_again(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_report_runs_no_scan_again(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     first = saliency_maps(subject)
     monkeypatch.setattr(Faithfulness, "update", lambda *asked: pytest.fail("made again"))
     monkeypatch.setattr(Randomization, "update", lambda *asked: pytest.fail("made again"))
     assert saliency_maps(subject)["validation"] == first["validation"]
 
 
-def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Subject, reported_96: Run) -> None:
+def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: ReportedRun, reported_96: Run) -> None:
     answers = subject.answers[0]
     shown = subject.chosen_images(10)
     rows = sample(subject, shown, 9)
@@ -64,12 +64,12 @@ def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Subject
     counts = answers.true[rows].bincount(minlength=3)
     assert counts.max() - counts.min() <= 1
     assert sample(subject, shown, 9) == rows
-    many = Subject(reported_96, reported_96.load_data())
+    many = ReportedRun(reported_96, reported_96.load_data())
     chosen = sample(many, many.chosen_images(10), 12)
     assert len(set(many.answers[0].true[chosen].tolist())) == 12
 
 
-def test_of_a_large_network_the_square_moves_by_more(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_network_the_square_moves_by_more(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("convscope.report.saliency.n_images", lambda subject, kinds: asked.append(kinds) or 15)
     monkeypatch.setattr(type(subject.run), "input_shape", (3, 32, 32))
@@ -79,7 +79,7 @@ def test_of_a_large_network_the_square_moves_by_more(subject: Subject, monkeypat
     assert [asked[0][1].at_random["stride"], kinds[1].at_random["stride"]] == [4, 4]
 
 
-def test_a_network_that_is_too_large_is_not_examined(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_is_too_large_is_not_examined(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "_WORK", 1e6)
     found = saliency_maps(subject)
     assert found["validation"] is None
@@ -144,7 +144,7 @@ def test_from_one_image_nothing_is_claimed() -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1000, "light"), (390, "dark")])
 def test_pictures_carry_their_figures_and_captions_stay_below_them(
-    open_page: Callable[..., Any], reported: Run, subject: Subject, width: int, scheme: str
+    open_page: Callable[..., Any], reported: Run, subject: ReportedRun, width: int, scheme: str
 ) -> None:
     found = saliency_maps(subject)
     with open_page(reported.path / REPORT, "#saliency", width=width, scheme=scheme) as page:

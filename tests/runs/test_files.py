@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convscope.errors import FailedError, ReadOnlyError
+from convscope.errors import FailedError, ReadOnlyError, WriteError
 from convscope.runs import write_whole
 
 
@@ -42,7 +42,7 @@ def test_a_folder_where_the_file_should_be_stays_as_it_is(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EROFS, ReadOnlyError), (errno.EACCES, ReadOnlyError), (errno.EIO, FailedError)]
+    ("number", "kind"), [(errno.EROFS, ReadOnlyError), (errno.EACCES, ReadOnlyError), (errno.EIO, WriteError)]
 )
 def test_the_first_error_is_told_where_the_temporary_file_cannot_be_removed_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]

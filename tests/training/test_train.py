@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convscope.compute import choose_device, own_random_state
 from convscope.data import Augmentation, DataBundle, batches
 from convscope.errors import (
     DivergedError,
@@ -28,7 +29,7 @@ from convscope.errors import (
 )
 from convscope.nets import build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
-from convscope.training import Silent, choose_device, own_random_state, train
+from convscope.training import Silent, train
 from tests.gpus import on_gpu
 from tests.killing import dead_process
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.analyses.ablation import AblationPlan, ablation_plan
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
     from convscope.analyses.notebook import notebook_picture
     from convscope.analyses.request import Request, checked, option_of
-    from convscope.analyses.subject import Subject, look_at, open_subject
+    from convscope.analyses.subject import OpenedNetwork, look_at, open_subject
     from convscope.analyses.view import View
 else:
     load_when_used(__name__)
@@ -20,8 +20,8 @@ __all__ = [
     "AblationPlan",
     "Analysis",
     "Inputs",
+    "OpenedNetwork",
     "Request",
-    "Subject",
     "View",
     "ablation_plan",
     "checked",

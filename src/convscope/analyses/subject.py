@@ -19,7 +19,7 @@ from convscope.scope import Scope
 
 
 @dataclass(frozen=True)
-class Subject:
+class OpenedNetwork:
     """What is looked at: a scope, its run where it has one, the folder where pictures go, and which weights are random."""
 
     scope: Scope
@@ -41,7 +41,7 @@ def open_subject(
     seed: int | None = None,
     options: dict[str, Any] | None = None,
     output: str | None = None,
-) -> Subject:
+) -> OpenedNetwork:
     """A run, or a network that is no run.
 
     Args:
@@ -68,7 +68,7 @@ def open_subject(
         if given := [name for name, value in of_net.items() if value is not None]:
             raise SettingError(f"--{given[0]}: a run knows its own; leave it out, or give --net in place of the run")
         opened = run if isinstance(run, Run) else open_run(run)
-        return Subject(Scope(opened), opened.path, opened)
+        return OpenedNetwork(Scope(opened), opened.path, opened)
     if net is None:
         raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")
     if pretrained and weights is not None:
@@ -85,11 +85,11 @@ def open_subject(
     normalize = _normalization(mean, deviation, made_for)
     answer = int(output) if output is not None and output.isdecimal() else output
     scope = Scope(module.eval(), made_for.example(), names, normalize, output=answer)
-    return Subject(scope, Path(), None, random_weights)
+    return OpenedNetwork(scope, Path(), None, random_weights)
 
 
 def look_at(
-    subject: Subject,
+    subject: OpenedNetwork,
     lens: str,
     image: str | None = None,
     *,
@@ -136,7 +136,7 @@ def _check_ending(option: str, path: Path | None, ending: str, what: str) -> Non
         raise SettingError(f"{option} {path}: {what}; give a name that ends with {ending}")
 
 
-def _image(subject: Subject, image: str) -> Tensor:
+def _image(subject: OpenedNetwork, image: str) -> Tensor:
     shape = subject.scope.input_shape
     if not image.isdigit():
         return read_image(image, (shape[0], shape[1], shape[2]))
@@ -148,7 +148,7 @@ def _image(subject: Subject, image: str) -> Tensor:
     return test[int(image)][0]
 
 
-def _test(subject: Subject, name: str) -> ImageSet:
+def _test(subject: OpenedNetwork, name: str) -> ImageSet:
     """The test images, for those that look at all of them."""
     if subject.run is None:
         raise SettingError(f"{name} looks at the test images of a run; give a run's folder")

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from convscope.command import main
-from convscope.console import printing_safely
+from convscope.__main__ import main
+from convscope.base.console import printing_safely
+from convscope.base.signals import INTERRUPTED
 from convscope.errors import ConvscopeError, FailedError, system_error_in_words
-from convscope.signals import INTERRUPTED
 
 __all__ = ["VERBS", "main", "run"]
 

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.table import Table
 
-from convscope.console import open_console, printable_json
+from convscope.base.console import open_console, printable_json
 
 if TYPE_CHECKING:
     import pandas as pd

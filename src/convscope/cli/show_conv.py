@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from convscope import courses
+from convscope.base.console import open_console
 from convscope.cli.show import print_json, print_line, print_table
-from convscope.console import open_console
-from convscope.courses import Chain, Step, Window, Worked, number, times, window_in_words
+from convscope.courses import Chain, ChainStep, Worked, WorkedWindow, number, times, window_in_words
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _print_chain(found: Chain) -> None:
             print_line(f"  {step.name:7} {name:14} {formula}")
 
 
-def _print_layer(step: Step) -> None:
+def _print_layer(step: ChainStep) -> None:
     channels, height, width = step.output_shape
     maps = f"{channels} map{'' if channels == 1 else 's'} of {height}×{width}"
     print_line(f"{step.kind.replace('_', ' ')} {', '.join(window_in_words(step))}")
@@ -124,7 +124,7 @@ def _print_layer(step: Step) -> None:
         print_line(f"  {name.replace('multiply_adds', 'multiply-adds'):16} {text}")
 
 
-def _sizes_of(step: Step) -> list[tuple[str, str]]:
+def _sizes_of(step: ChainStep) -> list[tuple[str, str]]:
     """The formulas of height and width; one where they are the same."""
     found = step.formulas
     if "height" not in found:
@@ -134,7 +134,7 @@ def _sizes_of(step: Step) -> list[tuple[str, str]]:
     return [("height", found["height"]), ("width", found["width"])]
 
 
-def _chosen(found: Worked, window: str | None, unit: int | None) -> list[Window]:
+def _chosen(found: Worked, window: str | None, unit: int | None) -> list[WorkedWindow]:
     if window is None:
         if unit is not None:
             found.window(unit)  # refuses a unit that is not there
@@ -147,7 +147,7 @@ def _chosen(found: Worked, window: str | None, unit: int | None) -> list[Window]
     return [found.window(one, row, column) for one in units]
 
 
-def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
+def _draw(found: Worked, chosen: Sequence[WorkedWindow], out: Path) -> Path:
     from convscope.courses import worked_drawing, worked_picture
     from convscope.runs import write_whole
 
@@ -159,7 +159,7 @@ def _draw(found: Worked, chosen: Sequence[Window], out: Path) -> Path:
     return out
 
 
-def _print_worked(found: Worked, chosen: Sequence[Window]) -> None:
+def _print_worked(found: Worked, chosen: Sequence[WorkedWindow]) -> None:
     console = open_console(highlight=False, markup=False)
     console.print(Text(courses.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
     inputs = [_matrix(name, one) for name, one in zip(found.channels, found.image, strict=True)]
@@ -205,7 +205,7 @@ def _columns_that_fit(cells: list[list[str]]) -> int:
     return max(1, sum(width <= open_console().width + 2 for width in widths))
 
 
-def _products(found: Worked, chosen: Sequence[Window]) -> Table:
+def _products(found: Worked, chosen: Sequence[WorkedWindow]) -> Table:
     table, named = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)), any(found.channels)
     table.add_column("row,\ncolumn", no_wrap=True)
     if named:
@@ -226,7 +226,7 @@ def _products(found: Worked, chosen: Sequence[Window]) -> Table:
     return table
 
 
-def _terms(found: Worked, window: Window, n: int) -> Text:
+def _terms(found: Worked, window: WorkedWindow, n: int) -> Text:
     """The products of one channel, padding in grey."""
     parts, pool = [], found.weight is None
     for t, row in enumerate(window.rows):

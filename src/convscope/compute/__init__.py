@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.compute.cache import (
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         read_entry,
         write_entry,
     )
+    from convscope.compute.device import choose_device, own_random_state
     from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
     from convscope.compute.presence import is_present, present
     from convscope.compute.whole import Content, check_writable, write_whole
@@ -35,9 +36,11 @@ __all__ = [
     "cache_limit",
     "cached",
     "check_writable",
+    "choose_device",
     "entry_path",
     "is_present",
     "list_entries",
+    "own_random_state",
     "present",
     "prune",
     "read_entry",

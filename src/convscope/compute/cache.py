@@ -25,9 +25,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
+from convscope.base.unfinished import remove_abandoned
 from convscope.compute.whole import write_whole
 from convscope.errors import ConvscopeError, FailedError, SettingError
-from convscope.unfinished import remove_abandoned
 
 KINDS = ("charts", "data", "scans", "tables")
 """The folders of entries in a root: the script of charts, decoded images, results of scans, indexes of folders of runs."""

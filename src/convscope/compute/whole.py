@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from convscope.base.unfinished import UNFINISHED, mark, remove_abandoned
 from convscope.errors import READ_ONLY, ReadOnlyError, WriteError
-from convscope.unfinished import UNFINISHED, mark, remove_abandoned
 
 Content = bytes | str | Callable[[BinaryIO], None]
 """Of a file; what is too large for the memory is a function that writes it into the open file."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import cloudpickle
 
+from convscope.base.signals import stop_wish
 from convscope.errors import ConvscopeError, FailedError
-from convscope.signals import stop_wish
 
 _received: SimpleQueue[Any] = SimpleQueue()
 """What the process sends that started this one; None when it has gone."""

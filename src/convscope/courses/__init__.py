@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.courses.chain import Chain, Step, conv, pool, times
+    from convscope.courses.chain import Chain, ChainStep, conv, pool, times
     from convscope.courses.drawing import worked_drawing, worked_picture
     from convscope.courses.examples import EXAMPLES, padding, pair, worked_example
     from convscope.courses.numbers import read_numbers
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convscope.courses.windows import Axis, Padding
     from convscope.courses.wording import Order, add_up, in_words, number, read_shape, window_in_words
     from convscope.courses.words import chain
-    from convscope.courses.worked import Window, Worked, worked_conv, worked_pool
+    from convscope.courses.worked import Worked, WorkedWindow, worked_conv, worked_pool
 else:
     load_when_used(__name__)
 
@@ -43,6 +43,7 @@ __all__ = [
     "FULL",
     "Axis",
     "Chain",
+    "ChainStep",
     "LookedAt",
     "Order",
     "Outcome",
@@ -51,9 +52,8 @@ __all__ = [
     "ReportedLook",
     "Reproduces",
     "Reproduction",
-    "Step",
-    "Window",
     "Worked",
+    "WorkedWindow",
     "add_up",
     "chain",
     "check_reproduces",

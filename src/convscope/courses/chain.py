@@ -22,7 +22,7 @@ _MIXES = ("adaptive_avg_pool", "dense")
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """One layer of a chain, worked out for one image.
 
     Attributes:
@@ -131,7 +131,7 @@ class Chain:
     """
 
     input_shape: Shape
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ChainStep, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
@@ -165,7 +165,7 @@ class Chain:
             path.then(axis, kind in _MIXES) for path, axis in zip(before, axes or (None, None), strict=True)
         )
         shape = self.output_shape
-        step = Step(name, kind, shape, output_shape or shape, (rows, columns), axes, groups, bias)
+        step = ChainStep(name, kind, shape, output_shape or shape, (rows, columns), axes, groups, bias)
         return replace(self, steps=(*self.steps, step))
 
     def box(self, row: int = 0, column: int = 0) -> tuple[int, int, int, int] | None:

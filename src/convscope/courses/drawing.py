@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from convscope.courses.wording import add_up, in_words, number
-from convscope.courses.worked import Window, Worked
+from convscope.courses.worked import Worked, WorkedWindow
 
 MOST_WINDOWS, MOST_CELLS, MOST_CHANNELS = 16, 24, 8
 """Windows in one picture, rows and columns of one input, and channels, that can still be read."""
@@ -29,7 +29,7 @@ _BLUE, _ORANGE = "#2459a8", "#b54e18"
 _PALE_BLUE, _PALE_ORANGE, _PAD = "#dbe6f6", "#fbe3d3", "#f3f2ef"
 
 
-def worked_drawing(worked: Worked, windows: Sequence[Window] | None = None) -> str:
+def worked_drawing(worked: Worked, windows: Sequence[WorkedWindow] | None = None) -> str:
     """A worked example as an SVG.
 
     Args:
@@ -48,7 +48,7 @@ def worked_drawing(worked: Worked, windows: Sequence[Window] | None = None) -> s
     return _svg(in_words(worked), drawn, notes, worked.step.output_shape[1:])
 
 
-def worked_picture(worked: Worked, windows: Sequence[Window] | None = None) -> bytes:
+def worked_picture(worked: Worked, windows: Sequence[WorkedWindow] | None = None) -> bytes:
     """The same as a PNG file."""
     import vl_convert
     from PIL import Image
@@ -116,7 +116,7 @@ class _Channel:
 class _Drawing:
     """A window, laid out: a row a channel, and beside them the output as far as it has come."""
 
-    def __init__(self, worked: Worked, window: Window) -> None:
+    def __init__(self, worked: Worked, window: WorkedWindow) -> None:
         output = worked.output[window.unit].copy()
         height, width = output.shape
         output[np.arange(height * width).reshape(height, width) > window.row * width + window.column] = np.nan
@@ -207,7 +207,7 @@ class _Drawing:
         return "".join(pieces)
 
 
-def _channel(worked: Worked, window: Window, n: int) -> _Channel:
+def _channel(worked: Worked, window: WorkedWindow, n: int) -> _Channel:
     image = worked.image[window.channels[n]]
     margins = [_margins(worked, side) for side in (0, 1)]
     (above, _), (before, _) = margins

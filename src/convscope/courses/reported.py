@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.analyses import checked, find
+from convscope.base.settings import describe
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
 from convscope.runs import parse_mapping
-from convscope.settings import describe
-from convscope.study import Lines, StudySpec, read_study, shipped_texts
+from convscope.study import KeyLines, StudySpec, read_study, shipped_texts
 
 FULL = "full"
 """The budget of a study file as it stands: as reported."""
@@ -147,7 +147,7 @@ def reproduces(spec: StudySpec, where: str, text: str = "") -> Reproduces:
     try:
         return _Study.model_validate({"reproduces": spec.reproduces}).reproduces
     except ValidationError as error:
-        line = Lines(text, where).where(error.errors()[0]["loc"])
+        line = KeyLines(text, where).where(error.errors()[0]["loc"])
         raise SettingError(f"{line}: {describe(error, _Study)}") from None
 
 

@@ -6,9 +6,9 @@ import re
 from math import isnan
 from typing import Literal
 
-from convscope.courses.chain import Step, times
+from convscope.courses.chain import ChainStep, times
 from convscope.courses.windows import Axis
-from convscope.courses.worked import Window, Worked
+from convscope.courses.worked import Worked, WorkedWindow
 from convscope.errors import SettingError
 
 Order = Literal["chw", "hwc"]
@@ -32,7 +32,7 @@ def in_words(worked: Worked) -> str:
     return f"{_KINDS[step.kind]} {window}: {times(step.input_shape)} → {times(step.output_shape)}"
 
 
-def window_in_words(step: Step, short: bool = False) -> list[str]:
+def window_in_words(step: ChainStep, short: bool = False) -> list[str]:
     """A layer's window, and the settings that are not the simplest: ["3×3", "stride 2", "padding 1"]; short, as in the words
     of a chain: ["3×3", "s2", "p1"]."""
     if step.axes is None:
@@ -52,7 +52,7 @@ def _ends(axis: Axis) -> str:
     return str(axis.before) if axis.before == axis.after else f"{axis.before}+{axis.after}"
 
 
-def add_up(window: Window) -> str:
+def add_up(window: WorkedWindow) -> str:
     """How a number of the output comes of its channels: "9 + 18 + 18 = 45"; empty where there is nothing to add."""
     parts = [number(value) for value in window.per_channel]
     if window.divisor > 1:

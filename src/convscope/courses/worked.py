@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from convscope.courses.chain import Chain, Pair, Pool, Step, conv, pool, times
+from convscope.courses.chain import Chain, ChainStep, Pair, Pool, conv, pool, times
 from convscope.courses.windows import Axis, Padding
 from convscope.errors import SettingError
 
@@ -21,7 +21,7 @@ MOST_NUMBERS, MOST_OUTPUTS = 100_000, 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class WorkedWindow:
     """One number of the output, and what it is made of.
 
     Attributes:
@@ -75,7 +75,7 @@ class Worked:
         count_padding: whether an average counts padding.
     """
 
-    step: Step
+    step: ChainStep
     image: Float[np.ndarray, "C H W"]
     weight: Float[np.ndarray, "A B h w"] | None
     bias: Float[np.ndarray, " U"]
@@ -88,7 +88,7 @@ class Worked:
         values = [self.window(*place).value for place in np.ndindex(*self.step.output_shape)]
         object.__setattr__(self, "output", np.array(values, dtype=np.float64).reshape(self.step.output_shape))
 
-    def window(self, unit: int = 0, row: int = 0, column: int = 0) -> Window:
+    def window(self, unit: int = 0, row: int = 0, column: int = 0) -> WorkedWindow:
         """One number of the output.
 
         Raises:
@@ -108,11 +108,11 @@ class Worked:
         products = inputs * weights
         per_channel, divisor = self._per_channel(products)
         value = float(per_channel.sum() / divisor + bias) if divisor else float("nan")
-        return Window(
+        return WorkedWindow(
             unit, row, column, channels, rows, columns, inputs, weights, products, per_channel, divisor, bias, value
         )
 
-    def windows(self, unit: int | None = None) -> list[Window]:
+    def windows(self, unit: int | None = None) -> list[WorkedWindow]:
         """Every number of the output, or of one unit, row by row."""
         units, height, width = self.step.output_shape
         chosen = range(units) if unit is None else [unit]
@@ -127,7 +127,7 @@ class Worked:
         """The weights of one unit, for the channels that it reads; None of a pool."""
         return None if self.weight is None else self._weights(unit)
 
-    def to_json(self, windows: Sequence[Window] | None = None) -> dict[str, Any]:
+    def to_json(self, windows: Sequence[WorkedWindow] | None = None) -> dict[str, Any]:
         """The numbers as plain values, with all windows or those given."""
         return {
             "layer": self.step.to_json(),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
-from convscope.data.batches import Batch, batches
+from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
 from convscope.data.catalogue import data_names
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
@@ -24,11 +24,13 @@ __all__ = [
     "ImageSet",
     "ImagesLike",
     "Normalization",
+    "Normalizer",
     "as_images",
     "augment",
     "batches",
     "check_unit_range",
     "data_names",
+    "evaluation_batch",
     "load_data",
     "read_image",
 ]

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from convscope.base.settings import Settings
 from convscope.data.seeds import generator
 from convscope.errors import SettingError
-from convscope.settings import Settings
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 _DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturation", "cut_row", "cut_column")

@@ -129,3 +129,19 @@ def _on_device(pixels: UInt8[Tensor, "M C H W"], device: torch.device) -> UInt8[
         free, _ = torch.cuda.mem_get_info(device)
         copies[device] = pixels.to(device) if pixels.nbytes <= RESIDENT_SHARE * free else None
     return pixels if copies[device] is None else copies[device]
+
+
+def evaluation_batch(images: ImageSet, training_batch: int) -> int:
+    """Images at once where no gradients are kept: at least a training step's, and up to 512 small ones."""
+    return min(512, max(training_batch, 2**21 // images.pixels[0].numel()))
+
+
+class Normalizer:
+    """Images in [0, 1] → (image - mean) / std of each channel, on one device."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(-1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std

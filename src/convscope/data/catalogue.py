@@ -16,7 +16,7 @@ from convscope.errors import DataError, SettingError, UnknownNameError
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueSet:
     """A data set of the catalogue.
 
     Args:
@@ -36,17 +36,17 @@ class Entry:
 
 LINES = "lines"
 _CATALOGUE = {
-    LINES: Entry(
+    LINES: CatalogueSet(
         "generated: one line on black, 96 classes of length, width, colour and angle, 96,000 images, 28×28×3",
         split="60/40",
     ),
-    "mnist": Entry("handwritten digits, 70,000 images, 28×28 grey", "ylecun/mnist", "mnist"),
-    "fashion-mnist": Entry(
+    "mnist": CatalogueSet("handwritten digits, 70,000 images, 28×28 grey", "ylecun/mnist", "mnist"),
+    "fashion-mnist": CatalogueSet(
         "articles of clothing, 70,000 images, 28×28 grey", "zalando-datasets/fashion_mnist", "fashion-mnist"
     ),
-    "cifar10": Entry("ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"),
-    "cifar10-grey28": Entry("CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True),
-    "cats-dogs": Entry(
+    "cifar10": CatalogueSet("ten kinds of animals and vehicles, 60,000 images, 32×32×3", "uoft-cs/cifar10", "cifar10"),
+    "cifar10-grey28": CatalogueSet("CIFAR-10 in grey at 28×28", "uoft-cs/cifar10", "cifar10", image_size=28, grey=True),
+    "cats-dogs": CatalogueSet(
         "photographs of cats and dogs, scaled to 128×128×3",
         "microsoft/cats_vs_dogs",
         "cats-dogs",
@@ -109,7 +109,7 @@ def find(source: str) -> tuple[str, Source]:
     raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
 
 
-def _open_known(entry: Entry) -> Source:
+def _open_known(entry: CatalogueSet) -> Source:
     folder = os.environ.get("CONVSCOPE_DATA")
     copy = Path(folder).expanduser() / entry.copy if folder else None
     if copy and copy.is_dir():

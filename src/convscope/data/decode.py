@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from convscope.console import progress_bar
+from convscope.base.console import progress_bar
+from convscope.base.parallel import chunks, in_order
 from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec
-from convscope.data.store import Block, Filling, block_of
+from convscope.data.store import Filling, StoredBlock, block_of
 from convscope.errors import DataError
-from convscope.parallel import chunks, in_order
 
 _SMALL = 64 * 64  # images of fewer pixels decode so fast that threads only wait for the interpreter's lock
 _CHUNK = 256
@@ -86,10 +86,10 @@ class _Decoder:
                 )
         return height, width
 
-    def _blocks(self, shape: tuple[int, int, int], n_threads: int, about: dict[str, Any]) -> Iterator[Block]:
+    def _blocks(self, shape: tuple[int, int, int], n_threads: int, about: dict[str, Any]) -> Iterator[StoredBlock]:
         known = frozenset(self.faults)
 
-        def decode(chunk: list[tuple[int, Item]]) -> tuple[Block, dict[int, str]]:
+        def decode(chunk: list[tuple[int, Item]]) -> tuple[StoredBlock, dict[int, str]]:
             pixels, found = np.zeros((len(chunk), *shape), np.uint8), {}
             for place, (position, item) in enumerate(chunk):
                 if position in known:

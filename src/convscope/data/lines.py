@@ -22,10 +22,10 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from convscope.console import progress_bar
+from convscope.base.console import progress_bar
+from convscope.base.parallel import in_order
 from convscope.data.seeds import generator
-from convscope.data.store import Block, Filling, block_of
-from convscope.parallel import in_order
+from convscope.data.store import Filling, StoredBlock, block_of
 
 SIDE_PX = 28
 PER_CLASS = 1000
@@ -63,8 +63,8 @@ def filling(per_class: int, seed: int) -> Filling:
     return Filling((len(_COMBINATIONS) * per_class, 3, SIDE_PX, SIDE_PX), _blocks(per_class, seed), {})
 
 
-def _blocks(per_class: int, seed: int) -> Iterator[Block]:
-    def draw(index: int) -> Block:
+def _blocks(per_class: int, seed: int) -> Iterator[StoredBlock]:
+    def draw(index: int) -> StoredBlock:
         return block_of(draw_class(index, per_class, seed))
 
     with progress_bar("drawing lines", len(_COMBINATIONS) * per_class) as advance:

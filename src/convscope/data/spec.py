@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from convscope.base.settings import Settings, describe
 from convscope.errors import SettingError, shortened
-from convscope.settings import Settings, describe
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -32,7 +32,7 @@ MEMORY_SHARE = 0.25  # pixels that would take more of the available memory are m
 
 
 @dataclass(frozen=True)
-class Block:
+class StoredBlock:
     """Some images in a row, ready to be written, with what is to be known of each."""
 
     pixels: UInt8[np.ndarray, "n C H W"]
@@ -55,17 +55,17 @@ class Filling:
     """What fills a new entry: its shape, the blocks in order, and `about`, complete after the last."""
 
     shape: tuple[int, int, int, int]  # M C H W
-    blocks: Iterable[Block]
+    blocks: Iterable[StoredBlock]
     about: dict[str, Any]
 
 
-def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> Block:
+def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> StoredBlock:
     """The images with their digests and moments, both exact."""
     pixels = np.ascontiguousarray(pixels)
     digests = np.stack([np.frombuffer(blake2b(image, digest_size=16).digest(), np.uint8) for image in pixels])
     wide = pixels.reshape(*pixels.shape[:2], -1).astype(np.float64)  # sums of squares are exact below 2^53
     moments = np.stack([wide.sum(2), np.einsum("ncp,ncp->nc", wide, wide)], axis=1)
-    return Block(pixels, digests, moments.astype(np.int64))
+    return StoredBlock(pixels, digests, moments.astype(np.int64))
 
 
 def obtain(name: str, key: Mapping[str, Any], fill: Callable[[], Filling]) -> Stored:

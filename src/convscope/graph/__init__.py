@@ -6,13 +6,13 @@ it.
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.graph.agreement import check_gradient
     from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
     from convscope.graph.answers import answering_logits
-    from convscope.graph.boxes import Box, Patch, Span
+    from convscope.graph.boxes import Box, BoxValues, Span
     from convscope.graph.fields import ReceptiveField, receptive_fields
     from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
     from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
@@ -31,11 +31,11 @@ __all__ = [
     "INPUT",
     "Anatomy",
     "Box",
+    "BoxValues",
     "Incremental",
     "Intervention",
     "Layer",
     "Operation",
-    "Patch",
     "Positions",
     "ReceptiveField",
     "Remembered",

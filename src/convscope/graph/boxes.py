@@ -51,7 +51,7 @@ class Box(NamedTuple):
         return Box(self.rows.moved(-other.rows.start), self.columns.moved(-other.columns.start))
 
 
-class Patch(NamedTuple):
+class BoxValues(NamedTuple):
     """New values (P, C, height, width) of a map inside a box; outside it the map is as it was."""
 
     box: Box

@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.fx import Node
 
+from convscope.base.parallel import share_threads
 from convscope.graph import plans
-from convscope.graph.boxes import Box, Patch, hull, laid_out
+from convscope.graph.boxes import Box, BoxValues, hull, laid_out
 from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
 from convscope.graph.local import FIRST, Maps, Rule, arranged, restored, rule_of
 from convscope.graph.table import ELEMENTWISE
 from convscope.graph.traced import Operation, TracedGraph
-from convscope.parallel import share_threads
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -39,7 +39,7 @@ MadeReady = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Step:
+class IncrementalStep:
     """One operation that is worked out inside boxes.
 
     Attributes:
@@ -71,7 +71,7 @@ class Incremental:
 
     Example:
         >>> remembered = Incremental(graph).remember(image)
-        >>> logits = remembered.run([Patch(Box(Span(0, 5), Span(0, 5)), torch.zeros(1, 3, 5, 5))])
+        >>> logits = remembered.run([BoxValues(Box(Span(0, 5), Span(0, 5)), torch.zeros(1, 3, 5, 5))])
     """
 
     def __init__(self, graph: TracedGraph) -> None:
@@ -136,7 +136,7 @@ class Remembered:
         self._on_cpu = maps[network.graph.image].device.type == "cpu"
         self._constants: dict[tuple[Node, MadeReady], Tensor] = {}
 
-    def run(self, patches: Iterable[Patch], at_once: int = LARGEST_BATCH) -> Float[Tensor, "P K"]:
+    def run(self, patches: Iterable[BoxValues], at_once: int = LARGEST_BATCH) -> Float[Tensor, "P K"]:
         """The network's answer to each changed image, P counted over all patches.
 
         Args:
@@ -149,7 +149,7 @@ class Remembered:
         return torch.cat(list(share_threads(work, tasks) if self._on_cpu else map(work, tasks)))
 
     @torch.no_grad()
-    def _run(self, patches: Sequence[Patch], at_once: int) -> Float[Tensor, "P K"]:
+    def _run(self, patches: Sequence[BoxValues], at_once: int) -> Float[Tensor, "P K"]:
         followed = [self._follow(patch) for patch in patches]
         if sum(maps.n for maps in followed) <= at_once:
             return self._finish([(maps, range(maps.n)) for maps in followed])
@@ -165,7 +165,7 @@ class Remembered:
         named = {op.name: given[op.node] for op in graph.operations if op.node in given}
         return graph.run(images, given=named)[graph.outputs[0]]
 
-    def _follow(self, patch: Patch) -> Maps:
+    def _follow(self, patch: BoxValues) -> Maps:
         """What becomes of a patch at the edge."""
         maps = Maps(len(patch.values), self._maps, self._constant, {})
         maps.patches[self.network.graph.image] = patch._replace(values=laid_out(patch.values))
@@ -175,7 +175,7 @@ class Remembered:
                 changed = hull(boxes)
                 box = Box(*(step.rule.reach(axis, span) for axis, span in enumerate(changed)))
                 if box.area:
-                    maps.patches[step.node] = Patch(box, step.rule.run(maps, changed, box))
+                    maps.patches[step.node] = BoxValues(box, step.rule.run(maps, changed, box))
             for node in step.finished:
                 maps.patches.pop(node, None)
         return maps
@@ -213,12 +213,12 @@ def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
     return found
 
 
-def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[Step]:
+def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[IncrementalStep]:
     last = {source: node for node, (_, sources) in rules.items() for source in sources}
     steps = []
     for node, (rule, sources) in rules.items():
         steps.append(
-            Step(
+            IncrementalStep(
                 node=node,
                 sources=tuple(sources),
                 finished=tuple(s for s in sources if last[s] is node and s not in kept),
@@ -236,9 +236,9 @@ def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:
     return f"run whole, with all that follows: {', '.join(first)}"
 
 
-def _batches(patches: Iterable[Patch], at_once: int) -> Iterator[list[Patch]]:
+def _batches(patches: Iterable[BoxValues], at_once: int) -> Iterator[list[BoxValues]]:
     """Patches together, of at most so many images unless a single one has more."""
-    batch: list[Patch] = []
+    batch: list[BoxValues] = []
     for patch in patches:
         if batch and sum(len(one.values) for one in (*batch, patch)) > at_once:
             yield batch

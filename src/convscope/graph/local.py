@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional as F
 
-from convscope.graph.boxes import Box, Patch, Span, laid_out, reached, read
+from convscope.graph.boxes import Box, BoxValues, Span, laid_out, reached, read
 from convscope.graph.calls import Call, axis_order, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
@@ -63,7 +63,7 @@ class Maps:
         n: int,
         remembered: Mapping[Node, Tensor],
         constant: Callable[[Node, Callable[[Tensor], Tensor]], Tensor],
-        patches: dict[Node, Patch],
+        patches: dict[Node, BoxValues],
     ) -> None:
         self.n, self.patches, self._constant, self._remembered = n, patches, constant, remembered
 

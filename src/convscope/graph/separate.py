@@ -17,7 +17,7 @@ _RESHAPES = ("flatten", "reshape", "squeeze", "unsqueeze")
 _REDUCED = ("aten.mean.dim", "aten.sum.dim_IntList", "aten.amax.default", "aten.amin.default")
 
 
-class Block(NamedTuple):
+class UnitPlaces(NamedTuple):
     """Where the numbers of one unit lie along axis 1: unit u has `size` places, from `first` + u · `size` on."""
 
     first: int
@@ -28,9 +28,9 @@ class Block(NamedTuple):
         start = self.first + unit * self.size
         return slice(start, start + self.size)
 
-    def times(self, n: int) -> Block:
+    def times(self, n: int) -> UnitPlaces:
         """Where they lie once each place has become `n` places."""
-        return Block(self.first * n, self.size * n)
+        return UnitPlaces(self.first * n, self.size * n)
 
 
 def changed_by(graph: TracedGraph, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ def changed_by(graph: TracedGraph, layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(op.name for op in graph.operations if op.name in found)
 
 
-def separate_units(graph: TracedGraph, layer: str) -> dict[str, Block]:
+def separate_units(graph: TracedGraph, layer: str) -> dict[str, UnitPlaces]:
     """The results in which each unit of a layer has a block of axis 1 that depends on no other unit of the layer.
 
     The layer's own comes first. From there on through batch norm, ReLU and other functions of single numbers, dropout,
@@ -53,7 +53,7 @@ def separate_units(graph: TracedGraph, layer: str) -> dict[str, Block]:
     if batch_axes(op.node) != (0,) or len(op.output_shape) not in (1, 3):
         return {}
     changed = set(changed_by(graph, (layer,)))
-    blocks = {layer: Block(0, 1)}
+    blocks = {layer: UnitPlaces(0, 1)}
     for op in graph.operations:
         names = [name for name in op.inputs if name in changed]
         if op.name == layer or not names or any(name not in blocks for name in names):
@@ -64,7 +64,7 @@ def separate_units(graph: TracedGraph, layer: str) -> dict[str, Block]:
     return blocks
 
 
-def _passed_on(op: Operation, sources: Mapping[Node, Block]) -> Block | None:
+def _passed_on(op: Operation, sources: Mapping[Node, UnitPlaces]) -> UnitPlaces | None:
     """Where the units lie in a result, given where they lie in the inputs that change; None where they mix."""
     if batch_axes(op.node) != (0,) or any(len(shapes_at(node, 1)[0]) < 2 for node in (op.node, *sources)):
         return None
@@ -90,7 +90,7 @@ def _passed_on(op: Operation, sources: Mapping[Node, Block]) -> Block | None:
     return block if after[1] == before[1] and _keeps_axis_1(op, call, len(before)) else None
 
 
-def _concatenated(call: Call, source: Node, block: Block) -> Block | None:
+def _concatenated(call: Call, source: Node, block: UnitPlaces) -> UnitPlaces | None:
     tensors = list(call.arguments["tensors"])
     if call["dim"] % len(call.output_shape) != 1 or tensors.count(source) > 1:
         return None

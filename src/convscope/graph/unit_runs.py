@@ -14,7 +14,7 @@ from torch import Tensor
 from convscope.errors import RequestError
 from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
 from convscope.graph.interventions import Intervention
-from convscope.graph.separate import Block, changed_by, separate_units
+from convscope.graph.separate import UnitPlaces, changed_by, separate_units
 from convscope.graph.traced import INPUT, Operation, TracedGraph
 
 
@@ -163,7 +163,7 @@ class _Part(NamedTuple):
     unit: Int[Tensor, " R"]
     image: Int[Tensor, " R"]
 
-    def replaced(self, before: Tensor, after: Tensor, block: Block) -> Tensor:
+    def replaced(self, before: Tensor, after: Tensor, block: UnitPlaces) -> Tensor:
         """A result with one unit ablated in each row."""
         places = block.first + self.unit[:, None] * block.size + torch.arange(block.size, device=self.unit.device)
         rows, image = torch.arange(len(self.unit), device=self.unit.device)[:, None], self.image[:, None]
@@ -185,7 +185,7 @@ class _Linear:
 
     source: str  # the name of what it reads
     weight: Any
-    block: Block  # where the units lie there
+    block: UnitPlaces  # where the units lie there
     groups: int  # of the units it reads, none of whose blocks lies in two
     apply: Callable[[Tensor, Tensor], Tensor]  # it without bias, on part of its input, with the weights of that part
 
@@ -202,7 +202,7 @@ class _Linear:
         return before
 
 
-def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, Block]) -> _Linear | None:
+def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, UnitPlaces]) -> _Linear | None:
     """The operation, where it reads one result whose units are still separate, and is linear in it."""
     source = op.inputs[0]
     if op.inputs != (source,) or source not in blocks or op.node.args[0] is not graph.operation(source).node:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.lenses.ablation import HOW, UnitsOf, ablate, ablated_graph, check_how, interventions

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.base.shown import Shown
 from convscope.errors import FailedError
 from convscope.graph import is_finite
-from convscope.lenses.shown import Shown
 
 OVERFLOW = (
     "the network answers with NaN or infinity, though its weights are finite: numbers overflow on the way; "

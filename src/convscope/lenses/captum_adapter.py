@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from convscope.base.optional import import_optional
+from convscope.compute import own_random_state
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph
 from convscope.lenses.attribution import Attribution, join
@@ -22,8 +24,6 @@ from convscope.lenses.relevance import RelevanceSteps
 from convscope.lenses.settings import CaptumSettings
 from convscope.lenses.targets import Target, resolve_target
 from convscope.nets import Task
-from convscope.optional import import_optional
-from convscope.training import own_random_state
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from convscope.base.shown import Shown
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.graph import (
     Operation,
@@ -24,7 +25,6 @@ from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.redirected import redirected_relus
 from convscope.lenses.regularizers import Jitter, Regularizer
-from convscope.lenses.shown import Shown
 from convscope.lenses.targets import is_place
 from convscope.lenses.units import Units, choose_units, count_units
 

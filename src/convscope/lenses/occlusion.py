@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.base.shown import Shown
 from convscope.errors import FailedError, NetworkError, RequestError
-from convscope.graph import Box, Incremental, Patch, Remembered, Span, TracedGraph, check_weights, is_finite
+from convscope.graph import Box, BoxValues, Incremental, Remembered, Span, TracedGraph, check_weights, is_finite
 from convscope.lenses.attribution import OVERFLOW
 from convscope.lenses.memory import portions
-from convscope.lenses.shown import Shown
 from convscope.lenses.targets import Target, choose_targets, with_task
 from convscope.nets import Task
 
@@ -257,12 +257,12 @@ def _answers(
     return found[order.argsort()].unflatten(0, grid.shape)
 
 
-def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> Patch:
+def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> BoxValues:
     """The image with each square of a block covered, in the box that holds them all."""
     box = Box(*(grid.covered(axis, positions) for axis, positions in enumerate(block)))
     rows, columns = (grid.inside(axis, positions, image.device) for axis, positions in enumerate(block))
     squares = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1).unsqueeze(1)  # P 1 height width
-    return Patch(box, torch.where(squares, box.cut(fill), box.cut(image)))
+    return BoxValues(box, torch.where(squares, box.cut(fill), box.cut(image)))
 
 
 def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:

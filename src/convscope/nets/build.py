@@ -14,6 +14,7 @@ import torch
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import nn
 
+from convscope.base.settings import Settings
 from convscope.errors import FailedError, NetworkError, SettingError, UnknownNameError, first_line, shortened
 from convscope.nets import zoo
 from convscope.nets.catalogue import CATALOGUE
@@ -30,7 +31,6 @@ from convscope.nets.foreign import (
 from convscope.nets.heads import put_head
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
-from convscope.settings import Settings
 
 Init = Literal["default", "xavier", "he"]
 

@@ -145,7 +145,7 @@ def rows(cell: Cell = "gru", hidden: Count = 128) -> Plan:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueNet:
     """One network of the catalogue: its plan from its options, and the input it was made for."""
 
     plan: Callable[..., Plan]
@@ -158,22 +158,22 @@ class Entry:
         return (self.plan.__doc__ or "").split("\n")[0]
 
 
-CATALOGUE: dict[str, Entry] = {
-    "vgg-cifar": Entry(vgg_cifar),
-    "net1": Entry(net1),
-    "net2": Entry(net2),
-    "net3": Entry(net3),
-    "net4": Entry(net4),
-    "lenet5": Entry(lenet5, channels=1, image_size=28),
-    "lenet-bn": Entry(lenet_bn, channels=1, image_size=28),
-    "conv7": Entry(conv7, channels=3, image_size=28),
-    "lines-net": Entry(lines_net, channels=3, image_size=28, classes=96),
-    "lines-vgg19": Entry(lines_vgg19, channels=3, image_size=28, classes=96),
-    "mnist-net": Entry(mnist_net, channels=1, image_size=28),
-    "rows": Entry(rows, channels=1, image_size=28),
-    "lean-cifar": Entry(lean_cifar),
-    "blocks-cifar": Entry(blocks_cifar),
-    "cats-dogs-net": Entry(cats_dogs_net, image_size=128, classes=2),
+CATALOGUE: dict[str, CatalogueNet] = {
+    "vgg-cifar": CatalogueNet(vgg_cifar),
+    "net1": CatalogueNet(net1),
+    "net2": CatalogueNet(net2),
+    "net3": CatalogueNet(net3),
+    "net4": CatalogueNet(net4),
+    "lenet5": CatalogueNet(lenet5, channels=1, image_size=28),
+    "lenet-bn": CatalogueNet(lenet_bn, channels=1, image_size=28),
+    "conv7": CatalogueNet(conv7, channels=3, image_size=28),
+    "lines-net": CatalogueNet(lines_net, channels=3, image_size=28, classes=96),
+    "lines-vgg19": CatalogueNet(lines_vgg19, channels=3, image_size=28, classes=96),
+    "mnist-net": CatalogueNet(mnist_net, channels=1, image_size=28),
+    "rows": CatalogueNet(rows, channels=1, image_size=28),
+    "lean-cifar": CatalogueNet(lean_cifar),
+    "blocks-cifar": CatalogueNet(blocks_cifar),
+    "cats-dogs-net": CatalogueNet(cats_dogs_net, image_size=128, classes=2),
 }
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import nn
 
+from convscope.base.optional import import_optional
 from convscope.errors import BrokenPackageError, MissingPackageError, NetworkError, SettingError, UnknownNameError
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput, from_pretrained_cfg
-from convscope.optional import import_optional
 
 _IMAGENET = NaturalInput(1000, 3, 224, 224, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 

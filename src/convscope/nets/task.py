@@ -26,8 +26,8 @@ from pydantic import (
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.base.settings import Settings
 from convscope.errors import SettingError, UnknownNameError
-from convscope.settings import Settings
 
 HeadKind = Literal["softmax", "sigmoid"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.optional import import_optional
+from convscope.base.optional import import_optional
 
 _IMAGENET_CLASSES = 1000
 

@@ -4,11 +4,11 @@ from convscope.report.build import render, write_report
 from convscope.report.compared import check_comparison_file, comparison_page, write_comparison
 from convscope.report.page import fill
 from convscope.report.study import Section, holds_runs, study_page, write_study_report
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 
 __all__ = [
+    "ReportedRun",
     "Section",
-    "Subject",
     "check_comparison_file",
     "comparison_page",
     "fill",

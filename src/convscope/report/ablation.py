@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.analyses import ablation_plan
 from convscope.draw import coloured, enlarge, scale_of
 from convscope.errors import NetworkError
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.scans import Ablation, Estimate, LayerEffects
 
 _LAYERS, _UNITS = 5, 2  # the first two filters of each of the first five convolutions
@@ -24,7 +24,7 @@ UnitOf = tuple[LayerEffects, int]
 """One unit of a layer with its effect."""
 
 
-def ablation_section(subject: Subject) -> dict[str, Any] | None:
+def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
     """A few filters ablated, each alone and all together; None where there is no filter to ablate.
 
     The details are of the filter that changes the accuracy most, and of all together.
@@ -64,7 +64,7 @@ def ablation_section(subject: Subject) -> dict[str, Any] | None:
     }
 
 
-def chosen_filters(subject: Subject) -> dict[str, list[int]]:
+def chosen_filters(subject: ReportedRun) -> dict[str, list[int]]:
     """The first two filters of the first five convolutions that have filters of their own."""
     modules, scope = dict(subject.scope.net.named_modules()), subject.scope
     names = [op.name for op in scope.graph.operations if op.kind == "conv" and op.name in modules]
@@ -72,7 +72,7 @@ def chosen_filters(subject: Subject) -> dict[str, list[int]]:
     return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
 
 
-def n_images(subject: Subject, units: dict[str, list[int]]) -> int:
+def n_images(subject: ReportedRun, units: dict[str, list[int]]) -> int:
     """How many test images cost some seconds: about a pass for each filter, and two for each of two comparisons."""
     passes = sum(map(len, units.values())) + 4
     afford = int(_WORK / (passes * max(1, subject.anatomy.multiply_adds)))
@@ -118,7 +118,7 @@ def _figures(after: Estimate, change: Estimate, lost: int, gained: int) -> dict[
     return {"after": after.value, "difference": change.to_json(), "lost": lost, "gained": gained}
 
 
-def _details(subject: Subject, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
+def _details(subject: ReportedRun, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
     flips = {"right before, wrong without": found.lost, "wrong before, right without": found.gained}
     return {
         "title": title,
@@ -167,7 +167,7 @@ def _moves(found: Ablation) -> list[str]:
     return [f"“{names[i]}” predicted as “{names[j]}”: {before[i, j]} before, {after[i, j]} after" for i, j in places]
 
 
-def _images(subject: Subject, found: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:
+def _images(subject: ReportedRun, found: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:
     """Those whose probability of the true class changes most."""
     moved = (found.probability_after - found.probability_before)[flipped].abs()
     chosen = flipped[moved.argsort(descending=True, stable=True)[:_EXAMPLES]].tolist()

@@ -12,7 +12,7 @@ from convscope.report.ablation import ablation_section
 from convscope.report.filters import effects_of, filters_page, has_filters
 from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.runs import FILTERS, REPORT, SPEC, Run, check_writable, dump_spec, shareable, write_whole
 
 
@@ -30,7 +30,7 @@ def write_report(run: Run, data: DataBundle | None = None) -> Path:
     """
     run.metrics, run.predictions  # noqa: B018 (says at once what is missing)
     check_writable(run.path)
-    subject = Subject(run, data or run.load_data())
+    subject = ReportedRun(run, data or run.load_data())
     path = run.path / REPORT
     write_whole(path, render(subject))
     if has_filters(subject):
@@ -38,7 +38,7 @@ def write_report(run: Run, data: DataBundle | None = None) -> Path:
     return path
 
 
-def render(subject: Subject) -> str:
+def render(subject: ReportedRun) -> str:
     """The report's HTML."""
     return fill(
         "report.html",
@@ -73,7 +73,7 @@ def render(subject: Subject) -> str:
     )
 
 
-def _charts(subject: Subject) -> dict[str, Any]:
+def _charts(subject: ReportedRun) -> dict[str, Any]:
     history, accuracy = subject.run.history, subject.metrics["accuracy"]["value"]
     charts = {f"curve-{measure}": learning_curve(history, measure, accuracy) for measure in ("loss", "accuracy")}
     for target, head in subject.metrics["heads"].items():

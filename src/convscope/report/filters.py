@@ -14,7 +14,7 @@ from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.report.visualization import Visualizations, visualizations
 from convscope.scans import LayerEffects, LayerPatches, LayerStatistics, patches_and_statistics
 
@@ -47,7 +47,7 @@ class _Layer:
         return len(self.patches.count)
 
 
-def has_filters(subject: Subject) -> bool:
+def has_filters(subject: ReportedRun) -> bool:
     """Whether the network has convolutions, and can be traced."""
     try:
         return any(operation.kind == "conv" for operation in subject.scope.graph.operations)
@@ -55,7 +55,7 @@ def has_filters(subject: Subject) -> bool:
         return False
 
 
-def effects_of(subject: Subject) -> Effects | None:
+def effects_of(subject: ReportedRun) -> Effects | None:
     """The effect of ablating each unit, on as many test images as cost a few seconds; None where that is too few.
 
     They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
@@ -89,7 +89,7 @@ def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     }
 
 
-def filters_page(subject: Subject, effects: Effects | None = None) -> str:
+def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
     """The page's HTML; for a network that `has_filters`.
 
     Strongest images and statistics are one pass over the test images; they are kept in the run folder.
@@ -109,7 +109,7 @@ def filters_page(subject: Subject, effects: Effects | None = None) -> str:
     )
 
 
-def filters(subject: Subject, effects: Effects | None = None) -> dict[str, Any]:
+def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, Any]:
     """All that the page shows, in JSON: numbers to four digits, pictures as sheets."""
     layers = _layers(subject)
     rows, n_pictured = _rows(layers)
@@ -134,7 +134,7 @@ def filters(subject: Subject, effects: Effects | None = None) -> dict[str, Any]:
     }
 
 
-def _layers(subject: Subject) -> list[_Layer]:
+def _layers(subject: ReportedRun) -> list[_Layer]:
     test = subject.data.test
     # By the highest number of the map, not by its sum: then the images share what the patch shows. Of a deep layer the sum
     # before the ReLU is largest for flat, dark images, which the unit is merely not against.
@@ -162,7 +162,7 @@ def _rows(layers: list[_Layer]) -> tuple[list[int], int]:
 
 
 def _of_layer(
-    subject: Subject,
+    subject: ReportedRun,
     layer: _Layer,
     place: dict[int, int],
     found: Visualizations,
@@ -273,7 +273,7 @@ def _listed(names: list[str], between: str = ", ") -> str:
     return names[0] if len(names) == 1 else between.join(names[:-1]) + f"{between.rstrip(', ')} and {names[-1]}"
 
 
-def _weights(subject: Subject, layer: _Layer) -> dict[str, Any] | None:
+def _weights(subject: ReportedRun, layer: _Layer) -> dict[str, Any] | None:
     """A picture of each unit's weights: on an image in its colours, deeper the mean over the units they look at."""
     try:
         weights = subject.scope.filters(layer.name)

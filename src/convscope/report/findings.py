@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.scans import proportion
 
 
-def findings(subject: Subject) -> list[str]:
+def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
     found = [_accuracy(subject), _overfitting(subject)]
     heads = subject.metrics["heads"]
@@ -19,7 +19,7 @@ def findings(subject: Subject) -> list[str]:
     return [sentence for sentence in [*found, _course(subject), _data(subject)] if sentence]
 
 
-def _accuracy(subject: Subject) -> str:
+def _accuracy(subject: ReportedRun) -> str:
     metrics = subject.metrics
     figure = metrics["accuracy"]
     chance = math.prod(max(map(sum, head["confusion"])) / metrics["images"] for head in metrics["heads"].values())
@@ -29,7 +29,7 @@ def _accuracy(subject: Subject) -> str:
     )
 
 
-def _overfitting(subject: Subject) -> str:
+def _overfitting(subject: ReportedRun) -> str:
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
         degree = "overfits" if gap["value"] > 5 else "overfits a little"
@@ -94,7 +94,7 @@ def _calibration(head: dict[str, Any]) -> str:
     return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
 
 
-def _course(subject: Subject) -> str:
+def _course(subject: ReportedRun) -> str:
     history, recipe = subject.run.history, subject.run.spec.recipe.parts[-1]
     losses = history["val_loss"]
     best = int(losses.argmin())
@@ -107,7 +107,7 @@ def _course(subject: Subject) -> str:
     return ""
 
 
-def _data(subject: Subject) -> str:
+def _data(subject: ReportedRun) -> str:
     data, notes = subject.data, []
     if data.duplicates:
         notes.append(f"{data.duplicates:,} training images whose pixels equal those of a test image were left out")

@@ -21,20 +21,20 @@ from convscope.draw import (
 from convscope.draw import tinted_picture as tinted
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 
 _SHEET_PX = 520
 _MOST_UNITS = 64
 _MOST_LAYERS = 4
 
 
-def network(subject: Subject) -> dict[str, Any]:
+def network(subject: ReportedRun) -> dict[str, Any]:
     """The anatomy table and its drawing."""
     table = subject.anatomy.to_json()
     return {"table": table, "map": network_map(table["layers"], subject.run.input_shape)}
 
 
-def first_filters(subject: Subject) -> dict[str, Any] | None:
+def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
     """The first convolution's filters as a sheet: in colour on colour images, else signed, blue below 0 and red above."""
     layer = _first_convolution(subject)
     modules = dict(subject.run.net.named_modules())
@@ -53,7 +53,7 @@ def first_filters(subject: Subject) -> dict[str, Any] | None:
     }
 
 
-def feature_maps(subject: Subject) -> list[dict[str, Any]]:
+def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
     """Feature maps of a few layers, from the first convolution to the last, on a few test images.
 
     One scale for all maps of an image: white is the level that half a percent of its activations exceed. Those of the
@@ -83,7 +83,7 @@ def feature_maps(subject: Subject) -> list[dict[str, Any]]:
     ]
 
 
-def _maps_of(subject: Subject, row: int, image: Tensor, units: Tensor, tint: bool) -> dict[str, Any]:
+def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint: bool) -> dict[str, Any]:
     """A layer's maps of one image, of at most _MOST_UNITS units."""
     answers, shown = subject.answers[0], units[:_MOST_UNITS]
     top = max(float(_sample(shown).quantile(0.995)), 1e-12)
@@ -104,7 +104,7 @@ def _spread(n: int, most: int) -> list[int]:
     return torch.linspace(0, n - 1, min(n, most)).round().long().unique().tolist() if n else []
 
 
-def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
+def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
     """The first training images of each class, None of one that has none; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
     chosen = _spread(len(classes), most_classes)
@@ -117,7 +117,7 @@ def class_examples(subject: Subject, n: int = 6, most_classes: int = 24) -> list
     return found
 
 
-def _first_convolution(subject: Subject) -> str | None:
+def _first_convolution(subject: ReportedRun) -> str | None:
     return next((layer.name for layer in subject.anatomy.layers if layer.kind == "conv"), None)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 
 _PAIRS, _EXAMPLES, _CONFIDENT = 8, 8, 24
 
 
-def confusion_matrices(subject: Subject) -> list[dict[str, Any]]:
+def confusion_matrices(subject: ReportedRun) -> list[dict[str, Any]]:
     """For each head: its classes, its matrix, and orders of the classes to choose from."""
     found = []
     for target, head in subject.metrics["heads"].items():
@@ -48,13 +48,13 @@ def _side_by_side(matrix: np.ndarray) -> list[int]:
     return np.argsort(vector, kind="stable").tolist()
 
 
-def confused_pairs(subject: Subject) -> list[dict[str, Any]]:
+def confused_pairs(subject: ReportedRun) -> list[dict[str, Any]]:
     """The most frequent confusions of all heads, each with the images that were mistaken most confidently."""
     found = [pair for head in range(len(subject.answers)) for pair in _pairs_of(subject, head)]
     return sorted(found, key=lambda pair: -pair["images"])[:_PAIRS]
 
 
-def _pairs_of(subject: Subject, head: int) -> list[dict[str, Any]]:
+def _pairs_of(subject: ReportedRun, head: int) -> list[dict[str, Any]]:
     answers, classes = subject.answers[head], subject.class_names(head)
     k = len(classes)
     counts = torch.bincount(answers.true[answers.wrong] * k + answers.predicted[answers.wrong], minlength=k * k)
@@ -74,7 +74,7 @@ def _pairs_of(subject: Subject, head: int) -> list[dict[str, Any]]:
     return pairs
 
 
-def confident_errors(subject: Subject) -> list[dict[str, Any]]:
+def confident_errors(subject: ReportedRun) -> list[dict[str, Any]]:
     """The test images that a head got wrong with the highest probability."""
     found = [
         (-float(answers.confidence[row]), head, row)
@@ -84,7 +84,7 @@ def confident_errors(subject: Subject) -> list[dict[str, Any]]:
     return [_example(subject, head, row) for _, head, row in sorted(found)[:_CONFIDENT]]
 
 
-def _example(subject: Subject, head: int, row: int) -> dict[str, Any]:
+def _example(subject: ReportedRun, head: int, row: int) -> dict[str, Any]:
     answers, names = subject.answers[head], subject.class_names(head)
     return {
         "row": row,

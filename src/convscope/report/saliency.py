@@ -11,7 +11,7 @@ from convscope.analyses import drop_scale, small_picture, sum_in_words
 from convscope.draw import Picture, coloured, enlarge, picture
 from convscope.errors import NetworkError, RequestError
 from convscope.lenses import Attribution, OcclusionMap, Size
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.report.validation import HeatmapKind, areas_of_image, n_images, validate, validation_table
 
 _MOST_CLASSES = 10
@@ -24,7 +24,7 @@ _ENOUGH = 16  # images on which the maps are examined as they are drawn
 _SIDE_PX = 112
 
 
-def saliency_maps(subject: Subject) -> dict[str, Any] | None:
+def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
     """The first rightly answered test image of each class (of many, an even choice) through three lenses, side by side.
 
     Of several heads some images for each, asked about that head.
@@ -74,7 +74,7 @@ def occlusion_sizes(side: int) -> list[int]:
     return sorted({max(2, round(side * share)) for share in (0.09, 0.16, 0.28)})
 
 
-def _shown(subject: Subject) -> list[tuple[int, int]]:
+def _shown(subject: ReportedRun) -> list[tuple[int, int]]:
     """Head and test image of each row."""
     n = len(subject.answers)
     if n == 1:
@@ -82,14 +82,14 @@ def _shown(subject: Subject) -> list[tuple[int, int]]:
     return [(head, row) for head in range(n) for row in subject.chosen_images(max(2, _MOST_CLASSES // n), head)]
 
 
-def _attributed(subject: Subject, name: str, images: Tensor, asked: list[int]) -> Attribution | None:
+def _attributed(subject: ReportedRun, name: str, images: Tensor, asked: list[int]) -> Attribution | None:
     try:
         return subject.scope.attribute(name, images, asked)
     except RequestError:  # no rectifier to guide through, or no map to weigh
         return None
 
 
-def _kinds(subject: Subject, attributed: Iterable[str], size: int) -> list[HeatmapKind]:
+def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int) -> list[HeatmapKind]:
     """The kinds of heatmaps as they are drawn; the covering square moves by more where the network is large."""
     side = min(subject.run.input_shape[1:])
     drawn, coarse = _stride(side), max(1, side // 8)

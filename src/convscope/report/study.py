@@ -17,7 +17,7 @@ from convscope.report.study_costs import fronts, spread_of
 from convscope.report.study_curves import panels
 from convscope.report.study_findings import study_findings
 from convscope.report.study_matter import matrices, terms
-from convscope.report.study_results import Group, StudyResults, value_in_words
+from convscope.report.study_results import SettingGroup, StudyResults, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
 from convscope.study import Metric, Runs, Summary
 
@@ -105,7 +105,7 @@ def _listed(values: Sequence[Any], most: int = 12) -> str:
     return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
 
 
-def _row(results: StudyResults, group: Group) -> dict[str, Any]:
+def _row(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
     """A setting's figures for the page."""
     return {
         "label": group.label,

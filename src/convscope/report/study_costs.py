@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from convscope.draw import cost, spread
-from convscope.report.study_results import Group, StudyResults, largest_near
+from convscope.report.study_results import SettingGroup, StudyResults, largest_near
 from convscope.runs import ANATOMY, object_in
 
 _MOST_SHOWN = 60  # settings, for a row each
@@ -77,14 +77,14 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _mean(results: StudyResults, group: Group) -> dict[str, Any]:
+def _mean(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
     found = group.summary(results.metric.name)
     return {
         "setting": group.label, "value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n,
     }  # fmt: skip
 
 
-def _cost(results: StudyResults, group: Group, key: str) -> float | None:
+def _cost(results: StudyResults, group: SettingGroup, key: str) -> float | None:
     if key == "multiply_adds":
         return next(filter(None, (_multiply_adds(results, run) for run in group.runs.run)), None)
     return group.summary(key).mean.value

@@ -23,7 +23,7 @@ _NO_SETTING = "all runs"
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class SettingGroup:
     """The runs of equal settings, which differ in their seed alone.
 
     Attributes:
@@ -64,7 +64,7 @@ class StudyResults:
         return self.rows[self.runs.counted]
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[SettingGroup]:
         """In the order of the settings' values."""
         if not self.settings:
             return [self._group({}, self.rows)]
@@ -75,9 +75,9 @@ class StudyResults:
             for values in keys.itertuples(index=False, name=None)
         ]
 
-    def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> Group:
+    def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> SettingGroup:
         counted = self.runs.counted[rows.index]
-        return Group(self.label(values), values, rows[counted], int((~rows.state.isin(ENDED)).sum()))
+        return SettingGroup(self.label(values), values, rows[counted], int((~rows.state.isin(ENDED)).sum()))
 
     def label(self, values: dict[str, Any]) -> str:
         """Some settings in short."""
@@ -90,7 +90,7 @@ class StudyResults:
         return key if len(alike) > 1 else last
 
     @cached_property
-    def whole(self) -> list[Group]:
+    def whole(self) -> list[SettingGroup]:
         """Groups with figures whose runs all came to their end; where there are none, all with figures. The best first.
 
         A mean over those that are left when others diverged or were pruned would flatter a setting.
@@ -99,17 +99,17 @@ class StudyResults:
         return [group for group in known if not group.not_finished] or known
 
     @cached_property
-    def by_metric(self) -> list[Group]:
+    def by_metric(self) -> list[SettingGroup]:
         """All groups with figures, the best mean first; of equal ones that whose first run comes first."""
         known = [group for group in self.groups if group.summary(self.metric.name).n]
         return sorted(known, key=lambda group: (-self.metric.sign * self.mean(group).figures[0], group.runs.index[0]))
 
-    def mean(self, group: Group) -> Estimate:
+    def mean(self, group: SettingGroup) -> Estimate:
         """A group's mean of the metric, with its interval."""
         return group.summary(self.metric.name).mean
 
     @property
-    def best(self) -> Group | None:
+    def best(self) -> SettingGroup | None:
         """Chosen on validation."""
         return self.whole[0] if self.whole else None
 

@@ -21,7 +21,7 @@ from convscope.scope import Scope
 
 
 @dataclass(frozen=True)
-class Answers:
+class HeadPredictions:
     """What the network answered to one head's question about every test image."""
 
     head: Head
@@ -34,7 +34,7 @@ class Answers:
         return self.true != self.predicted
 
 
-class Subject:
+class ReportedRun:
     """A trained and evaluated run, and what its report needs of it."""
 
     def __init__(self, run: Run, data: DataBundle) -> None:
@@ -43,12 +43,12 @@ class Subject:
         self.scope = Scope(run)
 
     @cached_property
-    def answers(self) -> list[Answers]:
+    def answers(self) -> list[HeadPredictions]:
         """One for each head."""
         stored, found = self.run.predictions, []
         for head in self.run.task.heads:
             confidence, predicted = head.logits(stored["logits"]).softmax(1).max(1)
-            found.append(Answers(head, stored[f"target.{head.target}"], predicted, confidence))
+            found.append(HeadPredictions(head, stored[f"target.{head.target}"], predicted, confidence))
         return found
 
     @cached_property

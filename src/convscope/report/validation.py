@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.scans import Estimate, FaithfulnessCurves, RandomizationCheck
 
 _STEPS = 10  # shares of the pixels, so that the first is the 10 % that the words speak of
@@ -43,7 +43,7 @@ class HeatmapValidation:
         return self.check.similarities[self.check.layers[-1]]
 
 
-def validate(subject: Subject, shown: Sequence[int], kinds: Sequence[HeatmapKind]) -> list[HeatmapValidation]:
+def validate(subject: ReportedRun, shown: Sequence[int], kinds: Sequence[HeatmapKind]) -> list[HeatmapValidation]:
     """Each kind examined on rightly answered test images, those shown first; none where the network is too large for it.
 
     Args:
@@ -68,7 +68,7 @@ def validate(subject: Subject, shown: Sequence[int], kinds: Sequence[HeatmapKind
     ]
 
 
-def n_images(subject: Subject, kinds: Sequence[HeatmapKind]) -> int:
+def n_images(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> int:
     """How many images cost some seconds: three curves of each kind, and the positions that occlusion covers, twice
     for the network with random weights."""
     curves = len(kinds) * (3 * _STEPS + 8)  # and a few ways back
@@ -78,7 +78,7 @@ def n_images(subject: Subject, kinds: Sequence[HeatmapKind]) -> int:
     return min(_MOST_IMAGES, int(_WORK / cost), right)
 
 
-def _positions(subject: Subject, settings: Mapping[str, Any]) -> int:
+def _positions(subject: ReportedRun, settings: Mapping[str, Any]) -> int:
     if "size" not in settings:
         return 0
     height, width = subject.run.input_shape[1:]
@@ -86,7 +86,7 @@ def _positions(subject: Subject, settings: Mapping[str, Any]) -> int:
     return ((height - size) // stride + 1) * ((width - size) // stride + 1)
 
 
-def sample(subject: Subject, shown: Sequence[int], n: int) -> list[int]:
+def sample(subject: ReportedRun, shown: Sequence[int], n: int) -> list[int]:
     """Rightly answered test images, as many of each class as can be: those shown, then others by chance, with a fixed seed."""
     answers, generator = subject.answers[0], torch.Generator().manual_seed(0)
     order = torch.randperm(len(answers.true), generator=generator).tolist()

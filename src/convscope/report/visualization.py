@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from convscope.console import progress_bar
+from convscope.base.console import progress_bar
 from convscope.draw import enlarge, picture, sheet
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
-from convscope.report.subject import Subject
+from convscope.report.subject import ReportedRun
 from convscope.scans import cached_scan
 
 _STEPS = 48  # of gradient ascent: enough for form
@@ -48,7 +48,7 @@ class Visualizations:
         return pd.DataFrame({"layer": self.layer, "unit": range(len(self.activation)), "activation": self.activation})
 
 
-def visualizations(subject: Subject, units: dict[str, int]) -> dict[str, Visualizations]:
+def visualizations(subject: ReportedRun, units: dict[str, int]) -> dict[str, Visualizations]:
     """Feature visualizations of each layer's units: of all, or of the first where they are many or the network is large.
 
     Args:
@@ -66,7 +66,7 @@ def visualizations(subject: Subject, units: dict[str, int]) -> dict[str, Visuali
     )
 
 
-def _visualize(subject: Subject, asked: dict[str, int]) -> dict[str, Visualizations]:
+def _visualize(subject: ReportedRun, asked: dict[str, int]) -> dict[str, Visualizations]:
     found = {}
     with progress_bar("feature visualization", sum(asked.values()), "units") as advance:
         for layer, n in asked.items():
@@ -80,12 +80,12 @@ def _visualize(subject: Subject, asked: dict[str, int]) -> dict[str, Visualizati
     return found
 
 
-def _pictures(subject: Subject, layer: str, units: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _pictures(subject: ReportedRun, layer: str, units: Sequence[int]) -> tuple[Tensor, Tensor]:
     made = subject.scope.maximize(layer, units, steps=_STEPS)
     return torch.stack([torch.from_numpy(picture(one)) for one in made.picture]), made.activation.float().cpu()
 
 
-def feature_visualization(subject: Subject) -> list[dict[str, Any]]:
+def feature_visualization(subject: ReportedRun) -> list[dict[str, Any]]:
     """What maximally activates the first units of the first convolution and of the last, and the classes."""
     try:
         graph = subject.scope.graph

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-import convscope
+from convscope import __version__
 
 _PACKAGES = ("torch", "numpy", "datasets", "safetensors", "pandas", "pyarrow", "pillow")
 
@@ -22,7 +22,7 @@ def describe_environment() -> dict[str, Any]:
     """Date, versions and hardware of this process, as JSON values; no user and no host; of paths, those in the command."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "convscope": convscope.__version__,
+        "convscope": __version__,
         "python": platform.python_version(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",

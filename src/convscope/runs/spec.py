@@ -11,11 +11,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from convscope.bounded import KeyTwiceError, load_yaml, settings_text
+from convscope.base.bounded import KeyTwiceError, load_yaml, settings_text
+from convscope.base.settings import Settings, describe
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import NetSpec, TaskSpec
-from convscope.settings import Settings, describe
 
 FORMAT = 1
 """Version of the run folder's format; raised when an older convscope could no longer read it."""

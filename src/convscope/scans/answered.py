@@ -10,7 +10,7 @@ from torch import Tensor
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
 from convscope.nets import Head
-from convscope.scans.by_image import Rows
+from convscope.scans.by_image import ImageRows
 from convscope.scans.scan import BatchOutputs, Images, Subject
 
 
@@ -72,7 +72,7 @@ class Answering:
     """A scan that keeps what a head answers to each image."""
 
     def __init__(self, head: Head) -> None:
-        self.head, self.rows = head, Rows()
+        self.head, self.rows = head, ImageRows()
 
     def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets[self.head.target]

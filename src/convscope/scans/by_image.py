@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convscope.console import progress_bar
+from convscope.base.console import progress_bar
 from convscope.errors import FailedError, RequestError
 from convscope.graph import TracedGraph, check_weights, is_finite
 from convscope.lenses import Attribution, Fill, Target, TaskTarget, choose_targets, fill_images, portions, with_task
@@ -59,7 +59,7 @@ def cover_of(one: Questions, fill: Fill) -> Float[Tensor, "C H W"]:
     return fill_images(one.images, fill)[0]
 
 
-class Rows:
+class ImageRows:
     """What was measured of each image; merged in any order, and given back in the order of the images."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Rows:
         """Takes in tensors with a row for each image."""
         self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
 
-    def merge(self, other: Rows) -> None:
+    def merge(self, other: ImageRows) -> None:
         self.parts += other.parts
 
     def result(self) -> dict[str, Tensor]:

@@ -12,15 +12,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from convscope.console import progress_bar
-from convscope.data import DataBundle, batches
+from convscope.base.console import progress_bar
+from convscope.compute import choose_device
+from convscope.data import DataBundle, Normalizer, batches, evaluation_batch
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
 from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
-from convscope.training import Normalizer, choose_device, evaluation_batch
 
 
 def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
@@ -33,7 +33,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     Args:
         run: a trained run.
         data: its data set, loaded where not given.
-        device: see convscope.training.choose_device.
+        device: see convscope.compute.choose_device.
     Returns:
         `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy));
         of the first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with

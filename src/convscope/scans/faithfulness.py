@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.lenses import Attribution, Fill
-from convscope.scans.by_image import Answers, Questions, Rows, TiedLens, cover_of, one_by_one
+from convscope.scans.by_image import Answers, ImageRows, Questions, TiedLens, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
@@ -161,7 +161,7 @@ class Faithfulness:
             raise SettingError(f"seed: {seed} is out of range; give 0 or more")
         self.answers, self.look, self.method, self.fill, self.seed = answers, look, method, fill, seed
         self.counts = torch.tensor([k * n_pixels // steps for k in range(steps + 1)])
-        self.rows = Rows()
+        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         for one in one_by_one(asked):

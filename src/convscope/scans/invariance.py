@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from convscope.errors import FailedError, SettingError
 from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
-from convscope.scans.by_image import Answers, Questions, Rows, cover_of, one_by_one
+from convscope.scans.by_image import Answers, ImageRows, Questions, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of, proportion
 
 Shift = float | tuple[float, float]
@@ -181,7 +181,7 @@ class Invariance:
             raise SettingError("shift, rotate and scale are all empty; give an amount of one of them")
         self.answers, self.changes, self.fill = answers, tuple(changes), fill
         self.layers = select_layers(answers.graph, layers)
-        self.rows = Rows()
+        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         for one in one_by_one(asked):

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from convscope.compute import own_random_state
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
-from convscope.scans.by_image import Questions, Rows, TiedLens
+from convscope.scans.by_image import ImageRows, Questions, TiedLens
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.training import own_random_state
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""
@@ -159,7 +159,7 @@ class Randomization:
             raise SettingError(f"seed: {seed} is out of range; give 0 or more")
         self.look, self.copied, self.method, self.seed = look, copied, method, seed
         self.steps = _cascade(graph, layers)
-        self.rows = Rows()
+        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         own = strength(self.look(asked.images, asked.target))

@@ -19,14 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from convscope.compute import Executor, LocalProcesses
-from convscope.console import progress_bar
+from convscope.base.console import progress_bar
+from convscope.compute import Executor, LocalProcesses, own_random_state
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
-from convscope.training import own_random_state
 
 Images = ImageSet | Float[Tensor, "N C H W"]
 """What scans are shown: a set, or images in [0, 1], which then have no targets."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from convscope.lazy import load_when_used
+from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.study.compare import Compared, Group, Pair, compare
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         shipped_texts,
         train_study,
     )
-    from convscope.study.spec import Budget, Lines, Range, StudySpec, dump_study, load_study, read_study
+    from convscope.study.spec import Budget, KeyLines, Range, StudySpec, dump_study, load_study, read_study
     from convscope.study.statistics import (
         ImageComparison,
         SeedComparison,
@@ -52,7 +52,7 @@ __all__ = [
     "Group",
     "ImageComparison",
     "Importance",
-    "Lines",
+    "KeyLines",
     "Matrix",
     "Metric",
     "Pair",

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convscope.bounded import flattened
+from convscope.base.bounded import flattened
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
 from convscope.study.folder import DAMAGED

@@ -16,7 +16,8 @@ from uuid import uuid4
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from convscope.compute import Executor, LocalProcesses, is_present
+from convscope.base.signals import StopWish, stop_wish
+from convscope.compute import Executor, LocalProcesses, choose_device, is_present
 from convscope.data import load_data
 from convscope.errors import (
     ConvscopeError,
@@ -30,7 +31,6 @@ from convscope.errors import (
 )
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, build_from_spec, write_whole
-from convscope.signals import StopWish, stop_wish
 from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
@@ -47,7 +47,7 @@ from convscope.study.store import (
     seconds_of,
 )
 from convscope.study.worker import Job, work
-from convscope.training import check_trackers, choose_device, make_card
+from convscope.training import check_trackers, make_card
 
 _HEARTBEAT_S = 20.0
 STALE_S = 90.0

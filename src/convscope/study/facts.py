@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from convscope.bounded import flattened, load_yaml
+from convscope.base.bounded import flattened, load_yaml
 from convscope.runs import ANATOMY, ENVIRONMENT, HISTORY, HISTORY_FIGURES, METRICS, MODEL, OUTCOME, SPEC
 
 FIGURE = ("name", "value", "low", "high", "left_out")

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from convscope.base.console import progress_bar
 from convscope.compute import Entry, cache_folder, entry_path, read_entry, write_entry
-from convscope.console import progress_bar
 from convscope.errors import FailedError, RunFolderError
 from convscope.runs import OUTCOME, SPEC
 from convscope.study.facts import FACTS, FIGURE, HISTORY_SCHEMA, find_runs, read_facts, stamp

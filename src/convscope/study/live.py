@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from convscope.console import open_console
+from convscope.base.console import open_console
 from convscope.study.words import settings_in_words
 
 _SHOWN = 16

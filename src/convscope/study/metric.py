@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from convscope.bounded import load_yaml, settings_text
+from convscope.base.bounded import load_yaml, settings_text
 from convscope.errors import SettingError
 from convscope.scans import Estimate
 from convscope.study.statistics import Summary, summary

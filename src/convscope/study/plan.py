@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
-from convscope.compute import share_of_cores
+from convscope.base.parallel import threads
+from convscope.compute import choose_device, own_random_state, share_of_cores
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task
-from convscope.parallel import threads
 from convscope.runs import RunSpec, build_from_spec
 from convscope.study.spec import StudySpec
 from convscope.study.store import drawn_beforehand
-from convscope.training import StepCost, choose_device, make_card, measure_step, own_random_state
+from convscope.training import StepCost, make_card, measure_step
 
 _MEASURE_S = 30.0
 """So long networks are measured; those after that are taken to cost what the others do on average."""

@@ -65,7 +65,7 @@ def run_study(
         spec: data, network, task and recipe.
         out: the run folder.
         data: the spec's data set; loaded where not given.
-        device: see convscope.training.choose_device.
+        device: see convscope.compute.choose_device.
         watcher: see convscope.train.
         track: see convscope.train; the trackers also get the figures of the test images.
     Raises:

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from convscope.bounded import FastLoader, settings_text
+from convscope.base.bounded import FastLoader, settings_text
+from convscope.base.settings import Settings, describe
 from convscope.data import DataSpec, data_names
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
@@ -27,7 +28,6 @@ from convscope.runs import (
     parse_mapping,
     parse_overrides,
 )
-from convscope.settings import Settings, describe
 from convscope.study.metric import Metric
 
 _DERIVED = ("rate", "momentum")
@@ -246,7 +246,7 @@ def read_study(
     given = parse_mapping(text, where)
     _override(given, settings or {})
     _override(given, parse_overrides(overrides))
-    lines = Lines(text, where)
+    lines = KeyLines(text, where)
     check_format(given.get("format", FORMAT), where)
     return _checked(given, lines)
 
@@ -269,7 +269,7 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
 def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
     """The study in a mapping, checked; paths of data are those of this process's folder."""
     given = given.model_dump(mode="json") if isinstance(given, StudySpec) else dict(given)
-    return _settled(_checked(given, Lines("", "study")), Path())
+    return _settled(_checked(given, KeyLines("", "study")), Path())
 
 
 def _settled(spec: StudySpec, folder: Path) -> StudySpec:
@@ -291,7 +291,7 @@ def run_name(number: int, seed: int) -> str:
     return f"{number:04d}-s{seed}"
 
 
-def _checked(given: dict[str, Any], lines: Lines) -> StudySpec:
+def _checked(given: dict[str, Any], lines: KeyLines) -> StudySpec:
     own = {key: value for key, value in given.items() if key in RunSpec.model_fields}
     try:
         base = RunSpec.model_validate(own)
@@ -308,7 +308,7 @@ def _checked(given: dict[str, Any], lines: Lines) -> StudySpec:
     return spec
 
 
-def _check_values(spec: StudySpec, lines: Lines) -> None:
+def _check_values(spec: StudySpec, lines: KeyLines) -> None:
     """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
     base = spec.model_dump(mode="json")
     _check_options(spec, lines)
@@ -321,7 +321,7 @@ def _check_values(spec: StudySpec, lines: Lines) -> None:
                 raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
 
 
-def _check_options(spec: StudySpec, lines: Lines) -> None:
+def _check_options(spec: StudySpec, lines: KeyLines) -> None:
     """Names a network that there is not, and an option that no network of the study has; one of several may do without."""
     results = next((key for key in ("net.name", "net") if key in spec.lists), None)
     nets = spec.lists[results] if results else (spec.net.name,)
@@ -355,7 +355,7 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         raise SettingError(describe(error, RunSpec)) from None
 
 
-class Lines:
+class KeyLines:
     """Where in a YAML text a key stands."""
 
     def __init__(self, text: str, file: str) -> None:

@@ -29,9 +29,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from convscope.base.optional import import_optional
 from convscope.compute import is_present
 from convscope.errors import FailedError, SettingError
-from convscope.optional import import_optional
 from convscope.study.spec import Range, StudySpec, dump_study, read_study, run_name
 
 STORE, _LOCK = "study.db", "study.lock"

@@ -10,12 +10,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from convscope.base.signals import stop_wish
 from convscope.compute import present
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
 from convscope.runs import METRICS, OUTCOME, Run
 from convscope.scans import kept_epoch
-from convscope.signals import stop_wish
 from convscope.study.folder import DAMAGED, STUDY, damage, state_of
 from convscope.study.run import run_study
 from convscope.study.spec import load_study

@@ -1,8 +1,8 @@
 """From a recipe to a trained network: the loop, optimizers, schedules and checkpoints."""
 
-from convscope.training.device import autocast, choose_device, number_format, own_random_state
+from convscope.training.device import autocast, number_format
 from convscope.training.live import Lines, LiveTable, Silent
-from convscope.training.loop import Normalizer, Trainer, Watcher, evaluation_batch
+from convscope.training.loop import Trainer, Watcher
 from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
 from convscope.training.tracker_clients import flat_settings
@@ -13,22 +13,18 @@ __all__ = [
     "LEFT",
     "Lines",
     "LiveTable",
-    "Normalizer",
     "Silent",
     "StepCost",
     "Trainer",
     "Watcher",
     "autocast",
     "check_trackers",
-    "choose_device",
-    "evaluation_batch",
     "flat_metrics",
     "flat_settings",
     "make_card",
     "make_optimizer",
     "measure_step",
     "number_format",
-    "own_random_state",
     "rate_at",
     "track_results",
     "train",

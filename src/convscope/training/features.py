@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from convscope.base.unfinished import UNFINISHED, mark
 from convscope.data import ImageSet, batches
-from convscope.unfinished import UNFINISHED, mark
 
 MEMORY = 2**30
 """Bytes of a set's features that are kept in memory; more lie in a file of the run folder, which goes with the process."""

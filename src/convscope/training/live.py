@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from convscope.console import open_console
+from convscope.base.console import open_console
 
 _SHOWN = 12
 _COLUMNS = (

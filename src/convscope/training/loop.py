@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convscope.data import Augmentation, DataBundle, ImageSet, batches
+from convscope.base.signals import StopWish
+from convscope.data import Augmentation, DataBundle, ImageSet, Normalizer, batches, evaluation_batch
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
-from convscope.signals import StopWish
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
@@ -297,22 +297,6 @@ class Trainer:
             f"stopped in epoch {self.state.epoch + 1} of {self.whole.epochs} after step {self.state.step} of {self.steps}; "
             f"all is saved: go on with {again}"
         )
-
-
-def evaluation_batch(images: ImageSet, training_batch: int) -> int:
-    """Images at once where no gradients are kept: at least a training step's, and up to 512 small ones."""
-    return min(512, max(training_batch, 2**21 // images.pixels[0].numel()))
-
-
-class Normalizer:
-    """Images in [0, 1] → (image - mean) / std of each channel, on one device."""
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
-        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self.std = torch.tensor(std, device=device).view(-1, 1, 1)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
 
 
 def step_seed(seed: int, step: int) -> int:

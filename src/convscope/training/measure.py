@@ -9,10 +9,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
+from convscope.compute import choose_device, own_random_state
 from convscope.data import Batch, DataBundle, batches
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
-from convscope.training.device import choose_device, own_random_state
 from convscope.training.loop import Trainer
 from convscope.training.train import make_card
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from convscope.bounded import flattened
+from convscope.base.bounded import flattened
 from convscope.runs import TENSORBOARD, TRACKERS, Run
 
 Status = Literal["finished", "stopped", "diverged", "failed"]

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from convscope.base.optional import import_optional
 from convscope.errors import DivergedError, SettingError, StoppedError, TrackerError, UnknownNameError, first_line
-from convscope.optional import import_optional
 from convscope.runs import HISTORY, Run
 from convscope.training.loop import Watcher
 from convscope.training.tracker_clients import CLIENTS, Status, Tracker

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from convscope.base.parallel import threads
+from convscope.base.signals import stop_wish
+from convscope.base.unfinished import UNFINISHED
+from convscope.compute import choose_device, own_random_state
 from convscope.data import DataBundle
 from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task, outputs_of
-from convscope.parallel import threads
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -31,14 +34,11 @@ from convscope.runs import (
     make_spec,
     open_run,
 )
-from convscope.signals import stop_wish
-from convscope.training.device import choose_device, own_random_state
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.stages import Stages
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
-from convscope.unfinished import UNFINISHED
 
 
 def train(

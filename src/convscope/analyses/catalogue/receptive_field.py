@@ -31,7 +31,7 @@ class Request(Base):
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class ShownField:
     """The receptive fields of a layer, and the position whose field is shown."""
 
     field: ReceptiveField
@@ -39,17 +39,17 @@ class Patch:
     column: int
 
 
-def compute(scope: Scope, request: Request, inputs: Inputs) -> Patch:
+def compute(scope: Scope, request: Request, inputs: Inputs) -> ShownField:
     """The position asked for: by default the middle one, and for "max" where the unit, or any, answers most."""
     assert inputs.image is not None
     field = scope.receptive_field(request.layer)
     if request.position == "max":
-        return Patch(field, *_strongest(scope, inputs.image, request.layer, request.unit))
+        return ShownField(field, *_strongest(scope, inputs.image, request.layer, request.unit))
     rows, columns = field.boxes.shape[1:]
-    return Patch(field, *(request.position or (rows // 2, columns // 2)))
+    return ShownField(field, *(request.position or (rows // 2, columns // 2)))
 
 
-def view(scope: Scope, request: Request, result: Patch, inputs: Inputs) -> View:
+def view(scope: Scope, request: Request, result: ShownField, inputs: Inputs) -> View:
     """The image with a frame around the field, and that patch alone."""
     import torch
 
