@@ -113,7 +113,7 @@ def test_settings_that_are_handed_on_are_those_of_the_function(settings: Any, of
 def test_settings_of_lenses_by_name_are_those_of_all_lenses() -> None:
     of_captum = {name for method in lenses.CAPTUM_METHODS for name in lenses.settings_of(method)}
     own = {name for lens in lenses.ATTRIBUTIONS.values() for name in list(signature(lens).parameters)[3:]}
-    of_occlusion = {"size", "stride", "cover", "logits"}
+    of_occlusion = {"size", "stride", "occlusion_fill", "logits"}
     assert set(get_type_hints(lenses.SeededSettings)) == of_captum | own | of_occlusion
 
 

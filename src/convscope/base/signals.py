@@ -65,8 +65,9 @@ def stop_wish() -> Iterator[StopWish]:
     Catches the first Ctrl-C, SIGTERM or SIGHUP inside; a second acts as it did before. Of nested blocks, as of a training in a
     worker, the inner one receives the signal, and the wish is that of all. Only the main thread can do that.
     """
-    wish = StopWish(any(outer.asked for outer in _open_wishes))
+    wish = StopWish(False)
     if threading.current_thread() is not threading.main_thread():
+        wish.asked = any(outer.asked for outer in _open_wishes)
         yield wish
         return
 
@@ -80,6 +81,7 @@ def stop_wish() -> Iterator[StopWish]:
             signal.signal(number, handler or signal.SIG_DFL)
 
     _open_wishes.append(wish)
+    wish.asked = any(each.asked for each in _open_wishes)  # after it is open: a signal between the two would be lost
     before = {number: signal.signal(number, ask) for number in stop_signals()}
     try:
         yield wish

@@ -97,6 +97,7 @@ class LocalProcesses(Executor):
         self._processes: set[_Process] = set()
         self._idle: list[_Process] = []
         self._killing = False
+        self._starting = Lock()  # so that a wish to stop finds a process that is being started
 
     def submit(self, work: Callable[..., Out], *arguments: Any) -> Future[Out]:
         return self._submit(cloudpickle.dumps((work, arguments, False)))
@@ -122,7 +123,9 @@ class LocalProcesses(Executor):
 
     def stop(self) -> None:
         self._end_idle()
-        for process in list(self._processes):
+        with self._starting:
+            processes = list(self._processes)
+        for process in processes:
             process.terminate()
 
     def kill(self) -> None:
@@ -163,7 +166,8 @@ class LocalProcesses(Executor):
             while (process := self._idle.pop()).poll() is not None:
                 self._end(process)
             return process
-        self._processes.add(process := _Process(share_of_cores(self.count)))
+        with self._starting:
+            self._processes.add(process := _Process(share_of_cores(self.count)))
         return process
 
     def _end_idle(self) -> None:

@@ -290,7 +290,7 @@ function ofItself(layer, unit) {
     const kind = { colour: "its filter; grey is weight 0", signed: "its filter; red is positive", mean: `its filter, mean over ${weights.inputs} inputs; red is positive` }[weights.kind];
     parts.push(el("figure", {}, drawPicture(weights.sheet, unit, 128, `weights of unit ${unit}`), el("figcaption", { textContent: kind })));
   }
-  if (climbed && unit < visualization.units) {
+  if (visualization && unit < visualization.units) {
     const text = `feature visualization: mean activation ${short(visualization.activation[unit])}${layer.relu ? " after the ReLU" : ""}`;
     parts.push(el("figure", {}, drawPicture(visualization.sheet, unit, 128, `picture that maximally activates unit ${unit}`), el("figcaption", { textContent: text })));
   }
