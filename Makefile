@@ -19,6 +19,9 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 # names, for by the number of tests, as xdist would have it, the longest files came last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# What Python compiles is kept, also where the environment says otherwise: the tests start some 150 processes.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: study test test-slow smoke lint format bench zoo faults docs clean
 .DELETE_ON_ERROR:
 

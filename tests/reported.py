@@ -1,6 +1,7 @@
 """Trained, evaluated and reported runs, and a browser to look at pages with.
 
-The fixtures import what they need themselves: pytest loads this file before every test.
+The fixtures import what they need themselves: pytest loads this file before every test. What takes seconds to make is made once
+for all workers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,21 @@ FLAGS = [
 ]
 
 
-def _reported(folder: Path, source: str, net: str, **settings: Any) -> Run:
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, for all workers of this run of the tests."""
+    from filelock import FileLock
+
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
+def _reported(folder: Path, source: str, net: str, **settings: Any) -> None:
     import torch
 
     from convscope.data import load_data
@@ -43,39 +58,49 @@ def _reported(folder: Path, source: str, net: str, **settings: Any) -> Run:
     torch.manual_seed(0)
     built = build_net(net, classes=len(data.classes), channels=data.input_shape[0], image_size=data.input_shape[1])
     recipe = Recipe(epochs=4, batch=24, rate=0.005)
-    run = train(built, data, recipe, folder, device="cpu", watcher=Silent())
+    run = train(built, data, recipe, folder / "run", device="cpu", watcher=Silent())
     evaluate(run, data)
     write_report(run, data)
-    return run
 
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of three classes, with mistakes, evaluated and reported."""
-    folder = tmp_path_factory.mktemp("three")
-    return _reported(folder / "run", str(write_spots(folder / "spots.npz", 240)), "c8b M f8")
+    from convscope.runs import open_run
+
+    def make(folder: Path) -> None:
+        _reported(folder, str(write_spots(folder / "spots.npz", 240)), "c8b M f8")
+
+    return open_run(made_once(tmp_path_factory, "three", make) / "run")
 
 
 @pytest.fixture(scope="session")
 def reported_96(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of 96 classes that it has hardly learned."""
-    return _reported(tmp_path_factory.mktemp("many") / "run", "lines", "c8b M f16", limit=96 * 20, split="60/40")
+    from convscope.runs import open_run
+
+    def make(folder: Path) -> None:
+        _reported(folder, "lines", "c8b M f16", limit=96 * 20, split="60/40")
+
+    return open_run(made_once(tmp_path_factory, "many", make) / "run")
 
 
-@pytest.fixture(scope="session")
-def _grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _make_grid(folder: Path) -> None:
     from convscope.runs import make_spec
     from convscope.study import run_study
     from convscope.training import Silent
 
-    folder = tmp_path_factory.mktemp("grid")
     data = {"source": str(write_spots(folder / "spots.npz", 120, side=16))}
     for number, (width, kernel) in enumerate(itertools.product((4, 8), (3, 5))):
         for seed in (0, 1):
             net, recipe = {"name": "net1", "width": width, "kernel": kernel}, {"epochs": 3, "batch": 24, "seed": seed}
             spec = make_spec({"data": data, "net": net, "recipe": recipe})
             run_study(spec, folder / "runs" / f"{number:04d}-s{seed}", device="cpu", watcher=Silent())
-    return folder
+
+
+@pytest.fixture(scope="session")
+def _grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "grid", _make_grid)
 
 
 @pytest.fixture
@@ -91,11 +116,12 @@ def _repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from convscope.study.live import Silent
     from tests.courses.repeats import NAME, ship
 
-    folder = tmp_path_factory.mktemp("repeated")
-    with pytest.MonkeyPatch.context() as patched:
-        ship(folder, patched)
-        reproduce(NAME, "smoke", folder / "runs", device="cpu", view=Silent())
-    return folder
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            ship(folder, patched)
+            reproduce(NAME, "smoke", folder / "runs", device="cpu", view=Silent())
+
+    return made_once(tmp_path_factory, "repeated", make)
 
 
 @pytest.fixture

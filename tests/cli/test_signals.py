@@ -52,7 +52,7 @@ def _ended(moment: str, number: int, *arguments: object, more: str = "") -> subp
     [
         *((moment, signal.SIGINT) for moment in _MOMENTS),
         ("loading PyTorch", signal.SIGTERM),
-        ("evaluating", signal.SIGHUP),
+        pytest.param("evaluating", signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_a_command_with_one_line(moment: str, number: int, study_file: Path, tmp_path: Path) -> None:
@@ -92,8 +92,17 @@ def test_a_hang_up_that_is_ignored_stays_so(study_file: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("arguments", [["--help"], ["anatomy", "net4"], ["anatomy", "net99"]])
+@pytest.mark.parametrize(
+    ("arguments", "together"),
+    [
+        (["--help"], False),
+        (["--help"], True),
+        (["anatomy", "net4"], True),
+        (["anatomy", "net99"], False),
+        pytest.param(["anatomy", "net4"], False, marks=pytest.mark.slow),
+        pytest.param(["anatomy", "net99"], True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_reader_that_has_gone_is_no_matter(arguments: list[str], together: bool) -> None:
     """As in `convscope anatomy net4 | head -1`, with stderr in the same pipe or not."""
     code = "import sys; from convscope.__main__ import main; main(sys.argv[1:])"

@@ -116,6 +116,7 @@ def test_other_bad_input(command: Command, asked: Path, tmp_path: Path) -> None:
     assert (storage.status, "--storage here: expected an address" in storage.complaint) == (2, True)
 
 
+@pytest.mark.slow
 def test_what_a_study_repeats_is_checked_before_anything_is_trained(
     command: Command, asked: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_train_evaluate_report_one_after_another(command: Command, study_file: P
     assert command("report", out, "--json").json["bytes"] < 8_000_000
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_its_second_epoch_is_resumed_to_the_same_bits(
     command: Command, study_file: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_training_killed_in_its_second_epoch_is_resumed_to_the_same_bits(
     assert (killed / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(study_file: Path, tmp_path: Path) -> None:
     import signal
 

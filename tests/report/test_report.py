@@ -153,6 +153,7 @@ def test_findings_are_sentences(reported: Run) -> None:
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in found)
 
 
+@pytest.mark.slow
 def test_classes_without_images_are_borne(tmp_path: Path) -> None:
     """The third class has no test images, the fourth is only a name; the filter page and a comparison too."""
     images, targets = spots_of(150)

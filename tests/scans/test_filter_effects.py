@@ -273,6 +273,7 @@ def test_every_order_and_partition_of_the_batches_gives_the_same_bytes() -> None
         assert all(torch.equal(estimates[layer], found) for layer, found in first[1].result().items())
 
 
+@pytest.mark.slow
 def test_one_process_equals_several() -> None:
     scope, images = make_scope(), make_images()
     alone = scope.filter_effects(images, batch_size=8, progress=False)

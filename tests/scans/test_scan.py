@@ -126,6 +126,7 @@ def test_one_process_equals_several(workers: int) -> None:
     assert {k: v.tolist() for k, v in shared[0].items()} == {k: v.tolist() for k, v in alone[0].items()}
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_told_here() -> None:
     images = make_images()
     with torch.no_grad():
@@ -172,6 +173,7 @@ print(torch.equal(one, two))
 """
 
 
+@pytest.mark.slow
 def test_a_script_may_share_the_network_that_it_defines_among_processes(tmp_path: Path) -> None:
     """Though it lacks `if __name__ == "__main__":`."""
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -136,6 +136,7 @@ def test_two_sweeps_on_one_folder_share_the_work(
     assert "secret" not in "".join(said)
 
 
+@pytest.mark.slow
 def test_sweeps_take_turns_on_the_processes_of_one_executor(tmp_path: Path) -> None:
     """Each finds its own work, and the second need not wait for a process to start."""
     workers = []

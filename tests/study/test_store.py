@@ -149,8 +149,15 @@ SMALL = """{data: mnist, net: net1, sampler: random, budget: {runs: 40}, sweep:
 {net.width: {low: 4, high: 6}, recipe.rate: {low: 0.1, high: 0.3, step: 0.1}, net.init: [he, xavier]}}"""
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-@pytest.mark.parametrize("budget", ["runs: 40", "minutes: 5"])
+@pytest.mark.parametrize(
+    ("sampler", "budget"),
+    [
+        ("random", "runs: 40"),
+        ("random", "minutes: 5"),
+        ("tpe", "runs: 40"),
+        pytest.param("tpe", "minutes: 5", marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_draws_no_setting_twice_and_ends_with_the_last(open_store: Open, sampler: str, budget: str) -> None:
     """Of 3 × 3 × 2 settings, by two that take turns; a fifth fails, and is not drawn again either."""
     text = SMALL.replace("random", sampler).replace("runs: 40", budget)

@@ -87,6 +87,7 @@ def test_the_value_is_that_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -
     store.close()
 
 
+@pytest.mark.slow
 def test_a_median_pruner_stops_what_does_not_learn(tmp_path: Path) -> None:
     """Five runs that learn, then three whose rate is far too low; the first epochs of all are reported."""
     rates = "[0.01, 0.011, 0.012, 0.013, 0.014, 1.0e-9, 1.1e-9, 0.015]"
