@@ -37,10 +37,10 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
     with FileLock(f"{folder}.lock"):
-        if not (folder / "made").exists():
+        if not (made := folder.with_suffix(".made")).exists():
             folder.mkdir(exist_ok=True)
             make(folder)
-            (folder / "made").touch()
+            made.touch()
     return folder
 
 

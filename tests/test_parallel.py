@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from convscope.base.parallel import share_threads
+from convscope.compute.parallel import share_threads
 
 
 @pytest.fixture

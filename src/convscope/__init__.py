@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a function that is called as its file is named by the file:
     from convscope.errors import ConvscopeError
     from convscope.nets import build_net
     from convscope.report import write_report
-    from convscope.runs import Recipe, Run, RunSpec, open_run
+    from convscope.runs import Recipe, Run, RunSpec, load_images, open_run
     from convscope.scans.evaluate import evaluate
     from convscope.scans.scan import scan
     from convscope.scope import Scope
@@ -62,6 +62,7 @@ __all__ = [
     "histories",
     "lenses",
     "load_data",
+    "load_images",
     "nets",
     "open_run",
     "open_study",

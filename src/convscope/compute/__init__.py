@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from convscope.compute.device import choose_device, own_random_state
     from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
+    from convscope.compute.parallel import chunks, in_order, share_threads, threads
     from convscope.compute.presence import is_present, present
     from convscope.compute.whole import Content, check_writable, write_whole
 else:
@@ -37,7 +38,9 @@ __all__ = [
     "cached",
     "check_writable",
     "choose_device",
+    "chunks",
     "entry_path",
+    "in_order",
     "is_present",
     "list_entries",
     "own_random_state",
@@ -45,6 +48,8 @@ __all__ = [
     "prune",
     "read_entry",
     "share_of_cores",
+    "share_threads",
+    "threads",
     "write_entry",
     "write_whole",
 ]

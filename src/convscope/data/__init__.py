@@ -9,6 +9,8 @@ from __future__ import annotations
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
 from convscope.data.catalogue import data_names
+from convscope.data.files import image_files
+from convscope.data.images import UnreadableError, pixels_of
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
@@ -25,12 +27,15 @@ __all__ = [
     "ImagesLike",
     "Normalization",
     "Normalizer",
+    "UnreadableError",
     "as_images",
     "augment",
     "batches",
     "check_unit_range",
     "data_names",
     "evaluation_batch",
+    "image_files",
     "load_data",
+    "pixels_of",
     "read_image",
 ]

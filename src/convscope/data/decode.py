@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from convscope.base.console import progress_bar
-from convscope.base.parallel import chunks, in_order
+from convscope.compute import chunks, in_order
 from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec

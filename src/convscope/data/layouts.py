@@ -30,6 +30,11 @@ _IMAGE_ENDINGS = re.compile(
 _NO_CLASSES = re.compile("(image|img|label|mask|annotation)s?", re.IGNORECASE)
 
 
+def has_image_ending(name: str) -> bool:
+    """Whether a file's name ends as those of images do."""
+    return bool(_IMAGE_ENDINGS.fullmatch(os.path.splitext(name)[1]))
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder on the disk; hidden files and those that file managers leave are not in it.
@@ -51,7 +56,7 @@ class Folder:
     @property
     def images(self) -> list[str]:
         """Names of its own files that end as images do."""
-        return [name for name in self.files if _IMAGE_ENDINGS.fullmatch(os.path.splitext(name)[1])]
+        return [name for name in self.files if has_image_ending(name)]
 
     @property
     def holds_folders(self) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from convscope.base.console import progress_bar
-from convscope.base.parallel import in_order
+from convscope.compute import in_order
 from convscope.data.seeds import generator
 from convscope.data.store import Filling, StoredBlock, block_of
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.fx import Node
 
-from convscope.base.parallel import share_threads
+from convscope.compute import share_threads
 from convscope.graph import plans
 from convscope.graph.boxes import Box, BoxValues, hull, laid_out
 from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at

@@ -3,6 +3,7 @@
 from convscope.report.build import render, write_report
 from convscope.report.compared import check_comparison_file, comparison_page, write_comparison
 from convscope.report.page import fill
+from convscope.report.predictions import check_predictions_page, write_predictions_page
 from convscope.report.study import Section, holds_runs, study_page, write_study_report
 from convscope.report.subject import ReportedRun
 
@@ -10,12 +11,14 @@ __all__ = [
     "ReportedRun",
     "Section",
     "check_comparison_file",
+    "check_predictions_page",
     "comparison_page",
     "fill",
     "holds_runs",
     "render",
     "study_page",
     "write_comparison",
+    "write_predictions_page",
     "write_report",
     "write_study_report",
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         TRACKERS,
     )
     from convscope.runs.objects import object_in, read_object
+    from convscope.runs.prediction import PROBLEM, load_images, predict_batches
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
         FORMAT,
@@ -64,6 +65,7 @@ __all__ = [
     "MODEL",
     "OUTCOME",
     "PREDICTIONS",
+    "PROBLEM",
     "REPORT",
     "SPEC",
     "TENSORBOARD",
@@ -79,6 +81,7 @@ __all__ = [
     "check_writable",
     "describe_environment",
     "dump_spec",
+    "load_images",
     "load_spec",
     "load_weights",
     "make_spec",
@@ -87,6 +90,7 @@ __all__ = [
     "override",
     "parse_mapping",
     "parse_overrides",
+    "predict_batches",
     "read_object",
     "read_spec",
     "read_tensors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from convscope.compute import write_whole
-from convscope.data import DataBundle, load_data
+from convscope.data import DataBundle, ImagesLike, load_data
 from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
@@ -32,6 +32,7 @@ from convscope.runs.names import (
     SPEC,
 )
 from convscope.runs.objects import read_object
+from convscope.runs.prediction import View, predict_batches
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 
 
@@ -190,6 +191,41 @@ class Run:
                 f"(digest {data.digest[:12]}, then {digest[:12]}); bring the old data back, or train again"
             )
         return data
+
+    def predict(
+        self,
+        images: ImagesLike | Sequence[str | os.PathLike[str]],
+        *,
+        top: int = 1,
+        probabilities: bool = False,
+        views: Sequence[View] = (),
+        device: str = "auto",
+        batch: int | None = None,
+    ) -> pd.DataFrame:
+        """The class of each of new images, a row an image.
+
+        Args:
+            images: paths of image files and of folders that hold some, or pixels, see `convscope.data.as_images`. Files are
+                resized and change their channels as in training.
+            top: so many classes, the most probable first: columns `class`, `probability`, `class 2`, `probability 2`, …
+            probabilities: with a column `p(NAME)` for each class.
+            views: the probabilities are means over the image and these changes of it (test-time augmentation).
+            device: see `convscope.compute.choose_device`.
+            batch: how many at once.
+        Returns:
+            Columns `file` (of pixels their number, from 0); for each head its classes and probabilities, of several heads under
+            the name of its target; and `problem`, which says why a file could not be read.
+        Raises:
+            DataError: a path is not there, or a folder holds no image.
+            RequestError: pixels are not as the network takes them.
+
+        Example:
+            >>> open_run("runs/mine").predict("photos")       # doctest: +SKIP
+        """
+        found = predict_batches(
+            self, images, top=top, probabilities=probabilities, views=views, device=device, batch=batch
+        )
+        return pd.concat(list(found), ignore_index=True)
 
     def has(self, part: str) -> bool:
         """Whether a file of the folder is there."""

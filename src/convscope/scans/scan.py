@@ -23,7 +23,7 @@ from convscope.base.console import progress_bar
 from convscope.compute import Executor, LocalProcesses, own_random_state
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
-from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights
+from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights, evaluate, left_as_found
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
 
@@ -288,14 +288,9 @@ def _needs_outputs(each: Scan) -> bool:
 @contextmanager
 def _evaluating(net: nn.Module) -> Iterator[None]:
     """Evaluation mode; modes and random state are put back."""
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        with own_random_state(_device(net)):
-            net.eval()
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with left_as_found(net), own_random_state(_device(net)):
+        evaluate(net)
+        yield
 
 
 def _device(net: nn.Module) -> torch.device:

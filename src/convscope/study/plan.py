@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
-from convscope.base.parallel import threads
-from convscope.compute import choose_device, own_random_state, share_of_cores
+from convscope.compute import choose_device, own_random_state, share_of_cores, threads
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task

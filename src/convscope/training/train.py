@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.base.parallel import threads
 from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
-from convscope.compute import choose_device, own_random_state
+from convscope.compute import choose_device, own_random_state, threads
 from convscope.data import DataBundle
 from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task, outputs_of

@@ -1,0 +1,133 @@
+"""Rows of predictions, written as they come; and what is said of them at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from convscope.base.console import printable_json, progress_bar
+from convscope.errors import DataError, SettingError
+from convscope.runs import PROBLEM, Run, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+_MOST_NAMED = 5
+
+
+class Answers:
+    """The images of one command, and what the run answers to them.
+
+    Args:
+        run: that answers.
+        given: files, folders, and - for names on stdin.
+        explain: a lens, of whose maps a page is written.
+        page: its file.
+    """
+
+    def __init__(self, run: Run, given: list[str], explain: str | None, page: Path) -> None:
+        from convscope.data import image_files
+        from convscope.report import check_predictions_page
+
+        self.run, self.explain, self.page = run, explain, page
+        if explain:
+            check_predictions_page(explain, page)
+        names = [line for one in given for line in (sys.stdin.read().splitlines() if one == "-" else [one]) if line]
+        if not names:
+            raise DataError("no images are given; give image files or folders, or their names on stdin")
+        self.files = [str(path) for path in image_files(names)]
+        self.problems: list[tuple[str, str]] = []
+        self.counts: dict[str, Counter[str]] = {head.target: Counter() for head in run.task.heads}
+        self.shown: list[str] = []
+
+    def counted(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """The same tables; classes and problems are counted on the way."""
+        with progress_bar("predicting", len(self.files)) as advance:
+            for rows in batches:
+                for head, counts in self.counts.items():
+                    counts.update(rows["class" if len(self.counts) == 1 else head].dropna())
+                bad = rows[rows[PROBLEM] != ""]
+                self.problems += zip(bad["file"], bad[PROBLEM], strict=True)
+                advance(len(rows))
+                yield rows
+
+    def conclude(self, out: Path | None) -> None:
+        """Says on stderr how many images have which class and which could not be read; writes the page.
+
+        Raises:
+            DataError: none of the files could be read.
+        """
+        total, unread = len(self.files), len(self.problems)
+        if unread == total:
+            raise DataError(f"{self.problems[0][0]}: {self.problems[0][1]}; none of {total:,} files could be read")
+        for head, counts in self.counts.items():
+            said = ", ".join(f"{n:,} {name}" for name, n in counts.most_common(8))
+            more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
+            about = f" by {head}" if len(self.counts) > 1 else ""
+            self._say(f"{total - unread:,} images{about}: {said}{more}")
+        if self.problems:
+            named = "; ".join(f"{name} {problem}" for name, problem in self.problems[:_MOST_NAMED])
+            more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
+            self._say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {named}{more}")
+        if out:
+            self._say(f"answers: {out}")
+        if self.explain:
+            from convscope.report import write_predictions_page
+
+            readable = [file for file in self.files if file not in dict(self.problems)]
+            self._say(f"page: {write_predictions_page(self.run, readable, self.explain, self.page)}")
+
+    @staticmethod
+    def _say(line: str) -> None:
+        print(line, file=sys.stderr)  # noqa: T201
+
+
+class RowWriter:
+    """Writes tables of rows to a file, or to stdout: CSV, or JSON lines.
+
+    Raises:
+        SettingError: the file's ending names no format.
+    """
+
+    def __init__(self, out: Path | None, as_json: bool) -> None:
+        if out is not None and out.suffix not in _ENDINGS:
+            raise SettingError(f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}")
+        self.out, self.form = out, out.suffix if out else ".jsonl" if as_json else ".csv"
+
+    def write(self, tables: Iterable[pd.DataFrame]) -> None:
+        if self.out is not None:
+            write_whole(self.out, lambda file: self._into(file, tables))
+            return
+        for text in self._texts(tables):
+            sys.stdout.write(text)
+
+    def _into(self, file: BinaryIO, tables: Iterable[pd.DataFrame]) -> None:
+        if self.form != ".parquet":
+            for text in self._texts(tables):
+                file.write(text.encode())
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        writer = None
+        for table in tables:
+            rows = pa.Table.from_pandas(table, preserve_index=False, schema=writer and writer.schema)
+            writer = writer or pq.ParquetWriter(file, rows.schema)
+            writer.write_table(rows)
+        if writer:
+            writer.close()
+
+    def _texts(self, tables: Iterable[pd.DataFrame]) -> Iterator[str]:
+        for n, table in enumerate(tables):
+            if self.form == ".jsonl":
+                rows = table.astype(object).where(table.notna(), None).to_dict("records")
+                yield "".join(printable_json(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+            else:
+                yield table.to_csv(
+                    index=False, header=n == 0, sep="\t" if self.form == ".tsv" else ",", lineterminator="\n"
+                )

@@ -1,0 +1,69 @@
+"""The page of predictions: new images, what a run answers, and a map of where it sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope import __version__, lenses
+from convscope.analyses import small_picture
+from convscope.draw import Picture, enlarge, picture
+from convscope.errors import SettingError
+from convscope.report.page import Photo, fill, static
+from convscope.runs import Run, load_images, write_whole
+from convscope.scope import Scope
+
+_MOST, _AT_ONCE, _TOP = 200, 16, 3
+_SIDE_PX = 160
+
+
+def check_predictions_page(lens: str, path: Path) -> None:
+    """Refuses before any work what `write_predictions_page` would.
+
+    Raises:
+        SettingError: the path does not end in .html.
+        UnknownNameError: the lens is no attribution.
+    """
+    if path.suffix != ".html":
+        raise SettingError(f"--page {path}: expected a page, such as predictions.html")
+    lenses.check_settings(lens, {})
+
+
+def write_predictions_page(run: Run, files: Sequence[str], lens: str, path: Path) -> Path:
+    """The path of the page that was written: each image, the first 200, its answers, and the map of its most probable class.
+
+    Args:
+        run: that answers.
+        files: images that can be read.
+        lens: an attribution, such as grad_cam.
+        path: of the page, which ends in .html.
+    Raises:
+        SettingError: the path ends otherwise.
+        UnknownNameError: there is no such lens.
+    """
+    check_predictions_page(lens, path)
+    scope, shown, cards = Scope(run), files[:_MOST], list[dict[str, Any]]()
+    answers = run.predict(list(shown), top=_TOP).to_dict("records")
+    name = "class" if len(run.task.heads) == 1 else run.task.heads[0].target
+    probability = "probability" if name == "class" else f"{name} probability"
+    ranks = ["", *(f" {n}" for n in range(2, _TOP + 1))]
+    for start in range(0, len(shown), _AT_ONCE):
+        images = load_images(list(shown[start : start + _AT_ONCE]), run)
+        for image, answer in zip(images, answers[start : start + _AT_ONCE], strict=True):
+            found = scope.attribute(lens, image)
+            cards.append({
+                "file": answer["file"],
+                "image": Photo(_enlarged(picture(image))),
+                "map": _enlarged(small_picture(found, image)),
+                "note": found.note,
+                "answers": [(answer[name + r], answer[probability + r]) for r in ranks if name + r in answer],
+            })  # fmt: skip
+    text = fill("predictions.html", run=run, lens=lens.replace("_", " "), layer=found.layer, cards=cards,
+                total=len(files), version=__version__, style=static("report.css"))  # fmt: skip
+    write_whole(path, text)
+    return path
+
+
+def _enlarged(one: Picture) -> Picture:
+    return enlarge(one, max(1, _SIDE_PX // max(one.shape[:2])))

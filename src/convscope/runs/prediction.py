@@ -1,0 +1,163 @@
+"""A run's answers to new images: files of any number, decoded in threads, a table of rows for each batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from convscope.compute import choose_device, chunks, in_order
+from convscope.data import ImagesLike, Normalizer, UnreadableError, as_images, image_files, pixels_of
+from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
+from convscope.nets import Head
+
+if TYPE_CHECKING:
+    from convscope.runs.run import Run
+
+View = Literal["mirror", "shifts"]
+"""What test-time augmentation adds: the mirror image; or the image moved by a sixteenth of its side, left, right, up, down."""
+
+PROBLEM = "problem"
+"""The column that says why an image could not be read; empty where it could."""
+
+
+def predict_batches(
+    run: Run,
+    images: ImagesLike | Sequence[str | os.PathLike[str]],
+    *,
+    top: int = 1,
+    probabilities: bool = False,
+    views: Sequence[str] = (),
+    device: str = "auto",
+    batch: int | None = None,
+) -> Iterator[pd.DataFrame]:
+    """The answers to images, a table for each batch; see `Run.predict`."""
+    heads = run.task.heads
+    if top < 1:
+        raise SettingError(f"top: {top}; expected 1 or more")
+    for view in views:
+        if view not in get_args(View):
+            raise UnknownNameError("view", view, get_args(View), "one of test-time augmentation's")
+    where = choose_device(device)
+    channels, height, width = run.input_shape
+    size = batch or min(512, max(32, 2**21 // (channels * height * width)))
+    net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
+    for names, pixels, problems in _decoded(images, run.input_shape, size):
+        readable = [place for place, problem in enumerate(problems) if not problem]
+        rows = pd.DataFrame({"file": names})
+        if readable:
+            found = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
+        else:
+            found = [torch.zeros(0, len(head.classes)) for head in heads]
+        columns: dict[str, Any] = {}
+        for head, each in zip(heads, found, strict=True):
+            columns |= _columns(head, each, top, probabilities, alone=len(heads) == 1)
+        answers = pd.DataFrame(columns, index=readable)
+        rows = rows.join(answers)
+        rows[PROBLEM] = problems
+        yield rows
+
+
+@torch.no_grad()
+def _probabilities(
+    net: torch.nn.Module, normalize: Normalizer, heads: Sequence[Head], images: Tensor, views: Sequence[str]
+) -> list[Float[Tensor, "N K"]]:
+    """Of each head; the mean over the views."""
+    seen = _views(images, views)
+    total = [torch.zeros((), device=images.device)] * len(heads)
+    for one in seen:
+        outputs = net(normalize(one)).float()
+        if not bool(outputs.isfinite().all()):
+            raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+        total = [before + head.probabilities(outputs) / len(seen) for before, head in zip(total, heads, strict=True)]
+    return [each.cpu() for each in total]
+
+
+def _views(images: Float[Tensor, "N C H W"], views: Sequence[str]) -> list[Float[Tensor, "N C H W"]]:
+    found = [images]
+    if "shifts" in views:
+        height, width = images.shape[2:]
+        down, across = max(1, height // 16), max(1, width // 16)
+        around = pad(images, (across, across, down, down), mode="replicate")
+        places = ((0, across), (2 * down, across), (down, 0), (down, 2 * across))
+        found += [around[..., top : top + height, left : left + width] for top, left in places]
+    return found + [one.flip(-1) for one in found] if "mirror" in views else found
+
+
+def _columns(head: Head, found: Float[Tensor, "N K"], top: int, every: bool, alone: bool) -> dict[str, Any]:
+    """The columns of one head; those of one of several begin with its target."""
+    values, classes = found.topk(min(top, found.shape[1]))
+    name, probability = ("class", "probability") if alone else (head.target, f"{head.target} probability")
+    columns: dict[str, Any] = {}
+    for place in range(values.shape[1]):
+        rank = f" {place + 1}" if place else ""
+        columns[f"{name}{rank}"] = pd.array([head.classes[k] for k in classes[:, place].tolist()], "string")
+        columns[f"{probability}{rank}"] = values[:, place].numpy()
+    if every:
+        before = "" if alone else f"{head.target}="
+        columns |= {f"p({before}{one})": found[:, k].numpy() for k, one in enumerate(head.classes)}
+    return columns
+
+
+def _decoded(
+    images: Any, input_shape: tuple[int, int, int], size: int
+) -> Iterator[tuple[list[str], Float[Tensor, "N C H W"], list[str]]]:
+    """Names, pixels in [0, 1], and problems of each batch; an image with a problem is black."""
+    if (paths := _as_paths(images)) is None:
+        batch = as_images(images, input_shape)
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            yield [str(start + n) for n in range(len(part))], part, [""] * len(part)
+        return
+    channels, *sides = input_shape
+    if channels not in (1, 3):
+        raise DataError(f"files are read as grey or colour, and this run takes {channels} channels; give tensors")
+
+    def decode(chunk: list[Path]) -> tuple[list[str], Tensor, list[str]]:
+        pixels, problems = np.zeros((len(chunk), *input_shape), np.uint8), [""] * len(chunk)
+        for place, path in enumerate(chunk):
+            try:
+                pixels[place] = pixels_of(path, channels, (sides[0], sides[1]))
+            except UnreadableError as error:
+                problems[place] = str(error)
+        return [_in_text(path) for path in chunk], torch.from_numpy(pixels).float().div_(255), problems
+
+    yield from in_order(decode, chunks(paths, size), os.cpu_count() or 1)
+
+
+def _as_paths(images: Any) -> Iterable[Path] | None:
+    """The image files where paths are given; None for pixels."""
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    if not isinstance(given, Sequence) or not all(isinstance(one, str | os.PathLike) for one in given):
+        return None
+    if not given:
+        raise DataError("no images are given; give image files, folders, or arrays")
+    return image_files(given)
+
+
+def _in_text(path: Path) -> str:
+    """A path as every file format can hold it: bytes of its name that are no text are written out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def load_images(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], like: Run | tuple[int, int, int]
+) -> Float[Tensor, "N C H W"]:
+    """Image files, and those in folders, as a run takes them: resized as in training, floats in [0, 1], before normalisation.
+
+    Args:
+        paths: files and folders.
+        like: a run, or the shape (C, H, W) that is wanted.
+    Raises:
+        DataError: a path is not there, a folder holds no image, or a file cannot be read.
+    """
+    files = list(_as_paths(paths) or ())
+    return as_images(files, like if isinstance(like, tuple) else like.input_shape)
