@@ -1,0 +1,47 @@
+"""convscope export: a trained run as one file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import Json, RunDir, TrustCode, opened
+
+
+def export(
+    run: RunDir,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORMAT", help="onnx, torch (torch.export) or safetensors (weights alone)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The file; model.onnx in the run folder if left out.")
+    ] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Without the test images, where the data are not at hand.")
+    ] = False,
+    trust_code: TrustCode = False,
+    json: Json = False,
+) -> None:
+    """Write a trained run as one file that others use without convscope.
+
+    ONNX and torch files take raw pixels, uint8 (N, height, width, 3) of any size, and give probabilities: resizing,
+    normalisation and softmax are inside. All test images are run through the file; if one changes its class it is not kept."""
+    from convscope.cli.show import print_json, print_line
+    from convscope.share import export_run
+
+    done = export_run(opened(run, trust_code), out, to, verify=not unverified)
+    if json:
+        print_json(done.to_json())
+        return
+    print_line(f"{done.format} file: {done.path} ({done.path.stat().st_size / 1e6:,.1f} MB)")
+    if done.images is None:
+        print_line("not verified: no test image was run through it")
+    else:
+        print_line(
+            f"verified: {done.changed:,} of {done.images:,} test images change their class; largest difference of a "
+            f"probability {done.largest_difference:.2g}"
+        )
+    print_line(f"use it, without convscope:\n\n{done.example}")

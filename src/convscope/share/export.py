@@ -1,0 +1,223 @@
+"""`export_run`: a run as one file for other programs, verified on all test images before it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from convscope import __version__
+from convscope.base.console import progress_bar
+from convscope.base.optional import import_optional
+from convscope.data import ImageSet
+from convscope.errors import DataError, FailedError, SettingError, UnknownNameError, first_line
+from convscope.runs import MODEL, Run, check_writable, load_weights, read_tensors, write_whole
+from convscope.share.deployed import Deployed
+from convscope.share.examples import Format, example_of
+
+FORMATS: tuple[str, ...] = get_args(Format)
+_ENDINGS = {".onnx": "onnx", ".pt2": "torch", ".safetensors": "safetensors"}
+_BATCH = 64
+
+Program = Callable[[Tensor], Tensor]
+"""From uint8 (N, H, W, 3) to probabilities (N, classes)."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        path: of the file.
+        format: of it.
+        images: how many test images it was tried on; None where it was not verified.
+        largest_difference: of a probability from the run's own.
+        changed: how many images have another most probable class, in any head.
+        example: lines of Python that use the file without convscope.
+    """
+
+    path: Path
+    format: str
+    images: int | None
+    largest_difference: float | None
+    changed: int | None
+    example: str
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {"path": str(self.path)}
+
+
+def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *, verify: bool = True) -> Export:
+    """A trained run as one file: `onnx`, `torch` (a program of torch.export) or `safetensors` (weights and card).
+
+    The first two hold everything from raw pixels to probabilities, see `Deployed`, for any number of images of any size; names
+    of classes, digest and versions are in the file. The file is kept only if it answers as the run does.
+
+    Args:
+        run: trained.
+        out: the file; model.onnx, model.pt2 or model-export.safetensors in the run folder by default.
+        to: the format; by default what the file's name ends in, else onnx.
+        verify: on all test images; False where the data are not at hand.
+    Raises:
+        SettingError: the file's name and the format do not go together.
+        DataError: the test images cannot be loaded.
+        MissingPackageError: onnx, onnxscript or onnxruntime is not installed.
+        FailedError: the network cannot be exported, or an image has another class; nothing is written then.
+    """
+    form, path = _form_and_path(run, Path(out) if out else None, to)
+    check_writable(path.parent)
+    if form == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            import_optional(package, "an ONNX file", "export")
+    test = _test_images(run) if verify else None
+    deployed = Deployed(run)
+    content, program = _MAKERS[form](run, deployed)
+    images, largest, changed = _verified(run, test, deployed, program) if test else (None, None, None)
+    if changed:
+        raise FailedError(
+            f"{path} was not written: {changed:,} of {images:,} test images would have another class (largest difference of a "
+            f"probability {largest:.2g})"
+        )
+    write_whole(path, content)
+    return Export(path, form, images, largest, changed, example_of(form, path, run))
+
+
+def _test_images(run: Run) -> ImageSet:
+    try:
+        return run.load_data().test
+    except DataError as error:
+        raise DataError(f"{error}; --unverified (verify=False) writes the file without them") from None
+
+
+def _form_and_path(run: Run, out: Path | None, to: str | None) -> tuple[str, Path]:
+    if to is not None and to not in FORMATS:
+        raise UnknownNameError("format", to, FORMATS, "one of export's")
+    named = _ENDINGS.get(out.suffix) if out else None
+    form = to or named or "onnx"
+    endings = {form: ending for ending, form in _ENDINGS.items()}
+    if out is not None and named != form:
+        raise SettingError(f"--out {out}: a file for {form} ends in {endings[form]}")
+    stem = "model-export" if form == "safetensors" else "model"  # the run's own weights are model.safetensors
+    return form, out or run.path / f"{stem}{endings[form]}"
+
+
+def _about(run: Run) -> dict[str, str]:
+    """What is written into the file beside the network."""
+    heads = {head.target: list(head.classes) for head in run.task.heads}
+    return {
+        "classes": json.dumps(list(run.task.classes), ensure_ascii=False),
+        "heads": json.dumps(heads, ensure_ascii=False),
+        "input": "uint8 images (N, height, width, 3) of any size, red, green and blue as in the file",
+        "output": "the probability of each of the classes; those of each head sum to 1",
+        "run": run.name,
+        "weights sha256": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
+        "data digest": str(run.environment["data"]["digest"]),
+        "convscope": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _exported(run: Run, deployed: Deployed) -> torch.export.ExportedProgram:
+    _, height, width = run.input_shape
+    example = torch.zeros(2, height + 8, width + 9, 3, dtype=torch.uint8)
+    sizes = {0: Dim("n", min=1), 1: Dim("height", min=2), 2: Dim("width", min=2)}
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.export.export(deployed, (example,), dynamic_shapes={"images": sizes})
+    except Exception as error:  # export fails in as many ways as there are networks
+        raise FailedError(f"{run.path}: its network cannot be exported: {first_line(error)}") from error
+
+
+def _onnx(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
+    import onnx
+    import onnxruntime
+
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _exported(run, deployed), dynamo=True, input_names=["images"], output_names=["probabilities"],
+                external_data=False,
+            )  # fmt: skip
+    except FailedError:
+        raise
+    except Exception as error:
+        raise FailedError(f"{run.path}: its network cannot be written as ONNX: {first_line(error)}") from error
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, _about(run))
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _torch(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
+    file = BytesIO()
+    with _quiet():
+        torch.export.save(_exported(run, deployed), file, extra_files={"about.json": json.dumps(_about(run))})
+        module = torch.export.load(BytesIO(file.getvalue())).module()
+    return file.getvalue(), module
+
+
+def _safetensors(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
+    """The run's own file of weights; it is read into the network once more."""
+    load_weights(deployed.net, read_tensors(run.path / MODEL)[0], run.path / MODEL)
+    return (run.path / MODEL).read_bytes(), deployed
+
+
+_MAKERS: Mapping[str, Callable[[Run, Deployed], tuple[bytes, Program]]] = {
+    "onnx": _onnx,
+    "torch": _torch,
+    "safetensors": _safetensors,
+}
+
+
+@torch.no_grad()
+def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) -> tuple[int, float, int]:
+    """How many test images there are, the largest difference of a probability, and how many change a class."""
+    largest, changed = 0.0, 0
+    with progress_bar("verifying", len(test)) as advance:
+        for start in range(0, len(test), _BATCH):
+            images = _raw(test, range(start, min(start + _BATCH, len(test))))
+            normal = (test.images(range(start, start + len(images))) - deployed.mean) / deployed.std
+            own, found = run.task.probabilities(deployed.net(normal)), program(images)
+            largest = max(largest, float((own - found).abs().max()))
+            changed += int((_answers(run, own) != _answers(run, found)).any(1).sum())
+            advance(len(images))
+    return len(test), largest, changed
+
+
+def _raw(test: ImageSet, rows: range) -> Tensor:
+    """The pixels as a file would hold them, (n, H, W, 3)."""
+    pixels = test.pixels[test.index[rows.start : rows.stop]]
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+
+
+def _answers(run: Run, probabilities: Tensor) -> Tensor:
+    """The most probable class of each head, (N, heads)."""
+    firsts = [run.task.first_class(head) for head in range(len(run.task.heads))]
+    ends = [*firsts[1:], probabilities.shape[1]]
+    return torch.stack([probabilities[:, a:b].argmax(1) for a, b in zip(firsts, ends, strict=True)], 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what the exporters say of themselves from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
