@@ -2,6 +2,8 @@
 
 from convscope.report.build import render, write_report
 from convscope.report.compared import check_comparison_file, comparison_page, write_comparison
+from convscope.report.findings import findings
+from convscope.report.mistakes import confident_errors
 from convscope.report.page import fill
 from convscope.report.predictions import check_predictions_page, write_predictions_page
 from convscope.report.study import Section, holds_runs, study_page, write_study_report
@@ -13,7 +15,9 @@ __all__ = [
     "check_comparison_file",
     "check_predictions_page",
     "comparison_page",
+    "confident_errors",
     "fill",
+    "findings",
     "holds_runs",
     "render",
     "study_page",

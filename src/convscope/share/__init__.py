@@ -1,13 +1,14 @@
-"""What others use without convscope: a trained network as one file, from raw pixels to probabilities."""
+"""What others get of a run: one file from raw pixels to probabilities, or a folder with a model card."""
 
 from typing import TYPE_CHECKING
 
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from convscope.share.card import write_card
     from convscope.share.deployed import Deployed
     from convscope.share.export import FORMATS, Export, export_run
 else:
     load_when_used(__name__)
 
-__all__ = ["FORMATS", "Deployed", "Export", "export_run"]
+__all__ = ["FORMATS", "Deployed", "Export", "export_run", "write_card"]

@@ -1,0 +1,26 @@
+"""convscope card: a folder to publish a run with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import RunDir, TrustCode, opened
+
+
+def card(
+    run: RunDir,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a model card: README.md with the Hub's metadata, weights, config.json, the recipe, and the worst errors.
+
+    Accuracy and per-class figures carry their intervals. What the model is meant for is left to be filled in."""
+    from convscope.cli.show import print_line
+    from convscope.share import write_card
+
+    print_line(f"card: {write_card(opened(run, trust_code), out)}")
