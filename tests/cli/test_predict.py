@@ -80,7 +80,8 @@ def test_strict_is_status_one_and_nothing_readable_status_two(command: Command, 
     assert command("predict", reported.path, photos).status == 0
     assert command("predict", reported.path, photos, "--strict").status == 1
     assert command("predict", reported.path, photos / "0.png", "--strict").status == 0
-    none = command("predict", reported.path, photos / "bad.png")
+    none = command("predict", reported.path, photos / "bad.png", "--out", photos / "answers.csv")
+    assert not (photos / "answers.csv").exists()
     assert (none.status, none.complaint) == (2, f"{photos / 'bad.png'}: is no image; none of 1 files could be read")
 
 

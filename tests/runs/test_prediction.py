@@ -58,6 +58,17 @@ def test_test_images_get_the_answers_that_evaluate_stored(reported: Run) -> None
     assert list(found["file"]) == [str(n) for n in range(len(test))]
 
 
+def test_a_network_in_training_mode_answers_as_it_is_and_is_left_so(reported: Run) -> None:
+    image = reported.load_data().test[0][0]
+    expected = reported.predict(image)
+    reported.net.train()
+    try:
+        assert reported.predict(image).equals(expected)
+        assert reported.net.training
+    finally:
+        reported.net.eval()
+
+
 def test_folders_are_gone_through_and_what_cannot_be_read_is_named(reported: Run, photos: Path) -> None:
     found = reported.predict(photos)
     names = ["a.bmp", "b.png", "inner/c.png", "inner/most/d.png", "inner/most/e.jpg", "inner/most/f.jpg"]

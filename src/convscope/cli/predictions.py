@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from convscope.base.console import printable_json, progress_bar
 from convscope.errors import DataError, SettingError
-from convscope.runs import PROBLEM, Run, write_whole
+from convscope.runs import PROBLEM, Run, check_writable, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,16 +37,20 @@ class Answers:
         self.run, self.explain, self.page = run, explain, page
         if explain:
             check_predictions_page(explain, page)
+            check_writable(page.parent)
         names = [line for one in given for line in (sys.stdin.read().splitlines() if one == "-" else [one]) if line]
         if not names:
             raise DataError("no images are given; give image files or folders, or their names on stdin")
         self.files = [str(path) for path in image_files(names)]
         self.problems: list[tuple[str, str]] = []
         self.counts: dict[str, Counter[str]] = {head.target: Counter() for head in run.task.heads}
-        self.shown: list[str] = []
 
     def counted(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """The same tables; classes and problems are counted on the way."""
+        """The same tables; classes and problems are counted on the way.
+
+        Raises:
+            DataError: none of the files could be read.
+        """
         with progress_bar("predicting", len(self.files)) as advance:
             for rows in batches:
                 for head, counts in self.counts.items():
@@ -55,16 +59,13 @@ class Answers:
                 self.problems += zip(bad["file"], bad[PROBLEM], strict=True)
                 advance(len(rows))
                 yield rows
+        if len(self.problems) == len(self.files):
+            name, problem = self.problems[0]
+            raise DataError(f"{name}: {problem}; none of {len(self.files):,} files could be read")
 
     def conclude(self, out: Path | None) -> None:
-        """Says on stderr how many images have which class and which could not be read; writes the page.
-
-        Raises:
-            DataError: none of the files could be read.
-        """
+        """Says on stderr how many images have which class and which could not be read; writes the page."""
         total, unread = len(self.files), len(self.problems)
-        if unread == total:
-            raise DataError(f"{self.problems[0][0]}: {self.problems[0][1]}; none of {total:,} files could be read")
         for head, counts in self.counts.items():
             said = ", ".join(f"{n:,} {name}" for name, n in counts.most_common(8))
             more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
@@ -79,7 +80,8 @@ class Answers:
         if self.explain:
             from convscope.report import write_predictions_page
 
-            readable = [file for file in self.files if file not in dict(self.problems)]
+            bad = {name for name, _ in self.problems}
+            readable = [file for file in self.files if file not in bad]
             self._say(f"page: {write_predictions_page(self.run, readable, self.explain, self.page)}")
 
     @staticmethod
@@ -92,11 +94,14 @@ class RowWriter:
 
     Raises:
         SettingError: the file's ending names no format.
+        ReadOnlyError: nothing may be written there.
     """
 
     def __init__(self, out: Path | None, as_json: bool) -> None:
         if out is not None and out.suffix not in _ENDINGS:
             raise SettingError(f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}")
+        if out is not None:
+            check_writable(out.parent)
         self.out, self.form = out, out.suffix if out else ".jsonl" if as_json else ".csv"
 
     def write(self, tables: Iterable[pd.DataFrame]) -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from convscope.compute import choose_device, chunks, in_order
 from convscope.data import ImagesLike, Normalizer, UnreadableError, as_images, image_files, pixels_of
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
+from convscope.graph import evaluate, left_as_found
 from convscope.nets import Head
 
 if TYPE_CHECKING:
@@ -72,13 +73,12 @@ def _probabilities(
 ) -> list[Float[Tensor, "N K"]]:
     """Of each head; the mean over the views."""
     seen = _views(images, views)
-    total = [torch.zeros((), device=images.device)] * len(heads)
-    for one in seen:
-        outputs = net(normalize(one)).float()
-        if not bool(outputs.isfinite().all()):
-            raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
-        total = [before + head.probabilities(outputs) / len(seen) for before, head in zip(total, heads, strict=True)]
-    return [each.cpu() for each in total]
+    with left_as_found(net):
+        evaluate(net)
+        outputs = [net(normalize(one)).float() for one in seen]
+    if not all(bool(each.isfinite().all()) for each in outputs):
+        raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+    return [torch.stack([head.probabilities(each) for each in outputs]).mean(0).cpu() for head in heads]
 
 
 def _views(images: Float[Tensor, "N C H W"], views: Sequence[str]) -> list[Float[Tensor, "N C H W"]]:
