@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from convscope.compute import in_order
-from convscope.data import Normalizer, image_files, pixels_of
+from convscope.data import Normalizer, evaluation_batch, image_files, pixels_of
 from convscope.runs import open_run
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     given = parsed.parse_args()
     run, files = open_run(given.run), list(image_files([given.folder]))
     channels, height, width = run.input_shape
-    size = min(512, max(32, 2**21 // (channels * height * width)))
+    size = evaluation_batch(run.input_shape)
     net, normalize = run.net, Normalizer(*run.normalization, torch.device("cpu"))
     decoded: list[torch.Tensor] = []
 

@@ -6,11 +6,14 @@ Whatever is printed passes through here, and shows them as text: ESC as `\\x1b`.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +80,19 @@ def _console() -> type[Console]:
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     return PrintableConsole
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keeps from the user what others' code within says of itself: warnings, log lines, what it prints."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

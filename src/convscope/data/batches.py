@@ -7,7 +7,8 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,9 +132,9 @@ def _on_device(pixels: UInt8[Tensor, "M C H W"], device: torch.device) -> UInt8[
     return pixels if copies[device] is None else copies[device]
 
 
-def evaluation_batch(images: ImageSet, training_batch: int) -> int:
-    """Images at once where no gradients are kept: at least a training step's, and up to 512 small ones."""
-    return min(512, max(training_batch, 2**21 // images.pixels[0].numel()))
+def evaluation_batch(shape: Sequence[int], least: int = 32) -> int:
+    """Images at once where no gradients are kept: at least so many, and up to 512 small ones."""
+    return min(512, max(least, 2**21 // math.prod(shape)))
 
 
 class Normalizer:

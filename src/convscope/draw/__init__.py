@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convscope.draw.pictures import (
         Picture,
         enlarge,
+        enlarge_to,
         filter_picture,
         map_picture,
         photo,
@@ -44,6 +45,7 @@ __all__ = [
     "cost",
     "curves",
     "enlarge",
+    "enlarge_to",
     "filter_picture",
     "framed",
     "histograms",

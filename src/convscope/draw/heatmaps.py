@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.draw.pictures import Picture, enlarge, picture
+from convscope.draw.pictures import Picture, enlarge_to, picture
 
 # dark violet over magenta and orange to pale yellow, rising evenly in lightness (CIELAB L* 5 … 97)
 _SEQUENTIAL = (
@@ -182,7 +182,7 @@ class _Cell:
 
 
 def _cell(line: str, one: Picture, side: int) -> _Cell:
-    shown = enlarge(one, max(1, side // max(one.shape[:2])))
+    shown = enlarge_to(one, side)
     return _Cell(line, shown, max(shown.shape[1], round(_font(15).getlength(line))))
 
 

@@ -79,6 +79,11 @@ def enlarge(shown: Picture, scale: int) -> Picture:
     return shown.repeat(scale, 0).repeat(scale, 1)
 
 
+def enlarge_to(shown: Picture, side: int) -> Picture:
+    """The picture with every pixel repeated as often as keeps its longer side within `side`; once at least."""
+    return enlarge(shown, max(1, side // max(shown.shape[:2])))
+
+
 def png(shown: Picture) -> bytes:
     """The picture as a PNG file."""
     from PIL import Image

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from inspect import signature
-from io import StringIO
 from typing import Any
 
 import torch
@@ -18,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Graph, Node
 
+from convscope.base.console import silenced
 from convscope.errors import NetworkError, RequestError
 from convscope.graph.answers import choose
 from convscope.graph.calls import Call, batch_axes, is_tensor_node
@@ -60,7 +58,7 @@ def trace(
     check_images(example)
     net = opened(net, example)
     shape = "×".join(map(str, example.shape[1:]))
-    with left_as_found(net), _global_hooks_kept(), _quiet():
+    with left_as_found(net), _global_hooks_kept(), silenced():
         evaluate(net)
         try:
             program, names = _export(net, example)
@@ -232,16 +230,3 @@ def _global_hooks_kept() -> Iterator[None]:
     finally:
         hooks.clear()
         hooks.update(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what export says of itself from the user: warnings, log lines, the graph printed on failure."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

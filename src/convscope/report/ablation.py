@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from convscope.analyses import ablation_plan
-from convscope.draw import coloured, enlarge, scale_of
+from convscope.draw import coloured, enlarge_to, scale_of
 from convscope.errors import NetworkError
 from convscope.report.subject import ReportedRun
 from convscope.scans import Ablation, Estimate, LayerEffects
@@ -155,7 +155,7 @@ def _matrix(found: Ablation) -> dict[str, Any]:
     if len(change) <= _CELLS:
         return {"cells": change.tolist(), "reach": reach, "picture": None}
     shown = coloured(change.double(), scale_of(change.double(), "images", signed=True))
-    return {"cells": None, "reach": reach, "picture": enlarge(shown, max(1, 384 // len(change)))}
+    return {"cells": None, "reach": reach, "picture": enlarge_to(shown, 384)}
 
 
 def _moves(found: Ablation) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from convscope.draw import (
     Picture,
     enlarge,
+    enlarge_to,
     filter_picture,
     map_picture,
     network_map,
@@ -91,7 +92,7 @@ def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint:
     return {
         "row": row,
         "class": answers.head.classes[answers.true[row]],
-        "image": enlarge(small, max(1, 160 // max(small.shape[:2]))),
+        "image": enlarge_to(small, 160),
         "grey": _enlarged([map_picture(unit, top) for unit in shown], ground=40),
         "tinted": _enlarged([tinted(unit, image, top) for unit in shown], ground=40) if tint else None,
         "silent": int((units.flatten(1).amax(1) <= 0).sum()),

@@ -8,7 +8,7 @@ from typing import Any
 
 from convscope import __version__, lenses
 from convscope.analyses import small_picture
-from convscope.draw import Picture, enlarge, picture
+from convscope.draw import enlarge_to, picture
 from convscope.errors import SettingError
 from convscope.report.page import Photo, fill, static
 from convscope.runs import Run, load_images, write_whole
@@ -54,8 +54,8 @@ def write_predictions_page(run: Run, files: Sequence[str], lens: str, path: Path
             found = scope.attribute(lens, image)
             cards.append({
                 "file": answer["file"],
-                "image": Photo(_enlarged(picture(image))),
-                "map": _enlarged(small_picture(found, image)),
+                "image": Photo(enlarge_to(picture(image), _SIDE_PX)),
+                "map": enlarge_to(small_picture(found, image), _SIDE_PX),
                 "note": found.note,
                 "answers": [(answer[name + r], answer[probability + r]) for r in ranks if name + r in answer],
             })  # fmt: skip
@@ -63,7 +63,3 @@ def write_predictions_page(run: Run, files: Sequence[str], lens: str, path: Path
                 total=len(files), version=__version__, style=static("report.css"))  # fmt: skip
     write_whole(path, text)
     return path
-
-
-def _enlarged(one: Picture) -> Picture:
-    return enlarge(one, max(1, _SIDE_PX // max(one.shape[:2])))

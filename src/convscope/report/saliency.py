@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from convscope.analyses import drop_scale, small_picture, sum_in_words
-from convscope.draw import Picture, coloured, enlarge, picture
+from convscope.draw import coloured, enlarge_to, picture
 from convscope.errors import NetworkError, RequestError
 from convscope.lenses import Attribution, OcclusionMap, Size
 from convscope.report.subject import ReportedRun
@@ -55,10 +55,13 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
                 "head": head,
                 "answer": scope.class_name(int(occluded[0].targets[n])),
                 "probability": float(occluded[0].whole[n]),
-                "image": _enlarged(picture(images[n])),
+                "image": enlarge_to(picture(images[n]), _SIDE_PX),
                 "random": areas["random"],
                 "attributed": [
-                    {"picture": _enlarged(small_picture(one, images[n], n)), "areas": areas["kinds"].get(name)}
+                    {
+                        "picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX),
+                        "areas": areas["kinds"].get(name),
+                    }
                     for name, one in found.items()
                 ],
                 "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
@@ -111,14 +114,10 @@ def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float]
     scale = drop_scale(found, slice(n, n + 1))
     return [
         {
-            "picture": _enlarged(coloured(each.drop[n], scale)),
+            "picture": enlarge_to(coloured(each.drop[n], scale), _SIDE_PX),
             "sum": sum_in_words(each, n),
             "reach": scale.high,
             "areas": areas if place == middle else None,
         }
         for place, each in enumerate(found)
     ]
-
-
-def _enlarged(one: Picture) -> Picture:
-    return enlarge(one, max(1, _SIDE_PX // max(one.shape[:2])))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convscope.compute import Entry, cached
 from convscope.data import DataBundle, ImageSet
-from convscope.draw import Picture, enlarge, picture
+from convscope.draw import Picture, enlarge_to, picture
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.runs import ANATOMY, Run
@@ -83,4 +83,4 @@ class ReportedRun:
 def thumbnail(images: ImageSet, row: int) -> Picture:
     """An image, enlarged by repetition to at least 64 px."""
     shown = picture(images[row][0])
-    return enlarge(shown, max(1, 64 // max(shown.shape[:2])))
+    return enlarge_to(shown, 64)

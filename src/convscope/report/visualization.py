@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from convscope.base.console import progress_bar
-from convscope.draw import enlarge, picture, sheet
+from convscope.draw import enlarge_to, picture, sheet
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
 from convscope.report.subject import ReportedRun
@@ -100,7 +100,7 @@ def feature_visualization(subject: ReportedRun) -> list[dict[str, Any]]:
         layer = name and (relu_after(graph, name) or name)
         n_units = subject.scope.n_units(layer)
         shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_SHOWN_STEPS)
-        pictures = [enlarge(one, max(1, 64 // max(one.shape[:2]))) for one in map(picture, shown.picture)]
+        pictures = [enlarge_to(one, 64) for one in map(picture, shown.picture)]
         names = [subject.scope.output_name(unit) for unit in shown.units] if layer is None else None
         found.append({
             "layer": layer,

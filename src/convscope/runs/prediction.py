@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from convscope.compute import choose_device, chunks, in_order
-from convscope.data import ImagesLike, Normalizer, UnreadableError, as_images, image_files, pixels_of
+from convscope.data import ImagesLike, Normalizer, UnreadableError, as_images, evaluation_batch, image_files, pixels_of
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
 from convscope.graph import evaluate, left_as_found
 from convscope.nets import Head
@@ -48,8 +48,7 @@ def predict_batches(
         if view not in get_args(View):
             raise UnknownNameError("view", view, get_args(View), "one of test-time augmentation's")
     where = choose_device(device)
-    channels, height, width = run.input_shape
-    size = batch or min(512, max(32, 2**21 // (channels * height * width)))
+    size = batch or evaluation_batch(run.input_shape)
     net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
     for names, pixels, problems in _decoded(images, run.input_shape, size):
         readable = [place for place, problem in enumerate(problems) if not problem]

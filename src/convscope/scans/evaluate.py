@@ -53,7 +53,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         predictions = Predictions(run.task)
         where = choose_device(device)
         normalize = Normalizer(*run.normalization, where)
-        source = batches(data.test, evaluation_batch(data.test, run.spec.recipe.batch), device=where)
+        source = batches(data.test, evaluation_batch(data.input_shape, run.spec.recipe.batch), device=where)
         with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
             feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
         found = predictions.result()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from convscope.runs import Run
-
 Format = Literal["onnx", "torch", "safetensors"]
 
 _ONNX = """import json, numpy as np, onnxruntime
@@ -37,6 +35,6 @@ print(about["classes"], about["mean"], about["std"], list(weights)[:3])
 """
 
 
-def example_of(form: str, path: Path, run: Run) -> str:
+def example_of(form: str, path: Path) -> str:
     """The lines for a file of that format."""
     return {"onnx": _ONNX, "torch": _TORCH, "safetensors": _SAFETENSORS}[form].format(path=str(path))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +15,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from convscope import __version__
-from convscope.base.console import progress_bar
+from convscope.base.console import progress_bar, silenced
 from convscope.base.optional import import_optional
 from convscope.data import ImageSet
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError, first_line
@@ -90,7 +87,7 @@ def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *
             f"probability {largest:.2g})"
         )
     write_whole(path, content)
-    return Export(path, form, images, largest, changed, example_of(form, path, run))
+    return Export(path, form, images, largest, changed, example_of(form, path))
 
 
 def _test_images(run: Run) -> ImageSet:
@@ -133,7 +130,7 @@ def _exported(run: Run, deployed: Deployed) -> torch.export.ExportedProgram:
     example = torch.zeros(2, height + 8, width + 9, 3, dtype=torch.uint8)
     sizes = {0: Dim("n", min=1), 1: Dim("height", min=2), 2: Dim("width", min=2)}
     try:
-        with _quiet(), torch.no_grad():
+        with silenced(), torch.no_grad():
             return torch.export.export(deployed, (example,), dynamic_shapes={"images": sizes})
     except Exception as error:  # export fails in as many ways as there are networks
         raise FailedError(f"{run.path}: its network cannot be exported: {first_line(error)}") from error
@@ -144,7 +141,7 @@ def _onnx(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
     import onnxruntime
 
     try:
-        with _quiet():
+        with silenced():
             program = torch.onnx.export(
                 _exported(run, deployed), dynamo=True, input_names=["images"], output_names=["probabilities"],
                 external_data=False,
@@ -163,7 +160,7 @@ def _onnx(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
 
 def _torch(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
     file = BytesIO()
-    with _quiet():
+    with silenced():
         torch.export.save(_exported(run, deployed), file, extra_files={"about.json": json.dumps(_about(run))})
         module = torch.export.load(BytesIO(file.getvalue())).module()
     return file.getvalue(), module
@@ -208,16 +205,3 @@ def _answers(run: Run, probabilities: Tensor) -> Tensor:
     firsts = [run.task.first_class(head) for head in range(len(run.task.heads))]
     ends = [*firsts[1:], probabilities.shape[1]]
     return torch.stack([probabilities[:, a:b].argmax(1) for a, b in zip(firsts, ends, strict=True)], 1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what the exporters say of themselves from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

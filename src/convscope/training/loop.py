@@ -152,7 +152,7 @@ class Trainer:
             partial(self._logits, tail.module), tail, self.dtype,
         )  # fmt: skip
         for images in (self.data.train, self.data.val):
-            batch = evaluation_batch(images, self.batch)
+            batch = evaluation_batch(images.pixels.shape[1:], self.batch)
             features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
             if wish.asked:
                 self._stop()
@@ -247,7 +247,7 @@ class Trainer:
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net
-        for given, targets in self._batches(images, evaluation_batch(images, self.batch)):
+        for given, targets in self._batches(images, evaluation_batch(images.pixels.shape[1:], self.batch)):
             with autocast(self.device, self.dtype):
                 outputs = net(self._prepare(given))
             loss = self.task.loss(outputs.float(), targets) * len(given)
