@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
-from convscope.data.catalogue import data_names
+from convscope.data.catalogue import data_names, located
 from convscope.data.files import image_files
 from convscope.data.images import UnreadableError, pixels_of
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
-from convscope.data.spec import DataSettings, DataSpec, Normalization, check_unit_range
+from convscope.data.spec import DataSettings, DataSpec, Folds, Labels, Normalization, check_unit_range
 
 __all__ = [
     "Augmentation",
@@ -22,9 +22,11 @@ __all__ = [
     "DataBundle",
     "DataSettings",
     "DataSpec",
+    "Folds",
     "ImageLike",
     "ImageSet",
     "ImagesLike",
+    "Labels",
     "Normalization",
     "Normalizer",
     "UnreadableError",
@@ -36,6 +38,7 @@ __all__ = [
     "evaluation_batch",
     "image_files",
     "load_data",
+    "located",
     "pixels_of",
     "read_image",
 ]

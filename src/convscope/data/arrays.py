@@ -48,6 +48,9 @@ class Arrays(Source):
     def name(self, row: int) -> str:
         return f"{self.file} image {row}"
 
+    def short_name(self, row: int) -> str:
+        return f"{self.file.name} image {row}"
+
 
 def open_arrays(file: Path) -> Arrays:
     """The images and labels of an `.npz` file; its keys are described at the top of this module.
@@ -66,7 +69,7 @@ def open_arrays(file: Path) -> Arrays:
     values = np.concatenate([pair["y"] for pair in found.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
     parts = rows_of_parts({split: len(array) for split, array in images.items()})
-    return Arrays(f"file {file}", parts, labels, classes, file, tuple(images.values()))
+    return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()))
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convscope.data.arrays import open_arrays
 from convscope.data.folders import open_folder
+from convscope.data.labels import metadata_of, open_labelled, open_metadata, tables_in
 from convscope.data.layouts import read_tree
 from convscope.data.source import Source
-from convscope.data.spec import DataSpec
+from convscope.data.spec import DataSpec, Labels
 from convscope.data.tables import open_hub, open_parquet
 from convscope.errors import DataError, SettingError, UnknownNameError
 
@@ -61,7 +63,7 @@ def data_names() -> dict[str, str]:
 
 
 def with_defaults(spec: DataSpec) -> DataSpec:
-    """The spec with the catalogue's defaults filled in where it does not say, and a path made absolute.
+    """The spec with the catalogue's defaults filled in where it does not say, and its paths made absolute.
 
     So it means the same from any working folder.
 
@@ -70,8 +72,7 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     """
     entry = _CATALOGUE.get(spec.source)
     if entry is None:
-        path = Path(spec.source).expanduser()
-        return spec.model_copy(update={"source": os.path.abspath(path)}) if os.path.exists(path) else spec
+        return located(spec, Path())
     if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
         key = "grey" if spec.grey else "image_size"
         raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")
@@ -83,7 +84,26 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     return spec.model_copy(update=filled)
 
 
-def find(source: str) -> tuple[str, Source]:
+def located(spec: DataSpec, folder: Path) -> DataSpec:
+    """The spec with absolute paths of what lies here or in a folder; a table of labels may also lie in its source.
+
+    What is not found stays as it is, to be named where it is missed.
+    """
+    source = Path(spec.source).expanduser()
+    found = next((place for place in (source, folder / source) if os.path.exists(place)), None)
+    update: dict[str, Any] = {}
+    if found is not None and spec.source not in _CATALOGUE:
+        update["source"] = os.path.abspath(found)
+    if spec.labels and spec.labels.table:
+        table = Path(spec.labels.table).expanduser()
+        places = [(found or source) / table, table, folder / table]
+        at = next((place for place in places if os.path.isfile(place)), None)
+        if at is not None:
+            update["labels"] = spec.labels.model_copy(update={"table": os.path.abspath(at)})
+    return spec.model_copy(update=update)
+
+
+def find(spec: DataSpec) -> tuple[str, Source]:
     """What the images come from, still encoded, and the short name of the set.
 
     A name of the catalogue is looked for in the folder CONVSCOPE_DATA first, then on the Hub.
@@ -92,16 +112,18 @@ def find(source: str) -> tuple[str, Source]:
         UnknownNameError: it is no name of the catalogue and no path.
         DataError: nothing is there, or it is none of the kinds that can be read.
     """
+    source, labels = spec.source, spec.labels
     if entry := _CATALOGUE.get(source):
-        return source, _open_known(entry)
+        return source, _open_known(entry, labels)
     if source.startswith("hub:"):
         name = source.removeprefix("hub:").strip("/ ")
         if not name:
             raise DataError(f"{source}: names no set; write hub:owner/name, such as hub:ylecun/mnist")
-        return name.rsplit("/", 1)[-1], open_hub(name)
+        return name.rsplit("/", 1)[-1], open_hub(name, _columns_alone(labels, source))
     path = Path(source).expanduser()
     if os.path.exists(path):
-        return path.absolute().name.removesuffix(path.suffix if path.is_file() else ""), _open_path(path)
+        name = path.absolute().name.removesuffix(path.suffix if path.is_file() else "")
+        return name, _open_path(path, labels=labels)
     if os.sep in source or "/" in source or path.suffix:
         raise DataError(
             f"{source}: no such file or folder; give a path, hub:owner/name or one of {', '.join(_CATALOGUE)}"
@@ -109,30 +131,61 @@ def find(source: str) -> tuple[str, Source]:
     raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
 
 
-def _open_known(entry: CatalogueSet) -> Source:
+def _open_known(entry: CatalogueSet, labels: Labels | None) -> Source:
     folder = os.environ.get("CONVSCOPE_DATA")
     copy = Path(folder).expanduser() / entry.copy if folder else None
     if copy and copy.is_dir():
-        return _open_path(copy, words="copy in CONVSCOPE_DATA")
-    return open_hub(entry.hub)
+        return _open_path(copy, "copy in CONVSCOPE_DATA", labels)
+    return open_hub(entry.hub, _columns_alone(labels, entry.hub))
 
 
-def _open_path(path: Path, words: str | None = None) -> Source:
+def _columns_alone(labels: Labels | None, where: str) -> Labels | None:
+    """Labels that are columns of the source itself."""
+    if labels and (labels.table or labels.pattern):
+        raise DataError(
+            f"{where}: holds its labels itself, and data.labels names a table or a pattern beside it; name a column of its "
+            "own with data.labels.label"
+        )
+    return labels
+
+
+def _open_path(path: Path, words: str | None = None, labels: Labels | None = None) -> Source:
     if path.is_dir():
-        tree = read_tree(path)
-        tables = [file for file in tree.all_files() if file.suffix == ".parquet"]
-        images = [folder for folder in tree.below() if folder.images]
-        if tables and len(images) > 1:  # a single one may hold the pictures of a page about the tables
-            raise DataError(
-                f"{path}: holds parquet tables ({tables[0].name} …) and folders of images ({images[0].name} …); "
-                "give the one or the other"
-            )
-        return open_parquet(path, words) if tables else open_folder(tree, words)
+        return _open_folder(path, words, labels)
     if path.suffix == ".parquet":
-        return open_parquet(path, words)
+        return open_parquet(path, words, _columns_alone(labels, str(path)))
     if path.suffix == ".npz":
+        if labels:
+            raise DataError(f"{path}: holds its labels as arrays; leave data.labels out")
         return open_arrays(path)
     raise DataError(
         f"{path}: is none of the kinds that can be read; "
         "give an image folder, a .parquet file, a folder of them, or an .npz file"
     )
+
+
+def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source:
+    tree = read_tree(path)
+    if labels and (labels.table or labels.pattern):
+        return open_labelled(tree, labels, words)
+    if metadata := metadata_of(tree):
+        return open_metadata(tree, metadata, labels, words)
+    tables = [file for file in tree.all_files() if file.suffix == ".parquet"]
+    images = [folder for folder in tree.below() if folder.images]
+    if tables and len(images) > 1:  # a single one may hold the pictures of a page about the tables
+        raise DataError(
+            f"{path}: holds parquet tables ({tables[0].name} …) and folders of images ({images[0].name} …); "
+            "give the one or the other, or name the table that holds the labels with data.labels"
+        )
+    if tables:
+        return open_parquet(path, words, labels)
+    if labels:
+        raise DataError(
+            f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"
+        )
+    try:
+        return open_folder(tree, words)
+    except DataError as error:
+        if (beside := tables_in(tree)) and images:
+            raise DataError(f"{error}; or are the labels in {beside[0]}? Then set data.labels={beside[0]}") from None
+        raise

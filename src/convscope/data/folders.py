@@ -12,25 +12,29 @@ import numpy as np
 from jaxtyping import Int64
 
 from convscope.data.images import Item
-from convscope.data.layouts import Folder, Layout, understood
+from convscope.data.layouts import Folder, understood
 from convscope.data.source import Source, file_digest_of, rows_of_parts
 from convscope.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder(Source):
-    """An image folder; row i is `files[i]`."""
+    """An image folder; row i is `files[i]`.
 
-    layout: Layout
+    Args:
+        root: the folder.
+        files: of the images; one that is named in a table may lie elsewhere, or not be there.
+        layout: what was taken for what, a line each.
+    """
+
+    root: Path
     files: tuple[Path, ...]
+    layout: tuple[str, ...]
 
     def digest(self) -> str:
         with ThreadPoolExecutor() as pool:
             contents = pool.map(_digest_of, self.files)
-            lines = [
-                f"{file.relative_to(self.layout.root).as_posix()} {content}"
-                for file, content in zip(self.files, contents, strict=True)
-            ]
+            lines = [f"{self.short_name(row)} {content}" for row, content in enumerate(contents)]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
@@ -39,8 +43,12 @@ class ImageFolder(Source):
     def name(self, row: int) -> str:
         return str(self.files[row])
 
+    def short_name(self, row: int) -> str:
+        file = self.files[row]
+        return (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
+
     def understood(self) -> tuple[str, ...]:
-        return self.layout.in_words()
+        return self.layout
 
 
 def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
@@ -63,10 +71,11 @@ def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
     return ImageFolder(
         words or f"image folder {root.path}",
         rows_of_parts(sizes),
-        np.array(labels, np.int64),
-        tuple(classes),
-        layout,
+        {"class": np.array(labels, np.int64)},
+        {"class": tuple(classes)},
+        root.path,
         tuple(files),
+        layout.in_words(),
     )
 
 

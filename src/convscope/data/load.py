@@ -19,7 +19,7 @@ from convscope.data.decode import bad_image, filling_of
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
-from convscope.data.splits import check_train_has_each_class, divide, limited, without_test_images
+from convscope.data.splits import check_groups, check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, obtain
 from convscope.errors import DataError, SettingError
 
@@ -37,6 +37,8 @@ class _Labelled:
     words: str
     left_out: tuple[tuple[str, str], ...] = ()
     layout: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    groups: Int64[np.ndarray, " M"] | None = None
 
 
 def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[DataSettings]) -> DataBundle:
@@ -66,6 +68,8 @@ def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[Data
 
 
 def _lines(spec: DataSpec) -> _Labelled:
+    if spec.labels:
+        raise SettingError("labels: lines have their own; leave it out")
     n_classes = len(lines.class_names())
     per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
     if per_class == 0:
@@ -79,36 +83,53 @@ def _lines(spec: DataSpec) -> _Labelled:
 
 
 def _decoded(spec: DataSpec) -> _Labelled:
-    name, source = find(spec.source)
-    check_names(source.classes, source.words)
-    wrong_labels = _wrong_labels(source, spec)
-    labelled = {part: np.setdiff1d(rows, list(wrong_labels)) for part, rows in source.parts.items()}
+    name, source = find(spec)
+    for names in source.classes.values():
+        check_names(names, source.words)
+    unlabelled = _unlabelled(source, spec)
+    labelled = {part: np.setdiff1d(rows, list(unlabelled)) for part, rows in source.parts.items()}
     usable = {part: rows for part, rows in labelled.items() if len(rows)}
     if not usable:
         raise DataError(f"{source.words}: holds no labelled image; check the path and the labels")
     if spec.limit:
-        usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes)
+        usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes["class"])
     if "train" in usable and spec.split is None:  # before anything is decoded
-        check_train_has_each_class(usable, source.labels, source.classes, source.words)
+        check_train_has_each_class(usable, source.labels, source.classes["class"], source.words)
     rows = np.sort(np.concatenate(list(usable.values())))
     stored = _stored(name, source, rows, spec)
     faults = {int(rows[position]): reason for position, reason in stored.about["faults"]}
     if faults and not spec.skip_bad:
         row = min(faults)
         raise bad_image(source.name(row), faults[row])
-    good = {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()}
-    left_out = tuple((source.name(row), reason) for row, reason in sorted({**wrong_labels, **faults}.items()))
-    words = f"{source.words}, {stored.about['encoding']}"
-    targets, classes = {"class": source.labels[rows]}, {"class": source.classes}
-    return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out, source.understood())
+    return _Labelled(
+        name,
+        stored,
+        {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()},
+        {target: values[rows] for target, values in source.targets.items()},
+        source.classes,
+        len(source),
+        f"{source.words}, {stored.about['encoding']}",
+        tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
+        source.understood(),
+        tuple(map(source.short_name, rows.tolist())),
+        None if source.groups is None else source.groups[rows],
+    )
 
 
-def _wrong_labels(source: Source, spec: DataSpec) -> dict[int, str]:
-    n_classes = len(source.classes)
-    rows = np.flatnonzero((source.labels < 0) | (source.labels >= n_classes))
-    wrong = {int(row): f"has the label {source.labels[row]}, outside 0 … {n_classes - 1}" for row in rows}
+def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
+    """The rows that are known to be of no use before an image is read, and why."""
+    wrong = dict(source.faults)
+    for target, labels in source.targets.items():
+        n_classes = len(source.classes[target])
+        for row in np.flatnonzero((labels < 0) | (labels >= n_classes)).tolist():
+            wrong.setdefault(row, f"has the label {labels[row]}, outside 0 … {n_classes - 1}")
     if wrong and not spec.skip_bad:
-        raise bad_image(source.name(min(wrong)), wrong[min(wrong)])
+        first, *others = sorted(wrong)
+        more = ""
+        if others:
+            shown = ", ".join(source.short_name(row) for row in others[:3])
+            more = f" (and {len(others):,} more such rows: {shown}{', …' if len(others) > 3 else ''})"
+        raise bad_image(source.name(first), f"{wrong[first]}{more}")
     return wrong
 
 
@@ -123,13 +144,15 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
 
 def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     labels = data.targets["class"]
-    sets, duplicates = without_test_images(
-        divide(data.parts, labels, spec.split, spec.seed, data.total), data.stored.digests
-    )
+    divided = divide(data.parts, labels, spec.split, spec.seed, data.total, data.groups)
+    if data.groups is not None:
+        check_groups(divided, data.groups, data.names, data.words)
+    sets, duplicates = without_test_images(divided, data.stored.digests)
     check_train_has_each_class(sets, labels, data.classes["class"], data.words)
     targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
     made = {
-        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes) for name, rows in sets.items()
+        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes, data.names)
+        for name, rows in sets.items()
     }
     mean, std = _normalization(spec, data.stored, sets["train"])
     return DataBundle(

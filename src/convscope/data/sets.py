@@ -26,12 +26,15 @@ class ImageSet:
         targets: for each target its index per row of `pixels`, within `classes`. 'class' is always there; the
             Lines set also has 'length', 'width', 'colour' and 'angle'.
         classes: for each target the names of its indices.
+        names: of all M images: each one's file below the source's folder, or its row of a file there. Empty where images have
+            none, as generated ones.
     """
 
     pixels: UInt8[Tensor, "M C H W"]
     index: Int[Tensor, " N"]
     targets: dict[str, Int64[Tensor, " M"]]
     classes: dict[str, tuple[str, ...]]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -52,6 +55,10 @@ class ImageSet:
                 a value.
         """
         return self.pixels[self._rows(rows)].float().div_(255)
+
+    def name(self, i: int) -> str:
+        """What an image of this set is called: its file, or "image 7"."""
+        return self.names[int(self.index[i])] if self.names else f"image {i}"
 
     def targets_of(self, name: str = "class") -> Int64[Tensor, " N"]:
         """The target of each image of this set, as an index into `classes[name]`, shape (N,).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b, file_digest
 from pathlib import Path
 
@@ -31,14 +31,28 @@ class Source(ABC):
     Args:
         words: where it is, for people: "image folder /data/cats".
         parts: the rows of each split that the source has ('train', 'val', 'test'), or of 'all'.
-        labels: the class of each row as an index into `classes`; outside its range where the source is wrong.
-        classes: the names of the classes.
+        targets: for each target ('class' is always there) the index of each row into its `classes`; outside their range
+            where the source is wrong.
+        classes: the names of each target's classes.
+        groups: a number for each row; rows of one number, such as the images of one patient, stay in one split. None where
+            each row is its own group.
+        faults: why a row cannot be used, as far as that is known before any image is read.
     """
 
     words: str
     parts: dict[str, Int64[np.ndarray, " n"]]
-    labels: Int64[np.ndarray, " M"]
-    classes: tuple[str, ...]
+    targets: dict[str, Int64[np.ndarray, " M"]]
+    classes: dict[str, tuple[str, ...]]
+    groups: Int64[np.ndarray, " M"] | None = field(default=None, kw_only=True)
+    faults: Mapping[int, str] = field(default_factory=dict, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " M"]:
+        """The target 'class' of each row."""
+        return self.targets["class"]
 
     @abstractmethod
     def digest(self) -> str:
@@ -51,6 +65,10 @@ class Source(ABC):
     @abstractmethod
     def name(self, row: int) -> str:
         """What to call a row in a message: its file, or its file and row."""
+
+    @abstractmethod
+    def short_name(self, row: int) -> str:
+        """What to call a row among the others: its file below the source's folder, or its row of a file there."""
 
     def understood(self) -> tuple[str, ...]:
         """What its parts were taken for, a line each; none where its format says so itself."""

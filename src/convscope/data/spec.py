@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -74,6 +75,89 @@ IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """What most networks with ImageNet weights were trained with."""
 
 
+LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
+"""Columns of a table that hold labels where no other is named."""
+
+
+def _kind_of_split(given: Any) -> str:
+    return "none" if given is None else "dict[folds]" if isinstance(given, Mapping | Folds) else "text"
+
+
+class Labels(Settings):
+    """Where labels stand that are no names of folders, and which columns of a table are meant.
+
+    A bare word is a table, or with `(?P<` in it a pattern.
+
+    Args:
+        table: a CSV, TSV, JSON lines or parquet file with a row an image; beside the images, or a path.
+        pattern: a regular expression, searched for in each file's path below the source, with a group named label, and if
+            wanted split and group; a single group without a name is the label. In place of a table.
+        file: column of the files, as paths below the source; their names alone, also without their ending, where no other
+            file has that name. By default `file`, `file_name`, `path`, `image` or the like.
+        label: column of the labels, by default `label`, `class` or `target`. Several columns are several targets, for a
+            task of several heads; the first is 'class', too.
+        split: column of train, val or test, by default `split` where there is one.
+        group: column of what belongs together, by default `group` where there is one: images of one patient, panel or scene,
+            which are never divided between splits.
+
+    Without table and pattern it names columns of a parquet file or of a set of the Hub.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str | None = Field(default=None, min_length=1)
+    pattern: str | None = Field(default=None, min_length=1)
+    file: str | None = None
+    label: tuple[str, ...] | None = Field(default=None, min_length=1)
+    split: str | None = None
+    group: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, given: Any) -> Any:
+        return {"pattern" if "(?P<" in given else "table": given} if isinstance(given, str) else given
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _check(self) -> Labels:
+        if self.pattern is None:
+            return self
+        if self.table is not None:
+            raise ValueError("table and pattern exclude each other; give one of them")
+        try:
+            found = re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+        if found.groups != 1 and "label" not in found.groupindex and self.label is None:
+            raise ValueError(f"pattern {self.pattern!r} names no label; mark it as (?P<label>…)")
+        return self
+
+
+class Folds(Settings):
+    """Cross-validation: all images are divided into so many parts, each of which is the test set of one run.
+
+    Args:
+        folds: how many.
+        fold: which of them is the test set, from 0; a tenth of the others is for validation. `convscope sweep` trains a run
+            for each where it is left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folds: int = Field(ge=2, le=1000)
+    fold: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Folds:
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of the {self.folds}, which are counted from 0")
+        return self
+
+
 class DataSpec(Settings):
     """Which data set, and how its images and splits are made.
 
@@ -86,7 +170,8 @@ class DataSpec(Settings):
         grey: one channel, the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B).
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
-            fractions (to 1) or counts (to the number of images).
+            fractions (to 1) or counts (to the number of images); or {folds: 5}, see Folds.
+        labels: where labels stand, if not in the names of the folders; see Labels.
         limit: at most so many images of each split of the source (of all generated lines), chosen class by
             class, for quick trials.
         seed: 0 or more; fixes the places of generated lines, the choice under `limit`, and every division
@@ -106,7 +191,11 @@ class DataSpec(Settings):
     source: str = Field(min_length=1)
     image_size: int | None = Field(default=None, ge=1)
     grey: bool = False
-    split: str | None = None
+    split: Annotated[
+        Annotated[str, Tag("text")] | Annotated[Folds, Tag("dict[folds]")] | Annotated[None, Tag("none")],
+        Discriminator(_kind_of_split),
+    ] = None
+    labels: Labels | None = None
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     skip_bad: bool = False
@@ -117,8 +206,8 @@ class DataSpec(Settings):
 
     @field_validator("split")
     @classmethod
-    def _split_has_parts(cls, split: str | None) -> str | None:
-        if split is not None:
+    def _split_has_parts(cls, split: str | Folds | None) -> str | Folds | None:
+        if isinstance(split, str):
             _numbers(split)
         return split
 
@@ -128,7 +217,8 @@ class DataSettings(TypedDict, total=False):
 
     image_size: int | None
     grey: bool
-    split: str | None
+    split: str | Folds | Mapping[str, Any] | None
+    labels: str | Labels | Mapping[str, Any] | None
     limit: int | None
     seed: int
     skip_bad: bool

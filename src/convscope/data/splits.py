@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from convscope.data.seeds import generator
-from convscope.data.spec import split_shares
+from convscope.data.spec import Folds, split_shares
 from convscope.errors import DataError, SettingError
 
 Rows = Int64[np.ndarray, " _"]
@@ -55,7 +57,12 @@ def limited(
 
 
 def divide(
-    parts: dict[str, Rows], labels: Int64[np.ndarray, " M"], split: str | None, seed: int, total: int
+    parts: dict[str, Rows],
+    labels: Int64[np.ndarray, " M"],
+    split: str | Folds | None,
+    seed: int,
+    total: int,
+    groups: Int64[np.ndarray, " M"] | None = None,
 ) -> dict[str, Rows]:
     """The rows of train, val and test, each ascending.
 
@@ -66,6 +73,7 @@ def divide(
             a tenth of it each.
         seed: fixes what is drawn.
         total: images in the whole source, that counts in `split` refer to.
+        groups: a number for each row; rows of one number are drawn together.
 
     Raises:
         SettingError: the split is impossible, or leaves a set without an image.
@@ -74,14 +82,91 @@ def divide(
         done, rest = {name: rows for name, rows in parts.items() if name != "train"}, parts["train"]
     else:
         done, rest = {}, np.sort(np.concatenate(list(parts.values())))
+    if isinstance(split, Folds):
+        in_fold = _fold(labels[rest], split, generator("folds", seed), None if groups is None else groups[rest])
+        done["test"], rest, split = rest[in_fold], rest[~in_fold], None
     for name, count in _counts(split, len(rest), total).items():
-        if name not in done:
+        if name in done:
+            continue
+        if groups is None:
             chosen = _sparing_each_class(stratified(labels[rest], count, generator(name, seed)), labels[rest])
-            done[name], rest = rest[chosen], rest[~chosen]
+        else:
+            shares = [count / max(1, len(rest)), 1 - count / max(1, len(rest))]
+            chosen = by_groups(labels[rest], groups[rest], shares, generator(name, seed)) == 0
+        done[name], rest = rest[chosen], rest[~chosen]
     done["train"] = rest
     if empty := [name for name, rows in done.items() if not len(rows)]:
-        raise SettingError(f"split: leaves no image for {empty[0]}; choose another one, or add images")
+        few = f" {len(np.unique(groups)):,} groups are too few for it;" if groups is not None else ""
+        raise SettingError(f"split: leaves no image for {empty[0]};{few} choose another one, or add images")
     return done
+
+
+def _fold(
+    labels: Int64[np.ndarray, " n"], split: Folds, rng: np.random.Generator, groups: Int64[np.ndarray, " n"] | None
+) -> Bool[np.ndarray, " n"]:
+    """A mask of the images of one fold; each class is spread over the folds as evenly as can be."""
+    if split.fold is None:
+        raise SettingError(
+            f"split: none of the {split.folds} folds is chosen as the test set; convscope sweep trains a run for each, and "
+            "data.split.fold=0 chooses one"
+        )
+    if groups is not None:
+        return by_groups(labels, groups, [1 / split.folds] * split.folds, rng) == split.fold
+    shuffled = rng.permutation(len(labels))
+    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    chosen = np.zeros(len(labels), bool)
+    chosen[in_classes[split.fold :: split.folds]] = True
+    return chosen
+
+
+def by_groups(
+    labels: Int64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
+    shares: Sequence[float],
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, " n"]:
+    """For each image the place among `shares` that its group goes to, so that every place has its share of each class.
+
+    Groups go one by one, those whose images are spread least evenly over the classes first, to where the classes' shares
+    are then nearest to those asked for (least sum of squares, each over the share asked for). With equal shares this is
+    scikit-learn's StratifiedGroupKFold. Groups equally uneven go in random order.
+
+    Example:
+        >>> by_groups(np.array([0, 1, 0, 1]), np.array([7, 7, 8, 8]), [0.5, 0.5], np.random.default_rng(0)).tolist()
+        [0, 0, 1, 1]
+    """
+    classes, of_class = np.unique(labels, return_inverse=True)
+    names, of_group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (of_group, of_class), 1)
+    of_whole = counts / counts.sum(0)  # each group's share of each class
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-counts[order].std(1), kind="stable")]
+    wanted, have = np.array(shares), np.zeros((len(shares), len(classes)))
+    places = np.zeros(len(names), np.int64)
+    for group in order:
+        # only the place that takes the group changes its sum
+        before, after = have - wanted[:, None], have + of_whole[group] - wanted[:, None]
+        places[group] = ((after**2 - before**2).sum(1) / wanted).argmin()
+        have[places[group]] += of_whole[group]
+    return places[of_group]
+
+
+def check_groups(sets: dict[str, Rows], groups: Int64[np.ndarray, " M"], names: Sequence[str], words: str) -> None:
+    """Refuses a source's own splits where images of one group are in two of them.
+
+    Raises:
+        DataError: they are; two of the images are named.
+    """
+    seen: dict[int, tuple[str, int]] = {}
+    for split, rows in sets.items():
+        for row in rows.tolist():
+            other, first = seen.setdefault(int(groups[row]), (split, row))
+            if other != split:
+                raise DataError(
+                    f"{words}: {names[first]} ({other}) and {names[row]} ({split}) are of one group; "
+                    "mend the splits, or divide anew with data.split, such as 70/10/20"
+                )
 
 
 def _sparing_each_class(chosen: Bool[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

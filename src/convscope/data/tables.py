@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from convscope.data.images import Item
+from convscope.data.labels import answers_in
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
-from convscope.errors import DataError, first_line
+from convscope.data.spec import LABEL_COLUMNS, Labels
+from convscope.errors import DataError, UnknownNameError, first_line
 
-_LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 _BATCH = 256
 
 
@@ -47,7 +48,7 @@ class Tables(Source):
     """Tables that follow each other, all with the same columns of images and labels; `unused` ones are no splits."""
 
     image_column: str
-    label_column: str
+    read_columns: tuple[str, ...]
     tables: tuple[Table, ...]
     unused: tuple[Table, ...] = ()
 
@@ -56,7 +57,7 @@ class Tables(Source):
 
     def digest(self) -> str:
         lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
-        lines += [_content_digest(table, self.image_column, self.label_column) for table in self.tables]
+        lines += [_content_digest(table, self.image_column, *self.read_columns) for table in self.tables]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
@@ -75,8 +76,11 @@ class Tables(Source):
             row -= table.n_rows
         raise IndexError(row)
 
+    def short_name(self, row: int) -> str:
+        return self.name(row).rsplit("/", 1)[-1]
 
-def open_parquet(path: Path, words: str | None = None) -> Tables:
+
+def open_parquet(path: Path, words: str | None = None, labels: Labels | None = None) -> Tables:
     """The images of a parquet file, or of all the parquet files in a folder.
 
     Their splits are read off their names, as in `train-00000-of-00001.parquet` or `default/train/0.parquet`.
@@ -94,10 +98,10 @@ def open_parquet(path: Path, words: str | None = None) -> Tables:
         raise DataError(
             f"{by_split['all'][0].name}: its name tells no split, as others' do; begin it with train-, val- or test-"
         )
-    return _tables(words or f"parquet {path}", by_split)
+    return _tables(words or f"parquet {path}", by_split, labels)
 
 
-def open_hub(name: str) -> Tables:
+def open_hub(name: str, labels: Labels | None = None) -> Tables:
     """A set of the Hugging Face Hub, downloaded and kept by `datasets`.
 
     Raises:
@@ -118,22 +122,46 @@ def open_hub(name: str) -> Tables:
         table = _hub_table(f"{name} {split}", found[split])
         by_split.setdefault(split_of(re.split(r"[-_.]", split)) or "all", []).append(table)
     unused = by_split.pop("all", []) if len(by_split) > 1 else []  # for another use, such as 'unsupervised'
-    return _tables(f"Hub {name}", by_split, unused)
+    return _tables(f"Hub {name}", by_split, labels, unused)
 
 
-def _tables(words: str, by_split: dict[str, list[Table]], unused: Sequence[Table] = ()) -> Tables:
+def _tables(words: str, by_split: dict[str, list[Table]], asked: Labels | None, unused: Sequence[Table] = ()) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
-    image, label, names = _columns(tables[0])
+    where, noted = tables[0].name, _noted(tables[0])
+    image = _image_column(tables[0], noted)
+    asked = asked or Labels()
+    names = asked.label or (_label_column(tables[0], noted),)
+    others = [name for name in (asked.split, asked.group) if name]
+    for name in (*names, *others):
+        if name not in tables[0].schema.names:
+            raise UnknownNameError("column", name, tables[0].schema.names, f"in {where}")
     for table in tables:
-        if not {image, label} <= set(table.schema.names):
+        if lacking := [name for name in (image, *names, *others) if name not in table.schema.names]:
             raise DataError(
-                f"{table.name}: lacks the columns {image!r} and {label!r}, "
-                f"which {tables[0].name} has; give each split the same columns"
+                f"{table.name}: lacks the column {lacking[0]!r}, which {where} has; give each split the same columns"
             )
+    targets, classes = {}, {}
+    for name in names:
+        values = np.concatenate([_values(table, name) for table in tables])
+        targets[name], classes[name] = encode_labels(values, noted.get(name, {}).get("names") or None, where)
+    first = {"class": names[0]} | ({name: name for name in names} if len(names) > 1 else {})
     sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    values = np.concatenate([_values(table, label) for table in tables])
-    labels, classes = encode_labels(values, names, tables[0].name)
-    return Tables(words, rows_of_parts(sizes), labels, classes, image, label, tables, tuple(unused))
+    parts, groups = rows_of_parts(sizes), None
+    if others:
+        columns = {name: [v for t in tables for v in _values(t, name).tolist()] for name in (*names, *others)}
+        said, _ = answers_in(columns, asked, where)
+        parts, groups = (said.parts() if asked.split else parts), said.group_numbers()
+    return Tables(
+        words,
+        parts,
+        {target: targets[name] for target, name in first.items()},
+        {target: classes[name] for target, name in first.items()},
+        image,
+        names,
+        tables,
+        tuple(unused),
+        groups=groups,
+    )
 
 
 def _parquet_table(file: Path) -> Table:
@@ -166,21 +194,31 @@ def _hub_table(name: str, dataset: Any) -> Table:
     return Table(name, dataset.features.arrow_schema, len(dataset), pieces, files)
 
 
-def _columns(table: Table) -> tuple[str, str, Sequence[str] | None]:
-    """Those of images and labels, and the names of the classes where the schema says them."""
-    # What the Hub notes of each column.
+def _noted(table: Table) -> dict[str, dict[str, Any]]:
+    """What the Hub notes of each column."""
     noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    features = {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
+
+
+def _image_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
+    images = [name for name, feature in noted.items() if feature.get("_type") == "Image"]
     images += [column.name for column in table.schema if _holds_bytes(column.type)]
-    labels = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-    labels += [name for name in _LABEL_COLUMNS if name in table.schema.names]
-    if not images or not labels:
+    return _first(images, table)
+
+
+def _label_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
+    labels = [name for name, feature in noted.items() if feature.get("_type") == "ClassLabel"]
+    return _first(labels + [name for name in LABEL_COLUMNS if name in table.schema.names], table)
+
+
+def _first(names: list[str], table: Table) -> str:
+    if not names:
         raise DataError(
             f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (bytes "
-            f"or a struct with 'bytes') and one of labels ({', '.join(_LABEL_COLUMNS)}); rename them"
+            f"or a struct with 'bytes') and one of labels ({', '.join(LABEL_COLUMNS)}); rename them, or name the column of "
+            "labels with data.labels.label"
         )
-    return images[0], labels[0], features.get(labels[0], {}).get("names") or None
+    return names[0]
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from convscope.base.bounded import KeyTwiceError, load_yaml, settings_text
 from convscope.base.settings import Settings, describe
-from convscope.data import Augmentation, DataSpec
+from convscope.data import Augmentation, DataSpec, located
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import NetSpec, TaskSpec
 
@@ -267,20 +267,20 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 def shareable(spec: RunSpec) -> RunSpec:
-    """The spec with an absolute path of data cut down to its last name: the folders above it are nobody else's business."""
-    source = Path(spec.data.source)
-    if not source.is_absolute():
-        return spec
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"source": source.name})})
+    """The spec with absolute paths of data cut down to their last names: the folders above them are nobody else's business."""
+    data = spec.data
+    update: dict[str, Any] = {}
+    if os.path.isabs(data.source):
+        update["source"] = Path(data.source).name
+    if data.labels and data.labels.table:
+        update["labels"] = data.labels.model_copy(update={"table": Path(data.labels.table).name})
+    return spec.model_copy(update={"data": data.model_copy(update=update)})
 
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
     """The spec in a YAML file, whose data may lie beside it; errors as read_spec, and a file that cannot be read."""
     spec = read_spec(settings_text(path), str(path), overrides)
-    beside = path.parent / spec.data.source
-    if not os.path.exists(spec.data.source) and os.path.exists(beside):
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(beside)})})
-    return spec
+    return spec.model_copy(update={"data": located(spec.data, path.parent)})
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from convscope.base.bounded import FastLoader, settings_text
 from convscope.base.settings import Settings, describe
-from convscope.data import DataSpec, data_names
+from convscope.data import DataSpec, located
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
 from convscope.runs import (
@@ -273,12 +272,8 @@ def make_study(given: Mapping[str, Any] | StudySpec) -> StudySpec:
 
 
 def _settled(spec: StudySpec, folder: Path) -> StudySpec:
-    """With the whole path of data that lies here or in the folder, so that every process finds it."""
-    source = spec.data.source
-    found = next((place for place in (Path(source), folder / source) if os.path.exists(place)), None)
-    if source in data_names() or found is None:
-        return spec
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"source": str(found.resolve())})})
+    """With the whole paths of data that lie here or in the folder, so that every process finds them."""
+    return spec.model_copy(update={"data": located(spec.data, folder)})
 
 
 def dump_study(spec: StudySpec) -> str:

@@ -1,0 +1,436 @@
+"""Labels that stand in a table beside the images, or in the names of their files.
+
+A table has a row an image: its file, its class, and if there are such columns its split and its group. A pattern finds the
+same in each file's path below the folder of the images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.data.folders import ImageFolder
+from convscope.data.layouts import Folder, has_image_ending, split_in
+from convscope.data.source import split_of
+from convscope.data.spec import LABEL_COLUMNS, Labels
+from convscope.errors import DataError, UnknownNameError, first_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FILE_COLUMNS = (
+    "file",
+    "file_name",
+    "filename",
+    "path",
+    "file_path",
+    "filepath",
+    "image",
+    "image_path",
+    "image_id",
+    "id",
+)
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_METADATA = tuple(f"metadata{ending}" for ending in _ENDINGS)
+_SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is said of each row of a source, as it is written; '' where it says nothing.
+
+    Attributes:
+        targets: for each target the name of the class.
+        splits, groups: where there are such columns.
+        where: what a message calls it.
+    """
+
+    targets: dict[str, list[str]]
+    splits: list[str] | None
+    groups: list[str] | None
+    where: str
+
+    def encoded(self) -> tuple[dict[str, Int64[np.ndarray, " M"]], dict[str, tuple[str, ...]]]:
+        """Targets as indices into their classes, −1 where there is no label; numbers are in their order, words in theirs."""
+        indices, classes = {}, {}
+        for target, values in self.targets.items():
+            names = sorted(set(values) - {""}, key=_order_of(values))
+            place = {name: k for k, name in enumerate(names)} | {"": -1}
+            indices[target] = np.array([place[value] for value in values], np.int64)
+            classes[target] = tuple(names)
+        return indices, classes
+
+    def faults(self) -> dict[int, str]:
+        """The rows without a label, or without the split that others have."""
+        found: dict[int, str] = {}
+        for name, values in [*self.targets.items(), ("split", self.splits or ())]:
+            what = "label" if name == "class" else name
+            found |= {row: f"has no {what} in {self.where}" for row, value in enumerate(values) if not value}
+        return found
+
+    def parts(self) -> dict[str, Int64[np.ndarray, " n"]]:
+        """The rows of each split that is named; of 'all' where none is, or one alone.
+
+        Raises:
+            DataError: a split has a name that stands for none.
+        """
+        if self.splits is None:
+            return {"all": np.arange(len(next(iter(self.targets.values()))))}
+        found: dict[str, list[int]] = {}
+        for row, word in enumerate(self.splits):
+            split = split_of([word]) if word else "none"
+            if split is None:
+                raise DataError(f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column")
+            found.setdefault(split, []).append(row)
+        found.pop("none", None)
+        if len(found) == 1:
+            found = {"all": next(iter(found.values()))}
+        return {split: np.array(rows, np.int64) for split, rows in found.items()}
+
+    def group_numbers(self) -> Int64[np.ndarray, " M"] | None:
+        """A number for each group; a row without one is a group by itself."""
+        if self.groups is None:
+            return None
+        place: dict[str, int] = {}
+        return np.array(
+            [place.setdefault(name or f"row {row}\n", len(place)) for row, name in enumerate(self.groups)], np.int64
+        )
+
+
+def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str) -> tuple[Answers, tuple[str, ...]]:
+    """What the columns of a table say, and which of them say it.
+
+    Args:
+        columns: by name; values of any kind.
+        labels: which columns are meant, where they have no usual name.
+        where: what a message calls the table.
+    Raises:
+        UnknownNameError: a column that is asked for is not there.
+        DataError: no column of labels is found.
+    """
+    targets = [_column(columns, name, where) for name in labels.label or ()]
+    targets = targets or [name for name in LABEL_COLUMNS if name in columns][:1]
+    if not targets:
+        raise DataError(
+            f"{where}: has the columns {', '.join(columns)}; expected one of labels ({', '.join(LABEL_COLUMNS)}): rename "
+            "it, or name it with data.labels.label"
+        )
+    split = _column(columns, labels.split, where) if labels.split else "split" if "split" in columns else None
+    group = _column(columns, labels.group, where) if labels.group else "group" if "group" in columns else None
+    texts = {name: _texts(columns[name], f"{where}, column {name}") for name in targets}
+    named = texts if len(targets) > 1 else {}
+    splits = _texts(columns[split], where) if split else None
+    answers = Answers(
+        {"class": texts[targets[0]], **named},
+        splits if splits and any(splits) else None,
+        _texts(columns[group], where) if group else None,
+        where,
+    )
+    return answers, tuple(name for name in (*targets, split, group) if name)
+
+
+def open_labelled(tree: Folder, labels: Labels, words: str | None = None) -> ImageFolder:
+    """The images of a folder whose labels are in a table, or in the paths of the files.
+
+    Raises:
+        DataError: the table cannot be read, lacks a column, or the pattern fits no file.
+        UnknownNameError: a column that is asked for is not there.
+    """
+    if labels.pattern is not None:
+        return _by_pattern(tree, labels, words)
+    table = Path(str(labels.table))
+    if not table.is_file():
+        raise DataError(
+            f"{table}: there is no such table of labels, neither in {tree.path} nor here; check data.labels"
+        )
+    return _by_tables(tree, [(tree.path, table)], labels, words)
+
+
+def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
+    """The folders that hold the Hub's `metadata.csv` (or .jsonl, .parquet) with labels, each with that file: the root, or those
+    directly in it."""
+    for level in ([tree], tree.folders):
+        found = [(folder.path, folder.path / name) for folder in level for name in folder.files if name in _METADATA]
+        labelled = [(folder, file) for folder, file in found if _has_labels(file)]
+        if labelled:
+            return labelled
+    return []
+
+
+def open_metadata(
+    tree: Folder, found: list[tuple[Path, Path]], labels: Labels | None, words: str | None = None
+) -> ImageFolder:
+    """The images of a folder with the Hub's metadata; as `open_labelled`."""
+    return _by_tables(tree, found, labels or Labels(), words)
+
+
+def tables_in(tree: Folder) -> list[str]:
+    """The names of files in a folder that may be tables of labels."""
+    return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
+
+
+def _has_labels(file: Path) -> bool:
+    columns = _read(file)
+    return "file_name" in columns and any(name in columns for name in LABEL_COLUMNS)
+
+
+def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
+    """Each table's files are below its own folder."""
+    finder = _Finder(tree)
+    rows = _Rows()
+    lines: list[str] = []
+    for folder, file in tables:
+        columns = _read(file)
+        name = labels.file or next((one for one in _FILE_COLUMNS if one in columns), None)
+        if name is None:
+            raise DataError(
+                f"{file}: has the columns {', '.join(columns)}; expected one of files ({', '.join(_FILE_COLUMNS[:3])}): rename "
+                "it, or name it with data.labels.file"
+            )
+        answers, used = answers_in(columns, labels, file.name)
+        files = _texts(columns[_column(columns, name, str(file))], str(file))
+        rows.add(answers, files, [finder.find(folder, one) for one in files])
+        lines.append(f"{_place(file, tree.path)}: {len(files):,} rows; file: {name}, {_roles(used, answers)}")
+        if others := [one for one in columns if one not in (name, *used)]:
+            lines.append(f"columns that are not used: {_some(others, 10)}")
+    return _source(tree, rows, lines, words, {file.resolve() for _, file in tables})
+
+
+def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
+    pattern = re.compile(str(labels.pattern))
+    files = [file for file in tree.all_files() if has_image_ending(file.name)]
+    shorts = [file.relative_to(tree.path).as_posix() for file in files]
+    found = [pattern.search(short) for short in shorts]
+    if not any(found):
+        example = f" ({shorts[0]})" if shorts else ""
+        raise DataError(f"{tree.path}: none of {len(files):,} image files{example} fits the pattern {labels.pattern}")
+    names = tuple(pattern.groupindex) or ("label",)
+    columns = {name: [(m[name if pattern.groupindex else 1] or "") if m else "" for m in found] for name in names}
+    answers, used = answers_in(columns, labels, "the pattern")
+    rows = _Rows()
+    rows.add(answers, shorts, list(files))
+    lines = [f"{sum(map(bool, found)):,} of {len(files):,} files fit {labels.pattern}; {_roles(used, answers)}"]
+    return _source(tree, rows, lines, words, set())
+
+
+class _Rows:
+    """Rows of one or several tables, one after the other; a file that is named twice is there once."""
+
+    def __init__(self) -> None:
+        self.files: list[Path] = []
+        self.answers: list[Answers] = []
+        self.faults: dict[int, str] = {}
+        self.twice = 0
+        self._row_of: dict[Path, int] = {}
+        self._said: list[tuple[str, ...]] = []
+
+    def add(self, answers: Answers, names: Sequence[str], found: Sequence[Path | str]) -> None:
+        """Rows of a table: what each says, its file as it is written, and the file, or why there is none."""
+        kept: list[int] = []
+        for row, file in enumerate(found):
+            said = tuple(values[row] for values in answers.targets.values())
+            path = Path(names[row]) if isinstance(file, str) else file
+            before = None if isinstance(file, str) else self._row_of.get(path)
+            if before is not None:
+                self.twice += 1
+                if self._said[before] != said:
+                    both = " and ".join("/".join(one) for one in (self._said[before], said))
+                    self.faults[before] = f"has two labels in {answers.where}: {both}"
+                continue
+            place = len(self.files)
+            if isinstance(file, str):
+                self.faults[place] = file
+            else:
+                self._row_of[path] = place
+            kept.append(row)
+            self.files.append(path)
+            self._said.append(said)
+        self.answers.append(_rows_of(answers, kept))
+
+    def joined(self) -> Answers:
+        first = self.answers[0]
+        splits, groups = (_joined([getattr(one, name) for one in self.answers]) for name in ("splits", "groups"))
+        targets = {name: [value for one in self.answers for value in one.targets[name]] for name in first.targets}
+        return Answers(targets, splits, groups, first.where)
+
+
+def _joined(columns: list[list[str] | None]) -> list[str] | None:
+    known = [column for column in columns if column is not None]
+    return [value for column in known for value in column] if len(known) == len(columns) else None
+
+
+def _rows_of(answers: Answers, rows: list[int]) -> Answers:
+    def chosen(values: list[str] | None) -> Any:
+        return None if values is None else [values[row] for row in rows]
+
+    targets = {name: chosen(values) for name, values in answers.targets.items()}
+    return Answers(targets, chosen(answers.splits), chosen(answers.groups), answers.where)
+
+
+def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tables: set[Path]) -> ImageFolder:
+    answers = rows.joined()
+    if answers.splits is None and (splits := _splits_of_folders(rows.files, tree.path)):
+        answers = Answers(answers.targets, splits, answers.groups, answers.where)
+        lines.append(f"splits by folder: {', '.join(sorted(set(splits)))}")
+    targets, classes = answers.encoded()
+    for target, names in classes.items():
+        if not names:
+            raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
+    known = {file.resolve() for file in rows.files}
+    others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in known | tables]
+    if others:
+        shown = _some([file.relative_to(tree.path).as_posix() for file in others])
+        lines.append(f"passed over: {len(others):,} image files without a row: {shown}")
+    if rows.twice:
+        lines.append(f"{rows.twice:,} rows name a file again")
+    return ImageFolder(
+        words or f"image folder {tree.path}",
+        answers.parts(),
+        targets,
+        classes,
+        tree.path,
+        tuple(rows.files),
+        tuple(lines),
+        groups=answers.group_numbers(),
+        faults=answers.faults() | rows.faults,
+    )
+
+
+def _splits_of_folders(files: Sequence[Path], root: Path) -> list[str] | None:
+    """The split that each file's first folder is called like; None unless all are, some of them like train and others not."""
+    tops = [file.relative_to(root).parts[0] if file.is_relative_to(root) else "" for file in files]
+    known = {top: split_in(top) for top in set(tops)}
+    splits = [known[top] or "" for top in tops]
+    return splits if all(splits) and "train" in splits and len(set(splits)) > 1 else None
+
+
+class _Finder:
+    """Finds the image that a table names: by its path, or by its name or its name without ending, where one file has it."""
+
+    def __init__(self, tree: Folder) -> None:
+        self.by_name: dict[str, list[Path]] = defaultdict(list)
+        for folder in tree.below():
+            for name in folder.images:
+                for key in {name, Path(name).stem}:
+                    self.by_name[key].append(folder.path / name)
+
+    def find(self, folder: Path, name: str) -> Path | str:
+        """The file, or why there is none."""
+        if not name:
+            return "stands in a row without a file"
+        if "\0" not in name and (folder / name).is_file():
+            return folder / name
+        found = self.by_name.get(Path(name).name, [])
+        found = [file for file in found if file.is_relative_to(folder)] or found
+        ways = Path(name).parent.parts
+        if ways and len(found) != 1:
+            found = [file for file in found if file.parent.parts[-len(ways) :] == ways]
+        if len(found) == 1:
+            return found[0]
+        return f"is the name of {len(found):,} files" if found else "is not there"
+
+
+def _read(file: Path) -> dict[str, list[Any]]:
+    """The columns of a table.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    import pandas as pd
+
+    ending = file.suffix.lower()
+    if ending not in _ENDINGS:
+        raise DataError(f"{file}: is no table of labels; give a {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]} file")
+    try:
+        frame = _READERS[ending](file, pd)
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is not written in UTF-8; save it again in that encoding") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or first_line(error)}); check its path") from None
+    except (ValueError, RecursionError, pd.errors.ParserWarning, pd.errors.ParserError) as error:
+        raise DataError(f"{file}: cannot be read as a table ({first_line(error)}); save it again") from None
+    if not len(frame):
+        raise DataError(f"{file}: has no rows; expected one for each image")
+    return {str(name).strip(): frame[name].tolist() for name in frame.columns}
+
+
+def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        head = opened.readline()
+    mark = max(",;\t", key=head.count) if file.suffix.lower() == ".csv" else "\t"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        return pd.read_csv(file, sep=mark, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+
+
+def _read_json(file: Path, pd: Any) -> pd.DataFrame:
+    with file.open(encoding="utf-8-sig") as opened:
+        rows = [json.loads(line) for line in opened if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("expected an object a line")
+    return pd.DataFrame(rows, dtype=object)
+
+
+_READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
+    ".parquet": lambda file, pd: pd.read_parquet(file),
+}
+
+
+def _texts(values: Iterable[Any], where: str) -> list[str]:
+    """Values as text: whole numbers without a point, '' for what is missing.
+
+    Raises:
+        DataError: one is no word and no whole number.
+    """
+    found = []
+    for value in values:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            found.append("")
+        elif isinstance(value, float) and value.is_integer():
+            found.append(str(int(value)))
+        elif isinstance(value, str | int | np.integer):
+            found.append(str(value).strip())
+        else:
+            raise DataError(f"{where}: {str(value)[:40]!r} is no word and no whole number; convert the column")
+    return found
+
+
+def _order_of(values: Sequence[str]) -> Callable[[str], Any]:
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", value) for value in values if value)
+    return (lambda value: (int(value), value)) if whole else (lambda value: value)
+
+
+def _column(columns: Mapping[str, Any], name: str, where: str) -> str:
+    if name not in columns:
+        raise UnknownNameError("column", name, columns, f"in {where}")
+    return name
+
+
+def _roles(used: Sequence[str], answers: Answers) -> str:
+    n = max(1, len(answers.targets) - 1)
+    roles = [f"{'class' if n == 1 else 'target'}: {name}" for name in used[:n]]
+    rest = list(used[n:])
+    if answers.groups is not None:
+        roles.append(f"group: {rest.pop()} ({len(set(answers.groups) - {''}):,})")
+    return ", ".join(roles + [f"split: {name}" for name in rest])
+
+
+def _some(names: Sequence[str], most: int = _SHOWN) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def _place(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
