@@ -1,8 +1,10 @@
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 from convscope.data import DataBundle, load_data
 from convscope.errors import FailedError
 from convscope.nets import build_net
-from convscope.runs import PREDICTIONS, Recipe, Run, open_run
+from convscope.runs import ANSWERS, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.study import table
 from convscope.training import Silent, train
@@ -140,3 +142,22 @@ def test_the_network_is_where_it_was_after_an_error(
     with pytest.raises(ZeroDivisionError):
         evaluate(run, data, "cpu")
     assert moves == ["meta", "cpu"]
+
+
+def test_each_answer_stands_in_a_table_for_other_tools(trained: tuple[Run, DataBundle]) -> None:
+    run, data = trained
+    named = tuple(f"photos/{row:03}.png" for row in range(len(data.test.pixels)))
+    data = replace(data, test=replace(data.test, names=named))
+    metrics = evaluate(run, data, "cpu")
+
+    table = pd.read_parquet(run.path / ANSWERS)
+
+    assert table["name"].tolist() == [named[row] for row in data.test.index.tolist()]
+    assert list(table) == ["split", "name", "target", "predicted", *(f"p({name})" for name in data.classes)]
+    assert (table["target"] == table["predicted"]).mean() == pytest.approx(metrics["accuracy"]["value"])
+    probabilities = table.iloc[:, 4:].to_numpy()
+    assert probabilities == pytest.approx(run.predictions["logits"].softmax(1).numpy())
+    assert [data.classes[k] for k in probabilities.argmax(1)] == table["predicted"].tolist()
+    (run.path / ANSWERS).unlink()
+    evaluate(run, data, "cpu")  # from the stored predictions
+    pd.testing.assert_frame_equal(pd.read_parquet(run.path / ANSWERS), table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def look_at(
     Args:
         subject: see `open_subject`.
         lens: name of the analysis, see `look`.
-        image: a file, or the number of one of the run's test images.
+        image: a file, or one of the run's test images: its number, or its name in the data set.
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
         settings: see `look`.
@@ -138,14 +139,17 @@ def _check_ending(option: str, path: Path | None, ending: str, what: str) -> Non
 
 def _image(subject: OpenedNetwork, image: str) -> Tensor:
     shape = subject.scope.input_shape
-    if not image.isdigit():
+    if not image.isdigit() and (subject.run is None or os.path.exists(image)):
         return read_image(image, (shape[0], shape[1], shape[2]))
     if subject.run is None:
         raise SettingError(f"--image {image}: a network that is no run has no test images; give a file")
     test = subject.run.load_data().test
-    if int(image) >= len(test):
+    if image.isdigit() and int(image) >= len(test):
         raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
-    return test[int(image)][0]
+    place = int(image) if image.isdigit() else test.find(image)
+    if place is None:
+        raise SettingError(f"--image {image}: there is no such file, nor a test image of that name or number")
+    return test[place][0]
 
 
 def _test(subject: OpenedNetwork, name: str) -> ImageSet:

@@ -60,6 +60,14 @@ class ImageSet:
         """What an image of this set is called: its file, or "image 7"."""
         return self.names[int(self.index[i])] if self.names else f"image {i}"
 
+    def called(self, i: int, kind: str = "test image") -> str:
+        """An image's number in this set, and its name where it has one: "test image 7, cats/004.jpg"."""
+        return f"{kind} {i}, {self.name(i)}" if self.names else f"{kind} {i}"
+
+    def find(self, name: str) -> int | None:
+        """The position of the first image of that name in this set; None where there is none."""
+        return next((i for i in range(len(self)) if self.names and self.name(i) == name), None)
+
     def targets_of(self, name: str = "class") -> Int64[Tensor, " N"]:
         """The target of each image of this set, as an index into `classes[name]`, shape (N,).
 

@@ -45,6 +45,7 @@ def render(subject: ReportedRun) -> str:
         subject=subject,
         run=subject.run,
         data=subject.data,
+        called=subject.data.test.called,
         metrics=subject.metrics,
         heads=subject.metrics["heads"],
         history=subject.run.history,

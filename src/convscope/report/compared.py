@@ -187,7 +187,7 @@ def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
 
 def _answered(compared: Compared, run: ComparedRun, images: ImageSet, row: int) -> dict[str, Any]:
     return {
-        "row": row,
+        "called": images.called(row),
         "picture": thumbnail(images, row),
         "true": run.named(run.answers.true[row]),
         "probability": float(run.answers.probability[row]),

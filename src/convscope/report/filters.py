@@ -126,6 +126,7 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
         "images": {
             "sheet": image_sheets(subject.data.test, rows[:n_pictured], _PIXELS),
             "row": rows,
+            "name": [subject.data.test.name(row) for row in rows] if subject.data.test.names else None,
             "class": labels[torch.tensor(rows, dtype=torch.int64)].tolist(),
         },
         "layers": [

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convscope.runs.lock import alone_in
     from convscope.runs.names import (
         ANATOMY,
+        ANSWERS,
         CHECKPOINT,
         ENVIRONMENT,
         FILTERS,
@@ -54,6 +55,7 @@ else:
 
 __all__ = [
     "ANATOMY",
+    "ANSWERS",
     "CHECKPOINT",
     "ENVIRONMENT",
     "FILTERS",

@@ -6,6 +6,7 @@ history.parquet          a row an epoch
 checkpoint.safetensors   the training's last state; gone when it is finished
 model.safetensors        the trained weights; with the card: classes, input shape, normalisation, task
 predictions.safetensors  logits and targets of the test images, in order
+predictions.parquet      the same for other tools: name, target, predicted class and probabilities of each test image
 metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
 report.html              the illustrated report
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
+ANSWERS = "predictions.parquet"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
 OUTCOME, TRACKERS, TENSORBOARD = "outcome.json", "trackers.json", "tensorboard"
 

@@ -265,9 +265,13 @@ class Run:
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes the history, a row an epoch."""
+        self.write_table(HISTORY, pd.DataFrame(rows))
+
+    def write_table(self, part: str, table: pd.DataFrame) -> None:
+        """Writes a parquet file of the folder, whole or not at all."""
         buffer = io.BytesIO()
-        pd.DataFrame(rows).to_parquet(buffer, index=False)
-        write_whole(self.path / HISTORY, buffer.getvalue())
+        table.to_parquet(buffer, index=False)
+        write_whole(self.path / part, buffer.getvalue())
 
     def write_model(self, net: nn.Module, card: Card) -> None:
         """Writes the trained weights with their card."""

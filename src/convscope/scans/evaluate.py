@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
 from convscope.compute import choose_device
-from convscope.data import DataBundle, Normalizer, batches, evaluation_batch
+from convscope.data import DataBundle, ImageSet, Normalizer, batches, evaluation_batch
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
-from convscope.runs import METRICS, MODEL, PREDICTIONS, Run, read_tensors
+from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
@@ -25,6 +25,8 @@ from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
 
 def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
     """The metrics of a run on its test images, each with a 95 % interval; also kept as metrics.json.
+
+    The answer to each image stands in predictions.parquet, for other tools.
 
     Of a run in a read-only folder nothing is kept but in `run` itself.
 
@@ -62,10 +64,26 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     else:
         run.__dict__.pop("predictions", None)
         feed_stored(stored, scans.all)
+    if stored is None or not run.has(ANSWERS):
+        with suppress(ReadOnlyError):
+            run.write_table(ANSWERS, _answers(run.task, run.predictions, data.test))
     metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run))}
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
+
+
+def _answers(task: Task, predictions: dict[str, Tensor], images: ImageSet) -> pd.DataFrame:
+    """A row a test image: `split`, `name`, and for each head its `target`, `predicted` class and `p(CLASS)`; of several heads
+    these begin with the head's target."""
+    columns: dict[str, Any] = {"split": "test", "name": [images.name(i) for i in range(len(images))]}
+    for head in task.heads:
+        of, before = (f"{head.target} ", f"{head.target}=") if len(task.heads) > 1 else ("", "")
+        found = head.probabilities(predictions["logits"].float())
+        for name, places in (("target", predictions[f"target.{head.target}"]), ("predicted", found.argmax(1))):
+            columns[f"{of}{name}"] = pd.Categorical.from_codes(places.tolist(), pd.Index(head.classes))
+        columns |= {f"p({before}{one})": found[:, k].numpy() for k, one in enumerate(head.classes)}
+    return pd.DataFrame(columns)
 
 
 @contextmanager

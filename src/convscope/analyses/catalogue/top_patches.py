@@ -14,6 +14,7 @@ from convscope.analyses.testset import TestSetRequest, all_of, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from convscope.data import ImageSet
@@ -44,12 +45,13 @@ def view(scope: Scope, request: Request, result: LayerPatches, inputs: Inputs) -
     images, tensors = all_of(inputs), {name: getattr(result, name) for name in _TENSORS}
     if request.unit is not None:
         return _of_unit(int(request.unit), result, images, tensors)
+    table = _named(result.table(), images)
     shown = [patch_square(result, images, unit) for unit in range(min(_MOST_UNITS, len(result.count)))]
     heading = f"strongest patches of {result.layer}: {len(shown)} of {len(result.count)} units, nine each"
     figures = [(f"unit {unit}", one) for unit, one in enumerate(shown)]
     silent = int((~result.fired).sum())
     remark = f"{counted(silent, 'unit')} without patches: never fires on these images" if silent else None
-    return View(heading, figures, tensors, result.table(), remark=remark, side=116, columns=8)
+    return View(heading, figures, tensors, table, remark=remark, side=116, columns=8)
 
 
 def _of_unit(unit: int, result: LayerPatches, images: ImageSet, tensors: dict[str, Tensor]) -> View:
@@ -57,7 +59,7 @@ def _of_unit(unit: int, result: LayerPatches, images: ImageSet, tensors: dict[st
 
     patches = result.patches(images, unit)  # says at once if there is no such unit
     table = result.table()
-    table = table[table["unit"] == unit]
+    table = _named(table[table["unit"] == unit], images)
     heading = f"unit {unit} of {result.layer}: {unit_in_words(result, unit, images.classes['class'])}"
     if not patches:
         plain = [("it never fires on these images", draw.picture(torch.ones(3, 8, 32)))]
@@ -71,6 +73,11 @@ def _of_unit(unit: int, result: LayerPatches, images: ImageSet, tensors: dict[st
         figures.append((f"{row}: {response:.3g}", _beside(large, draw.picture(patch))))
     remark = "below each image its number in the test set, and the unit's response: the sum of its map"
     return View(heading, figures, tensors, table, remark=remark, side=96, columns=5)
+
+
+def _named(table: pd.DataFrame, images: ImageSet) -> pd.DataFrame:
+    """With what each image is called, where the set has names."""
+    return table.assign(name=[images.name(row) for row in table["image"].tolist()]) if images.names else table
 
 
 def patch_square(result: LayerPatches, images: ImageSet, unit: int, n: int = _PATCHES) -> Picture:

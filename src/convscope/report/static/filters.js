@@ -329,13 +329,18 @@ function ofEffect(effect) {
     el("p", { className: "said effect", textContent: `Accuracy${of} changes by ${signed(effect.accuracy, 2)} points${range}.${most}${flips}` })];
 }
 
+function called(image) {
+  const number = `test image ${images.row[image]}`;
+  return images.name ? `${number}, ${images.name[image]}` : number;
+}
+
 function ofImages(layer, unit) {
   const list = layer.image[unit].slice(0, found.pictures);
   const heading = el("h3", { textContent: list.length ? "The images it answers to most" : "Images" });
   if (!list.length) return [heading, el("p", { className: "said", textContent: "None: before its ReLU it is never above 0 on the test images." })];
   const ratio = found.input[1] / found.input[2];
   const figures = list.map((image, k) => {
-    const name = classes[images.class[image]], canvas = canvasOf(128, ratio, `test image ${images.row[image]}: ${name}`);
+    const name = classes[images.class[image]], canvas = canvasOf(128, ratio, `${called(image)}: ${name}`);
     drawFramed(canvas, image, layer.box[unit].slice(4 * k, 4 * k + 4));
     return el("figure", {}, canvas, el("figcaption", {}, el("b", { textContent: name }), el("br"), el("span", { className: "faint", textContent: short(layer.response[unit][k]) })));
   });
@@ -360,7 +365,7 @@ function ofClasses(layer, unit) {
 function ofResponses(layer, unit) {
   if (!layer.image[unit].length) return [];
   const rows = layer.image[unit].map((image, k) => {
-    const first = el("th", { scope: "row", textContent: images.row[image] });
+    const first = el("th", { scope: "row", textContent: images.row[image], title: called(image) });
     first.dataset.value = images.row[image];
     return el("tr", {}, first, el("td", { textContent: classes[images.class[image]] }), number(layer.response[unit][k], short(layer.response[unit][k], 4)),
       number(layer.row[unit][k], layer.row[unit][k]), number(layer.column[unit][k], layer.column[unit][k]));
