@@ -298,7 +298,7 @@ def verdict_of(difference: Estimate) -> Verdict:
 def _counted(told: Reported, spec: StudySpec) -> Outcome:
     """Parameters, which need no run: the network is built without its weights."""
     # also of a setting that a smaller budget leaves out
-    count = parameters_of(spec.run_spec({**spec.example, **told.at}, spec.seeds[0]))
+    count = parameters_of(spec.run_spec({**spec.example, **told.at}, spec.run_seeds[0]))
     if count is None:
         return Outcome(told)
     gap = count - told.value

@@ -181,7 +181,8 @@ def step(results: StudyResults, key: str, low: Any, high: Any) -> SeedComparison
     if len(shared) < 2:
         return None
     before, after = ({place: side[block] for place, block in enumerate(shared)} for side in sides)
-    return compare_seeds(after, before, largest=1.0 if results.metric.is_share else math.inf)
+    overlap = results.runs.overlap(results.ended.index)
+    return compare_seeds(after, before, largest=1.0 if results.metric.is_share else math.inf, overlap=overlap)
 
 
 def _blocks(results: StudyResults, key: str, value: Any) -> dict[tuple[Any, ...], float]:

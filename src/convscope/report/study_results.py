@@ -31,16 +31,18 @@ class SettingGroup:
         values: of each setting, by dotted key.
         runs: rows of the table: those that came to their end; of copies that are the same to the bit, one.
         not_finished: how many did not.
+        overlap: of folds, see `overlap_of`.
     """
 
     label: str
     values: dict[str, Any]
     runs: pd.DataFrame
     not_finished: int
+    overlap: float = 0.0
 
     def summary(self, metric: str) -> Summary:
         """Mean, interval and number of a metric over the runs; the interval stays within what the metric can be."""
-        return summary_of(metric, self.runs[metric].astype(float).tolist())
+        return summary_of(metric, self.runs[metric].astype(float).tolist(), self.overlap)
 
 
 class StudyResults:
@@ -77,7 +79,8 @@ class StudyResults:
 
     def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> SettingGroup:
         counted = self.runs.counted[rows.index]
-        return SettingGroup(self.label(values), values, rows[counted], int((~rows.state.isin(ENDED)).sum()))
+        missing = int((~rows.state.isin(ENDED)).sum())
+        return SettingGroup(self.label(values), values, rows[counted], missing, self.runs.overlap(rows.index))
 
     def label(self, values: dict[str, Any]) -> str:
         """Some settings in short."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         compare_seeds,
         holm,
         mcnemar,
+        overlap_of,
         summary,
     )
     from convscope.study.table import METRICS, Matrix, Runs, histories, table
@@ -90,6 +91,7 @@ __all__ = [
     "more_images",
     "more_seeds",
     "open_study",
+    "overlap_of",
     "plan",
     "read_study",
     "resume_run",

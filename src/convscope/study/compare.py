@@ -19,7 +19,7 @@ from convscope.errors import SettingError, UnknownNameError
 from convscope.runs import Run
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
-from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, summary
+from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of, summary
 from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
 from convscope.study.words import setting_in_words
 
@@ -78,21 +78,23 @@ class Group:
         runs: their names.
         values: test accuracy of each seed; the mean where a seed was run several times.
         val: validation accuracy likewise.
+        overlap: of folds, see `overlap_of`.
     """
 
     label: str
     runs: tuple[str, ...]
     values: dict[int, float]
     val: dict[int, float]
+    overlap: float = 0.0
 
     @property
     def accuracy(self) -> Summary:
         """Test accuracy over seeds; its interval stays within 0 and 1, which Student's does not know."""
-        return summary(list(self.values.values()), lowest=0.0, highest=1.0)
+        return summary(list(self.values.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
 
     @property
     def val_accuracy(self) -> Summary:
-        return summary(list(self.val.values()), lowest=0.0, highest=1.0)
+        return summary(list(self.val.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +267,10 @@ def _pairs_on_images(runs: Sequence[ComparedRun]) -> list[Pair]:
 def _pairs_over_seeds(groups: Sequence[Group]) -> list[Pair]:
     if all(len(group.values) < 2 for group in groups):
         return []
-    return [Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0)) for a, b in combinations(groups, 2)]
+    return [
+        Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0, overlap=max(a.overlap, b.overlap)))
+        for a, b in combinations(groups, 2)
+    ]
 
 
 def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:
@@ -294,7 +299,8 @@ def _group(runs: list[ComparedRun], keys: Sequence[str], seeds_by: str) -> Group
     if not label or len(label) > _MOST_LABEL:
         label = runs[0].name if len(runs) == 1 else f"{runs[0].name} and its seeds"
     means = [{seed: fmean(values) for seed, values in sorted(of.items())} for of in (test, val)]
-    return Group(label, tuple(run.name for run in runs), *means)
+    overlap = max(overlap_of(run.settings) for run in runs)
+    return Group(label, tuple(run.name for run in runs), means[0], means[1], overlap)
 
 
 def _seed(run: ComparedRun, key: str) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from convscope.base.bounded import flattened
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+from convscope.study.facts import without_fold
 from convscope.study.folder import DAMAGED
 
 MISSING = "–"
@@ -170,7 +171,7 @@ def _in_words(run: Run) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     """The spec by dotted keys. Of a module that was given there is no name to tell it by, so its tensors stand for it."""
     given = run.spec.model_dump(mode="json", exclude={"format", "about"})
-    found = {key: value for key, value in flattened(given) if value != {}}
+    found = without_fold({key: value for key, value in flattened(given) if value != {}})
     if run.spec.net.name == GIVEN:
         tensors = read_tensors(run.path / MODEL)[0]
         shapes = hashlib.sha256("".join(f"{name} {tuple(t.shape)}\n" for name, t in tensors.items()).encode())

@@ -151,13 +151,13 @@ def try_first(spec: StudySpec) -> None:
 
     The data are decoded here once; so the workers do not all do it at the same time.
     """
-    first = spec.run_spec(spec.example, spec.seeds[0])
+    first = spec.run_spec(spec.example, spec.run_seeds[0])
     data = load_data(first.data)
     card = make_card(data, make_task(first.task, data.train.classes))
     tried = [{key: value} for key in spec.lists if key.split(".")[0] == "net" for value in spec.lists[key]]
     for settings in [{}, *tried]:
         try:
-            changed = spec.run_spec(settings, spec.seeds[0]) if settings else first
+            changed = spec.run_spec(settings, spec.run_seeds[0]) if settings else first
             build_from_spec(changed, card)
         except UnknownNameError as error:
             raise SettingError(f"{', '.join(settings) or 'net'}: {error}") from None
@@ -181,7 +181,7 @@ class _Engine:
     def run(self) -> None:
         """Until nothing waits and nobody has anything; or until the user stops it."""
         self.view.begin(self.store.name, self.spec.metric)
-        asked, choices = (self.spec.budget.runs or 0) // len(self.spec.seeds), self.spec.n_choices
+        asked, choices = (self.spec.budget.runs or 0) // len(self.spec.run_seeds), self.spec.n_choices
         if not self.spec.is_grid and choices is not None and choices < asked:
             self.view.say(f"there are {choices:,} different settings, not {asked:,}: the search ends with them")
         self.trials = self.store.trials()
@@ -378,5 +378,5 @@ def best_of(store: Store, trials: list[FrozenTrial]) -> Best | None:
     if not values:
         return None
     number = max(values, key=lambda each: store.spec.sign * fmean(values[each]))
-    n = len(values[number]) if store.spec.is_grid else len(store.spec.seeds)
+    n = len(values[number]) if store.spec.is_grid else len(store.spec.run_seeds)
     return Best(settings[number], fmean(values[number]), n)

@@ -26,6 +26,9 @@ EPOCH_FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "ra
 SEED = "recipe.seed"
 """The setting that tells runs of otherwise equal settings apart."""
 
+OF_FOLDS = ("data.split.fold", "data.seed")
+"""Settings that tell runs of cross-validation apart, which are otherwise equal; they follow from the seed, see StudySpec."""
+
 OVERFIT = "overfit_percent"
 
 FACTS = pa.schema([
@@ -105,6 +108,7 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
     try:
         settings = _settings(folder / SPEC)
         facts["seed"] = _whole(settings.pop(SEED, None))
+        settings = without_fold(settings)
         facts["settings"] = json.dumps(settings, ensure_ascii=False)
         environment = _read_json(folder / ENVIRONMENT)
         counted = environment if "parameters" in environment else _read_json(folder / ANATOMY)
@@ -162,6 +166,13 @@ def _settings(path: Path) -> dict[str, Any]:
     return {
         key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own if value != {}
     }
+
+
+def without_fold(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that tell one fold from another."""
+    if settings.get(OF_FOLDS[0]) is None:
+        return settings
+    return {key: value for key, value in settings.items() if key not in OF_FOLDS}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

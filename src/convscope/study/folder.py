@@ -119,7 +119,7 @@ class Study:
 
     def _planned(self) -> list[StudyRun]:
         settings = self.spec.grid()
-        places = [(number, seed) for seed in self.spec.seeds for number in range(1, len(settings) + 1)]
+        places = [(number, seed) for seed in self.spec.run_seeds for number in range(1, len(settings) + 1)]
         planned = sorted(places[: self.spec.n_runs])
         return [self._run(number, seed, settings[number - 1]) for number, seed in planned]
 

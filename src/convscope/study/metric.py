@@ -166,7 +166,9 @@ def _study_of(folder: Path) -> dict[str, Any]:
     return found or {}
 
 
-def summary_of(name: str, values: list[float]) -> Summary:
-    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0."""
+def summary_of(name: str, values: list[float], overlap: float = 0.0) -> Summary:
+    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0.
+    For `overlap` see `overlap_of`."""
     kind = _KINDS.get(name.rpartition("_")[2])
-    return summary(values) if kind is None else summary(values, lowest=0.0, highest=kind.highest)
+    bounds = {} if kind is None else {"lowest": 0.0, "highest": kind.highest}
+    return summary(values, overlap=overlap, **bounds)

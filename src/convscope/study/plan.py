@@ -75,7 +75,7 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     """
     known = spec.grid() if spec.is_grid else drawn_beforehand(spec)
     settings = known or [spec.example]
-    places = [(number, seed) for seed in spec.seeds for number in range(1, len(settings) + 1)]
+    places = [(number, seed) for seed in spec.run_seeds for number in range(1, len(settings) + 1)]
     places = sorted(places[: spec.n_runs] if spec.is_grid else places)
     meter = _Meter(device)
     with threads(share_of_cores(workers)):

@@ -9,14 +9,14 @@ from copy import deepcopy
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from convscope.base.bounded import FastLoader, settings_text
 from convscope.base.settings import Settings, describe
-from convscope.data import DataSpec, located
+from convscope.data import DataSpec, Folds, located
 from convscope.errors import SettingError, UnknownNameError
 from convscope.nets import NetSpec, TaskSpec, check_name, check_options
 from convscope.runs import (
@@ -108,7 +108,9 @@ class StudySpec(Settings):
         sweep: dotted key of a run's spec → list of values, or a Range (searches only): `net.width: [6, 12, 18]`.
         sampler: "grid" is every combination of the values; "random" and "tpe" (Bergstra et al. 2011) draw settings
             until the budget is used up.
-        seeds: each setting is trained once with each of them; by default the recipe's seed alone.
+        seeds: each setting is trained once with each of them; by default the recipe's seed alone. With `data.split: {folds: K}`
+            each stands for K runs, one a fold, and for its own division into folds: seed s has the runs of the seeds
+            K × s … K × s + K − 1.
         metric: what is to be best, "val_accuracy" or "val_loss", at the epoch whose weights are kept. The test images
             choose nothing.
         prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
@@ -156,13 +158,19 @@ class StudySpec(Settings):
                     raise ValueError(f"{key}: a grid takes a list of values; for a range set sampler to random or tpe")
             elif twice := [value for n, value in enumerate(values) if _text(value) in map(_text, values[:n])]:
                 raise ValueError(f"{key}: {twice[0]!r} is there twice")
-        if not self.sweep and (self.sampler != "grid" or len(self.seeds) == 1):
+        if not self.sweep and (self.sampler != "grid" or len(self.run_seeds) == 1):
             raise ValueError("sweep: there is nothing to sweep; name a key and its values, such as net.width: [6, 12]")
         if self.sampler != "grid" and self.budget.runs is None and self.budget.minutes is None:
             raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
-        if self.sampler != "grid" and self.budget.runs is not None and self.budget.runs < len(self.seeds):
-            raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.seeds)} seeds")
+        if self.sampler != "grid" and self.budget.runs is not None and self.budget.runs < len(self.run_seeds):
+            raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.run_seeds)} runs")
         return self
+
+    @property
+    def run_seeds(self) -> tuple[int, ...]:
+        """The recipe's seed of each run of a setting."""
+        folds = self.data.split.folds if _is_open(self.data.split) else 1
+        return tuple(seed * folds + fold for seed in self.seeds for fold in range(folds))
 
     @property
     def is_grid(self) -> bool:
@@ -191,14 +199,14 @@ class StudySpec(Settings):
         """Units of work: runs of a grid, settings of a search; None where only minutes limit them."""
         runs = self.budget.runs
         if not self.is_grid:
-            return None if runs is None else min(runs // len(self.seeds), self.n_choices or runs)
-        every = self.n_settings * len(self.seeds)
+            return None if runs is None else min(runs // len(self.run_seeds), self.n_choices or runs)
+        every = self.n_settings * len(self.run_seeds)
         return every if runs is None else min(runs, every)
 
     @property
     def n_runs(self) -> int | None:
         """Trainings in all; None where only minutes limit them."""
-        return self.n_trials if self.is_grid or self.n_trials is None else self.n_trials * len(self.seeds)
+        return self.n_trials if self.is_grid or self.n_trials is None else self.n_trials * len(self.run_seeds)
 
     def grid(self) -> list[dict[str, Any]]:
         """The settings of a grid in order, the last key changing fastest: [{"net.width": 6}, {"net.width": 12}]."""
@@ -310,7 +318,7 @@ def _check_values(spec: StudySpec, lines: KeyLines) -> None:
     for key, values in spec.sweep.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
-                _run_spec(base, {key: value}, spec.seeds[0])
+                _run_spec(base, {key: value}, spec.run_seeds[0])
             except SettingError as error:
                 problem = str(error).removeprefix("spec: ")
                 raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
@@ -339,6 +347,10 @@ def _check_options(spec: StudySpec, lines: KeyLines) -> None:
 def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
     given = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
     given["recipe"]["seed"] = seed
+    split = given["data"]["split"]
+    if isinstance(split, dict) and split["fold"] is None:
+        division, split["fold"] = divmod(seed, split["folds"])
+        given["data"]["seed"] += division
     if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
         # these follow from the stages
         given["recipe"] |= {"epochs": None, "rate": None}
@@ -348,6 +360,11 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         return RunSpec.model_validate(given)
     except ValidationError as error:
         raise SettingError(describe(error, RunSpec)) from None
+
+
+def _is_open(split: str | Folds | None) -> TypeGuard[Folds]:
+    """Whether all folds are meant."""
+    return isinstance(split, Folds) and split.fold is None
 
 
 class KeyLines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,6 +15,7 @@ from scipy import special
 from convscope.errors import RequestError
 from convscope.scans import Estimate, bootstrap, mean_of, paired_difference
 
+FOLDS = "data.split.folds"
 _FEW = 10  # images in a cell of the table: with fewer, resamples too often miss them all
 _NO_SPREAD = 1e-12  # of the values' size: what rounding leaves of equal differences
 
@@ -36,7 +38,11 @@ class Summary:
 
 
 def summary(
-    values: Sequence[float], level: float = 0.95, lowest: float = -math.inf, highest: float = math.inf
+    values: Sequence[float],
+    level: float = 0.95,
+    lowest: float = -math.inf,
+    highest: float = math.inf,
+    overlap: float = 0.0,
 ) -> Summary:
     """Mean, interval, deviation and number of some runs' values.
 
@@ -44,6 +50,7 @@ def summary(
         values: one of each run, any unit.
         level: of the interval.
         lowest, highest: what a value can be at the least and the most; the interval stays within.
+        overlap: of folds, see `overlap_of`.
 
     Example:
         >>> summary([0.96, 0.97, 0.98]).n
@@ -51,7 +58,25 @@ def summary(
     """
     finite = [float(v) for v in values if math.isfinite(v)]
     deviation = float(np.std(finite, ddof=1)) if len(finite) > 1 else None
-    return Summary(mean_of(finite, lowest, highest, level), deviation, len(finite), len(values) - len(finite))
+    return Summary(mean_of(finite, lowest, highest, level, overlap), deviation, len(finite), len(values) - len(finite))
+
+
+def overlap_of(settings: Mapping[str, Any]) -> float:
+    """How far runs of these settings share their training images: of K folds 1 / (K − 1), the ratio of test to training images;
+    0 where runs are not folds.
+
+    Runs on folds are trained on mostly the same images, so that they spread less than independent runs would. The variance of
+    their mean is taken as (1 / n + overlap) × the runs' variance.
+
+    Source: Nadeau & Bengio 2003, doi:10.1023/A:1024068626366; over repeated folds Bouckaert & Frank 2004,
+        doi:10.1007/978-3-540-24775-3_3.
+
+    Example:
+        >>> overlap_of({"data.split.folds": 5})
+        0.25
+    """
+    folds = settings.get(FOLDS)
+    return 1 / (folds - 1) if isinstance(folds, int) and folds > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +190,7 @@ class SeedComparison:
             from a single run of either.
         p: two-sided, None from a single run of either.
         level: of the interval.
+        folds: whether the runs are folds of cross-validation.
     """
 
     n_a: int
@@ -174,10 +200,16 @@ class SeedComparison:
     deviation: float | None
     p: float | None
     level: float = 0.95
+    folds: bool = False
 
 
 def compare_seeds(
-    a: Mapping[int, float], b: Mapping[int, float], *, level: float = 0.95, largest: float = math.inf
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    *,
+    level: float = 0.95,
+    largest: float = math.inf,
+    overlap: float = 0.0,
 ) -> SeedComparison:
     """Which of two settings is higher, over seeds.
 
@@ -191,6 +223,7 @@ def compare_seeds(
         a, b: a value of each seed, any unit.
         level: of the interval.
         largest: what a difference can be at the most, 1 of shares; the interval stays within it on both sides.
+        overlap: of folds, see `overlap_of`.
 
     Raises:
         RequestError: no value, or one that is no finite number.
@@ -205,7 +238,9 @@ def compare_seeds(
     for name, values in (("A", a), ("B", b)):
         _check_finite(name, values)
     n_a, n_b, paired = len(a), len(b), set(a) == set(b)
-    value, deviation, error, freedom = _paired(a, b) if paired else _welch([*a.values()], [*b.values()])
+    value, deviation, error, freedom = (
+        _paired(a, b, overlap) if paired else _welch([*a.values()], [*b.values()], overlap)
+    )
     difference, p = Estimate(value, None, None), None
     size = max(map(abs, [*a.values(), *b.values()]))
     if deviation is not None and deviation <= _NO_SPREAD * size:
@@ -215,7 +250,7 @@ def compare_seeds(
         half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
         difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
         p = 2 * float(special.stdtr(freedom, -abs(value / error)))
-    return SeedComparison(n_a, n_b, paired, difference, deviation, p, level)
+    return SeedComparison(n_a, n_b, paired, difference, deviation, p, level, overlap > 0)
 
 
 def _check_finite(name: str, values: Mapping[int, float]) -> None:
@@ -230,21 +265,21 @@ _Moments = tuple[float, float | None, float, float]
 """Mean difference, deviation (None from a single run of either), standard error, degrees of freedom."""
 
 
-def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> _Moments:
+def _paired(a: Mapping[int, float], b: Mapping[int, float], overlap: float) -> _Moments:
     differences, n = [a[seed] - b[seed] for seed in sorted(a)], len(a)
     value = math.fsum(differences) / n
     if n == 1:
         return value, None, 0.0, 0.0
     deviation = float(np.std(differences, ddof=1))
-    return value, deviation, deviation / math.sqrt(n), n - 1
+    return value, deviation, deviation * math.sqrt(1 / n + overlap), n - 1
 
 
-def _welch(a: Sequence[float], b: Sequence[float]) -> _Moments:
+def _welch(a: Sequence[float], b: Sequence[float], overlap: float) -> _Moments:
     value, n = float(np.mean(a) - np.mean(b)), np.array([len(a), len(b)])
     if n.min() < 2:
         return value, None, 0.0, 0.0
     variances = np.array([np.var(a, ddof=1), np.var(b, ddof=1)])
-    errors = variances / n
+    errors = variances * (1 / n + overlap)
     freedom = errors.sum() ** 2 / max((errors**2 / (n - 1)).sum(), np.finfo(float).tiny)  # 0 without spread
     return value, math.sqrt(variances.mean()), math.sqrt(errors.sum()), float(freedom)
 

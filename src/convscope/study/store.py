@@ -70,9 +70,9 @@ class Claim:
 def place(spec: StudySpec, trial: int) -> tuple[int, tuple[int, ...]]:
     """Number of the setting and seeds of a unit of work. A grid has every setting once before it takes the next seed."""
     if not spec.is_grid:
-        return trial + 1, spec.seeds
+        return trial + 1, spec.run_seeds
     seed, setting = divmod(trial, spec.n_settings)
-    return setting + 1, (spec.seeds[seed],)
+    return setting + 1, (spec.run_seeds[seed],)
 
 
 class Store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -19,6 +19,7 @@ from convscope.study.facts import EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
 from convscope.study.metric import summary_of, swept_keys
+from convscope.study.statistics import overlap_of
 
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
 """What a table shows unless others are named; the first is the one that settings are chosen by."""
@@ -159,9 +160,13 @@ class Runs:
             mine = members[counted[members]]
             row = {**group, "runs": len(mine), "not_finished": int((~ended[members]).sum())}
             for name in values:
-                row |= _summarised(name, values[name][mine])
+                row |= _summarised(name, values[name][mine], self.overlap(mine))
             rows.append(row)
         return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
+
+    def overlap(self, runs: Iterable[Any]) -> float:
+        """How far some of the runs share their training images, see `overlap_of`."""
+        return max((overlap_of(self._read.settings[run]) for run in runs), default=0.0)
 
     def matrices(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[Matrix]:
         """The first metric's mean for every pair of the settings, over all runs that are counted; settings of more than
@@ -209,9 +214,14 @@ class Runs:
     def notes(self, metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[str]:
         """What one must know to read the table, a line each."""
         found = []
-        data = Counter(
-            pair for pair in zip(self._read.facts["data"], self._read.facts["digest"], strict=True) if pair[1]
-        )
+        folds = [bool(overlap_of(settings)) for settings in self._read.settings]
+        facts = zip(self._read.facts["data"], self._read.facts["digest"], folds, strict=True)
+        data = Counter((name, "folds" if of_fold else digest) for name, digest, of_fold in facts if digest)
+        if any(folds):
+            found.append(
+                "runs on folds share training images: intervals over them are widened as Nadeau & Bengio 2003 do; copies and "
+                "images are not compared across folds"
+            )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
             listed = [f"{n} of {name}{f' {part[:8]}' if names[name] > 1 else ''}" for (name, part), n in data.items()]
@@ -392,8 +402,8 @@ def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, 
     return found
 
 
-def _summarised(name: str, values: Float[np.ndarray, " M"]) -> dict[str, Any]:
-    found = summary_of(name, values.tolist())
+def _summarised(name: str, values: Float[np.ndarray, " M"], overlap: float) -> dict[str, Any]:
+    found = summary_of(name, values.tolist(), overlap)
     figures = {"": found.mean.value, "_deviation": found.deviation, "_low": found.mean.low, "_high": found.mean.high}
     return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
 

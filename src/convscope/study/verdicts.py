@@ -67,6 +67,8 @@ def basis(compared: Comparison) -> str:
     if compared.p is None or not compared.deviation:
         test = "no test" if compared.p is None else "exchange test"
         return f"{test}, {compared.n_a:,} and {counted(compared.n_b, 'run')}"
+    if compared.folds:
+        return f"t test over {compared.n_a:,} and {counted(compared.n_b, 'fold')}, corrected for the training images they share"
     if compared.paired:
         return f"paired t test over {counted(compared.n_a, 'seed')}"
     return f"Welch's t test over {compared.n_a:,} and {counted(compared.n_b, 'seed')}"
@@ -101,6 +103,8 @@ def _needed(compared: Comparison, p: float | None) -> str:
         alpha *= min(1.0, compared.p / p)
     if isinstance(compared, ImageComparison):
         return _about(more_images(compared, alpha=alpha), MOST_IMAGES, "test image")
+    if compared.folds:
+        return "more images would be needed: folds of the same ones cannot tell it"
     if compared.p is None:
         return "a single run gives no measure of chance: at least two seeds of each are needed"
     return _about(more_seeds(compared, alpha=alpha), MOST_SEEDS, "seed", "" if compared.paired else " of each")
