@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convscope.data import Augmentation, ImageSet, batches
-from convscope.errors import SettingError
+from convscope.errors import SettingError, UnknownNameError
 from tests.gpus import on_gpu
 
 MODULE = import_module("convscope.data.batches")  # the face has a function of that name
@@ -108,3 +108,69 @@ def test_the_same_on_cuda(share: float, monkeypatch: pytest.MonkeyPatch) -> None
         assert there.images.is_cuda
         assert torch.allclose(here.images, there.images.cpu(), atol=1e-6)
         assert torch.equal(here.targets["class"], there.targets["class"].cpu())
+
+
+def uneven_set() -> ImageSet:
+    """1,000 images of the classes a (900), c (90) and e (10); b and d have none."""
+    targets = torch.tensor([0] * 900 + [2] * 90 + [4] * 10)
+    pixels = torch.arange(1000 * 12).remainder(251).byte().view(1000, 3, 2, 2)
+    return ImageSet(pixels, torch.arange(1000), {"class": targets}, {"class": tuple("abcde")})
+
+
+def drawn(images: ImageSet, **settings: int) -> torch.Tensor:
+    """The places of an epoch's images, as drawn by their class."""
+    return torch.cat([batch.index for batch in batches(images, 64, balance="class", **{"seed": 0, **settings})])
+
+
+def test_balanced_draws_are_even_over_classes_and_over_the_images_of_each() -> None:
+    """Over 30 epochs; a class has a third of the draws, with 5 standard deviations of room, and so have its images."""
+    images = uneven_set()
+    epochs = [drawn(images, epoch=epoch) for epoch in range(30)]
+    assert {len(one) for one in epochs} == {1000}
+    counts = torch.cat(epochs).bincount(minlength=1000)
+    of_classes = [counts[start:end].sum() for start, end in ((0, 900), (900, 990), (990, 1000))]
+    assert all(abs(n - 10_000) < 5 * (30_000 * 2 / 9) ** 0.5 for n in of_classes)
+    for start, end in ((0, 900), (900, 990), (990, 1000)):
+        expected = 10_000 / (end - start)
+        assert (abs(counts[start:end] - expected) < 5 * expected**0.5 + 2).all()
+
+
+def test_balanced_draws_follow_from_seed_and_epoch() -> None:
+    images = uneven_set()
+    assert torch.equal(drawn(images), drawn(images))
+    assert len({tuple(drawn(images, seed=seed, epoch=epoch).tolist()) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_balanced_draws_keep_their_targets_and_are_resumed() -> None:
+    images = uneven_set()
+    settings = {
+        "seed": 3,
+        "epoch": 2,
+        "balance": "class",
+        "drop_last": True,
+        "augmentation": Augmentation(flip="alternate"),
+    }
+    whole, resumed = (list(batches(images, 64, first_step=first, **settings)) for first in (0, 9))
+    assert len(whole) == 15
+    for a, b in zip(whole[9:], resumed, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.index, b.index)
+        assert torch.equal(a.targets["class"], images.targets["class"][a.index])
+
+
+@pytest.mark.parametrize(
+    "distorted", [Augmentation(flip="alternate"), Augmentation(crop=1), Augmentation(brightness=0.5)]
+)
+def test_an_image_drawn_twice_is_distorted_each_time_by_itself(distorted: Augmentation) -> None:
+    """Of the ten images of the smallest class, each of which is drawn some 33 times in an epoch."""
+    found = list(batches(uneven_set(), 64, seed=0, balance="class", augmentation=distorted))
+    images, index = (torch.cat([getattr(batch, part) for batch in found]) for part in ("images", "index"))
+    for place in range(990, 1000):
+        assert len(images[index == place].unique(dim=0)) > 1
+
+
+def test_what_balanced_draws_need() -> None:
+    with pytest.raises(SettingError, match="balance: class needs a seed"):
+        batches(make_set(), 10, balance="class")
+    with pytest.raises(UnknownNameError, match="target 'clas' is not in this data set"):
+        batches(make_set(), 10, balance="clas", seed=0)

@@ -99,3 +99,40 @@ def test_a_head_that_is_none_is_named(head: object) -> None:
         SettingError, match=r"^task\.angle: [^\n]* expected softmax or sigmoid, or both settings[^\n]*$"
     ):
         make_task({"angle": head}, CLASSES)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_are_torchs(smoothing: float) -> None:
+    """Σ w·loss / Σ w over the images, by torch's own function and by hand."""
+    task, weights = make_task("softmax", CLASSES), torch.tensor([0.5, 1, 7])
+    outputs, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 1, 0, 0])
+    found = task.loss(outputs, {"class": targets}, smoothing, {"class": weights})
+    oracle = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
+    torch.testing.assert_close(found, oracle(outputs, targets))
+    logs = -outputs.log_softmax(1)
+    of_targets = (1 - smoothing) * weights[targets] * logs[range(6), targets]
+    by_hand = (of_targets + smoothing / 3 * (weights * logs).sum(1)).sum() / weights[targets].sum()
+    torch.testing.assert_close(found, by_hand)
+
+
+def test_a_sigmoids_class_weights_are_those_of_the_true_class() -> None:
+    task, weights = make_task("sigmoid", {"class": ("cat", "dog")}), torch.tensor([0.25, 3])
+    outputs, targets = torch.randn(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])
+    own = weights[targets]
+    expected = (
+        F.binary_cross_entropy_with_logits(outputs[:, 0], targets.float(), weight=own, reduction="sum") / own.sum()
+    )
+    torch.testing.assert_close(task.loss(outputs, {"class": targets}, class_weights={"class": weights}), expected)
+
+
+def test_class_weights_of_two_heads() -> None:
+    task = make_task({"width": "sigmoid", "angle": {"kind": "softmax", "weight": 2}}, CLASSES)
+    outputs = torch.randn(5, 5)
+    targets = {"width": torch.tensor([0, 1, 1, 0, 1]), "angle": torch.tensor([3, 2, 1, 0, 3])}
+    weights = {"width": torch.tensor([2.0, 5]), "angle": torch.tensor([1.0, 2, 3, 4])}
+    own = weights["width"][targets["width"]]
+    of_width = F.binary_cross_entropy_with_logits(outputs[:, 0], targets["width"].float(), weight=own, reduction="sum")
+    of_angle = F.cross_entropy(outputs[:, 1:], targets["angle"], weight=weights["angle"])
+    torch.testing.assert_close(task.loss(outputs, targets, 0.0, weights), of_width / own.sum() + 2 * of_angle)
+    equal = {target: torch.full_like(of, 3.0) for target, of in weights.items()}
+    torch.testing.assert_close(task.loss(outputs, targets, 0.1, equal), task.loss(outputs, targets, 0.1))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from convscope.data import Augmentation, DataSpec
 from convscope.errors import RunFolderError, SettingError
 from convscope.nets import HeadSpec
-from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, parse_overrides, read_spec
+from convscope.runs import FORMAT, Recipe, RunSpec, dump_spec, load_spec, make_spec, parse_overrides, read_spec
 
 TEXT = """
 data: mnist
@@ -197,3 +197,37 @@ def test_a_place_in_a_list_can_be_overridden() -> None:
 def test_stages_that_cannot_be_are_named(override: str, expected: str) -> None:
     with pytest.raises(SettingError, match=expected):
         read_spec(STAGED, "here", [override])
+
+
+def test_class_weights_are_a_word_or_numbers_by_class() -> None:
+    of_digits = read_spec("{data: mnist, net: net1, recipe: {class_weights: {7: 2, 3: 0.5}}}", "here")
+    assert of_digits.recipe.class_weights == {"3": 0.5, "7": 2.0}
+    assert read_spec(dump_spec(of_digits), "there") == of_digits
+    assert read_spec(TEXT, "here", ["recipe.class_weights={7: 2, 3: 0.5}"]).recipe == of_digits.recipe.model_copy(
+        update={"epochs": 3, "augmentation": Augmentation(crop=2)}
+    )
+    assert read_spec(TEXT, "here", ["recipe.class_weights=balanced"]).recipe.class_weights == "balanced"
+    assert (Recipe().class_weights, Recipe().sampling) == (None, "shuffle")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("balancd", "recipe.class_weights: 'balancd': expected balanced, or weights by class"),
+        ([1, 2], r"recipe.class_weights: \[1, 2\]: expected balanced, or weights by class"),
+        (True, "recipe.class_weights: True: expected balanced, or weights by class"),
+        ({}, "recipe.class_weights: {}: .* at least 1 item"),
+        ({"cat": 0}, "recipe.class_weights.cat: 0: .* greater than or equal to 0.000001"),
+        ({"cat": float("nan")}, "recipe.class_weights.cat: nan: "),
+        ({"cat": "heavy"}, "recipe.class_weights.cat: 'heavy': .* valid number"),
+    ],
+)
+def test_class_weights_that_are_none_are_named(given: object, expected: str) -> None:
+    with pytest.raises(SettingError, match=f"^here: {expected}[^\n]*$"):
+        make_spec({"data": "mnist", "net": "net1", "recipe": {"class_weights": given}}, "here")
+
+
+def test_the_kinds_of_sampling() -> None:
+    assert Recipe(sampling="balanced").sampling == "balanced"
+    with pytest.raises(SettingError, match=r"Recipe: sampling: 'even': .*'shuffle' or 'balanced'"):
+        Recipe(sampling="even")

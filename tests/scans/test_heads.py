@@ -55,6 +55,14 @@ def _predicted(logits: torch.Tensor, name: str) -> torch.Tensor:
     return (logits[:, at] > 0).long() if name != "angle" else logits[:, 3:].argmax(1)
 
 
+def test_the_most_frequent_class_of_each_head_and_its_share(four: Trained) -> None:
+    _, data, metrics = four
+    for name, head in metrics["heads"].items():
+        counts = data.test.targets_of(name).bincount(minlength=len(head["classes"]))
+        assert head["most_frequent"]["class"] == data.test.classes[name][int(counts.argmax())]
+        assert head["most_frequent"]["share"] == pytest.approx(int(counts.max()) / len(data.test))
+
+
 def test_every_head_learns(four: Trained) -> None:
     _, _, metrics = four
     accuracy = {name: head["accuracy"]["value"] for name, head in metrics["heads"].items()}

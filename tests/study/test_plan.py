@@ -66,3 +66,10 @@ def test_a_sweep_takes_no_less_than_its_longest_run(
     found = plan(spec, workers, device="cpu")
     assert [run.seconds for run in found.runs] == pytest.approx([12, 4])
     assert found.seconds == pytest.approx(seconds)
+
+
+def test_a_class_that_is_not_there_is_a_problem_of_its_runs_alone(tmp_path: Path) -> None:
+    sweep = "recipe.class_weights: [balanced, {'3': 2}, {'2': 2}]"
+    runs = plan(read_study(study_text(tmp_path, sweep, epochs=1), "study.yaml"), device="cpu").runs
+    assert [bool(run.problem) for run in runs] == [False, True, False]
+    assert runs[1].problem == "recipe.class_weights: class '3' is not in this task; there is 0, 1, 2"

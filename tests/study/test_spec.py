@@ -182,3 +182,15 @@ def test_nothing_to_sweep() -> None:
 def test_a_study_of_a_newer_convscope() -> None:
     with pytest.raises(RunFolderError, match="written by a newer convscope"):
         _read("about: widths", "format: 99")
+
+
+def test_class_weights_are_swept_as_words_and_mappings() -> None:
+    text = "{data: mnist, net: net1, sweep: {recipe.class_weights: [null, balanced, {7: 2, other: 3}]}}"
+    study = read_study(text, "s")
+    recipes = [study.run_spec(settings, 0).recipe for settings in study.grid()]
+    assert [recipe.class_weights for recipe in recipes] == [None, "balanced", {"7": 2.0, "other": 3.0}]
+    assert read_study(dump_study(study), "again").differences(study) == []
+    with pytest.raises(
+        SettingError, match=r"s line 1: sweep\.recipe\.class_weights: recipe\.class_weights: 'even': expected"
+    ):
+        read_study(text.replace("balanced", "even"), "s")

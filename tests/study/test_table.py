@@ -395,3 +395,28 @@ def test_what_follows_from_a_setting_of_a_study_is_none_itself(grid: Path) -> No
     assert {"recipe.optimizer", "recipe.momentum"} <= set(Runs(grid).settings)
     (grid / "study.yaml").write_text("sweep: {net: [{name: net1}], recipe.optimizer: [adamw, sgd]}\n")
     assert Runs(grid).settings == ("net.width", "net.kernel", "recipe.optimizer")
+
+
+def test_class_weights_are_one_setting_in_tables_and_importance(grid: Path) -> None:
+    """A word, weights by class, and none: three values of one setting, not a setting for each class."""
+    values = [None, "balanced", {"0": 1.0, "1": 3.0}]
+    for number, weights in enumerate(values):
+        for seed in (0, 1):
+            unlike(grid, f"01{number}-s{seed}", f"0000-s{seed}", class_weights=weights, patience=None)
+    shutil.rmtree(grid / "runs" / "0000-s0")
+    shutil.rmtree(grid / "runs" / "0000-s1")
+    for path in (grid / "runs").glob("000*"):
+        shutil.rmtree(path)
+    for place, path in enumerate(
+        sorted((grid / "runs").iterdir())
+    ):  # figures that differ, so that they can be explained
+        history = open_run(path).history
+        history["val_accuracy"] = 0.5 + 0.1 * (place // 2) + 0.01 * (place % 2)
+        history.to_parquet(path / HISTORY, index=False)
+    assert Runs(grid).settings == ("recipe.class_weights",)
+    found = table(grid, by=["recipe.class_weights"], metrics=["val_accuracy"])
+    assert found["recipe.class_weights"].tolist() == [None, "balanced", '{"0": 1.0, "1": 3.0}']
+    assert found["val_accuracy"].tolist() == pytest.approx([0.505, 0.605, 0.705])
+    [term] = Runs(grid).importance().terms
+    assert (term.name, term.freedom) == ("recipe.class_weights", 2)
+    assert term.share > 0.99

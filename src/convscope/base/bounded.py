@@ -74,13 +74,17 @@ def settings_text(path: Path) -> str:
         raise SettingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
 
 
+_ONE_VALUE = ("recipe.class_weights",)
+"""Keys whose mapping is a value, not settings: its own keys are names of classes."""
+
+
 def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings by dotted key: {"net": {"width": 6}} gives ("net.width", 6).
 
-    A list is one value, and so is an empty mapping.
+    A list is one value, and so are an empty mapping and the weights of classes.
     """
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and f"{above}{key}" not in _ONE_VALUE:
             yield from flattened(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,9 @@ from convscope.cli.options import Json, Set, SkipBad
 
 if TYPE_CHECKING:
     from convscope.data import DataBundle
+
+
+_IMBALANCE = 10  # times the images of the smallest class
 
 
 def data(
@@ -76,7 +80,21 @@ def _print(bundle: DataBundle) -> None:
     }
     rows = [(c, *(f"{int(per_class[s][k]):,}" for s in per_class)) for k, c in enumerate(bundle.classes)]
     print_table("images per class", ("class", *per_class), rows)
+    _print_imbalance(bundle.classes, per_class["train"].tolist())
     if bundle.duplicates:
         print_line(f"{bundle.duplicates} training images are also test images and were left out")
     for file, reason in bundle.left_out:
         print_line(f"left out: {file}: {reason}")
+
+
+def _print_imbalance(classes: Sequence[str], images: Sequence[int]) -> None:
+    """A line where the largest class has many times the training images of the smallest."""
+    from convscope.cli.show import print_line
+
+    present = sorted((n, name) for n, name in zip(images, classes, strict=True) if n)
+    if present and present[-1][0] >= _IMBALANCE * present[0][0]:
+        (least, smallest), (most, largest) = present[0], present[-1]
+        print_line(
+            f"class imbalance: {most / least:,.0f} times as many training images of {largest} as of {smallest}; "
+            "try recipe.class_weights: balanced, or recipe.sampling: balanced"
+        )

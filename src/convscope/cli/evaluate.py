@@ -16,7 +16,8 @@ def evaluate(run: RunDir, device: Device = "auto", trust_code: TrustCode = False
     from convscope.runs import check_writable
     from convscope.scans import evaluate as evaluate_run
 
-    metrics = evaluate_run(opened(run, trust_code), device=device)
+    trained = opened(run, trust_code)
+    metrics = evaluate_run(trained, device=device)
     try:
         check_writable(run)
     except ReadOnlyError:
@@ -24,4 +25,4 @@ def evaluate(run: RunDir, device: Device = "auto", trust_code: TrustCode = False
     if json:
         print_json(metrics)
     else:
-        print_metrics(metrics)
+        print_metrics(metrics, trained.spec.recipe)

@@ -17,6 +17,8 @@ from convscope.base.console import open_console, printable_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from convscope.runs import Recipe
+
 
 def print_json(values: Any) -> None:
     """JSON on stdout, with other letters than ASCII escaped where the terminal has no room for all."""
@@ -103,8 +105,11 @@ def _limits(figure: dict[str, float | None], form: str, scale: float = 1) -> str
     return f" ({' to '.join(f'{limit:{form}}' for limit in known)})" if known else ""
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """The figures that matter of an evaluated run; of several heads those of each under its name."""
+def print_metrics(metrics: dict[str, Any], recipe: Recipe) -> None:
+    """The figures that matter of an evaluated run, of several heads those of each under its name, and what class imbalance
+    did to them."""
+    from convscope.scans import imbalance_in_words
+
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
@@ -119,6 +124,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         own.append(("calibration error", share(head["calibration_error"])))
         rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
+    for sentence in imbalance_in_words(metrics, recipe):
+        print_line(sentence)
 
 
 def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:

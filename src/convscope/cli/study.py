@@ -37,5 +37,5 @@ def study(
     if json:
         print_json({"run": str(run.path), "report": str(report), **run.metrics})
     else:
-        print_metrics(run.metrics)
+        print_metrics(run.metrics, run.spec.recipe)
         print_line(f"\nreport: {report}")

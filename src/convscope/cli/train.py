@@ -28,6 +28,7 @@ def train(
     """Train a network, or go on with an unfinished run."""
     from convscope.cli.show import print_json, print_line
     from convscope.errors import SettingError
+    from convscope.scans import validation_in_words
     from convscope.study import find_spec, resume_run, train_study
 
     if (spec is None) == (resume is None):
@@ -44,4 +45,6 @@ def train(
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})
     else:
+        for sentence in validation_in_words(run, run.load_data().val):
+            print_line(sentence)
         print_line(f"trained: {run.path}; next: convscope evaluate {run.path}")

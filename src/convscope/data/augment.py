@@ -37,7 +37,8 @@ class Augmentation(Settings):
             the middle of the outermost pixels for a shift, about their outer side for a rotation.
         flip: mirror left and right. "random": each image with probability ½ at each step. "alternate": a
             random half of the images in the first epoch, the other half in the second, and so on, so that in
-            two epochs each is seen both ways (Jordan 2024, arXiv 2404.00498).
+            two epochs each is seen both ways (Jordan 2024, arXiv 2404.00498). Where images are drawn with
+            replacement (`batches` with `balance`), a random half of the draws.
         rotation: turn about the centre by up to so many degrees either way, bilinear.
         brightness: multiply by a factor from 1 − b to 1 + b: `f·x`.
         contrast: the same with the distance to the mean luma m of the image: `f·x + (1 − f)·m`.

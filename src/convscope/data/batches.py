@@ -51,6 +51,7 @@ def batches(
     first_step: int = 0,
     augmentation: Augmentation | None = None,
     drop_last: bool = False,
+    balance: str | None = None,
 ) -> Iterator[Batch]:
     """The batches of one epoch, in their order.
 
@@ -64,9 +65,13 @@ def batches(
             made.
         augmentation: distortions; None for none.
         drop_last: leave out a last batch that is not full.
+        balance: a target of the set: as many images as it has are drawn with replacement, each class of that
+            target that has images equally likely, and within it each image; needs a seed. None: each image
+            once.
 
     Raises:
-        SettingError: size, epoch, first_step or seed is out of range.
+        SettingError: size, epoch, first_step or seed is out of range, or `balance` has no seed.
+        UnknownNameError: the set has no such target.
 
     Example:
         >>> data = load_data("lines", limit=960)
@@ -81,38 +86,57 @@ def batches(
     ):
         if value < least:
             raise SettingError(f"{name}: {value} is out of range; give {least} or more")
+    if balance is not None and seed is None:
+        raise SettingError(f"balance: {balance} needs a seed to draw images by; give one")
     stop = len(image_set) // size if drop_last else -(-len(image_set) // size)
-    return _batches(image_set, size, torch.device(device), seed, epoch, range(first_step, stop), augmentation)
+    order = _order(image_set, seed, epoch, balance)
+    # by what augmentation tells images apart: those that may be drawn twice by the place of the draw
+    known_by = order if balance is None else np.arange(len(order))
+    steps = range(first_step, stop)
+    return _batches(image_set, size, torch.device(device), (seed or 0, epoch), order, known_by, steps, augmentation)
 
 
 def _batches(
     image_set: ImageSet,
     size: int,
     device: torch.device,
-    seed: int | None,
-    epoch: int,
+    key: tuple[int, int],
+    order: Int64[np.ndarray, " N"],
+    known_by: Int64[np.ndarray, " N"],
     steps: range,
     augmentation: Augmentation | None,
 ) -> Iterator[Batch]:
     pixels = _on_device(image_set.pixels, device)
     rows = image_set.index.to(pixels.device)
     targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
-    n = len(image_set)
-    order = np.arange(n) if seed is None else generator("order", seed, epoch).permutation(n)
-    places = torch.from_numpy(order).to(pixels.device)
+    places, known = (torch.from_numpy(values).to(pixels.device) for values in (order, known_by))
     for step in steps:
-        index = places[step * size : (step + 1) * size]
+        part = slice(step * size, (step + 1) * size)
+        index = places[part]
         chosen = rows[index]
         images = _moved(pixels[chosen], device)
-        if augmentation is None:
-            images = images.float().div_(255)
-        else:
-            images = augment(images, augmentation, (seed or 0, epoch, step), index)
         yield Batch(
-            images,
+            images.float().div_(255)
+            if augmentation is None
+            else augment(images, augmentation, (*key, step), known[part]),
             {name: _moved(values[chosen], device) for name, values in targets.items()},
             _moved(index, device),
         )
+
+
+def _order(image_set: ImageSet, seed: int | None, epoch: int, balance: str | None) -> Int64[np.ndarray, " N"]:
+    """The places of an epoch's images in their set."""
+    n = len(image_set)
+    if seed is None:
+        return np.arange(n)
+    if balance is None or not n:
+        return generator("order", seed, epoch).permutation(n)
+    targets, draws = image_set.targets_of(balance).numpy(), generator("balanced", seed, epoch)
+    counts = np.bincount(targets)
+    present = np.flatnonzero(counts)
+    first = np.cumsum(counts) - counts  # of each class among the images sorted by class
+    chosen = present[draws.integers(len(present), size=n)]
+    return np.argsort(targets, kind="stable")[first[chosen] + draws.integers(counts[chosen])]
 
 
 def _moved(values: Tensor, device: torch.device) -> Tensor:

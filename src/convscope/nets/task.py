@@ -108,6 +108,18 @@ class Head:
         """Cross-entropy of each image in nats (for a sigmoid the binary one, which is the same thing)."""
         return F.cross_entropy(self.logits(outputs), targets, reduction="none", label_smoothing=label_smoothing)
 
+    def mean_loss(
+        self,
+        outputs: Float[Tensor, "N U"],
+        targets: Int[Tensor, " N"],
+        label_smoothing: float = 0.0,
+        class_weights: Float[Tensor, " K"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The mean of `losses`; with a weight w of each class that of all images by the w of their class, Σ w·loss / Σ w."""
+        if class_weights is None:
+            return self.losses(outputs, targets, label_smoothing).mean()
+        return F.cross_entropy(self.logits(outputs), targets, class_weights, label_smoothing=label_smoothing)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -158,13 +170,23 @@ class Task:
         return torch.cat([head.probabilities(outputs) for head in self.heads], -1)
 
     def loss(
-        self, outputs: Float[Tensor, "N U"], targets: Mapping[str, Tensor], label_smoothing: float = 0.0
+        self,
+        outputs: Float[Tensor, "N U"],
+        targets: Mapping[str, Tensor],
+        label_smoothing: float = 0.0,
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
-        """The training loss: the heads' mean cross-entropies, summed by weight."""
-        return sum(
-            (h.weight * h.losses(outputs, targets[h.target], label_smoothing).mean() for h in self.heads),
-            start=outputs.new_zeros(()),
-        )
+        """The training loss: the heads' mean cross-entropies, summed by weight.
+
+        Args:
+            outputs: of the network.
+            targets: of each image, by name.
+            label_smoothing: share of the target spread over all classes.
+            class_weights: target → weight of each class (K,), see Head.mean_loss.
+        """
+        weights = class_weights or {}
+        losses = (h.mean_loss(outputs, targets[h.target], label_smoothing, weights.get(h.target)) for h in self.heads)
+        return sum((h.weight * loss for h, loss in zip(self.heads, losses, strict=True)), start=outputs.new_zeros(()))
 
     def correct(self, outputs: Float[Tensor, "N U"], targets: Mapping[str, Tensor]) -> Bool[Tensor, " N"]:
         """Which images every head gets right."""

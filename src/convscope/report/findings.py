@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from convscope.report.subject import ReportedRun
-from convscope.scans import proportion
+from convscope.scans import imbalance_in_words, proportion
 
 
 def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
-    found = [_accuracy(subject), _overfitting(subject)]
+    imbalance = imbalance_in_words(subject.metrics, subject.run.spec.recipe)
+    found = [_accuracy(subject), *imbalance, _overfitting(subject)]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
         about = f"{target.capitalize()}: " if len(heads) > 1 else ""
@@ -30,6 +31,11 @@ def _accuracy(subject: ReportedRun) -> str:
 
 
 def _overfitting(subject: ReportedRun) -> str:
+    if subject.run.spec.recipe.sampling == "balanced":
+        return (
+            "Train accuracy is that of class-balanced draws of the training images: its difference from test accuracy does "
+            "not show overfitting."
+        )
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
         degree = "overfits" if gap["value"] > 5 else "overfits a little"

@@ -6,15 +6,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from convscope.base.bounded import KeyTwiceError, load_yaml, settings_text
 from convscope.base.settings import Settings, describe
 from convscope.data import Augmentation, DataSpec, located
-from convscope.errors import RunFolderError, SettingError
+from convscope.errors import RunFolderError, SettingError, shortened
 from convscope.nets import NetSpec, TaskSpec
 
 FORMAT = 1
@@ -30,6 +30,13 @@ _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("literal[word]")]
+    | Annotated[dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]], Field(min_length=1), Tag("dict[weights]")],
+    Discriminator(lambda given: "dict[weights]" if isinstance(given, Mapping) else "literal[word]"),
+]
+"""Of the classes in the training loss: "balanced", or class → weight."""
 
 
 class Stage(Settings):
@@ -77,6 +84,14 @@ class Recipe(Settings):
             "inverse" (rate / (1 + decay × step), Keras' `decay`).
         weight_decay: on filters and dense weights, not on biases and batch norm. Decoupled in adamw, an L2 term elsewhere.
         label_smoothing: share of the target spread over all classes.
+        class_weights: how much each class counts in the training loss, Σ w·loss / Σ w over the images of a batch, w being the
+            weight of the true class (torch.nn.CrossEntropyLoss). "balanced": N / (K × n), for a class of n of the N training
+            images, where K classes have any (scikit-learn); each head by its own classes. Or by class, {cat: 1, dog: 3}, of
+            several heads {colour=red: 3}; a class that is not named, or has no training images, has weight 1. The loss and
+            the accuracy of the validation and test images are not weighted. None by default.
+        sampling: "shuffle" goes through all training images once in an epoch; "balanced" draws as many with replacement,
+            each class of the first head equally likely, and within it each image. The train accuracy is that of the images
+            drawn. Together with balanced class_weights it corrects for the same imbalance twice.
         clip_norm: largest norm of the gradient; none by default.
         patience: stop after so many epochs without a better `watch`, and restore the best weights; never by default.
         watch: what patience looks at.
@@ -107,6 +122,8 @@ class Recipe(Settings):
     decay: float = Field(default=1e-4, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: ClassWeights | None = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
     clip_norm: float | None = Field(default=None, gt=0)
     patience: int | None = Field(default=None, ge=1)
     watch: Literal["val_loss", "val_accuracy"] = "val_loss"
@@ -118,6 +135,16 @@ class Recipe(Settings):
     keep_features: bool = True
     seed: int = Field(default=0, ge=0, lt=2**31)
     threads: int | None = Field(default=None, ge=1, le=1024)
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        """Names as text, for YAML reads that of the digit 3 as a number; in one order, so that equal weights look equal."""
+        if isinstance(given, Mapping):
+            return {str(name): given[name] for name in sorted(given, key=str)}
+        if given not in (None, "balanced"):
+            raise ValueError(f"{shortened(given)}: expected balanced, or weights by class, such as {{cat: 1, dog: 3}}")
+        return given
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convscope.scans.filter_effects import FilterEffects, filter_effects, interventions_over
     from convscope.scans.first_order import FirstOrder
     from convscope.scans.histogram import EDGES
+    from convscope.scans.imbalance import imbalance_in_words, validation_in_words
     from convscope.scans.intervals import (
         Estimate,
         bootstrap,
@@ -93,6 +94,7 @@ __all__ = [
     "feed_stored",
     "filter_effects",
     "head_of",
+    "imbalance_in_words",
     "interventions_over",
     "invariance",
     "kept_epoch",
@@ -108,4 +110,5 @@ __all__ = [
     "scan",
     "statistics",
     "top_patches",
+    "validation_in_words",
 ]

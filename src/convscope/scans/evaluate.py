@@ -39,10 +39,12 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     Returns:
         `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy));
         of the first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with
-        the same for each head, a row a class, and the confusion matrix (rows true, columns predicted).
+        the same for each head, a row a class, the confusion matrix (rows true, columns predicted) and `most_frequent`, the
+        class with the most test images and their share, which always predicting it would get right.
         A figure is {"value", "low", "high"}, all null where it is not defined. A mean over classes is one over the classes
         that have the figure (recall: with test images; precision: ever predicted; F1: either), and `left_out` says how many
-        have not; see `mean_over_classes`.
+        have not; see `mean_over_classes`. With `sampling: balanced` the train accuracy is over other shares of the classes
+        than the test accuracy, and their difference shows no overfitting.
     Raises:
         RunFolderError: the training is not finished, or the data has changed.
         FailedError: the network answers with NaN or infinity.
@@ -194,12 +196,14 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
         "f1": list(map(f_score, right, predicted, images)),
     }
     unknown = sum(n > 0 and not p for n, p in zip(images, predicted, strict=True))
+    most = max(range(len(images)), key=images.__getitem__)
     calibration = of.calibration.result()
     return {
         "kind": of.head.kind,
         "classes": list(of.head.classes),
         "loss": of.loss.result().to_json(),
         "accuracy": proportion(sum(right), sum(images)).to_json(),
+        "most_frequent": {"class": of.head.classes[most], "share": proportion(images[most], sum(images)).value},
         "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
         "precision": _mean_json(shares["precision"], unknown=unknown),
         "recall": _mean_json(shares["recall"]),

@@ -403,7 +403,7 @@ def _numbers(values: list[Any]) -> list[Any]:
 def _text(value: Any) -> str:
     """A value as one comparable text; 1, 1.0, True and "1" differ."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_text(part)}" for key, part in sorted(value.items())) + "}"
+        return "{" + ",".join(sorted(f"{key}:{_text(part)}" for key, part in value.items())) + "}"
     if isinstance(value, BaseModel):
         return _text(value.model_dump(mode="json"))
     return "[" + ",".join(map(_text, value)) + "]" if isinstance(value, list | tuple) else repr(value)

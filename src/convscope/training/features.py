@@ -150,7 +150,7 @@ class Features:
             raise NoFeaturesError("the part that learns gives something else by itself")
 
     def batches(
-        self, images: ImageSet, size: int, *, device: torch.device, **order: int | bool | None
+        self, images: ImageSet, size: int, *, device: torch.device, **order: int | bool | str | None
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """As `convscope.data.batches`, with features in the place of images: pairs of features and targets."""
         blank = replace(images, pixels=images.pixels.new_zeros(len(images.pixels), 1, 1, 1))

@@ -19,6 +19,7 @@ from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
+from convscope.training.imbalance import class_weights
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
@@ -62,6 +63,9 @@ class Trainer:
             self.state = load_state(run, self.net, self._begin_stage)
         else:
             self._begin_stage(self.state)
+        weights = class_weights(recipe, task, data.train)
+        self.class_weights = {target: values.to(device) for target, values in weights.items()}
+        self.balance = task.heads[0].target if recipe.sampling == "balanced" else None
         self.dtype = number_format(recipe, device)
         self.normalize = Normalizer(data.mean, data.std, device)
         self.batch = min(recipe.batch, len(data.train))
@@ -180,7 +184,7 @@ class Trainer:
         sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
         for images, targets in self._batches(
             self.data.train, self.batch, seed=recipe.seed, epoch=state.epoch,
-            first_step=state.step, augmentation=recipe.augmentation, drop_last=True,
+            first_step=state.step, augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
         ):  # fmt: skip
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
@@ -201,7 +205,7 @@ class Trainer:
         set_rate(self.optimizer, self._rate(self.state.step))
         with autocast(self.device, self.dtype):
             outputs = self.forward(self._prepare(images))
-        loss = self.task.loss(outputs.float(), targets, self.recipe.label_smoothing)
+        loss = self.task.loss(outputs.float(), targets, self.recipe.label_smoothing, self.class_weights)
         loss.backward()
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
@@ -243,7 +247,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, images: ImageSet) -> tuple[float, float]:
-        """Mean loss (without label smoothing) and accuracy over a set, in evaluation mode."""
+        """Mean loss (without label smoothing and class weights) and accuracy over a set, in evaluation mode."""
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net

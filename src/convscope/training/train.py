@@ -33,6 +33,7 @@ from convscope.runs import (
     make_spec,
     open_run,
 )
+from convscope.training.imbalance import class_weights
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.stages import Stages
@@ -69,7 +70,8 @@ def train(
         NetworkError: the network does not fit the images or the task.
         SettingError: the task is none, or the data has too few images.
         DivergedError, StoppedError: see Trainer.fit.
-        UnknownNameError, MissingPackageError, TrackerError: a tracker is not known, not installed, or cannot be begun.
+        UnknownNameError: a class, module or tracker is not known.
+        MissingPackageError, TrackerError: a tracker is not installed, or cannot be begun.
 
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
@@ -101,7 +103,9 @@ def train_spec(
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
-        Stages(net, spec.recipe)  # says before anything is written which module is not there
+        # these say before anything is written which module, or class, is not there
+        Stages(net, spec.recipe)
+        class_weights(spec.recipe, task, data.train)
         if not resume:
             with suppress(OSError):  # the first that is written says why
                 out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,96 @@
+"""What class imbalance may do to a classifier, in words: no better than the most frequent class, classes never predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from convscope.data import ImageSet
+from convscope.runs import Recipe, Run
+from convscope.scans.evaluate import kept_epoch
+
+_LEVEL = 0.05
+_MOST_NAMES = 5
+_UNEVEN = 2  # times the images of the smallest class, from where on balancing may help
+
+
+def imbalance_in_words(metrics: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Sentences about an evaluated run, each only where it holds for a head; none of a network without such a fault.
+
+    Args:
+        metrics: see evaluate.
+        recipe: of the run; what it does against imbalance already is not advised.
+    """
+    heads, found = metrics["heads"], []
+    for target, head in heads.items():
+        about = f"{target.capitalize()}: test" if len(heads) > 1 else "Test"
+        images = [sum(row) for row in head["confusion"]]
+        right = sum(row[k] for k, row in enumerate(head["confusion"]))
+        said = [
+            *_not_better(f"{about} accuracy", right, images, head["classes"]),
+            *_never_predicted(f"{target.capitalize()}: " if len(heads) > 1 else "", head, images),
+        ]
+        found += _advised(said, images, recipe)
+    return found
+
+
+def validation_in_words(run: Run, val: ImageSet) -> list[str]:
+    """The same of a trained run that is not evaluated: its validation accuracy, where it has one head."""
+    [head, *others] = run.task.heads
+    if others:
+        return []
+    images = val.targets_of(head.target).bincount(minlength=len(head.classes)).tolist()
+    right = round(float(kept_epoch(run)["val_accuracy"]) * len(val))
+    return _advised(_not_better("Validation accuracy", right, images, head.classes), images, run.spec.recipe)
+
+
+def p_of_most_frequent(right: int, n: int, share: float) -> float:
+    """How likely so many right answers, or more, are for one who is right with the probability `share`.
+
+    The one-sided exact binomial test of an accuracy against the share of the most frequent class (the no-information rate),
+    which is taken as known.
+
+    Args:
+        right: right answers.
+        n: of so many.
+        share: of the most frequent class among the images, 0 to 1.
+    Source: `confusionMatrix` of caret (Kuhn 2008, doi:10.18637/jss.v028.i05).
+
+    Example:
+        >>> p_of_most_frequent(90, 100, 0.9) > 0.5
+        True
+    """
+    from scipy.special import bdtrc  # what looks at a single image needs no SciPy
+
+    return float(bdtrc(right - 1, n, share)) if right else 1.0
+
+
+def _not_better(accuracy: str, right: int, images: Sequence[int], classes: Sequence[str]) -> list[str]:
+    n, most = sum(images), max(range(len(images)), key=images.__getitem__)
+    share = images[most] / max(1, n)
+    p = p_of_most_frequent(right, n, share)
+    if p < _LEVEL:
+        return []
+    return [
+        f"{accuracy} is not shown to be better than always predicting “{classes[most]}”, the most frequent class "
+        f"({100 * share:.1f} % of the images; p = {p:.2f}, exact binomial test)."
+    ]
+
+
+def _never_predicted(about: str, head: Mapping[str, Any], images: Sequence[int]) -> list[str]:
+    predicted = [sum(column) for column in zip(*head["confusion"], strict=True)]
+    names = [f"“{name}”" for k, name in enumerate(head["classes"]) if images[k] and not predicted[k]]
+    if not names:
+        return []
+    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
+    n, verb = sum(n > 0 for n in images), "is" if len(names) == 1 else "are"
+    return [f"{about}{len(names)} of {n} classes with test images {verb} never predicted: {listed}."]
+
+
+def _advised(said: list[str], images: Sequence[int], recipe: Recipe) -> list[str]:
+    """With advice at the end of the last sentence, where the classes are uneven and nothing was done about it."""
+    present = [n for n in images if n]
+    balanced = recipe.class_weights is not None or recipe.sampling == "balanced"
+    if not said or balanced or max(present) < _UNEVEN * min(present):
+        return said
+    return [*said[:-1], f"{said[-1]} Try recipe.class_weights: balanced, or recipe.sampling: balanced."]
