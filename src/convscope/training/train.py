@@ -101,7 +101,7 @@ def train_spec(
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
-        Stages(net, spec.recipe)  # says before anything is written which module is not there
+        Stages(net, spec.recipe, card.input_shape)  # says before anything is written which module is not there
         if not resume:
             with suppress(OSError):  # the first that is written says why
                 out.mkdir(parents=True, exist_ok=True)
