@@ -125,6 +125,7 @@ def test_a_spec_that_the_user_names_runs_its_own_code(study_file: Path, beside: 
         NetSpec(name="net4"),
         NetSpec(name="c8 M f16"),
         NetSpec(name="convscope.nets.zoo:efficientnet_lite0", pretrained=True),
+        NetSpec(name="lite0", pretrained=True),
         NetSpec(name="timm:resnet18", drop_rate=0.1, act_layer="silu", pretrained=True, stem_type="deep"),
         NetSpec(name="torchvision:resnet18", width_per_group=64, replace_stride_with_dilation=[False, False, True]),
     ],

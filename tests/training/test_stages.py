@@ -249,3 +249,62 @@ def test_kept_features_on_a_gpu(
     assert "on kept features of the images" in told[0].said["head"]
     kept, whole = (open_run(tmp_path / name).history[["train_loss", "val_loss"]] for name in ("kept", "whole"))
     pd.testing.assert_frame_equal(kept, whole, rtol=0.05 if precision == "bf16" else 0.01)
+
+
+def test_words_stand_for_modules(spots: Make, tmp_path: Path) -> None:
+    """Named by words, patterns or both, the same bits; and the screen says what the words stand for."""
+    told = _Told()
+    stages = ({**HEAD, "train": "head"}, {**DEEPER, "train": ["last_block", "fc2", "relu*"]})
+    by_words = _train(spots(), _recipe(*stages), tmp_path / "words", watcher=told)
+    stages = ({**HEAD, "train": "fc2"}, {**DEEPER, "train": ["conv2", "fc1", "bn2", "fc2", "relu*"]})
+    by_names = _train(spots(), _recipe(*stages), tmp_path / "names")
+    assert _digest(by_words.path) == _digest(by_names.path)
+    assert told.said["head"].startswith("head is fc2; 51 of ")
+    assert told.said["deeper"].startswith("last_block is conv2, fc1, bn2; ")
+
+
+def test_a_module_of_that_name_is_that_module(spots: Make, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    told = _Told()
+    _train(spots(), Recipe(train="head", epochs=1, batch=24), tmp_path / "run", Backbone(), watcher=told)
+    assert told.said["head"].startswith("83 of 263 parameters learn, on kept features")
+
+
+@pytest.mark.parametrize("train_", ["head", ["conv2", "head"]])
+def test_a_recipes_own_train_is_a_single_stage(spots: Make, tmp_path: Path, train_: Any) -> None:
+    told, how = (_Told(), _Told()), {"batch": 24, "schedule": "cosine", "patience": 2}
+    name = train_ if isinstance(train_, str) else ", ".join(train_)
+    stage = {"name": name, "train": train_, "epochs": 4, "rate": 0.004}
+    short = _train(spots(), Recipe(train=train_, epochs=4, rate=0.004, **how), tmp_path / "short", watcher=told[0])
+    long = _train(spots(), Recipe(stages=[stage], **how), tmp_path / "long", watcher=told[1])
+    pd.testing.assert_frame_equal(short.history[TIMELESS], long.history[TIMELESS], check_exact=True)
+    assert _digest(short.path) == _digest(long.path)
+    assert told[0].said == told[1].said
+    assert open_run(short.path).spec.recipe.train == ((train_,) if isinstance(train_, str) else tuple(train_))
+
+
+def test_a_recipes_own_train_goes_on_where_it_was_stopped(spots: Make, tmp_path: Path) -> None:
+    data, recipe = spots(), Recipe(train="head", epochs=2, batch=24)
+    _train(data, recipe, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        _train(data, recipe, tmp_path / "halves", watcher=_Told(1, 2))
+    _train(data, recipe, tmp_path / "halves", _net(seed=9), resume=True)
+    assert _digest(tmp_path / "whole") == _digest(tmp_path / "halves")
+
+
+@pytest.mark.parametrize(
+    ("make", "recipe", "error", "expected"),
+    [
+        (_net, {"train": "fc9"}, UnknownNameError, r"recipe.train: module 'fc9' is not in this network; did you mean 'fc"),
+        (_net, {"train": "last_blok"}, UnknownNameError, "did you mean 'last_block'"),
+        (_net, {"train": "pool1"}, SettingError, "recipe.train: pool1 has no parameters to train"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {"train": "last_block"}, SettingError,
+         r"recipe.train: 'last_block' cannot be found in this network: there is no layer .*; name modules \(convscope ana"),
+    ],
+)  # fmt: skip
+def test_words_that_mean_nothing_leave_no_folder(
+    spots: Make, tmp_path: Path, make: Callable[[], nn.Module], recipe: dict[str, Any], error: type, expected: str
+) -> None:
+    with pytest.raises(error, match=expected):
+        _train(spots(), Recipe(**recipe), tmp_path / "run", make())
+    assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
-    from convscope.nets.heads import outputs_of, put_head
+    from convscope.nets.heads import HEAD_NAME, outputs_of, put_head
     from convscope.nets.natural import NaturalInput
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
@@ -25,6 +25,7 @@ else:
     load_when_used(__name__)
 
 __all__ = [
+    "HEAD_NAME",
     "Head",
     "HeadSpec",
     "NaturalInput",

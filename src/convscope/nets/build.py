@@ -161,10 +161,10 @@ def natural_input(name: str) -> NaturalInput:
     if prefix == "torchvision":
         return torchvision_input(rest)
     if colon:
-        own = {key: value for key, value in named_options(prefix, rest).items() if value}
+        own: dict[str, Any] = {key: value for key, value in named_options(prefix, rest).items() if value}
     else:
         entry = CATALOGUE.get(name)
-        own = {key: getattr(entry, key) for key in SHAPE_OPTIONS} if entry else {}
+        own = {key: getattr(entry, key) for key in (*SHAPE_OPTIONS, "normalize")} if entry else {}
     size = own.pop("image_size", NaturalInput.height)
     return NaturalInput(**own, height=size, width=size)
 

@@ -17,8 +17,10 @@ from pydantic import Field
 from torch import nn
 
 from convscope.nets.blocks import Block, Join, block_net
+from convscope.nets.natural import Normalization
 from convscope.nets.rows import Cell, rows_net
 from convscope.nets.text import Count
+from convscope.nets.zoo import LITE0_NORMALIZE, efficientnet_lite0
 
 Plan = str | Callable[..., nn.Module]
 """A text, or a function of `classes`, `channels` and `image_size`."""
@@ -144,6 +146,11 @@ def rows(cell: Cell = "gru", hidden: Count = 128) -> Plan:
     return partial(rows_net, cell, hidden)  # gru 61,962, lstm 82,186, rnn 21,514
 
 
+def lite0(pretrained: bool = False) -> Plan:
+    """EfficientNet-Lite0, 4.7 million parameters, with its ImageNet weights where pretrained; needs convscope[lite0]."""
+    return partial(efficientnet_lite0, pretrained=pretrained)
+
+
 @dataclass(frozen=True)
 class CatalogueNet:
     """One network of the catalogue: its plan from its options, and the input it was made for."""
@@ -152,6 +159,7 @@ class CatalogueNet:
     channels: int = 3
     image_size: int = 32
     classes: int = 10
+    normalize: Normalization | None = None
 
     @property
     def about(self) -> str:
@@ -174,6 +182,7 @@ CATALOGUE: dict[str, CatalogueNet] = {
     "lean-cifar": CatalogueNet(lean_cifar),
     "blocks-cifar": CatalogueNet(blocks_cifar),
     "cats-dogs-net": CatalogueNet(cats_dogs_net, image_size=128, classes=2),
+    "lite0": CatalogueNet(lite0, image_size=224, classes=1000, normalize=LITE0_NORMALIZE),
 }
 
 

@@ -17,6 +17,8 @@ from convscope.nets.plain import Stack
 from convscope.nets.text import Word, parse_layers
 
 _OF_A_HEAD = "fDBG"
+HEAD_NAME = "convscope_head"
+"""The attribute of a network in which the name of its new head stands."""
 
 
 def put_head(
@@ -55,6 +57,7 @@ def put_head(
     head = _head(words, tuple(given.shape[1:]), classes)
     above, _, last = name.rpartition(".")
     setattr(net.get_submodule(above), last, head)
+    setattr(net, HEAD_NAME, name)
     return head
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from convscope.base.bounded import KeyTwiceError, load_yaml, settings_text
 from convscope.base.settings import Settings, describe
@@ -39,6 +39,12 @@ ClassWeights = Annotated[
 """Of the classes in the training loss: "balanced", or class → weight."""
 
 
+Names = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+]
+"""Of modules; a single one may stand by itself."""
+
+
 class Stage(Settings):
     """A part of a training in which some modules learn and all others are frozen.
 
@@ -48,7 +54,8 @@ class Stage(Settings):
     Attributes:
         name: in the history and on the screen; no other stage of the recipe has it.
         train: names of the modules that learn, each with all inside it; `*` stands for any letters ("blocks.1*"), and
-            "all" for the whole network.
+            "all" for the whole network. "head" is what gives the output, and "last_block" the last block before it with
+            what lies between, of any network in which no module has that very name; the screen says which modules they are.
         epochs: passes over the training images.
         rate: peak learning rate.
         schedule: course of the rate over this stage; by default the recipe's.
@@ -58,16 +65,11 @@ class Stage(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
-    train: tuple[str, ...] = Field(default=("all",), min_length=1)
+    train: Names = ("all",)
     epochs: int = Field(ge=1)
     rate: float = Field(gt=0)
     schedule: Schedule | None = None
     augmentation: Augmentation | None = None
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _one_name(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
 
 
 class Recipe(Settings):
@@ -99,6 +101,7 @@ class Recipe(Settings):
         compile: through torch.compile (needs a C++ compiler on the CPU; pays off in long runs).
         channels_last: keep feature maps as N H W C in memory, which convolutions prefer on CPU and GPU.
         augmentation: of the training images.
+        train: which modules learn, see Stage; all by default. Short for a single stage with this recipe's epochs and rate.
         stages: parts that follow each other, in which some modules are frozen; see Stage. Their epochs add up to `epochs`,
             each has a rate, and patience counts anew in each. None by default: one part, in which all learns.
         keep_features: in a stage whose frozen part comes first and whose images are not augmented, what reaches the part
@@ -131,6 +134,7 @@ class Recipe(Settings):
     compile: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
+    train: Names = ("all",)
     stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -171,8 +175,17 @@ class Recipe(Settings):
             raise ValueError(f"stages: two have the name {twice[0]!r}; give each its own")
         if self.epochs != (whole := sum(stage.epochs for stage in stages)):
             raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
+        if self.train != ("all",):
+            raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
         if self.rate != stages[0].rate:
             raise ValueError(f"rate: {self.rate:g}, but each stage has a rate of its own; leave it out")
+
+    @property
+    def learning_stages(self) -> tuple[Stage, ...]:
+        """The stages; one for `train` where that names modules; none where all learns from beginning to end."""
+        if self.stages or self.train == ("all",):
+            return self.stages or ()
+        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.rate or 0),)
 
     @property
     def parts(self) -> tuple[Recipe, ...]:

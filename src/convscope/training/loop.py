@@ -57,7 +57,7 @@ class Trainer:
     ) -> None:
         self.run, self.data, self.task, self.whole, self.device = run, data, task, recipe, device
         self.net = place(net, recipe, device)
-        self.stages = Stages(self.net, recipe)
+        self.stages = Stages(self.net, recipe, data.input_shape)
         self.state = TrainingState()
         if resume:
             self.state = load_state(run, self.net, self._begin_stage)
@@ -107,14 +107,19 @@ class Trainer:
     def _train_stage(self, watcher: Watcher, wish: StopWish) -> None:
         """Trains to the end of the stage, or until patience is over; it ends with the best weights where there is patience."""
         if self._stage_goes_on():
-            if self.whole.stages:
-                watcher.stage(self.whole.stages[self.state.stage].name, self._prepare_stage(wish))
+            if self._stage_name:
+                watcher.stage(self._stage_name, self._prepare_stage(wish))
             while self._stage_goes_on():
                 self._train_epoch(watcher, wish)
                 self._end_epoch()
                 watcher.epoch(self.state.history[-1])
         if self.state.best:
             self.net.load_state_dict(self.state.best)
+
+    @property
+    def _stage_name(self) -> str | None:
+        """None where the recipe has no stages."""
+        return self.stages.stages[self.state.stage].name if self.stages.stages else None
 
     def _stage_goes_on(self) -> bool:
         patience, best = self.recipe.patience, self.state.best_epoch
@@ -128,7 +133,7 @@ class Trainer:
     def _prepare_stage(self, wish: StopWish) -> str:
         """Computes the features that the stage can be trained on, and says in words what will be done."""
         n_all = sum(parameter.numel() for parameter in self.net.parameters())
-        words = f"{self.stages.n_learning:,} of {n_all:,} parameters learn"
+        words = f"{self.stages.words_of(self.state.stage)}{self.stages.n_learning:,} of {n_all:,} parameters learn"
         if self.stages.n_learning == n_all:
             return words
         began = time.perf_counter()
@@ -233,7 +238,7 @@ class Trainer:
         if not math.isfinite(train_loss + val_loss):
             raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
         state.history.append({
-            "epoch": state.epoch + 1, **({"stage": self.whole.stages[state.stage].name} if self.whole.stages else {}),
+            "epoch": state.epoch + 1, **({"stage": self._stage_name} if self._stage_name else {}),
             "train_loss": train_loss, "train_accuracy": sums["correct"] / sums["images"],
             "val_loss": val_loss, "val_accuracy": val_accuracy,
             "rate": self._rate(0),

@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from torch import nn
 
-from convscope.errors import SettingError, UnknownNameError
+from convscope.errors import NetworkError, SettingError, UnknownNameError
 from convscope.runs import Recipe, Stage
+from convscope.training.parts import WORDS, named_part
 
 _ALL = "all"
-
-
-def learning_modules(net: nn.Module, stage: Stage, place: int = 0) -> list[nn.Module]:
-    """The modules that a stage names; those inside them learn as well.
-
-    Args:
-        net: whose modules have the names.
-        stage: its `train` is looked up.
-        place: of the stage in the recipe, for messages.
-    Raises:
-        UnknownNameError: a name that no module has.
-        SettingError: the modules have no parameters that could learn.
-    """
-    found = [module for pattern in stage.train for module in _named(net, pattern, f"recipe.stages.{place}.train")]
-    if not any(parameter.requires_grad for module in found for parameter in module.parameters()):
-        names = ", ".join(stage.train)
-        raise SettingError(
-            f"recipe.stages.{place}.train: {names} has no parameters to train; name a layer with weights"
-        )
-    return found
-
-
-def _named(net: nn.Module, pattern: str, key: str) -> list[nn.Module]:
-    if pattern == _ALL:
-        return [net]
-    names = [name for name, _ in net.named_modules() if name]
-    if found := [net.get_submodule(name) for name in names if fnmatchcase(name, pattern)]:
-        return found
-    raise UnknownNameError(f"{key}: module", pattern, names, "in this network")
 
 
 class Stages:
     """The network as each stage of a recipe wants it; as it is where the recipe has none.
 
+    A stage's `train` names modules, each with all inside it; `*` stands for any letters. `all` is the whole network, and
+    `head` and `last_block` are what convscope.training.parts says, unless a module has that very name.
+
     Args:
         net: what its owner froze (requires_grad off) stays so.
         recipe: with or without stages.
+        input_shape: (C, H, W) of an image.
     Raises:
-        UnknownNameError, SettingError: see learning_modules.
+        UnknownNameError: a name that no module has.
+        SettingError: the modules have no parameters that could learn; or a word stands for nothing in this network.
     """
 
-    def __init__(self, net: nn.Module, recipe: Recipe) -> None:
-        self.net, self.stages = net, recipe.stages or ()
-        self.modules = [learning_modules(net, stage, place) for place, stage in enumerate(self.stages)]
+    def __init__(self, net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
+        self.net, self.stages, self._shape = net, recipe.learning_stages, input_shape
+        keys = [
+            f"recipe.stages.{place}.train" if recipe.stages else "recipe.train" for place in range(len(self.stages))
+        ]
+        self.modules = [self._learning(stage, key) for stage, key in zip(self.stages, keys, strict=True)]
         self._before = {parameter: parameter.requires_grad for parameter in net.parameters()}
         self.learning = [net]
 
@@ -81,3 +62,41 @@ class Stages:
     def n_learning(self) -> int:
         """Parameters that learn now."""
         return sum(parameter.numel() for parameter in self.net.parameters() if parameter.requires_grad)
+
+    def words_of(self, number: int) -> str:
+        """What the words `head` and `last_block` stand for in a stage: "head is fc1; "; nothing where it has none."""
+        used = [word for word in self.stages[number].train if word in WORDS and not self._matching(word)]
+        return "".join(f"{word} is {', '.join(self._part(word))}; " for word in used)
+
+    def _learning(self, stage: Stage, key: str) -> list[nn.Module]:
+        """The modules that a stage names; those inside them learn as well."""
+        found = [module for pattern in stage.train for module in self._named(pattern, key)]
+        if not any(parameter.requires_grad for module in found for parameter in module.parameters()):
+            names = ", ".join(stage.train)
+            raise SettingError(f"{key}: {names} has no parameters to train; name a layer with weights")
+        return found
+
+    def _named(self, pattern: str, key: str) -> list[nn.Module]:
+        if pattern == _ALL:
+            return [self.net]
+        names = self._matching(pattern)
+        if not names and pattern in WORDS:
+            try:
+                names = self._part(pattern)
+            except NetworkError as error:
+                raise SettingError(
+                    f"{key}: {pattern!r} cannot be found in this network: {error}; name modules (convscope anatomy lists them)"
+                ) from None
+        if not names:
+            raise UnknownNameError(f"{key}: module", pattern, [*self._names, *WORDS, _ALL], "in this network")
+        return [self.net.get_submodule(name) for name in names]
+
+    def _matching(self, pattern: str) -> list[str]:
+        return [name for name in self._names if fnmatchcase(name, pattern)]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.net.named_modules() if name]
+
+    def _part(self, word: str) -> list[str]:
+        return named_part(self.net, word, self._shape)

@@ -104,7 +104,7 @@ def train_spec(
         _check_fit(net, card, task)
         _check_images(net, data, spec.recipe)
         # these say before anything is written which module, or class, is not there
-        Stages(net, spec.recipe)
+        Stages(net, spec.recipe, card.input_shape)
         class_weights(spec.recipe, task, data.train)
         if not resume:
             with suppress(OSError):  # the first that is written says why
