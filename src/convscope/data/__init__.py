@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
-from convscope.data.catalogue import data_names
-from convscope.data.files import image_files
+from convscope.data.catalogue import data_names, hub_name
+from convscope.data.files import image_files, in_text
 from convscope.data.images import UnreadableError, pixels_of
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
@@ -34,7 +34,9 @@ __all__ = [
     "check_unit_range",
     "data_names",
     "evaluation_batch",
+    "hub_name",
     "image_files",
+    "in_text",
     "load_data",
     "pixels_of",
     "read_image",

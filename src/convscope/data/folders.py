@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from convscope.data.files import in_text
 from convscope.data.images import Item
 from convscope.data.layouts import Folder, Layout, understood
 from convscope.data.source import Source, file_digest_of, rows_of_parts
@@ -31,13 +32,13 @@ class ImageFolder(Source):
                 f"{file.relative_to(self.layout.root).as_posix()} {content}"
                 for file, content in zip(self.files, contents, strict=True)
             ]
-        return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
+        return blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
         return (self.files[row] for row in rows)
 
     def name(self, row: int) -> str:
-        return str(self.files[row])
+        return in_text(self.files[row])
 
     def understood(self) -> tuple[str, ...]:
         return self.layout.in_words()

@@ -26,6 +26,9 @@ _SHORT = {"data": "source", "net": "name", "task": "class"}
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
 
+_PLACES_OF_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Options of timm that say where trained weights lie."""
+
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
@@ -267,11 +270,15 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 def shareable(spec: RunSpec) -> RunSpec:
-    """The spec with an absolute path of data cut down to its last name: the folders above it are nobody else's business."""
-    source = Path(spec.data.source)
-    if not source.is_absolute():
-        return spec
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"source": source.name})})
+    """The spec for others: an absolute path of data is cut down to its last name, and what says from which file the first
+    weights came is left out; both are nobody else's business."""
+    source, changes = Path(spec.data.source), dict[str, Any]()
+    if source.is_absolute():
+        changes["data"] = spec.data.model_copy(update={"source": source.name})
+    if spec.net.name.startswith("timm:"):
+        own = {key: value for key, value in spec.net.model_dump().items() if key not in _PLACES_OF_WEIGHTS}
+        changes["net"] = NetSpec.model_validate(own)
+    return spec.model_copy(update=changes)
 
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:
