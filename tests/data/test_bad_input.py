@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -310,6 +311,18 @@ def test_a_folder_whose_name_has_two_lines(tmp_path: Path, cache: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "bee").rename(tmp_path / "bee\nhive")
     fails(cache, tmp_path, r"the class 'bee\nhive' has no name of one line")
+
+
+def test_names_that_are_no_text(tmp_path: Path, cache: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "ant" / "000.png").rename(tmp_path / "ant" / "caf\udce9.png")
+    (tmp_path / "ant" / "zo\udcff.png").write_bytes(b"no image")
+    data = load_data(tmp_path, skip_bad=True)
+    assert data.left_out == ((str(tmp_path / "ant" / r"zo\udcff.png"), "is no image"),)
+    assert len(data.train) + len(data.val) + len(data.test) == 20
+    (tmp_path / "bee").rename(tmp_path / "b\udce9e")
+    shutil.rmtree(cache)
+    fails(cache, tmp_path, r"the name of the class 'b\udce9e' is no UTF-8; rename it")
 
 
 @pytest.mark.parametrize("source", ["hub:", "hub:/", "hub: "])

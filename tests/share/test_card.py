@@ -1,16 +1,25 @@
 """The folder to publish: its figures are the run's, it opens as a run, and names from outside are no markup."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
+import numpy as np
 import pytest
 import yaml
+from markdown_it import MarkdownIt
+from PIL import Image
 
-from convscope.data import DataBundle
+from convscope.base.console import printable
+from convscope.data import DataBundle, hub_name
 from convscope.errors import RunFolderError
-from convscope.runs import METRICS, Run, open_run
+from convscope.runs import METRICS, Run, make_spec, open_run
 from convscope.share import write_card
+from convscope.study import run_study
+from convscope.training import Silent
 from tests.cli.conftest import Command, command
 from tests.planted import answer_with, chosen_logits
 
@@ -70,6 +79,82 @@ def test_names_from_outside_cannot_become_markup(reported: Run, tmp_path: Path) 
     text = (write_card(open_run(tmp_path / "run"), tmp_path / "card") / "README.md").read_text("utf-8")
     assert r"| a\|b \<script\>alert(1)\</script\> \[x\](y) \# heading |" in text
     assert "\n# heading" not in text
+
+
+HOSTILE = (
+    "a|b", "`rm`", "<script>alert(1)", "[x](http:)", "$$x$$", "~~s~~", "&lt;b&gt;", "- x", "2. *y*", "\u202eb", "'q\"",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The card of a run whose classes, data set and question have such names."""
+    folder = tmp_path_factory.mktemp("hostile")
+    random = np.random.default_rng(0)
+    for name in HOSTILE:
+        place = folder / "a|`b` <i>" / name
+        place.mkdir(parents=True)
+        for n in range(10):
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{n}.png")
+    spec = make_spec({"about": "1) <b>|\n# Which? $$", "data": {"source": str(folder / "a|`b` <i>"), "split": "60/40"},
+                      "net": "c4 M f8", "recipe": {"epochs": 1, "batch": 24}})  # fmt: skip
+    run_study(spec, folder / "run *a*", device="cpu", watcher=Silent())
+    return write_card(open_run(folder / "run *a*"), repo="somebody/spots")
+
+
+def test_a_markdown_reader_finds_the_names_as_they_are(hostile: Path) -> None:
+    text = (hostile / "README.md").read_text("utf-8")
+    body = text.split("---\n", 2)[2]
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(body)
+    shown = [token for token in tokens if token.type == "inline" and token.children is not None]
+    kinds = {(child.type, child.tag) for token in shown for child in token.children or ()}
+    assert {tag for kind, tag in kinds if kind != "softbreak"} == {"", "strong", "em", "a", "code", "img"}
+    assert not [kind for kind in {token.type for token in tokens} | {kind for kind, _ in kinds} if "html" in kind]
+    links = {child.attrs["href"] for token in shown for child in token.children or () if child.type == "link_open"}
+    assert links == {"https://github.com/convscope/convscope"}
+    cells = ["".join(child.content for child in token.children or ()) for token in shown]
+    for name in HOSTILE:
+        assert printable(name) in cells
+    assert "1) <b>| # Which? $$." in cells
+    assert "run *a*" in cells
+    assert "$$x" not in text.replace(r"\$\$x", "")
+    rows = [line for line in body.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_the_hub_reads_its_metadata(hostile: Path, card: Path, reported: Run) -> None:
+    data: Any = huggingface_hub.ModelCard.load(hostile / "README.md").data
+    assert (data.library_name, data.pipeline_tag, data.metrics) == ("convscope", "image-classification", ["accuracy"])
+    assert (data.model_name, data.datasets, data.license) == ("spots", None, None)
+    [result] = data.eval_results
+    assert (result.task_type, result.dataset_name, result.dataset_type) == (
+        "image-classification", "a|`b` <i>", "a|`b` <i>",
+    )  # fmt: skip
+    again = huggingface_hub.ModelCardData(**yaml.safe_load(data.to_yaml()))
+    assert again.to_dict() == data.to_dict()
+    [result] = huggingface_hub.ModelCard.load(card / "README.md").data.eval_results
+    accuracy = reported.metrics["accuracy"]
+    assert (result.metric_type, result.dataset_split) == ("accuracy", "test")
+    assert result.metric_value == pytest.approx(accuracy["value"], abs=1e-6)
+    assert result.metric_name == (
+        f"test accuracy, 95 % interval {100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f} %"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("mnist", "ylecun/mnist"), ("hub:someone/set/", "someone/set"), ("lines", None), ("spots.npz", None)],
+)
+def test_a_data_set_of_the_hub_is_named_as_there(source: str, name: str | None) -> None:
+    assert hub_name(source) == name
+
+
+def test_the_folder_of_hostile_names_opens(hostile: Path) -> None:
+    run = open_run(hostile)
+    answers = run.predict(np.zeros((2, 8, 8, 3), np.uint8))
+    assert set(answers["class"]) <= set(run.classes)
+    config = json.loads((hostile / "config.json").read_text("utf-8"))
+    assert sorted(config["id2label"].values()) == sorted(run.classes)
 
 
 def test_what_is_missing_is_one_line_and_nothing_is_written(

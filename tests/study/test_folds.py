@@ -131,5 +131,5 @@ def test_a_study_of_folds_alone_and_what_does_not_go() -> None:
     chosen = {"data": {"source": "lines", "split": {"folds": 5, "fold": 1}}, "net": "net1"}
     with pytest.raises(SettingError, match="nothing to sweep"):
         make_study(chosen)
-    with pytest.raises(SettingError, match="line 1: data.split.folds"):
+    with pytest.raises(SettingError, match=r"line 1: data\.split.folds"):
         read_study("data: {source: lines, split: {folds: 1}}\nnet: net1\n", "cv.yaml")

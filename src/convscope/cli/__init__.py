@@ -22,7 +22,7 @@ __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
     "study", "sweep", "reproduce", "train", "evaluate", "predict", "report", "compare", "look", "table", "anatomy", "conv",
-    "data", "cache", "export", "card",
+    "data", "cache", "export", "card", "publish",
 )  # fmt: skip
 """Each is the function of its name in the file of its name."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
-from convscope.data.catalogue import data_names, located
-from convscope.data.files import image_files
+from convscope.data.catalogue import data_names, hub_name, located
+from convscope.data.files import image_files, in_text
 from convscope.data.images import UnreadableError, pixels_of
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
@@ -36,7 +36,9 @@ __all__ = [
     "check_unit_range",
     "data_names",
     "evaluation_batch",
+    "hub_name",
     "image_files",
+    "in_text",
     "load_data",
     "located",
     "pixels_of",

@@ -62,6 +62,13 @@ def data_names() -> dict[str, str]:
     return {name: entry.line for name, entry in _CATALOGUE.items()}
 
 
+def hub_name(source: str) -> str | None:
+    """The name that a source has on the Hugging Face Hub; None for one that is not there."""
+    if source in _CATALOGUE:
+        return _CATALOGUE[source].hub or None
+    return source.removeprefix("hub:").strip("/ ") if source.startswith("hub:") else None
+
+
 def with_defaults(spec: DataSpec) -> DataSpec:
     """The spec with the catalogue's defaults filled in where it does not say, and its paths made absolute.
 

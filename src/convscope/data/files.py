@@ -28,6 +28,11 @@ def image_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
             raise DataError(f"{path}: there is no such file or folder; give image files, or folders that hold some")
 
 
+def in_text(path: Path) -> str:
+    """A path as every file format can hold it: bytes of its name that are no text are written out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
     found, visited = False, {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):

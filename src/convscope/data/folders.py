@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from convscope.data.files import in_text
 from convscope.data.images import Item
 from convscope.data.layouts import Folder, understood
 from convscope.data.source import Source, file_digest_of, rows_of_parts
@@ -41,11 +42,11 @@ class ImageFolder(Source):
         return (self.files[row] for row in rows)
 
     def name(self, row: int) -> str:
-        return str(self.files[row])
+        return in_text(self.files[row])
 
     def short_name(self, row: int) -> str:
         file = self.files[row]
-        return (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
+        return in_text(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
 
     def understood(self) -> tuple[str, ...]:
         return self.layout

@@ -138,9 +138,11 @@ def check_names(classes: Sequence[str], where: str) -> None:
     """Refuses names of classes that tables and figures could not tell apart or write in a line.
 
     Raises:
-        DataError: two classes have one name, or a name is empty or of several lines.
+        DataError: two classes have one name, or a name is empty, of several lines, or of bytes that are no text.
     """
     if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
         raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
     if (wrong := next((name for name in classes if len(name.splitlines()) != 1), None)) is not None:
         raise DataError(f"{where}: the class {wrong[:80]!r} has no name of one line; rename it")
+    if (wrong := next((name for name in classes if re.search("[\ud800-\udfff]", name)), None)) is not None:
+        raise DataError(f"{where}: the name of the class {wrong[:80]!r} is no UTF-8; rename it")

@@ -15,7 +15,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from convscope.compute import choose_device, chunks, in_order
-from convscope.data import ImagesLike, Normalizer, UnreadableError, as_images, evaluation_batch, image_files, pixels_of
+from convscope.data import (
+    ImagesLike,
+    Normalizer,
+    UnreadableError,
+    as_images,
+    evaluation_batch,
+    image_files,
+    in_text,
+    pixels_of,
+)
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
 from convscope.graph import evaluate, left_as_found
 from convscope.nets import Head
@@ -127,7 +136,7 @@ def _decoded(
                 pixels[place] = pixels_of(path, channels, (sides[0], sides[1]))
             except UnreadableError as error:
                 problems[place] = str(error)
-        return [_in_text(path) for path in chunk], torch.from_numpy(pixels).float().div_(255), problems
+        return [in_text(path) for path in chunk], torch.from_numpy(pixels).float().div_(255), problems
 
     yield from in_order(decode, chunks(paths, size), os.cpu_count() or 1)
 
@@ -140,11 +149,6 @@ def _as_paths(images: Any) -> Iterable[Path] | None:
     if not given:
         raise DataError("no images are given; give image files, folders, or arrays")
     return image_files(given)
-
-
-def _in_text(path: Path) -> str:
-    """A path as every file format can hold it: bytes of its name that are no text are written out."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def load_images(

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from convscope.base.bounded import KeyTwiceError, load_yaml, settings_text
 from convscope.base.settings import Settings, describe
@@ -25,6 +34,9 @@ _SHORT = {"data": "source", "net": "name", "task": "class"}
 
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
 """Keys that a study file has beside those of a run's spec."""
+
+_PLACES_OF_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Options of timm that say where trained weights lie."""
 
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
@@ -307,14 +319,19 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 def shareable(spec: RunSpec) -> RunSpec:
-    """The spec with absolute paths of data cut down to their last names: the folders above them are nobody else's business."""
+    """The spec for others: absolute paths of data are cut down to their last names, and what says from which file the first
+    weights came is left out; both are nobody else's business."""
     data = spec.data
     update: dict[str, Any] = {}
     if os.path.isabs(data.source):
         update["source"] = Path(data.source).name
     if data.labels and data.labels.table:
         update["labels"] = data.labels.model_copy(update={"table": Path(data.labels.table).name})
-    return spec.model_copy(update={"data": data.model_copy(update=update)})
+    changes: dict[str, Any] = {"data": data.model_copy(update=update)}
+    if spec.net.name.startswith("timm:"):
+        own = {key: value for key, value in spec.net.model_dump().items() if key not in _PLACES_OF_WEIGHTS}
+        changes["net"] = NetSpec.model_validate(own)
+    return spec.model_copy(update=changes)
 
 
 def load_spec(path: Path, overrides: Iterable[str] = ()) -> RunSpec:

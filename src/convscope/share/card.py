@@ -3,74 +3,91 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from convscope import __version__
+from convscope.base.console import printable, printable_json
+from convscope.data import hub_name
 from convscope.draw import panel, picture, png
-from convscope.errors import DataError, RunFolderError
+from convscope.errors import DataError, RunFolderError, SettingError
+from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
-from convscope.runs import MODEL, Run, check_writable, dump_spec, shareable, write_whole
+from convscope.runs import GIVEN, MODEL, SPEC, Run, check_writable, dump_spec, parse_mapping, shareable, write_whole
+from convscope.share.config import base_model, config_of, is_timms
 
-CARD, CONFIG, FAILURES, SPEC_COPY = "README.md", "config.json", "failures.png", "spec.yaml"
+CARD, CONFIG, FAILURES = "README.md", "config.json", "failures.png"
 _MOST_FAILURES = 12
 _MOST_LETTERS = 18  # of a class below a picture
 
 
-def write_card(run: Run, out: str | Path | None = None) -> Path:
+def write_card(run: Run, out: str | Path | None = None, repo: str | None = None) -> Path:
     """The folder that was written: README.md with the Hub's metadata block, config.json, weights, spec.yaml, failures.png.
+
+    In a README.md that is there already two things are the publisher's own and stay: the section "Intended use", and what
+    the metadata block has beside our keys and tags, such as `license`.
 
     Args:
         run: trained and evaluated.
         out: the folder, `card` in the run folder by default; files of these names in it are replaced.
+        repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
+        SettingError: the metadata block of the README.md that is there is no YAML.
         ReadOnlyError: nothing may be written there.
     """
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
     check_writable(folder)
+    metadata, intended_use = _publishers_own(folder / CARD)
     try:
         subject = ReportedRun(run, run.load_data())
     except DataError as error:
         raise RunFolderError(f"{run.path}: a card shows images of its data, which cannot be loaded: {error}") from None
     failures = _failures(subject)
-    text = fill("card.md", "convscope.share", **_parts(subject, bool(failures)))
+    text = fill(
+        "card.md",
+        "convscope.share",
+        front=_front_matter(subject, repo, metadata),
+        intended_use=intended_use,
+        repo=repo,
+        **_parts(subject, bool(failures)),
+    )
     if failures:
         write_whole(folder / FAILURES, failures)
+    else:
+        (folder / FAILURES).unlink(missing_ok=True)
     write_whole(folder / MODEL, (run.path / MODEL).read_bytes())
-    write_whole(folder / SPEC_COPY, dump_spec(shareable(run.spec)))
-    write_whole(folder / CONFIG, json.dumps(_config(run), indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / SPEC, dump_spec(shareable(run.spec)))
+    write_whole(folder / CONFIG, printable_json(json.dumps(config_of(run), indent=1, ensure_ascii=False)) + "\n")
     write_whole(folder / CARD, text)
     return folder
 
 
-def _config(run: Run) -> dict[str, Any]:
-    """What a program must know beside the weights."""
-    names = run.task.classes
-    return {
-        "library": f"convscope {__version__}",
-        "architecture": run.spec.net.name,
-        "architecture_options": run.spec.net.options,
-        "num_classes": len(names),
-        "id2label": {str(n): name for n, name in enumerate(names)},
-        "label2id": {name: n for n, name in enumerate(names)},
-        "input_shape": list(run.input_shape),
-        "mean": list(run.card.mean),
-        "std": list(run.card.std),
-    }
+def _publishers_own(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The metadata of a README.md, and its section "Intended use"; nothing and None where there is none."""
+    if not path.is_file():
+        return {}, None
+    text = path.read_text("utf-8", "replace")
+    block = re.match(r"---\n(.*?\n)---[ \t]*\n", text, re.DOTALL)
+    section = re.search(r"^## Intended use\n+(.*?)\n*(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    try:
+        metadata = parse_mapping(block[1], str(path)) if block else {}
+    except SettingError as error:
+        raise SettingError(f"{error}; mend its metadata block, or remove the file") from None
+    return metadata, section[1] if section else None
 
 
 def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
     run, metrics = subject.run, subject.metrics
     environment, data = run.environment, run.environment["data"]
     return {
-        "front": _front_matter(run, metrics, data["name"]),
         "name": _cell(run.name),
         "about": _cell(run.spec.about or "").rstrip("."),
-        "net": run.spec.net.name,
+        "net": _code(run.spec.net.name),
         "parameters": subject.anatomy.parameters,
         "shape": "×".join(map(str, run.input_shape)),
         "classes": len(run.task.classes),
@@ -78,33 +95,47 @@ def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
         "digest": data["digest"],
         "findings": [_cell(sentence) for sentence in findings(subject)],
         "heads": {
-            target: [_row(row) for row in head["per_class"]] for target, head in metrics["heads"].items()
+            _cell(target): [_row(row) for row in head["per_class"]] for target, head in metrics["heads"].items()
         },
         "accuracy": _percent(metrics["accuracy"]),
         "loss": metrics["loss"]["value"],
         "images": metrics["images"],
         "failures": FAILURES if has_failures else None,
+        "timms": is_timms(run),
+        "given": run.spec.net.name == GIVEN,
+        "code": _code(code_in(shareable(run.spec).net) or ""),
         "packages": environment["packages"],
         "date": str(environment.get("date", ""))[:10],
         "version": __version__,
     }  # fmt: skip
 
 
-def _front_matter(run: Run, metrics: dict[str, Any], data: str) -> str:
-    """The metadata block that the Hugging Face Hub reads, with the result as its `model-index`."""
-    accuracy = metrics["accuracy"]
-    name = f"test accuracy, 95 % interval {100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f} %"
+def _front_matter(subject: ReportedRun, repo: str | None, given: dict[str, Any]) -> str:
+    """The metadata block that the Hugging Face Hub reads, with the result as its `model-index`; keys that are not ours stay."""
+    run, accuracy = subject.run, subject.metrics["accuracy"]
+    hub, data = hub_name(run.spec.data.source), printable(run.environment["data"]["name"])
+    library = "timm" if is_timms(run) else "convscope"
+    limits = [f"{100 * limit:.2f}" for limit in (accuracy["low"], accuracy["high"]) if limit is not None]
     result = {
         "task": {"type": "image-classification"},
-        "dataset": {"name": data, "type": data, "split": "test"},
-        "metrics": [{"type": "accuracy", "value": round(accuracy["value"], 6), "name": name}],
-    }
+        "dataset": {"name": data, "type": hub or data, "split": "test"},
+        "metrics": [{
+            "type": "accuracy",
+            "value": round(accuracy["value"], 6),
+            "name": f"test accuracy, 95 % interval {' to '.join(limits)} %" if limits else "test accuracy",
+        }],
+    }  # fmt: skip
+    tags = ["image-classification", library, "convscope", "pytorch"]
+    own_tags = given["tags"] if isinstance(given.get("tags"), list) else []
+    known = {"datasets": [hub] if hub else None, "base_model": base_model(run)}
     front = {
-        "library_name": "convscope",
+        **given,
+        "library_name": library,
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "convscope", "pytorch"],
+        "tags": list(dict.fromkeys(map(str, [*tags, *own_tags]))),
         "metrics": ["accuracy"],
-        "model-index": [{"name": run.name, "results": [result]}],
+        **{key: value for key, value in known.items() if value},
+        "model-index": [{"name": repo.split("/")[1] if repo else printable(run.name), "results": [result]}],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
@@ -121,9 +152,21 @@ def _percent(figure: dict[str, float | None]) -> str:
     return f"{100 * figure['value']:.2f} %" + (f" ({' to '.join(limits)})" if len(limits) == 2 else "")
 
 
+_MARKUP = re.compile(r"[\\|`*_\[\]<>#~&$]|^[-+=]|(?<=\d)[.)](?=\s)")
+
+
 def _cell(text: str) -> str:
-    """Text as a cell of a Markdown table: it cannot end the cell, nor be markup."""
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]<>#" else letter for letter in " ".join(text.split()))
+    """Text as a cell of a Markdown table: it cannot end the cell, nor be markup, a list or a formula."""
+    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
+
+
+def _code(text: str) -> str:
+    """Text between backticks, more of them than it holds; none where it is empty."""
+    plain = printable(" ".join(text.split()))
+    if not plain:
+        return ""
+    fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
+    return f"{fence}{plain}{fence}" if "`" not in plain else f"{fence} {plain} {fence}"
 
 
 def _failures(subject: ReportedRun) -> bytes | None:

@@ -1,0 +1,45 @@
+"""convscope publish: a trained run on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import Json, RunDir, TrustCode, opened
+
+
+def publish(
+    run: RunDir,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Of the repository on the Hub.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder, list its files, and send nothing.")
+    ] = False,
+    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Of the commit.")] = None,
+    trust_code: TrustCode = False,
+    json: Json = False,
+) -> None:
+    """Publish a trained run on the Hugging Face Hub: the folder of convscope card, in one commit.
+
+    A repository that is there is updated. The token is that of huggingface_hub: HF_TOKEN, or its login."""
+    from convscope.cli.show import print_json, print_line
+    from convscope.share import publish_run
+
+    done = publish_run(opened(run, trust_code), repo, out, private=private, dry_run=dry_run, message=message)
+    if json:
+        print_json(done.to_json())
+        return
+    print_line(f"card: {done.folder}")
+    for name, size in done.files.items():
+        print_line(f"  {name}  {size:,} bytes")
+    if done.commit is None:
+        print_line(f"not sent: without --dry-run it goes to {done.url}")
+    elif done.changed:
+        print_line(f"published: {done.url}, commit {done.commit}")
+    else:
+        print_line(f"nothing has changed: {done.url} has these files already, commit {done.commit}")
