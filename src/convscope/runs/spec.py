@@ -29,7 +29,7 @@ from convscope.nets import NetSpec, TaskSpec
 FORMAT = 1
 """Version of the run folder's format; raised when an older convscope could no longer read it."""
 
-_SHORT = {"data": "source", "net": "name", "task": "class"}
+_SHORT = {"data": "source", "net": "name", "task": "class", "labels": "table"}
 """Of a part that is written as a bare word, the setting that the word means."""
 
 OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reproduces")
@@ -226,7 +226,8 @@ class RunSpec(Settings):
 
     Attributes:
         about: a line in words.
-        data, net, task, recipe: see DataSpec, NetSpec, convscope.nets.make_task and Recipe.
+        data, net, task, recipe: see DataSpec, NetSpec, convscope.nets.make_task and Recipe. Without a task, several columns of
+            labels are a head each, and all else is one softmax.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -245,12 +246,22 @@ class RunSpec(Settings):
         if not isinstance(given, Mapping):
             return given
         short = ("data", "net")
-        return {key: {_SHORT[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+        whole = {key: {_SHORT[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+        columns = _label_columns(whole.get("data"))
+        return whole if "task" in whole or len(columns) < 2 else whole | {"task": dict.fromkeys(columns, "softmax")}
 
     def differences(self, other: RunSpec) -> list[str]:
         """The parts, of those that decide the outcome, in which two specs differ."""
         parts = ("data", "net", "task", "recipe")
         return [part for part in parts if getattr(self, part) != getattr(other, part)]
+
+
+def _label_columns(data: Any) -> tuple[str, ...]:
+    """The columns of labels that settings of data name; none where they are not as they should be."""
+    labels = data.get("labels") if isinstance(data, Mapping) else getattr(data, "labels", None)
+    columns = labels.get("label") if isinstance(labels, Mapping) else getattr(labels, "label", None)
+    several = isinstance(columns, list | tuple) and all(isinstance(name, str) for name in columns)
+    return tuple(dict.fromkeys(columns)) if several else ()
 
 
 def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:

@@ -219,8 +219,7 @@ class Runs:
         data = Counter((name, "folds" if of_fold else digest) for name, digest, of_fold in facts if digest)
         if any(folds):
             found.append(
-                "runs on folds share training images: intervals over them are widened as Nadeau & Bengio 2003 do; copies and "
-                "images are not compared across folds"
+                "runs on folds share training images; intervals over them are widened for that (Nadeau & Bengio 2003)"
             )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
