@@ -17,7 +17,7 @@ from convscope import errors
 from convscope.analyses import find, names, option_of
 from convscope.cli import VERBS, run
 from convscope.courses import Reported, ReportedLook, Reproduces
-from convscope.data import Augmentation, DataSpec, Normalization, data_names
+from convscope.data import Augmentation, DataSpec, Folds, Labels, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
 from convscope.runs import Recipe, RunSpec, Stage
 from convscope.study import Budget, Range, StudySpec, shipped_studies
@@ -50,6 +50,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "run": RunSpec,
     "data": DataSpec,
     "data.normalize, as values": Normalization,
+    "data.split, as folds": Folds,
+    "data.labels": Labels,
     "net": NetSpec,
     "recipe": Recipe,
     "recipe.stages: each": Stage,

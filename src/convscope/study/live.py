@@ -178,7 +178,7 @@ def _going(metric: str, going: list[Going]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("run", "epoch", metric):
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True, min_width=len(title))
-    table.add_column("settings", overflow="ellipsis", no_wrap=True)
+    table.add_column("settings", overflow="fold")
     for each in going[:_SHOWN]:
         value = "" if each.value is None else f"{each.value:.4f}"
         table.add_row(each.name, f"{each.epoch}/{each.epochs}", value, settings_in_words(each.settings))
