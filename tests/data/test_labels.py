@@ -233,7 +233,9 @@ def test_settings_of_labels_that_do_not_go_together(tmp_path: Path) -> None:
 def test_a_folder_with_a_table_says_how_to_use_it(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos")
     frame().to_csv(photos / "labels.csv", index=False)
-    with pytest.raises(DataError, match=r"set data\.labels=labels.csv"):
+    with pytest.raises(DataError, match=r"images would be the only class; .* set data\.labels=labels.csv"):
+        load_data(photos)
+    with pytest.raises(DataError, match=r"no class folders in it; .* set data\.labels=labels.csv"):
         load_data(make_flat(photos))
 
 

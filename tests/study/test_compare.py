@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -19,7 +20,7 @@ import convscope as cs
 from convscope.data import DataBundle, load_data
 from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.nets import build_net
-from convscope.runs import MODEL, OUTCOME, PREDICTIONS, Recipe, Run, open_run
+from convscope.runs import ANSWERS, MODEL, OUTCOME, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate, kept_epoch
 from convscope.study import ImageComparison, compare
 from convscope.training import Silent, train
@@ -234,9 +235,14 @@ def test_comparing_writes_nothing(plant: Plant, tmp_path: Path) -> None:
     assert state() == before
 
 
-def test_json_holds_all_of_it_and_no_number_that_json_lacks(plant: Plant) -> None:
+def test_json_holds_all_of_it_and_no_number_that_json_lacks(plant: Plant, spotted: tuple[Run, DataBundle]) -> None:
     runs = [plant(f"{w}{s}", wrong=range(w + s), width=w, seed=s) for w in (4, 8) for s in (0, 1)]
+    test = spotted[1].test
+    pd.DataFrame({"name": [test.name(i) for i in range(len(test))]}).to_parquet(runs[0].path / ANSWERS)
     found = json.loads(json.dumps(compare(runs).to_json(), allow_nan=False))
+    asked = [row for rows in found["only_right"].values() for row in rows]
+    assert asked
+    assert found["image_names"] == {str(row): test.name(row) for row in sorted(asked)}
     assert [run["settings"] for run in found["runs"]] == [
         {"net.width": w, "recipe.seed": s} for w in (4, 8) for s in (0, 1)
     ]

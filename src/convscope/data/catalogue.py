@@ -190,9 +190,16 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
         raise DataError(
             f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"
         )
+    beside = tables_in(tree) if images else []
     try:
-        return open_folder(tree, words)
+        found = open_folder(tree, words)
     except DataError as error:
-        if (beside := tables_in(tree)) and images:
+        if beside:
             raise DataError(f"{error}; or are the labels in {beside[0]}? Then set data.labels={beside[0]}") from None
         raise
+    if beside and len(found.classes["class"]) == 1:
+        raise DataError(
+            f"{path}: {found.classes['class'][0]} would be the only class; are the labels in {beside[0]}? "
+            f"Then set data.labels={beside[0]}"
+        )
+    return found

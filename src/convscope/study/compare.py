@@ -196,6 +196,7 @@ class Compared:
             "over_seeds": [pair.to_json() for pair in self.over_seeds],
             "pairs": [pair.to_json() for pair in self.pairs],
             "only_right": {name: rows.tolist() for name, rows in only.items()},
+            "image_names": self._names_of(sorted({row for rows in only.values() for row in rows.tolist()})),
             "confusion_change": self._changes_json() if self.same_images else [],
             "looks": len(self.looks),
             "notes": self.notes(),
@@ -215,6 +216,11 @@ class Compared:
             ]
         table = pd.DataFrame(rows, columns=["head", "true", "predicted", "images"])
         return table.sort_values("images", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+    def _names_of(self, rows: Sequence[int]) -> dict[int, str]:
+        """What test images are called, where the evaluation has written it down."""
+        names = self.runs[0].image_names
+        return {row: names[row] for row in rows if row < len(names)}
 
     def _changes_json(self) -> list[dict[str, Any]]:
         others = enumerate(self.runs[1:], start=1)

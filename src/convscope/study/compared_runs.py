@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.base.bounded import flattened
 from convscope.errors import RequestError, RunFolderError
-from convscope.runs import GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+from convscope.runs import ANSWERS, GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
 from convscope.study.facts import without_fold
 from convscope.study.folder import DAMAGED
 
@@ -82,6 +83,12 @@ class ComparedRun:
             ) from None
         true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*found, strict=True))
         return AnswersOfRun(true, predicted, probability.prod(1), of_true.prod(1))
+
+    @cached_property
+    def image_names(self) -> list[str]:
+        """Of the test images; none where an older version evaluated the run."""
+        path = self.run.path / ANSWERS
+        return pd.read_parquet(path, columns=["name"])["name"].tolist() if path.is_file() else []
 
     def named(self, classes: Int[Tensor, " heads"]) -> str:
         """Names of one class of each head."""
