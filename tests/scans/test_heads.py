@@ -59,6 +59,7 @@ def test_the_most_frequent_class_of_each_head_and_its_share(four: Trained) -> No
     _, data, metrics = four
     for name, head in metrics["heads"].items():
         counts = data.test.targets_of(name).bincount(minlength=len(head["classes"]))
+        assert head["train_images"] == data.train.targets_of(name).bincount(minlength=len(head["classes"])).tolist()
         assert head["most_frequent"]["class"] == data.test.classes[name][int(counts.argmax())]
         assert head["most_frequent"]["share"] == pytest.approx(int(counts.max()) / len(data.test))
 

@@ -53,6 +53,15 @@ def test_even_classes_get_no_advice_and_neither_does_a_recipe_that_follows_it() 
         assert _said([[90, 0], [10, 0]], recipe)[-1].endswith("never predicted: “k1”.")
 
 
+def test_the_advice_looks_at_the_training_images() -> None:
+    """The test images may be even, and the training images not; figures of before there were their counts have none."""
+    head = {"classes": ["a", "b"], "confusion": [[50, 0], [50, 0]]}
+    for counts, advised in (([900, 30], True), ([30, 30], False), ([900, 0], False)):
+        said = imbalance_in_words({"heads": {"class": head | {"train_images": counts}}}, Recipe())
+        assert said[-1].endswith(ADVICE) == advised
+    assert not imbalance_in_words({"heads": {"class": head}}, Recipe())[-1].endswith(ADVICE)
+
+
 def test_of_many_classes_that_are_never_predicted_five_are_named() -> None:
     matrix = [[40 * (predicted == min(true, 1)) for predicted in range(9)] for true in range(9)]
     [said] = _said(matrix)

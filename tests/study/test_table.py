@@ -17,7 +17,7 @@ import convscope as cs
 from convscope.compute import cache_folder
 from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.runs import HISTORY, METRICS, MODEL, OUTCOME, SPEC, open_run
-from convscope.study import Runs, histories, importance, importance_in_words, table
+from convscope.study import Runs, histories, importance, importance_in_words, summary_of, table
 
 
 def unlike(grid: Path, name: str, like: str = "0000-s0", **settings: object) -> Path:
@@ -420,3 +420,12 @@ def test_class_weights_are_one_setting_in_tables_and_importance(grid: Path) -> N
     [term] = Runs(grid).importance().terms
     assert (term.name, term.freedom) == ("recipe.class_weights", 2)
     assert term.share > 0.99
+
+
+@pytest.mark.parametrize("name", ["test_recall", "test_f1", "test_calibration_error", "val_accuracy"])
+def test_the_interval_of_a_share_stays_from_0_to_1(name: str) -> None:
+    spread = summary_of(name, [0.01, 0.99, 0.98])
+    assert (spread.mean.low, spread.mean.high) == (0, 1)
+    loss = summary_of("val_loss", [0.01, 9.0, 4.0])
+    assert loss.mean.low == 0
+    assert (loss.mean.high or 0) > 9

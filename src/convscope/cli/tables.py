@@ -15,13 +15,12 @@ import pandas as pd
 from convscope.cli.show import json_rows, print_frame, print_json, print_line
 from convscope.compute import write_whole
 from convscope.errors import SettingError
-from convscope.study import Importance, Matrix, Runs, importance_in_words, setting_in_words
+from convscope.study import SHARES, Importance, Matrix, Runs, importance_in_words, setting_in_words
 
 _MISSING = "–"
 _MOST_ROWS = 100
 _MOST_MESSAGES = 10
 _ENDINGS = {".md": "md", ".csv": "csv", ".parquet": "parquet", ".json": "json", ".txt": "text"}
-_SHARES = ("accuracy", "top5", "precision", "recall", "f1", "calibration_error")
 _DETAILS = ("_low", "_high", "_deviation", "_n")
 """Endings of a figure's other columns, which are shown with it or left to files. No setting is ever looked at by its name."""
 
@@ -198,7 +197,7 @@ def _setting_header(name: str) -> str:
 
 def _header(name: str, between: str = "\n") -> str:
     """ "val accuracy %" in two lines."""
-    words = name.removesuffix("_percent").split("_") + (["%"] if name.endswith((*_SHARES, "_percent")) else [])
+    words = name.removesuffix("_percent").split("_") + (["%"] if name.endswith((*SHARES, "_percent")) else [])
     return between.join([words[0], " ".join(words[1:])]) if len(words) > 1 else words[0]
 
 
@@ -215,7 +214,7 @@ def _figure(name: str, value: Any) -> str:
     """A figure of the runs, as its kind is written."""
     if _cell(value) == _MISSING:
         return _MISSING
-    if name.endswith(_SHARES):
+    if name.endswith(SHARES):
         return f"{100 * value:.2f}"
     if name in ("overfit_percent", "parameters", "seconds", "images_per_s"):
         return f"{value:,.{2 if name == 'overfit_percent' else int(name == 'seconds')}f}"

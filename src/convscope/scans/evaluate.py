@@ -39,8 +39,9 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     Returns:
         `split`, `images`; `loss` (nats), `accuracy` (every head right), `overfit_percent` (100 × (train - test accuracy));
         of the first head `top5`, `precision`, `recall`, `f1` (means over classes) and `calibration_error`; and `heads`, with
-        the same for each head, a row a class, the confusion matrix (rows true, columns predicted) and `most_frequent`, the
-        class with the most test images and their share, which always predicting it would get right.
+        the same for each head, a row a class, the confusion matrix (rows true, columns predicted), `most_frequent`, the
+        class with the most test images and their share, which always predicting it would get right, and `train_images` of
+        each class.
         A figure is {"value", "low", "high"}, all null where it is not defined. A mean over classes is one over the classes
         that have the figure (recall: with test images; precision: ever predicted; F1: either), and `left_out` says how many
         have not; see `mean_over_classes`. With `sampling: balanced` the train accuracy is over other shares of the classes
@@ -69,7 +70,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     if stored is None or not run.has(ANSWERS):
         with suppress(ReadOnlyError):
             run.write_table(ANSWERS, _answers(run.task, run.predictions, data.test))
-    metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run))}
+    metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run), data.train)}
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
@@ -171,10 +172,10 @@ class _Scans:
     def all(self) -> list[Scan]:
         return [self.loss, self.right, *(scan for head in self.heads for scan in head.all)]
 
-    def summary(self, train_accuracy: Estimate) -> dict[str, Any]:
+    def summary(self, train_accuracy: Estimate, train: ImageSet) -> dict[str, Any]:
         accuracy = self.right.result()
         overfit = difference(train_accuracy, accuracy)
-        heads = {of.head.target: _summary_of_head(of) for of in self.heads}
+        heads = {of.head.target: _summary_of_head(of, class_counts(train, of.head)) for of in self.heads}
         first = next(iter(heads.values()))
         shared = ("top5", "precision", "recall", "f1", "calibration_error")
         return {
@@ -187,7 +188,12 @@ class _Scans:
         }
 
 
-def _summary_of_head(of: _OfHead) -> dict[str, Any]:
+def class_counts(images: ImageSet, head: Head) -> list[int]:
+    """How many images each class of a head has in a set."""
+    return images.targets_of(head.target).bincount(minlength=len(head.classes)).tolist()
+
+
+def _summary_of_head(of: _OfHead, train_images: list[int]) -> dict[str, Any]:
     matrix = of.confusion.result().numpy()
     right, images, predicted = (counts.tolist() for counts in (matrix.diagonal(), matrix.sum(1), matrix.sum(0)))
     shares = {
@@ -204,6 +210,7 @@ def _summary_of_head(of: _OfHead) -> dict[str, Any]:
         "loss": of.loss.result().to_json(),
         "accuracy": proportion(sum(right), sum(images)).to_json(),
         "most_frequent": {"class": of.head.classes[most], "share": proportion(images[most], sum(images)).value},
+        "train_images": train_images,
         "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
         "precision": _mean_json(shares["precision"], unknown=unknown),
         "recall": _mean_json(shares["recall"]),

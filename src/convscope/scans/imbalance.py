@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convscope.data import ImageSet
+from convscope.data import DataBundle
 from convscope.runs import Recipe, Run
-from convscope.scans.evaluate import kept_epoch
+from convscope.scans.evaluate import class_counts, kept_epoch
 
 _LEVEL = 0.05
 _MOST_NAMES = 5
@@ -30,18 +30,18 @@ def imbalance_in_words(metrics: Mapping[str, Any], recipe: Recipe) -> list[str]:
             *_not_better(f"{about} accuracy", right, images, head["classes"]),
             *_never_predicted(f"{target.capitalize()}: " if len(heads) > 1 else "", head, images),
         ]
-        found += _advised(said, images, recipe)
+        found += _advised(said, head.get("train_images", images), recipe)
     return found
 
 
-def validation_in_words(run: Run, val: ImageSet) -> list[str]:
+def validation_in_words(run: Run, data: DataBundle) -> list[str]:
     """The same of a trained run that is not evaluated: its validation accuracy, where it has one head."""
     [head, *others] = run.task.heads
     if others:
         return []
-    images = val.targets_of(head.target).bincount(minlength=len(head.classes)).tolist()
-    right = round(float(kept_epoch(run)["val_accuracy"]) * len(val))
-    return _advised(_not_better("Validation accuracy", right, images, head.classes), images, run.spec.recipe)
+    right = round(float(kept_epoch(run)["val_accuracy"]) * len(data.val))
+    said = _not_better("Validation accuracy", right, class_counts(data.val, head), head.classes)
+    return _advised(said, class_counts(data.train, head), run.spec.recipe)
 
 
 def p_of_most_frequent(right: int, n: int, share: float) -> float:
@@ -87,9 +87,9 @@ def _never_predicted(about: str, head: Mapping[str, Any], images: Sequence[int])
     return [f"{about}{len(names)} of {n} classes with test images {verb} never predicted: {listed}."]
 
 
-def _advised(said: list[str], images: Sequence[int], recipe: Recipe) -> list[str]:
-    """With advice at the end of the last sentence, where the classes are uneven and nothing was done about it."""
-    present = [n for n in images if n]
+def _advised(said: list[str], train_images: Sequence[int], recipe: Recipe) -> list[str]:
+    """With advice at the end of the last sentence, where the training images are uneven and nothing was done about it."""
+    present = [n for n in train_images if n]
     balanced = recipe.class_weights is not None or recipe.sampling == "balanced"
     if not said or balanced or max(present) < _UNEVEN * min(present):
         return said

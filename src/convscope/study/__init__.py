@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convscope.study.folder import DAMAGED, STUDY, Ranked, Study, StudyRun, damage, open_study
     from convscope.study.importance import Importance, Rest, Term, importance, importance_in_words
     from convscope.study.live import View, duration
-    from convscope.study.metric import CHOSEN_BY, Metric, metric_of, summary_of
+    from convscope.study.metric import CHOSEN_BY, SHARES, Metric, metric_of, summary_of
     from convscope.study.networks import anatomy_by_name
     from convscope.study.plan import Plan, PlannedRun, plan
     from convscope.study.power import more_images, more_seeds, seeds_power
@@ -46,6 +46,7 @@ __all__ = [
     "CHOSEN_BY",
     "DAMAGED",
     "METRICS",
+    "SHARES",
     "STUDY",
     "Budget",
     "Compared",

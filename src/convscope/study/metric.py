@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from convscope.study.statistics import Summary, summary
 CHOSEN_BY = ("val_accuracy", "val_loss")
 """What a study may choose its best setting by; the first unless it says otherwise."""
 
+SHARES = ("accuracy", "top5", "precision", "recall", "f1", "calibration_error")
+"""Endings of the names of figures that are shares, from 0 to 1."""
+
 _STUDY = "study.yaml"
 _IMAGES = {"train": "train", "val": "validation", "test": "test"}
 
@@ -27,14 +29,12 @@ class _Kind:
 
     Attributes:
         sign: 1 where more is better, -1 where less is.
-        highest: that it can be; the lowest is 0.
         best: "highest" or "lowest".
         scale, digits, unit: of a value as it is written.
         of_steps: unit of a difference, and its digits.
     """
 
     sign: int
-    highest: float
     best: str
     scale: float
     digits: int
@@ -43,8 +43,8 @@ class _Kind:
 
 
 _KINDS = {
-    "accuracy": _Kind(1, 1.0, "highest", 100, 2, "%", ("points", 1)),
-    "loss": _Kind(-1, math.inf, "lowest", 1, 4, "nats", ("nats", 4)),
+    "accuracy": _Kind(1, "highest", 100, 2, "%", ("points", 1)),
+    "loss": _Kind(-1, "lowest", 1, 4, "nats", ("nats", 4)),
 }
 
 
@@ -169,6 +169,6 @@ def _study_of(folder: Path) -> dict[str, Any]:
 def summary_of(name: str, values: list[float], overlap: float = 0.0) -> Summary:
     """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0.
     For `overlap` see `overlap_of`."""
-    kind = _KINDS.get(name.rpartition("_")[2])
-    bounds = {} if kind is None else {"lowest": 0.0, "highest": kind.highest}
-    return summary(values, overlap=overlap, **bounds)
+    if name.endswith(SHARES):
+        return summary(values, lowest=0.0, highest=1.0, overlap=overlap)
+    return summary(values, lowest=0.0 if name.endswith("loss") else -math.inf, overlap=overlap)
