@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Unpack
@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
-from convscope.data.sets import DataBundle, ImageSet
+from convscope.data.sets import DataBundle, ImageSet, repeats_grey
 from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
 from convscope.data.splits import check_train_has_each_class, divide, limited, without_test_images
@@ -98,7 +98,8 @@ def _decoded(spec: DataSpec) -> _Labelled:
         raise bad_image(source.name(row), faults[row])
     good = {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()}
     left_out = tuple((source.name(row), reason) for row, reason in sorted({**wrong_labels, **faults}.items()))
-    words = f"{source.words}, {stored.about['encoding']}"
+    repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
+    words = f"{source.words}, {stored.about['encoding']}{repeated}"
     targets, classes = {"class": source.labels[rows]}, {"class": source.classes}
     return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out, source.understood())
 
@@ -118,7 +119,13 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
     with warnings.catch_warnings():
         # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        return obtain(name, key, partial(filling_of, source, rows, spec))
+        stored = obtain(name, key, partial(filling_of, source, rows, spec))
+    return _in_colour(stored) if spec.channels == 3 and stored.pixels.shape[1] == 1 else stored
+
+
+def _in_colour(grey: Stored) -> Stored:
+    """The one channel three times; no pixel is copied."""
+    return replace(grey, pixels=grey.pixels.expand(-1, 3, -1, -1), moments=grey.moments.repeat(3, axis=2))
 
 
 def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
@@ -153,7 +160,7 @@ def _normalization(
     spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
-    if spec.normalize != "own":
+    if spec.normalize is not None and spec.normalize != "own":
         return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
     height, width = stored.pixels.shape[2:]
     sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)
