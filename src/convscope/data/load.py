@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Unpack
@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
-from convscope.data.sets import DataBundle, ImageSet
+from convscope.data.sets import DataBundle, ImageSet, repeats_grey
 from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
 from convscope.data.splits import check_groups, check_train_has_each_class, divide, limited, without_test_images
@@ -101,6 +101,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
     if faults and not spec.skip_bad:
         row = min(faults)
         raise bad_image(source.name(row), faults[row])
+    repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
     return _Labelled(
         name,
         stored,
@@ -108,7 +109,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
         {target: values[rows] for target, values in source.targets.items()},
         source.classes,
         len(source),
-        f"{source.words}, {stored.about['encoding']}",
+        f"{source.words}, {stored.about['encoding']}{repeated}",
         tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
         source.understood(),
         tuple(map(source.short_name, rows.tolist())),
@@ -139,7 +140,13 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
     with warnings.catch_warnings():
         # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        return obtain(name, key, partial(filling_of, source, rows, spec))
+        stored = obtain(name, key, partial(filling_of, source, rows, spec))
+    return _in_colour(stored) if spec.channels == 3 and stored.pixels.shape[1] == 1 else stored
+
+
+def _in_colour(grey: Stored) -> Stored:
+    """The one channel three times; no pixel is copied."""
+    return replace(grey, pixels=grey.pixels.expand(-1, 3, -1, -1), moments=grey.moments.repeat(3, axis=2))
 
 
 def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
@@ -176,7 +183,7 @@ def _normalization(
     spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
-    if spec.normalize != "own":
+    if spec.normalize is not None and spec.normalize != "own":
         return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
     height, width = stored.pixels.shape[2:]
     sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)

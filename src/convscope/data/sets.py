@@ -91,6 +91,11 @@ class ImageSet:
         return self.index[chosen if chosen.dtype == torch.bool else chosen.long()]
 
 
+def repeats_grey(pixels: UInt8[Tensor, "M C H W"]) -> bool:
+    """Whether the channels of images are one channel, which lies in memory once."""
+    return pixels.shape[1] > 1 and pixels.stride(1) == 0
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class DataBundle:
     """A data set ready for use: three sets of images, and all that a report must say about them.
@@ -134,6 +139,11 @@ class DataBundle:
         """(C, H, W) of every image."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def repeats_grey(self) -> bool:
+        """Whether the channels of its images are one grey channel, repeated."""
+        return repeats_grey(self.train.pixels)
 
     @property
     def shared_source(self) -> str:

@@ -166,8 +166,12 @@ class DataSpec(Settings):
             files, one `.parquet` or one `.npz` file. A catalogue name wins over a path of that name; write
             `./mnist` for the path.
         image_size: side in pixels. The shorter side of an image is scaled to it, then the centre is cut out.
-            None keeps the size that the images have, which must then be the same for all.
-        grey: one channel, the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B).
+            None keeps the size that the images have, which must then be the same for all; a run with pretrained
+            weights takes the size that these were trained with.
+        channels: 1 makes colour grey, by the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B); 3 repeats the channel of
+            grey images. None leaves them as they are (grey ones among colour ones have 3); a run whose network takes 3
+            channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise.
+        grey: true is short for channels: 1.
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
             fractions (to 1) or counts (to the number of images); or {folds: 5}, see Folds.
@@ -179,7 +183,8 @@ class DataSpec(Settings):
         skip_bad: leave out images that cannot be read and labels out of range, and list them, instead of
             stopping.
         normalize: "own" by the mean and standard deviation of the training images; "imagenet" by those that most
-            networks with ImageNet weights were trained with; or {mean: …, std: …} for images in [0, 1].
+            networks with ImageNet weights were trained with; or {mean: …, std: …} for images in [0, 1]. By default
+            "own", and in a run with pretrained weights what these were trained with.
 
     Example:
         >>> DataSpec(source="mnist", split="60/40").seed
@@ -190,6 +195,7 @@ class DataSpec(Settings):
 
     source: str = Field(min_length=1)
     image_size: int | None = Field(default=None, ge=1)
+    channels: Literal[1, 3] | None = None
     grey: bool = False
     split: Annotated[
         Annotated[str, Tag("text")] | Annotated[Folds, Tag("dict[folds]")] | Annotated[None, Tag("none")],
@@ -199,10 +205,23 @@ class DataSpec(Settings):
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     skip_bad: bool = False
-    normalize: Annotated[
-        Annotated[Literal["own", "imagenet"], Tag("name")] | Annotated[Normalization, Tag("values")],
-        Discriminator(lambda given: "name" if isinstance(given, str) else "values"),
-    ] = "own"
+    normalize: (
+        Annotated[
+            Annotated[Literal["own", "imagenet"], Tag("name")] | Annotated[Normalization, Tag("values")],
+            Discriminator(lambda given: "name" if isinstance(given, str) else "values"),
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grey_is_one_channel(cls, given: Any) -> Any:
+        """Both say so where one does."""
+        if not isinstance(given, Mapping) or (given.get("grey") is not True and given.get("channels") != 1):
+            return given
+        if given.get("channels") not in (None, 1):
+            raise ValueError(f"channels: {given['channels']} contradicts grey: true; leave one of the two out")
+        return {**given, "channels": 1, "grey": True}
 
     @field_validator("split")
     @classmethod
@@ -216,13 +235,14 @@ class DataSettings(TypedDict, total=False):
     """The fields of DataSpec beside the source, as keywords."""
 
     image_size: int | None
+    channels: Literal[1, 3] | None
     grey: bool
     split: str | Folds | Mapping[str, Any] | None
     labels: str | Labels | Mapping[str, Any] | None
     limit: int | None
     seed: int
     skip_bad: bool
-    normalize: Literal["own", "imagenet"] | Normalization | Mapping[str, Any]
+    normalize: Literal["own", "imagenet"] | Normalization | Mapping[str, Any] | None
 
 
 def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, Any]) -> DataSpec:
@@ -237,7 +257,9 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         return DataSpec.model_validate({**given, **settings})
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"])) or "source"
+        if not fault["loc"]:  # of several settings, which the message names
+            raise SettingError(fault["msg"].removeprefix("Value error, ")) from None
+        key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise SettingError(describe(error, DataSpec)) from None
         message = fault["msg"].removeprefix("Value error, ")

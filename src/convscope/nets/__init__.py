@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         check_options,
         code_in,
         natural_input,
+        takes_colour_alone,
+        trained_input,
     )
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
@@ -46,5 +48,7 @@ __all__ = [
     "plain_net",
     "put_head",
     "random_weights_in_words",
+    "takes_colour_alone",
     "task_over",
+    "trained_input",
 ]

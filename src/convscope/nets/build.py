@@ -169,6 +169,28 @@ def natural_input(name: str) -> NaturalInput:
     return NaturalInput(**own, height=size, width=size)
 
 
+def trained_input(spec: NetSpec) -> NaturalInput | None:
+    """What a network's pretrained weights were trained on; None where it has none, or does not say.
+
+    A callable is asked for its network without the weights, which carries timm's record or is torchvision's.
+
+    Raises:
+        UnknownNameError, MissingPackageError, BrokenPackageError: as of build_net.
+    """
+    if not spec.options.get("pretrained"):
+        return None
+    options = spec.options | {"pretrained": False}
+    prefix, colon, _ = spec.name.partition(":")
+    foreign = colon and prefix not in _FOREIGN
+    found = build_natural(spec.name, None, options)[1] if foreign else natural_input(spec.name)
+    return found if found.normalize else None
+
+
+def takes_colour_alone(name: str) -> bool:
+    """Whether a network has no choice but images of 3 channels, as torchvision's and EfficientNet-Lite0 have none."""
+    return name.partition(":")[0] in ("torchvision", zoo.__name__, "lite0")
+
+
 def code_in(spec: NetSpec) -> str | None:
     """What building a network would run or read beyond convscope, timm, torchvision and their weights; None for nothing.
 

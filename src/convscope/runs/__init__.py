@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         read_spec,
         shareable,
     )
+    from convscope.runs.wanted import as_network_wants
 else:
     load_when_used(__name__)
 
@@ -78,6 +79,7 @@ __all__ = [
     "RunSpec",
     "Stage",
     "alone_in",
+    "as_network_wants",
     "build_from_spec",
     "check_format",
     "check_writable",

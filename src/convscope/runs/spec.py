@@ -260,8 +260,9 @@ def _label_columns(data: Any) -> tuple[str, ...]:
     """The columns of labels that settings of data name; none where they are not as they should be."""
     labels = data.get("labels") if isinstance(data, Mapping) else getattr(data, "labels", None)
     columns = labels.get("label") if isinstance(labels, Mapping) else getattr(labels, "label", None)
-    several = isinstance(columns, list | tuple) and all(isinstance(name, str) for name in columns)
-    return tuple(dict.fromkeys(columns)) if several else ()
+    if not isinstance(columns, list | tuple) or not all(isinstance(name, str) for name in columns):
+        return ()
+    return tuple(dict.fromkeys(columns))
 
 
 def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:

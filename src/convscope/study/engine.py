@@ -30,7 +30,7 @@ from convscope.errors import (
     WriteError,
 )
 from convscope.nets import make_task
-from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, build_from_spec, write_whole
+from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, as_network_wants, build_from_spec, write_whole
 from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
@@ -151,7 +151,7 @@ def try_first(spec: StudySpec) -> None:
 
     The data are decoded here once; so the workers do not all do it at the same time.
     """
-    first = spec.run_spec(spec.example, spec.run_seeds[0])
+    first = as_network_wants(spec.run_spec(spec.example, spec.run_seeds[0]))
     data = load_data(first.data)
     card = make_card(data, make_task(first.task, data.train.classes))
     tried = [{key: value} for key in spec.lists if key.split(".")[0] == "net" for value in spec.lists[key]]

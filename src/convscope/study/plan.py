@@ -12,7 +12,7 @@ from convscope.compute import choose_device, own_random_state, share_of_cores, t
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task
-from convscope.runs import RunSpec, build_from_spec
+from convscope.runs import RunSpec, as_network_wants, build_from_spec
 from convscope.study.spec import StudySpec
 from convscope.study.store import drawn_beforehand
 from convscope.training import StepCost, make_card, measure_step
@@ -87,7 +87,7 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
 
 def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
     try:
-        run = spec.run_spec(settings, seed)
+        run = as_network_wants(spec.run_spec(settings, seed))
         cost = meter.cost(run)
         size = meter.size(run) if cost is None else cost.parameters
     except ConvscopeError as error:

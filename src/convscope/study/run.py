@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,17 @@ from shlex import quote
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.nets import check_name
-from convscope.runs import CHECKPOINT, SPEC, Run, RunSpec, load_spec, open_run, parse_mapping, read_spec
+from convscope.runs import (
+    CHECKPOINT,
+    SPEC,
+    Run,
+    RunSpec,
+    as_network_wants,
+    load_spec,
+    open_run,
+    parse_mapping,
+    read_spec,
+)
 from convscope.scans import evaluate
 from convscope.study.spec import StudySpec, load_study, read_study
 from convscope.training import Watcher, check_trackers, track_results, train_spec
@@ -138,10 +149,24 @@ def _ended_by_a_kill(folder: Path) -> Run | None:
 
 
 def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:
-    """The data, and the spec with all that was left to the data set's own defaults stated."""
+    """The data, and the spec with all that was left to the network's and the data set's own defaults stated."""
     check_name(spec.net.name)  # before a download
-    data = data or load_data(spec.data)
+    wanted = as_network_wants(spec)
+    data = data or load_data(wanted.data)
+    _say_what_is_wanted(spec, wanted, data)
     return spec.model_copy(update={"data": data.spec}), data
+
+
+def _say_what_is_wanted(spec: RunSpec, wanted: RunSpec, data: DataBundle) -> None:
+    said = []
+    if wanted.data.image_size != spec.data.image_size:
+        said.append(f"data.image_size: {wanted.data.image_size}")
+    if wanted.data.normalize != spec.data.normalize:
+        said.append("data.normalize: as for its weights")
+    if wanted.data.channels != spec.data.channels and data.repeats_grey:
+        said.append("data.channels: 3, which repeats the channel of these grey images")
+    if said:
+        print(f"note: {spec.net.name} wants {'; '.join(said)}", file=sys.stderr)  # noqa: T201
 
 
 def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:

@@ -14,7 +14,7 @@ from convscope.base.signals import stop_wish
 from convscope.compute import present
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
-from convscope.runs import METRICS, OUTCOME, Run
+from convscope.runs import METRICS, OUTCOME, Run, as_network_wants
 from convscope.scans import kept_epoch
 from convscope.study.folder import DAMAGED, STUDY, damage, state_of
 from convscope.study.run import run_study
@@ -146,7 +146,7 @@ class Worker:
         known = self.store.look(claim).intermediate_values
         reporter = _Reporter(claim, known, self.spec.metric, prunes)
         try:
-            spec = self.spec.run_spec(claim.settings, seed)
+            spec = as_network_wants(self.spec.run_spec(claim.settings, seed))
             data, track = self._data(spec.data), self.job.track
             return run_study(spec, run.path, data=data, device=self.job.device, watcher=reporter, track=track)
         except _Pruned as pruned:

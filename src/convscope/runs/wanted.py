@@ -1,0 +1,42 @@
+"""What a network wants of the images, stated in a spec before they are loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convscope.data import LINES, Normalization
+from convscope.errors import SettingError
+from convscope.nets import takes_colour_alone, trained_input
+from convscope.runs.spec import RunSpec
+
+
+def as_network_wants(spec: RunSpec) -> RunSpec:
+    """The spec with what only its network says of the images stated in `data`; what `data` says already stays.
+
+    Pretrained weights want images of the size, and normalised, as those were that they were trained on. A network that
+    takes 3 channels alone gets grey images with their channel repeated; `net.channels` may say otherwise.
+
+    Raises:
+        SettingError: `data` wants one channel and the network 3.
+        UnknownNameError, MissingPackageError, BrokenPackageError: as of build_net.
+    """
+    data, net = spec.data, spec.net
+    trained = trained_input(net)
+    natural = trained.channels if trained else 3 if takes_colour_alone(net.name) else 0
+    channels = net.options.get("channels", natural)
+    wanted: dict[str, Any] = {}
+    if channels == 3 and data.channels == 1:
+        raise SettingError(
+            f"data.channels: 1 (grey), and {net.name} takes images of 3; leave it out, and grey images get 3 channels"
+        )
+    if channels == 3:
+        wanted["channels"] = 3
+    if trained is not None:
+        seen = trained.resized(channels, trained.height, trained.width)
+        if (
+            data.image_size is None and seen.height == seen.width and data.source != LINES
+        ):  # which are drawn in one size
+            wanted["image_size"] = net.options.get("image_size", seen.height)
+        if data.normalize is None and seen.normalize is not None:
+            wanted["normalize"] = Normalization(mean=seen.normalize[0], std=seen.normalize[1])
+    return spec.model_copy(update={"data": data.model_copy(update=wanted)})
