@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _speak_utf8() -> None:
-    """Makes names of files UTF-8, and what is printed possible, in locales such as C, whose encoding is ASCII.
+    """Makes names of files UTF-8, also on stdin, and what is printed possible, in locales such as C, whose encoding is ASCII.
 
     The encoding of names is fixed when Python starts: so it starts once more, as a later Python does by itself.
     """
@@ -36,9 +36,11 @@ def _speak_utf8() -> None:
     if ascii_names and os.name == "posix" and sys.orig_argv[1:]:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+    for name, errors in {"stdin": "surrogateescape", "stdout": "replace", "stderr": "backslashreplace"}.items():
+        if getattr(sys, name) is None:  # it was closed: what is printed is lost, as by Python's own print
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 if __name__ == "__main__":

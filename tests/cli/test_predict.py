@@ -1,6 +1,10 @@
 """`predict`: rows in every format, files named in every way, and what is said of those that cannot be read."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from convscope.runs import Run
+from convscope.runs import MODEL, Run, read_tensors, write_tensors
 from tests.cli.conftest import Command
 
 
@@ -58,7 +62,7 @@ def test_without_a_file_the_rows_are_on_stdout_and_all_else_is_not(
     assert lines[0] == "file,class,probability,problem"
     assert len(lines) == 5
     counts = reported.predict(photos)["class"].value_counts()
-    said = ", ".join(f"{n} {name}" for name, n in counts.items())
+    said = ", ".join(f"{name} ({n})" for name, n in counts.items())
     assert done.err.splitlines() == [
         f"3 images: {said}",
         f"1 file could not be read: {photos / 'bad.png'} is no image",
@@ -107,6 +111,107 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert expected in done.complaint
     assert done.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_that_a_spreadsheet_would_work_out_are_shown(
+    command: Command, reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["=cmd()|'a'!A0.png", "@sum.png", "+1+1.png", "-x.png", 'a,"b\nc.png', "-5"]
+    for name in names:
+        Image.new("RGB", (9, 8)).save(name, format="png")
+    done = command("predict", reported.path, "--out", "a.csv", "--", *names)
+    assert list(pd.read_csv("a.csv")["file"]) == [f"'{name}" for name in names[:4]] + names[4:]
+    written = pd.read_csv("a.csv", dtype=str)["probability"]
+    assert list(written) == [
+        str(np.float32(one)) for one in reported.predict(names)["probability"]
+    ]  # with no digit more
+    done = command("predict", reported.path, "--json", "--", *names)
+    assert [json.loads(line)["file"] for line in done.out.splitlines()] == names
+
+
+def test_what_is_said_is_one_line_each_whatever_a_file_is_called(
+    command: Command, reported: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "a\nb.png").write_bytes(b"")
+    Image.new("RGB", (9, 8)).save(tmp_path / "c.png")
+    done = command("predict", reported.path, tmp_path / "a\nb.png", tmp_path / "c.png")
+    assert done.err.splitlines()[1] == rf"1 file could not be read: {tmp_path}/a\nb.png is no image"
+    assert "1 image: " in done.err
+    assert r"d\ne.png: there is no such file" in command("predict", reported.path, "d\ne.png").complaint
+
+
+def test_a_large_image_is_read_without_a_warning(
+    command: Command, reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "large.png")
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 400)  # Pillow warns, and refuses from twice as many on
+    done = command("predict", reported.path, tmp_path / "large.png")
+    assert (done.status, len(done.err.splitlines())) == (0, 1)
+    assert reported.predict(tmp_path / "large.png")["problem"][0] == ""
+
+
+def test_occlusion_explains_too_and_no_lens_does_not(command: Command, reported: Run, photos: Path) -> None:
+    done = command("predict", reported.path, photos, "--explain", "occlusion", "--page", photos / "a.html")
+    assert (done.status, (photos / "a.html").exists()) == (0, True)
+    assert "attribution lens '' is not one of" in command("predict", reported.path, photos, "--explain", "").complaint
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"input_shape": [3, 8]}, "lacks the card that convscope writes"),
+        ({"input_shape": "abc"}, "lacks the card that convscope writes"),
+        ({"input_shape": [3, -8, -8]}, "lacks the card that convscope writes"),
+        ({"std": [0, 0, 0]}, "lacks the card that convscope writes"),
+        ({"std": [1e999, 1, 1]}, "lacks the card that convscope writes"),
+        ({"mean": ["a", "b", "c"]}, "lacks the card that convscope writes"),
+        ({"mean": [0.5]}, "lacks the card that convscope writes"),
+        ({"classes": {"class": [1, 2, 3]}}, "lacks the card that convscope writes"),
+    ],
+)
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_a_run_whose_card_cannot_be_is_refused_in_one_line(
+    command: Command, reported: Run, photos: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(reported.path, tmp_path / "run")
+    tensors, card = read_tensors(reported.path / MODEL)
+    write_tensors(tmp_path / "run" / MODEL, tensors, card | change)
+    for words in (
+        ("predict", photos),
+        ("export", "--out", tmp_path / "a.safetensors"),
+        ("card", "--out", tmp_path / "card"),
+    ):
+        done = command(words[0], tmp_path / "run", *words[1:])
+        assert done.status == 2
+        assert said in done.complaint
+    assert not (tmp_path / "card").exists()
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2"])
+def test_a_closed_stream_is_like_none(reported: Run, photos: Path, closed: str) -> None:
+    words = "-" if closed == "0" else str(photos / "0.png")
+    line = f'"$0" -m convscope predict "$1" {words} {closed}>&-'
+    found = subprocess.run(
+        ["sh", "-c", line, sys.executable, str(reported.path)], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in found.stderr
+    assert "unexpected" not in found.stderr
+    assert found.returncode == (2 if closed == "0" else 0)
+    assert ("no images are given" in found.stderr) == (closed == "0")
+
+
+def test_names_on_stdin_need_not_be_text(reported: Run, photos: Path) -> None:
+    name = photos / "caf\udce9.png"
+    (photos / "0.png").rename(name)
+    found = subprocess.run(
+        [sys.executable, "-m", "convscope", "predict", str(reported.path), "-"],
+        input=os.fsencode(name) + b"\r\n", capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert rb"caf\udce9.png," in found.stdout
 
 
 @pytest.mark.browser

@@ -149,12 +149,53 @@ def test_a_data_set_of_the_hub_is_named_as_there(source: str, name: str | None) 
     assert hub_name(source) == name
 
 
+def test_a_readme_of_somebody_elses_is_not_replaced(command: Command, reported: Run, tmp_path: Path) -> None:
+    for text in ("# My project\n", "---\ntags: [x]\n---\n# A\n", "---\n- a\n---\n", ""):
+        (tmp_path / "README.md").write_text(text)
+        done = command("card", reported.path, "--out", tmp_path)
+        assert done.status == 2
+        assert f"{tmp_path / 'README.md'}" in done.complaint
+        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("README.md", text)]
+
+
+def test_the_folder_classifies_and_exports_like_the_run(
+    command: Command, card: Path, reported: Run, tmp_path: Path
+) -> None:
+    Image.effect_noise((20, 30), 90).convert("RGB").save(tmp_path / "photo.png")
+    answers = [command("predict", folder, tmp_path / "photo.png").out for folder in (card, reported.path)]
+    assert answers[0] == answers[1] != ""
+    assert command("export", card, "--out", tmp_path / "a.safetensors", "--unverified").status == 0
+    assert (tmp_path / "a.safetensors").read_bytes() == (card / "model.safetensors").read_bytes()
+    assert command("export", card, "--out", tmp_path / "a.pt2", "--unverified").status == 0
+
+
 def test_the_folder_of_hostile_names_opens(hostile: Path) -> None:
     run = open_run(hostile)
     answers = run.predict(np.zeros((2, 8, 8, 3), np.uint8))
     assert set(answers["class"]) <= set(run.classes)
     config = json.loads((hostile / "config.json").read_text("utf-8"))
     assert sorted(config["id2label"].values()) == sorted(run.classes)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "said"),
+    [
+        (METRICS, "{}", "metrics.json is damaged; convscope evaluate makes it anew"),
+        (METRICS, '{"accuracy": {"value": "x"}}', "metrics.json is damaged; convscope evaluate makes it anew"),
+        (METRICS, '{"accuracy": 1, "loss": 2, "heads": {}, "images": 3}', "metrics.json is damaged"),
+        ("environment.json", '{"data": {"digest": 1, "images": 3}, "packages": {}}', "environment.json is damaged"),
+        ("environment.json", '{"data": {"digest": "a", "images": {}}, "packages": {}}', "environment.json is damaged"),
+    ],
+)
+def test_a_damaged_part_is_one_line(
+    command: Command, reported: Run, tmp_path: Path, part: str, content: str, said: str
+) -> None:
+    shutil.copytree(reported.path, tmp_path / "run")
+    (tmp_path / "run" / part).write_text(content)
+    done = command("card", tmp_path / "run", "--out", tmp_path / "card")
+    assert done.status == 2
+    assert said in done.complaint
+    assert not (tmp_path / "card").exists()
 
 
 def test_what_is_missing_is_one_line_and_nothing_is_written(

@@ -1,6 +1,7 @@
 """Exported files answer as the run does, say what is in them, and are used without convscope as their example says."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import convscope as cs
 from convscope.data import pixels_of
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
 from convscope.nets import build_net
-from convscope.runs import Recipe, Run
+from convscope.runs import MODEL, Recipe, Run, read_tensors, write_tensors
 from convscope.share import Deployed, export, export_run
 from convscope.training import Silent, train
 from tests.conftest import write_spots
@@ -35,7 +36,7 @@ def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(random).resize((width, height), Image.Resampling.BICUBIC)
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (11, 30), (41, 24)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (5, 7), (1, 1), (11, 30), (200, 300), (41, 24)])
 def test_of_a_photo_of_any_size_the_onnx_file_says_what_predict_says(
     exported: Path, reported: Run, tmp_path: Path, height: int, width: int
 ) -> None:
@@ -49,6 +50,10 @@ def test_of_a_photo_of_any_size_the_onnx_file_says_what_predict_says(
     expected = reported.predict([tmp_path / f"{n}.png" for n in range(3)], probabilities=True).filter(like="p(")
     # where it scales, pixels may differ by one of 255, see below
     assert found == pytest.approx(expected.to_numpy(float), abs=1e-6 if (height, width) == (8, 8) else 2e-3)
+    assert found.argmax(1).tolist() == expected.to_numpy(float).argmax(1).tolist()
+    [many] = session.run(None, {"images": np.stack([np.asarray(photos[n % 3]) for n in range(300)])})
+    [alone] = session.run(None, {"images": np.asarray(photos[1])[None]})
+    assert many[1::3] == pytest.approx(np.repeat(alone, 100, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (11, 30), (41, 24), (300, 517), (5, 3)])
@@ -131,6 +136,25 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     with pytest.raises(FailedError, match=rf"was not written: {n} of {n} test images would have another class"):
         export_run(reported, tmp_path / "wrong.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_verified(reported: Run, tmp_path: Path, value: float) -> None:
+    shutil.copytree(reported.path, tmp_path / "run")
+    tensors, card = read_tensors(reported.path / MODEL)
+    name = next(name for name in tensors if name.endswith("weight"))
+    write_tensors(tmp_path / "run" / MODEL, tensors | {name: torch.full_like(tensors[name], value)}, card)
+    with pytest.raises(FailedError, match="the network answers with NaN or infinity; its weights are broken"):
+        export_run(cs.open_run(tmp_path / "run"), tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_file_that_answers_nan_is_not_kept(reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        export._MAKERS, "safetensors", lambda run, deployed: (b"", lambda images: deployed(images) * torch.nan)
+    )
+    with pytest.raises(FailedError, match=r"would have another class \(largest difference of a probability inf\)"):
+        export_run(reported, tmp_path / "wrong.safetensors")
 
 
 def test_wrong_requests_are_one_line(reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

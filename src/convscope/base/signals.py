@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-INTERRUPTED = "interrupted; what was finished is saved: go on with the same command"
+INTERRUPTED = "interrupted; the same command goes on from what is saved, or begins anew"
 """How an interrupted command ends, after its name."""
 
 

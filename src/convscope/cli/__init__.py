@@ -106,7 +106,7 @@ def _complain(error: BaseException, message: str, status: int, debug: bool) -> i
 
         traceback.print_exception(error)
     with suppress(OSError):  # the reader of stderr, or the terminal, has gone
-        print(f"convscope: {message}", file=sys.stderr)  # noqa: T201
+        print(f"convscope: {message}".replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
     return status
 
 

@@ -43,15 +43,17 @@ def predict(
     Files are resized and normalised as in training. One row an image: file, class, probability. Without --out the rows are
     CSV on stdout; the count of each class, and files that cannot be read, are on stderr."""
     from convscope.cli.predictions import Answers, RowWriter
+    from convscope.data import without_warnings
     from convscope.errors import SettingError
     from convscope.runs import predict_batches
 
-    if page and not explain:
+    if page and explain is None:
         raise SettingError("--page: it is the page of --explain; give both")
     writer = RowWriter(out, json)
     one, views = opened(run, trust_code), [view.strip() for view in tta.split(",") if view.strip()]
     answers = Answers(one, images, explain, page or Path("predictions.html"))
     batches = predict_batches(one, answers.files, top=top, probabilities=probabilities, views=views, device=device)
-    writer.write(answers.counted(batches))
-    answers.conclude(out)
+    with without_warnings():
+        writer.write(answers.counted(batches))
+        answers.conclude(out)
     return 1 if strict and answers.problems else 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convscope.base.console import printable_json, progress_bar
 from convscope.errors import DataError, SettingError
@@ -35,10 +36,10 @@ class Answers:
         from convscope.report import check_predictions_page
 
         self.run, self.explain, self.page = run, explain, page
-        if explain:
+        if explain is not None:
             check_predictions_page(explain, page)
             check_writable(page.parent)
-        names = [line for one in given for line in (sys.stdin.read().splitlines() if one == "-" else [one]) if line]
+        names = [name for one in given for name in (_names_on_stdin() if one == "-" else [one]) if name]
         if not names:
             raise DataError("no images are given; give image files or folders, or their names on stdin")
         self.files = [str(path) for path in image_files(names)]
@@ -67,17 +68,17 @@ class Answers:
         """Says on stderr how many images have which class and which could not be read; writes the page."""
         total, unread = len(self.files), len(self.problems)
         for head, counts in self.counts.items():
-            said = ", ".join(f"{n:,} {name}" for name, n in counts.most_common(8))
+            said = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
             more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
             about = f" by {head}" if len(self.counts) > 1 else ""
-            self._say(f"{total - unread:,} images{about}: {said}{more}")
+            self._say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {said}{more}")
         if self.problems:
             named = "; ".join(f"{name} {problem}" for name, problem in self.problems[:_MOST_NAMED])
             more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
             self._say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {named}{more}")
         if out:
             self._say(f"answers: {out}")
-        if self.explain:
+        if self.explain is not None:
             from convscope.report import write_predictions_page
 
             bad = {name for name, _ in self.problems}
@@ -86,7 +87,16 @@ class Answers:
 
     @staticmethod
     def _say(line: str) -> None:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
+
+
+def _names_on_stdin() -> list[str]:
+    return [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell of CSV that a spreadsheet shows and does not work out: a name that begins like a formula gets a ' before it."""
+    return f"'{cell}" if isinstance(cell, str) and re.match(r"[=+\-@\t\r](?!\d+(\.\d+)?$)", cell) else cell
 
 
 class RowWriter:
@@ -99,7 +109,9 @@ class RowWriter:
 
     def __init__(self, out: Path | None, as_json: bool) -> None:
         if out is not None and out.suffix not in _ENDINGS:
-            raise SettingError(f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}")
+            raise SettingError(
+                f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}; without it rows go to stdout"
+            )
         if out is not None:
             check_writable(out.parent)
         self.out, self.form = out, out.suffix if out else ".jsonl" if as_json else ".csv"
@@ -133,6 +145,8 @@ class RowWriter:
                 rows = table.astype(object).where(table.notna(), None).to_dict("records")
                 yield "".join(printable_json(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
             else:
-                yield table.to_csv(
+                words = table.select_dtypes(exclude="number").map(_no_formula)
+                shown = table.assign(**words).rename(columns=_no_formula)
+                yield shown.to_csv(
                     index=False, header=n == 0, sep="\t" if self.form == ".tsv" else ",", lineterminator="\n"
                 )

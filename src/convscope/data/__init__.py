@@ -10,7 +10,7 @@ from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
 from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
-from convscope.data.images import UnreadableError, pixels_of
+from convscope.data.images import UnreadableError, pixels_of, without_warnings
 from convscope.data.load import load_data
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
@@ -44,4 +44,5 @@ __all__ = [
     "located",
     "pixels_of",
     "read_image",
+    "without_warnings",
 ]

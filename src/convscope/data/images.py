@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,17 @@ def pixels_of(item: Item, channels: int, image_size: int | tuple[int, int] | Non
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of the broken Exif notes that photographs often carry, and of large images, which it reads all the same.
+
+    Not for a thread: warnings are of the whole process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -16,6 +15,7 @@ from jaxtyping import Int64
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
+from convscope.data.images import without_warnings
 from convscope.data.sets import DataBundle, ImageSet, repeats_grey
 from convscope.data.source import Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
@@ -137,9 +137,7 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
 def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
     chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
-    with warnings.catch_warnings():
-        # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with without_warnings():
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
     return _in_colour(stored) if spec.channels == 3 and stored.pixels.shape[1] == 1 else stored
 

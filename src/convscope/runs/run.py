@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from convscope.compute import write_whole
-from convscope.data import DataBundle, ImagesLike, load_data
+from convscope.data import DataBundle, ImagesLike, load_data, without_warnings
 from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
 from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
@@ -55,8 +56,15 @@ class Card:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
+        """From the header of a file; KeyError, TypeError, ValueError or AttributeError where it holds none that can be."""
         classes = {target: tuple(names) for target, names in values["classes"].items()}
         shape, mean, std = (tuple(values[key]) for key in ("input_shape", "mean", "std"))
+        if [type(side) for side in shape] != [int] * 3 or min(shape) < 1 or not {len(mean), len(std)} == {shape[0]}:
+            raise ValueError(f"input_shape {shape}, mean {mean}, std {std}")
+        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+            raise ValueError(f"mean {mean}, std {std}")
+        if not all(isinstance(name, str) for names in classes.values() for name in names):
+            raise TypeError(f"classes {classes}")
         return cls(shape, mean, std, classes, dict(values["task"]))
 
 
@@ -95,7 +103,7 @@ class Run:
         """Input shape, normalisation, classes and task."""
         try:
             return Card.from_json(self._model[1])
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise RunFolderError(
                 f"{self.path / MODEL} lacks the card that convscope writes; take the run's own file"
             ) from None
@@ -161,7 +169,11 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What the test images come to, each figure with its interval; see convscope.scans.evaluate."""
-        return self.read_json(METRICS)
+        found = self.read_json(METRICS)
+        figures = [found.get(name) for name in ("accuracy", "loss")]
+        if not (all(map(_is_figure, figures)) and isinstance(found.get("heads"), dict) and "images" in found):
+            raise RunFolderError(f"{self.path / METRICS} is damaged; {_CURES[METRICS]} anew")
+        return found
 
     @cached_property
     def predictions(self) -> dict[str, Tensor]:
@@ -172,8 +184,11 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
         found = self.read_json(ENVIRONMENT)
-        data = found.get("data")
-        if "packages" not in found or not (isinstance(data, dict) and {"digest", "images"} <= data.keys()):
+        about = found["data"] if isinstance(found.get("data"), dict) else {}
+        images = about.get("images")
+        counted = isinstance(images, dict) and {"train", "val", "test"} <= images.keys()
+        whole = counted and isinstance(about.get("digest"), str)
+        if "packages" not in found or not whole:
             raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
         return found
 
@@ -225,7 +240,8 @@ class Run:
         found = predict_batches(
             self, images, top=top, probabilities=probabilities, views=views, device=device, batch=batch
         )
-        return pd.concat(list(found), ignore_index=True)
+        with without_warnings():
+            return pd.concat(list(found), ignore_index=True)
 
     def has(self, part: str) -> bool:
         """Whether a file of the folder is there."""
@@ -292,6 +308,12 @@ class Run:
     @cached_property
     def _model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return read_tensors(self._file(MODEL))
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is {"value", "low", "high"}, each a number or null."""
+    keys = ("value", "low", "high")
+    return isinstance(value, dict) and all(isinstance(value.get(key, ""), int | float | None) for key in keys)
 
 
 _CURES = {

@@ -36,7 +36,7 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: the metadata block of the README.md that is there is no YAML.
+        SettingError: a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
     folder = Path(out) if out else run.path / "card"
@@ -78,6 +78,8 @@ def _publishers_own(path: Path) -> tuple[dict[str, Any], str | None]:
         metadata = parse_mapping(block[1], str(path)) if block else {}
     except SettingError as error:
         raise SettingError(f"{error}; mend its metadata block, or remove the file") from None
+    if "convscope" not in (metadata.get("tags") or ()):
+        raise SettingError(f"{path} is there, and is no model card of convscope's: choose another folder with --out")
     return metadata, section[1] if section else None
 
 
@@ -152,12 +154,13 @@ def _percent(figure: dict[str, float | None]) -> str:
     return f"{100 * figure['value']:.2f} %" + (f" ({' to '.join(limits)})" if len(limits) == 2 else "")
 
 
-_MARKUP = re.compile(r"[\\|`*_\[\]<>#~&$]|^[-+=]|(?<=\d)[.)](?=\s)")
+_MARKUP = re.compile(r"[\\|`*_\[\]<>#~&$]|^[-+=]")
 
 
 def _cell(text: str) -> str:
     """Text as a cell of a Markdown table: it cannot end the cell, nor be markup, a list or a formula."""
-    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
+    escaped = _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
+    return re.sub(r"^(\d+)([.)])", r"\1\\\2", escaped)
 
 
 def _code(text: str) -> str:
@@ -183,4 +186,5 @@ def _failures(subject: ReportedRun) -> bytes | None:
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"

@@ -19,7 +19,7 @@ from convscope.base.console import progress_bar, silenced
 from convscope.base.optional import import_optional
 from convscope.data import ImageSet
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError, first_line
-from convscope.runs import MODEL, Run, check_writable, load_weights, read_tensors, write_whole
+from convscope.runs import ENVIRONMENT, MODEL, Run, check_writable, load_weights, read_tensors, write_whole
 from convscope.share.deployed import Deployed
 from convscope.share.examples import Format, example_of
 
@@ -119,7 +119,9 @@ def _about(run: Run) -> dict[str, str]:
         "output": "the probability of each of the classes; those of each head sum to 1",
         "run": run.name,
         "weights sha256": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),
-        "data digest": str(run.environment["data"]["digest"]),
+        **(
+            {"data digest": run.environment["data"]["digest"]} if run.has(ENVIRONMENT) else {}
+        ),  # a published run has none
         "convscope": __version__,
         "torch": torch.__version__,
     }
@@ -188,8 +190,11 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
             images = _raw(test, range(start, min(start + _BATCH, len(test))))
             normal = (test.images(range(start, start + len(images))) - deployed.mean) / deployed.std
             own, found = run.task.probabilities(deployed.net(normal)), program(images)
-            largest = max(largest, float((own - found).abs().max()))
-            changed += int((_answers(run, own) != _answers(run, found)).any(1).sum())
+            if not own.isfinite().all():
+                raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+            largest = max(largest, float((own - found).abs().nan_to_num(nan=torch.inf).max()))
+            differs = (_answers(run, own) != _answers(run, found)).any(1)
+            changed += int((differs | ~found.isfinite().all(1)).sum())
             advance(len(images))
     return len(test), largest, changed
 
