@@ -13,7 +13,7 @@ from convscope.analyses.analysis import find, look
 from convscope.analyses.view import View
 from convscope.data import ImageSet, read_image
 from convscope.draw import png, remarked
-from convscope.errors import SettingError
+from convscope.errors import DataError, SettingError
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
 from convscope.runs import Run, check_writable, load_weights, open_run, read_tensors, write_tensors, write_whole
 from convscope.scope import Scope
@@ -148,7 +148,7 @@ def _image(subject: OpenedNetwork, image: str) -> Tensor:
         raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
     place = int(image) if image.isdigit() else test.find(image)
     if place is None:
-        raise SettingError(f"--image {image}: there is no such file, nor a test image of that name or number")
+        raise DataError(f"{image}: there is no such file, nor a test image of that name or number; check --image")
     return test[place][0]
 
 
