@@ -9,7 +9,15 @@ import sys
 import pytest
 from rich.text import Text
 
-from convscope.base.console import Printable, open_console, printable, printing_safely
+from convscope.base import console
+from convscope.base.console import (
+    Printable,
+    open_console,
+    printable,
+    printing_safely,
+    progress_bar,
+    progress_of_parts,
+)
 from convscope.cli import run
 from convscope.cli.show import print_json, print_line, print_table
 
@@ -75,3 +83,41 @@ def _fail() -> None:
     with printing_safely():
         assert isinstance(sys.stdout, Printable)
         raise ZeroDivisionError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_part_that_took_long_is_a_line_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for long_s, said in ((5, ""), (-1, "report: Maps took 0 s\n")):
+        monkeypatch.setattr(console, "_LONG_S", long_s)
+        with progress_of_parts("report", 2) as part, part("Maps"), progress_bar("scanning", 3) as advance:
+            advance(3)
+        assert capsys.readouterr() == ("", said)
+
+
+def test_bars_of_a_part_stand_below_it_and_all_are_gone_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_of_parts("report", 8) as part:
+        with part("Maps"), progress_bar("scanning", 30) as advance:
+            advance(3)
+            [bars] = console._open_bars
+            bars.refresh()
+            shown = [(task.description, task.completed, task.total) for task in bars.tasks]
+            assert shown == [("report: Maps", 0, 8), ("scanning", 3, 30)]
+        with pytest.raises(KeyboardInterrupt), part("Data"), progress_bar("reading", 5):
+            raise KeyboardInterrupt
+        assert [(task.description, task.completed) for task in bars.tasks] == [("report: Data", 1)]
+    assert console._open_bars == []
+    assert "report: Maps" in screen.getvalue()
+    assert "3/30" in screen.getvalue()
+    assert "took" not in screen.getvalue()
+    assert capsys.readouterr().out == ""

@@ -34,7 +34,9 @@ _MOMENTS = {
     "loading PyTorch": ("torch", ""),
     "evaluating": ("", "importlib.import_module('convscope.scans.evaluate').feed = stop"),
     "reporting": ("", "importlib.import_module('convscope.report.build').render = stop"),
+    "reporting the filters": ("", "importlib.import_module('convscope.report.build').filters_page = stop"),
 }
+_REPORTING = ("reporting", "reporting the filters")
 
 
 def _ended(moment: str, number: int, *arguments: object, more: str = "") -> subprocess.CompletedProcess[str]:
@@ -61,8 +63,11 @@ def test_a_signal_ends_a_command_with_one_line(moment: str, number: int, study_f
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == f"convscope: {INTERRUPTED}"
     assert "Traceback" not in ended.stderr
-    assert (out / "model.safetensors").exists() == (moment in ("evaluating", "reporting"))
-    assert (out / "metrics.json").exists() == (moment == "reporting")
+    assert (out / "model.safetensors").exists() == (moment == "evaluating" or moment in _REPORTING)
+    assert (out / "metrics.json").exists() == (moment in _REPORTING)
+    assert ("accuracy" in ended.stdout) == (moment in _REPORTING)  # the figures, before the pictures are begun
+    assert {file.name for file in out.glob("*.html*")} == ({"report.html"} if moment == _REPORTING[1] else set())
+    assert not list(out.glob(".*"))
 
 
 def test_a_second_signal_ends_it_at_once(study_file: Path, tmp_path: Path) -> None:

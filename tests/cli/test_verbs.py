@@ -166,3 +166,25 @@ def test_report_of_a_folder_of_runs(command: Command, tmp_path: Path) -> None:
     assert answer.json == {"report": str(tmp_path / "report.html"), "bytes": (tmp_path / "report.html").stat().st_size}
     (tmp_path / "empty").mkdir()
     assert "holds no run: spec.yaml is missing" in command("report", tmp_path / "empty").complaint
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3", "nan", "inf", "soon"])
+def test_minutes_are_a_number_above_0_or_all(command: Command, minutes: str, tmp_path: Path) -> None:
+    for verb in (("report", tmp_path), ("study", "mnist", "--out", tmp_path)):
+        answer = command(*verb, "--minutes", minutes)
+        assert (answer.status, f"--minutes {minutes}: expected a number above 0" in answer.complaint) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_prints_the_figures_and_takes_the_minutes_it_is_given(
+    command: Command, study_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert command("study", study_file, "--out", out, "--device", "cpu", "--minutes", "1e-6").status == 0
+    assert "the budget of 1e-06 minutes" in (out / "report.html").read_text()
+    assert not (out / "filters.html").exists()
+    whole = command("report", out, "--minutes", "all")
+    assert whole.status == 0
+    assert whole.out.index("accuracy") < whole.out.index("report: ")
+    assert "the budget of" not in (out / "report.html").read_text()
+    assert command("report", out, "--json").json.keys() == {"report", "bytes"}

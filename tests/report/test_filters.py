@@ -122,6 +122,21 @@ def test_large_images_become_smaller_and_boxes_with_them() -> None:
     assert (sheet["width"], sheet["height"], sheet["pitch"], sheet["scale"]) == (96, 48, [96, 48], [0.48, 0.48])
 
 
+def test_of_many_units_the_first_of_each_layer_are_on_the_page(
+    planted: Run, open_page: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters_module, "_MOST_UNITS", 12)  # of 14
+    monkeypatch.setattr(filters_module, "_MOST_OF_A_LAYER", 5)
+    (tmp_path / FILTERS).write_text(filters_page(ReportedRun(planted, planted.load_data())))
+    with open_page(tmp_path / FILTERS) as page:
+        expect(page.locator(".units a")).to_have_count(5)
+        expect(page.locator(".facts")).to_contain_text("8 units")
+        command = re.escape(f"convscope look {planted.path} top_patches --layer ")
+        expect(page.locator(".facts")).to_contain_text(
+            re.compile(rf"The first 5 units are on this page; {command}\S+ --unit N shows any\.")
+        )
+
+
 def test_text_from_outside_cannot_become_markup(planted: Run) -> None:
     data = planted.load_data()
     data.test.classes["class"] = ("</script><script>alert(1)</script>", *data.test.classes["class"][1:])

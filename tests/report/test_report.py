@@ -111,8 +111,8 @@ def test_feature_maps_are_named_by_the_true_class_and_count_their_silent_units(
 
 def test_what_excites_the_units_is_shown_of_the_first_and_last_layers_and_of_the_classes(reported: Run) -> None:
     found = feature_visualization(ReportedRun(reported, reported.load_data()))
-    assert [(one["layer"], one["shown"]) for one in found] == [("relu1", 8), (None, 3)]
-    assert found[1]["names"] == list(reported.classes)
+    assert [(one["layer"], one["shown"]) for one in found["parts"]] == [("relu1", 8), (None, 3)]
+    assert found["parts"][1]["names"] == list(reported.classes)
 
 
 def test_figures_are_those_of_the_metrics(reported: Run) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from convscope.report import ReportedRun, validation
+from convscope.report import ReportedRun
+from convscope.report.budget import Fit
 from convscope.report.saliency import _kinds, saliency_maps
 from convscope.report.validation import HeatmapKind, HeatmapValidation, in_words, sample
 from convscope.runs import REPORT, Run
@@ -71,7 +72,9 @@ def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Reporte
 
 def test_of_a_large_network_the_square_moves_by_more(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("convscope.report.saliency.n_images", lambda subject, kinds: asked.append(kinds) or 15)
+    monkeypatch.setattr(
+        "convscope.report.saliency.images_fit", lambda subject, kinds: asked.append(kinds) or Fit(15, 32, 3, 9)
+    )
     monkeypatch.setattr(type(subject.run), "input_shape", (3, 32, 32))
     kinds = _kinds(subject, ["grad_cam"], 5)
     assert [kind.lens for kind in kinds] == ["grad_cam", "occlusion"]
@@ -79,9 +82,8 @@ def test_of_a_large_network_the_square_moves_by_more(subject: ReportedRun, monke
     assert [asked[0][1].at_random["stride"], kinds[1].at_random["stride"]] == [4, 4]
 
 
-def test_a_network_that_is_too_large_is_not_examined(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "_WORK", 1e6)
-    found = saliency_maps(subject)
+def test_a_network_that_is_too_large_is_not_examined(reported: Run) -> None:
+    found = saliency_maps(ReportedRun(reported, reported.load_data(), minutes=1e-6))
     assert found["validation"] is None
     assert found["rows"][0]["attributed"][0]["areas"] is None
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
+
+_LONG_S = 5
 
 # Control characters but tab, line feed, and the carriage return at either end that draws a progress bar anew; DEL and C1; those
 # that turn the direction of text around; halves of pairs, which stand for bytes of a file's name that are no text.
@@ -99,6 +103,8 @@ def silenced() -> Iterator[None]:
 def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """A bar on stderr for `total` units of work, silent where that is no terminal; yields the function that advances it by n.
 
+    Within another bar, or within `progress_of_parts`, it stands below that one.
+
     Example:
         with progress_bar("decoding", len(files)) as advance:
             for chunk in chunks:
@@ -108,15 +114,78 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
     if not sys.stderr.isatty():
         yield lambda n: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    with _progress() as bars:
+        task = bars.add_task(label, total=total, unit=unit, even=True)
+        try:
+            yield lambda n: bars.advance(task, n)
+        finally:
+            bars.remove_task(task)
+
+
+@contextmanager
+def progress_of_parts(label: str, total: int) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """Says on stderr which of `total` parts of a work is being made; yields the function that begins one, by its name.
+
+    On a terminal it is a bar. Elsewhere it is a line for each part that took more than 5 s.
+
+    Example:
+        with progress_of_parts("report", 2) as part:
+            with part("Feature maps"):
+                work()
+    """
+    if not sys.stderr.isatty():
+        yield lambda name: _said_if_long(label, name)
+        return
+    with _progress() as bars:
+        task = bars.add_task(label, total=total, unit="parts", even=False)
+
+        @contextmanager
+        def part(name: str) -> Iterator[None]:
+            bars.update(task, description=f"{label}: {name}")
+            yield
+            bars.advance(task)
+
+        try:
+            yield part
+        finally:
+            bars.remove_task(task)
+
+
+@contextmanager
+def _said_if_long(label: str, name: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    took_s = time.monotonic() - begun
+    if took_s > _LONG_S:
+        print(f"{label}: {name} took {took_s:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+
+
+_open_bars: list[Progress] = []
+"""The one that is on the terminal, if any: it has room for one at a time."""
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """The bars on the terminal; new ones where there are none."""
+    if _open_bars:
+        yield _open_bars[-1]
+        return
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class OfEvenWork(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.fields["even"] else Text()
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.fields[unit]}"),
     )
-    with Progress(
-        *columns, TextColumn(unit), TimeRemainingColumn(), console=open_console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
+    with Progress(*columns, OfEvenWork(), console=open_console(stderr=True), transient=True) as bars:
+        _open_bars.append(bars)
+        try:
+            yield bars
+        finally:
+            _open_bars.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,35 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that 
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import and run the code that the run names as its network.")
 ]
+Minutes = Annotated[
+    str,
+    typer.Option(
+        "--minutes",
+        metavar="N",
+        help="About how long a run's report may take on two cores, or all for no limit: parts that would take longer are made "
+        "of fewer images or units, or left out, and say so.",
+    ),
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
+
+
+def read_minutes(text: str) -> float:
+    """The value of --minutes.
+
+    Raises:
+        SettingError: it is neither a number above 0 nor "all".
+    """
+    from convscope.errors import SettingError
+
+    if text == "all":
+        return inf
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = nan
+    if not 0 < minutes < inf:
+        raise SettingError(f"--minutes {text}: expected a number above 0, such as 20, or all for no limit")
+    return minutes
 
 
 def opened(folder: Path, trust_code: bool) -> Run:

@@ -7,27 +7,32 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Json, TrustCode, opened
+from convscope.cli.options import Json, Minutes, TrustCode, opened, read_minutes
 
 
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A run's folder, such as runs/lines, or one with runs below it.")
     ],
+    minutes: Minutes = "3",
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
     """Write the illustrated report of a run, or of all runs below a folder.
 
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
-    from convscope.cli.show import print_json, print_line
+    from convscope.cli.show import print_json, print_line, print_metrics
     from convscope.courses import study_sections
     from convscope.report import holds_runs, write_report, write_study_report
 
+    limit = read_minutes(minutes)
     if holds_runs(folder):
         path = write_study_report(folder, study_sections(folder))
     else:
-        path = write_report(opened(folder, trust_code))
+        run = opened(folder, trust_code)
+        if not json:
+            print_metrics(run.metrics, run.spec.recipe)
+        path = write_report(run, minutes=limit)
     if json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Threads, Track, overrides
+from convscope.cli.options import (
+    Device,
+    Json,
+    Minutes,
+    Out,
+    Seed,
+    Set,
+    SkipBad,
+    Threads,
+    Track,
+    overrides,
+    read_minutes,
+)
 
 
 def study(
@@ -19,6 +31,7 @@ def study(
     threads: Threads = None,
     skip_bad: SkipBad = False,
     track: Track = [],  # noqa: B006
+    minutes: Minutes = "3",
     json: Json = False,
 ) -> None:
     """Train, evaluate, look inside, report.
@@ -31,11 +44,13 @@ def study(
     from convscope.report import write_report
     from convscope.study import find_spec, run_study
 
+    limit = read_minutes(minutes)
     name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads))
     run = run_study(found, out or Path("runs") / name, device=device, track=track)
-    report = write_report(run)
+    if not json:
+        print_metrics(run.metrics, run.spec.recipe)
+    report = write_report(run, minutes=limit)
     if json:
         print_json({"run": str(run.path), "report": str(report), **run.metrics})
     else:
-        print_metrics(run.metrics, run.spec.recipe)
         print_line(f"\nreport: {report}")

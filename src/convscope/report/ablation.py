@@ -12,11 +12,12 @@ from torch import Tensor
 from convscope.analyses import ablation_plan
 from convscope.draw import coloured, enlarge_to, scale_of
 from convscope.errors import NetworkError
+from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import Ablation, Estimate, LayerEffects
 
 _LAYERS, _UNITS = 5, 2  # the first two filters of each of the first five convolutions
-_WORK, _MOST_IMAGES, _FEWEST_IMAGES = 1e12, 1000, 100  # multiply-adds: some 15 s on two cores
+_MOST_IMAGES, _FEWEST_IMAGES = 1000, 40
 _EXAMPLES, _MOVES = 8, 3
 _CELLS = 12  # classes of a matrix with numbers in it; of more it is a picture
 
@@ -33,10 +34,12 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
         units = chosen_filters(subject)
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
-    n = n_images(subject, units)
-    if not n:
+    if not units:
         return None
-    test = subject.data.test
+    fit, test = images_fit(subject, units), subject.data.test
+    names = " ".join(f"{layer}:{','.join(map(str, some))}" for layer, some in units.items())
+    if not (n := fit.n):
+        return {"n": 0, "fit": fit, "units": names}
     rows = torch.linspace(0, len(test) - 1, n).long()  # evenly, as on the filter page
     images = test.subset(rows)
     plan = ablation_plan(subject.scope, units)
@@ -50,12 +53,13 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
         details[f"Without all {len(filters)} together"] = together
     return {
         "n": n,
+        "fit": fit,
         "tests": len(test),
         "off": plan.words,
         "layers": list(units),
         "filters": len(filters),
         "first": max(map(len, units.values())),
-        "units": " ".join(f"{layer}:{','.join(map(str, some))}" for layer, some in units.items()),
+        "units": names,
         "before": together.accuracy_before().to_json(),
         "rows": found,
         "together": _figures(together.accuracy_after(), together.change(), len(together.lost), len(together.gained)),
@@ -72,11 +76,10 @@ def chosen_filters(subject: ReportedRun) -> dict[str, list[int]]:
     return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
 
 
-def n_images(subject: ReportedRun, units: dict[str, list[int]]) -> int:
-    """How many test images cost some seconds: about a pass for each filter, and two for each of two comparisons."""
-    passes = sum(map(len, units.values())) + 4
-    afford = int(_WORK / (passes * max(1, subject.anatomy.multiply_adds)))
-    return min(_MOST_IMAGES, max(_FEWEST_IMAGES, afford), len(subject.data.test)) if units else 0
+def images_fit(subject: ReportedRun, units: dict[str, list[int]]) -> Fit:
+    """How many test images: about a pass over each for each filter, and two for each of two comparisons."""
+    passes, n = sum(map(len, units.values())) + 4, min(_MOST_IMAGES, len(subject.data.test))
+    return subject.budget.fit("Ablation", n, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
 
 
 def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from convscope.base.console import progress_of_parts
 from convscope.data import Augmentation, DataBundle
 from convscope.draw import learning_curve, reliability
 from convscope.report import inside, mistakes, saliency, visualization
 from convscope.report.ablation import ablation_section
-from convscope.report.filters import effects_of, filters_page, has_filters
+from convscope.report.budget import MINUTES
+from convscope.report.filters import effects_of, filters_page, has_filters, images_fit
 from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
 from convscope.report.subject import ReportedRun
 from convscope.runs import FILTERS, REPORT, SPEC, Run, check_writable, dump_spec, shareable, write_whole
 
+_PARTS: dict[str, tuple[str, Callable[[ReportedRun], Any]]] = {
+    "network": ("Architecture", inside.network),
+    "filters": ("First-layer filters", inside.first_filters),
+    "visualization": ("Feature visualization", visualization.feature_visualization),
+    "maps": ("Feature maps", inside.feature_maps),
+    "saliency": ("Saliency maps", saliency.saliency_maps),
+    "ablation": ("Ablation", ablation_section),
+    "examples": ("Data", inside.class_examples),
+}
+"""Those that look at images, by their headings."""
 
-def write_report(run: Run, data: DataBundle | None = None) -> Path:
+_Part = Callable[[str], AbstractContextManager[Any]]
+
+
+def write_report(run: Run, data: DataBundle | None = None, minutes: float = MINUTES) -> Path:
     """The path of the report that was written: `report.html` in the run folder.
 
     Beside it `filters.html`, a page of every filter, where the network has convolutions and can be traced.
@@ -24,22 +41,40 @@ def write_report(run: Run, data: DataBundle | None = None) -> Path:
     Args:
         run: trained and evaluated.
         data: its data set, loaded where not given.
+        minutes: that it may take on two cores, about. Of a large network the heavy parts are made of fewer images or units, or
+            left out, and say so; see `Budget`. `math.inf` for no limit.
     Raises:
         RunFolderError: the run is not evaluated yet, or its data has changed.
         ReadOnlyError: nothing may be written in the folder.
     """
     run.metrics, run.predictions  # noqa: B018 (says at once what is missing)
     check_writable(run.path)
-    subject = ReportedRun(run, data or run.load_data())
+    subject = ReportedRun(run, data or run.load_data(), minutes)
     path = run.path / REPORT
-    write_whole(path, render(subject))
-    if has_filters(subject):
-        write_whole(run.path / FILTERS, filters_page(subject, effects_of(subject)))
+    with progress_of_parts("report", len(_PARTS) + 1) as part:
+        write_whole(path, render(subject, part))
+        if _is_filter_page_made(subject):
+            with part("Filters"):
+                page = filters_page(subject, effects_of(subject))
+            write_whole(run.path / FILTERS, page)
     return path
 
 
-def render(subject: ReportedRun) -> str:
-    """The report's HTML."""
+def _is_filter_page_made(subject: ReportedRun) -> bool:
+    return has_filters(subject) and images_fit(subject).n > 0
+
+
+def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
+    """The report's HTML.
+
+    Args:
+        subject: the run.
+        part: begins a part, by its heading; see `progress_of_parts`.
+    """
+    parts = {}
+    for name, (heading, make) in _PARTS.items():
+        with part(heading):
+            parts[name] = make(subject)
     return fill(
         "report.html",
         subject=subject,
@@ -54,14 +89,8 @@ def render(subject: ReportedRun) -> str:
         matrices=mistakes.confusion_matrices(subject),
         pairs=mistakes.confused_pairs(subject),
         confident=mistakes.confident_errors(subject),
-        network=inside.network(subject),
-        filters=inside.first_filters(subject),
-        every_filter=FILTERS if has_filters(subject) else None,
-        visualization=visualization.feature_visualization(subject),
-        maps=inside.feature_maps(subject),
-        saliency=saliency.saliency_maps(subject),
-        ablation=ablation_section(subject),
-        examples=inside.class_examples(subject),
+        every_filter=FILTERS if _is_filter_page_made(subject) else None,
+        filters_fit=images_fit(subject) if has_filters(subject) else None,
         spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",
@@ -71,6 +100,7 @@ def render(subject: ReportedRun) -> str:
         style=static("report.css"),
         script=static("tables.js") + static("report.js"),
         vega=vega(),
+        **parts,
     )
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
+from operator import mul
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from convscope.analyses import ablation_plan
+from convscope.data import ImageSet
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
+from convscope.report.budget import MINUTES, Fit
 from convscope.report.page import fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
 from convscope.report.subject import ReportedRun
-from convscope.report.visualization import Visualizations, visualizations
-from convscope.scans import LayerEffects, LayerPatches, LayerStatistics, patches_and_statistics
+from convscope.report.visualization import Visualizations, visualization_fit, visualizations
+from convscope.scans import LayerEffects, LayerPatches, LayerStatistics, batch_that_fits, patches_and_statistics
 
-_EFFECT_COST = 2e12  # multiply-adds of whole passes; a few seconds by the shorter way
+_EFFECT_COST = 2e12  # multiply-adds of whole passes, of a report of 3 minutes; a third of it by the shorter way
 _FEWEST_EFFECT_IMAGES, _MOST_EFFECT_IMAGES = 100, 1000
 Effects = Mapping[str, Sequence[Mapping[str, Any] | None]]
 """By layer, for each unit what its ablation does, or None where that was not measured.
@@ -30,7 +35,11 @@ many images become wrong and right; and, if known, `class` and `class_accuracy`:
 
 _TOP, _PICTURES = 20, 12  # images ranked for a unit; those of them that are shown
 _PIXELS = 9_000_000  # of all images together: about 10 MB
-_MOST_UNITS = 4096  # on the page
+_MOST_UNITS = 4096  # on the page; of a network of more units
+_MOST_OF_A_LAYER = 64  # the first
+_FEWEST_IMAGES = 40
+_PER_NUMBER = 400  # multiply-adds for a number of a map: its rank, its histogram
+_PER_PAIR = 1000  # for a pair of units in a batch: its product, summed exactly
 _NAMED = 12  # units in a sentence
 _CLASSES = 24  # columns of a table
 
@@ -63,7 +72,8 @@ def effects_of(subject: ReportedRun) -> Effects | None:
     graph, test = subject.scope.graph, subject.data.test
     layers = [op.name for op in graph.operations if op.kind == "conv"]
     n_units = sum(subject.scope.n_units(layer) for layer in layers)
-    n = min(_MOST_EFFECT_IMAGES, len(test), int(_EFFECT_COST / (n_units * subject.anatomy.multiply_adds)))
+    afford = _EFFECT_COST * subject.budget.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
+    n = int(min(_MOST_EFFECT_IMAGES, len(test), afford))
     if n < _FEWEST_EFFECT_IMAGES:
         return None
     images = test.subset(torch.linspace(0, len(test) - 1, n).long())
@@ -89,8 +99,22 @@ def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     }
 
 
+def images_fit(subject: ReportedRun) -> Fit:
+    """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set.
+
+    Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
+    """
+    graph, test = subject.scope.graph, subject.data.test
+    maps = {op.name: op.output_shape for op in graph.operations if op.kind == "conv"}
+    batch = batch_that_fits(graph, list(maps), test)
+    each = subject.work + sum(
+        prod(size) * (size[0] / 2 + _PER_NUMBER) + size[0] ** 2 * _PER_PAIR / batch for size in maps.values()
+    )
+    return subject.budget.fit("Filters: images and statistics", len(test), partial(mul, each), _FEWEST_IMAGES)
+
+
 def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
-    """The page's HTML; for a network that `has_filters`.
+    """The page's HTML; for a network that `has_filters`, and whose `images_fit` is not 0.
 
     Strongest images and statistics are one pass over the test images; they are kept in the run folder.
 
@@ -103,6 +127,9 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
         "filters.html",
         run=subject.run,
         found=found,
+        images_fit=images_fit(subject),
+        effects_left_out=effects is None and len(subject.data.test) >= _FEWEST_EFFECT_IMAGES,
+        visualization_fit=visualization_fit(subject, {layer["name"]: layer["shown"] for layer in found["layers"]}),
         environment=subject.run.environment,
         style=static("report.css") + static("filters.css"),
         script=static("tables.js") + static("filters.js"),
@@ -111,37 +138,40 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
 
 def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, Any]:
     """All that the page shows, in JSON: numbers to four digits, pictures as sheets."""
-    layers = _layers(subject)
+    test, n = subject.data.test, images_fit(subject).n
+    scanned = torch.linspace(0, len(test) - 1, n).long()
+    images = test.subset(scanned) if n < len(test) else test
+    layers = _layers(subject, images)
     rows, n_pictured = _rows(layers)
     place = {row: n for n, row in enumerate(rows)}
-    labels = subject.data.test.targets_of("class")
+    labels = images.targets_of("class")
     found = visualizations(subject, {layer.name: layer.shown for layer in layers})
     return {
-        "classes": list(subject.data.test.classes["class"]),
+        "classes": list(test.classes["class"]),
         "input": list(subject.run.input_shape),
-        "tests": len(subject.data.test),
+        "run": str(subject.run.path),
+        "tests": n,
         "top": _TOP,
         "pictures": _PICTURES,
         "columns": _CLASSES,
         "images": {
-            "sheet": image_sheets(subject.data.test, rows[:n_pictured], _PIXELS),
-            "row": rows,
-            "name": [subject.data.test.name(row) for row in rows] if subject.data.test.names else None,
+            "sheet": image_sheets(images, rows[:n_pictured], _PIXELS),
+            "row": scanned[rows].tolist(),
+            "name": [images.name(row) for row in rows] if images.names else None,
             "class": labels[torch.tensor(rows, dtype=torch.int64)].tolist(),
         },
         "layers": [
-            _of_layer(subject, layer, place, found[layer.name], (effects or {}).get(layer.name)) for layer in layers
+            _of_layer(subject, layer, place, found.get(layer.name), (effects or {}).get(layer.name)) for layer in layers
         ],
     }
 
 
-def _layers(subject: ReportedRun) -> list[_Layer]:
-    test = subject.data.test
+def _layers(subject: ReportedRun, images: ImageSet) -> list[_Layer]:
     # By the highest number of the map, not by its sum: then the images share what the patch shows. Of a deep layer the sum
     # before the ReLU is largest for flat, dark images, which the unit is merely not against.
-    patches, statistics = patches_and_statistics(subject.scope, test, ["conv"], top=_TOP, score="max")
+    patches, statistics = patches_and_statistics(subject.scope, images, ["conv"], top=_TOP, score="max")
     sizes = [len(found.count) for found in patches.values()]
-    most = max(sizes)
+    most = max(sizes) if sum(sizes) <= _MOST_UNITS else _MOST_OF_A_LAYER
     while sum(min(size, most) for size in sizes) > _MOST_UNITS:
         most = max(1, most * 3 // 4) if most > 1 else 0
     return [
@@ -166,7 +196,7 @@ def _of_layer(
     subject: ReportedRun,
     layer: _Layer,
     place: dict[int, int],
-    found: Visualizations,
+    found: Visualizations | None,
     effects: Sequence[Mapping[str, Any] | None] | None,
 ) -> dict[str, Any]:
     operation, field = subject.scope.graph.operation(layer.name), subject.scope.receptive_field(layer.name)
@@ -179,7 +209,7 @@ def _of_layer(
         "field": list(field.size),
         "stride": list(field.stride) if field.stride else None,
         "weights": _weights(subject, layer),
-        "visualization": _visualization(found),
+        "visualization": found and _visualization(found),
         "words": _words(layer),
         "summary": _summary(layer),
         "twins": _twins(layer),

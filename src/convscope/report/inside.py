@@ -61,7 +61,7 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
     first layer also in the image's colours.
     """
     convolutions = [layer.name for layer in subject.anatomy.layers if layer.kind == "conv"]
-    chosen = [convolutions[k] for k in _spread(len(convolutions), _MOST_LAYERS)]
+    chosen = [convolutions[k] for k in spread(len(convolutions), _MOST_LAYERS)]
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
     try:
@@ -100,7 +100,7 @@ def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint:
     }
 
 
-def _spread(n: int, most: int) -> list[int]:
+def spread(n: int, most: int) -> list[int]:
     """At most `most` of range(n), evenly, with the first and the last."""
     return torch.linspace(0, n - 1, min(n, most)).round().long().unique().tolist() if n else []
 
@@ -108,7 +108,7 @@ def _spread(n: int, most: int) -> list[int]:
 def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
     """The first training images of each class, None of one that has none; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
-    chosen = _spread(len(classes), most_classes)
+    chosen = spread(len(classes), most_classes)
     found = []
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]

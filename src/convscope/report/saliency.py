@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from operator import mul
 from typing import Any
 
 from torch import Tensor
@@ -11,8 +13,18 @@ from convscope.analyses import drop_scale, small_picture, sum_in_words
 from convscope.draw import coloured, enlarge_to, picture
 from convscope.errors import NetworkError, RequestError
 from convscope.lenses import Attribution, OcclusionMap, Size
+from convscope.report.budget import Fit
+from convscope.report.inside import spread
 from convscope.report.subject import ReportedRun
-from convscope.report.validation import HeatmapKind, areas_of_image, n_images, validate, validation_table
+from convscope.report.validation import (
+    OF_A_PASS,
+    HeatmapKind,
+    areas_of_image,
+    images_fit,
+    positions,
+    validate,
+    validation_table,
+)
 
 _MOST_CLASSES = 10
 _FILL = "mean"  # of the image: grey on the black of drawings is a thing of its own, and what a map then shows
@@ -29,23 +41,27 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
 
     Of several heads some images for each, asked about that head.
     """
+    sizes, (stride, fit) = occlusion_sizes(min(subject.run.input_shape[1:])), _occlusion_fit(subject)
     shown = _shown(subject)
+    shown = [shown[k] for k in spread(len(shown), fit.n)] if fit.n else shown
     rows = [row for _, row in shown]
     images = subject.data.test.images(rows)
-    scope, side = subject.scope, min(images.shape[2:])
+    scope = subject.scope
     asked = [scope.task.first_class(head) + int(subject.answers[head].predicted[row]) for head, row in shown]
-    sizes = occlusion_sizes(side)
     try:
-        occluded = scope.occlusion(images, list[Size](sizes), stride=_stride(side), target=asked, fill=_FILL)
+        occluded = scope.occlusion(images, list[Size](sizes), stride=stride, target=asked, fill=_FILL) if fit.n else []
         attributed = {name: _attributed(subject, name, images, asked) for name in ("guided_backprop", "grad_cam")}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
     found = {name: one for name, one in attributed.items() if one is not None}
     middle = len(sizes) // 2
-    examined = validate(subject, [row for head, row in shown if head == 0], _kinds(subject, found, sizes[middle]))
+    kinds = _kinds(subject, found, sizes[middle] if fit.n else None)
+    examined = validate(subject, [row for head, row in shown if head == 0], kinds)
     return {
-        "sizes": sizes,
-        "stride": _stride(side),
+        "sizes": sizes if fit.n else [],
+        "stride": stride,
+        "fit": fit,
+        "validation_fit": images_fit(subject, kinds),
         "titles": {name: _KINDS[name].title for name in found},
         "validation": validation_table(examined),
         "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
@@ -53,8 +69,8 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
             {
                 "row": row,
                 "head": head,
-                "answer": scope.class_name(int(occluded[0].targets[n])),
-                "probability": float(occluded[0].whole[n]),
+                "answer": scope.class_name(asked[n]),
+                "probability": float(subject.answers[head].confidence[row]),
                 "image": enlarge_to(picture(images[n]), _SIDE_PX),
                 "random": areas["random"],
                 "attributed": [
@@ -64,7 +80,7 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
                     }
                     for name, one in found.items()
                 ],
-                "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")),
+                "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")) if occluded else [],
             }
             for n, (head, row) in enumerate(shown)
             for areas in [areas_of_image(examined if head == 0 else (), row)]
@@ -92,13 +108,28 @@ def _attributed(subject: ReportedRun, name: str, images: Tensor, asked: list[int
         return None
 
 
-def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int) -> list[HeatmapKind]:
-    """The kinds of heatmaps as they are drawn; the covering square moves by more where the network is large."""
+def _occlusion_fit(subject: ReportedRun) -> tuple[int, Fit]:
+    """How far the square moves, and on how many images: on one at least, if need be in steps of twice the length."""
+    side, n = min(subject.run.input_shape[1:]), len(_shown(subject))
+    for stride in (_stride(side), max(1, side // 8)):
+        n_positions = sum(positions(subject, {"size": size, "stride": stride}) for size in occlusion_sizes(side))
+        work = OF_A_PASS * n_positions * subject.work
+        fit = subject.budget.fit("Saliency maps", n, partial(mul, work))
+        if fit.n:
+            break
+    return stride, fit
+
+
+def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int | None) -> list[HeatmapKind]:
+    """The kinds of heatmaps as they are drawn; the covering square, if there is one, moves by more where the network is
+    large."""
     side = min(subject.run.input_shape[1:])
     drawn, coarse = _stride(side), max(1, side // 8)
     plain = [_KINDS[name] for name in attributed]
+    if size is None:
+        return plain
     kinds = [*plain, _covered(size, drawn, coarse)]
-    return kinds if n_images(subject, kinds) >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
+    return kinds if images_fit(subject, kinds).n >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
 
 
 def _covered(size: int, stride: int, at_random: int) -> HeatmapKind:

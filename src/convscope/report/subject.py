@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from convscope.data import DataBundle, ImageSet
 from convscope.draw import Picture, enlarge_to, picture
 from convscope.graph import Anatomy
 from convscope.nets import Head
+from convscope.report.budget import MINUTES, PER_VALUE, Budget
 from convscope.runs import ANATOMY, Run
 from convscope.scans import digest_of_scope
 from convscope.scope import Scope
@@ -37,8 +39,8 @@ class HeadPredictions:
 class ReportedRun:
     """A trained and evaluated run, and what its report needs of it."""
 
-    def __init__(self, run: Run, data: DataBundle) -> None:
-        self.run, self.data = run, data
+    def __init__(self, run: Run, data: DataBundle, minutes: float = MINUTES) -> None:
+        self.run, self.data, self.budget = run, data, Budget(minutes)
         self.metrics: dict[str, Any] = run.metrics
         self.scope = Scope(run)
 
@@ -61,6 +63,21 @@ class ReportedRun:
             lambda table: Entry(table.to_json()),
             lambda entry: Anatomy.from_json(dict(entry.values)),
         )
+
+    @cached_property
+    def work(self) -> float:
+        """What a pass of the network over an image takes, in multiply-adds; see `Budget`."""
+        return sum(self._work_by_layer.values())
+
+    def work_up_to(self, layer: str | None) -> float:
+        """The same, of the operations that a layer needs; None stands for the network's first output."""
+        graph = self.scope.graph
+        return sum(self._work_by_layer[op.name] for op in graph.needed_for(layer or graph.outputs[0]))
+
+    @cached_property
+    def _work_by_layer(self) -> dict[str, float]:
+        layers = self.anatomy.layers
+        return {layer.name: layer.multiply_adds + PER_VALUE * prod(layer.output_shape) for layer in layers}
 
     def class_names(self, head: int) -> tuple[str, ...]:
         """Names of a head's classes, as "angle=45°" where there are several heads."""

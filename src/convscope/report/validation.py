@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.base.console import progress_bar
+from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import Estimate, FaithfulnessCurves, RandomizationCheck
 
 _STEPS = 10  # shares of the pixels, so that the first is the 10 % that the words speak of
-_WORK, _MOST_IMAGES, _FEWEST_IMAGES = 1e12, 32, 8  # multiply-adds: some 15 s on two cores
-_OF_A_PASS = 0.35  # what a covered position costs, of a whole pass
+_MOST_IMAGES, _FEWEST_IMAGES = 32, 8
+OF_A_PASS = 0.35  # what a covered position costs, of a whole pass
 _SIMILAR, _UNLIKE = 0.7, 0.3  # as in the verdict of the randomization check
 
 
@@ -44,41 +46,42 @@ class HeatmapValidation:
 
 
 def validate(subject: ReportedRun, shown: Sequence[int], kinds: Sequence[HeatmapKind]) -> list[HeatmapValidation]:
-    """Each kind examined on rightly answered test images, those shown first; none where the network is too large for it.
+    """Each kind examined on rightly answered test images, those shown first; none where too few fit the budget.
 
     Args:
         subject: the run.
         shown: the test images whose heatmaps are shown.
         kinds: of heatmaps.
     """
-    n = n_images(subject, kinds)
+    n = images_fit(subject, kinds).n
     if n < _FEWEST_IMAGES:
         return []
     rows, scope = sample(subject, shown, n), subject.scope
     images = subject.data.test.subset(rows)
     first = next(op.name for op in scope.graph.operations if op.kind in ("conv", "dense"))
-    return [
-        HeatmapValidation(
-            kind,
-            rows,
-            scope.faithfulness(kind.lens, images, steps=_STEPS, **kind.settings),
-            scope.randomization_check(kind.lens, images, layers=[first], **kind.at_random),
-        )
-        for kind in kinds
-    ]
+    found = []
+    with progress_bar("heatmap validation", len(kinds), "kinds of heatmaps") as advance:
+        for kind in kinds:
+            curves = scope.faithfulness(kind.lens, images, steps=_STEPS, **kind.settings)
+            check = scope.randomization_check(kind.lens, images, layers=[first], **kind.at_random)
+            found.append(HeatmapValidation(kind, rows, curves, check))
+            advance(1)
+    return found
 
 
-def n_images(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> int:
-    """How many images cost some seconds: three curves of each kind, and the positions that occlusion covers, twice
-    for the network with random weights."""
+def images_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
+    """How many images: three curves of each kind, and the positions that occlusion covers, twice for the network with random
+    weights."""
     curves = len(kinds) * (3 * _STEPS + 8)  # and a few ways back
-    positions = sum(_positions(subject, kind.settings) + 2 * _positions(subject, kind.at_random) for kind in kinds)
-    cost = (curves + _OF_A_PASS * positions) * max(1, subject.anatomy.multiply_adds)
+    covered = sum(positions(subject, kind.settings) + 2 * positions(subject, kind.at_random) for kind in kinds)
+    passes = curves + OF_A_PASS * covered
     right = int((~subject.answers[0].wrong).sum())
-    return min(_MOST_IMAGES, int(_WORK / cost), right)
+    whole = min(_MOST_IMAGES, right)
+    return subject.budget.fit("Heatmap validation", whole, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
 
 
-def _positions(subject: ReportedRun, settings: Mapping[str, Any]) -> int:
+def positions(subject: ReportedRun, settings: Mapping[str, Any]) -> int:
+    """How many the square of an occlusion takes; 0 of other lenses."""
     if "size" not in settings:
         return 0
     height, width = subject.run.input_shape[1:]

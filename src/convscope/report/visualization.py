@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from convscope.base.console import progress_bar
 from convscope.draw import enlarge_to, picture, sheet
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
+from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import cached_scan
 
@@ -23,8 +25,9 @@ _SHOWN_STEPS = 64  # in the report, where pictures are larger
 _UNITS = {"first": 24, "deep": 12}
 _CLASSES = 10
 _ALL, _FIRST = 512, 64  # units up to which all are visualized, else of each layer
-_WORK = 3e13  # multiply-adds in all: minutes
 _AT_ONCE = 32
+_WAYS = 3  # forwards and backwards, in passes forwards
+_PER_PIXEL = 2000  # multiply-adds in a step, for each number of the picture: its Fourier transform, Adam
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +52,35 @@ class Visualizations:
 
 
 def visualizations(subject: ReportedRun, units: dict[str, int]) -> dict[str, Visualizations]:
-    """Feature visualizations of each layer's units: of all, or of the first where they are many or the network is large.
+    """Feature visualizations of each layer's units: of all, or of the first where they are many or the network is large; none
+    where not even one of each layer fits the budget.
 
     Args:
         subject: the run.
         units: how many each layer has.
     """
-    most = _ALL if sum(units.values()) <= _ALL else _FIRST
-    afford = max(
-        1, int(_WORK / (3 * _STEPS * max(1, subject.anatomy.multiply_adds)) / len(units))
-    )  # forwards, backwards
-    asked = {layer: min(n, most, afford) for layer, n in units.items()}
+    most = visualization_fit(subject, units).n
+    if not most:
+        return {}
+    asked = {layer: min(n, most) for layer, n in units.items()}
     scope, settings = subject.scope, {"units": asked, "steps": _STEPS}
     return cached_scan(
         scope, "maximized", subject.data.test, settings, Visualizations, lambda: _visualize(subject, asked)
     )
+
+
+def visualization_fit(subject: ReportedRun, units: dict[str, int]) -> Fit:
+    """How many units of a layer are visualized at most."""
+    each = {layer: _work(subject, layer, _STEPS) for layer in units}
+    most = max(units.values()) if sum(units.values()) <= _ALL else min(_FIRST, max(units.values()))
+    return subject.budget.fit(
+        "Filters: feature visualization", most, lambda most: sum(min(n, most) * each[name] for name, n in units.items())
+    )
+
+
+def _work(subject: ReportedRun, layer: str | None, steps: int) -> float:
+    """Of one picture, in multiply-adds."""
+    return steps * (_WAYS * subject.work_up_to(layer) + _PER_PIXEL * prod(subject.run.input_shape))
 
 
 def _visualize(subject: ReportedRun, asked: dict[str, int]) -> dict[str, Visualizations]:
@@ -85,30 +102,53 @@ def _pictures(subject: ReportedRun, layer: str, units: Sequence[int]) -> tuple[T
     return torch.stack([torch.from_numpy(picture(one)) for one in made.picture]), made.activation.float().cpu()
 
 
-def feature_visualization(subject: ReportedRun) -> list[dict[str, Any]]:
-    """What maximally activates the first units of the first convolution and of the last, and the classes."""
+def feature_visualization(subject: ReportedRun) -> dict[str, Any] | None:
+    """What maximally activates the first units of the first convolution and of the last, and the classes; None where the
+    network cannot be traced."""
     try:
-        graph = subject.scope.graph
+        asked = _asked(subject)
     except NetworkError:
-        return []
+        return None
+    fit = feature_visualization_fit(subject)
+    shown = {layer: min(n, fit.n) for layer, n in asked.items() if fit.n}
+    parts = []
+    with progress_bar("units", sum(shown.values()), "units") as advance:
+        for layer, n in shown.items():
+            parts.append(_shown(subject, layer, n))
+            advance(n)
+    return {"fit": fit, "parts": parts}
+
+
+def feature_visualization_fit(subject: ReportedRun) -> Fit:
+    """How many units of a layer, and classes, at most."""
+    asked = _asked(subject)
+    each = {layer: _work(subject, layer, _SHOWN_STEPS) for layer in asked}
+    return subject.budget.fit(
+        "Feature visualization", max(asked.values()), lambda most: sum(min(n, most) * each[k] for k, n in asked.items())
+    )
+
+
+def _asked(subject: ReportedRun) -> dict[str | None, int]:
+    """How many units of each layer; None stands for the classes."""
+    graph, scope = subject.scope.graph, subject.scope
     convolutions = [op.name for op in graph.operations if op.kind == "conv"]
-    asked: list[tuple[str | None, int]] = [(name, _UNITS["first"]) for name in convolutions[:1]]
-    asked += [(name, _UNITS["deep"]) for name in convolutions[-1:] if name not in convolutions[:1]]
-    asked.append((None, _CLASSES))
-    found = []
-    for name, most in asked:
-        layer = name and (relu_after(graph, name) or name)
-        n_units = subject.scope.n_units(layer)
-        shown = subject.scope.maximize(layer, list(range(min(most, n_units))), steps=_SHOWN_STEPS)
-        pictures = [enlarge_to(one, 64) for one in map(picture, shown.picture)]
-        names = [subject.scope.output_name(unit) for unit in shown.units] if layer is None else None
-        found.append({
-            "layer": layer,
-            "units": n_units,
-            "shown": len(pictures),
-            "names": names,
-            "low": float(shown.activation.min()),
-            "high": float(shown.activation.max()),
-            "picture": sheet(pictures, columns=6 if layer else 5, gap=4),
-        })  # fmt: skip
-    return found
+    most = [(name, _UNITS["deep"]) for name in convolutions[1:][-1:]]
+    most = [(name, _UNITS["first"]) for name in convolutions[:1]] + most
+    layers: list[tuple[str | None, int]] = [(relu_after(graph, name) or name, n) for name, n in most]
+    return {layer: min(n, scope.n_units(layer)) for layer, n in [*layers, (None, _CLASSES)]}
+
+
+def _shown(subject: ReportedRun, layer: str | None, n: int) -> dict[str, Any]:
+    """A sheet of the first units of a layer, or of the classes."""
+    found = subject.scope.maximize(layer, list(range(n)), steps=_SHOWN_STEPS)
+    return {
+        "layer": layer,
+        "units": subject.scope.n_units(layer),
+        "shown": n,
+        "names": [subject.scope.output_name(unit) for unit in found.units] if layer is None else None,
+        "low": float(found.activation.min()),
+        "high": float(found.activation.max()),
+        "picture": sheet(
+            [enlarge_to(one, 64) for one in map(picture, found.picture)], columns=6 if layer else 5, gap=4
+        ),
+    }

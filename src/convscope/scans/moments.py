@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from convscope.scans.exact import ExactSum
@@ -21,13 +21,14 @@ class Moments:
 
     Args:
         n_units: of the layer.
-        products: with those of other units, U² sums; else only each unit's square.
+        products: with those of other units, U (U + 1) / 2 sums; else only each unit's square.
     """
 
     def __init__(self, n_units: int, products: bool) -> None:
         self.products, self.n = products, 0
         self.sums = ExactSum((n_units,))
-        self.second = ExactSum((n_units, n_units) if products else (n_units,))
+        self.n_units = n_units
+        self.second = ExactSum((n_units * (n_units + 1) // 2 if products else n_units,))
 
     def update(self, maps: Float[Tensor, "N U P"]) -> None:
         """Takes in the maps of some images."""
@@ -41,6 +42,7 @@ class Moments:
         if self.products:  # Σxy = Σ(x-a)(y-b) + a·Σ(y-b) + b·Σ(x-a) + n·a·b
             crossed = torch.outer(shift, left)
             second += crossed + crossed.T + n * torch.outer(shift, shift)
+            second = second[*self._half]
         else:
             second += 2 * shift * left + n * shift**2
         self.n += n
@@ -60,16 +62,27 @@ class Moments:
     @property
     def deviation(self) -> Float64[Tensor, " U"]:
         """The root of the mean squared distance from the mean, over all numbers (n, not n - 1)."""
-        squares = self.second.value
-        squares = squares.diagonal() if self.products else squares
+        squares = self._squares.diagonal() if self.products else self.second.value
         return (squares / self.n - self.mean**2).clamp(min=0).sqrt()
+
+    @property
+    def _half(self) -> Int64[Tensor, "2 P"]:
+        """The places of the products that are summed: on and below the diagonal, for the others are the same."""
+        return torch.tril_indices(self.n_units, self.n_units)
+
+    @property
+    def _squares(self) -> Float64[Tensor, "U U"]:
+        """The sums of all products."""
+        found = torch.zeros(self.n_units, self.n_units, dtype=torch.float64)
+        found[*self._half] = self.second.value
+        return found + found.tril(-1).T
 
     def correlation(self, constant: Tensor) -> Float32[Tensor, "U U"] | None:
         """Pearson's, of each pair of units, image by image and position by position; 0 for units that are constant."""
         if not self.products:
             return None
         mean = self.mean
-        covariance = self.second.value / self.n - torch.outer(mean, mean)
+        covariance = self._squares / self.n - torch.outer(mean, mean)
         scale = covariance.diagonal().clamp(min=0).sqrt()
         known = (scale > 0) & ~constant
         scale = scale.where(known, torch.inf)

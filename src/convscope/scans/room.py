@@ -15,6 +15,8 @@ MAX_MEMORY = 512 * 2**20
 
 _MAP = 16 * 2**20
 """Bytes of a batch's largest map on the CPU. The allocator fetches pieces above 32 MiB anew from the system each time."""
+_FEWEST = 8
+"""Images that share the cost of a batch, such as the exact sums of all pairs of units, where the memory has room for them."""
 _COPIES = 6
 """The largest map so many times: input and output of the operation that runs, and what a scan makes of it."""
 _MOST = 512
@@ -42,7 +44,7 @@ def batch_that_fits(
     sizes = {op.name: 4 * prod(op.output_shape) for op in graph.operations}
     largest = max(sizes.values())
     fits = budget // (sum(sizes[name] for name in layers) + _COPIES * largest)
-    return _power_of_two(min(fits, _MAP // largest) if on_cpu else fits)
+    return _power_of_two(min(fits, max(_FEWEST, _MAP // largest)) if on_cpu else fits)
 
 
 def rows_that_fit(values_each: int, on_cpu: bool, max_memory: int | None = None) -> int:
