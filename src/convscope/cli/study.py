@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Threads, Track, overrides
+from convscope.cli.options import Data, Device, Json, Net, Out, Seed, Set, SkipBad, Threads, Track, overrides
 
 
 def study(
-    spec: Annotated[str, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")],
+    spec: Annotated[str | None, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")] = None,
+    data: Data = None,
+    net: Net = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Out = None,
     seed: Seed = None,
@@ -31,7 +33,7 @@ def study(
     from convscope.report import write_report
     from convscope.study import find_spec, run_study
 
-    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads))
+    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads), data, net)
     run = run_study(found, out or Path("runs") / name, device=device, track=track)
     report = write_report(run)
     if json:
