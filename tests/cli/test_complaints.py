@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
     ("arguments", "expected"),
     [
         (["studdy"], "No such command 'studdy'. Did you mean 'study'?"),
-        (["study"], "Missing argument"),
+        (["study"], "give a study, such as lines, or --data and --net"),
         (["study", "mnits"], "study 'mnits' is not shipped, and no YAML file; did you mean 'mnist'?"),
         (["study", "none.yaml"], "study file 'none.yaml' is not there"),
         (["study", "lines", "--set", "recipe.epocs=1"], "recipe.epocs: there is no such setting"),
@@ -29,18 +29,22 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["sweep", "net1-grid", "--dry-run", "--set", "net.widht=1"], "net.widht: option 'widht' is not one of net1"),
         (["sweep", "net1-grid", "--dry-run", "--set", "sweeep=1"], "sweeep: there is no such setting; did you mean sweep?"),
         (["sweep", "net1-grid", "--dry-run", "--set", "sweep.net.name=[net0]"], "sweep.net.name: network 'net0' is not in"),
-        (["train", "fashion-mnist"], "fashion-mnist is data; a study names a network and a recipe too"),
-        (["train", "/"], "/ is data; a study names a network and a recipe too, as a shipped one does: convscope train"),
+        (["train", "fashion-mnist"], "fashion-mnist is data; name a network too: convscope train --data fashion-mnist --net"),
+        (["train", "/"], "/ is data; name a network too: convscope train --data / --net lean-cifar"),
+        (["train", "--data", "mnist"], "give a study, such as lines, or --data and --net, such as --data photos --net"),
+        (["study", "--net", "net1"], "give a study, such as lines, or --data and --net"),
+        (["train", "--data", "mnist", "--net", "net1", "--set", "recipe.epoch=1"], "--data and --net: recipe.epoch: there"),
+        (["train", "--data", "mnist", "--resume", "x"], "--resume goes on with the run's own spec; leave a spec, --data"),
         (["study", "pictures.npz"], "pictures.npz is data;"),
         (["study", "lines", "--set", "recipe.epochs"], "expected key=value"),
         (["study", "lines", "--set", "recipe.rate=-1"], "recipe.rate: -1: Input should be greater than 0"),
         (["study", "lines", "--set", "data.limit=960", "--set", "net=net9"], "network 'net9' is not in the catalogue"),
         (["study", "lines", "--set", "data.limit=960", "--device", "cuda:9"], "device: 'cuda:9' is not in this machine"),
-        (["train"], "give either a spec, such as lines, or --resume RUN"),
+        (["train"], "train: give a spec, such as lines, or --data and --net, or --resume RUN"),
         (["train", "lines", "--track", "tensorbord"], "did you mean 'tensorboard'? there is tensorboard, mlflow, wandb"),
         (["study", "lines", "--track", "mlflow", "--track", "x"], "tracker 'x' is not known"),
         (["train", "--resume", "nowhere"], "nowhere is no folder; expected a run"),
-        (["train", "--resume", ".", "--seed", "1"], "leave --set, --out, --seed, --skip-bad, --threads out"),
+        (["train", "--resume", ".", "--seed", "1"], "--set, --out, --seed, --skip-bad, --threads out"),
         (["evaluate", "nowhere"], "nowhere is no folder; expected a run"),
         (["report", "."], "holds no run: spec.yaml is missing"),
         (["anatomy", "net4", "--input", "32x32"], "--input 32x32: expected channels, height and width, such as 3x32x32"),
@@ -125,4 +129,4 @@ def test_a_folder_of_a_run_or_a_study_says_how_to_go_on(command: Command, tmp_pa
 def test_python_dash_m(tmp_path: Path) -> None:
     told = subprocess.run([sys.executable, "-m", "convscope", "train"], cwd=tmp_path, capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("convscope: train: give either a spec")
+    assert told.stderr.startswith("convscope: train: give a spec")

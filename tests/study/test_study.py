@@ -129,3 +129,24 @@ def test_a_study_tells_trackers_of_epochs_and_of_the_test_images(
     assert [event.step for event in found.Scalars("val_accuracy")] == [1, 2, 3]
     (accuracy,) = found.Scalars("test_accuracy")
     assert accuracy.value == pytest.approx(run.metrics["accuracy"]["value"], rel=1e-6)  # it keeps float32
+
+
+@pytest.mark.parametrize(
+    ("data", "net", "name"),
+    [
+        ("mnist", "lenet5", "mnist-lenet5"),
+        ("my photos/cats: ü", "c8 M f16", "cats-ü-c8-M-f16"),
+        ("spots.npz", "timm:resnet18", "spots-timm-resnet18"),
+    ],
+)
+def test_data_and_net_are_a_spec(data: str, net: str, name: str) -> None:
+    found = find_spec(None, ["recipe.epochs=2", "data.limit=5", "net.init=he"], data, net)
+    assert found == (name, make_spec({
+        "data": {"source": data, "limit": 5}, "net": {"name": net, "init": "he"}, "recipe": {"epochs": 2}
+    }))  # fmt: skip
+
+
+def test_data_and_net_stand_in_place_of_a_specs_own() -> None:
+    name, spec = find_spec("lines", (), "mnist", "lenet5")
+    assert (name, spec.data.source, spec.data.split, spec.net.name) == ("lines", "mnist", None, "lenet5")
+    assert spec.recipe == find_spec("lines")[1].recipe

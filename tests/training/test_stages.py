@@ -308,3 +308,25 @@ def test_words_that_mean_nothing_leave_no_folder(
     with pytest.raises(error, match=expected):
         _train(spots(), Recipe(**recipe), tmp_path / "run", make())
     assert not (tmp_path / "run").exists()
+
+
+def test_features_of_large_images_are_computed_a_few_at_a_time(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU so many that their maps do not fill the memory; sums in another order, so to 10⁻⁴ of the losses."""
+    sizes, keep = [], features.Features.keep
+
+    def told(self: features.Features, images: Any, batch: int, *rest: Any) -> None:
+        sizes.append(batch)
+        keep(self, images, batch, *rest)
+
+    monkeypatch.setattr(features.Features, "keep", told)
+    data, runs = spots(60, image_size=200), []
+    for keep_features in (True, False):
+        torch.manual_seed(0)
+        net = build_net("c4s4 M c4s2 G", classes=3, image_size=200)
+        recipe = Recipe(train="fc1", epochs=2, batch=48, keep_features=keep_features)
+        runs.append(_train(data, recipe, tmp_path / str(keep_features), net))
+    assert sizes == [17, 17]  # 2²¹ values
+    kept, whole = (run.history[TIMELESS] for run in runs)
+    pd.testing.assert_frame_equal(kept, whole, rtol=1e-4)

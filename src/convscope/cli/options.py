@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given several times.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|PATH", help="The data set; with --net it makes a spec unnecessary."),
+]
+Net = Annotated[
+    str | None,
+    typer.Option("--net", metavar="NAME", help="The network: a name, a plain text, timm:NAME, module:callable."),
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import (
+    Data,
     Device,
     Json,
     Minutes,
+    Net,
     Out,
     Seed,
     Set,
@@ -23,7 +25,9 @@ from convscope.cli.options import (
 
 
 def study(
-    spec: Annotated[str, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")],
+    spec: Annotated[str | None, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")] = None,
+    data: Data = None,
+    net: Net = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Out = None,
     seed: Seed = None,
@@ -45,7 +49,7 @@ def study(
     from convscope.study import find_spec, run_study
 
     limit = read_minutes(minutes)
-    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads))
+    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads), data, net)
     run = run_study(found, out or Path("runs") / name, device=device, track=track)
     if not json:
         print_metrics(run.metrics, run.spec.recipe)

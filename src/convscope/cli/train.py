@@ -7,11 +7,27 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, Out, Seed, Set, SkipBad, Threads, Track, TrustCode, opened, overrides
+from convscope.cli.options import (
+    Data,
+    Device,
+    Json,
+    Net,
+    Out,
+    Seed,
+    Set,
+    SkipBad,
+    Threads,
+    Track,
+    TrustCode,
+    opened,
+    overrides,
+)
 
 
 def train(
     spec: Annotated[str | None, typer.Argument(help="A shipped study or a YAML file.")] = None,
+    data: Data = None,
+    net: Net = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Out = None,
     seed: Seed = None,
@@ -31,16 +47,17 @@ def train(
     from convscope.scans import validation_in_words
     from convscope.study import find_spec, resume_run, train_study
 
-    if (spec is None) == (resume is None):
-        raise SettingError("train: give either a spec, such as lines, or --resume RUN")
+    if (spec or data or net) is None and resume is None:
+        raise SettingError("train: give a spec, such as lines, or --data and --net, or --resume RUN")
     if resume is not None:
-        if set_ or out or seed is not None or skip_bad or threads:
+        if spec or data or net or set_ or out or seed is not None or skip_bad or threads:
             raise SettingError(
-                "train: --resume goes on with the run's own spec; leave --set, --out, --seed, --skip-bad, --threads out"
+                "train: --resume goes on with the run's own spec; "
+                "leave a spec, --data, --net, --set, --out, --seed, --skip-bad, --threads out"
             )
         run = resume_run(opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
     else:
-        name, found = find_spec(str(spec), overrides(set_, seed, skip_bad, threads))
+        name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads), data, net)
         run = train_study(found, out or Path("runs") / name, device=device, track=track)
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convscope.nets.catalogue import catalogue
     from convscope.nets.drawn import random_weights_in_words
     from convscope.nets.heads import HEAD_NAME, outputs_of, put_head
+    from convscope.nets.listing import ListedNet, ListedZoo, listed_catalogue, listed_zoos, searched
     from convscope.nets.natural import NaturalInput
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
@@ -30,6 +31,8 @@ __all__ = [
     "HEAD_NAME",
     "Head",
     "HeadSpec",
+    "ListedNet",
+    "ListedZoo",
     "NaturalInput",
     "NetSpec",
     "Task",
@@ -41,6 +44,8 @@ __all__ = [
     "check_name",
     "check_options",
     "code_in",
+    "listed_catalogue",
+    "listed_zoos",
     "make_task",
     "natural_input",
     "outputs_of",
@@ -48,6 +53,7 @@ __all__ = [
     "plain_net",
     "put_head",
     "random_weights_in_words",
+    "searched",
     "takes_colour_alone",
     "task_over",
     "trained_input",

@@ -31,7 +31,7 @@ def from_timm(name: str, options: dict[str, Any], head: str | None) -> nn.Module
     size = options.get("image_size", config["input_size"][1])
     if config["fixed_input_size"] and size != config["input_size"][1]:
         taken["img_size"] = size
-    return _library("timm", f"timm:{name}").create_model(name, **taken)
+    return library("timm", f"the network timm:{name}").create_model(name, **taken)
 
 
 def timm_input(name: str) -> NaturalInput:
@@ -43,7 +43,7 @@ def timm_input(name: str) -> NaturalInput:
 
 def _timm_config(name: str) -> dict[str, Any]:
     """timm's record of a network, `name` or `name.tag`."""
-    timm = _library("timm", f"timm:{name}")
+    timm = library("timm", f"the network timm:{name}")
     if not timm.is_model(name):
         raise UnknownNameError("network", name, timm.list_models(f"*{name[:5]}*"), "in timm")
     architecture, _, tag = name.partition(".")
@@ -87,7 +87,7 @@ def torchvision_input(name: str) -> NaturalInput:
 
 
 def _torchvision_models(name: str) -> Any:
-    models = _library("torchvision", f"torchvision:{name}").models
+    models = library("torchvision", f"the network torchvision:{name}").models
     if name not in models.list_models():
         raise UnknownNameError("network", name, models.list_models(), "in torchvision")
     return models
@@ -112,8 +112,9 @@ def elsewhere(name: str) -> str:
     return f" (another library's has a prefix: {' or '.join(missing)})" if missing and unlike else ""
 
 
-def _library(package: str, network: str) -> Any:
-    return import_optional(package, f"the network {network}", "zoo")
+def library(package: str, purpose: str) -> Any:
+    """timm or torchvision, imported; errors as of import_optional."""
+    return import_optional(package, purpose, "zoo")
 
 
 def from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Module:

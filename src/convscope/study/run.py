@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -35,16 +37,28 @@ def shipped_studies() -> dict[str, str]:
     return {name: str(parse_mapping(text, f"{name}.yaml").get("about", "")) for name, text in shipped_texts().items()}
 
 
-def find_spec(name: str, overrides: Iterable[str] = ()) -> tuple[str, RunSpec]:
+def find_spec(
+    name: str | None, overrides: Iterable[str] = (), data: str | None = None, net: str | None = None
+) -> tuple[str, RunSpec]:
     """A study's short name and its spec.
 
     Args:
-        name: a shipped study ("lines") or a YAML file.
+        name: a shipped study ("lines") or a YAML file; none is needed where data and net are given.
         overrides: `key=value`, see convscope.runs.read_spec.
+        data, net: in place of the spec's own, before the overrides.
     Raises:
         UnknownNameError: neither a shipped study nor a file.
-        SettingError: the file or an override is wrong.
+        SettingError: the file or an override is wrong; or nothing says what to train.
     """
+    named = {key: value for key, value in (("data", data), ("net", net)) if value is not None}
+    overrides = [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items()), *overrides]
+    if name is None:
+        if data is None or net is None:
+            raise SettingError(
+                "give a study, such as lines, or --data and --net, such as --data photos --net lean-cifar"
+            )
+        short = "-".join(re.findall(r"[\w.]+", f"{Path(data).stem} {net}"))
+        return short, read_spec("{}", "--data and --net", overrides)
     found = _find(name)
     if isinstance(found, Path):
         return found.stem, load_spec(found, overrides)
@@ -203,9 +217,8 @@ def _refuse_what_is_no_study(path: Path) -> None:
             f"{path} is a study's folder; to go on with it: convscope sweep {quote(str(path / 'study.yaml'))}"
         )
     if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(shipped_texts()):
-        example = f"convscope train cifar10 --set data={quote(str(path))}"
         raise SettingError(
-            f"{path} is data; a study names a network and a recipe too, as a shipped one does: {example}"
+            f"{path} is data; name a network too: convscope train --data {quote(str(path))} --net lean-cifar"
         )
 
 

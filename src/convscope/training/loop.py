@@ -160,12 +160,14 @@ class Trainer:
             lambda images: self._logits(self.net, self.normalize(images)),
             partial(self._logits, tail.module), tail, self.dtype,
         )  # fmt: skip
+        # on a CPU the maps of many large images are new memory at each layer, whose clearing takes as long as the convolutions
+        least = 1 if self.device.type == "cpu" else self.batch
         for images in (self.data.train, self.data.val):
-            batch = evaluation_batch(images.pixels.shape[1:], self.batch)
+            batch = evaluation_batch(images.pixels.shape[1:], least)
             features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
             if wish.asked:
                 self._stop()
-        features.check(self.data.train, self.batch, self.device)
+        features.check(self.data.train, min(batch, self.batch), self.device)
         return features
 
     def _logits(self, net: nn.Module, given: Tensor) -> Tensor:

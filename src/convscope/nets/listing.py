@@ -1,0 +1,130 @@
+"""The networks that can be named: those of the catalogue and of other libraries that are installed; these are not built."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from convscope.errors import BrokenPackageError, MissingPackageError, SettingError
+from convscope.nets.build import build_net, natural_input
+from convscope.nets.catalogue import CATALOGUE
+from convscope.nets.foreign import library, torchvision_input
+
+_SUGGESTED = 3
+
+
+@dataclass(frozen=True)
+class ListedNet:
+    """A network by its name.
+
+    Attributes:
+        name: as it is written in a spec.
+        input: (C, H, W) of the images that it was made for.
+        parameters: how many, with the classes that it was made for; None where only building it would tell.
+        weights: names of its pretrained weights; of timm's each is written behind the name and a point.
+        about: in a line.
+    """
+
+    name: str
+    input: tuple[int, int, int]
+    parameters: int | None = None
+    weights: tuple[str, ...] = ()
+    about: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ListedZoo:
+    """A library of networks; `problem` says in a line why there are none where it cannot be imported."""
+
+    name: str
+    nets: tuple[ListedNet, ...] = ()
+    problem: str = ""
+
+    @property
+    def n_pretrained(self) -> int:
+        return sum(bool(net.weights) for net in self.nets)
+
+
+def listed_catalogue() -> list[ListedNet]:
+    """The networks of the catalogue."""
+    return [_of_catalogue(name) for name in CATALOGUE]
+
+
+def _of_catalogue(name: str) -> ListedNet:
+    entry, count = CATALOGUE[name], None
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in build_net(name).parameters())
+    except (MissingPackageError, BrokenPackageError):  # which the line about it names
+        pass
+    weights = ("ImageNet",) if entry.normalize else ()
+    return ListedNet(name, natural_input(name).shape, count, weights, entry.about)
+
+
+def listed_zoos() -> list[ListedZoo]:
+    """The networks of timm and torchvision, from what these libraries say of them."""
+    return [_zoo("timm", _of_timm), _zoo("torchvision", _of_torchvision)]
+
+
+def _zoo(name: str, listed: Any) -> ListedZoo:
+    try:
+        return ListedZoo(name, tuple(listed(library(name, f"{name}:NAME"))))
+    except (MissingPackageError, BrokenPackageError) as error:
+        return ListedZoo(name, problem=str(error))
+
+
+def _of_timm(timm: Any) -> list[ListedNet]:
+    tags: dict[str, list[str]] = {}
+    for whole in timm.list_models(pretrained=True):
+        architecture, _, tag = whole.partition(".")
+        tags.setdefault(architecture, []).append(tag)
+    configs = ((name, timm.models.get_pretrained_cfg(name)) for name in timm.list_models())
+    return [
+        ListedNet(f"timm:{name}", tuple(config.input_size), weights=tuple(tags.get(name, ())))
+        for name, config in configs
+    ]
+
+
+def _of_torchvision(torchvision: Any) -> list[ListedNet]:
+    models = torchvision.models
+    return [_one_of_torchvision(models, name) for name in models.list_models(module=models)]
+
+
+def _one_of_torchvision(models: Any, name: str) -> ListedNet:
+    weights = getattr(models.get_model_weights(name), "DEFAULT", None)
+    count = weights.meta.get("num_params") if weights is not None else None
+    known = ("ImageNet",) if weights is not None else ()
+    return ListedNet(f"torchvision:{name}", torchvision_input(name).shape, count, known)
+
+
+def searched(text: str, own: list[ListedNet], zoos: list[ListedZoo]) -> list[ListedNet]:
+    """Those whose names, with or without their library's, match.
+
+    Args:
+        text: a part of the name, or a pattern with `*`, `?` or `[`; case does not matter.
+        own, zoos: to be looked through.
+    Raises:
+        SettingError: there is none; names alike are suggested.
+    """
+    nets = [*own, *(net for zoo in zoos for net in zoo.nets)]
+    wanted = text.lower()
+    pattern = wanted if set(text) & set("*?[") else f"*{wanted}*"
+    if found := [net for net in nets if any(fnmatchcase(name.lower(), pattern) for name in _names(net))]:
+        return found
+    named = {name: net.name for net in reversed(nets) for name in _names(net)}
+    close = dict.fromkeys(named[name] for name in get_close_matches(wanted, named, n=_SUGGESTED))
+    meant = f"did you mean {' or '.join(close)}?" if close else "convscope nets lists what there is"
+    absent = [zoo.name for zoo in zoos if zoo.problem]
+    unseen = f"; {' and '.join(absent)} cannot be looked through (convscope nets says why)" if absent else ""
+    raise SettingError(f"--search {text}: no network has such a name; {meant}{unseen}")
+
+
+def _names(net: ListedNet) -> tuple[str, str]:
+    return net.name, net.name.rpartition(":")[2]
