@@ -99,7 +99,11 @@ def _decoded(spec: DataSpec) -> _Labelled:
     good = {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()}
     left_out = tuple((source.name(row), reason) for row, reason in sorted({**wrong_labels, **faults}.items()))
     repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
-    words = f"{source.words}, {stored.about['encoding']}{repeated}"
+    bands = stored.pixels.shape[1]
+    shown = (
+        f", {bands} bands (pictures show the first {'three' if bands > 3 else 'one'})" if bands not in (1, 3) else ""
+    )
+    words = f"{source.words}, {stored.about['encoding']}{repeated}{shown}"
     targets, classes = {"class": source.labels[rows]}, {"class": source.classes}
     return _Labelled(name, stored, good, targets, classes, len(source.labels), words, left_out, source.understood())
 
@@ -120,7 +124,12 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
         # photographs often carry broken Exif notes; Pillow warns of each, and reads the image all the same
         warnings.filterwarnings("ignore", module=r"PIL\.")
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
-    return _in_colour(stored) if spec.channels == 3 and stored.pixels.shape[1] == 1 else stored
+    found = stored.pixels.shape[1]
+    if spec.channels is not None and found not in (1, 3):
+        raise SettingError(
+            f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
+        )
+    return _in_colour(stored) if spec.channels == 3 and found == 1 else stored
 
 
 def _in_colour(grey: Stored) -> Stored:
