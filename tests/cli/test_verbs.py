@@ -21,8 +21,8 @@ def test_a_study_goes_the_whole_way_and_a_second_time_keeps_what_is_there(
     assert first.status == 0
     assert first.json["accuracy"]["low"] < first.json["accuracy"]["value"] <= 1
     assert Path(first.json["report"]).read_text().startswith("<!doctype html>")
-    files = {"spec.yaml", "history.parquet", "model.safetensors", "predictions.safetensors", "predictions.parquet", "metrics.json",
-             "report.html", "filters.html", "scans", "environment.json", "anatomy.json"}  # fmt: skip
+    files = {"spec.yaml", "history.parquet", "model.safetensors", "predictions.safetensors", "predictions.parquet",
+             "metrics.json", "report.html", "filters.html", "scans", "environment.json", "anatomy.json"}  # fmt: skip
     assert files == {file.name for file in (tmp_path / "run").iterdir()}
     written = (tmp_path / "run" / MODEL).stat().st_mtime_ns
     again = command("study", study_file, "--out", tmp_path / "run", "--device", "cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.data.images import UnreadableError, header_of, pixels_of
+from convscope.data.images import Header, UnreadableError, header_of, pixels_of
 
 from .samples import encoded, noise
 
@@ -28,14 +28,14 @@ def test_plain_ones(tmp_path: Path) -> None:
     assert np.array_equal(pixels_of(grey, 1, None), grey[None])
     assert np.array_equal(pixels_of(grey, 3, None), np.stack([grey] * 3))
     header = header_of(encoded(grey, "BMP"))
-    assert (header.encoding, header.height, header.width, header.colour) == ("BMP", 4, 6, False)
+    assert (header.encoding, header.height, header.width, header.channels) == ("BMP", 4, 6, 1)
 
 
 def test_sixteen_bits_are_scaled() -> None:
     values = np.array([[0, 257, 128, 129], [65535, 256 * 257 - 257, 1, 40000]], np.uint16)
     found = pixels_of(saved(Image.fromarray(values)), 1, None)
     assert found.tolist() == [[[0, 1, 0, 1], [255, 255, 0, round(40000 / 257)]]]
-    assert not header_of(saved(Image.fromarray(values))).colour
+    assert header_of(saved(Image.fromarray(values))).channels == 1
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -50,7 +50,7 @@ def test_transparent_shows_white() -> None:
     image.putpixel((1, 0), (200, 100, 50, 0))
     assert pixels_of(saved(image), 3, None)[:, 0].T.tolist() == [[200, 100, 50], [255, 255, 255]]
     grey = Image.new("LA", (1, 1), (100, 0))
-    assert not header_of(saved(grey)).colour
+    assert header_of(saved(grey)).channels == 1
     assert pixels_of(saved(grey), 1, None).tolist() == [[[255]]]
 
 
@@ -123,3 +123,15 @@ def test_cut_short(encoding: str) -> None:
     for share in (0.02, 0.3, 0.6, 0.9):
         with pytest.raises(UnreadableError, match=r"no image|cut short"):
             pixels_of(whole[: int(share * len(whole))], 3, None)
+
+
+@pytest.mark.parametrize("bands", [2, 4, 7])
+def test_an_array_of_other_channels_keeps_each_as_it_is(bands: int) -> None:
+    """Two are no grey with transparency, four no colour with it."""
+    values = noise(6, 9, 3, 0)[..., [n % 3 for n in range(bands)]].copy()
+    values[..., -1] = 0
+    assert header_of(values) == Header("arrays", 6, 9, bands)
+    assert np.array_equal(pixels_of(values, bands, None), values.transpose(2, 0, 1))
+    scaled = pixels_of(values, bands, 4)
+    for band, found in zip(values.transpose(2, 0, 1), scaled, strict=True):
+        assert np.array_equal(found[None], pixels_of(np.ascontiguousarray(band), 1, 4))

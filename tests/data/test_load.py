@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from convscope.data import Augmentation, DataSpec, batches, data_names, load_data
-from convscope.errors import SettingError, UnknownNameError
-from tests.conftest import write_spots
+from convscope.errors import DataError, SettingError, UnknownNameError
+from tests.conftest import spots_of, write_spots
 
 from .samples import assert_apart, encoded, make_folder, noise
 
@@ -353,3 +353,60 @@ class TestChannels:
     def test_what_contradicts_itself(self, source: str, said: dict[str, Any], expected: str) -> None:
         with pytest.raises(SettingError, match=expected):
             load_data(source, **said)
+
+
+class TestBands:
+    @pytest.mark.parametrize("bands", [2, 4, 6])
+    @pytest.mark.parametrize("first", [False, True])
+    def test_arrays_keep_any_number_of_channels(self, tmp_path: Path, bands: int, first: bool) -> None:
+        images, labels = spots_of(60, bands)
+        np.savez(tmp_path / "a.npz", x=images.transpose(0, 3, 1, 2) if first else images, y=labels)
+        data = load_data(tmp_path / "a.npz")
+        assert data.input_shape == (bands, 8, 8)
+        row = int(data.test.index[0])
+        assert torch.equal(data.test[0][0], torch.from_numpy(images[row]).permute(2, 0, 1).float() / 255)
+        assert (len(data.mean), len(data.std)) == (bands, bands)
+        assert data.source.endswith(f"{bands} bands (pictures show the first {'one' if bands == 2 else 'three'})")
+        augmentation = Augmentation(crop=1, brightness=0.2, contrast=0.2, saturation=0.5, cutout=2)
+        [batch] = batches(data.test, 60, augmentation=augmentation, seed=0)
+        assert batch.images.shape[1:] == (bands, 8, 8)
+        assert load_data(tmp_path / "a.npz", image_size=5).input_shape == (bands, 5, 5)
+
+    def test_the_last_axis_is_that_of_the_channels_where_nothing_else_tells(self, tmp_path: Path) -> None:
+        np.savez(
+            tmp_path / "a.npz", x=np.stack([np.full((6, 8, 20), n, np.uint8) for n in range(30)]), y=np.arange(30) % 2
+        )
+        assert load_data(tmp_path / "a.npz").input_shape == (20, 6, 8)
+
+    def test_sixteen_bits_are_scaled_to_eight(self, tmp_path: Path) -> None:
+        images, labels = spots_of(60, 4)
+        np.savez(tmp_path / "eight.npz", x=images, y=labels)
+        np.savez(tmp_path / "sixteen.npz", x=images.astype(np.uint16) * 257, y=labels)
+        assert load_data(tmp_path / "sixteen.npz").digest == load_data(tmp_path / "eight.npz").digest
+
+    @pytest.mark.parametrize(
+        ("parts", "said", "error", "expected"),
+        [
+            (
+                (4, 4),
+                {"channels": 3},
+                SettingError,
+                "^channels: 3, said here or by the network, and these images have 4; take",
+            ),
+            (
+                (4, 4),
+                {"grey": True},
+                SettingError,
+                "^channels: 1, said here or by the network, and these images have 4",
+            ),
+            ((4, 3), {}, DataError, r"a.npz image 0 has 4 channels and .*a.npz image 30 3; give images of the same"),
+            ((4, 4), {"normalize": "imagenet"}, SettingError, "normalize.mean: 3 values for images of 4 channels"),
+        ],
+    )
+    def test_what_does_not_go_with_them(
+        self, tmp_path: Path, parts: tuple[int, int], said: dict[str, Any], error: type, expected: str
+    ) -> None:
+        (train, of_train), (test, of_test) = (spots_of(30, bands, seed) for seed, bands in enumerate(parts))
+        np.savez(tmp_path / "a.npz", x_train=train, y_train=of_train, x_test=test, y_test=of_test)
+        with pytest.raises(error, match=expected):
+            load_data(tmp_path / "a.npz", **said)

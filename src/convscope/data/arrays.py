@@ -5,7 +5,8 @@
     classes                                           optional: the names of the classes, as strings
 
 `images` may stand for `x` and `labels` for `y`, before or after the split: `train_images` is `x_train`.
-Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); uint8, or floats in [0, 1].
+Images are (N, H, W), (N, H, W, C) or (N, C, H, W), with any C: the last axis if it is 1 or 3, else the second if that is, or if
+the last two are equal; else the last. They are uint8, or floats in [0, 1] or uint16, which are scaled to 0…255.
 """
 
 from __future__ import annotations
@@ -136,17 +137,26 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         raise DataError(
             f"{where}: images have the shape {array.shape}, without a pixel; give images of one pixel at least"
         )
-    if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
+    if array.ndim not in (3, 4):
+        raise DataError(
+            f"{where}: images have the shape {array.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W)"
+        )
+    if array.ndim == 4 and _channels_first(*array.shape[1:]):
         array = array.transpose(0, 2, 3, 1)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    if array.ndim != 3 and (array.ndim != 4 or array.shape[3] != 3):
-        raise DataError(
-            f"{where}: images have the shape {array.shape}; "
-            "expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
-        )
     if array.dtype == np.uint8:
         return array
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
         return np.round(array * 255).astype(np.uint8)
-    raise DataError(f"{where}: images are {array.dtype}; expected uint8, or floats from 0 to 1; convert them first")
+    raise DataError(
+        f"{where}: images are {array.dtype}; expected uint8, uint16, or floats from 0 to 1; convert them first"
+    )
+
+
+def _channels_first(first: int, second: int, third: int) -> bool:
+    if third in (1, 3) or first in (1, 3):
+        return third not in (1, 3)
+    return second == third != first

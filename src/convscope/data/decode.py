@@ -52,7 +52,7 @@ class _Decoder:
 
     def filling(self) -> Filling:
         headers = self._headers()
-        channels = 3 if not self.spec.grey and any(header.colour for header in headers.values()) else 1
+        channels = self._channels(headers)
         height, width = (self.spec.image_size,) * 2 if self.spec.image_size else self._common_size(headers)
         encodings = Counter(header.encoding for header in headers.values())
         about: dict[str, Any] = {"encoding": " and ".join(name for name, _ in encodings.most_common())}
@@ -73,6 +73,20 @@ class _Decoder:
         if not headers:
             raise DataError(f"{self.source.words}: holds no image that can be read; check the path")
         return headers
+
+    def _channels(self, headers: dict[int, Header]) -> int:
+        """Grey if the spec says so, colour if any is, or the bands that all have."""
+        first: dict[int, int] = {}
+        for position, header in headers.items():
+            first.setdefault(header.channels, position)
+        if set(first) <= {1, 3}:
+            return 1 if self.spec.grey else max(first)
+        if len(first) > 1:
+            (one, here), (other, there) = list(first.items())[:2]
+            raise DataError(
+                f"{self._name(here)} has {one} channels and {self._name(there)} {other}; give images of the same number"
+            )
+        return next(iter(first))
 
     def _common_size(self, headers: dict[int, Header]) -> tuple[int, int]:
         first, *others = headers

@@ -1,10 +1,11 @@
 """One encoded image: what its header says, and its pixels.
 
-Whatever a file holds, it becomes 8 bits a channel, grey or RGB:
+Whatever a file holds, it becomes 8 bits a channel, grey or RGB; only arrays may have other channels:
 
 - 16-bit grey is scaled from 0…65535 to 0…255 (Pillow reads 16-bit colour as 8-bit); a 32-bit image has no
   known range and is refused.
 - What is transparent shows white. Palettes, CMYK and other colour spaces become RGB.
+- An array of other than 1 or 3 channels keeps them all, as they are: bands.
 - Of an animation the first frame counts. The orientation that a camera noted (Exif) is applied.
 """
 
@@ -24,7 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Item = Path | bytes | np.ndarray | Image.Image
-"""A file, its bytes, pixels (H, W) or (H, W, 3) as they are, or an image that Pillow has opened."""
+"""A file, its bytes, pixels (H, W) or (H, W, C) as they are, or an image that Pillow has opened."""
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _ORIENTATION = 0x0112  # the Exif tag
@@ -41,7 +42,7 @@ class Header:
     encoding: str
     height: int
     width: int
-    colour: bool
+    channels: int
 
 
 def header_of(item: Item) -> Header:
@@ -50,24 +51,30 @@ def header_of(item: Item) -> Header:
     Raises:
         UnreadableError: it is no image, or of a kind that has no known range of values.
     """
+    if isinstance(item, np.ndarray) and _is_bands(item):
+        return Header("arrays", *item.shape)
     with _opened(item) as image:
         width, height = image.size
         if _orientation(image) >= 5:  # turned by a quarter
             width, height = height, width
-        return Header(image.format or "arrays", height, width, image.mode not in _GREY_MODES)
+        return Header(image.format or "arrays", height, width, 1 if image.mode in _GREY_MODES else 3)
 
 
 def pixels_of(item: Item, channels: int, image_size: int | tuple[int, int] | None) -> UInt8[np.ndarray, "C H W"]:
     """The pixels of an image, shape (C, H, W), 0…255.
 
     Args:
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB; other ones of an array that has as many.
         image_size: height and width, or the side of a square: scale until it is covered and cut out the centre (bilinear
             over the area that a pixel covers, so that nothing aliases); None leaves the size as it is.
 
     Raises:
         UnreadableError: it is no image, or damaged.
     """
+    if isinstance(item, np.ndarray) and _is_bands(item):
+        return np.concatenate(
+            [pixels_of(np.ascontiguousarray(band), 1, image_size) for band in item.transpose(2, 0, 1)]
+        )
     with _opened(item) as image:
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
@@ -82,6 +89,10 @@ def pixels_of(item: Item, channels: int, image_size: int | tuple[int, int] | Non
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _is_bands(item: np.ndarray) -> bool:
+    return item.ndim == 3 and item.shape[2] not in (1, 3)
 
 
 @contextmanager

@@ -102,6 +102,10 @@ def _decoded(spec: DataSpec) -> _Labelled:
         row = min(faults)
         raise bad_image(source.name(row), faults[row])
     repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
+    bands = stored.pixels.shape[1]
+    shown = (
+        f", {bands} bands (pictures show the first {'three' if bands > 3 else 'one'})" if bands not in (1, 3) else ""
+    )
     return _Labelled(
         name,
         stored,
@@ -109,7 +113,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
         {target: values[rows] for target, values in source.targets.items()},
         source.classes,
         len(source),
-        f"{source.words}, {stored.about['encoding']}{repeated}",
+        f"{source.words}, {stored.about['encoding']}{repeated}{shown}",
         tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
         source.understood(),
         tuple(map(source.short_name, rows.tolist())),
@@ -139,7 +143,12 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
     with without_warnings():
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
-    return _in_colour(stored) if spec.channels == 3 and stored.pixels.shape[1] == 1 else stored
+    found = stored.pixels.shape[1]
+    if spec.channels is not None and found not in (1, 3):
+        raise SettingError(
+            f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
+        )
+    return _in_colour(stored) if spec.channels == 3 and found == 1 else stored
 
 
 def _in_colour(grey: Stored) -> Stored:
