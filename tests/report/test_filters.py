@@ -19,6 +19,8 @@ from convscope.nets import build_net
 from convscope.report import ReportedRun, sprites, write_report
 from convscope.report import filters as filters_module
 from convscope.report.filters import effects_of, filters, filters_page, has_filters
+from convscope.report.page import Photo
+from convscope.report.visualization import Visualizations
 from convscope.runs import FILTERS, REPORT, Recipe, Run, open_run
 from convscope.scans import LayerEffects, evaluate
 from convscope.scope import Scope
@@ -120,6 +122,20 @@ def test_large_images_become_smaller_and_boxes_with_them() -> None:
     images = ImageSet(pixels, index, {"class": torch.zeros(3, dtype=torch.int64)}, {"class": ("a",)})
     sheet = sprites.image_sheets(images, [0, 1, 2], 10**6)
     assert (sheet["width"], sheet["height"], sheet["pitch"], sheet["scale"]) == (96, 48, [96, 48], [0.48, 0.48])
+
+
+@pytest.mark.parametrize(("shape", "size"), [((224, 112), (128, 64)), ((128, 64), (128, 64)), ((28, 28), (28, 28))])
+def test_visualizations_of_photographs_are_as_small_as_they_are_shown(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    grey = torch.arange(3, dtype=torch.uint8).mul(100)[:, None, None, None].expand(3, *shape, 3).contiguous()
+    sheet = filters_module._visualization(Visualizations("conv1", "relu1", grey, torch.arange(3.0)))["sheet"]
+    [source] = sheet["src"]
+    assert (sheet["height"], sheet["width"], sheet["columns"]) == (*size, 3)
+    assert isinstance(source, Photo) == (shape != size)
+    whole = source.picture if isinstance(source, Photo) else source
+    assert whole.shape == (size[0], 3 * size[1], 3)
+    assert whole[:, :: size[1], 0].tolist() == [[0, 100, 200]] * size[0]
 
 
 def test_of_many_units_the_first_of_each_layer_are_on_the_page(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError
 from convscope.nets import make_task
-from convscope.scans import BatchOutputs, Predictions, Scan, Statistics, TopPatches, scan
+from convscope.scans import BatchOutputs, Predictions, Scan, Statistics, TopPatches, batch_that_fits, scan
 from convscope.scope import Scope
 from tests.gpus import CUDA, on_gpu
 from tests.lenses.lens_networks import lived_in, state
@@ -271,3 +271,14 @@ def test_all_that_a_scope_scans_runs_on_a_gpu() -> None:
     found = gpu.randomization_check("saliency", pixels).similarity
     assert found.shape == cpu.randomization_check("saliency", pixels).similarity.shape
     assert state(gpu.net) == before
+
+
+@pytest.mark.parametrize(("max_memory", "n"), [(None, 8), (200, 8), (100, 4), (1, 1)])
+def test_a_batch_of_large_maps_has_eight_images_where_the_memory_has_room(max_memory: int | None, n: int) -> None:
+    """A map is 3.06 MiB, so that 5 lie within 16 MiB; an image takes seven of them, 21.4 MiB."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 2)
+    )
+    images = torch.zeros(9, 3, 224, 224)
+    scope = Scope(net, images[:1], ("a", "b"))
+    assert batch_that_fits(scope.graph, ["0"], images, max_memory and max_memory * 2**20) == n

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from convscope.analyses import ablation_plan
 from convscope.data import ImageSet
 from convscope.draw import Picture, filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
 from convscope.report.budget import MINUTES, Fit
-from convscope.report.page import fill, static
+from convscope.report.page import Photo, fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
 from convscope.report.subject import ReportedRun
 from convscope.report.visualization import Visualizations, visualization_fit, visualizations
@@ -38,6 +39,7 @@ _PIXELS = 9_000_000  # of all images together: about 10 MB
 _MOST_UNITS = 4096  # on the page; of a network of more units
 _MOST_OF_A_LAYER = 64  # the first
 _FEWEST_IMAGES = 40
+_PICTURE_PX = 128  # of a feature visualization
 _PER_NUMBER = 400  # multiply-adds for a number of a map: its rank, its histogram
 _PER_PAIR = 1000  # for a pair of units in a batch: its product, summed exactly
 _NAMED = 12  # units in a sentence
@@ -326,9 +328,16 @@ def _of_weights(weights: Tensor, kind: str) -> Picture:
 
 
 def _visualization(found: Visualizations) -> dict[str, Any]:
-    """The picture that maximally activates each unit, as a sheet."""
-    sheet = picture_sheet(list(found.pictures.numpy()), columns=16)
-    return {"sheet": sheet, "units": len(found.pictures), "activation": _short(found.activation)}
+    """The picture that maximally activates each unit, as a sheet; of photographs they are as small as the page shows them."""
+    pictures, side = found.pictures, max(found.pictures.shape[1:3])
+    if side > _PICTURE_PX:
+        size = [max(1, edge * _PICTURE_PX // side) for edge in pictures.shape[1:3]]
+        small = interpolate(pictures.movedim(3, 1).float(), size, mode="bilinear", antialias=True)
+        pictures = small.movedim(1, 3).round().clamp(0, 255).byte()
+    sheet = picture_sheet(list(pictures.numpy()), columns=16)
+    if side > _PICTURE_PX:
+        sheet["src"] = [Photo(whole) for whole in sheet["src"]]
+    return {"sheet": sheet, "units": len(pictures), "activation": _short(found.activation)}
 
 
 def _short(values: Tensor) -> list[float | None]:
