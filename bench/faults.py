@@ -41,9 +41,9 @@ from convscope.study import engine
 
 _LIMIT_S = 120
 _PAGES = {
-    "convscope.report.build.render": lambda subject: "<p>report",
-    "convscope.report.build.filters_page": lambda subject, effects: "<p>filters",
-    "convscope.report.build.effects_of": lambda subject: None,
+    "convscope.report.build.render": lambda *given: "<p>report",
+    "convscope.report.build.filters_page": lambda *given: "<p>filters",
+    "convscope.report.build.effects_of": lambda *given: None,
     "convscope.report.study.study_page": lambda *given: "<p>study",
 }
 

@@ -29,6 +29,14 @@ def test_words_with_all_letters() -> None:
         ("f8k3", "letter 'k' does not go with 'f'"),
         ("f8 c8", "after a dense layer"),
         ("c8k", "is no layer"),
+        ("c8 W", "'W' is not the first word"),
+        ("W3", "takes no number; a kernel is written Wk3"),
+        ("Ws2", "letter 's' does not go with 'W'"),
+        ("f c8", "'f' has no number of units"),
+        ("c8 fob", "'fob' has no number of units"),
+        ("S", "needs a number above 0"),
+        ("S0", "needs a number above 0"),
+        ("E2", "takes no number"),
     ],
 )
 def test_wrong_words_are_named(text: str, expected: str) -> None:

@@ -26,10 +26,12 @@ from convscope.errors import (
     RunFolderError,
     SettingError,
     StoppedError,
+    UnknownNameError,
 )
-from convscope.nets import build_net
+from convscope.nets import Whitening, build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
 from convscope.training import Silent, train
+from convscope.training.averaging import Averaging
 from tests.gpus import on_gpu
 from tests.killing import dead_process
 
@@ -37,9 +39,9 @@ Make = Callable[..., DataBundle]
 NET = "c8b M c8b f16b D0.3"
 
 
-def _net(seed: int = 0, **options: Any) -> nn.Module:
+def _net(seed: int = 0, text: str = NET, **options: Any) -> nn.Module:
     torch.manual_seed(seed)
-    return build_net(NET, classes=3, image_size=8, **options)
+    return build_net(text, classes=3, image_size=8, **options)
 
 
 def _recipe(**changes: Any) -> Recipe:
@@ -128,16 +130,28 @@ def test_the_history_is_a_table_that_other_tools_read(spots: Make, tmp_path: Pat
     assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate", "seconds", "images_per_s"} < set(table)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-def test_interrupted_and_resumed_gives_the_same_bits(spots: Make, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("net", "changes"),
+    [
+        *((NET, {"optimizer": optimizer}) for optimizer in ("sgd", "adam", "adamw", "rmsprop", "muon")),
+        (NET, {"averaging": "ema"}),
+        (NET, {"averaging": "lookahead", "optimizer": "muon"}),
+        (NET, {"averaging": "ema", "patience": 5}),
+        (NET, {"precision": "bf16", "optimizer": "muon"}),
+        ("We c8lo M Bn E c8noe fo", {"optimizer": "muon"}),
+    ],
+)
+def test_interrupted_and_resumed_gives_the_same_bits(
+    spots: Make, tmp_path: Path, net: str, changes: dict[str, Any]
+) -> None:
     """Stopped in the middle of the second epoch; resumed with a network of other weights; the result is the same file."""
-    data, recipe = spots(), _recipe(optimizer=optimizer, rate=0.004)
-    train(_net(), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
+    data, recipe = spots(), _recipe(**{"rate": 0.004} | changes)
+    train(_net(text=net), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
     stop = _StopAt(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(StoppedError, match=r"stopped in epoch 2 of 3 after step 2 .*convscope train --resume"):
-        train(_net(), data, recipe, tmp_path / "halves", device="cpu", watcher=stop)
+        train(_net(text=net), data, recipe, tmp_path / "halves", device="cpu", watcher=stop)
     assert not (tmp_path / "halves" / MODEL).exists()
-    train(_net(seed=9), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
+    train(_net(seed=9, text=net), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
     assert _digest(tmp_path / "whole") == _digest(tmp_path / "halves")
     timeless = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate"]
     whole, halves = (open_run(tmp_path / name).history[timeless] for name in ("whole", "halves"))
@@ -170,6 +184,92 @@ def test_killed_before_the_first_checkpoint_begins_again(spots: Make, tmp_path: 
     train(_net(), data, _recipe(), tmp_path / "run", device="cpu", resume=True, watcher=Silent())
     train(_net(), data, _recipe(), tmp_path / "other", device="cpu", watcher=Silent())
     assert _digest(tmp_path / "run") == _digest(tmp_path / "other")
+
+
+def test_whitening_is_fitted_once_to_the_training_images(spots: Make, tmp_path: Path) -> None:
+    """And is in the model that is reopened; a network that was trained before keeps its filters."""
+    data, net = spots(), _net(text="We c8 fo")
+    run = train(net, data, _recipe(epochs=1), tmp_path / "run", device="cpu", watcher=Silent())
+    images = data.train.pixels[data.train.index].float() / 255
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    oracle = Whitening(3, 2)
+    oracle.fit((images - mean) / std)
+    torch.testing.assert_close(net.whiten1.weight, oracle.weight, atol=1e-4, rtol=1e-4)
+    assert torch.equal(run.net.whiten1.weight, net.whiten1.weight)
+    filters = net.whiten1.weight.clone()
+    train(net, spots(seed=5), _recipe(epochs=1), tmp_path / "again", device="cpu", watcher=Silent())
+    assert torch.equal(net.whiten1.weight, filters)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_ema_is_the_mean_of_the_weights_of_the_steps(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    data = spots()
+    seen: list[dict[str, torch.Tensor]] = []
+    step = Averaging.step
+
+    def noted(self: Averaging, number: int, last: bool) -> None:
+        seen.append({name: tensor.clone() for name, tensor in self.net.state_dict().items()})
+        step(self, number, last)
+
+    monkeypatch.setattr(Averaging, "step", noted)
+    net = _net()
+    mean = {name: tensor.clone().double() for name, tensor in net.state_dict().items() if tensor.is_floating_point()}
+    recipe = _recipe(averaging="ema", ema_decay=0.8, optimizer=optimizer)
+    run = train(net, data, recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    for number, weights in enumerate(seen):
+        decay = min(0.8, (1 + number) / (10 + number))
+        mean = {name: decay * value + (1 - decay) * weights[name] for name, value in mean.items()}
+    kept = run.net.state_dict()
+    for name, value in mean.items():
+        torch.testing.assert_close(kept[name].double(), value, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(kept["conv1.weight"], seen[-1]["conv1.weight"], atol=1e-5)
+
+
+def test_lookahead_takes_half_of_every_five_steps(spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a plain loop over the weights that each step ended with; an epoch's end counts as a fifth step."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    step = Averaging.step
+
+    def noted(self: Averaging, number: int, last: bool) -> None:
+        before = self.net.conv1.weight.detach().clone()
+        step(self, number, last)
+        seen.append((before, self.net.conv1.weight.detach().clone()))
+
+    monkeypatch.setattr(Averaging, "step", noted)
+    net = _net()
+    slow = net.conv1.weight.detach().clone()
+    run = train(net, spots(), _recipe(averaging="lookahead"), tmp_path / "run", device="cpu", watcher=Silent())
+    a_epoch = len(seen) // 3
+    for number, (before, after) in enumerate(seen):
+        if (number + 1) % 5 == 0 or (number + 1) % a_epoch == 0:
+            slow = slow + 0.5 * (before - slow)
+            torch.testing.assert_close(after, slow)
+        else:
+            assert torch.equal(after, before)
+    torch.testing.assert_close(run.net.conv1.weight, slow)
+
+
+def test_rates_of_modules(spots: Make, tmp_path: Path) -> None:
+    """A hundredth of the rate moves plain SGD's weights by a hundredth in the first step; the last name that matches counts."""
+    moved = {}
+    for name, rates in (("plain", {}), ("slow", {"all": 0.01, "fc*": 1.0, "fc2": 2.0})):
+        net = _net(text="c8 f8")
+        first = {key: value.clone() for key, value in net.state_dict().items()}
+        settings = {"optimizer": "sgd", "momentum": 0, "nesterov": False, "epochs": 1, "rates": rates}
+        recipe = _recipe(**settings, batch=len(spots().train), augmentation=Augmentation())
+        train(net, spots(), recipe, tmp_path / name, device="cpu", watcher=Silent())
+        moved[name] = {key: value - first[key] for key, value in net.state_dict().items()}
+    for layer, factor in (("conv1", 0.01), ("fc1", 1.0), ("fc2", 2.0)):
+        key = f"{layer}.weight"
+        torch.testing.assert_close(moved["slow"][key], factor * moved["plain"][key], rtol=1e-3, atol=1e-6)
+
+
+def test_rates_of_a_module_that_is_not_there(spots: Make, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"recipe\.rates: module 'fc9'"):
+        train(_net(), spots(), _recipe(rates={"fc9": 1}), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_dropout_is_another_in_every_step(spots: Make, tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ from convscope.base.unfinished import remove_abandoned
 from convscope.compute.whole import write_whole
 from convscope.errors import ConvscopeError, FailedError, SettingError
 
-KINDS = ("charts", "data", "scans", "tables")
-"""The folders of entries in a root: the script of charts, decoded images, results of scans, indexes of folders of runs."""
+KINDS = ("charts", "data", "scans", "steps", "tables")
+"""The folders of entries in a root: the script of charts, decoded images, results of scans, what steps of a training took,
+indexes of folders of runs."""
 
 RUN_LIMIT = 2**28
 """Bytes of the entries in one run folder."""

@@ -40,6 +40,9 @@ def chain(shape: tuple[int, int, int], layers: str) -> Chain:
     words = layers.split()
     # the grammar of plain networks knows square windows: it reads the numbers of rows, then those of columns
     rows, columns = (parse_layers(" ".join(_one_side(word, side) for word in words)) for side in (0, 1))
+    for plain in rows:
+        if plain.letter == "W" or "o" in plain.flags or (plain.letter == "f" and plain.number is None):
+            raise SettingError(f"{plain.text!r} is not worked by hand; leave it out, or write its plain form (c, f)")
     for word in zip(words, rows, columns, strict=True):
         for kind, add in _layers(*word):
             if kind == "flatten" and len(found.output_shape) == 1:
@@ -92,7 +95,7 @@ def _layers(text: str, rows: Word, columns: Word) -> Iterator[tuple[str, _Add]]:
             yield "fc", lambda chain, name: chain.then(name, "dense", (n,), bias=True)
         case "D":
             yield "drop", lambda chain, name: chain.then(name, "dropout")
-    if text[0] == "B" or "b" in rows.flags:
+    if text[0] == "B" or rows.flags & {"b", "n"}:
         yield "bn", lambda chain, name: chain.then(name, "batch_norm")
 
 

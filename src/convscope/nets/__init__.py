@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convscope.nets.plain import plain_net
     from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
     from convscope.nets.text import Word, parse_layers
+    from convscope.nets.whitening import Whitening
 else:
     load_when_used(__name__)
 
@@ -37,6 +38,7 @@ __all__ = [
     "NetSpec",
     "Task",
     "TaskSpec",
+    "Whitening",
     "Word",
     "build_natural",
     "build_net",

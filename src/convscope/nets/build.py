@@ -32,7 +32,7 @@ from convscope.nets.heads import put_head
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
 
-Init = Literal["default", "xavier", "he"]
+Init = Literal["default", "xavier", "he", "dirac"]
 
 
 class NetSpec(Settings):
@@ -69,7 +69,8 @@ def build_net(
     Args:
         name: see NetSpec.
         init: "default" as PyTorch does; "xavier" (Glorot & Bengio 2010, uniform) or "he" (He et al. 2015,
-            normal, fan in), both with biases 0. Of a pre-trained network only the new head is drawn.
+            normal, fan in), both with biases 0; "dirac": a convolution's first filters pass its inputs on, one each, and the
+            others and all else are as by default (nn.init.dirac_). Of a pre-trained network only the new head is drawn.
         head, replaces: see NetSpec and convscope.nets.put_head.
         options: of the builder; `classes`, `channels`, `image_size` go with every network. `pretrained=True` asks timm,
             torchvision, and callables that take it, for trained weights.
@@ -103,7 +104,7 @@ def build_net(
 
 def check_name(name: str) -> None:
     """Raises UnknownNameError for a name that is no text of layers and not in the catalogue; other libraries are not asked."""
-    text = re.match(r"[cfMAGBD](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
+    text = re.match(r"[cfMAGBDRESW](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
     if ":" not in name and name not in CATALOGUE and not text:
         raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
 
@@ -313,7 +314,11 @@ def _initialise(net: nn.Module, init: Init) -> None:
     if init == "default":
         return
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if init == "dirac":
+            if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+                for group in module.weight.chunk(module.groups):
+                    nn.init.dirac_(group[: group.shape[1]])
+        elif isinstance(module, nn.Conv2d | nn.Linear):
             if init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
             elif init == "he":

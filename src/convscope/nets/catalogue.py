@@ -119,6 +119,15 @@ def lean_cifar(width: Count = 32) -> str:
     return f"c{width}b M c{2 * width}b c{2 * width}b M c{4 * width}b c{4 * width}b M"
 
 
+def air_cifar(width: Count = 32) -> str:
+    """For CIFAR-10, in the fewest seconds: whitened patches, then three pairs of convolutions; see study cifar10.
+
+    After airbench94 (Jordan 2024, arXiv 2404.00498), which has width 64 and GELU; begin it with init dirac.
+    """
+    pairs = (f"c{n}lo M Bn R c{n}no" for n in (width, 4 * width, 4 * width))
+    return f"W {' '.join(pairs)} Mk3 fo"  # 498,080, and 288 + 576 of them, filters of W and factors of batch norm, do not learn
+
+
 def cats_dogs_net(dropout: Share = 0.0) -> str:
     """Report E's own network for cats and dogs, with batch norm behind the first convolution.
 
@@ -180,6 +189,7 @@ CATALOGUE: dict[str, CatalogueNet] = {
     "mnist-net": CatalogueNet(mnist_net, channels=1, image_size=28),
     "rows": CatalogueNet(rows, channels=1, image_size=28),
     "lean-cifar": CatalogueNet(lean_cifar),
+    "air-cifar": CatalogueNet(air_cifar),
     "blocks-cifar": CatalogueNet(blocks_cifar),
     "cats-dogs-net": CatalogueNet(cats_dogs_net, image_size=128, classes=2),
     "lite0": CatalogueNet(lite0, image_size=224, classes=1000, normalize=LITE0_NORMALIZE),

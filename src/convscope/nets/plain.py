@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.errors import NetworkError
 from convscope.nets.text import Count, Word, parse_layers
+from convscope.nets.whitening import Whitening
 
 
 def plain_net(layers: str, *, classes: Count = 10, channels: Count = 3, image_size: Count = 32) -> nn.Sequential:
@@ -47,6 +48,7 @@ class Stack:
         self.units, self.side = channels, side
         self.area = (side or 0) ** 2 if area is None else area
         self._count: Counter[str] = Counter()
+        self._output: Word | None = None
 
     def read(self, layers: str) -> None:
         """Adds the layers that a text describes."""
@@ -55,11 +57,14 @@ class Stack:
 
     def add_word(self, word: Word) -> None:
         """Adds what one word describes."""
-        _ADD[word.letter](self, word)
+        if word.letter == "f" and word.number is None:
+            self._output = word
+        else:
+            _ADD[word.letter](self, word)
 
     def finished(self, classes: int) -> nn.Sequential:
         """The network, with its output layer."""
-        self.dense(classes)
+        self.dense(classes, bias=self._output is None or "o" not in self._output.flags)
         return nn.Sequential(self.modules)
 
     def add(self, kind: str, module: nn.Module) -> None:
@@ -84,20 +89,39 @@ class Stack:
         self.side, self.area = steps + 1, (steps + 1) ** 2
 
     def activate(self, word: Word) -> None:
-        if "b" in word.flags:
-            self.normalize()
-        if "l" not in word.flags:
+        if word.flags & {"b", "n"}:
+            self.normalize(word)
+        if "e" in word.flags:
+            self.add("gelu", nn.GELU())
+        elif "l" not in word.flags:
             self.add("relu", nn.ReLU())
 
-    def normalize(self) -> None:
-        self.add("bn", nn.BatchNorm1d(self.units) if self.side is None else nn.BatchNorm2d(self.units))
+    def normalize(self, word: Word) -> None:
+        norm = nn.BatchNorm1d(self.units) if self.side is None else nn.BatchNorm2d(self.units)
+        if "n" in word.flags:
+            norm.weight.requires_grad_(False)
+        self.add("bn", norm)
 
-    def dense(self, units: int) -> None:
+    def dense(self, units: int, bias: bool = True) -> None:
         if self.side is not None:
             self.modules["flatten"] = nn.Flatten()
             self.units, self.side = self.units * self.area, None
-        self.add("fc", nn.Linear(self.units, units))
+        self.add("fc", nn.Linear(self.units, units, bias))
         self.units = units
+
+
+class Divided(nn.Module):
+    """Values divided by a number."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values / self.by
+
+    def extra_repr(self) -> str:
+        return f"by={self.by:g}"
 
 
 def _conv(stack: Stack, word: Word) -> None:
@@ -108,13 +132,21 @@ def _conv(stack: Stack, word: Word) -> None:
     if stack.units % groups or units % groups:
         raise NetworkError(f"{name}: {groups} groups do not divide {stack.units} inputs and {units} filters")
     stack.slide(name, kernel, stride, padding, dilation)
-    stack.add("conv", nn.Conv2d(stack.units, units, kernel, stride, padding, dilation, groups))
+    stack.add("conv", nn.Conv2d(stack.units, units, kernel, stride, padding, dilation, groups, "o" not in word.flags))
     stack.units = units
     stack.activate(word)
 
 
 def _dense(stack: Stack, word: Word) -> None:
-    stack.dense(int(word.number or 0))
+    stack.dense(int(word.number or 0), bias="o" not in word.flags)
+    stack.activate(word)
+
+
+def _whiten(stack: Stack, word: Word) -> None:
+    kernel, channels = word.settings.get("k", 2), stack.units
+    stack.slide("whiten1", kernel, 1, 0)
+    stack.add("whiten", whitening := Whitening(channels, kernel))
+    stack.units = whitening.out_channels
     stack.activate(word)
 
 
@@ -140,6 +172,10 @@ _ADD = {
     "M": _pool,
     "A": _pool,
     "G": _global_pool,
-    "B": lambda stack, word: stack.normalize(),
+    "W": _whiten,
+    "B": Stack.normalize,
+    "R": lambda stack, word: stack.add("relu", nn.ReLU()),
+    "E": lambda stack, word: stack.add("gelu", nn.GELU()),
     "D": lambda stack, word: stack.add("drop", nn.Dropout(word.number or 0.0)),
+    "S": lambda stack, word: stack.add("scale", Divided(word.number or 1.0)),
 }

@@ -6,16 +6,23 @@ A network is a row of words, from the image to the last hidden layer; the output
     f1024   dense ("fully connected") layer of 1024 units, then ReLU; the maps are flattened before the first
     M       max pool 2×2 (stride = kernel)       A   average pool 2×2
     G       global average pool                  B   batch norm
-    D0.3    dropout of 30 %
+    R       ReLU                                 E   GELU
+    D0.3    dropout of 30 %                      S9  divides by 9
+    W       2×2 convolution that whitens the patches of the images, then ReLU; comes first, and does not learn: its filters are
+            fitted to the training images (convscope.nets.Whitening)
 
 Letters behind the number change a word, in any order:
 
-    k5 kernel 5×5 · s2 stride 2 · p0 padding 0 · d2 dilation 2 · g4 groups 4      (c; k, s and p also M and A)
+    k5 kernel 5×5 · s2 stride 2 · p0 padding 0 · d2 dilation 2 · g4 groups 4      (c; k, s and p also M and A; k also W)
     b  batch norm between the layer and its ReLU                                 (c, f)
-    l  linear: no ReLU                                                           (c, f)
+    n  the same without the factor of each channel                               (c, f, B)
+    e  GELU in the place of the ReLU                                             (c, f, W)
+    l  linear: no ReLU                                                           (c, f, W)
+    o  without biases                                                            (c, f)
     u  round a window that sticks out over the edge up ("ceil mode")              (M, A)
 
-"c32k7p0 B M f1024" is a 7×7 convolution without padding, ReLU, batch norm, a pool and a dense layer.
+A last word "fo" is the output layer, without biases. "c32k7p0 B M f1024" is a 7×7 convolution without padding, ReLU, batch
+norm, a pool and a dense layer.
 """
 
 from __future__ import annotations
@@ -30,9 +37,11 @@ from convscope.errors import SettingError
 
 Count = Annotated[int, Field(ge=1, le=65536)]
 
-_WORD = re.compile(r"([cfMAGBD])(\d*\.?\d*)((?:[kspdg]\d+|[blu])*)")
-_LETTER = re.compile(r"([kspdg])(\d+)|([blu])")
-_ALLOWED = {"c": "kspdgbl", "f": "bl", "M": "kspu", "A": "kspu", "G": "", "B": "", "D": ""}
+_WORD = re.compile(r"([cfMAGBDRESW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
+_LETTER = re.compile(r"([kspdg])(\d+)|([blneou])")
+_ALLOWED = {"c": "kspdgbneol", "f": "bneol", "M": "kspu", "A": "kspu", "B": "n", "W": "kel"} | dict.fromkeys(
+    "GDRES", ""
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,17 @@ def parse_layers(text: str) -> tuple[Word, ...]:
     if not words:
         raise SettingError("layers: the network's text is empty; write for example 'c32 M c64 M f128'")
     first_dense = next((i for i, word in enumerate(words) if word.letter == "f"), len(words))
-    for word in words[first_dense:]:
-        if word.letter in "cMAG":
+    for place, word in enumerate(words):
+        if place > first_dense and word.letter in "cMAG":
             raise SettingError(f"layers: {word.text!r} comes after a dense layer, where there are no maps any more")
+        if place and word.letter == "W":
+            raise SettingError(
+                f"layers: {word.text!r} is not the first word; it whitens the images, so it comes before all others"
+            )
+        if word.letter == "f" and word.number is None and (place + 1 < len(words) or word.flags - {"o"}):
+            raise SettingError(
+                f"layers: {word.text!r} has no number of units, such as f128; the last word may be 'fo', the output layer"
+            )
     return words
 
 
@@ -89,10 +106,14 @@ def _parse_word(text: str) -> Word:
 
 
 def _checked_number(text: str, letter: str, number: str) -> float | None:
+    if letter == "f" and not number:
+        return None
     if letter in "cf" and not (number.isdigit() and int(number) > 0):
         raise SettingError(f"layers: {text!r} needs a whole number of units above 0, such as {letter}64")
     if letter == "D" and not (number and number != "." and 0 <= float(number) < 1):
         raise SettingError(f"layers: {text!r} needs a share from 0 to below 1, such as D0.3")
-    if letter in "MAGB" and number:
+    if letter == "S" and not (number and number != "." and float(number) > 0):
+        raise SettingError(f"layers: {text!r} needs a number above 0 to divide by, such as S9")
+    if letter in "MAWGBRE" and number:
         raise SettingError(f"layers: {text!r} takes no number; a kernel is written {letter}k{number}")
     return float(number) if number else None

@@ -38,7 +38,8 @@ OF_STUDIES = ("sweep", "seeds", "sampler", "metric", "prune", "budget", "reprodu
 _PLACES_OF_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 """Options of timm that say where trained weights lie."""
 
-_DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
+_DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005, "muon": 0.02}
+_DEFAULT_MOMENTA = {"sgd": 0.9, "muon": 0.95}
 
 
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
@@ -88,9 +89,13 @@ class Recipe(Settings):
     """How a network is trained. `Recipe()` trains a decent network on any of the sets.
 
     Attributes:
-        optimizer: sgd, adam, adamw or rmsprop.
-        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop.
-        momentum, nesterov: of sgd; momentum also of rmsprop, which has none by default.
+        optimizer: sgd, adam, adamw, rmsprop, or muon (Jordan 2024): filters and dense weights take orthogonal steps, and AdamW
+            takes the rest, which is the output layer, biases and batch norm.
+        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop, 0.02 for muon.
+        adam_rate: of muon, the peak rate of what AdamW takes.
+        rates: factors of the rate by module, {all: 0.1, head: 1}, for fine-tuning: names as in Stage's `train`, each with all
+            inside it; of two that name a module the later counts. A module that none names has 1.
+        momentum, nesterov: of sgd and muon (0.9 and 0.95 by default); momentum also of rmsprop, which has none by default.
         batch: images a step. The last, smaller batch of an epoch is left out.
         epochs: passes over the training images.
         schedule: course of the rate. "constant"; "step" (times `step_factor` every `step_epochs`); "cosine" (to 0);
@@ -107,9 +112,14 @@ class Recipe(Settings):
             each class of the first head equally likely, and within it each image. The train accuracy is that of the images
             drawn. Together with balanced class_weights it corrects for the same imbalance twice.
         clip_norm: largest norm of the gradient; none by default.
+        averaging: "ema" validates and keeps the mean of the weights over the steps, older ones less by `ema_decay` a step
+            (by min(ema_decay, (1 + t) / (10 + t)) at step t); "lookahead" moves the weights back by half of what every five
+            steps have added (Zhang et al. 2019, arXiv 1907.08610). "none" by default.
         patience: stop after so many epochs without a better `watch`, and restore the best weights; never by default.
         watch: what patience looks at.
-        precision: "auto" is bf16 on a GPU that has it, else fp32.
+        precision: of convolutions and matrix products in training; weights, losses and evaluation are fp32. "auto" is bf16 on
+            a GPU that has it, and on a CPU that has it where a step of this network is measured to take less than 80 % of the
+            time in fp32 (environment.json says what was chosen, and why); else fp32.
         compile: through torch.compile (needs a C++ compiler on the CPU; pays off in long runs).
         channels_last: keep feature maps as N H W C in memory, which convolutions prefer on CPU and GPU.
         augmentation: of the training images.
@@ -124,8 +134,10 @@ class Recipe(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = "adamw"
     rate: float | None = Field(default=None, gt=0)
+    adam_rate: float = Field(default=0.01, gt=0)
+    rates: dict[str, Annotated[float, Field(gt=0)]] | None = None
     momentum: float | None = Field(default=None, ge=0, lt=1)
     nesterov: bool = True
     batch: int = Field(default=128, ge=1)
@@ -140,6 +152,8 @@ class Recipe(Settings):
     class_weights: ClassWeights | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     clip_norm: float | None = Field(default=None, gt=0)
+    averaging: Literal["none", "ema", "lookahead"] = "none"
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     watch: Literal["val_loss", "val_accuracy"] = "val_loss"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -169,7 +183,7 @@ class Recipe(Settings):
         if not isinstance(given, Mapping):
             return given
         optimizer = given.get("optimizer", "adamw")
-        derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": 0.9 if optimizer == "sgd" else 0.0}
+        derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": _DEFAULT_MOMENTA.get(optimizer, 0.0)}
         derived |= _of_stages(given.get("stages"))
         return {**given, **{key: value for key, value in derived.items() if given.get(key) is None}}
 

@@ -17,6 +17,7 @@ from convscope.data import Augmentation, DataBundle, ImageSet, Normalizer, batch
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
+from convscope.training.averaging import Averaging
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.imbalance import class_weights
@@ -96,7 +97,8 @@ class Trainer:
         """Freezes what the stage does not train, and makes its optimizer."""
         self.stages.begin(state.stage)
         self.recipe = self.whole.parts[state.stage]
-        self.optimizer = make_optimizer(self.net, self.recipe)
+        self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
+        self.averaging = Averaging(self.net, self.recipe, state.average)
         self.features: Features | None = None
         self.forward = self._compiled(self.net)
         return self.optimizer
@@ -113,6 +115,7 @@ class Trainer:
                 self._train_epoch(watcher, wish)
                 self._end_epoch()
                 watcher.epoch(self.state.history[-1])
+        self.averaging.finish()
         if self.state.best:
             self.net.load_state_dict(self.state.best)
 
@@ -197,6 +200,7 @@ class Trainer:
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
             look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps
             value = self._checked(loss) if look else None
+            self.averaging.step(self._step_of_stage, last=state.step + 1 == self.steps)
             state.step += 1
             state.sums["images"] += len(images)
             watcher.step(state.epoch, state.step, value)
@@ -224,6 +228,10 @@ class Trainer:
         """The learning rate of a step of this epoch."""
         return rate_at(self.recipe, self._epoch_of_stage * self.steps + step, self.steps)
 
+    @property
+    def _step_of_stage(self) -> int:
+        return self._epoch_of_stage * self.steps + self.state.step
+
     def _prepare(self, images: Tensor) -> Tensor:
         """Images normalised, kept features as they are; both in the recipe's memory layout."""
         return self._laid_out(self.normalize(images) if self.features is None else images)
@@ -233,9 +241,19 @@ class Trainer:
         return given.contiguous(memory_format=layout)
 
     def _end_epoch(self) -> None:
-        """Validates, adds the epoch's row to the history, and writes history and checkpoint."""
+        """Measures the epoch, and writes history and checkpoint."""
         state, sums = self.state, self.state.sums
         train_loss = sums["loss"] / sums["images"]
+        with self.averaging.applied():
+            self._measure_epoch(train_loss)
+        state.begin_epoch()
+        self.run.check_there()
+        self.run.write_history(state.history)
+        save_state(self.run, state, self.net, self.optimizer)
+
+    def _measure_epoch(self, train_loss: float) -> None:
+        """Validates, adds the epoch's row to the history, and keeps the weights where they are the best so far."""
+        state, sums = self.state, self.state.sums
         val_loss, val_accuracy = self.validate(self.data.val)
         if not math.isfinite(train_loss + val_loss):
             raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
@@ -247,10 +265,6 @@ class Trainer:
             "seconds": sums["seconds"], "images_per_s": sums["images"] / sums["seconds"],
         })  # fmt: skip
         self._keep_best()
-        state.begin_epoch()
-        self.run.check_there()
-        self.run.write_history(state.history)
-        save_state(self.run, state, self.net, self.optimizer)
 
     @torch.no_grad()
     def validate(self, images: ImageSet) -> tuple[float, float]:

@@ -3,34 +3,59 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from convscope.runs import Recipe
+from convscope.training.muon import Muon
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(
+    net: nn.Module, recipe: Recipe, factors: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.Optimizer:
     """The recipe's optimizer over the parameters that train.
 
-    Weight decay goes on parameters with more than one axis (filters, dense weights), not on biases and norms.
+    Weight decay goes on parameters with more than one axis (filters, dense weights), not on biases and norms. Of muon these
+    are its matrices, but for the last one in the order of the network's parameters, the output layer.
+
+    Args:
+        net: its parameters with `requires_grad`.
+        recipe: names the optimizer.
+        factors: of the rate, by parameter; 1 for all others.
     """
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    rate = recipe.rate
-    assert rate is not None, "a recipe fills it in"
+    assert recipe.rate is not None, "a recipe fills it in"
     assert recipe.momentum is not None, "a recipe fills it in"
-    if recipe.optimizer == "sgd":
-        nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
-    if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, momentum=recipe.momentum)
+    muon = recipe.optimizer == "muon"
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    members = defaultdict(list)
+    for parameter in weights + others:
+        matrices = muon and parameter.ndim > 1 and parameter is not weights[-1]
+        share = recipe.adam_rate / recipe.rate if muon and not matrices else 1.0
+        members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
+    groups = [
+        {
+            "params": found,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "share": share,
+            **({"matrices": matrices} if muon else {}),
+        }
+        for (decays, matrices, share), found in members.items()
+    ]
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    match recipe.optimizer:
+        case "muon":
+            return Muon(groups, recipe.rate, recipe.momentum, nesterov)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=recipe.rate, momentum=recipe.momentum)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=rate, fused=True)
+    return kind(groups, lr=recipe.rate, fused=True)
 
 
 def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -60,6 +85,6 @@ def _factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all groups."""
+    """Sets the learning rate of all groups, of each its share."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]

@@ -20,6 +20,9 @@ class Stages:
     A stage's `train` names modules, each with all inside it; `*` stands for any letters. `all` is the whole network, and
     `head` and `last_block` are what convscope.training.parts says, unless a module has that very name.
 
+    Attributes:
+        factors: of the rate, by parameter, as the recipe's `rates` say.
+
     Args:
         net: what its owner froze (requires_grad off) stays so.
         recipe: with or without stages.
@@ -35,6 +38,12 @@ class Stages:
             f"recipe.stages.{place}.train" if recipe.stages else "recipe.train" for place in range(len(self.stages))
         ]
         self.modules = [self._learning(stage, key) for stage, key in zip(self.stages, keys, strict=True)]
+        self.factors = {
+            parameter: factor
+            for name, factor in (recipe.rates or {}).items()
+            for module in self._named(name, "recipe.rates")
+            for parameter in module.parameters()
+        }
         self._before = {parameter: parameter.requires_grad for parameter in net.parameters()}
         self.learning = [net]
 

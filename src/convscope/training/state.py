@@ -28,6 +28,7 @@ class TrainingState:
         sums: loss × images, right images, images and seconds of the epoch so far.
         history: the rows of the finished epochs.
         best_epoch, best: the stage's epoch with the best `watch` and its weights, where the recipe has patience.
+        average: of the weights over the stage's steps, where the recipe averages them.
         stage, first_epoch: the stage of the recipe, and the epoch in which it began.
     """
 
@@ -37,6 +38,7 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
     stage: int = 0
     first_epoch: int = 0
 
@@ -46,15 +48,16 @@ class TrainingState:
         self.sums = dict.fromkeys(self.sums, 0.0)
 
     def begin_stage(self) -> None:
-        """Moves to the next stage, which has no best epoch yet."""
+        """Moves to the next stage, which has no best epoch and no average yet."""
         self.stage, self.first_epoch = self.stage + 1, self.epoch
-        self.best_epoch, self.best = None, {}
+        self.best_epoch, self.best, self.average = None, {}, {}
 
 
 def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Writes the checkpoint, whole or not at all."""
     packed = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     packed |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    packed |= {f"average.{name}": tensor for name, tensor in state.average.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         packed |= {f"optimizer.{number}.{key}": value for key, value in slots.items() if isinstance(value, Tensor)}
     card = {key: getattr(state, key) for key in _CARD}
@@ -76,7 +79,7 @@ def load_state(run: Run, net: nn.Module, begin: Callable[[TrainingState], torch.
     if "epoch" not in card:
         raise RunFolderError(f"{path} is no checkpoint of convscope")
     load_weights(net, _under("net.", tensors), path)
-    state = TrainingState(**card, best=_under("best.", tensors))
+    state = TrainingState(**card, best=_under("best.", tensors), average=_under("average.", tensors))
     _load_optimizer(begin(state), _under("optimizer.", tensors))
     return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ from torch import nn
 from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
 from convscope.compute import choose_device, own_random_state, threads
-from convscope.data import DataBundle
+from convscope.data import DataBundle, Normalizer, batches
 from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
-from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, make_task, outputs_of
+from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -36,9 +37,13 @@ from convscope.runs import (
 from convscope.training.imbalance import class_weights
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
+from convscope.training.precision import settled_precision
 from convscope.training.stages import Stages
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
+
+_WHITENING_PIXELS = 5_000 * 32**2
+"""Of the training images that a whitening layer is fitted to."""
 
 
 def train(
@@ -110,8 +115,15 @@ def train_spec(
             with suppress(OSError):  # the first that is written says why
                 out.mkdir(parents=True, exist_ok=True)
         with alone_in(out):
-            run = _reopen(out, spec, data) if resume else _begin(out, spec, data, net, given)
-            trainer = Trainer(run, net, data, task, spec.recipe, where, resume and run.has(CHECKPOINT))
+            if resume:
+                run = _reopen(out, spec, data)
+                precision = run.environment.get("precision") or {"format": spec.recipe.precision}
+            else:
+                precision = settled_precision(spec.recipe, net, data, task, where)
+                run = _begin(out, spec, data, net, given, precision)
+            _fit_whitening(net, data)
+            recipe = spec.recipe.model_copy(update={"precision": precision["format"]})
+            trainer = Trainer(run, net, data, task, recipe, where, resume and run.has(CHECKPOINT))
             if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
                 save_state(run, trainer.state, net, trainer.optimizer)
             looking = tracked(watcher or default_watcher(), track, run, trainer.state.history)
@@ -132,7 +144,7 @@ def make_card(data: DataBundle, task: Task) -> Card:
     return Card(data.input_shape, data.mean, data.std, classes, heads)
 
 
-def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool) -> Run:
+def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool, precision: dict[str, Any]) -> Run:
     """A new run folder."""
     if os.path.exists(out / SPEC):
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
@@ -144,7 +156,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
     run = Run(out)
     about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
-    run.write_json(ENVIRONMENT, {**describe_environment(), **about_net, "data": describe_data(data)})
+    about = {**about_net, "precision": precision, "data": describe_data(data)}
+    run.write_json(ENVIRONMENT, {**describe_environment(), **about})
     run.write_spec(spec)
     return run
 
@@ -181,6 +194,16 @@ def describe_data(data: DataBundle) -> dict[str, object]:
         "duplicates": data.duplicates,
         "left_out": [list(pair) for pair in data.left_out],
     }
+
+
+def _fit_whitening(net: nn.Module, data: DataBundle) -> None:
+    """Fits whitening layers that are not fitted yet to some training images."""
+    layers = [module for module in net.modules() if isinstance(module, Whitening) and not module.fitted]
+    if layers:
+        n_images = max(1, _WHITENING_PIXELS // math.prod(data.input_shape[1:]))
+        images = next(batches(data.train, min(n_images, len(data.train)), seed=0)).images
+        for layer in layers:
+            layer.fit(Normalizer(data.mean, data.std, images.device)(images))
 
 
 def _check_fit(net: nn.Module, card: Card, task: Task) -> None:

@@ -1,0 +1,86 @@
+"""In which number format a training computes where its recipe leaves it open: bf16 where that is faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.compute import Entry, cache_folder, cached, entry_path
+from convscope.data import DataBundle, batches
+from convscope.nets import Task
+from convscope.runs import Recipe, Run, describe_environment
+from convscope.training.loop import Trainer
+
+FASTER = 0.8
+"""bf16 is taken on a CPU where its step takes less than so much of fp32's."""
+
+_STEPS = 3
+
+
+def settled_precision(
+    recipe: Recipe, net: nn.Module, data: DataBundle, task: Task, device: torch.device
+) -> dict[str, Any]:
+    """What environment.json says of the number format: {"format": "bf16"}.
+
+    "auto" is bf16 on a GPU that has it. On a CPU that has it, three steps are timed in each format after one that is not, and
+    `seconds_a_step` says what they took; the choice is cached, so that the same training on the same machine makes it again.
+    Other devices compute in fp32. The network is left as it was.
+    """
+    if recipe.precision != "auto":
+        return {"format": recipe.precision}
+    if device.type == "cuda":
+        return {"format": "bf16" if torch.cuda.is_bf16_supported() else "fp32"}
+    if device.type != "cpu" or not has_bf16():
+        return {"format": "fp32"}
+    about = describe_environment()
+    key = {
+        "net": str(net),
+        "recipe": recipe.model_dump(mode="json", exclude={"seed", "epochs"}),
+        "images": list(data.input_shape),
+        **{name: about[name] for name in ("processor", "threads", "packages")},
+    }
+    return cached(
+        entry_path(cache_folder(), "steps", "precision", key),
+        key,
+        lambda: _measured(recipe, net, data, task),
+        lambda found: Entry({"found": found}),
+        lambda entry: entry.values["found"],
+    )
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies matrices of bf16 numbers by itself."""
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+
+
+def _measured(recipe: Recipe, net: nn.Module, data: DataBundle, task: Task) -> dict[str, Any]:
+    seconds = {name: _step_seconds(recipe, name, net, data, task) for name in ("fp32", "bf16")}
+    return {
+        "format": "bf16" if seconds["bf16"] < FASTER * seconds["fp32"] else "fp32",
+        "seconds_a_step": {name: round(value, 5) for name, value in seconds.items()},
+    }
+
+
+def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBundle, task: Task) -> float:
+    """The median of some steps of the network, which is then put back."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    change = {"precision": precision, "stages": None, "train": ("all",), "compile": False}
+    trainer = Trainer(Run(Path()), net, data, task, recipe.model_copy(update=change), torch.device("cpu"), resume=False)
+    try:
+        net.train()
+        batch = next(batches(data.train, trainer.batch, seed=0, augmentation=recipe.augmentation))
+        times = []
+        for _ in range(1 + _STEPS):
+            began = perf_counter()
+            trainer._step(batch.images, batch.targets)
+            times.append(perf_counter() - began)
+    finally:
+        net.load_state_dict(before)
+        net.eval()
+    return median(times[1:])

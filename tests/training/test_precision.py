@@ -1,0 +1,97 @@
+"""The number format that `precision: auto` settles on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.data import DataBundle
+from convscope.nets import build_net
+from convscope.runs import Recipe, open_run
+from convscope.training import Silent, Trainer, precision, train
+
+Make = Callable[..., DataBundle]
+NET = "c8b M f16"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return build_net(NET, classes=3, image_size=8)
+
+
+def _train(out: Path, data: DataBundle, **more: Any) -> dict[str, Any]:
+    recipe = Recipe(epochs=2, batch=24, rate=0.01)
+    return train(_net(), data, recipe, out, device="cpu", watcher=more.pop("watcher", Silent()), **more).environment[
+        "precision"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [((1.0, 0.7), "bf16"), ((1.0, 0.9), "fp32"), ((1.0, 3.0), "fp32")])
+def test_bf16_where_it_is_a_fifth_faster(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], expected: str
+) -> None:
+    times = dict(zip(("fp32", "bf16"), seconds, strict=True))
+    used = []
+    began = Trainer.fit
+
+    def noted(self: Trainer, *given: Any) -> None:
+        used.append(self.dtype)
+        began(self, *given)
+
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_step_seconds", lambda recipe, name, *given: times[name])
+    monkeypatch.setattr(Trainer, "fit", noted)
+    assert _train(tmp_path / "run", spots()) == {"format": expected, "seconds_a_step": times}
+    assert used == [{"bf16": torch.bfloat16, "fp32": torch.float32}[expected]]
+    assert open_run(tmp_path / "run").spec.recipe.precision == "auto"
+
+
+def test_the_choice_is_made_once_and_kept_by_a_resumed_training(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that later measures otherwise: the same training makes the same choice, and a resumed one does not choose."""
+
+    class Stop(Silent):
+        def step(self, epoch: int, step: int, loss: float | None) -> None:
+            if epoch:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_step_seconds", lambda recipe, name, *given: {"fp32": 2.0, "bf16": 1.0}[name])
+    whole = _train(tmp_path / "whole", spots())
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path / "halves", spots(), watcher=Stop())
+    monkeypatch.setattr(precision, "_step_seconds", lambda *given: 1.0)
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "other"))
+    assert whole["format"] == _train(tmp_path / "halves", spots(), resume=True)["format"] == "bf16"
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "halves")]
+    assert models[0] == models[1]
+    assert _train(tmp_path / "third", spots())["format"] == "fp32"
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+    assert _train(tmp_path / "fourth", spots()) == whole
+
+
+def test_measuring_leaves_the_training_as_it_was(spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _train(tmp_path / "plain", spots())
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "FASTER", 0.0)
+    found = _train(tmp_path / "measured", spots())
+    assert set(found["seconds_a_step"]) == {"fp32", "bf16"}
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "measured")]
+    assert models[0] == models[1]
+
+
+def test_what_a_recipe_names_is_taken(spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda: pytest.fail("nothing is to be chosen"))
+    run = train(
+        _net(), spots(), Recipe(epochs=1, batch=24, precision="bf16"), tmp_path / "run", device="cpu", watcher=Silent()
+    )
+    assert run.environment["precision"] == {"format": "bf16"}
