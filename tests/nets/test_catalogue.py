@@ -42,6 +42,11 @@ END = dense(512, 10)
 VGG19 = [(3, 1), (1, 1), (1, 2), (2, 2), (2, 4), *[(4, 4)] * 3, (4, 8), *[(8, 8)] * 7]
 
 
+def bare(inputs: int, filters: int) -> int:
+    """A convolution without biases, and a batch norm behind it."""
+    return 9 * inputs * filters + 2 * filters
+
+
 def vgg19_body() -> int:
     return sum(conv(a if a == 3 else 64 * a, 64 * b) for a, b in VGG19)
 
@@ -66,6 +71,17 @@ BY_HAND = [
         {"classes": 1},
         conv(3, 32) + 64 + conv(32, 64) + conv(64, 128) + conv(128, 128)
         + dense(8 * 8 * 128, 512) + dense(512, 64) + dense(64, 1),
+    ),
+    (
+        "air-cifar",
+        {"width": 8},  # whitening has 24 filters of 2×2×3
+        24 * 12 + bare(24, 8) + bare(8, 8) + bare(8, 32) + 3 * bare(32, 32) + 32 * 10,
+    ),
+    (
+        "photo-net",
+        {"width": 8},
+        conv(3, 8) + sum(2 * (conv(n, n) + 2 * n) for n in (8, 16, 32, 64)) + sum(conv(n, 2 * n) for n in (8, 16, 32))
+        + 2 * (8 + 16 + 32 + 64) + dense(64, 2),
     ),
     ("lines-vgg19", {}, vgg19_body() + dense(512, 128) + dense(128, 128) + dense(128, 96)),
     ("lines-vgg19", {"image_size": 224, "classes": 1000, "dense": 4096}, 143_667_240),  # VGG19 as it is published

@@ -16,9 +16,9 @@ def test_layers_and_names_in_order() -> None:
 
 
 def test_whitened_and_normalized_without_factors() -> None:
-    net = plain_net("Wk3e c8lo M Bn R c8noe f6nl S9 fo", classes=2, channels=1, image_size=9)
+    net = plain_net("Wk3e c8lo M Bn R c8noe f6nl fo", classes=2, channels=1, image_size=9)
     names = ["whiten1", "gelu1", "conv1", "pool1", "bn1", "relu1", "conv2", "bn2", "gelu2"]
-    assert [name for name, _ in net.named_children()] == [*names, "flatten", "fc1", "bn3", "scale1", "fc2"]
+    assert [name for name, _ in net.named_children()] == [*names, "flatten", "fc1", "bn3", "fc2"]
     assert net.whiten1.weight.shape == (2 * 9, 1, 3, 3)
     learning = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
     expected = {
@@ -36,7 +36,7 @@ def test_whitened_and_normalized_without_factors() -> None:
     reached: list[torch.Tensor] = []
     net.bn3.register_forward_hook(lambda *call: reached.append(call[2]))
     image = torch.rand(2, 1, 9, 9)
-    torch.testing.assert_close(net(image), reached[0] / 9 @ net.fc2.weight.T)
+    torch.testing.assert_close(net(image), reached[0] @ net.fc2.weight.T)
 
 
 def test_same_padding_keeps_the_map_whatever_the_dilation() -> None:

@@ -6,6 +6,7 @@ import pytest
 from convscope.errors import RunFolderError, SettingError
 from convscope.study import Range, StudySpec, dump_study, find_study, load_study, read_study
 from convscope.study.spec import make_study
+from convscope.study.store import place
 from tests.conftest import write_spots
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
@@ -104,6 +105,16 @@ def test_seeds_alone_are_a_study_and_the_recipes_seed_is_the_default() -> None:
     text = "data: mnist\nnet: net1\nrecipe: {seed: 4}\n"
     assert read_study(text + "seeds: [0, 1, 2]", "s").n_runs == 3
     assert read_study(text + "sweep: {net.width: [6]}", "s").seeds == (4,)
+
+
+def test_one_at_a_time_changes_one_setting_from_the_first() -> None:
+    sweep = "sweep: {net.width: [6, 12, 18], recipe.rate: [0.1, 0.2]}"
+    text = f"{{data: mnist, net: net1, sampler: one-at-a-time, seeds: [0, 1], {sweep}}}"
+    spec = read_study(text, "s")
+    settings = [(each["net.width"], each["recipe.rate"]) for each in spec.grid()]
+    assert settings == [(6, 0.1), (12, 0.1), (18, 0.1), (6, 0.2)]
+    assert (spec.n_settings, spec.n_runs) == (4, 8)
+    assert place(spec, 5) == (2, (1,))
 
 
 def test_a_budget_of_runs() -> None:

@@ -104,7 +104,7 @@ def build_net(
 
 def check_name(name: str) -> None:
     """Raises UnknownNameError for a name that is no text of layers and not in the catalogue; other libraries are not asked."""
-    text = re.match(r"[cfMAGBDRESW](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
+    text = re.match(r"[cfMAGBDREW](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
     if ":" not in name and name not in CATALOGUE and not text:
         raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from convscope.nets.blocks import Block, Join, block_net
+from convscope.nets.blocks import Block, Join, block_net, residual_net
 from convscope.nets.natural import Normalization
 from convscope.nets.rows import Cell, rows_net
 from convscope.nets.text import Count
@@ -137,6 +137,11 @@ def cats_dogs_net(dropout: Share = 0.0) -> str:
     return f"c32 B M c64 M c128 M c128 M f512{drop} f64{drop}"  # 4,468,609 with one output
 
 
+def photo_net(width: Count = 32, dropout: Share = 0.0) -> Plan:
+    """For photographs of 64 to 224 px, from scratch: a small residual network that ends in a global average pool."""
+    return partial(residual_net, width, dropout)  # 1,959,490 with two classes
+
+
 def blocks_cifar(
     block: Literal["none"] | Block = "none", join: Join = "concat", blocks: Annotated[int, Field(ge=1, le=8)] = 1
 ) -> Plan:
@@ -191,6 +196,7 @@ CATALOGUE: dict[str, CatalogueNet] = {
     "lean-cifar": CatalogueNet(lean_cifar),
     "air-cifar": CatalogueNet(air_cifar),
     "blocks-cifar": CatalogueNet(blocks_cifar),
+    "photo-net": CatalogueNet(photo_net, image_size=128, classes=2),
     "cats-dogs-net": CatalogueNet(cats_dogs_net, image_size=128, classes=2),
     "lite0": CatalogueNet(lite0, image_size=224, classes=1000, normalize=LITE0_NORMALIZE),
 }

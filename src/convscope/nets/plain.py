@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from torch import Tensor, nn
+from torch import nn
 
 from convscope.errors import NetworkError
 from convscope.nets.text import Count, Word, parse_layers
@@ -110,20 +110,6 @@ class Stack:
         self.units = units
 
 
-class Divided(nn.Module):
-    """Values divided by a number."""
-
-    def __init__(self, by: float) -> None:
-        super().__init__()
-        self.by = by
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values / self.by
-
-    def extra_repr(self) -> str:
-        return f"by={self.by:g}"
-
-
 def _conv(stack: Stack, word: Word) -> None:
     units, get = int(word.number or 0), word.settings.get
     kernel, stride, dilation, groups = get("k", 3), get("s", 1), get("d", 1), get("g", 1)
@@ -177,5 +163,4 @@ _ADD = {
     "R": lambda stack, word: stack.add("relu", nn.ReLU()),
     "E": lambda stack, word: stack.add("gelu", nn.GELU()),
     "D": lambda stack, word: stack.add("drop", nn.Dropout(word.number or 0.0)),
-    "S": lambda stack, word: stack.add("scale", Divided(word.number or 1.0)),
 }

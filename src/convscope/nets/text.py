@@ -7,7 +7,7 @@ A network is a row of words, from the image to the last hidden layer; the output
     M       max pool 2×2 (stride = kernel)       A   average pool 2×2
     G       global average pool                  B   batch norm
     R       ReLU                                 E   GELU
-    D0.3    dropout of 30 %                      S9  divides by 9
+    D0.3    dropout of 30 %
     W       2×2 convolution that whitens the patches of the images, then ReLU; comes first, and does not learn: its filters are
             fitted to the training images (convscope.nets.Whitening)
 
@@ -37,11 +37,9 @@ from convscope.errors import SettingError
 
 Count = Annotated[int, Field(ge=1, le=65536)]
 
-_WORD = re.compile(r"([cfMAGBDRESW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
+_WORD = re.compile(r"([cfMAGBDREW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
 _LETTER = re.compile(r"([kspdg])(\d+)|([blneou])")
-_ALLOWED = {"c": "kspdgbneol", "f": "bneol", "M": "kspu", "A": "kspu", "B": "n", "W": "kel"} | dict.fromkeys(
-    "GDRES", ""
-)
+_ALLOWED = {"c": "kspdgbneol", "f": "bneol", "M": "kspu", "A": "kspu", "B": "n", "W": "kel"} | dict.fromkeys("GDRE", "")
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,6 @@ def _checked_number(text: str, letter: str, number: str) -> float | None:
         raise SettingError(f"layers: {text!r} needs a whole number of units above 0, such as {letter}64")
     if letter == "D" and not (number and number != "." and 0 <= float(number) < 1):
         raise SettingError(f"layers: {text!r} needs a share from 0 to below 1, such as D0.3")
-    if letter == "S" and not (number and number != "." and float(number) > 0):
-        raise SettingError(f"layers: {text!r} needs a number above 0 to divide by, such as S9")
     if letter in "MAWGBRE" and number:
         raise SettingError(f"layers: {text!r} takes no number; a kernel is written {letter}k{number}")
     return float(number) if number else None

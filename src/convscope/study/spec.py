@@ -106,8 +106,9 @@ class StudySpec(Settings):
 
     Attributes:
         sweep: dotted key of a run's spec → list of values, or a Range (searches only): `net.width: [6, 12, 18]`.
-        sampler: "grid" is every combination of the values; "random" and "tpe" (Bergstra et al. 2011) draw settings
-            until the budget is used up.
+        sampler: "grid" is every combination of the values; "one-at-a-time" the first value of every key, and then each other
+            value of a key with the first values of all others; "random" and "tpe" (Bergstra et al. 2011) draw settings until
+            the budget is used up.
         seeds: each setting is trained once with each of them; by default the recipe's seed alone. With `data.split: {folds: K}`
             each stands for K runs, one a fold, and for its own division into folds: seed s has the runs of the seeds
             K × s … K × s + K − 1.
@@ -129,7 +130,7 @@ class StudySpec(Settings):
     task: TaskSpec = "softmax"
     recipe: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
     sweep: dict[str, Values] = {}  # noqa: RUF012
-    sampler: Literal["grid", "random", "tpe"] = "grid"
+    sampler: Literal["grid", "one-at-a-time", "random", "tpe"] = "grid"
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     prune: Literal["median", "hyperband"] | None = None
@@ -154,15 +155,15 @@ class StudySpec(Settings):
             raise ValueError("sweep.recipe.seed: seeds have a key of their own, seeds: [0, 1, 2]")
         for key, values in [("seeds", self.seeds), *((f"sweep.{key}", values) for key, values in self.sweep.items())]:
             if isinstance(values, Range):
-                if self.sampler == "grid":
+                if self.is_grid:
                     raise ValueError(f"{key}: a grid takes a list of values; for a range set sampler to random or tpe")
             elif twice := [value for n, value in enumerate(values) if _text(value) in map(_text, values[:n])]:
                 raise ValueError(f"{key}: {twice[0]!r} is there twice")
         if not self.sweep and (self.sampler != "grid" or len(self.run_seeds) == 1):
             raise ValueError("sweep: there is nothing to sweep; name a key and its values, such as net.width: [6, 12]")
-        if self.sampler != "grid" and self.budget.runs is None and self.budget.minutes is None:
+        if not self.is_grid and self.budget.runs is None and self.budget.minutes is None:
             raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
-        if self.sampler != "grid" and self.budget.runs is not None and self.budget.runs < len(self.run_seeds):
+        if not self.is_grid and self.budget.runs is not None and self.budget.runs < len(self.run_seeds):
             raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.run_seeds)} runs")
         return self
 
@@ -175,7 +176,7 @@ class StudySpec(Settings):
     @property
     def is_grid(self) -> bool:
         """Whether all settings are known beforehand."""
-        return self.sampler == "grid"
+        return self.sampler in ("grid", "one-at-a-time")
 
     @property
     def sign(self) -> int:
@@ -185,7 +186,8 @@ class StudySpec(Settings):
     @property
     def n_settings(self) -> int:
         """Settings of a grid."""
-        return math.prod(len(values) for values in self.lists.values())
+        counts = [len(values) for values in self.lists.values()]
+        return math.prod(counts) if self.sampler == "grid" else 1 + sum(count - 1 for count in counts)
 
     @property
     def n_choices(self) -> int | None:
@@ -211,7 +213,10 @@ class StudySpec(Settings):
     def grid(self) -> list[dict[str, Any]]:
         """The settings of a grid in order, the last key changing fastest: [{"net.width": 6}, {"net.width": 12}]."""
         lists = self.lists
-        return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+        if self.sampler == "grid":
+            return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+        first = {key: values[0] for key, values in lists.items()}
+        return [first, *({**first, key: value} for key, values in lists.items() for value in values[1:])]
 
     @property
     def example(self) -> dict[str, Any]:
