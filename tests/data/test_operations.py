@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from convscope.data import operations as op
 
-HEIGHT, WIDTH = 19, 23
+HEIGHT, WIDTH = 39, 43
 STEP = 1 / 255
 
 

@@ -11,7 +11,7 @@ import torch
 
 from convscope.data import Augmentation, augment, policy
 from convscope.data.seeds import generator
-from tests.data.test_operations import sample
+from tests.data.test_operations import HEIGHT, WIDTH, sample
 from tests.gpus import CUDA, on_gpu
 
 KEY = (1, 2, 3)
@@ -52,7 +52,7 @@ def test_the_tables_are_torchvisions(autoaugment: Any, kind: Any) -> None:
 
 def chosen_values(kind: Any, n: int, rounds: int, strength: float | None) -> list[list[tuple[str, float]]]:
     """Of each round each image's operation and its value."""
-    table = list(policy.ranges(kind, 19, 23).items())
+    table = list(policy.ranges(kind, HEIGHT, WIDTH).items())
     result = []
     for which, strong, sign in generator("policy", *KEY).random((rounds, 3, n)):
         row = []
@@ -78,7 +78,7 @@ def test_each_image_by_itself(kind: Any, rounds: int) -> None:
             seen[name] += 1
     # groups of other sizes are summed in another order; of a value between two, posterize and equalize may take either
     assert ((found - expected).abs() > 1e-5).float().mean() < 1e-4
-    assert set(seen) == set(policy.ranges(kind, 19, 23))
+    assert set(seen) == set(policy.ranges(kind, HEIGHT, WIDTH))
 
 
 def test_against_torchvision_itself(autoaugment: Any) -> None:

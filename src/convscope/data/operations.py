@@ -119,9 +119,9 @@ def turn_hue(images: Images, turns: Values) -> Images:
         (green - blue) / scale,
         torch.where(value == green, 2 + (blue - red) / scale, 4 + (red - green) / scale),
     )
-    sixths = sixths + 6 * turns[:, None, None]
-    away = (torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None] + sixths[:, None]) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(away, 4 - away).clamp_(0, 1)
+    sixths.add_(6 * turns[:, None, None])
+    away = (torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None] + sixths[:, None]).remainder_(6)
+    return torch.minimum(away, 4 - away).clamp_(0, 1).mul_(-chroma[:, None]).add_(value[:, None])
 
 
 def posterize(images: Images, bits: Values) -> Images:
