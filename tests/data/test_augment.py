@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope.data import Augmentation, augment
+from convscope.data import Augmentation, augment, operations
 from convscope.data.seeds import generator
 from convscope.errors import SettingError
 
@@ -23,8 +23,8 @@ def sample(n: int = 16, channels: int = 3, height: int = 9, width: int = 7) -> t
 
 
 def draws(n: int) -> np.ndarray:
-    """The nine numbers of each image: row, column, flip, angle, three factors, cut row, cut column."""
-    return generator("augment", *KEY).random((9, n), dtype="float32").T
+    """The twelve numbers of each image: row, column, flip, angle, three factors, cut row, cut column, two shears, hue."""
+    return generator("augment", *KEY).random((12, n), dtype="float32").T
 
 
 def pixel(image: np.ndarray, row: int, column: int, padding: str) -> np.ndarray:
@@ -122,6 +122,16 @@ def test_rotation_pixel_by_pixel(height: int, width: int) -> None:
                 assert found[:, row, column] == pytest.approx(expected, abs=2e-5)
 
 
+def test_shear_and_hue_are_as_drawn() -> None:
+    """The operations themselves are tested against Pillow and colorsys."""
+    images, drawn = sample(), torch.from_numpy(draws(16)).T
+    across, down, turns = (2 * drawn[9] - 1) * 0.3, (2 * drawn[10] - 1) * 0.3, (2 * drawn[11] - 1) * 0.2
+    expected = operations.turn_hue(operations.shear(images, across, down, "reflect"), turns)
+    found = augment(images, Augmentation(shear=0.3, hue=0.2, padding="reflect"), KEY)
+    torch.testing.assert_close(found, expected)
+    assert (found - images).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("side", [1, 3, 4])
 def test_cutout(side: int) -> None:
     images = sample()
@@ -140,10 +150,19 @@ def test_cutout(side: int) -> None:
     flip=st.sampled_from(["none", "random", "alternate"]),
     shares=st.tuples(*[st.floats(0, 2)] * 3),
     rotation=st.floats(0, 180),
+    more=st.fixed_dictionaries(
+        {
+            "shear": st.floats(0, 1),
+            "hue": st.floats(0, 0.5),
+            "policy": st.sampled_from(["none", "trivial", "rand"]),
+            "rand_ops": st.integers(1, 4),
+            "rand_strength": st.floats(0, 1),
+        }
+    ),
     cutout=st.integers(0, 20),
     channels=st.sampled_from([1, 3]),
 )
-def test_whatever_is_on(crop, padding, flip, shares, rotation, cutout, channels) -> None:  # type: ignore[no-untyped-def]
+def test_whatever_is_on(crop, padding, flip, shares, rotation, more, cutout, channels) -> None:  # type: ignore[no-untyped-def]
     images = sample(4, channels)
     kept, state = images.clone(), torch.get_rng_state()
     chosen = Augmentation(
@@ -155,6 +174,7 @@ def test_whatever_is_on(crop, padding, flip, shares, rotation, cutout, channels)
         saturation=shares[2],
         rotation=rotation,
         cutout=cutout,
+        **more,
     )
     result = augment(images, chosen, KEY)
     assert torch.equal(images, kept)
@@ -188,6 +208,14 @@ def test_one_distortion_more_leaves_the_others() -> None:
 def test_bad_settings() -> None:
     with pytest.raises(SettingError, match="crop: 7 px with padding reflect needs larger images than 9×7"):
         augment(sample(), Augmentation(crop=7, padding="reflect"), KEY)
-    for wrong in ({"crop": -1}, {"padding": "wrap"}, {"flip": True}, {"brightness": -0.1}, {"hue": 1}):
+    for wrong in (
+        {"crop": -1},
+        {"padding": "wrap"},
+        {"flip": True},
+        {"brightness": -0.1},
+        {"hue": 1},
+        {"policy": "auto"},
+        {"rand_strength": 9},
+    ):
         with pytest.raises(SettingError, match=f"Augmentation: {next(iter(wrong))}: "):
             Augmentation(**wrong)

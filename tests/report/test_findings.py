@@ -1,10 +1,13 @@
 """What the findings say, and what they keep silent about, on tables made by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
-from convscope.report.findings import _calibration, _classes, _confusion
+from convscope.report.findings import _calibration, _classes, _confusion, _overfitting
+from convscope.runs import Recipe
 from convscope.scans import proportion
 
 
@@ -47,6 +50,24 @@ def test_a_class_that_is_clearly_harder_is_named() -> None:
     head = _head([[300, 100], [20, 380]])
     assert _classes(head).startswith("Recall differs between classes: it is lowest for “k0”, 75.0 %")
     assert "and highest for “k1”, 95.0 %" in _classes(head)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "There is no sign of overfitting"),
+        ({"cutmix": 1.0}, "Train accuracy is that of training images that are mixed in pairs: its difference"),
+        (
+            {"sampling": "balanced"},
+            "Train accuracy is that of class-balanced draws of the training images: its difference",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_overfitting_is_read_from_train_accuracy_only_where_it_can_be(changes: dict[str, Any], expected: str) -> None:
+    metrics = {"overfit_percent": {"value": 0.1, "low": -0.4, "high": 0.4}}
+    subject = SimpleNamespace(run=SimpleNamespace(spec=SimpleNamespace(recipe=Recipe(**changes))), metrics=metrics)
+    assert _overfitting(subject).startswith(expected)  # type: ignore[arg-type]
 
 
 def test_calibration_in_words() -> None:

@@ -1,7 +1,7 @@
 """Labelled images: from a name or a path to three sets of pixels, and from a set to batches.
 
 `load_data` finds a source, decodes it once into one tensor, and divides it into train, val and test.
-`batches` makes the batches of an epoch from such a set, and `augment` distorts them.
+`batches` makes the batches of an epoch from such a set, `augment` distorts them, and `mix` mixes them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
 from convscope.data.images import UnreadableError, pixels_of, without_warnings
 from convscope.data.load import load_data
+from convscope.data.mixing import mix
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet
 from convscope.data.spec import DataSettings, DataSpec, Folds, Labels, Normalization, check_unit_range
@@ -42,6 +43,7 @@ __all__ = [
     "in_text",
     "load_data",
     "located",
+    "mix",
     "pixels_of",
     "read_image",
     "without_warnings",

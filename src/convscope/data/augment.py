@@ -1,27 +1,31 @@
 """Random distortions of a whole batch, as tensors on the batch's device.
 
-All random numbers of a step are drawn on the CPU by a generator seeded with the step's key, nine for each
-image whether used or not: the same key gives the same distortions on every device, and switching one on
-changes no other. Distortions follow each other in the order of the fields of `Augmentation`.
+All random numbers of a step are drawn on the CPU by generators seeded with the step's key, twelve for each
+image whether used or not, and apart from them those of a policy: the same key gives the same distortions on
+every device, and switching one on changes no other. Distortions follow each other in the order of the fields of
+`Augmentation`.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from convscope.base.settings import Settings
+from convscope.data import operations as op
+from convscope.data.policy import apply_policy
 from convscope.data.seeds import generator
 from convscope.errors import SettingError
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
-_DRAWS = ("row", "column", "flip", "angle", "brightness", "contrast", "saturation", "cut_row", "cut_column")
+# new ones come last, so that those before them stay the same
+_DRAWS = (
+    *("row", "column", "flip", "angle", "brightness", "contrast", "saturation", "cut_row", "cut_column"),
+    *("shear_x", "shear_y", "hue"),
+)
 
 
 class Augmentation(Settings):
@@ -40,10 +44,22 @@ class Augmentation(Settings):
             two epochs each is seen both ways (Jordan 2024, arXiv 2404.00498). Where images are drawn with
             replacement (`batches` with `balance`), a random half of the draws.
         rotation: turn about the centre by up to so many degrees either way, bilinear.
+        shear: move each pixel along a row by up to so much of its distance from the middle row, either way, and along
+            its column likewise, bilinear.
         brightness: multiply by a factor from 1 − b to 1 + b: `f·x`.
         contrast: the same with the distance to the mean luma m of the image: `f·x + (1 − f)·m`.
         saturation: the same with the distance to each pixel's luma g: `f·x + (1 − f)·g`; nothing for grey
             images.
+        hue: turn the hue by up to so much of the colour circle either way; nothing for grey images.
+        policy: operations drawn anew for each image: identity, shear and translation along either axis, rotation,
+            brightness, colour (saturation), contrast, sharpness, posterize, solarize, autocontrast, equalize, each
+            equally likely. "trivial": one of them, with one of 31 strengths drawn evenly, in wide ranges: slope
+            0.99, 32 pixels, 135°, factors 0.01 to 1.99, 8 to 2 bits (TrivialAugment, Müller & Hutter 2021, arXiv
+            2103.10158). "rand": `rand_ops` of them, one after the other, all with `rand_strength`: up to slope
+            0.3, 150/331 of the side, 30°, factors 0.1 to 1.9, 8 to 4 bits (RandAugment, Cubuk et al. 2020, arXiv
+            1909.13719). The sign is drawn where there is one.
+        rand_ops: N of RandAugment.
+        rand_strength: share of the full range, in [0, 1]: M / 30 of RandAugment, whose M counts to 30.
         cutout: side in pixels of a square painted in the mean colour of its image, about any pixel; what
             sticks out over the edge is lost (DeVries & Taylor 2017, arXiv 1708.04552).
 
@@ -58,10 +74,21 @@ class Augmentation(Settings):
     padding: Literal["zero", "reflect"] = "zero"
     flip: Literal["none", "random", "alternate"] = "none"
     rotation: float = Field(default=0.0, ge=0, le=180)
+    shear: float = Field(default=0.0, ge=0, le=1)
     brightness: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.0, ge=0)
     saturation: float = Field(default=0.0, ge=0)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    policy: Literal["none", "trivial", "rand"] = "none"
+    rand_ops: int = Field(default=2, ge=1, le=14)
+    rand_strength: float = Field(default=0.3, ge=0, le=1)
     cutout: int = Field(default=0, ge=0)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether all images stay as they are."""
+        settings = {name: getattr(self, name) for name in ("padding", "rand_ops", "rand_strength")}
+        return self == Augmentation(**settings)
 
 
 def augment(
@@ -96,8 +123,16 @@ def augment(
     images = _shift_and_flip(images, augmentation, draws, _flipped(augmentation, draws, key, index))
     images = images.float().div_(255) if images.dtype == torch.uint8 else images.clone()
     if augmentation.rotation:
-        images = _rotate(images, augmentation, (2 * draws["angle"] - 1) * augmentation.rotation)
-    _jitter(images, augmentation, draws)
+        images = op.rotate(images, (2 * draws["angle"] - 1) * augmentation.rotation, augmentation.padding)
+    if augmentation.shear:
+        across, down = ((2 * draws[name] - 1) * augmentation.shear for name in ("shear_x", "shear_y"))
+        images = op.shear(images, across, down, augmentation.padding)
+    images = _jitter(images, augmentation, draws)
+    if augmentation.policy == "trivial":
+        images = apply_policy(images, "trivial", 1, None, augmentation.padding, key)
+    if augmentation.policy == "rand":
+        strength = augmentation.rand_strength
+        images = apply_policy(images, "rand", augmentation.rand_ops, strength, augmentation.padding, key)
     return _cut_out(images, augmentation.cutout, draws) if augmentation.cutout else images
 
 
@@ -150,46 +185,16 @@ def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -
     return (size - 1) - ((size - 1) - mirrored).abs(), inside
 
 
-def _rotate(
-    images: Float[Tensor, "N C H W"], augmentation: Augmentation, degrees: Float[Tensor, " N"]
-) -> Float[Tensor, "N C H W"]:
-    height, width = images.shape[2:]
-    cosine, sine = torch.cos(degrees * (math.pi / 180)), torch.sin(degrees * (math.pi / 180))
-    nothing = torch.zeros_like(sine)
-    # affine_grid counts both axes from -1 to 1, so that a turn of an oblong image must change the units
-    first = torch.stack([cosine, -sine * (height / width), nothing], dim=1)
-    second = torch.stack([sine * (width / height), cosine, nothing], dim=1)
-    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
-    outside = "zeros" if augmentation.padding == "zero" else "reflection"
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+def _jitter(images: op.Images, augmentation: Augmentation, draws: dict[str, Tensor]) -> op.Images:
+    for name, change in (("brightness", op.brightness), ("contrast", op.contrast), ("saturation", op.saturation)):
+        if share := getattr(augmentation, name):
+            images = change(images, _factors(draws[name], share))
+    return op.turn_hue(images, (2 * draws["hue"] - 1) * augmentation.hue) if augmentation.hue else images
 
 
-def _jitter(images: Float[Tensor, "N C H W"], augmentation: Augmentation, draws: dict[str, Tensor]) -> None:
-    """Brightness, contrast and saturation, in place."""
-    if augmentation.brightness:
-        images.mul_(_factors(draws["brightness"], augmentation.brightness)).clamp_(0, 1)
-    if augmentation.contrast:
-        mean = _luma(images).mean(dim=(1, 2, 3), keepdim=True)
-        _away_from(images, mean, draws["contrast"], augmentation.contrast)
-    if augmentation.saturation and images.shape[1] == 3:
-        _away_from(images, _luma(images), draws["saturation"], augmentation.saturation)
-
-
-def _away_from(images: Tensor, centre: Tensor, draw: Float[Tensor, " N"], share: float) -> None:
-    factors = _factors(draw, share)
-    images.mul_(factors).add_(centre * (1 - factors)).clamp_(0, 1)
-
-
-def _factors(draw: Float[Tensor, " N"], share: float) -> Float[Tensor, "N 1 1 1"]:
+def _factors(draw: Float[Tensor, " N"], share: float) -> Float[Tensor, " N"]:
     low = max(0.0, 1 - share)
-    return (low + draw * (1 + share - low))[:, None, None, None]
-
-
-def _luma(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
-    if images.shape[1] != 3:
-        return images.mean(dim=1, keepdim=True)
-    red, green, blue = images.split(1, dim=1)
-    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+    return low + draw * (1 + share - low)
 
 
 def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:

@@ -175,6 +175,7 @@ class Task:
         targets: Mapping[str, Tensor],
         label_smoothing: float = 0.0,
         class_weights: Mapping[str, Tensor] | None = None,
+        batch: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The training loss: the heads' mean cross-entropies, summed by weight.
 
@@ -183,9 +184,16 @@ class Task:
             targets: of each image, by name.
             label_smoothing: share of the target spread over all classes.
             class_weights: target → weight of each class (K,), see Head.mean_loss.
+            batch: targets of the whole batch, of which these images are a part: the losses of all its parts add up to its own.
         """
         weights = class_weights or {}
         losses = (h.mean_loss(outputs, targets[h.target], label_smoothing, weights.get(h.target)) for h in self.heads)
+        if batch is not None:
+            counts = (weights.get(h.target, outputs.new_ones(len(h.classes))) for h in self.heads)
+            shares = (
+                n[targets[h.target]].sum() / n[batch[h.target]].sum() for h, n in zip(self.heads, counts, strict=True)
+            )
+            losses = (loss * share for loss, share in zip(losses, shares, strict=True))
         return sum((h.weight * loss for h, loss in zip(self.heads, losses, strict=True)), start=outputs.new_zeros(()))
 
     def correct(self, outputs: Float[Tensor, "N U"], targets: Mapping[str, Tensor]) -> Bool[Tensor, " N"]:

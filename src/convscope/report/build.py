@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.base.console import progress_of_parts
-from convscope.data import Augmentation, DataBundle
+from convscope.data import DataBundle
 from convscope.draw import learning_curve, reliability
 from convscope.report import inside, mistakes, saliency, visualization
 from convscope.report.ablation import ablation_section
@@ -95,7 +95,7 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",
         dropout=any(layer.kind == "dropout" for layer in subject.anatomy.layers),
-        augmented=any(part.augmentation != Augmentation() for part in subject.run.spec.recipe.parts),
+        augmented=any(not part.augmentation.is_off for part in subject.run.spec.recipe.parts),
         environment=subject.run.environment,
         style=static("report.css"),
         script=static("tables.js") + static("report.js"),

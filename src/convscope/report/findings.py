@@ -31,11 +31,11 @@ def _accuracy(subject: ReportedRun) -> str:
 
 
 def _overfitting(subject: ReportedRun) -> str:
-    if subject.run.spec.recipe.sampling == "balanced":
-        return (
-            "Train accuracy is that of class-balanced draws of the training images: its difference from test accuracy does "
-            "not show overfitting."
-        )
+    recipe = subject.run.spec.recipe
+    mixed = "training images that are mixed in pairs" if recipe.mixup or recipe.cutmix else ""
+    drawn = "class-balanced draws of the training images" if recipe.sampling == "balanced" else ""
+    if images := mixed or drawn:
+        return f"Train accuracy is that of {images}: its difference from test accuracy does not show overfitting."
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
         degree = "overfits" if gap["value"] > 5 else "overfits a little"

@@ -97,6 +97,9 @@ class Recipe(Settings):
             inside it; of two that name a module the later counts. A module that none names has 1.
         momentum, nesterov: of sgd and muon (0.9 and 0.95 by default); momentum also of rmsprop, which has none by default.
         batch: images a step. The last, smaller batch of an epoch is left out.
+        accumulate: batches a step, for want of memory: the mean of their gradients gives the step of one batch of so many
+            times the images, apart from batch norm and dropout. The rate counts steps, and the last batches of an epoch that
+            make no whole step are left out.
         epochs: passes over the training images.
         schedule: course of the rate. "constant"; "step" (times `step_factor` every `step_epochs`); "cosine" (to 0);
             "one-cycle" (linear up for the share `warmup` of all steps, then linear down to 0);
@@ -123,12 +126,18 @@ class Recipe(Settings):
         compile: through torch.compile (needs a C++ compiler on the CPU; pays off in long runs).
         channels_last: keep feature maps as N H W C in memory, which convolutions prefer on CPU and GPU.
         augmentation: of the training images.
+        mixup: α of the Beta distribution (α, α) of λ: each training image is λ of it and 1 − λ of another in its batch,
+            and the loss λ·loss of its target + (1 − λ)·loss of the other's; λ is one number a batch (Zhang et al. 2018, arXiv
+            1710.09412: 0.2 to 1). The train accuracy counts the target with the larger share. Below some 80 epochs mixup
+            and cutmix usually cost accuracy, so 0, for none, is the default.
+        cutmix: the same, where a rectangle of 1 − λ of the area comes from the other image (Yun et al. 2019, arXiv
+            1905.04899: 1). With mixup too, one of the two is drawn for each batch.
         train: which modules learn, see Stage; all by default. Short for a single stage with this recipe's epochs and rate.
         stages: parts that follow each other, in which some modules are frozen; see Stage. Their epochs add up to `epochs`,
             each has a rate, and patience counts anew in each. None by default: one part, in which all learns.
-        keep_features: in a stage whose frozen part comes first and whose images are not augmented, what reaches the part
-            that learns is computed once and kept.
-        seed: of the first weights, the order of images, augmentation and dropout.
+        keep_features: in a stage whose frozen part comes first and whose images are not augmented or mixed, what reaches the
+            part that learns is computed once and kept.
+        seed: of the first weights, the order of images, augmentation, mixing and dropout.
         threads: of the CPU in training, for the same bits on machines with other numbers of cores; by default those there are.
     """
 
@@ -141,6 +150,7 @@ class Recipe(Settings):
     momentum: float | None = Field(default=None, ge=0, lt=1)
     nesterov: bool = True
     batch: int = Field(default=128, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     epochs: int = Field(default=10, ge=1)
     schedule: Schedule = "one-cycle"
     warmup: float = Field(default=0.2, gt=0, lt=1)
@@ -160,6 +170,8 @@ class Recipe(Settings):
     compile: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
+    mixup: float = Field(default=0.0, ge=0, le=100)
+    cutmix: float = Field(default=0.0, ge=0, le=100)
     train: Names = ("all",)
     stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True

@@ -22,7 +22,7 @@ _MEASURE_S = 30.0
 
 Made = TypeVar("Made")
 
-_COSTLY = ("batch", "optimizer", "augmentation", "channels_last", "precision", "class_weights")
+_COSTLY = ("batch", "accumulate", "optimizer", "augmentation", "channels_last", "precision", "class_weights")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.signals import StopWish
-from convscope.data import Augmentation, DataBundle, ImageSet, Normalizer, batches, evaluation_batch
+from convscope.data import DataBundle, ImageSet, Normalizer, batches, evaluation_batch, mix
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
@@ -69,7 +69,8 @@ class Trainer:
         self.balance = task.heads[0].target if recipe.sampling == "balanced" else None
         self.dtype = number_format(recipe, device)
         self.normalize = Normalizer(data.mean, data.std, device)
-        self.batch = min(recipe.batch, len(data.train))
+        self.part = min(recipe.batch, len(data.train))  # images at once
+        self.batch = self.part * min(recipe.accumulate, len(data.train) // self.part)
         self.steps = len(data.train) // self.batch
         # looking at the loss makes the host wait for a GPU, so there it is looked at less often
         self.look_every = 1 if device.type == "cpu" else 50
@@ -154,8 +155,10 @@ class Trainer:
         """What reaches the part that learns, of the training and validation images."""
         if not self.recipe.keep_features:
             raise NoFeaturesError("recipe.keep_features is off")
-        if self.recipe.augmentation.model_copy(update={"padding": "zero"}) != Augmentation():
+        if not self.recipe.augmentation.is_off:
             raise NoFeaturesError("the training images are augmented")
+        if self.recipe.mixup or self.recipe.cutmix:
+            raise NoFeaturesError("the training images are mixed")
         self.net.eval()
         shape = (1, *self.data.input_shape)
         tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
@@ -164,13 +167,13 @@ class Trainer:
             partial(self._logits, tail.module), tail, self.dtype,
         )  # fmt: skip
         # on a CPU the maps of many large images are new memory at each layer, whose clearing takes as long as the convolutions
-        least = 1 if self.device.type == "cpu" else self.batch
+        least = 1 if self.device.type == "cpu" else self.part
         for images in (self.data.train, self.data.val):
             batch = evaluation_batch(images.pixels.shape[1:], least)
             features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
             if wish.asked:
                 self._stop()
-        features.check(self.data.train, min(batch, self.batch), self.device)
+        features.check(self.data.train, min(batch, self.part), self.device)
         return features
 
     def _logits(self, net: nn.Module, given: Tensor) -> Tensor:
@@ -214,15 +217,34 @@ class Trainer:
         number = self.state.epoch * self.steps + self.state.step
         torch.manual_seed(step_seed(self.recipe.seed, number))  # dropout: from the step alone
         set_rate(self.optimizer, self._rate(self.state.step))
-        with autocast(self.device, self.dtype):
-            outputs = self.forward(self._prepare(images))
-        loss = self.task.loss(outputs.float(), targets, self.recipe.label_smoothing, self.class_weights)
-        loss.backward()
+        loss, correct = self._backward(images, targets)
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.detach(), self.task.correct(outputs.detach(), targets).sum()
+        return loss, correct
+
+    def _backward(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Adds up the gradient of a step's mean loss, part by part; gives loss and number of right images, as `_step`."""
+        key = (self.recipe.seed, self.state.epoch, self.state.step)
+        images, mixed = mix(images, targets, self.recipe.mixup, self.recipe.cutmix, key)
+        loss, correct = images.new_zeros(()), images.new_zeros(())
+        for first in range(0, len(images), self.part):
+            rows = slice(first, first + self.part)
+            with autocast(self.device, self.dtype):
+                outputs = self.forward(self._prepare(images[rows]))
+            losses = [share * self._loss(outputs, of, rows) for share, of in mixed]
+            of_part = torch.stack(losses).sum()
+            of_part.backward()
+            loss += of_part.detach()
+            correct += self.task.correct(outputs.detach(), _rows(mixed[0][1], rows)).sum()
+        return loss, correct
+
+    def _loss(self, outputs: Tensor, targets: dict[str, Tensor], rows: slice) -> Tensor:
+        """What the outputs for some rows of a step's images add to its loss."""
+        whole = targets if len(outputs) < self.batch else None
+        own = _rows(targets, rows)
+        return self.task.loss(outputs.float(), own, self.recipe.label_smoothing, self.class_weights, whole)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step of this epoch."""
@@ -272,7 +294,7 @@ class Trainer:
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net
-        for given, targets in self._batches(images, evaluation_batch(images.pixels.shape[1:], self.batch)):
+        for given, targets in self._batches(images, evaluation_batch(images.pixels.shape[1:], self.part)):
             with autocast(self.device, self.dtype):
                 outputs = net(self._prepare(given))
             loss = self.task.loss(outputs.float(), targets) * len(given)
@@ -327,6 +349,10 @@ class Trainer:
 def step_seed(seed: int, step: int) -> int:
     """32 well-mixed bits of (seed, step): PyTorch's CPU generator looks at no more than 32 bits of a seed."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def _rows(targets: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    return {name: values[rows] for name, values in targets.items()}
 
 
 def _sum_type(device: torch.device) -> torch.dtype:
