@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
-from convscope.compute import choose_device
-from convscope.data import DataBundle, ImageSet, Normalizer, batches, evaluation_batch
+from convscope.compute import choose_device, evaluation_batch
+from convscope.data import DataBundle, ImageSet, Normalizer, batches
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
 from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_tensors
@@ -58,7 +58,8 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         predictions = Predictions(run.task)
         where = choose_device(device)
         normalize = Normalizer(*run.normalization, where)
-        source = batches(data.test, evaluation_batch(data.input_shape, run.spec.recipe.batch), device=where)
+        batch = evaluation_batch(data.input_shape, where, run.spec.recipe.batch)
+        source = batches(data.test, batch, device=where)
         with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
             feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
         found = predictions.result()
