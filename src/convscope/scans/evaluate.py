@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +56,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     stored = _stored(run, key)
     if stored is None:
         predictions = Predictions(run.task)
-        where = choose_device(device)
-        normalize = Normalizer(*run.normalization, where)
-        batch = evaluation_batch(data.input_shape, where, run.spec.recipe.batch)
-        source = batches(data.test, batch, device=where)
-        with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
-            feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
+        feed_set(run, data.test, [predictions, *scans.all], device)
         found = predictions.result()
         with _kept_in_memory(run, "predictions", found):
             run.write_tensors(PREDICTIONS, found, key)
@@ -75,6 +70,19 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
+
+
+def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "auto") -> None:
+    """Shows a run's outputs for all images of a set to scans.
+
+    Raises:
+        FailedError: the network answers with NaN or infinity.
+    """
+    where = choose_device(device)
+    normalize = Normalizer(*run.normalization, where)
+    batch = evaluation_batch(run.input_shape, where, run.spec.recipe.batch)
+    with _moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
+        feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
 
 
 def _answers(task: Task, predictions: dict[str, Tensor], images: ImageSet) -> pd.DataFrame:
