@@ -7,7 +7,6 @@ same in each file's path below the folder of the images.
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.data.answers import Answers, answers_in, as_texts, known_column, roles_in_words
 from convscope.data.folders import ImageFolder
 from convscope.data.layouts import Folder, has_image_ending, split_in
+from convscope.data.pattern import search_all
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, first_line
 
@@ -108,19 +108,17 @@ def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, wo
 
 
 def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
-    pattern = re.compile(str(labels.pattern))
     files = [file for file in tree.all_files() if has_image_ending(file.name)]
     shorts = [file.relative_to(tree.path).as_posix() for file in files]
-    found = [pattern.search(short) for short in shorts]
-    if not any(found):
+    columns = search_all(str(labels.pattern), shorts)
+    n_fit = sum(any(texts) for texts in zip(*columns.values(), strict=True))
+    if not n_fit:
         example = f" ({shorts[0]})" if shorts else ""
         raise DataError(f"{tree.path}: none of {len(files):,} image files{example} fits the pattern {labels.pattern}")
-    names = tuple(pattern.groupindex) or ("label",)
-    columns = {name: [(m[name if pattern.groupindex else 1] or "") if m else "" for m in found] for name in names}
     answers, used = answers_in(columns, labels, "the pattern")
     rows = _Rows()
     rows.add(answers, shorts, list(files))
-    lines = [f"{sum(map(bool, found)):,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(used, answers)}"]
+    lines = [f"{n_fit:,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(used, answers)}"]
     return _source(tree, rows, lines, words, set())
 
 
