@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from convscope.compute import in_order
-from convscope.data import Normalizer, evaluation_batch, image_files, pixels_of
+from convscope.compute import evaluation_batch, in_order
+from convscope.data import Normalizer, image_files, pixels_of
 from convscope.runs import open_run
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     given = parsed.parse_args()
     run, files = open_run(given.run), list(image_files([given.folder]))
     channels, height, width = run.input_shape
-    size = evaluation_batch(run.input_shape)
+    size = evaluation_batch(run.input_shape, torch.device("cpu"))
     net, normalize = run.net, Normalizer(*run.normalization, torch.device("cpu"))
     decoded: list[torch.Tensor] = []
 

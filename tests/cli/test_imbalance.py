@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convscope.data import load_data
 from tests.cli.conftest import Command
@@ -62,6 +63,31 @@ def test_train_evaluate_and_study_say_that_nothing_was_learned(
     assert f"Test {NOT_BETTER}" in (out / "report.html").read_text()
     assert command("card", out, "--out", tmp_path / "card").status == 0
     assert f"- Test {NOT_BETTER}" in (tmp_path / "card" / "README.md").read_text()
+
+
+def test_train_says_it_of_each_head_that_needs_it(command: Command, tmp_path: Path) -> None:
+    """The labels of one are learned; those of the other say nothing of the image, and one is nine times as frequent."""
+    images, labels = spots_of(600)
+    folder = tmp_path / "spots"
+    folder.mkdir()
+    rare = np.random.default_rng(0).random(600) < 0.1
+    rows = ["file,place,chance"]
+    for n, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{n}.png")
+        rows.append(f"{n}.png,{labels[n]},{'rare' if rare[n] else 'often'}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    spec = tmp_path / "spots.yaml"
+    spec.write_text(f"""
+data: {{source: {folder}, labels: {{table: labels.csv, label: [place, chance]}}}}
+net: c8b M c8b f16b
+task: {{place: softmax, chance: softmax}}
+recipe: {{epochs: 12, batch: 24, rate: 0.01}}
+""")
+    told = command("train", spec, "--out", tmp_path / "run", "--device", "cpu")
+    said = [line for line in told.out.splitlines() if "accuracy" in line]
+    assert len(said) == 1, told
+    assert said[0].startswith(f"Chance: validation {NOT_BETTER.replace('“0”', '“often”')}")
+    assert said[0].endswith(ADVICE)
 
 
 def test_a_network_that_has_learned_gets_no_such_line(command: Command, study_file: Path, tmp_path: Path) -> None:

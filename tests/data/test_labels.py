@@ -13,6 +13,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from convscope.data import DataBundle, load_data
+from convscope.data.pattern import search_all
 from convscope.data.splits import by_groups
 from convscope.errors import DataError, SettingError, UnknownNameError
 from tests.data.samples import encoded, noise
@@ -263,6 +264,21 @@ def test_labels_are_cut_from_the_names_of_files(tmp_path: Path) -> None:
         load_data(photos, labels=r"^(?P<label>.+)_\d+\.png$")
     with pytest.raises(DataError, match=r"none of 41 image files .* fits the pattern"):
         load_data(photos, labels=r"(?P<label>\d+)_x")
+
+
+def test_a_pattern_that_takes_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this name it would try 2 to the power of 60 ways."""
+    monkeypatch.setattr("convscope.data.pattern._LIMIT_S", 1)
+    (tmp_path / f"{'a' * 60}!.png").write_bytes(encoded(noise(8, 8, 3, 0)))
+    with pytest.raises(DataError, match=r"takes more than 1 s on 1 names of files; write it without a repetition"):
+        load_data(tmp_path, labels=r"(?P<label>(a+)+)$")
+
+
+def test_a_pattern_on_names_that_are_no_text() -> None:
+    found = search_all(r"(?P<label>[a-z]+)(_(?P<group>\d))?", ["caf\udce9_1", "\udce9", "x_2"])
+    assert found == {"label": ["caf", "", "x"], "group": ["", "", "2"]}
+    assert search_all("^(.)", ["\udce9"]) == {"label": ["\udce9"]}
+    assert search_all("(a)", []) == {"label": []}
 
 
 @pytest.mark.parametrize("by_split", [False, True])

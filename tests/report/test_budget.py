@@ -65,9 +65,9 @@ def fits(subject: ReportedRun) -> dict[str, Fit]:
     kinds = saliency._kinds(subject, ["guided_backprop", "grad_cam"], size)
     return {
         "Saliency maps": occluded,
-        "Heatmap validation": validation.images_fit(subject, kinds),
-        "Ablation": ablation.images_fit(subject, ablation.chosen_filters(subject)),
-        "Filters: images and statistics": filters.images_fit(subject),
+        "Heatmap validation": validation.validation_fit(subject, kinds),
+        "Ablation": ablation.ablation_fit(subject, ablation.chosen_filters(subject)),
+        "Filters: images and statistics": filters.filters_fit(subject),
         "Filters: feature visualization": visualization.visualization_fit(
             subject, {name: subject.scope.n_units(name) for name in convolutions}
         ),
@@ -118,8 +118,8 @@ def within(run: Run, part: str, share: float) -> ReportedRun:
             return fit(self, name, whole, work, fewest)
 
     subject.budget = Measured(math.inf)
-    {"Ablation": lambda: ablation.images_fit(subject, ablation.chosen_filters(subject)),
-     "Filters: images and statistics": lambda: filters.images_fit(subject)}[part]()  # fmt: skip
+    {"Ablation": lambda: ablation.ablation_fit(subject, ablation.chosen_filters(subject)),
+     "Filters: images and statistics": lambda: filters.filters_fit(subject)}[part]()  # fmt: skip
     return ReportedRun(run, subject.data, found[0] * share)
 
 

@@ -21,16 +21,18 @@ def _head(matrix: list[list[int]]) -> dict[str, Any]:
 
 def test_the_pair_with_most_mistakes_both_ways_is_named() -> None:
     head = _head([[90, 5, 0, 0], [0, 95, 0, 0], [0, 0, 90, 4], [0, 0, 4, 90]])
-    assert _confusion(head).startswith("The most confused pair: k3 was predicted as k2 4 times, k2 as k3 4 times")
+    assert _confusion(head).startswith(
+        "The most confused pair: “k3” was predicted as “k2” 4 times, “k2” as “k3” 4 times"
+    )
     assert "together 62 % of 13 errors" in _confusion(head)
     assert _confusion(_head([[9, 0], [0, 9]])) == "No test image is misclassified."
 
 
 def test_the_more_frequent_direction_of_a_confusion_is_named_first() -> None:
     assert _confusion(_head([[90, 2, 0], [7, 90, 0], [0, 1, 90]])).startswith(
-        "The most confused pair: k1 was predicted as k0 7 times, k0 as k1 twice"
+        "The most confused pair: “k1” was predicted as “k0” 7 times, “k0” as “k1” twice"
     )
-    assert _confusion(_head([[90, 7], [2, 90]])) == "k0 was predicted as k1 7 times, k1 as k0 twice."
+    assert _confusion(_head([[90, 7], [2, 90]])) == "“k0” was predicted as “k1” 7 times, “k1” as “k0” twice."
 
 
 def test_equally_hard_classes_are_rarely_told_apart() -> None:

@@ -73,7 +73,7 @@ def test_the_sample_is_right_even_and_begins_with_what_is_shown(subject: Reporte
 def test_of_a_large_network_the_square_moves_by_more(subject: ReportedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        "convscope.report.saliency.images_fit", lambda subject, kinds: asked.append(kinds) or Fit(15, 32, 3, 9)
+        "convscope.report.saliency.validation_fit", lambda subject, kinds: asked.append(kinds) or Fit(15, 32, 3, 9)
     )
     monkeypatch.setattr(type(subject.run), "input_shape", (3, 32, 32))
     kinds = _kinds(subject, ["grad_cam"], 5)

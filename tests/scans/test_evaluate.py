@@ -74,6 +74,20 @@ def test_other_images_or_other_weights_are_predicted_anew(
     assert evaluate(open_run(run.path), shifted, "cpu")["loss"]["value"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_many_large_images_are_predicted_a_few_at_a_time(tmp_path: Path) -> None:
+    """On a CPU, however many a training step takes."""
+    images, labels = spots_of(150)
+    np.savez(tmp_path / "large.npz", x=np.kron(images, np.ones((1, 28, 28, 1), np.uint8)), y=labels)
+    data = load_data(str(tmp_path / "large.npz"))
+    net = build_net("c2s8b M f4", classes=3, image_size=224)
+    run = train(net, data, Recipe(epochs=1, batch=32), tmp_path / "run", device="cpu", watcher=Silent())
+    seen: list[int] = []
+    run.net.register_forward_pre_hook(lambda net, given: seen.append(len(given[0])))
+    evaluate(run, data, "cpu")
+    assert len(data.test) > 13
+    assert max(seen) == 13
+
+
 def test_damaged_predictions_are_made_again(trained: tuple[Run, DataBundle]) -> None:
     run, data = trained
     first = evaluate(run, data, "cpu")

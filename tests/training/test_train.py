@@ -75,7 +75,7 @@ def test_a_training_goes_as_by_a_plain_loop(spots: Make, tmp_path: Path, monkeyp
 
     The oracle sees what the convscope.data batches of each epoch hold, which tests of that room check.
     """
-    monkeypatch.setattr(sys.modules["convscope.training.loop"], "evaluation_batch", lambda images, size: 16)
+    monkeypatch.setattr(sys.modules["convscope.training.loop"], "evaluation_batch", lambda *given: 16)
     data, distorted = spots(), Augmentation(crop=1, brightness=0.2)
     given = {"batch": 24, "rate": 0.05, "epochs": 2, "seed": 3, "clip_norm": 0.8, "label_smoothing": 0.2}
     recipe = Recipe(optimizer="sgd", weight_decay=0.1, schedule="cosine", augmentation=distorted, **given)

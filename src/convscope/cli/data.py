@@ -37,7 +37,7 @@ def data(
         if json:
             print_json(names)
         else:
-            print_table("data sets by name", ("name", ""), list(names.items()), left=2)
+            print_table("data sets by name", ("name", ""), list(names.items()), left=2, text=True)
         return
     settings = parse_overrides(set_) | ({"skip_bad": True} if skip_bad else {})
     if "source" in settings:

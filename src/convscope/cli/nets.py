@@ -60,11 +60,12 @@ def _print(shown: list[ListedNet]) -> None:
             net.name,
             "×".join(map(str, net.input)),
             ", ".join(net.weights[:_TAGS_SHOWN]) + (" …" if len(net.weights) > _TAGS_SHOWN else ""),
-            net.about,
             f"{net.parameters:,}" if net.parameters else "",
+            net.about,
         )
         for net in shown
     ]
-    columns = ("network", "images", "weights", "", "parameters")
+    columns = ("network", "images", "weights", "parameters", "")
     used = [n for n in range(len(columns)) if any(row[n] for row in rows)]
-    print_table("", [columns[n] for n in used], [[row[n] for n in used] for row in rows], left=sum(n < 4 for n in used))
+    left, about = sum(n < 3 for n in used), used[-1] == 4
+    print_table("", [columns[n] for n in used], [[row[n] for n in used] for row in rows], left, text=about)

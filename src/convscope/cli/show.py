@@ -36,11 +36,15 @@ def print_line(text: str) -> None:
     open_console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
-    """A table on stdout; the first `left` columns are words, the others numbers."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, text: bool = False
+) -> None:
+    """A table on stdout; the first `left` columns are words, the others numbers, but with `text` the last one: it is wrapped
+    where the terminal is narrow."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
+        wrapped = text and place == len(columns) - 1
+        table.add_column(column, justify="left" if place < left or wrapped else "right", no_wrap=not wrapped)
     for row in rows:
         table.add_row(*row)
     console = open_console(highlight=False, markup=False)

@@ -62,6 +62,6 @@ def train(
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})
     else:
-        for sentence in validation_in_words(run, run.load_data()):
+        for sentence in validation_in_words(run, run.load_data(), device):
             print_line(sentence)
         print_line(f"trained: {run.path}; next: convscope evaluate {run.path}")

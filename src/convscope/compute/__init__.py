@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         read_entry,
         write_entry,
     )
-    from convscope.compute.device import choose_device, own_random_state
+    from convscope.compute.device import choose_device, evaluation_batch, own_random_state
     from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
     from convscope.compute.parallel import chunks, in_order, share_threads, threads
     from convscope.compute.presence import is_present, present
@@ -40,6 +40,7 @@ __all__ = [
     "choose_device",
     "chunks",
     "entry_path",
+    "evaluation_batch",
     "in_order",
     "is_present",
     "list_entries",

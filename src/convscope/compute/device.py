@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +26,20 @@ def choose_device(name: str = "auto") -> torch.device:
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise SettingError(f"device: {name!r} is not in this machine; it has {', '.join(found)}") from None
     return device
+
+
+def evaluation_batch(shape: Sequence[int], device: torch.device, least: int = 32) -> int:
+    """Images at once where no gradients are kept: up to 512 small ones.
+
+    On a CPU the maps of many large images are new memory at each layer, whose clearing takes as long as the convolutions; so
+    there are no more of them than have 2²¹ values together.
+
+    Args:
+        shape: of what the network, or the part of it that runs, takes: of one image.
+        device: where it runs.
+        least: of large images on a GPU, which is slower with a few at a time.
+    """
+    return min(512, max(1 if device.type == "cpu" else least, 2**21 // math.prod(shape)))
 
 
 @contextmanager

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from convscope.data.augment import Augmentation, augment
-from convscope.data.batches import Batch, Normalizer, batches, evaluation_batch
+from convscope.data.batches import Batch, Normalizer, batches
 from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
 from convscope.data.images import UnreadableError, pixels_of, without_warnings
@@ -37,7 +37,6 @@ __all__ = [
     "batches",
     "check_unit_range",
     "data_names",
-    "evaluation_batch",
     "hub_name",
     "image_files",
     "in_text",

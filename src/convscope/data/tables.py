@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from convscope.data.answers import answers_in
 from convscope.data.images import Item
-from convscope.data.labels import answers_in
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError, first_line

@@ -36,7 +36,7 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
         return None
     if not units:
         return None
-    fit, test = images_fit(subject, units), subject.data.test
+    fit, test = ablation_fit(subject, units), subject.data.test
     names = " ".join(f"{layer}:{','.join(map(str, some))}" for layer, some in units.items())
     if not (n := fit.n):
         return {"n": 0, "fit": fit, "units": names}
@@ -76,7 +76,7 @@ def chosen_filters(subject: ReportedRun) -> dict[str, list[int]]:
     return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
 
 
-def images_fit(subject: ReportedRun, units: dict[str, list[int]]) -> Fit:
+def ablation_fit(subject: ReportedRun, units: dict[str, list[int]]) -> Fit:
     """How many test images: about a pass over each for each filter, and two for each of two comparisons."""
     passes, n = sum(map(len, units.values())) + 4, min(_MOST_IMAGES, len(subject.data.test))
     return subject.budget.fit("Ablation", n, lambda n: n * passes * subject.work, _FEWEST_IMAGES)

@@ -13,7 +13,7 @@ from convscope.draw import learning_curve, reliability
 from convscope.report import inside, mistakes, saliency, visualization
 from convscope.report.ablation import ablation_section
 from convscope.report.budget import MINUTES
-from convscope.report.filters import effects_of, filters_page, has_filters, images_fit
+from convscope.report.filters import effects_of, filters_fit, filters_page, has_filters
 from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
 from convscope.report.subject import ReportedRun
@@ -61,7 +61,7 @@ def write_report(run: Run, data: DataBundle | None = None, minutes: float = MINU
 
 
 def _is_filter_page_made(subject: ReportedRun) -> bool:
-    return has_filters(subject) and images_fit(subject).n > 0
+    return has_filters(subject) and filters_fit(subject).n > 0
 
 
 def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
@@ -90,7 +90,7 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
         pairs=mistakes.confused_pairs(subject),
         confident=mistakes.confident_errors(subject),
         every_filter=FILTERS if _is_filter_page_made(subject) else None,
-        filters_fit=images_fit(subject) if has_filters(subject) else None,
+        filters_fit=filters_fit(subject) if has_filters(subject) else None,
         spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",

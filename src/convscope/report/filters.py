@@ -101,7 +101,7 @@ def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     }
 
 
-def images_fit(subject: ReportedRun) -> Fit:
+def filters_fit(subject: ReportedRun) -> Fit:
     """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set.
 
     Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
@@ -116,7 +116,7 @@ def images_fit(subject: ReportedRun) -> Fit:
 
 
 def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
-    """The page's HTML; for a network that `has_filters`, and whose `images_fit` is not 0.
+    """The page's HTML; for a network that `has_filters`, and whose `filters_fit` is not 0.
 
     Strongest images and statistics are one pass over the test images; they are kept in the run folder.
 
@@ -129,7 +129,7 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
         "filters.html",
         run=subject.run,
         found=found,
-        images_fit=images_fit(subject),
+        filters_fit=filters_fit(subject),
         effects_left_out=effects is None and len(subject.data.test) >= _FEWEST_EFFECT_IMAGES,
         visualization_fit=visualization_fit(subject, {layer["name"]: layer["shown"] for layer in found["layers"]}),
         environment=subject.run.environment,
@@ -140,7 +140,7 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
 
 def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, Any]:
     """All that the page shows, in JSON: numbers to four digits, pictures as sheets."""
-    test, n = subject.data.test, images_fit(subject).n
+    test, n = subject.data.test, filters_fit(subject).n
     scanned = torch.linspace(0, len(test) - 1, n).long()
     images = test.subset(scanned) if n < len(test) else test
     layers = _layers(subject, images)

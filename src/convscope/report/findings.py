@@ -82,7 +82,8 @@ def _confusion(head: dict[str, Any]) -> str:
     n, i, j = max(pairs, key=lambda pair: pair[0])
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
-    pair = f"{names[i]} was predicted as {names[j]} {_times(matrix[i][j])}, {names[j]} as {names[i]} {_times(matrix[j][i])}"
+    one, other = f"“{names[i]}”", f"“{names[j]}”"
+    pair = f"{one} was predicted as {other} {_times(matrix[i][j])}, {other} as {one} {_times(matrix[j][i])}"
     if len(names) == 2:
         return f"{pair}."
     return f"The most confused pair: {pair}; together {100 * n / wrong:.0f} % of {wrong:,} errors."

@@ -20,9 +20,9 @@ from convscope.report.validation import (
     OF_A_PASS,
     HeatmapKind,
     areas_of_image,
-    images_fit,
     positions,
     validate,
+    validation_fit,
     validation_table,
 )
 
@@ -61,7 +61,7 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
         "sizes": sizes if fit.n else [],
         "stride": stride,
         "fit": fit,
-        "validation_fit": images_fit(subject, kinds),
+        "validation_fit": validation_fit(subject, kinds),
         "titles": {name: _KINDS[name].title for name in found},
         "validation": validation_table(examined),
         "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
@@ -129,7 +129,7 @@ def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int | None) ->
     if size is None:
         return plain
     kinds = [*plain, _covered(size, drawn, coarse)]
-    return kinds if images_fit(subject, kinds).n >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
+    return kinds if validation_fit(subject, kinds).n >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
 
 
 def _covered(size: int, stride: int, at_random: int) -> HeatmapKind:

@@ -53,7 +53,7 @@ def validate(subject: ReportedRun, shown: Sequence[int], kinds: Sequence[Heatmap
         shown: the test images whose heatmaps are shown.
         kinds: of heatmaps.
     """
-    n = images_fit(subject, kinds).n
+    n = validation_fit(subject, kinds).n
     if n < _FEWEST_IMAGES:
         return []
     rows, scope = sample(subject, shown, n), subject.scope
@@ -69,7 +69,7 @@ def validate(subject: ReportedRun, shown: Sequence[int], kinds: Sequence[Heatmap
     return found
 
 
-def images_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
+def validation_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
     """How many images: three curves of each kind, and the positions that occlusion covers, twice for the network with random
     weights."""
     curves = len(kinds) * (3 * _STEPS + 8)  # and a few ways back

@@ -14,13 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from convscope.compute import choose_device, chunks, in_order
+from convscope.compute import choose_device, chunks, evaluation_batch, in_order
 from convscope.data import (
     ImagesLike,
     Normalizer,
     UnreadableError,
     as_images,
-    evaluation_batch,
     image_files,
     in_text,
     pixels_of,
@@ -57,7 +56,7 @@ def predict_batches(
         if view not in get_args(View):
             raise UnknownNameError("view", view, get_args(View), "one of test-time augmentation's")
     where = choose_device(device)
-    size = batch or evaluation_batch(run.input_shape)
+    size = batch or evaluation_batch(run.input_shape, where)
     net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
     for names, pixels, problems in _decoded(images, run.input_shape, size):
         readable = [place for place, problem in enumerate(problems) if not problem]

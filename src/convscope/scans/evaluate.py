@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
-from convscope.compute import choose_device
-from convscope.data import DataBundle, ImageSet, Normalizer, batches, evaluation_batch
+from convscope.compute import choose_device, evaluation_batch
+from convscope.data import DataBundle, ImageSet, Normalizer, batches
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
 from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_tensors
@@ -56,11 +56,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     stored = _stored(run, key)
     if stored is None:
         predictions = Predictions(run.task)
-        where = choose_device(device)
-        normalize = Normalizer(*run.normalization, where)
-        source = batches(data.test, evaluation_batch(data.input_shape, run.spec.recipe.batch), device=where)
-        with _moved(run.net, where) as net, progress_bar("evaluating", len(data.test)) as advance:
-            feed(net, lambda images: (net(normalize(images)), {}), source, [predictions, *scans.all], advance)
+        feed_set(run, data.test, [predictions, *scans.all], device)
         found = predictions.result()
         with _kept_in_memory(run, "predictions", found):
             run.write_tensors(PREDICTIONS, found, key)
@@ -74,6 +70,19 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
+
+
+def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "auto") -> None:
+    """Shows a run's outputs for all images of a set to scans.
+
+    Raises:
+        FailedError: the network answers with NaN or infinity.
+    """
+    where = choose_device(device)
+    normalize = Normalizer(*run.normalization, where)
+    batch = evaluation_batch(run.input_shape, where, run.spec.recipe.batch)
+    with _moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
+        feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
 
 
 def _answers(task: Task, predictions: dict[str, Tensor], images: ImageSet) -> pd.DataFrame:

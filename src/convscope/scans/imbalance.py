@@ -7,7 +7,8 @@ from typing import Any
 
 from convscope.data import DataBundle
 from convscope.runs import Recipe, Run
-from convscope.scans.evaluate import class_counts, kept_epoch
+from convscope.scans.evaluate import class_counts, feed_set, kept_epoch
+from convscope.scans.metrics import Confusion
 
 _LEVEL = 0.05
 _MOST_NAMES = 5
@@ -34,14 +35,31 @@ def imbalance_in_words(metrics: Mapping[str, Any], recipe: Recipe) -> list[str]:
     return found
 
 
-def validation_in_words(run: Run, data: DataBundle) -> list[str]:
-    """The same of a trained run that is not evaluated: its validation accuracy, where it has one head."""
-    [head, *others] = run.task.heads
-    if others:
-        return []
-    right = round(float(kept_epoch(run)["val_accuracy"]) * len(data.val))
-    said = _not_better("Validation accuracy", right, class_counts(data.val, head), head.classes)
-    return _advised(said, class_counts(data.train, head), run.spec.recipe)
+def validation_in_words(run: Run, data: DataBundle, device: str = "auto") -> list[str]:
+    """The same of the validation accuracy of a trained run that is not evaluated.
+
+    That of one head is in the history; of several heads the network runs over the validation images once more.
+
+    Args:
+        run: trained.
+        data: its data set.
+        device: see convscope.compute.choose_device.
+    """
+    heads, found = run.task.heads, []
+    for head, right in zip(heads, _right_of_heads(run, data, device), strict=True):
+        about = f"{head.target.capitalize()}: validation" if len(heads) > 1 else "Validation"
+        said = _not_better(f"{about} accuracy", right, class_counts(data.val, head), head.classes)
+        found += _advised(said, class_counts(data.train, head), run.spec.recipe)
+    return found
+
+
+def _right_of_heads(run: Run, data: DataBundle, device: str) -> list[int]:
+    """How many validation images each head gets right."""
+    if len(run.task.heads) == 1:
+        return [round(float(kept_epoch(run)["val_accuracy"]) * len(data.val))]
+    scans = [Confusion(head) for head in run.task.heads]
+    feed_set(run, data.val, scans, device)
+    return [int(scan.result().diagonal().sum()) for scan in scans]
 
 
 def p_of_most_frequent(right: int, n: int, share: float) -> float:

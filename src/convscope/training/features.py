@@ -108,6 +108,11 @@ class Features:
         """Of all that is kept."""
         return sum(kept.nbytes for kept in self._kept.values())
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of an image's features."""
+        return next(iter(self._kept.values())).shape[1:]
+
     def __contains__(self, images: ImageSet) -> bool:
         return images in self._kept
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.signals import StopWish
-from convscope.data import DataBundle, ImageSet, Normalizer, batches, evaluation_batch, mix
+from convscope.compute import evaluation_batch
+from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
@@ -166,10 +167,8 @@ class Trainer:
             lambda images: self._logits(self.net, self.normalize(images)),
             partial(self._logits, tail.module), tail, self.dtype,
         )  # fmt: skip
-        # on a CPU the maps of many large images are new memory at each layer, whose clearing takes as long as the convolutions
-        least = 1 if self.device.type == "cpu" else self.part
+        batch = evaluation_batch(self.data.input_shape, self.device, self.part)
         for images in (self.data.train, self.data.val):
-            batch = evaluation_batch(images.pixels.shape[1:], least)
             features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
             if wish.asked:
                 self._stop()
@@ -294,7 +293,8 @@ class Trainer:
         self.net.eval()
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net
-        for given, targets in self._batches(images, evaluation_batch(images.pixels.shape[1:], self.part)):
+        shape = self.features.shape if self.features else self.data.input_shape
+        for given, targets in self._batches(images, evaluation_batch(shape, self.device, self.part)):
             with autocast(self.device, self.dtype):
                 outputs = net(self._prepare(given))
             loss = self.task.loss(outputs.float(), targets) * len(given)

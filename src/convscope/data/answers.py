@@ -1,0 +1,154 @@
+"""What a table says of images: the class, the split and the group of each row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from convscope.data.source import split_of
+from convscope.data.spec import LABEL_COLUMNS, Labels
+from convscope.errors import DataError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is said of each row of a source, as it is written; '' where it says nothing.
+
+    Attributes:
+        targets: for each target the name of the class.
+        splits, groups: where there are such columns.
+        where: what a message calls it.
+    """
+
+    targets: dict[str, list[str]]
+    splits: list[str] | None
+    groups: list[str] | None
+    where: str
+
+    def encoded(self) -> tuple[dict[str, Int64[np.ndarray, " M"]], dict[str, tuple[str, ...]]]:
+        """Targets as indices into their classes, −1 where there is no label; numbers are in their order, words in theirs."""
+        indices, classes = {}, {}
+        for target, values in self.targets.items():
+            names = sorted(set(values) - {""}, key=_order_of(values))
+            place = {name: k for k, name in enumerate(names)} | {"": -1}
+            indices[target] = np.array([place[value] for value in values], np.int64)
+            classes[target] = tuple(names)
+        return indices, classes
+
+    def faults(self) -> dict[int, str]:
+        """The rows without a label, or without the split that others have."""
+        found: dict[int, str] = {}
+        for name, values in [*self.targets.items(), ("split", self.splits or ())]:
+            what = "label" if name == "class" else name
+            found |= {row: f"has no {what} in {self.where}" for row, value in enumerate(values) if not value}
+        return found
+
+    def parts(self) -> dict[str, Int64[np.ndarray, " n"]]:
+        """The rows of each split that is named; of 'all' where none is, or one alone.
+
+        Raises:
+            DataError: a split has a name that stands for none.
+        """
+        if self.splits is None:
+            return {"all": np.arange(len(next(iter(self.targets.values()))))}
+        found: dict[str, list[int]] = {}
+        for row, word in enumerate(self.splits):
+            split = split_of([word]) if word else "none"
+            if split is None:
+                raise DataError(f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column")
+            found.setdefault(split, []).append(row)
+        found.pop("none", None)
+        if len(found) == 1:
+            found = {"all": next(iter(found.values()))}
+        return {split: np.array(rows, np.int64) for split, rows in found.items()}
+
+    def group_numbers(self) -> Int64[np.ndarray, " M"] | None:
+        """A number for each group; a row without one is a group by itself."""
+        if self.groups is None:
+            return None
+        place: dict[str, int] = {}
+        return np.array(
+            [place.setdefault(name or f"row {row}\n", len(place)) for row, name in enumerate(self.groups)], np.int64
+        )
+
+
+def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str) -> tuple[Answers, tuple[str, ...]]:
+    """What the columns of a table say, and which of them say it.
+
+    Args:
+        columns: by name; values of any kind.
+        labels: which columns are meant, where they have no usual name.
+        where: what a message calls the table.
+    Raises:
+        UnknownNameError: a column that is asked for is not there.
+        DataError: no column of labels is found.
+    """
+    targets = [known_column(columns, name, where) for name in labels.label or ()]
+    targets = targets or [name for name in LABEL_COLUMNS if name in columns][:1]
+    if not targets:
+        raise DataError(
+            f"{where}: has the columns {', '.join(columns)}; expected one of labels ({', '.join(LABEL_COLUMNS)}): rename "
+            "it, or name it with data.labels.label"
+        )
+    split = known_column(columns, labels.split, where) if labels.split else "split" if "split" in columns else None
+    group = known_column(columns, labels.group, where) if labels.group else "group" if "group" in columns else None
+    texts = {name: as_texts(columns[name], f"{where}, column {name}") for name in targets}
+    named = texts if len(targets) > 1 else {}
+    splits = as_texts(columns[split], where) if split else None
+    answers = Answers(
+        {"class": texts[targets[0]], **named},
+        splits if splits and any(splits) else None,
+        as_texts(columns[group], where) if group else None,
+        where,
+    )
+    return answers, tuple(name for name in (*targets, split, group) if name)
+
+
+def known_column(columns: Mapping[str, Any], name: str, where: str) -> str:
+    """The name of a column that is there.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    if name not in columns:
+        raise UnknownNameError("column", name, columns, f"in {where}")
+    return name
+
+
+def as_texts(values: Iterable[Any], where: str) -> list[str]:
+    """Values as text: whole numbers without a point, '' for what is missing.
+
+    Raises:
+        DataError: one is no word and no whole number.
+    """
+    found = []
+    for value in values:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            found.append("")
+        elif isinstance(value, float) and value.is_integer():
+            found.append(str(int(value)))
+        elif isinstance(value, str | int | np.integer):
+            found.append(str(value).strip())
+        else:
+            raise DataError(f"{where}: {str(value)[:40]!r} is no word and no whole number; convert the column")
+    return found
+
+
+def roles_in_words(used: Sequence[str], answers: Answers) -> str:
+    """Which column says what."""
+    n = max(1, len(answers.targets) - 1)
+    roles = [f"{'class' if n == 1 else 'target'}: {name}" for name in used[:n]]
+    rest = list(used[n:])
+    if answers.groups is not None:
+        roles.append(f"group: {rest.pop()} ({len(set(answers.groups) - {''}):,})")
+    return ", ".join(roles + [f"split: {name}" for name in rest])
+
+
+def _order_of(values: Sequence[str]) -> Callable[[str], Any]:
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", value) for value in values if value)
+    return (lambda value: (int(value), value)) if whole else (lambda value: value)
