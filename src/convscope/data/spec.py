@@ -172,6 +172,8 @@ class DataSpec(Settings):
             grey images. None leaves them as they are (grey ones among colour ones have 3); a run whose network takes 3
             channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise.
         grey: true is short for channels: 1.
+        bits: 16 keeps the depth of 16-bit grey files and of uint16 arrays, and pixels of 8 bits are scaled by 257; 8 scales
+            all to 8 bits. A network sees values in [0, 1] either way.
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
             fractions (to 1) or counts (to the number of images); or {folds: 5}, see Folds.
@@ -197,6 +199,7 @@ class DataSpec(Settings):
     image_size: int | None = Field(default=None, ge=1)
     channels: Literal[1, 3] | None = None
     grey: bool = False
+    bits: Literal[8, 16] = 8
     split: Annotated[
         Annotated[str, Tag("text")] | Annotated[Folds, Tag("dict[folds]")] | Annotated[None, Tag("none")],
         Discriminator(_kind_of_split),
@@ -237,6 +240,7 @@ class DataSettings(TypedDict, total=False):
     image_size: int | None
     channels: Literal[1, 3] | None
     grey: bool
+    bits: Literal[8, 16]
     split: str | Folds | Mapping[str, Any] | None
     labels: str | Labels | Mapping[str, Any] | None
     limit: int | None
