@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -88,3 +89,27 @@ def test_it_is_looked_at_reported_and_described(
     assert refused.complaint.endswith(
         "an exported file takes images of 8 bits, and this run of 16; use its model.safetensors"
     )
+
+
+def test_tiff_files_of_four_bands(command: Command, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for n in range(200):
+        image = random.integers(20000, 40000, (12, 12, 4))
+        image[..., 3] = image[..., 2] + (5000 if n % 2 else -5000)  # which the file's colours do not tell
+        file = tmp_path / "fields" / ("up" if n % 2 else "down") / f"{n:03}.tif"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(file, image.astype(np.uint16), photometric="rgb")
+    said, out = ("--set", "data.channels=4", "--set", "data.bits=16"), tmp_path / "run"
+    trained = command("train", "--data", tmp_path / "fields", *NET, *said, "--out", out)
+    assert trained.status == 0, trained.err
+    for words in (
+        ("evaluate", out),
+        ("report", out),
+        ("look", out, "saliency", "--image", tmp_path / "fields/up/001.tif"),
+    ):
+        assert command(*words).status == 0
+    deep = cs.open_run(out)
+    tested = pd.read_parquet(out / "predictions.parquet")
+    answers = deep.predict([tmp_path / "fields" / name for name in tested["name"]], device="cpu")
+    assert answers["class"].tolist() == tested["predicted"].tolist()
+    assert deep.metrics["accuracy"]["value"] > 0.9

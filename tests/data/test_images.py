@@ -6,9 +6,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
@@ -86,6 +88,37 @@ def test_an_array_of_sixteen_bits_keeps_each_channel(channels: int) -> None:
     if channels == 3:
         luma = values @ np.array([0.299, 0.587, 0.114])
         assert np.abs(pixels_of(values, 1, None, 16)[0] - luma).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_bands_of_a_tiff_file(options: dict[str, Any], tmp_path: Path) -> None:
+    values = np.stack([DEEP // (n + 1) for n in range(4)], axis=2)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", **options)
+    tifffile.imwrite(
+        tmp_path / "b.tif", values.transpose(2, 0, 1), planarconfig="separate", photometric="minisblack", **options
+    )
+    for name in ("a.tif", "b.tif"):
+        for item in (tmp_path / name, (tmp_path / name).read_bytes()):
+            assert header_of(item, 16, 4) == Header("TIFF", 6, 9, 4, 16)
+            assert np.array_equal(pixels_of(item, 4, None, 16), values.transpose(2, 0, 1))
+            assert np.array_equal(pixels_of(item, 4, None), pixels_of(values, 4, None))
+    with pytest.raises(UnreadableError, match=r"^has colour of 16 bits"):
+        header_of(tmp_path / "b.tif", 16)
+
+
+def test_bands_that_cannot_be_read(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 9, 4), np.float32), photometric="rgb")
+    whole = (tmp_path / "a.tif").read_bytes()
+    for item, message in (
+        (tmp_path / "a.tif", r"^has bands of float32; save them as uint8 or uint16$"),
+        (whole[:60], r"^cannot be read as a TIFF file of bands"),
+        (whole[:-100], r"^cannot be read as a TIFF file of bands"),
+        (tmp_path / "no.tif", r"^cannot be read \(No such file"),
+        (encoded(EIGHT), r"^is no TIFF file, the only kind that is read with 4 channels$"),
+        (Image.fromarray(EIGHT), r"^is no TIFF file"),
+    ):
+        with pytest.raises(UnreadableError, match=message):
+            pixels_of(item, 4, None)
 
 
 def png_of_sixteen_bits(colour: int, channels: int) -> bytes:

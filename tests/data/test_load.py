@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
 
 from convscope.data import Augmentation, DataSpec, augment, batches, data_names, load, load_data, store
-from convscope.errors import DataError, SettingError, UnknownNameError
+from convscope.errors import DataError, MissingPackageError, SettingError, UnknownNameError
 from tests.conftest import spots_of, write_spots
 
 from .samples import assert_apart, encoded, make_folder, noise
@@ -347,7 +348,8 @@ class TestChannels:
         ("source", "said", "expected"),
         [
             ("mnist", {"grey": True, "channels": 3}, "^channels: 3 contradicts grey: true; leave one of the two out$"),
-            ("mnist", {"channels": 2}, "^channels: input should be 1 or 3; given 2"),
+            ("mnist", {"channels": 0}, "^channels: input should be greater than or equal to 1; given 0"),
+            ("lines", {"channels": 4}, "^channels: lines are drawn in colour at 28×28"),
             ("cifar10-grey28", {"channels": 3}, "^channels: cifar10-grey28 is grey; leave it out, or take"),
             ("lines", {"channels": 1}, "^grey: lines are drawn in colour at 28×28"),
         ],
@@ -530,3 +532,39 @@ class TestDepth:
     def test_what_cannot_be(self, source: str, said: dict[str, Any], expected: str) -> None:
         with pytest.raises(SettingError, match=expected):
             load_data(source, **said)
+
+
+class TestBandsOfFiles:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("bands", [2, 4, 12])
+    def test_tiff_files(self, tmp_path: Path, bands: int, dtype: type) -> None:
+        images, bits = deep_of(20, bands).astype(dtype), 8 * np.dtype(dtype).itemsize
+        for k, image in enumerate(images):
+            (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
+            tifffile.imwrite(
+                tmp_path / f"{k % 2}" / f"{k:02}.tif", image, photometric="minisblack", planarconfig="contig"
+            )
+        data = load_data(tmp_path, channels=bands, bits=bits)
+        assert data.input_shape == (bands, 8, 9)
+        order = [k for label in (0, 1) for k in range(label, 20, 2)]
+        assert np.array_equal(data.train.pixels.numpy(), images[order].transpose(0, 3, 1, 2))
+        depth = ", 16 bits" if bits == 16 else ""
+        assert data.source.startswith(f"image folder {tmp_path}, TIFF{depth}, {bands} bands (pictures show")
+        assert load_data(data.spec).digest == data.digest
+        with pytest.raises(DataError, match=rf"00.tif: has not 5 bands, but the axes Y 8 × X 9 × S {bands}; repair"):
+            load_data(tmp_path, channels=5)
+        (tmp_path / "0" / "a.png").write_bytes(encoded(noise(8, 9, 3, 0)))
+        with pytest.raises(
+            DataError, match=rf"a.png: is no TIFF file, the only kind that is read with {bands} channels"
+        ):
+            load_data(tmp_path, channels=bands)
+
+    def test_the_package_that_reads_them_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for k in range(20):
+            (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k:02}.tif", deep_of(1, 4, k)[0], photometric="rgb")
+        monkeypatch.setitem(sys.modules, "tifffile", None)
+        expected = r"^a TIFF file of several bands needs the package 'tifffile', .* pip install 'convscope\[tiff\]'$"
+        with pytest.raises(MissingPackageError, match=expected):
+            load_data(tmp_path, channels=4)
+        assert load_data(tmp_path, skip_bad=True).input_shape == (3, 8, 9)  # as Pillow reads them

@@ -135,7 +135,9 @@ def test_what_is_refused(annotations_unchecked: None, given: Any, error: type, m
 
 
 def test_files_for_a_network_of_other_channels(file: Path) -> None:
-    with pytest.raises(DataError, match=r"a picture\.png: files are read as grey or colour, .* images of 4 channels"):
+    with pytest.raises(
+        DataError, match=r"a picture\.png: is no TIFF file, the only kind that is read with 4 channels; give"
+    ):
         as_images(file, (4, 6, 9))
     assert as_images(np.zeros((6, 9, 4)), (4, 6, 9)).shape == (1, 4, 6, 9)
 

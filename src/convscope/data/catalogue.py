@@ -81,8 +81,14 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     spec = spec.model_copy(update={"normalize": spec.normalize or "own"})
     if entry is None:
         return located(spec, Path())
-    if spec.source == LINES and (spec.grey or spec.bits == 16 or spec.image_size not in (None, 28)):
-        key = "grey" if spec.grey else "bits" if spec.bits == 16 else "image_size"
+    others = {
+        "grey": spec.grey,
+        "channels": spec.channels not in (None, 3),
+        "bits": spec.bits != 8,
+        "image_size": spec.image_size not in (None, 28),
+    }
+    if spec.source == LINES and any(others.values()):
+        key = next(key for key, is_other in others.items() if is_other)
         raise SettingError(f"{key}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out")
     if entry.grey and spec.channels == 3:
         raise SettingError(f"channels: {spec.source} is grey; leave it out, or take a set in colour and its image_size")

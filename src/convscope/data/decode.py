@@ -68,7 +68,7 @@ class _Decoder:
             for chunk in chunks(enumerate(self.source.items(self.rows)), _CHUNK):
                 for position, item in chunk:
                     try:
-                        headers[position] = header_of(item, self.spec.bits)
+                        headers[position] = header_of(item, self.spec.bits, self.spec.channels)
                     except UnreadableError as error:
                         self._note(position, str(error))
                 advance(len(chunk))

@@ -147,10 +147,11 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
     chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
     key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
+    key |= {"channels": spec.channels} if spec.channels not in (None, 1, 3) else {}
     with without_warnings():
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
     found = stored.pixels.shape[1]
-    if spec.channels is not None and found not in (1, 3):
+    if spec.channels not in (None, found) and not {spec.channels, found} <= {1, 3}:
         raise SettingError(
             f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
         )

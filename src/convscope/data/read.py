@@ -68,7 +68,7 @@ def read_image(image: ImageFile, input_shape: tuple[int, ...], bits: int = 8) ->
 
     Args:
         image: the path of a PNG, JPEG or whatever Pillow reads; or an image that Pillow has opened or made.
-        input_shape: (C, H, W) with C 1 or 3, as a network takes it.
+        input_shape: (C, H, W), as a network takes it; with C other than 1 or 3 the file is a TIFF of so many bands.
         bits: as `DataSpec.bits`.
     Raises:
         DataError: the file is missing, is no image, or cannot be brought to that shape.
@@ -76,11 +76,6 @@ def read_image(image: ImageFile, input_shape: tuple[int, ...], bits: int = 8) ->
     channels, height, width = input_shape
     item = image if isinstance(image, Image.Image) else Path(image)
     name = getattr(item, "filename", "") or "a PIL image" if isinstance(item, Image.Image) else item
-    if channels not in (1, 3):
-        raise DataError(
-            f"{name}: files are read as grey or colour, and the network takes images of {channels} channels; "
-            "give a tensor or an array"
-        )
     if isinstance(item, Path) and not os.path.isfile(item):
         raise DataError(f"{name}: there is no such file; give an image file")
     try:

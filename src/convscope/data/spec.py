@@ -170,7 +170,8 @@ class DataSpec(Settings):
             weights takes the size that these were trained with.
         channels: 1 makes colour grey, by the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B); 3 repeats the channel of
             grey images. None leaves them as they are (grey ones among colour ones have 3); a run whose network takes 3
-            channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise.
+            channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise. Another
+            number is that of the bands of TIFF files, which need convscope[tiff].
         grey: true is short for channels: 1.
         bits: 16 keeps the depth of 16-bit grey files and of uint16 arrays, and pixels of 8 bits are scaled by 257; 8 scales
             all to 8 bits. A network sees values in [0, 1] either way.
@@ -197,7 +198,7 @@ class DataSpec(Settings):
 
     source: str = Field(min_length=1)
     image_size: int | None = Field(default=None, ge=1)
-    channels: Literal[1, 3] | None = None
+    channels: int | None = Field(default=None, ge=1)
     grey: bool = False
     bits: Literal[8, 16] = 8
     split: Annotated[
@@ -238,7 +239,7 @@ class DataSettings(TypedDict, total=False):
     """The fields of DataSpec beside the source, as keywords."""
 
     image_size: int | None
-    channels: Literal[1, 3] | None
+    channels: int | None
     grey: bool
     bits: Literal[8, 16]
     split: str | Folds | Mapping[str, Any] | None

@@ -128,8 +128,6 @@ def _decoded(
             yield [str(start + n) for n in range(len(part))], part, [""] * len(part)
         return
     channels, *sides = input_shape
-    if channels not in (1, 3):
-        raise DataError(f"files are read as grey or colour, and this run takes {channels} channels; give tensors")
 
     def decode(chunk: list[Path]) -> tuple[list[str], Tensor, list[str]]:
         pixels, problems = np.zeros((len(chunk), *input_shape), DTYPES[bits]), [""] * len(chunk)
