@@ -187,7 +187,7 @@ class Scope:
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.given_task, self._output = task, output
         self.classes = tuple(classes or (task.classes if task else ()))
-        self.input_shape = shape
+        self.input_shape, self._bits = shape, getattr(self.run, "bits", 8)
         self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
 
@@ -606,7 +606,7 @@ class Scope:
             DataError: a file is missing, or is no image.
         """
         pixels = images.images() if isinstance(images, ImageSet) else images
-        return as_images(pixels, self.input_shape).to(self._example())
+        return as_images(pixels, self.input_shape, self._bits).to(self._example())
 
     def prepare(self, images: AnyImages) -> Float[Tensor, "N C H W"]:
         """The images as the network takes them: a batch, normalised, on its device. Raises as `images`."""

@@ -43,9 +43,9 @@ def test_files_of_pictures_are_none_for_such_a_run(command: Command, tmp_path: P
     assert (exported.status, list(out.glob("*.onnx"))) == (2, [])
     assert "an exported file takes pictures, grey or in colour, and this run images of 4 channels" in exported.complaint
     (tmp_path / "x.png").touch()
+    complaint = command("predict", out, tmp_path / "x.png").complaint
     assert (
-        "files are read as grey or colour, and this run takes 4 channels"
-        in command("predict", out, tmp_path / "x.png").complaint
+        "x.png: is no TIFF file, the only kind that is read with 4 channels; none of 1 files could be read" in complaint
     )
     refused = command(
         "train", "--data", tmp_path / "bands.npz", "--net", "c4 f8", "--set", "net.channels=3", "--out", tmp_path / "x"

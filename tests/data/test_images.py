@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from convscope.data.images import Header, UnreadableError, header_of, pixels_of
+from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
 
 from .samples import encoded, noise
 
@@ -38,10 +42,113 @@ def test_sixteen_bits_are_scaled() -> None:
     assert header_of(saved(Image.fromarray(values))).channels == 1
 
 
+DEEP = np.random.default_rng(0).integers(0, 65536, (6, 9), dtype=np.uint16)
+EIGHT = noise(6, 9, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected", "deep"),
+    [
+        (saved(Image.fromarray(DEEP)), DEEP, True),
+        (saved(Image.fromarray(DEEP), "TIFF"), DEEP, True),
+        (saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"), DEEP, True),
+        (saved(Image.fromarray(DEEP), "PPM"), DEEP, True),
+        (Image.fromarray(DEEP), DEEP, True),
+        (DEEP, DEEP, True),
+        (DEEP / 65535, DEEP, False),
+        ((DEEP / 65535).astype(np.float32), DEEP, False),
+        (saved(Image.fromarray(EIGHT)), EIGHT.astype(np.uint16) * 257, False),
+        (EIGHT, EIGHT.astype(np.uint16) * 257, False),
+    ],
+)
+def test_sixteen_bits_are_kept_where_wanted(item: Item, expected: np.ndarray, deep: bool) -> None:
+    header = header_of(item, 16)
+    assert (header.height, header.width, header.channels, header.bits) == (6, 9, 1, 16 if deep else 8)
+    for channels in (1, 3):
+        found = pixels_of(item, channels, None, 16)
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, [expected] * channels)
+
+
+def test_sixteen_bits_are_scaled_and_their_centre_cut_out() -> None:
+    rows, columns = np.mgrid[:40, :60]
+    ramp = (30000 + 7 * rows - 3 * columns).astype(np.uint16)
+    middle = np.arange(20) * 2 + 0.5
+    expected = 30000 + 7 * middle[:, None] - 3 * (middle + 10)
+    for item in (ramp, saved(Image.fromarray(ramp))):
+        found = pixels_of(item, 1, 20, 16)[0].astype(float)
+        assert np.abs(found - expected)[2:-2, 2:-2].max() <= 0.5
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_an_array_of_sixteen_bits_keeps_each_channel(channels: int) -> None:
+    values = np.stack([DEEP // (n + 1) for n in range(channels)], axis=2)
+    assert header_of(values) == Header("arrays", 6, 9, channels, 16)
+    assert np.array_equal(pixels_of(values, channels, None, 16), values.transpose(2, 0, 1))
+    if channels == 3:
+        luma = values @ np.array([0.299, 0.587, 0.114])
+        assert np.abs(pixels_of(values, 1, None, 16)[0] - luma).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_bands_of_a_tiff_file(options: dict[str, Any], tmp_path: Path) -> None:
+    values = np.stack([DEEP // (n + 1) for n in range(4)], axis=2)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", **options)
+    tifffile.imwrite(
+        tmp_path / "b.tif", values.transpose(2, 0, 1), planarconfig="separate", photometric="minisblack", **options
+    )
+    for name in ("a.tif", "b.tif"):
+        for item in (tmp_path / name, (tmp_path / name).read_bytes()):
+            assert header_of(item, 16, 4) == Header("TIFF", 6, 9, 4, 16)
+            assert np.array_equal(pixels_of(item, 4, None, 16), values.transpose(2, 0, 1))
+            assert np.array_equal(pixels_of(item, 4, None), pixels_of(values, 4, None))
+    with pytest.raises(UnreadableError, match=r"^has colour of 16 bits"):
+        header_of(tmp_path / "b.tif", 16)
+
+
+def test_bands_that_cannot_be_read(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 9, 4), np.float32), photometric="rgb")
+    whole = (tmp_path / "a.tif").read_bytes()
+    for item, message in (
+        (tmp_path / "a.tif", r"^has bands of float32; save them as uint8 or uint16$"),
+        (whole[:60], r"^cannot be read as a TIFF file of bands"),
+        (whole[:-100], r"^cannot be read as a TIFF file of bands"),
+        (tmp_path / "no.tif", r"^cannot be read \(No such file"),
+        (encoded(EIGHT), r"^is no TIFF file, the only kind that is read with 4 channels$"),
+        (Image.fromarray(EIGHT), r"^is no TIFF file"),
+    ):
+        with pytest.raises(UnreadableError, match=message):
+            pixels_of(item, 4, None)
+
+
+def png_of_sixteen_bits(colour: int, channels: int) -> bytes:
+    """A PNG of a colour type that Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + np.full((4, channels), 30000, ">u2").tobytes() for _ in range(4))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour", "channels", "shown"), [(2, 3, 117), (4, 2, 192), (6, 4, 192)])
+def test_sixteen_bits_that_pillow_does_not_give_are_refused_where_wanted(
+    colour: int, channels: int, shown: int
+) -> None:
+    item = png_of_sixteen_bits(colour, channels)
+    assert pixels_of(item, 3, None)[0, 0, 0] == shown  # 30000 >> 8, with transparency on white
+    for read in (lambda: header_of(item, 16), lambda: pixels_of(item, 3, None, 16)):
+        with pytest.raises(UnreadableError, match=r"^has colour of 16 bits, of which 8 are read; save it in grey, or"):
+            read()
+    assert pixels_of(png_of_sixteen_bits(0, 1), 1, None, 16)[0, 0, 0] == 30000
+
+
+@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_thirty_two_bits_are_refused(mode: str) -> None:
+def test_thirty_two_bits_are_refused(mode: str, bits: int) -> None:
     with pytest.raises(UnreadableError, match="32 bits"):
-        pixels_of(saved(Image.new(mode, (4, 4), 3), "TIFF"), 1, None)
+        pixels_of(saved(Image.new(mode, (4, 4), 3), "TIFF"), 1, None, bits)
 
 
 def test_transparent_shows_white() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
 
-from convscope.data import Augmentation, DataSpec, batches, data_names, load_data
-from convscope.errors import DataError, SettingError, UnknownNameError
+from convscope.data import Augmentation, DataSpec, augment, batches, data_names, load, load_data, store
+from convscope.errors import DataError, MissingPackageError, SettingError, UnknownNameError
 from tests.conftest import spots_of, write_spots
 
 from .samples import assert_apart, encoded, make_folder, noise
@@ -345,7 +348,8 @@ class TestChannels:
         ("source", "said", "expected"),
         [
             ("mnist", {"grey": True, "channels": 3}, "^channels: 3 contradicts grey: true; leave one of the two out$"),
-            ("mnist", {"channels": 2}, "^channels: input should be 1 or 3; given 2"),
+            ("mnist", {"channels": 0}, "^channels: input should be greater than or equal to 1; given 0"),
+            ("lines", {"channels": 4}, "^channels: lines are drawn in colour at 28×28"),
             ("cifar10-grey28", {"channels": 3}, "^channels: cifar10-grey28 is grey; leave it out, or take"),
             ("lines", {"channels": 1}, "^grey: lines are drawn in colour at 28×28"),
         ],
@@ -378,12 +382,6 @@ class TestBands:
         )
         assert load_data(tmp_path / "a.npz").input_shape == (20, 6, 8)
 
-    def test_sixteen_bits_are_scaled_to_eight(self, tmp_path: Path) -> None:
-        images, labels = spots_of(60, 4)
-        np.savez(tmp_path / "eight.npz", x=images, y=labels)
-        np.savez(tmp_path / "sixteen.npz", x=images.astype(np.uint16) * 257, y=labels)
-        assert load_data(tmp_path / "sixteen.npz").digest == load_data(tmp_path / "eight.npz").digest
-
     @pytest.mark.parametrize(
         ("parts", "said", "error", "expected"),
         [
@@ -410,3 +408,163 @@ class TestBands:
         np.savez(tmp_path / "a.npz", x_train=train, y_train=of_train, x_test=test, y_test=of_test)
         with pytest.raises(error, match=expected):
             load_data(tmp_path / "a.npz", **said)
+
+
+def deep_of(n: int, bands: int = 1, seed: int = 0) -> np.ndarray:
+    """Images of 16 bits, (n, 8, 9), or with bands (n, 8, 9, bands)."""
+    shape = (n, 8, 9) if bands == 1 else (n, 8, 9, bands)
+    return np.random.default_rng(seed).integers(0, 65536, shape, dtype=np.uint16)
+
+
+def write_deep(root: Path, images: np.ndarray, ending: str = "png") -> Path:
+    """An image folder of PNG or TIFF, an .npz, or a parquet file, of two classes in turn."""
+    labels = np.arange(len(images)) % 2
+    if ending == "npz":
+        np.savez(root / "set.npz", x=images, y=labels)
+        return root / "set.npz"
+    encoded_ones = [encoded(image, "TIFF" if ending == "tif" else "PNG") for image in images]
+    if ending == "parquet":
+        write_parquet(root / "set.parquet", encoded_ones, labels.tolist())
+        return root / "set.parquet"
+    for k, (image, label) in enumerate(zip(encoded_ones, labels, strict=True)):
+        (root / "deep" / f"class {label}").mkdir(parents=True, exist_ok=True)
+        (root / "deep" / f"class {label}" / f"{k:03}.{ending}").write_bytes(image)
+    return root / "deep"
+
+
+class TestDepth:
+    @pytest.mark.parametrize("ending", ["png", "tif", "npz", "parquet"])
+    def test_sixteen_bits_are_kept_where_wanted(self, tmp_path: Path, ending: str) -> None:
+        images = deep_of(40)
+        data = load_data(write_deep(tmp_path, images, ending), bits=16)
+        assert (data.input_shape, data.train.pixels.dtype, data.is_reduced) == ((1, 8, 9), torch.uint16, False)
+        assert data.source.endswith(", 16 bits")
+        order = [k for label in (0, 1) for k in range(label, 40, 2)] if ending in ("png", "tif") else list(range(40))
+        expected = torch.from_numpy(images[order].astype(np.float64)) / 65535
+        for part in (data.train, data.test):
+            wanted = expected[part.index][:, None].float()
+            assert torch.equal(part.images(), wanted)
+            assert torch.equal(part[1][0], wanted[1])
+            [batch] = batches(part, 60)
+            assert torch.equal(batch.images, wanted)
+        seen = expected[data.train.index]
+        assert data.mean == pytest.approx((float(seen.mean()),), rel=1e-12)
+        assert data.std == pytest.approx((float(seen.std(correction=0)),), rel=1e-12)
+        again = load_data(data.spec)
+        assert (again.digest, again.spec.bits) == (data.digest, 16)
+
+    @pytest.mark.parametrize("ending", ["png", "npz", "parquet"])
+    def test_scaled_to_eight_they_say_so(self, tmp_path: Path, ending: str) -> None:
+        images = deep_of(40)
+        path = write_deep(tmp_path, images, ending)
+        (tmp_path / "eight").mkdir()
+        reduced = load_data(path)
+        eight = load_data(write_deep(tmp_path / "eight", ((images + 128.0) // 257).astype(np.uint8), ending))
+        assert (reduced.digest, reduced.mean, reduced.std) == (eight.digest, eight.mean, eight.std)
+        assert (reduced.is_reduced, eight.is_reduced) == (True, False)
+        assert reduced.source.endswith(", 16 bits scaled to 8 (data.bits: 16 keeps them)")
+        assert eight.source.endswith(("PNG", "arrays"))
+        assert load_data(path, bits=16).digest != reduced.digest
+
+    def test_images_of_eight_bits_among_them_are_scaled_by_257(self, tmp_path: Path) -> None:
+        path = write_deep(tmp_path, deep_of(40))
+        shallow = noise(8, 9, 1, 5)
+        (path / "class 0" / "000.png").write_bytes(encoded(shallow))
+        data = load_data(path, bits=16)
+        assert np.array_equal(data.train.pixels[0, 0].numpy(), shallow.astype(np.uint16) * 257)
+        assert torch.equal(load_data(path).train.pixels[0, 0], torch.from_numpy(shallow))
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("bands", [2, 3, 4])
+    def test_bands(self, tmp_path: Path, bands: int, order: str) -> None:
+        images = deep_of(40, bands)
+        data = load_data(write_deep(tmp_path, images.astype(f"{order}u2"), "npz"), bits=16)
+        assert np.array_equal(data.train.pixels.numpy(), images.transpose(0, 3, 1, 2))
+        assert load_data(data.spec, bits=8).digest != data.digest
+
+    def test_duplicates_are_told_by_all_bits(self, tmp_path: Path) -> None:
+        images = np.full((40, 8, 9), 30000, np.uint16) + np.arange(40, dtype=np.uint16)[:, None, None]
+        images[3] = images[39]
+        labels = np.arange(40) % 2
+        np.savez(tmp_path / "a.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+        data = load_data(tmp_path / "a.npz", bits=16)
+        assert (data.duplicates, len(data.train) + len(data.val)) == (1, 29)
+
+    def test_a_constant_channel_has_std_one(self, tmp_path: Path) -> None:
+        images = deep_of(40, 2)
+        images[..., 1] = 65534
+        data = load_data(write_deep(tmp_path, np.repeat(np.repeat(images, 40, 1), 40, 2), "npz"), bits=16)
+        assert (data.mean[1], data.std[1]) == (pytest.approx(65534 / 65535, rel=1e-12), 1)
+
+    def test_grey_repeated_and_augmented(self, tmp_path: Path) -> None:
+        path = write_deep(tmp_path, deep_of(40), "npz")
+        grey, three = load_data(path, bits=16), load_data(path, bits=16, channels=3)
+        assert torch.equal(three.train.images(), grey.train.images().expand(-1, 3, -1, -1))
+        assert three.repeats_grey
+        augmentation = Augmentation(crop=2, flip="random", rotation=10, brightness=0.2, contrast=0.2, cutout=2)
+        found = list(batches(three.train, 16, seed=1, augmentation=augmentation))
+        for step, batch in enumerate(found):
+            expected = augment(three.train.images(batch.index), augmentation, (1, 0, step), batch.index)
+            assert torch.equal(batch.images, expected)
+
+    def test_the_entries_of_earlier_versions_are_those_of_eight_bits(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[dict[str, Any]] = []
+
+        def as_earlier(name: str, key: dict[str, Any], fill: Callable[[], store.Filling]) -> store.Stored:
+            seen.append(key)
+            stored = store.obtain(name, key, fill)
+            return replace(stored, about={k: v for k, v in stored.about.items() if k != "deep"})
+
+        monkeypatch.setattr(load, "obtain", as_earlier)
+        path = write_deep(tmp_path, deep_of(40))
+        assert (load_data(path).is_reduced, set(seen[0])) == (False, {"content", "image_size", "grey", "rows"})
+        assert load_data(path, bits=16).train.pixels.dtype == torch.uint16
+
+    @pytest.mark.parametrize(
+        ("source", "said", "expected"),
+        [
+            ("mnist", {"bits": 12}, "^bits: input should be 8 or 16; given 12"),
+            ("lines", {"bits": 16}, "^bits: lines are drawn in colour at 28×28, of 8 bits"),
+        ],
+    )
+    def test_what_cannot_be(self, source: str, said: dict[str, Any], expected: str) -> None:
+        with pytest.raises(SettingError, match=expected):
+            load_data(source, **said)
+
+
+class TestBandsOfFiles:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("bands", [2, 4, 12])
+    def test_tiff_files(self, tmp_path: Path, bands: int, dtype: type) -> None:
+        images, bits = deep_of(20, bands).astype(dtype), 8 * np.dtype(dtype).itemsize
+        for k, image in enumerate(images):
+            (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
+            tifffile.imwrite(
+                tmp_path / f"{k % 2}" / f"{k:02}.tif", image, photometric="minisblack", planarconfig="contig"
+            )
+        data = load_data(tmp_path, channels=bands, bits=bits)
+        assert data.input_shape == (bands, 8, 9)
+        order = [k for label in (0, 1) for k in range(label, 20, 2)]
+        assert np.array_equal(data.train.pixels.numpy(), images[order].transpose(0, 3, 1, 2))
+        depth = ", 16 bits" if bits == 16 else ""
+        assert data.source.startswith(f"image folder {tmp_path}, TIFF{depth}, {bands} bands (pictures show")
+        assert load_data(data.spec).digest == data.digest
+        with pytest.raises(DataError, match=rf"00.tif: has not 5 bands, but the axes Y 8 × X 9 × S {bands}; repair"):
+            load_data(tmp_path, channels=5)
+        (tmp_path / "0" / "a.png").write_bytes(encoded(noise(8, 9, 3, 0)))
+        with pytest.raises(
+            DataError, match=rf"a.png: is no TIFF file, the only kind that is read with {bands} channels"
+        ):
+            load_data(tmp_path, channels=bands)
+
+    def test_the_package_that_reads_them_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for k in range(20):
+            (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k:02}.tif", deep_of(1, 4, k)[0], photometric="rgb")
+        monkeypatch.setitem(sys.modules, "tifffile", None)
+        expected = r"^a TIFF file of several bands needs the package 'tifffile', .* pip install 'convscope\[tiff\]'$"
+        with pytest.raises(MissingPackageError, match=expected):
+            load_data(tmp_path, channels=4)
+        assert load_data(tmp_path, skip_bad=True).input_shape == (3, 8, 9)  # as Pillow reads them

@@ -74,6 +74,19 @@ def test_grey(tmp_path: Path, file: Path) -> None:
     assert torch.equal(as_images(file, (1, 6, 9)), torch.from_numpy(luminance.copy()).float()[None, None] / 255)
 
 
+def test_sixteen_bits(tmp_path: Path) -> None:
+    """Files, images and arrays alike: kept with bits 16, and with 8 as an 8-bit image of them."""
+    deep = np.random.default_rng(0).integers(0, 65536, (6, 9), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    kept, reduced = (torch.from_numpy(each) for each in (deep / 65535, (deep + 128.0) // 257 / 255))
+    for given in (deep, deep.astype(">u2"), Image.fromarray(deep), tmp_path / "deep.png"):
+        assert torch.equal(as_images(given, (1, 6, 9), 16)[0, 0], kept.float())
+        assert torch.equal(as_images(given, (1, 6, 9))[0, 0], reduced.float())
+    assert torch.equal(as_images(PIXELS, SHAPE, 16), as_images(PIXELS, SHAPE))
+    bands = np.stack([deep] * 4, axis=2)
+    assert torch.equal(as_images(bands, (4, 6, 9), 16), kept.float().expand(1, 4, -1, -1))
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 6), (3, 4, 8), (3, 20, 10)])
 def test_files_are_scaled_and_their_centre_cut_out(file: Path, shape: tuple[int, int, int]) -> None:
     fitted = ImageOps.fit(Image.fromarray(PIXELS), (shape[2], shape[1]), Image.Resampling.BILINEAR)
@@ -102,7 +115,7 @@ def test_the_orientation_of_a_camera(tmp_path: Path) -> None:
         (PIXELS[:, :, :, None, None], RequestError, "images have the shape 6×9×3×1×1"),
         (PIXELS[None, :0], RequestError, "images have the shape 1×0×9×3"),
         (TENSOR[:, 1:], RequestError, "images have the shape 3×5×9; this network takes 3×6×9 or N×3×6×9"),
-        (PIXELS.astype(np.int64), RequestError, r"images are int64; expected uint8, or floats in \[0, 1\]"),
+        (PIXELS.astype(np.int64), RequestError, r"images are int64; expected uint8, uint16, or floats in \[0, 1\]"),
         (PIXELS.astype(np.float32), RequestError, r"pixels run from .* expected \[0, 1\]"),
         ([TENSOR, TENSOR * 255], RequestError, r"pixels run from .* expected \[0, 1\]"),
         ([], RequestError, "images: the list is empty; give one at least"),
@@ -122,7 +135,9 @@ def test_what_is_refused(annotations_unchecked: None, given: Any, error: type, m
 
 
 def test_files_for_a_network_of_other_channels(file: Path) -> None:
-    with pytest.raises(DataError, match=r"a picture\.png: files are read as grey or colour, .* images of 4 channels"):
+    with pytest.raises(
+        DataError, match=r"a picture\.png: is no TIFF file, the only kind that is read with 4 channels; give"
+    ):
         as_images(file, (4, 6, 9))
     assert as_images(np.zeros((6, 9, 4)), (4, 6, 9)).shape == (1, 4, 6, 9)
 

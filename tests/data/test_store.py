@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,20 @@ from tests.killing import dead_process
 from .samples import make_folder
 
 
-def filling(n: int = 6) -> store.Filling:
-    pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 4, 5), dtype=np.uint8)
-    return store.Filling(pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"})
+def filling(n: int = 6, dtype: type = np.uint8) -> store.Filling:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (n, 3, 4, 5), dtype=dtype, endpoint=True)
+    return store.Filling(pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"}, dtype)
 
 
-def test_what_goes_in_comes_out(cache: Path) -> None:
-    made = store.obtain("set", {"of": "key"}, filling)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_goes_in_comes_out(cache: Path, dtype: type, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MEMORY_SHARE", share)
+    made = store.obtain("set", {"of": "key"}, lambda: filling(6, dtype))
     again = store.obtain("set", {"of": "key"}, lambda: pytest.fail("made twice"))
-    expected = np.concatenate([block.pixels for block in filling().blocks])
+    expected = np.concatenate([block.pixels for block in filling(6, dtype).blocks])
     for stored in (made, again):
+        assert stored.pixels.numpy().dtype == dtype
         assert np.array_equal(stored.pixels.numpy(), expected)
         assert np.array_equal(stored.moments[:, 0], expected.sum((2, 3)))
         assert np.array_equal(stored.moments[:, 1], (expected.astype(int) ** 2).sum((2, 3)))
@@ -82,21 +87,30 @@ def test_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "missing", "a byte"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_damaged_from_outside_it_is_decoded_again(
-    cache: Path, suffix: str, damage: str, share: float, monkeypatch: pytest.MonkeyPatch
+    cache: Path, suffix: str, damage: str, dtype: type, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "MEMORY_SHARE", share)
-    store.obtain("set", {"of": "key"}, filling)
+    made = partial(filling, 6, dtype)
+    store.obtain("set", {"of": "key"}, made)
     [file] = (cache / "data").glob(f"*{suffix}")
     whole = file.read_bytes()
     changed = bytes([*whole[:-9], whole[-9] ^ 1, *whole[-8:]])  # of an .npy that of a moment
     file.write_bytes({"cut": whole[:-2], "missing": b"", "a byte": changed}[damage])
     if damage == "missing":
         file.unlink()
-    found = store.obtain("set", {"of": "key"}, filling)
+    found = store.obtain("set", {"of": "key"}, made)
     assert file.read_bytes() == whole
-    assert np.array_equal(found.pixels, np.concatenate([block.pixels for block in filling().blocks]))
-    assert np.array_equal(found.moments, np.concatenate([block.moments for block in filling().blocks]))
+    assert np.array_equal(found.pixels.numpy(), np.concatenate([block.pixels for block in made().blocks]))
+    assert np.array_equal(found.moments, np.concatenate([block.moments for block in made().blocks]))
+
+
+def test_moments_of_large_deep_images_are_exact() -> None:
+    pixels = np.full((1, 1, 2048, 2049), 65535, np.uint16)  # whose squares add up to more than a float64 holds exactly
+    pixels[0, 0, 0, 0] = 1
+    n = pixels.size - 1
+    assert store.block_of(pixels).moments.tolist() == [[[65535 * n + 1], [65535**2 * n + 1]]]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

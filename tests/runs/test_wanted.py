@@ -100,9 +100,7 @@ def test_lines_have_a_size_of_their_own() -> None:
 @pytest.mark.parametrize("net", [{"name": "lite0"}, {"name": "torchvision:resnet18"}, {"name": "net4", "channels": 3}])
 def test_grey_that_is_asked_for_and_three_channels_contradict(said: dict[str, Any], net: dict[str, Any]) -> None:
     spec = make_spec({"data": {"source": "mnist", **said}, "net": net})
-    with pytest.raises(
-        SettingError, match=rf"data.channels: 1 \(grey\), and {net['name']} takes images of 3; leave it"
-    ):
+    with pytest.raises(SettingError, match=rf"data.channels: 1, and {net['name']} takes images of 3; leave it"):
         as_network_wants(spec)
 
 

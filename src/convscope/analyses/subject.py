@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope.analyses.analysis import find, look
 from convscope.analyses.view import View
-from convscope.data import ImageSet, read_image
+from convscope.data import ImageSet
 from convscope.draw import png, remarked
 from convscope.errors import DataError, SettingError
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
@@ -138,9 +138,8 @@ def _check_ending(option: str, path: Path | None, ending: str, what: str) -> Non
 
 
 def _image(subject: OpenedNetwork, image: str) -> Tensor:
-    shape = subject.scope.input_shape
     if not image.isdigit() and (subject.run is None or os.path.exists(image)):
-        return read_image(image, (shape[0], shape[1], shape[2]))
+        return subject.scope.images(image)[0]
     if subject.run is None:
         raise SettingError(f"--image {image}: a network that is no run has no test images; give a file")
     test = subject.run.load_data().test

@@ -10,14 +10,15 @@ from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches
 from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
-from convscope.data.images import UnreadableError, pixels_of, without_warnings
+from convscope.data.images import DTYPES, UnreadableError, pixels_of, without_warnings
 from convscope.data.load import load_data
 from convscope.data.mixing import mix
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
-from convscope.data.sets import DataBundle, ImageSet
+from convscope.data.sets import DataBundle, ImageSet, in_unit_range, rows_of
 from convscope.data.spec import DataSettings, DataSpec, Folds, Labels, Normalization, check_unit_range
 
 __all__ = [
+    "DTYPES",
     "LINES",
     "Augmentation",
     "Batch",
@@ -40,10 +41,12 @@ __all__ = [
     "hub_name",
     "image_files",
     "in_text",
+    "in_unit_range",
     "load_data",
     "located",
     "mix",
     "pixels_of",
     "read_image",
+    "rows_of",
     "without_warnings",
 ]

@@ -6,7 +6,7 @@
 
 `images` may stand for `x` and `labels` for `y`, before or after the split: `train_images` is `x_train`.
 Images are (N, H, W), (N, H, W, C) or (N, C, H, W), with any C: the last axis if it is 1 or 3, else the second if that is, or if
-the last two are equal; else the last. They are uint8, or floats in [0, 1] or uint16, which are scaled to 0…255.
+the last two are equal; else the last. They are uint8, uint16, or floats in [0, 1].
 """
 
 from __future__ import annotations
@@ -145,12 +145,10 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         array = array.transpose(0, 2, 3, 1)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if array.dtype.type in (np.uint8, np.uint16):
+        return array.astype(array.dtype.type, copy=False)  # also of a foreign byte order
     if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
-        return np.round(array * 255).astype(np.uint8)
+        return array
     raise DataError(
         f"{where}: images are {array.dtype}; expected uint8, uint16, or floats from 0 to 1; convert them first"
     )

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from convscope.data.augment import Augmentation, augment
 from convscope.data.seeds import generator
-from convscope.data.sets import ImageSet
+from convscope.data.sets import ImageSet, in_unit_range, rows_of
 from convscope.errors import SettingError
 
 RESIDENT_SHARE = 0.5  # of the device's free memory that pixels may take, before the network is there
@@ -114,11 +114,9 @@ def _batches(
         part = slice(step * size, (step + 1) * size)
         index = places[part]
         chosen = rows[index]
-        images = _moved(pixels[chosen], device)
+        images = _moved(rows_of(pixels, chosen), device)
         yield Batch(
-            images.float().div_(255)
-            if augmentation is None
-            else augment(images, augmentation, (*key, step), known[part]),
+            in_unit_range(images) if augmentation is None else augment(images, augmentation, (*key, step), known[part]),
             {name: _moved(values[chosen], device) for name, values in targets.items()},
             _moved(index, device),
         )
@@ -145,7 +143,7 @@ def _moved(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device)
 
 
-def _on_device(pixels: UInt8[Tensor, "M C H W"], device: torch.device) -> UInt8[Tensor, "M C H W"]:
+def _on_device(pixels: UInt[Tensor, "M C H W"], device: torch.device) -> UInt[Tensor, "M C H W"]:
     """The pixels on a CUDA device where they fit, copied once for all sets over them; else as they are."""
     if device.type != "cuda":
         return pixels

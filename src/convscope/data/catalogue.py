@@ -75,15 +75,21 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     So it means the same from any working folder.
 
     Raises:
-        SettingError: the Lines set is asked for in another size, or in grey; or a grey set in colour.
+        SettingError: the Lines set is asked for in another size or depth, or in grey; or a grey set in colour.
     """
     entry = _CATALOGUE.get(spec.source)
     spec = spec.model_copy(update={"normalize": spec.normalize or "own"})
     if entry is None:
         return located(spec, Path())
-    if spec.source == LINES and (spec.grey or spec.image_size not in (None, 28)):
-        key = "grey" if spec.grey else "image_size"
-        raise SettingError(f"{key}: lines are drawn in colour at 28×28 and in no other way; leave it out")
+    others = {
+        "grey": spec.grey,
+        "channels": spec.channels not in (None, 3),
+        "bits": spec.bits != 8,
+        "image_size": spec.image_size not in (None, 28),
+    }
+    if spec.source == LINES and any(others.values()):
+        key = next(key for key, is_other in others.items() if is_other)
+        raise SettingError(f"{key}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out")
     if entry.grey and spec.channels == 3:
         raise SettingError(f"channels: {spec.source} is grey; leave it out, or take a set in colour and its image_size")
     filled = {

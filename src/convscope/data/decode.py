@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from convscope.base.console import progress_bar
 from convscope.compute import chunks, in_order
-from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
+from convscope.data.images import DTYPES, Header, Item, UnreadableError, header_of, pixels_of
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec
 from convscope.data.store import Filling, StoredBlock, block_of
@@ -29,7 +29,7 @@ def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) ->
 
     The headers are read at once, so that the shape is known, and what is no image is found, before anything
     is written; the pixels when the blocks are drawn. Then `about` holds 'encoding', and as 'faults' a pair
-    (position in `rows`, reason) for each image that cannot be read; it stays black.
+    (position in `rows`, reason) for each image that cannot be read; it stays black. 'deep' says whether any has 16 bits.
 
     Raises:
         DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no
@@ -56,9 +56,11 @@ class _Decoder:
         height, width = (self.spec.image_size,) * 2 if self.spec.image_size else self._common_size(headers)
         encodings = Counter(header.encoding for header in headers.values())
         about: dict[str, Any] = {"encoding": " and ".join(name for name, _ in encodings.most_common())}
+        about["deep"] = any(header.bits == 16 for header in headers.values())
         large = max(header.height * header.width for header in headers.values()) >= _SMALL
         shape = (len(self.rows), channels, height, width)
-        return Filling(shape, self._blocks(shape[1:], os.cpu_count() or 1 if large else 1, about), about)
+        blocks = self._blocks(shape[1:], os.cpu_count() or 1 if large else 1, about)
+        return Filling(shape, blocks, about, DTYPES[self.spec.bits])
 
     def _headers(self) -> dict[int, Header]:
         headers: dict[int, Header] = {}
@@ -66,7 +68,7 @@ class _Decoder:
             for chunk in chunks(enumerate(self.source.items(self.rows)), _CHUNK):
                 for position, item in chunk:
                     try:
-                        headers[position] = header_of(item)
+                        headers[position] = header_of(item, self.spec.bits, self.spec.channels)
                     except UnreadableError as error:
                         self._note(position, str(error))
                 advance(len(chunk))
@@ -104,12 +106,12 @@ class _Decoder:
         known = frozenset(self.faults)
 
         def decode(chunk: list[tuple[int, Item]]) -> tuple[StoredBlock, dict[int, str]]:
-            pixels, found = np.zeros((len(chunk), *shape), np.uint8), {}
+            pixels, found = np.zeros((len(chunk), *shape), DTYPES[self.spec.bits]), {}
             for place, (position, item) in enumerate(chunk):
                 if position in known:
                     continue
                 try:
-                    pixels[place] = pixels_of(item, shape[0], self.spec.image_size)
+                    pixels[place] = pixels_of(item, shape[0], self.spec.image_size, self.spec.bits)
                 except UnreadableError as error:
                     found[position] = str(error)
             return block_of(pixels), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,7 @@ class _Labelled:
     layout: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     groups: Int64[np.ndarray, " M"] | None = None
+    is_reduced: bool = False
 
 
 def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[DataSettings]) -> DataBundle:
@@ -102,6 +104,8 @@ def _decoded(spec: DataSpec) -> _Labelled:
         row = min(faults)
         raise bad_image(source.name(row), faults[row])
     repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
+    is_reduced = spec.bits == 8 and stored.about.get("deep", False)  # which entries of earlier versions do not say
+    depth = ", 16 bits" if spec.bits == 16 else ", 16 bits scaled to 8 (data.bits: 16 keeps them)" if is_reduced else ""
     bands = stored.pixels.shape[1]
     shown = (
         f", {bands} bands (pictures show the first {'three' if bands > 3 else 'one'})" if bands not in (1, 3) else ""
@@ -113,11 +117,12 @@ def _decoded(spec: DataSpec) -> _Labelled:
         {target: values[rows] for target, values in source.targets.items()},
         source.classes,
         len(source),
-        f"{source.words}, {stored.about['encoding']}{repeated}{shown}",
+        f"{source.words}, {stored.about['encoding']}{depth}{repeated}{shown}",
         tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
         source.understood(),
         tuple(map(source.short_name, rows.tolist())),
         None if source.groups is None else source.groups[rows],
+        is_reduced,
     )
 
 
@@ -141,10 +146,12 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
 def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
     chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
+    key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
+    key |= {"channels": spec.channels} if spec.channels not in (None, 1, 3) else {}
     with without_warnings():
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
     found = stored.pixels.shape[1]
-    if spec.channels is not None and found not in (1, 3):
+    if spec.channels not in (None, found) and not {spec.channels, found} <= {1, 3}:
         raise SettingError(
             f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
         )
@@ -183,6 +190,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
         duplicates=duplicates,
         spec=spec,
         layout=data.layout,
+        is_reduced=data.is_reduced,
     )
 
 
@@ -192,10 +200,12 @@ def _normalization(
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
     if spec.normalize is not None and spec.normalize != "own":
         return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
-    height, width = stored.pixels.shape[2:]
-    sums, squares = stored.moments[rows].sum(axis=0, dtype=np.float64) / (len(rows) * height * width)
-    std = np.sqrt(np.maximum(squares - sums**2, 0)) / 255
-    return tuple((sums / 255).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+    n_pixels, limit = len(rows) * math.prod(stored.pixels.shape[2:]), torch.iinfo(stored.pixels.dtype).max
+    exact = stored.moments[rows].sum(axis=0, dtype=object)  # Python's integers: squares of 16 bits pass 2^63
+    sums, squares = (exact / n_pixels).astype(np.float64)
+    std = np.sqrt(np.maximum(squares - sums**2, 0)) / limit
+    varies = (exact[1] * n_pixels != exact[0] ** 2) & (std > 0)
+    return tuple((sums / limit).tolist()), tuple(np.where(varies, std, 1.0).tolist())
 
 
 def _digest(data: _Labelled, sets: dict[str, Int64[np.ndarray, " n"]]) -> str:

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from convscope.data.images import UnreadableError, pixels_of
+from convscope.data.images import UnreadableError, of_depth, pixels_of
+from convscope.data.sets import in_unit_range
 from convscope.errors import DataError, RequestError
 
 ImageFile = str | os.PathLike[str] | Image.Image
@@ -23,17 +24,18 @@ ImagesLike = ImageLike | Sequence[ImageLike]
 _SLACK = 0.01  # what resizing with a sharp filter may overshoot
 
 
-def as_images(images: ImagesLike, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
+def as_images(images: ImagesLike, input_shape: tuple[int, ...], bits: int = 8) -> Float[Tensor, "N C H W"]:
     """A batch of floats in [0, 1], before normalisation, of the given shape.
 
     Args:
         images: one of these, or a list of them:
             a tensor (C, H, W) or (N, C, H, W), floats in [0, 1];
-            a NumPy array (H, W, C), (N, H, W, C), or (H, W) where the network takes grey: uint8, or floats in [0, 1];
+            a NumPy array (H, W, C), (N, H, W, C), or (H, W) where the network takes grey: uint8, uint16, or floats in [0, 1];
             a PIL image, or the path of an image file: see `read_image`.
             Files and PIL images are scaled and change their channels as the shape asks for; tensors and arrays are
             pixels that are taken as they are, and must have it.
         input_shape: (C, H, W), as a network takes it.
+        bits: to which files, PIL images and whole numbers are brought, as `DataSpec.bits`.
 
     Raises:
         RequestError: pixels have another shape or type, or are not in [0, 1]; or there are no images.
@@ -46,19 +48,19 @@ def as_images(images: ImagesLike, input_shape: tuple[int, ...]) -> Float[Tensor,
     if isinstance(images, Tensor):
         return _of_tensor(images, input_shape)
     if isinstance(images, np.ndarray):
-        return _of_tensor(_of_array(images, input_shape), input_shape)
+        return _of_tensor(_of_array(images, input_shape, bits), input_shape)
     if isinstance(images, str | os.PathLike | Image.Image):
-        return read_image(images, input_shape)[None]
+        return read_image(images, input_shape, bits)[None]
     if not isinstance(images, Sequence) or isinstance(images, bytes):
         given = type(images).__name__
         raise RequestError(f"images: a {given} is no image; give a tensor, an array, a PIL image, a path, or a list")
     if not images:
         raise RequestError("images: the list is empty; give one at least")
-    parts = [as_images(one, input_shape) for one in images]
+    parts = [as_images(one, input_shape, bits) for one in images]
     return torch.cat([part.to(parts[0].device) for part in parts])
 
 
-def read_image(image: ImageFile, input_shape: tuple[int, ...]) -> Float[Tensor, "C H W"]:
+def read_image(image: ImageFile, input_shape: tuple[int, ...], bits: int = 8) -> Float[Tensor, "C H W"]:
     """An image file, or a PIL image, as a float tensor in [0, 1] of the given shape.
 
     As in `load_data` the camera's orientation (Exif) is applied, the image is scaled until it covers the shape and the
@@ -66,25 +68,21 @@ def read_image(image: ImageFile, input_shape: tuple[int, ...]) -> Float[Tensor, 
 
     Args:
         image: the path of a PNG, JPEG or whatever Pillow reads; or an image that Pillow has opened or made.
-        input_shape: (C, H, W) with C 1 or 3, as a network takes it.
+        input_shape: (C, H, W), as a network takes it; with C other than 1 or 3 the file is a TIFF of so many bands.
+        bits: as `DataSpec.bits`.
     Raises:
         DataError: the file is missing, is no image, or cannot be brought to that shape.
     """
     channels, height, width = input_shape
     item = image if isinstance(image, Image.Image) else Path(image)
     name = getattr(item, "filename", "") or "a PIL image" if isinstance(item, Image.Image) else item
-    if channels not in (1, 3):
-        raise DataError(
-            f"{name}: files are read as grey or colour, and the network takes images of {channels} channels; "
-            "give a tensor or an array"
-        )
     if isinstance(item, Path) and not os.path.isfile(item):
         raise DataError(f"{name}: there is no such file; give an image file")
     try:
-        pixels = pixels_of(item, channels, (height, width))
+        pixels = pixels_of(item, channels, (height, width), bits)
     except UnreadableError as error:
         raise DataError(f"{name}: {error}; give another image") from None
-    return torch.tensor(pixels).float().div_(255)
+    return in_unit_range(torch.tensor(pixels))
 
 
 def _of_tensor(images: Tensor, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
@@ -105,18 +103,19 @@ def _of_tensor(images: Tensor, input_shape: tuple[int, ...]) -> Float[Tensor, "N
     return batch
 
 
-def _of_array(images: np.ndarray, input_shape: tuple[int, ...]) -> Float[Tensor, "N C H W"]:
-    """A copy of the pixels, channels first; whole ones divided by 255."""
+def _of_array(images: np.ndarray, input_shape: tuple[int, ...], bits: int) -> Float[Tensor, "N C H W"]:
+    """A copy of the pixels, channels first; whole ones divided by the largest value."""
     channels, height, width = input_shape
     batch = images[..., None] if images.ndim == 2 else images
     batch = batch[None] if batch.ndim == 3 else batch
     if batch.shape[1:] != (height, width, channels) or not len(batch):
         raise _wrong_shape(images.shape, (height, width, channels))
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise RequestError(f"images are {images.dtype}; expected uint8, or floats in [0, 1]")
-    kept = images.dtype.type if images.dtype in (np.uint8, np.float64) else np.float32  # also of a foreign byte order
-    pixels = torch.from_numpy(np.array(batch.transpose(0, 3, 1, 2), kept, order="C"))
-    return pixels.float().div_(255) if images.dtype == np.uint8 else pixels
+    given = images.dtype.type
+    if given not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+        raise RequestError(f"images are {images.dtype}; expected uint8, uint16, or floats in [0, 1]")
+    kept = given if given in (np.uint8, np.uint16, np.float64) else np.float32  # also of a foreign byte order
+    pixels = np.array(batch.transpose(0, 3, 1, 2), kept, order="C")
+    return in_unit_range(torch.from_numpy(pixels if images.dtype.kind == "f" else of_depth(pixels, bits)))
 
 
 def _wrong_shape(given: Sequence[int], wanted: Sequence[int]) -> RequestError:

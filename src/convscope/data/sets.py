@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, Num, UInt
 from torch import Tensor
 
 from convscope.data.spec import DataSpec
@@ -21,7 +21,8 @@ class ImageSet:
     `len(images)` is N; `images[i]` is one image (C, H, W) in [0, 1] with its class index.
 
     Args:
-        pixels: 0…255, of all M images of the source; possibly mapped from a file, so never write to it.
+        pixels: uint8, or uint16 where the data keeps 16 bits, of all M images of the source; possibly mapped from a file, so
+            never write to it.
         index: the N rows of `pixels` that belong to this set.
         targets: for each target its index per row of `pixels`, within `classes`. 'class' is always there; the
             Lines set also has 'length', 'width', 'colour' and 'angle'.
@@ -30,7 +31,7 @@ class ImageSet:
             none, as generated ones.
     """
 
-    pixels: UInt8[Tensor, "M C H W"]
+    pixels: UInt[Tensor, "M C H W"]
     index: Int[Tensor, " N"]
     targets: dict[str, Int64[Tensor, " M"]]
     classes: dict[str, tuple[str, ...]]
@@ -41,7 +42,7 @@ class ImageSet:
 
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "C H W"], int]:
         row = int(self.index[i])  # IndexError past the end, so that a plain loop over the set stops
-        return self.pixels[row].float().div_(255), int(self.targets["class"][row])
+        return in_unit_range(self.pixels[row]), int(self.targets["class"][row])
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.pixels.shape[1:]))
@@ -54,7 +55,7 @@ class ImageSet:
             rows: positions within this set (0 … N − 1), or a slice of them; None for all, which takes 4 bytes
                 a value.
         """
-        return self.pixels[self._rows(rows)].float().div_(255)
+        return in_unit_range(rows_of(self.pixels, self._rows(rows)))
 
     def name(self, i: int) -> str:
         """What an image of this set is called: its file, or "image 7"."""
@@ -91,7 +92,19 @@ class ImageSet:
         return self.index[chosen if chosen.dtype == torch.bool else chosen.long()]
 
 
-def repeats_grey(pixels: UInt8[Tensor, "M C H W"]) -> bool:
+def rows_of(pixels: Num[Tensor, "M ..."], rows: Int[Tensor, " n"]) -> Num[Tensor, "n ..."]:
+    """Some rows of pixels: those of uint16, with which PyTorch computes on few devices, as floats in [0, 1]."""
+    if pixels.dtype != torch.uint16:
+        return pixels[rows]
+    return in_unit_range(pixels.view(torch.int16)[rows].view(torch.uint16))
+
+
+def in_unit_range(pixels: Num[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Pixels as floats in [0, 1]: uint8 / 255, uint16 / 65535; floats are so already."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(torch.iinfo(pixels.dtype).max)
+
+
+def repeats_grey(pixels: UInt[Tensor, "M C H W"]) -> bool:
     """Whether the channels of images are one channel, which lies in memory once."""
     return pixels.shape[1] > 1 and pixels.stride(1) == 0
 
@@ -118,6 +131,7 @@ class DataBundle:
         spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
             again.
         layout: what the folders of an image folder were taken for, a line each; empty for other sources.
+        is_reduced: whether images of 16 bits were scaled to 8, as far as is known.
     """
 
     train: ImageSet
@@ -133,6 +147,7 @@ class DataBundle:
     duplicates: int
     spec: DataSpec
     layout: tuple[str, ...] = ()
+    is_reduced: bool = False
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

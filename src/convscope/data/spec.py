@@ -170,8 +170,11 @@ class DataSpec(Settings):
             weights takes the size that these were trained with.
         channels: 1 makes colour grey, by the luma of ITU-R 601 (0.299 R + 0.587 G + 0.114 B); 3 repeats the channel of
             grey images. None leaves them as they are (grey ones among colour ones have 3); a run whose network takes 3
-            channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise.
+            channels alone (pretrained weights, torchvision, lite0) then says 3, unless net.channels says otherwise. Another
+            number is that of the bands of TIFF files, which need convscope[tiff].
         grey: true is short for channels: 1.
+        bits: 16 keeps the depth of 16-bit grey files and of uint16 arrays, and pixels of 8 bits are scaled by 257; 8 scales
+            all to 8 bits. A network sees values in [0, 1] either way.
         split: None keeps the source's own splits. Otherwise all its images are pooled and divided anew, class
             by class: "60/40" is train/test and "70/10/20" train/val/test, in percent (adding up to 100),
             fractions (to 1) or counts (to the number of images); or {folds: 5}, see Folds.
@@ -195,8 +198,9 @@ class DataSpec(Settings):
 
     source: str = Field(min_length=1)
     image_size: int | None = Field(default=None, ge=1)
-    channels: Literal[1, 3] | None = None
+    channels: int | None = Field(default=None, ge=1)
     grey: bool = False
+    bits: Literal[8, 16] = 8
     split: Annotated[
         Annotated[str, Tag("text")] | Annotated[Folds, Tag("dict[folds]")] | Annotated[None, Tag("none")],
         Discriminator(_kind_of_split),
@@ -235,8 +239,9 @@ class DataSettings(TypedDict, total=False):
     """The fields of DataSpec beside the source, as keywords."""
 
     image_size: int | None
-    channels: Literal[1, 3] | None
+    channels: int | None
     grey: bool
+    bits: Literal[8, 16]
     split: str | Folds | Mapping[str, Any] | None
     labels: str | Labels | Mapping[str, Any] | None
     limit: int | None

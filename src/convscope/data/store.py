@@ -2,7 +2,7 @@
 
 The card of an entry holds what the decoder had to say. Its file `.npy` holds one array after another, none of them a pickle:
 
-    pixels         uint8 (M, C, H, W)
+    pixels         uint8 or uint16 (M, C, H, W)
     digests        uint8 (M, 16)        BLAKE2b of each image's pixels: equal images have equal digests
     moments        int64 (M, 2, C)      sum, and sum of squares, of the pixels of each image and channel
 
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt, UInt8
 from torch import Tensor
 
 from convscope.compute import Entry, cache_folder, entry_path, read_entry, write_entry
@@ -35,7 +35,7 @@ MEMORY_SHARE = 0.25  # pixels that would take more of the available memory are m
 class StoredBlock:
     """Some images in a row, ready to be written, with what is to be known of each."""
 
-    pixels: UInt8[np.ndarray, "n C H W"]
+    pixels: UInt[np.ndarray, "n C H W"]
     digests: UInt8[np.ndarray, "n 16"]
     moments: Int64[np.ndarray, "n 2 C"]
 
@@ -44,7 +44,7 @@ class StoredBlock:
 class Stored:
     """An entry of the cache, opened."""
 
-    pixels: UInt8[Tensor, "M C H W"]
+    pixels: UInt[Tensor, "M C H W"]
     digests: UInt8[np.ndarray, "M 16"]
     moments: Int64[np.ndarray, "M 2 C"]
     about: Mapping[str, Any]
@@ -57,15 +57,16 @@ class Filling:
     shape: tuple[int, int, int, int]  # M C H W
     blocks: Iterable[StoredBlock]
     about: dict[str, Any]
+    dtype: type[np.unsignedinteger[Any]] = np.uint8
 
 
-def block_of(pixels: UInt8[np.ndarray, "n C H W"]) -> StoredBlock:
+def block_of(pixels: UInt[np.ndarray, "n C H W"]) -> StoredBlock:
     """The images with their digests and moments, both exact."""
     pixels = np.ascontiguousarray(pixels)
     digests = np.stack([np.frombuffer(blake2b(image, digest_size=16).digest(), np.uint8) for image in pixels])
-    wide = pixels.reshape(*pixels.shape[:2], -1).astype(np.float64)  # sums of squares are exact below 2^53
-    moments = np.stack([wide.sum(2), np.einsum("ncp,ncp->nc", wide, wide)], axis=1)
-    return StoredBlock(pixels, digests, moments.astype(np.int64))
+    wide = pixels.astype(np.float64)  # sums of squares are exact below 2^53: of a row always
+    sums = np.stack([wide.sum(3), np.einsum("nchw,nchw->nch", wide, wide)], axis=1)
+    return StoredBlock(pixels, digests, sums.astype(np.int64).sum(3))
 
 
 def obtain(name: str, key: Mapping[str, Any], fill: Callable[[], Filling]) -> Stored:
@@ -126,7 +127,7 @@ def _entry(filling: Filling) -> Entry:
     values: dict[str, Any] = {"about": filling.about}
 
     def write(file: BinaryIO) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": filling.shape}
+        header = {"descr": np.dtype(filling.dtype).str, "fortran_order": False, "shape": filling.shape}
         np.lib.format.write_array_header_1_0(file, header)
         start = 0
         for block in filling.blocks:

@@ -16,12 +16,14 @@ from torch.nn.functional import pad
 
 from convscope.compute import choose_device, chunks, evaluation_batch, in_order
 from convscope.data import (
+    DTYPES,
     ImagesLike,
     Normalizer,
     UnreadableError,
     as_images,
     image_files,
     in_text,
+    in_unit_range,
     pixels_of,
 )
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError
@@ -58,7 +60,7 @@ def predict_batches(
     where = choose_device(device)
     size = batch or evaluation_batch(run.input_shape, where)
     net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
-    for names, pixels, problems in _decoded(images, run.input_shape, size):
+    for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits):
         readable = [place for place, problem in enumerate(problems) if not problem]
         rows = pd.DataFrame({"file": names})
         if readable:
@@ -115,27 +117,25 @@ def _columns(head: Head, found: Float[Tensor, "N K"], top: int, every: bool, alo
 
 
 def _decoded(
-    images: Any, input_shape: tuple[int, int, int], size: int
+    images: Any, input_shape: tuple[int, int, int], size: int, bits: int
 ) -> Iterator[tuple[list[str], Float[Tensor, "N C H W"], list[str]]]:
     """Names, pixels in [0, 1], and problems of each batch; an image with a problem is black."""
     if (paths := _as_paths(images)) is None:
-        batch = as_images(images, input_shape)
+        batch = as_images(images, input_shape, bits)
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             yield [str(start + n) for n in range(len(part))], part, [""] * len(part)
         return
     channels, *sides = input_shape
-    if channels not in (1, 3):
-        raise DataError(f"files are read as grey or colour, and this run takes {channels} channels; give tensors")
 
     def decode(chunk: list[Path]) -> tuple[list[str], Tensor, list[str]]:
-        pixels, problems = np.zeros((len(chunk), *input_shape), np.uint8), [""] * len(chunk)
+        pixels, problems = np.zeros((len(chunk), *input_shape), DTYPES[bits]), [""] * len(chunk)
         for place, path in enumerate(chunk):
             try:
-                pixels[place] = pixels_of(path, channels, (sides[0], sides[1]))
+                pixels[place] = pixels_of(path, channels, (sides[0], sides[1]), bits)
             except UnreadableError as error:
                 problems[place] = str(error)
-        return [in_text(path) for path in chunk], torch.from_numpy(pixels).float().div_(255), problems
+        return [in_text(path) for path in chunk], in_unit_range(torch.from_numpy(pixels)), problems
 
     yield from in_order(decode, chunks(paths, size), os.cpu_count() or 1)
 
@@ -157,9 +157,9 @@ def load_images(
 
     Args:
         paths: files and folders.
-        like: a run, or the shape (C, H, W) that is wanted.
+        like: a run, or the shape (C, H, W) that is wanted, with 8 bits.
     Raises:
         DataError: a path is not there, a folder holds no image, or a file cannot be read.
     """
     files = list(_as_paths(paths) or ())
-    return as_images(files, like if isinstance(like, tuple) else like.input_shape)
+    return as_images(files, like) if isinstance(like, tuple) else as_images(files, like.input_shape, like.bits)

@@ -119,6 +119,11 @@ class Run:
         return self.card.input_shape
 
     @property
+    def bits(self) -> int:
+        """Of the images: 8 or 16; see `DataSpec.bits`."""
+        return self.spec.data.bits
+
+    @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) of each channel, for images in [0, 1]."""
         return self.card.mean, self.card.std

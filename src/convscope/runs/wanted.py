@@ -17,7 +17,7 @@ def as_network_wants(spec: RunSpec) -> RunSpec:
     takes 3 channels alone gets grey images with their channel repeated; `net.channels` may say otherwise.
 
     Raises:
-        SettingError: `data` wants one channel and the network 3.
+        SettingError: `data` wants one channel, or bands, and the network 3.
         UnknownNameError, MissingPackageError, BrokenPackageError: as of build_net.
     """
     data, net = spec.data, spec.net
@@ -25,9 +25,9 @@ def as_network_wants(spec: RunSpec) -> RunSpec:
     natural = trained.channels if trained else 3 if takes_colour_alone(net.name) else 0
     channels = net.options.get("channels", natural)
     wanted: dict[str, Any] = {}
-    if channels == 3 and data.channels == 1:
+    if channels == 3 and data.channels not in (None, 3):
         raise SettingError(
-            f"data.channels: 1 (grey), and {net.name} takes images of 3; leave it out, and grey images get 3 channels"
+            f"data.channels: {data.channels}, and {net.name} takes images of 3; leave it out, and grey images get 3 channels"
         )
     if channels == 3:
         wanted["channels"] = 3

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from convscope.compute import Entry, cached, entry_path
-from convscope.data import ImageSet
+from convscope.data import ImageSet, rows_of
 from convscope.scans.scan import Images, PassSettings, Scan, Subject, Untraced, scan, sizes
 
 FORMAT = 3
@@ -154,7 +154,7 @@ def digest_of_images(images: ImageSet | Tensor) -> str:
     rows = images.index if isinstance(images, ImageSet) else torch.arange(len(images))
     found.update(f"{pixels.dtype} {len(rows)} {tuple(pixels.shape[1:])}\n".encode())
     for part in rows.split(1024):
-        _add(found, pixels[part])
+        _add(found, rows_of(pixels, part))
     if isinstance(images, ImageSet):
         for name, classes in sorted(images.classes.items()):
             found.update(f"{name} {json.dumps(classes)}\n".encode())

@@ -67,7 +67,8 @@ def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *
         to: the format; by default what the file's name ends in, else onnx.
         verify: on all test images; False where the data are not at hand.
     Raises:
-        SettingError: the file's name and the format do not go together; or the images have other than 1 or 3 channels.
+        SettingError: the file's name and the format do not go together; or the images have 16 bits, or other than 1 or 3
+            channels.
         DataError: the test images cannot be loaded.
         MissingPackageError: onnx, onnxscript or onnxruntime is not installed.
         FailedError: the network cannot be exported, or an image has another class; nothing is written then.
@@ -77,6 +78,10 @@ def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *
         raise SettingError(
             f"{run.path}: an exported file takes pictures, grey or in colour, and this run images of {channels} channels; use "
             "its model.safetensors"
+        )
+    if run.bits == 16:
+        raise SettingError(
+            f"{run.path}: an exported file takes images of 8 bits, and this run of 16; use its model.safetensors"
         )
     check_writable(path.parent)
     if form == "onnx":

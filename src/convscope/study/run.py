@@ -181,6 +181,8 @@ def _say_what_is_wanted(spec: RunSpec, wanted: RunSpec, data: DataBundle) -> Non
         said.append("data.channels: 3, which repeats the channel of these grey images")
     if said:
         print(f"note: {spec.net.name} wants {'; '.join(said)}", file=sys.stderr)  # noqa: T201
+    if data.is_reduced:
+        print("note: images of 16 bits are scaled to 8; data.bits: 16 keeps them", file=sys.stderr)  # noqa: T201
 
 
 def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
