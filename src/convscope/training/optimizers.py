@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from inspect import unwrap
 
 import torch
 from torch import nn
@@ -26,11 +28,21 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     assert recipe.momentum is not None, "a recipe fills it in"
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return _light(torch.optim.SGD)(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, momentum=recipe.momentum)
+        return _light(torch.optim.RMSprop)(groups, lr=rate, momentum=recipe.momentum)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=rate, fused=True)
+    return _light(kind)(groups, lr=rate, fused=True)
+
+
+def _light(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer with its methods as they are beneath PyTorch's wrappers for torch.compile.
+
+    The wrappers do nothing in a step that is not itself compiled, and to do it they import torch._dynamo, which takes 2 s.
+    """
+    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: unwrap(getattr(kind, name)) for name in wrapped}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(unwrap(kind.step))})
 
 
 def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
