@@ -183,6 +183,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
         duplicates=duplicates,
         spec=spec,
         layout=data.layout,
+        own_side=data.stored.about.get("side"),
     )
 
 

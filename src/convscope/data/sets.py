@@ -118,6 +118,8 @@ class DataBundle:
         spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
             again.
         layout: what the folders of an image folder were taken for, a line each; empty for other sources.
+        own_side: median of the images' shorter side in the source, before `spec.image_size`, in pixels; None for generated
+            images, and for those that an older convscope decoded.
     """
 
     train: ImageSet
@@ -133,6 +135,7 @@ class DataBundle:
     duplicates: int
     spec: DataSpec
     layout: tuple[str, ...] = ()
+    own_side: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
