@@ -36,6 +36,12 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["train", "--data", "mnist", "--net", "net1", "--set", "recipe.epoch=1"], "--data and --net: recipe.epoch: there"),
         (["train", "--data", "mnist", "--resume", "x"], "--resume goes on with the run's own spec; leave a spec, --data"),
         (["study", "pictures.npz"], "pictures.npz is data;"),
+        (["train", "--find-rate", "--resume", "x"], "--skip-bad, --threads, --find-rate out"),
+        (["train", "lines", "--find-rate", "--set", "recipe.rate=0.1"], "--find-rate finds the rate that --set recipe.rate"),
+        (
+            ["train", "--data=mnist", "--net=net1", "--find-rate", "--set", "recipe.stages=[{name: a, epochs: 1, rate: 1}]"],
+            "rate: find (--find-rate) is for a recipe without stages",
+        ),
         (["study", "lines", "--set", "recipe.epochs"], "expected key=value"),
         (["study", "lines", "--set", "recipe.rate=-1"], "recipe.rate: -1: Input should be greater than 0"),
         (["study", "lines", "--set", "data.limit=960", "--set", "net=net9"], "network 'net9' is not in the catalogue"),

@@ -41,6 +41,14 @@ _PLACES_OF_WEIGHTS = ("pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_pa
 _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005}
 
 
+FIND = "find"
+"""The rate of a recipe that a range test finds before the training; a run's own spec states the number."""
+
+Rate = Annotated[
+    Annotated[Literal["find"], Tag("literal[word]")] | Annotated[float, Field(gt=0), Tag("literal[number]")],
+    Discriminator(lambda given: "literal[word]" if given == FIND else "literal[number]"),
+]
+
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
 
 ClassWeights = Annotated[
@@ -89,7 +97,8 @@ class Recipe(Settings):
 
     Attributes:
         optimizer: sgd, adam, adamw or rmsprop.
-        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop.
+        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop. "find": by a
+            range test before the training (see convscope.training.find_rate); the run's spec states the rate that was found.
         momentum, nesterov: of sgd; momentum also of rmsprop, which has none by default.
         batch: images a step. The last, smaller batch of an epoch is left out.
         epochs: passes over the training images.
@@ -125,7 +134,7 @@ class Recipe(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
-    rate: float | None = Field(default=None, gt=0)
+    rate: Rate | None = None
     momentum: float | None = Field(default=None, ge=0, lt=1)
     nesterov: bool = True
     batch: int = Field(default=128, ge=1)
@@ -189,15 +198,23 @@ class Recipe(Settings):
             raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
         if self.train != ("all",):
             raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
+        if self.rate == FIND:
+            raise ValueError("rate: find (--find-rate) is for a recipe without stages; each of these has its own rate")
         if self.rate != stages[0].rate:
-            raise ValueError(f"rate: {self.rate:g}, but each stage has a rate of its own; leave it out")
+            raise ValueError(f"rate: {self.peak_rate:g}, but each stage has a rate of its own; leave it out")
+
+    @property
+    def peak_rate(self) -> float:
+        """`rate` as a number, which it is in training."""
+        assert isinstance(self.rate, float | int), "it is filled in, and found before"
+        return self.rate
 
     @property
     def learning_stages(self) -> tuple[Stage, ...]:
         """The stages; one for `train` where that names modules; none where all learns from beginning to end."""
         if self.stages or self.train == ("all",):
             return self.stages or ()
-        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.rate or 0),)
+        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.peak_rate),)
 
     @property
     def parts(self) -> tuple[Recipe, ...]:

@@ -23,8 +23,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    rate = recipe.rate
-    assert rate is not None, "a recipe fills it in"
+    rate = recipe.peak_rate
     assert recipe.momentum is not None, "a recipe fills it in"
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
@@ -53,8 +52,7 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: counted from 0 over the whole training.
         steps_per_epoch: length of an epoch.
     """
-    assert recipe.rate is not None
-    return recipe.rate * _factor(recipe, step, steps_per_epoch)
+    return recipe.peak_rate * _factor(recipe, step, steps_per_epoch)
 
 
 def _factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
