@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
         (["train", "lines", "--track", "tensorbord"], "did you mean 'tensorboard'? there is tensorboard, mlflow, wandb"),
         (["study", "lines", "--track", "mlflow", "--track", "x"], "tracker 'x' is not known"),
         (["train", "--resume", "nowhere"], "nowhere is no folder; expected a run"),
-        (["train", "--resume", ".", "--seed", "1"], "--set, --out, --seed, --skip-bad, --threads out"),
+        (["train", "--resume", ".", "--seed", "1"], "--set, --out, --seed, --skip-bad, --threads, --find-rate out"),
         (["evaluate", "nowhere"], "nowhere is no folder; expected a run"),
         (["report", "."], "holds no run: spec.yaml is missing"),
         (["anatomy", "net4", "--input", "32x32"], "--input 32x32: expected channels, height and width, such as 3x32x32"),
