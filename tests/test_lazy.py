@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,15 @@ def test_names_are_listed_and_unknown_ones_refused() -> None:
     assert {"summary", "importance"} <= set(dir(study))
     with pytest.raises(AttributeError, match="no attribute"):
         scans.no_such  # noqa: B018
+
+
+def test_a_training_loads_no_more_than_it_needs(tmp_path: Path) -> None:
+    """torch._dynamo takes 2 s; torchmetrics and scikit-learn are of the tests alone, altair of pictures."""
+    code = f"""
+import sys
+from convscope.cli import run
+run(["train", "lines", "--set", "data.limit=200", "--set", "recipe.epochs=1", "--out", {str(tmp_path / "run")!r}])
+print([name for name in ("torch._dynamo", "torchmetrics", "sklearn", "altair") if name in sys.modules])
+"""
+    assert _alone(code).splitlines()[-1] == "[]"
+    assert (tmp_path / "run" / "model.safetensors").exists()

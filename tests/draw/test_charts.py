@@ -18,6 +18,7 @@ from convscope.draw import (
     learning_curve,
     moved,
     network_map,
+    rate_curve,
     reliability,
     run_curves,
 )
@@ -241,3 +242,13 @@ def test_the_axes_of_a_learning_curve_reach_from_the_lowest_to_the_highest() -> 
         line = next(layer for layer in chart["layer"] if layer["mark"]["type"] == "line")
         assert line["encoding"]["y"]["scale"]["domain"] == domain
         assert line["encoding"]["x"]["scale"]["domain"] == [1.0, 3.0]
+
+
+def test_a_range_test_shows_the_steps_the_smoothed_loss_and_the_rate_that_was_chosen() -> None:
+    table = pd.DataFrame({"rate": [1e-3, 1e-2, 1e-1], "loss": [2.0, 1.0, 9.0], "smoothed": [2.0, 1.5, 3.0]})
+    chart = rate_curve(table, 0.0025)
+    assert "chosen is 0.0025" in chart["description"]
+    assert [layer["mark"]["type"] for layer in chart["layer"]] == ["circle", "line", "rule", "text"]
+    assert all(layer["encoding"]["x"]["scale"]["type"] == "log" for layer in chart["layer"])
+    assert chart["layer"][1]["encoding"]["y"]["scale"]["domain"] == pytest.approx([1.275, 3.0])  # 9 is beyond it
+    assert chart_png(chart).startswith(b"\x89PNG")

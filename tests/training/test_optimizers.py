@@ -1,3 +1,4 @@
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -57,22 +58,48 @@ def test_constant() -> None:
     assert set(_ours(Recipe(rate=0.1, schedule="constant", epochs=2), 4)) == {0.1}
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("sgd", torch.optim.SGD),
-        ("adam", torch.optim.Adam),
-        ("adamw", torch.optim.AdamW),
-        ("rmsprop", torch.optim.RMSprop),
-    ],
-)
+KINDS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_weight_decay_spares_biases_and_norms(name: str, kind: type) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     optimizer = make_optimizer(net, Recipe(optimizer=name, weight_decay=0.1))
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(net[0].weight), id(net[3].weight)}
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 6
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_steps_are_pytorchs_to_the_bit(name: str, kind: type) -> None:
+    """Also after the state was written and read, as between a stop and a resume."""
+    recipe = Recipe(optimizer=name, weight_decay=0.1)
+    torch.manual_seed(0)
+    ours = nn.Linear(5, 3)
+    theirs = deepcopy(ours)
+    options = {"lr": recipe.rate} | ({"momentum": 0.9, "nesterov": True} if name == "sgd" else {})
+    options |= {"fused": True} if name != "rmsprop" else {}
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    optimizer, oracle = make_optimizer(ours, recipe), kind(groups, **options)
+    for step in range(4):
+        images = torch.rand(7, 5)
+        for net, taken in ((ours, optimizer), (theirs, oracle)):
+            net(images).square().sum().backward()
+            taken.step()
+            taken.zero_grad()
+        if step == 1:
+            state = deepcopy(optimizer.state_dict())
+            optimizer = make_optimizer(ours, recipe)
+            optimizer.load_state_dict(state)
+        assert torch.equal(ours.weight, theirs.weight)
+        assert torch.equal(ours.bias, theirs.bias)
+        assert ours.weight.grad is None
 
 
 def test_frozen_parameters_are_not_trained() -> None:

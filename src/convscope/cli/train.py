@@ -38,6 +38,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
     ] = None,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="Find the learning rate by a range test, and train with it.")
+    ] = False,
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
@@ -50,14 +53,17 @@ def train(
     if (spec or data or net) is None and resume is None:
         raise SettingError("train: give a spec, such as lines, or --data and --net, or --resume RUN")
     if resume is not None:
-        if spec or data or net or set_ or out or seed is not None or skip_bad or threads:
+        if spec or data or net or set_ or out or seed is not None or skip_bad or threads or find_rate:
             raise SettingError(
                 "train: --resume goes on with the run's own spec; "
-                "leave a spec, --data, --net, --set, --out, --seed, --skip-bad, --threads out"
+                "leave a spec, --data, --net, --set, --out, --seed, --skip-bad, --threads, --find-rate out"
             )
         run = resume_run(opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
     else:
-        name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads), data, net)
+        if find_rate and (rate := next((one for one in set_ if one.startswith("recipe.rate=")), None)):
+            raise SettingError(f"train: --find-rate finds the rate that --set {rate} gives; leave one of them out")
+        settings = [*overrides(set_, seed, skip_bad, threads), *(["recipe.rate=find"] if find_rate else [])]
+        name, found = find_spec(spec, settings, data, net)
         run = train_study(found, out or Path("runs") / name, device=device, track=track)
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})

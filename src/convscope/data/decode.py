@@ -28,8 +28,9 @@ def filling_of(source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) ->
     """What fills the cache with these rows of a source, in their order.
 
     The headers are read at once, so that the shape is known, and what is no image is found, before anything
-    is written; the pixels when the blocks are drawn. Then `about` holds 'encoding', and as 'faults' a pair
-    (position in `rows`, reason) for each image that cannot be read; it stays black. 'deep' says whether any has 16 bits.
+    is written; the pixels when the blocks are drawn. Then `about` holds 'encoding', as 'side' the median shorter side, and
+    as 'faults' a pair (position in `rows`, reason) for each image that cannot be read; it stays black. 'deep' says whether
+    any has 16 bits.
 
     Raises:
         DataError: an image cannot be read and `spec.skip_bad` is off, or sizes differ and there is no
@@ -55,8 +56,12 @@ class _Decoder:
         channels = self._channels(headers)
         height, width = (self.spec.image_size,) * 2 if self.spec.image_size else self._common_size(headers)
         encodings = Counter(header.encoding for header in headers.values())
-        about: dict[str, Any] = {"encoding": " and ".join(name for name, _ in encodings.most_common())}
-        about["deep"] = any(header.bits == 16 for header in headers.values())
+        sides = sorted(min(header.height, header.width) for header in headers.values())
+        about: dict[str, Any] = {
+            "encoding": " and ".join(name for name, _ in encodings.most_common()),
+            "side": sides[len(sides) // 2],
+            "deep": any(header.bits == 16 for header in headers.values()),
+        }
         large = max(header.height * header.width for header in headers.values()) >= _SMALL
         shape = (len(self.rows), channels, height, width)
         blocks = self._blocks(shape[1:], os.cpu_count() or 1 if large else 1, about)

@@ -191,6 +191,7 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
         spec=spec,
         layout=data.layout,
         is_reduced=data.is_reduced,
+        own_side=data.stored.about.get("side"),
     )
 
 

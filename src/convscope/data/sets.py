@@ -132,6 +132,8 @@ class DataBundle:
             again.
         layout: what the folders of an image folder were taken for, a line each; empty for other sources.
         is_reduced: whether images of 16 bits were scaled to 8, as far as is known.
+        own_side: median of the images' shorter side in the source, before `spec.image_size`, in pixels; None for generated
+            images, and for those that an older convscope decoded.
     """
 
     train: ImageSet
@@ -148,6 +150,7 @@ class DataBundle:
     spec: DataSpec
     layout: tuple[str, ...] = ()
     is_reduced: bool = False
+    own_side: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         histograms,
         learning_curve,
         moved,
+        rate_curve,
         reliability,
         vega_script,
     )
@@ -59,6 +60,7 @@ __all__ = [
     "photo",
     "picture",
     "png",
+    "rate_curve",
     "reliability",
     "remarked",
     "run_curves",

@@ -125,6 +125,34 @@ def _stages(history: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
     return [rules, *names]
 
 
+def rate_curve(table: pd.DataFrame, rate: float) -> dict[str, Any]:
+    """The loss of a learning-rate range test over the rate, each step and smoothed; a dashed line at the rate that was chosen.
+
+    Args:
+        table: a row a step with rate, loss and smoothed, in nats.
+        rate: that was chosen.
+    """
+    x = alt.X(
+        "rate:Q",
+        title="learning rate",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format="~g", tickCount=6),
+    )
+    low, high = table["smoothed"].min(), table["smoothed"].max()
+    scale = alt.Scale(domain=[float(low - 0.15 * (high - low)), float(high)], nice=True)
+    base = alt.Chart(table).encode(x=x)
+    steps = base.mark_circle(size=16, color="#9aa0a8", clip=True).encode(
+        y=alt.Y("loss:Q", title="loss (nats)", scale=scale)
+    )
+    line = base.mark_line(strokeWidth=2, color=TRAIN).encode(y=alt.Y("smoothed:Q", title="loss (nats)", scale=scale))
+    chosen = alt.Chart(pd.DataFrame({"rate": [rate], "name": [f"{rate:g}"]})).encode(x=x)
+    rule = chosen.mark_rule(strokeDash=[5, 4], color=VAL)
+    name = chosen.mark_text(align="left", dx=4, baseline="top", color=VAL).encode(y=alt.value(2), text="name:N")
+    chart = alt.layer(steps, line, rule, name).properties(width=460, height=230)
+    about = f"loss over learning rate in {len(table)} steps, smoothed from {low:.4g} to {high:.4g}; chosen is {rate:g}"
+    return _specification(chart.properties(description=about))
+
+
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy against confidence, one point a bin, its size the number of images; on the line a network is honest."""
     table = pd.DataFrame(list(bins))

@@ -6,18 +6,20 @@ import math
 from typing import Any
 
 from convscope.report.subject import ReportedRun
+from convscope.report.underfitting import underfitting
 from convscope.scans import imbalance_in_words, proportion
 
 
 def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
     imbalance = imbalance_in_words(subject.metrics, subject.run.spec.recipe)
-    found = [_accuracy(subject), *imbalance, _overfitting(subject)]
+    fit = _underfitting(subject)
+    found = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
         about = f"{target.capitalize()}: " if len(heads) > 1 else ""
         found += [about + s for s in (_classes(head), _confusion(head), _calibration(head)) if s]
-    return [sentence for sentence in [*found, _course(subject), _data(subject)] if sentence]
+    return [sentence for sentence in [*found, "" if fit else _course(subject), _data(subject)] if sentence]
 
 
 def _accuracy(subject: ReportedRun) -> str:
@@ -49,6 +51,12 @@ def _overfitting(subject: ReportedRun) -> str:
             "images harder, and the running average includes earlier weights."
         )
     return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
+
+
+def _underfitting(subject: ReportedRun) -> str:
+    """Said only where train accuracy is that of the images as they are, and not shown to be above test accuracy."""
+    balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
+    return "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
 
 
 def _classes(head: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MODEL,
         OUTCOME,
         PREDICTIONS,
+        RATE,
         REPORT,
         SPEC,
         TENSORBOARD,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from convscope.runs.prediction import PROBLEM, load_images, predict_batches
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
+        FIND,
         FORMAT,
         Recipe,
         RunSpec,
@@ -60,6 +62,7 @@ __all__ = [
     "CHECKPOINT",
     "ENVIRONMENT",
     "FILTERS",
+    "FIND",
     "FORMAT",
     "GIVEN",
     "HISTORY",
@@ -69,6 +72,7 @@ __all__ = [
     "OUTCOME",
     "PREDICTIONS",
     "PROBLEM",
+    "RATE",
     "REPORT",
     "SPEC",
     "TENSORBOARD",

@@ -9,6 +9,7 @@ predictions.safetensors  logits and targets of the test images, in order
 predictions.parquet      the same for other tools: name, target, predicted class and probabilities of each test image
 metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
+rate.png                 the learning-rate range test, where it found the recipe's rate
 report.html              the illustrated report
 filters.html             every filter of every convolution, linked from the report
 trackers.json            its numbers at MLflow and Weights & Biases, where it was tracked there
@@ -22,7 +23,7 @@ SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 ANSWERS = "predictions.parquet"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
-OUTCOME, TRACKERS, TENSORBOARD = "outcome.json", "trackers.json", "tensorboard"
+RATE, OUTCOME, TRACKERS, TENSORBOARD = "rate.png", "outcome.json", "trackers.json", "tensorboard"
 
 GIVEN = "given-module"
 """Name of the network in the spec of a run that was trained from a module of the user's own."""

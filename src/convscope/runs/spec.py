@@ -42,6 +42,14 @@ _DEFAULT_RATES = {"sgd": 0.05, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.0005,
 _DEFAULT_MOMENTA = {"sgd": 0.9, "muon": 0.95}
 
 
+FIND = "find"
+"""The rate of a recipe that a range test finds before the training; a run's own spec states the number."""
+
+Rate = Annotated[
+    Annotated[Literal["find"], Tag("literal[word]")] | Annotated[float, Field(gt=0), Tag("literal[number]")],
+    Discriminator(lambda given: "literal[word]" if given == FIND else "literal[number]"),
+]
+
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
 
 ClassWeights = Annotated[
@@ -91,7 +99,9 @@ class Recipe(Settings):
     Attributes:
         optimizer: sgd, adam, adamw, rmsprop, or muon (Jordan 2024): filters and dense weights take orthogonal steps, and AdamW
             takes the rest, which is the output layer, biases and batch norm.
-        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop, 0.02 for muon.
+        rate: peak learning rate; by default 0.05 for sgd, 0.002 for adam and adamw, 0.0005 for rmsprop, 0.02 for muon. "find":
+            by a range test before the training (see convscope.training.find_rate); the run's spec states the rate that was
+            found.
         adam_rate: of muon, the peak rate of what AdamW takes.
         rates: factors of the rate by module, {all: 0.1, head: 1}, for fine-tuning: names as in Stage's `train`, each with all
             inside it; of two that name a module the later counts. A module that none names has 1.
@@ -144,7 +154,7 @@ class Recipe(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = "adamw"
-    rate: float | None = Field(default=None, gt=0)
+    rate: Rate | None = None
     adam_rate: float = Field(default=0.01, gt=0)
     rates: dict[str, Annotated[float, Field(gt=0)]] | None = None
     momentum: float | None = Field(default=None, ge=0, lt=1)
@@ -215,15 +225,23 @@ class Recipe(Settings):
             raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
         if self.train != ("all",):
             raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
+        if self.rate == FIND:
+            raise ValueError("rate: find (--find-rate) is for a recipe without stages; each of these has its own rate")
         if self.rate != stages[0].rate:
-            raise ValueError(f"rate: {self.rate:g}, but each stage has a rate of its own; leave it out")
+            raise ValueError(f"rate: {self.peak_rate:g}, but each stage has a rate of its own; leave it out")
+
+    @property
+    def peak_rate(self) -> float:
+        """`rate` as a number, which it is in training."""
+        assert isinstance(self.rate, float | int), "it is filled in, and found before"
+        return self.rate
 
     @property
     def learning_stages(self) -> tuple[Stage, ...]:
         """The stages; one for `train` where that names modules; none where all learns from beginning to end."""
         if self.stages or self.train == ("all",):
             return self.stages or ()
-        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.rate or 0),)
+        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.peak_rate),)
 
     @property
     def parts(self) -> tuple[Recipe, ...]:

@@ -11,11 +11,14 @@ from importlib import resources
 from pathlib import Path
 from shlex import quote
 
+from convscope.compute import write_whole
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.nets import check_name
 from convscope.runs import (
     CHECKPOINT,
+    FIND,
+    RATE,
     SPEC,
     Run,
     RunSpec,
@@ -27,7 +30,7 @@ from convscope.runs import (
 )
 from convscope.scans import evaluate
 from convscope.study.spec import StudySpec, load_study, read_study
-from convscope.training import Watcher, check_trackers, track_results, train_spec
+from convscope.training import Watcher, check_free, check_trackers, find_rate, track_results, train_spec
 
 _OF_DATA = (".npz", ".parquet", ".zip", ".tar")
 
@@ -98,6 +101,7 @@ def run_study(
     """
     check_trackers(track)
     spec, data = _loaded(spec, data)
+    spec = _with_rate(spec, data, out, device)
     if os.path.exists(out / SPEC) and (run := open_run(out, trust=True)).is_trained:
         _check_same(run, spec, data)
     else:
@@ -118,6 +122,7 @@ def train_study(
     """
     check_trackers(track)
     spec, data = _loaded(spec)
+    spec = _with_rate(spec, data, out, device)
     begun = (out / SPEC).exists()
     if begun and (was_ended := _ended_by_a_kill(out)):
         _check_same(was_ended, spec, data)
@@ -169,6 +174,37 @@ def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, Dat
     data = data or load_data(wanted.data)
     _say_what_is_wanted(spec, wanted, data)
     return spec.model_copy(update={"data": data.spec}), data
+
+
+def _with_rate(spec: RunSpec, data: DataBundle, out: Path, device: str) -> RunSpec:
+    """The spec with its rate as a number: where it is to be found, that of the run in `out`, else from a range test.
+
+    A picture of the test is written to `out`; it also says of a run there that its rate was found.
+    """
+    if spec.recipe.rate != FIND:
+        return spec
+    if os.path.exists(out / SPEC):
+        run = open_run(out, trust=True)
+        if not run.has(RATE):
+            raise RunFolderError(
+                f"{out} holds a run whose rate was given, not found; choose another --out, or that rate"
+            )
+        rate = run.spec.recipe.peak_rate
+    else:
+        from convscope.draw import chart_png, rate_curve  # takes a second to load
+
+        check_free(out)
+        rate, losses = find_rate(spec, data, device)
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / RATE, chart_png(rate_curve(losses, rate)))
+        least = losses["smoothed"].argmin()
+        at, loss, first = losses["rate"].iloc[least], losses["smoothed"].iloc[least], losses["smoothed"].iloc[0]
+        print(  # noqa: T201
+            f"recipe.rate: {rate:g}, a quarter of {at:.2g}, where the smoothed loss of a range test is least "
+            f"({loss:.3g}; {first:.3g} at first); picture: {out / RATE}",
+            file=sys.stderr,
+        )
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"rate": rate})})
 
 
 def _say_what_is_wanted(spec: RunSpec, wanted: RunSpec, data: DataBundle) -> None:

@@ -5,9 +5,10 @@ from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
+from convscope.training.rates import find_rate
 from convscope.training.tracker_clients import flat_settings
 from convscope.training.trackers import LEFT, check_trackers, flat_metrics, track_results
-from convscope.training.train import make_card, train, train_spec
+from convscope.training.train import check_free, make_card, train, train_spec
 
 __all__ = [
     "LEFT",
@@ -18,7 +19,9 @@ __all__ = [
     "Trainer",
     "Watcher",
     "autocast",
+    "check_free",
     "check_trackers",
+    "find_rate",
     "flat_metrics",
     "flat_settings",
     "make_card",

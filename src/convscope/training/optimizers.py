@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import unwrap
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ def make_optimizer(
         recipe: names the optimizer.
         factors: of the rate, by parameter; 1 for all others.
     """
-    assert recipe.rate is not None, "a recipe fills it in"
+    rate = recipe.peak_rate
     assert recipe.momentum is not None, "a recipe fills it in"
     muon = recipe.optimizer == "muon"
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
@@ -35,7 +36,7 @@ def make_optimizer(
     members = defaultdict(list)
     for parameter in weights + others:
         matrices = muon and parameter.ndim > 1 and parameter is not weights[-1]
-        share = recipe.adam_rate / recipe.rate if muon and not matrices else 1.0
+        share = recipe.adam_rate / rate if muon and not matrices else 1.0
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
     groups = [
         {
@@ -49,13 +50,23 @@ def make_optimizer(
     nesterov = recipe.nesterov and recipe.momentum > 0
     match recipe.optimizer:
         case "muon":
-            return Muon(groups, recipe.rate, recipe.momentum, nesterov)
+            return _light(Muon)(groups, rate, recipe.momentum, nesterov)
         case "sgd":
-            return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+            return _light(torch.optim.SGD)(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=recipe.rate, momentum=recipe.momentum)
+            return _light(torch.optim.RMSprop)(groups, lr=rate, momentum=recipe.momentum)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.rate, fused=True)
+    return _light(kind)(groups, lr=rate, fused=True)
+
+
+def _light(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer with its methods as they are beneath PyTorch's wrappers for torch.compile.
+
+    The wrappers do nothing in a step that is not itself compiled, and to do it they import torch._dynamo, which takes 2 s.
+    """
+    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: unwrap(getattr(kind, name)) for name in wrapped}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(unwrap(kind.step))})
 
 
 def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -66,8 +77,7 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: counted from 0 over the whole training.
         steps_per_epoch: length of an epoch.
     """
-    assert recipe.rate is not None
-    return recipe.rate * _factor(recipe, step, steps_per_epoch)
+    return recipe.peak_rate * _factor(recipe, step, steps_per_epoch)
 
 
 def _factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

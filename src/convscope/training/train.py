@@ -22,7 +22,9 @@ from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_ta
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
+    FIND,
     GIVEN,
+    RATE,
     SPEC,
     Card,
     Recipe,
@@ -100,14 +102,16 @@ def train_spec(
 ) -> Run:
     """As `train`, with everything named by a spec; the network is built from it, seeded, where none is given."""
     check_trackers(track)
+    if spec.recipe.rate == FIND:
+        raise SettingError("recipe.rate: find belongs to a spec (convscope train, study, sweep); give a number here")
     where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
     card = make_card(data, task)
     with own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
-        _check_fit(net, card, task)
-        _check_images(net, data, spec.recipe)
+        check_fit(net, card, task)
+        check_images(net, data, spec.recipe)
         # these say before anything is written which module, or class, is not there
         Stages(net, spec.recipe, card.input_shape)
         class_weights(spec.recipe, task, data.train)
@@ -121,7 +125,7 @@ def train_spec(
             else:
                 precision = settled_precision(spec.recipe, net, data, task, where)
                 run = _begin(out, spec, data, net, given, precision)
-            _fit_whitening(net, data)
+            fit_whitening(net, data)
             recipe = spec.recipe.model_copy(update={"precision": precision["format"]})
             trainer = Trainer(run, net, data, task, recipe, where, resume and run.has(CHECKPOINT))
             if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
@@ -146,20 +150,24 @@ def make_card(data: DataBundle, task: Task) -> Card:
 
 def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool, precision: dict[str, Any]) -> Run:
     """A new run folder."""
-    if os.path.exists(out / SPEC):
-        state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
-        raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
-    names = os.listdir(out) if os.path.isdir(out) else [""]
-    # All that is there of a run that was killed when it began.
-    begun = [name == ENVIRONMENT or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
-    if os.path.exists(out) and not all(begun):
-        raise RunFolderError(f"{out} exists and is no run; choose another --out")
+    check_free(out)
     run = Run(out)
     about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
     about = {**about_net, "precision": precision, "data": describe_data(data)}
     run.write_json(ENVIRONMENT, {**describe_environment(), **about})
     run.write_spec(spec)
     return run
+
+
+def check_free(out: Path) -> None:
+    """Refuses a folder that holds a run, or anything but what is there of a run that was killed when it began."""
+    if os.path.exists(out / SPEC):
+        state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
+        raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
+    names = os.listdir(out) if os.path.isdir(out) else [""]
+    begun = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
+    if os.path.exists(out) and not all(begun):
+        raise RunFolderError(f"{out} exists and is no run; choose another --out")
 
 
 def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
@@ -196,7 +204,7 @@ def describe_data(data: DataBundle) -> dict[str, object]:
     }
 
 
-def _fit_whitening(net: nn.Module, data: DataBundle) -> None:
+def fit_whitening(net: nn.Module, data: DataBundle) -> None:
     """Fits whitening layers that are not fitted yet to some training images."""
     layers = [module for module in net.modules() if isinstance(module, Whitening) and not module.fitted]
     if layers:
@@ -206,7 +214,7 @@ def _fit_whitening(net: nn.Module, data: DataBundle) -> None:
             layer.fit(Normalizer(data.mean, data.std, images.device)(images))
 
 
-def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
+def check_fit(net: nn.Module, card: Card, task: Task) -> None:
     """One pass of two blank images: the network must give (2, outputs)."""
     parameter = next(net.parameters(), None)
     if parameter is None:
@@ -219,7 +227,7 @@ def _check_fit(net: nn.Module, card: Card, task: Task) -> None:
         )
 
 
-def _check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
+def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
     """What would otherwise show only in the first step or at the end of the first epoch."""
     if len(data.train) < 2 or len(data.val) < 1:
         found = f"{len(data.train)} training and {len(data.val)} validation images"

@@ -1,0 +1,92 @@
+"""The learning-rate range test (Smith 2017): the loss of some steps whose rate grows exponentially, and the rate to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from convscope.compute import choose_device, own_random_state, threads
+from convscope.data import DataBundle
+from convscope.errors import DivergedError
+from convscope.nets import make_task
+from convscope.runs import Run, RunSpec, build_from_spec
+from convscope.training.loop import Trainer
+from convscope.training.train import check_fit, check_images, fit_whitening, make_card
+
+_STEPS = 100
+_SGD = 1e-4, 10.0
+_ADAPTIVE = 1e-6, 1.0  # a step of Adam, RMSprop or Muon is about as long as the rate, whatever the gradient
+_MEMORY = 0.9
+_EXPLODED = 4.0  # times the least smoothed loss
+
+
+def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[float, pd.DataFrame]:
+    """A learning rate for the recipe of a spec: a quarter of that at which the smoothed loss of a range test is least.
+
+    Trains a network of its own for 100 steps, with the recipe's batches, augmentation and optimizer, at a rate that grows
+    from step to step by the same factor: from 10⁻⁴ to 10 for sgd, from 10⁻⁶ to 1 for the others. The loss of each step is
+    smoothed (exponential moving average of 0.9, corrected for its beginning, as in Adam); the test ends early where it is four
+    times the least. Its seed is 0 whatever the recipe's, so that runs of a study that differ by the seed alone have one rate.
+
+    Args:
+        spec: its recipe has no stages; its rate has no part in it.
+        data: see load_data; only its train images are looked at.
+        device: see convscope.compute.choose_device.
+    Returns:
+        The rate, to two digits; and a row a step: `rate`, `loss` of the batch before the step at that rate, and `smoothed`.
+    Raises:
+        DivergedError: the loss is no number from the first steps on.
+    Source: Smith 2017, section 3.3, arXiv 1506.01186, which reads bounds for a cyclical rate from the accuracy.
+    """
+    where = choose_device(device)
+    recipe = spec.recipe.model_copy(update={"rate": 1.0, "seed": 0, "compile": False})
+    task = make_task(spec.task, data.train.classes)
+    with own_random_state(where), threads(recipe.threads):
+        torch.manual_seed(recipe.seed)
+        card = make_card(data, task)
+        net = build_from_spec(spec, card)
+        check_fit(net, card, task)
+        check_images(net, data, recipe)
+        fit_whitening(net, data)
+        test = _RangeTest(Run(Path()), net, data, task, recipe, where, resume=False)
+        losses = pd.DataFrame(test.steps_taken(), columns=["rate", "loss", "smoothed"])
+    if len(losses) < 2:
+        raise DivergedError("recipe.rate: find: the loss is no number at any rate; look at the images, or give a rate")
+    least = losses["rate"].iloc[losses["smoothed"].argmin()]
+    return float(f"{least / 4:.1e}"), losses
+
+
+class _RangeTest(Trainer):
+    """A trainer whose rate grows from step to step."""
+
+    def _rate(self, step: int) -> float:
+        low, high = _SGD if self.recipe.optimizer == "sgd" else _ADAPTIVE
+        return low * (high / low) ** (step / (_STEPS - 1))
+
+    def steps_taken(self) -> Iterator[tuple[float, float, float]]:
+        """Rate, loss and smoothed loss of each step, until the loss has exploded or is no number."""
+        self.stages.train()
+        mean, least = 0.0, math.inf
+        for step, (images, targets) in enumerate(islice(self._endless(), _STEPS)):
+            self.state.step = step
+            loss = float(self._step(images, targets)[0])
+            mean = _MEMORY * mean + (1 - _MEMORY) * loss
+            smoothed = mean / (1 - _MEMORY ** (step + 1))
+            least = min(least, smoothed)
+            if not smoothed <= _EXPLODED * least:
+                return
+            yield self._rate(step), loss, smoothed
+
+    def _endless(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        recipe = self.recipe
+        for epoch in count():
+            yield from self._batches(
+                self.data.train, self.batch, seed=recipe.seed, epoch=epoch,
+                augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
+            )  # fmt: skip
