@@ -7,8 +7,7 @@ there.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,11 +151,6 @@ def _on_device(pixels: UInt[Tensor, "M C H W"], device: torch.device) -> UInt[Te
         free, _ = torch.cuda.mem_get_info(device)
         copies[device] = pixels.to(device) if pixels.nbytes <= RESIDENT_SHARE * free else None
     return pixels if copies[device] is None else copies[device]
-
-
-def evaluation_batch(shape: Sequence[int], least: int = 32) -> int:
-    """Images at once where no gradients are kept: at least so many, and up to 512 small ones."""
-    return min(512, max(least, 2**21 // math.prod(shape)))
 
 
 class Normalizer:
