@@ -218,6 +218,7 @@ def test_settings_of_labels_that_do_not_go_together(tmp_path: Path) -> None:
     for labels, message in [
         ({"table": "a.csv", "pattern": "(?P<label>a)"}, "exclude each other"),
         ({"pattern": "(a"}, "is no regular expression"),
+        ({"pattern": "(" * 5000}, "is no regular expression"),
         ({"pattern": "(a)(b)"}, "names no label"),
         ({"tabel": "a.csv"}, "tabel"),
     ]:

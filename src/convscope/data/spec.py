@@ -130,8 +130,8 @@ class Labels(Settings):
             raise ValueError("table and pattern exclude each other; give one of them")
         try:
             found = re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"pattern {shortened(self.pattern)} is no regular expression: {error}") from None
         if found.groups != 1 and "label" not in found.groupindex and self.label is None:
             raise ValueError(f"pattern {self.pattern!r} names no label; mark it as (?P<label>…)")
         return self
