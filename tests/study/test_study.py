@@ -8,7 +8,7 @@ from convscope.courses import reproductions
 from convscope.data import DataBundle
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
 from convscope.runs import MODEL, TENSORBOARD, make_spec
-from convscope.study import anatomy_by_name, find_spec, resume_run, run_study, shipped_studies
+from convscope.study import anatomy_by_name, find_spec, find_study, resume_run, run_study, shipped_studies
 from convscope.training import Silent
 
 
@@ -16,9 +16,18 @@ def test_shipped_studies_are_valid_and_say_what_they_are() -> None:
     shipped = shipped_studies()
     assert {"lines", "mnist", "cifar10"} <= set(shipped)
     assert all(shipped.values())
-    for name in set(shipped) - set(reproductions()):
+    for name in set(shipped) - set(reproductions()) - {"recipe-ablation"}:
         assert find_spec(name)[1].about == shipped[name]
     assert find_spec("lines")[1].data.split == "60/40"
+
+
+def test_the_ablation_changes_one_part_of_the_recipe_at_a_time() -> None:
+    spec = find_study("recipe-ablation")[1]
+    first, *others = spec.grid()
+    assert all(sum(first[key] != other[key] for key in first) == 1 for other in others)
+    assert spec.n_runs == 3 * (1 + len(others)) == 51
+    with pytest.raises(SettingError, match="which convscope sweep trains"):
+        find_spec("recipe-ablation")
 
 
 def test_a_file_is_found_and_named_after_itself(tmp_path: Path) -> None:
