@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.data import DataBundle, batches
+from convscope.data import DataBundle
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
 from convscope.training.loop import Trainer
+from convscope.training.timing import step_seconds
 
 FASTER = 0.8
 """bf16 is taken on a CPU where its step takes less than so much of fp32's."""
-
-_STEPS = 3
 
 
 def settled_precision(
@@ -27,7 +24,7 @@ def settled_precision(
 ) -> dict[str, Any]:
     """What environment.json says of the number format: {"format": "bf16"}.
 
-    "auto" is bf16 on a GPU that has it. On a CPU that has it, three steps are timed in each format after one that is not, and
+    "auto" is bf16 on a GPU that has it. On a CPU that has it, some steps are timed in each format after one that is not, and
     `seconds_a_step` says what they took; the choice is cached, so that the same training on the same machine makes it again.
     Other devices compute in fp32. The network is left as it was.
     """
@@ -68,19 +65,12 @@ def _measured(recipe: Recipe, net: nn.Module, data: DataBundle, task: Task) -> d
 
 
 def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBundle, task: Task) -> float:
-    """The median of some steps of the network, which is then put back."""
+    """What a step of the network takes, which is then put back."""
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     change = {"precision": precision, "stages": None, "train": ("all",), "compile": False}
     trainer = Trainer(Run(Path()), net, data, task, recipe.model_copy(update=change), torch.device("cpu"), resume=False)
     try:
-        net.train()
-        batch = next(batches(data.train, trainer.batch, seed=0, augmentation=recipe.augmentation))
-        times = []
-        for _ in range(1 + _STEPS):
-            began = perf_counter()
-            trainer._step(batch.images, batch.targets)
-            times.append(perf_counter() - began)
+        return step_seconds(trainer)
     finally:
         net.load_state_dict(before)
         net.eval()
-    return median(times[1:])
