@@ -35,13 +35,11 @@ if TYPE_CHECKING:
     )
     from convscope.runs.objects import object_in, read_object
     from convscope.runs.prediction import PROBLEM, load_images, predict_batches
+    from convscope.runs.recipe import FIND, Recipe, Stage
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
-        FIND,
         FORMAT,
-        Recipe,
         RunSpec,
-        Stage,
         check_format,
         dump_spec,
         load_spec,
