@@ -55,14 +55,14 @@ def by_scipy(image: Tensor, cover: Tensor, change: Change) -> np.ndarray:
 def test_transforms_are_scipys(shape: tuple[int, ...]) -> None:
     """To 1e-12: float64 interpolation with coordinates that round differently."""
     image, cover = pictures(2, shape)
-    for change, found in zip(CHANGES, transform(image, cover, CHANGES), strict=True):
+    for change, found in zip(CHANGES, transform(image[None], cover, CHANGES), strict=True):
         assert found.numpy() == pytest.approx(by_scipy(image, cover, change), abs=1e-12), str(change)
 
 
 def test_transforms_by_hand() -> None:
     """To 1e-6, the rounding of float32 coordinates."""
     image, cover = pictures(1, (3, 8, 6))[0].float(), torch.full((3, 8, 6), 0.25)
-    down, right, turned, same = transform(image, cover, changes_of([2, (0, 3)], [90], [1]))
+    down, right, turned, same = transform(image[None], cover, changes_of([2, (0, 3)], [90], [1]))
     expected = cover.clone(), cover.clone(), cover.clone()
     expected[0][:, 2:] = image[:, :-2]
     expected[1][:, :, 3:] = image[:, :, :-3]
@@ -74,7 +74,7 @@ def test_transforms_by_hand() -> None:
 def test_scaling_enlarges() -> None:
     image = torch.zeros(1, 8, 6)
     image[:, 3:5, 2:4] = 1
-    larger, smaller = transform(image, torch.zeros(1, 8, 6), changes_of([], [], [2, 0.5]))
+    larger, smaller = transform(image[None], torch.zeros(1, 8, 6), changes_of([], [], [2, 0.5]))
     assert float(larger.sum()) > 2 * float(image.sum())
     assert float(smaller.sum()) < float(image.sum())
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from convscope.data import operations
 from convscope.data.augment import Augmentation, augment
 from convscope.data.batches import Batch, Normalizer, batches
 from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
+from convscope.data.geometry import Change, transform
 from convscope.data.images import DTYPES, UnreadableError, pixels_of, without_warnings
 from convscope.data.load import load_data
 from convscope.data.mixing import mix
@@ -22,6 +24,7 @@ __all__ = [
     "LINES",
     "Augmentation",
     "Batch",
+    "Change",
     "DataBundle",
     "DataSettings",
     "DataSpec",
@@ -45,8 +48,10 @@ __all__ = [
     "load_data",
     "located",
     "mix",
+    "operations",
     "pixels_of",
     "read_image",
     "rows_of",
+    "transform",
     "without_warnings",
 ]

@@ -7,18 +7,20 @@ colours does nothing to images that have not three channels. Posterizing and equ
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 Images = Float[Tensor, "N C H W"]
 Values = Float[Tensor, " N"]
 Padding = Literal["zero", "reflect"]
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+_LUMA = (0.299, 0.587, 0.114)
 
 
 def rotate(images: Images, degrees: Values, padding: Padding) -> Images:
@@ -78,12 +80,12 @@ def brightness(images: Images, factors: Values) -> Images:
 
 def contrast(images: Images, factors: Values) -> Images:
     """`f·x + (1 − f)·m` with the mean luma m of the image, clamped to [0, 1]."""
-    return _away_from(images, _luma(images).mean(dim=(1, 2, 3), keepdim=True), factors)
+    return _away_from(images, luma(images).mean(dim=(1, 2, 3), keepdim=True), factors)
 
 
 def saturation(images: Images, factors: Values) -> Images:
     """`f·x + (1 − f)·g` with the luma g of the pixel, clamped to [0, 1]."""
-    return _away_from(images, _luma(images), factors) if images.shape[1] == 3 else images
+    return _away_from(images, luma(images), factors) if images.shape[1] == 3 else images
 
 
 def sharpness(images: Images, factors: Values) -> Images:
@@ -100,7 +102,8 @@ def _away_from(images: Images, centre: Tensor, factors: Values) -> Images:
     return images.mul_(factors).add_(centre * (1 - factors)).clamp_(0, 1)
 
 
-def _luma(images: Images) -> Float[Tensor, "N 1 H W"]:
+def luma(images: Images) -> Float[Tensor, "N 1 H W"]:
+    """0.299 R + 0.587 G + 0.114 B (ITU-R 601); of another number of channels their mean."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
@@ -151,3 +154,30 @@ def equalize(images: Images) -> Images:
     table = (counts.cumsum(2) - counts + step // 2) // step.clamp(min=1)
     equal = table.clamp_(max=255).gather(2, values).view_as(images).to(images.dtype) / 255
     return torch.where(step[..., None] > 0, equal, images)
+
+
+def exact(images: Images) -> torch.dtype:
+    """Float64, in which the order of a sum, another in a larger batch, does not show; Apple's GPUs have none."""
+    return images.dtype if images.device.type == "mps" else torch.float64
+
+
+def blur(images: Images, deviation_px: float) -> Images:
+    """Through a Gaussian that is cut off at three deviations; borders are continued.
+
+    A product with a matrix for each axis: it takes as long for any deviation.
+    """
+    wide = images.to(exact(images))
+    down, across = (torch.from_numpy(_gaussian(side, deviation_px)).to(wide) for side in images.shape[2:])
+    return (down @ (wide @ across.T)).to(images)
+
+
+@lru_cache(maxsize=16)
+def _gaussian(side: int, deviation_px: float) -> Float64[np.ndarray, "S S"]:
+    """For each place along an axis the weight of every place; those beyond the border count for the one at it."""
+    radius = math.ceil(3 * deviation_px)
+    offsets = np.arange(-radius, radius + 1)
+    bell = np.exp(-0.5 * (offsets / deviation_px) ** 2)
+    weights = np.zeros((side, side))
+    for offset, weight in zip(offsets, bell / bell.sum(), strict=True):
+        weights[np.arange(side), np.clip(np.arange(side) + offset, 0, side - 1)] += weight
+    return weights

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from convscope.data import operations
 from convscope.errors import RequestError
-from convscope.lenses.regularizers import Blur
 
 Fill = str | float | int | Tensor
 """What covers a part of an image; see `fill_images`."""
@@ -38,7 +38,7 @@ def fill_images(images: Float[Tensor, "N C H W"], fill: Fill) -> Float[Tensor, "
     if fill == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if fill == "blur":
-        return _blurred(images, deviation=min(images.shape[2:]) / 16)
+        return operations.blur(images, min(images.shape[2:]) / 16)
     value = {"grey": 0.5, "zero": 0.0}.get(fill, fill) if isinstance(fill, str) else fill
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise RequestError(
@@ -61,7 +61,3 @@ def _image_like(fill: Tensor, images: Tensor) -> Tensor:
         )
     as_images = fill.view(1, -1, 1, 1) if fill.ndim == 1 else fill.reshape(-1, channels, height, width)
     return as_images.to(images).expand(-1, -1, height, width)
-
-
-def _blurred(images: Tensor, deviation: float) -> Tensor:
-    return Blur(deviation).transform(images, torch.Generator())

@@ -8,12 +8,12 @@ normalisation, on pictures in [0, 1], and treat each picture of a batch alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from convscope.data import operations
 
 
 class Regularizer:
@@ -61,13 +61,7 @@ class Blur(Regularizer):
     deviation_px: float
 
     def transform(self, pictures: Float[Tensor, "N C H W"], generator: torch.Generator) -> Float[Tensor, "N C H W"]:
-        radius = ceil(3 * self.deviation_px)
-        places = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        bell = (-0.5 * (places / self.deviation_px) ** 2).exp()
-        bell = (bell / bell.sum()).to(pictures).expand(pictures.shape[1], 1, 1, -1)  # (C, 1, 1, k)
-        wide = F.pad(pictures, (radius,) * 4, mode="replicate")
-        rows = F.conv2d(wide, bell, groups=len(bell))
-        return F.conv2d(rows, bell.transpose(2, 3), groups=len(bell))
+        return operations.blur(pictures, self.deviation_px)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from convscope.scans.scan import Images, PassSettings, Scan, Subject, Untraced, 
 FORMAT = 3
 """Of the records in an entry; raised when they are packed in another way."""
 
-VERSIONS = {"statistics": 2}
+VERSIONS = dict.fromkeys(("statistics", "faithfulness", "randomization", "invariance"), 2)
 """Of each scan, 1 where none is stated; raised when the same request gives another result."""
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, inf, isfinite, radians, sin
+from math import inf, isfinite
 from typing import Any
 
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from convscope.data import Change, transform
 from convscope.errors import FailedError, SettingError
 from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
@@ -21,35 +21,6 @@ from convscope.scans.intervals import Estimate, mean_of, proportion
 
 Shift = float | tuple[float, float]
 """Pixels down, or (down, right)."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of an image, about its centre.
-
-    Attributes:
-        kind: "shift", "rotate" or "scale".
-        amount: of a shift (down, right) in px; of a rotation degrees, anticlockwise as seen; of a scaling the factor, above
-            1 for a larger picture.
-    """
-
-    kind: str
-    amount: float | tuple[float, float]
-
-    def __str__(self) -> str:
-        amount = self.amount
-        if isinstance(amount, tuple):
-            return f"shift {amount[0]:g}, {amount[1]:g} px"
-        return f"rotate {amount:g}°" if self.kind == "rotate" else f"scale ×{amount:g}"
-
-    def source(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in the image each pixel of the result comes from; all in px from the centre."""
-        if isinstance(self.amount, tuple):
-            return down - self.amount[0], right - self.amount[1]
-        if self.kind == "scale":
-            return down / self.amount, right / self.amount
-        c, s = cos(radians(self.amount)), sin(radians(self.amount))
-        return down * c + right * s, right * c - down * s
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +156,7 @@ class Invariance:
 
     def update(self, asked: Questions) -> None:
         for one in one_by_one(asked):
-            changed = transform(one.images[0], cover_of(one, self.fill), self.changes)
+            changed = transform(one.images, cover_of(one, self.fill), self.changes)
             variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])
             self.rows.add(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
@@ -243,21 +214,6 @@ def changes_of(shift: Sequence[Shift], rotate: Sequence[float], scale: Sequence[
                 raise SettingError(f"{name}: {amount}; expected a finite number{' above 0' if least == 0 else ''}")
     shifts = [Change("shift", (down, right)) for down, right in pairs]
     return shifts + [Change(kind, float(a)) for kind, given in (("rotate", rotate), ("scale", scale)) for a in given]
-
-
-def transform(
-    image: Float[Tensor, "C H W"], cover: Float[Tensor, "C H W"], changes: Sequence[Change]
-) -> Float[Tensor, "T C H W"]:
-    """The image after each change, interpolated bilinearly; `cover` shows where nothing of the image comes to lie."""
-    height, width = image.shape[1:]
-    axes = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in (height, width))
-    down, right = torch.meshgrid(*axes, indexing="ij")
-    sources = [change.source(down, right) for change in changes]
-    # grid_sample counts from the centre in halves of the image, the column first.
-    grid = torch.stack([torch.stack([2 * x / width, 2 * y / height], -1) for y, x in sources]).to(image)
-    seen = torch.cat([image, torch.ones_like(image[:1])]).expand(len(changes), -1, -1, -1)
-    moved = F.grid_sample(seen, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return moved[:, :-1] + (1 - moved[:, -1:]) * cover
 
 
 def distance(features: Float[Tensor, "N ..."], unchanged: Float[Tensor, "1 ..."]) -> Float[Tensor, " N"]:
