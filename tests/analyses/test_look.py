@@ -1,6 +1,7 @@
 """One lens on one image, as a picture; on a network trained in the test."""
 
 import io
+import json
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from torch import nn
 
 from convscope.analyses import look, look_at, names, open_subject
 from convscope.data import read_image
+from convscope.draw import picture
+from convscope.edits import apply
 from convscope.errors import DataError, RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.runs import Run, read_tensors
@@ -63,6 +66,38 @@ def test_the_strongest_neuron_of_a_layer_is_the_highest_number_of_its_maps(repor
     maps = Scope(reported).activations(image[None], ["conv1"])["conv1"][0]
     unit, row, column = (maps == maps.max()).nonzero()[0].tolist()
     assert f"of conv1, unit {unit}, row {row}, column {column}" in found.heading
+
+
+def test_an_edited_image_is_shown_to_the_lens(reported: Run, tmp_path: Path) -> None:
+    test = reported.load_data().test
+    wanted = [["paste", 5, [0, 0, 4, 4], [2, 2]], ["rotate", 15]]
+    raw = tmp_path / "t.safetensors"
+    _, found = look_at(
+        open_subject(reported.path), "grad_cam", "3", edit=json.dumps(wanted), out=tmp_path / "p.png", raw=raw
+    )
+    edited = apply(test.images([3]), wanted, test)
+    assert torch.equal(read_tensors(raw)[0]["values"], Scope(reported).grad_cam(edited).values)
+    said = "; image edited: 4×4 px of image 5 from 0, 0 pasted at 2, 2; rotated by 15°"
+    assert found.heading.endswith(said)
+    directly = look(Scope(reported), "grad_cam", image=test[3][0], test=test, edit=wanted)
+    assert directly.heading == found.heading
+    assert (directly.figures[0][1] == picture(edited[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("lens", "image", "edit", "expected"),
+    [
+        ("grad_cam", "3", '[["rotate"]]', r"^edit 1 \(rotate\): "),
+        ("maximize", None, '[["rotate", 5]]', "^--edit: maximize is shown no image to edit; leave it out$"),
+        ("statistics", None, '[["rotate", 5]]', "^--edit: statistics is shown no image to edit"),
+    ],
+)
+def test_an_edit_that_cannot_be_made(
+    reported: Run, tmp_path: Path, lens: str, image: str | None, edit: str, expected: str
+) -> None:
+    with pytest.raises(SettingError, match=expected):
+        look_at(open_subject(reported.path), lens, image, edit=edit, out=tmp_path / "out.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_file_of_any_size_is_read(reported: Run, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ Such a file has a `Request`, whose docstring is its help; `compute(scope, reques
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from convscope import analyses, graph
+from convscope import analyses, edits, graph
 from convscope.analyses.request import Reads, Request, checked
 from convscope.errors import SettingError, UnknownNameError
 
@@ -78,7 +78,13 @@ def find(name: str) -> Analysis:
 
 
 def look(
-    scope: Scope, lens: str, *, image: Tensor | None = None, test: ImageSet | None = None, **settings: Any
+    scope: Scope,
+    lens: str,
+    *,
+    image: Tensor | None = None,
+    test: ImageSet | None = None,
+    edit: str | Sequence[Any] | None = None,
+    **settings: Any,
 ) -> View:
     """What an analysis shows of one image, of the network alone, or of the test images.
 
@@ -86,7 +92,8 @@ def look(
         scope: over the network.
         lens: name of the analysis, see `names`.
         image: in [0, 1], (C, H, W), for those that look at an image.
-        test: for those that look at the test images.
+        test: for those that look at the test images; edits that take from another image take from these.
+        edit: of the image before the lens, see `convscope.edits`.
         settings: of its request; text is read as on the command line.
     Raises:
         UnknownNameError: there is no such analysis, or layer.
@@ -96,7 +103,7 @@ def look(
     Example:
         >>> look(scope, "grad_cam", image=image, layer="relu5").heading
     """
-    analysis, inputs = find(lens), Inputs(image, test)
+    analysis = find(lens)
     settings = {name: value for name, value in settings.items() if value is not None}
     if analysis.reads == "image" and image is None:
         raise SettingError(f"--image: {analysis.name} needs one; give a file, or the index of a test image")
@@ -105,11 +112,17 @@ def look(
     for_unit_alone = settings.get("unit") == "max"
     if analysis.reads != "image" and image is not None and not for_unit_alone:
         raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
-    request = checked(analysis.name, analysis.request, settings)
+    if edit is not None:
+        if image is None:
+            raise SettingError(f"--edit: {analysis.name} is shown no image to edit; leave it out")
+        image = edits.apply(image[None], edit, test)[0]
+    request, inputs = checked(analysis.name, analysis.request, settings), Inputs(image, test)
     graph.check_weights(scope.net)
     if for_unit_alone:
         request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})
     view = analysis.view(scope, request, analysis.compute(scope, request, inputs), inputs)
+    if edit is not None:
+        view = replace(view, heading=f"{view.heading}; image edited: {edits.describe(edit)}")
     return view if analysis.name == "filters" else replace(view, note=scope.note)  # filters need no traced network
 
 

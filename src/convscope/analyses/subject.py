@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def look_at(
     lens: str,
     image: str | None = None,
     *,
+    edit: str | Sequence[Any] | None = None,
     out: Path | None = None,
     raw: Path | None = None,
     **settings: Any,
@@ -104,6 +106,7 @@ def look_at(
         subject: see `open_subject`.
         lens: name of the analysis, see `look`.
         image: a file, or one of the run's test images: its number, or its name in the data set.
+        edit: of the image, see `convscope.edits`, as a list or its JSON text; of a run it may take from the test images.
         out: of the picture; look-LENS.png in the run's folder, or here, by default.
         raw: of the tensors, where wanted.
         settings: see `look`.
@@ -118,9 +121,9 @@ def look_at(
     path = out or subject.folder / f"look-{analysis.name}.png"
     check_writable(path.parent)
     inputs: dict[str, Any] = {"image": None if image is None else _image(subject, image)}
-    if analysis.reads == "test images":
+    if analysis.reads == "test images" or (edit is not None and subject.run is not None):
         inputs["test"] = _test(subject, lens)
-    view = look(subject.scope, lens, **inputs, **settings)
+    view = look(subject.scope, lens, edit=edit, **inputs, **settings)
     picture = view.picture
     if subject.random_weights is not None:  # in the heading and in the picture, above all else
         view = replace(view, heading=f"{subject.random_weights}: {view.heading}")

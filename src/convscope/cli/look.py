@@ -51,6 +51,14 @@ def look(
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by number.")
     ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            "--edit",
+            metavar="JSON",
+            help='Edits of the image before the lens: a list such as [["rectangle", [0, 0, 8, 8], "grey"], ["rotate", 15]].',
+        ),
+    ] = None,
     net: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +127,7 @@ def look(
         None if run is None else opened(Path(run), trust_code), net, weights, input, mean, deviation, classes,
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
-    written, view = look_at(subject, lens, image, out=out, raw=raw, **settings)
+    written, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
     if json:
         rows = {} if view.table is None else {"rows": json_rows(view.table)}
         about = {

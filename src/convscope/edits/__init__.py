@@ -23,11 +23,16 @@ deviation is a 16th of its shorter side), "noise" (uniform, the same for every i
 channel gets the luma; only images of 1 or 3 channels have colours.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from convscope.edits.applied import apply
-from convscope.edits.places import touched
-from convscope.edits.read import Edits, Others, check, with_own
-from convscope.edits.words import describe
+from convscope.base.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from convscope.edits.applied import apply
+    from convscope.edits.places import touched
+    from convscope.edits.read import Edits, Others, check, with_own
+    from convscope.edits.words import describe
+else:
+    load_when_used(__name__)
 
 __all__ = ["Edits", "Others", "apply", "check", "describe", "touched", "with_own"]

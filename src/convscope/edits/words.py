@@ -7,7 +7,7 @@ from typing import Any
 
 from convscope.edits.read import check
 
-_MOST = 6
+_MOST = 4
 """In words; of a longer list the rest is counted."""
 
 
