@@ -19,7 +19,7 @@ from convscope.cli import VERBS, run
 from convscope.courses import Reported, ReportedLook, Reproduces
 from convscope.data import Augmentation, DataSpec, Folds, Labels, Normalization, data_names
 from convscope.nets import NetSpec, catalogue, text
-from convscope.runs import Recipe, RunSpec, Stage
+from convscope.runs import Recipe, Resize, RunSpec, Stage
 from convscope.study import Budget, Range, StudySpec, shipped_studies
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -55,6 +55,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "net": NetSpec,
     "recipe": Recipe,
     "recipe.stages: each": Stage,
+    "recipe.resize": Resize,
     "recipe.augmentation": Augmentation,
 }
 

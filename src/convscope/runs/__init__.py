@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from convscope.runs.objects import object_in, read_object
     from convscope.runs.prediction import PROBLEM, load_images, predict_batches
-    from convscope.runs.recipe import FIND, Recipe, Stage
+    from convscope.runs.recipe import FIND, Recipe, Resize, Stage
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
         FORMAT,
@@ -77,6 +77,7 @@ __all__ = [
     "TRACKERS",
     "Card",
     "Recipe",
+    "Resize",
     "Run",
     "RunSpec",
     "Stage",

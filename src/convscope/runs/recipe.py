@@ -66,6 +66,24 @@ class Stage(Settings):
     augmentation: Augmentation | None = None
 
 
+class Resize(Settings):
+    """Smaller training images in the first steps of a training, which cost less (progressive resizing).
+
+    After their augmentation the images are scaled down, bilinear and with antialiasing, to sizes that grow from `start_px`
+    to the full size: at most four smaller ones, the same number of px apart, which is a multiple of 4, each for the same share
+    of the steps. Validation and all that comes after the training is at full size.
+
+    Attributes:
+        start_px: the shorter side in the first steps.
+        until: share of all steps from which the images have their full size.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    start_px: int = Field(ge=1)
+    until: float = Field(default=0.6, gt=0, le=0.9)
+
+
 class Recipe(Settings):
     """How a network is trained. `Recipe()` trains a decent network on any of the sets.
 
@@ -115,6 +133,8 @@ class Recipe(Settings):
             and cutmix usually cost accuracy, so 0, for none, is the default.
         cutmix: the same, where a rectangle of 1 − λ of the area comes from the other image (Yun et al. 2019, arXiv
             1905.04899: 1). With mixup too, one of the two is drawn for each batch.
+        resize: smaller images in the first steps, see Resize, for networks that take images of any size; in a recipe without
+            stages. The rate of "find" is that at full size. None by default.
         train: which modules learn, see Stage; all by default. Short for a single stage with this recipe's epochs and rate.
         stages: parts that follow each other, in which some modules are frozen; see Stage. Their epochs add up to `epochs`,
             each has a rate, and patience counts anew in each. None by default: one part, in which all learns.
@@ -155,6 +175,7 @@ class Recipe(Settings):
     augmentation: Augmentation = Augmentation()
     mixup: float = Field(default=0.0, ge=0, le=100)
     cutmix: float = Field(default=0.0, ge=0, le=100)
+    resize: Resize | None = None
     train: Names = ("all",)
     stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     keep_features: bool = True
@@ -198,6 +219,8 @@ class Recipe(Settings):
             raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
         if self.train != ("all",):
             raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
+        if self.resize is not None:
+            raise ValueError("resize: is for a recipe without stages; leave it out, or the stages")
         if self.rate == FIND:
             raise ValueError("rate: find (--find-rate) is for a recipe without stages; each of these has its own rate")
         if self.rate != stages[0].rate:

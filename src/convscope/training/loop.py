@@ -23,6 +23,7 @@ from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.imbalance import class_weights
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
+from convscope.training.resizing import resized
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
 
@@ -106,7 +107,8 @@ class Trainer:
         return self.optimizer
 
     def _compiled(self, net: nn.Module) -> nn.Module:
-        return torch.compile(net) if self.recipe.compile else net  # type: ignore[return-value]
+        by_size = False if self.recipe.resize else None  # a program for each of the few sizes, in place of one for any
+        return torch.compile(net, dynamic=by_size) if self.recipe.compile else net  # type: ignore[return-value]
 
     def _train_stage(self, watcher: Watcher, wish: StopWish) -> None:
         """Trains to the end of the stage, or until patience is over; it ends with the best weights where there is patience."""
@@ -160,6 +162,8 @@ class Trainer:
             raise NoFeaturesError("the training images are augmented")
         if self.recipe.mixup or self.recipe.cutmix:
             raise NoFeaturesError("the training images are mixed")
+        if self.recipe.resize:
+            raise NoFeaturesError("the training images are resized")
         self.net.eval()
         shape = (1, *self.data.input_shape)
         tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
@@ -226,6 +230,7 @@ class Trainer:
     def _backward(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Adds up the gradient of a step's mean loss, part by part; gives loss and number of right images, as `_step`."""
         key = (self.recipe.seed, self.state.epoch, self.state.step)
+        images = resized(images, self.recipe, self._step_of_stage, self.steps)
         images, mixed = mix(images, targets, self.recipe.mixup, self.recipe.cutmix, key)
         loss, correct = images.new_zeros(()), images.new_zeros(())
         for first in range(0, len(images), self.part):

@@ -31,9 +31,9 @@ class StepCost:
 
 def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
     """The cost of a step, the median of some after the first; nothing is kept of them. Compiled networks are measured as they
-    are written. Of a recipe with stages the whole network is trained: no stage's step costs more."""
+    are written. Of a recipe with stages the whole network is trained, and images have their full size: no step costs more."""
     where = choose_device(device)
-    recipe = spec.recipe.model_copy(update={"compile": False, "stages": None, "rate": 1e-3})
+    recipe = spec.recipe.model_copy(update={"compile": False, "stages": None, "resize": None, "rate": 1e-3})
     task = make_task(spec.task, data.train.classes)
     with own_random_state(where):
         net = build_from_spec(spec, make_card(data, task))

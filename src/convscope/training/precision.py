@@ -37,7 +37,7 @@ def settled_precision(
     about = describe_environment()
     key = {
         "net": str(net),
-        "recipe": recipe.model_dump(mode="json", exclude={"seed", "epochs"}),
+        "recipe": recipe.model_dump(mode="json", exclude={"seed", "epochs", "resize"}),
         "images": list(data.input_shape),
         **{name: about[name] for name in ("processor", "threads", "packages")},
     }
@@ -67,7 +67,7 @@ def _measured(recipe: Recipe, net: nn.Module, data: DataBundle, task: Task) -> d
 def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBundle, task: Task) -> float:
     """What a step of the network takes, which is then put back."""
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    change = {"precision": precision, "stages": None, "train": ("all",), "compile": False}
+    change = {"precision": precision, "stages": None, "train": ("all",), "compile": False, "resize": None}
     trainer = Trainer(Run(Path()), net, data, task, recipe.model_copy(update=change), torch.device("cpu"), resume=False)
     try:
         return step_seconds(trainer)

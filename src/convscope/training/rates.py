@@ -29,8 +29,8 @@ _EXPLODED = 4.0  # times the least smoothed loss
 def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[float, pd.DataFrame]:
     """A learning rate for the recipe of a spec: a quarter of that at which the smoothed loss of a range test is least.
 
-    Trains a network of its own for 100 steps, with the recipe's batches, augmentation and optimizer, at a rate that grows
-    from step to step by the same factor: from 10⁻⁴ to 10 for sgd, from 10⁻⁶ to 1 for the others. The loss of each step is
+    Trains a network of its own for 100 steps, with the recipe's batches, augmentation and optimizer on images of full size. Its
+    rate grows from step to step by the same factor: from 10⁻⁴ to 10 for sgd, from 10⁻⁶ to 1 for the others. Each step's loss is
     smoothed (exponential moving average of 0.9, corrected for its beginning, as in Adam); the test ends early where it is four
     times the least. Its seed is 0 whatever the recipe's, so that runs of a study that differ by the seed alone have one rate.
 
@@ -45,14 +45,14 @@ def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[fl
     Source: Smith 2017, section 3.3, arXiv 1506.01186, which reads bounds for a cyclical rate from the accuracy.
     """
     where = choose_device(device)
-    recipe = spec.recipe.model_copy(update={"rate": 1.0, "seed": 0, "compile": False})
+    recipe = spec.recipe.model_copy(update={"rate": 1.0, "seed": 0, "compile": False, "resize": None})
     task = make_task(spec.task, data.train.classes)
     with own_random_state(where), threads(recipe.threads):
         torch.manual_seed(recipe.seed)
         card = make_card(data, task)
         net = build_from_spec(spec, card)
         check_fit(net, card, task)
-        check_images(net, data, recipe)
+        check_images(net, data, spec.recipe)
         fit_whitening(net, data)
         test = _RangeTest(Run(Path()), net, data, task, recipe, where, resume=False)
         losses = pd.DataFrame(test.steps_taken(), columns=["rate", "loss", "smoothed"])

@@ -40,6 +40,7 @@ from convscope.training.imbalance import class_weights
 from convscope.training.live import default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.precision import settled_precision
+from convscope.training.resizing import check_sizes
 from convscope.training.stages import Stages
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
@@ -242,3 +243,4 @@ def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
                 f"recipe.augmentation.crop: {augmentation.crop} with padding reflect needs images larger than "
                 f"that; these have {side} px"
             )
+    check_sizes(net, recipe, data.input_shape)
