@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from convscope import lenses, scans
 from convscope.data import ImageSet, ImagesLike, as_images, check_unit_range
+from convscope.edits import Others
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -55,6 +56,7 @@ from convscope.runs import open_run
 from convscope.scans import (
     Ablation,
     Answers,
+    EditEffect,
     FaithfulnessCurves,
     InvarianceCurves,
     LayerEffects,
@@ -476,6 +478,16 @@ class Scope:
     ) -> Ablation:
         """The effect of ablating a chosen set of units, together; see `convscope.scans.ablation`."""
         return scans.ablation(self, layers, self._shown(images), how, **settings)
+
+    def edit_effect(
+        self,
+        images: AnyImages,
+        edits: str | Sequence[Any],
+        others: Others | None = None,
+        **settings: Unpack[PassSettings],
+    ) -> EditEffect:
+        """The effect of the same edits of all images; see `convscope.scans.edit_effect` and `convscope.edits`."""
+        return scans.edit_effect(self, self._shown(images), edits, others, **settings)
 
     def faithfulness(
         self,

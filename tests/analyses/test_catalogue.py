@@ -22,6 +22,7 @@ __all__ = ["command"]
 _OTHER_METHOD = {"randomization": "randomization_check"}
 _SETTINGS = {
     "activations": {"layer": "conv1"},
+    "edit_effect": {"edit": [["rotate", 15]]},
     "receptive_field": {"layer": "conv1"},
     "top_patches": {"layer": "conv1"},
 }

@@ -88,7 +88,12 @@ def test_an_edited_image_is_shown_to_the_lens(reported: Run, tmp_path: Path) -> 
     ("lens", "image", "edit", "expected"),
     [
         ("grad_cam", "3", '[["rotate"]]', r"^edit 1 \(rotate\): "),
-        ("maximize", None, '[["rotate", 5]]', "^--edit: maximize is shown no image to edit; leave it out$"),
+        (
+            "maximize",
+            None,
+            '[["rotate", 5]]',
+            "^--edit: maximize is shown no image to edit; leave it out, or ask edit_effect$",
+        ),
         ("statistics", None, '[["rotate", 5]]', "^--edit: statistics is shown no image to edit"),
     ],
 )

@@ -14,6 +14,8 @@ from convscope.analyses import look, look_at, open_subject
 from convscope.analyses.catalogue.filter_effects import largest_loss
 from convscope.analyses.catalogue.statistics import notable_units
 from convscope.analyses.catalogue.top_patches import patch_square
+from convscope.draw import picture, sheet
+from convscope.edits import apply
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.nets import build_net
 from convscope.runs import Run
@@ -26,7 +28,9 @@ from tests.lenses.lens_networks import evaluated, replaced
 def test_every_scan_gives_a_picture_and_a_table(reported: Run, scan: str) -> None:
     test = reported.load_data().test
     few = None if scan in ("top_patches", "statistics", "ablate") else 30
-    found = look(Scope(reported), scan, test=test, layer="conv1" if scan == "top_patches" else None, images=few)
+    edit = [["rotate", 15]] if scan == "edit_effect" else None
+    layer = "conv1" if scan == "top_patches" else None
+    found = look(Scope(reported), scan, test=test, edit=edit, layer=layer, images=few)
     assert found.picture.dtype == np.uint8
     assert min(found.picture.shape[:2]) >= 100
     assert len(np.unique(found.picture.reshape(-1, 3), axis=0)) > 20
@@ -218,6 +222,32 @@ def test_only_a_loss_is_called_one() -> None:
     assert largest_loss(ranked.tail(1)) == "accuracy falls without none of them"
 
 
+def test_the_effect_of_an_edit_is_told_with_the_images_that_change_most(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    wanted = [["rectangle", [0, 0, 4, 8], "grey"], ["paste", 20, [4, 0, 4, 8], [0, 0]]]
+    found = look(scope, "edit_effect", test=test, edit=wanted, images=21)
+    rows = torch.linspace(0, len(test) - 1, 21).long()
+    images = test.images(rows)
+    edited, labels = apply(images, wanted, test.images()), test.targets_of()[rows]
+    before, after = (scope.probabilities(shown) for shown in (images, edited))
+    was, now = (float((each.argmax(1) == labels).double().mean()) for each in (before, after))
+    said = "grey rectangle 4×8 at 0, 0; 4×8 px of image 20 from 4, 0 pasted at 0, 0: accuracy "
+    assert found.heading.startswith(f"{said}{100 * was:.2f} → {100 * now:.2f} %, difference ")
+    assert found.heading.endswith(" points on 21 test images")
+    assert found.table is not None
+    assert found.table.iloc[-1]["difference"] == pytest.approx(now - was)
+    change = (after - before).gather(1, labels[:, None])[:, 0].abs()
+    flips = before.argmax(1) != after.argmax(1)
+    first = int((change + 2 * flips).argmax())
+    names = [scope.classes[int(k)] for k in (labels[first], before[first].argmax(), after[first].argmax())]
+    line, shown = found.figures[0]
+    assert line == "{}, {}: {} → {}".format(int(rows[first]), *names)
+    assert (shown == sheet([picture(images[first]), picture(edited[first])], columns=2)).all()
+    assert len(found.figures) == 8
+    assert found.remark is not None
+    assert found.remark.startswith(f"{int(flips.sum())} are predicted as another class: ")
+
+
 def test_fewer_images_for_ablate_lie_evenly(reported: Run) -> None:
     test = reported.load_data().test
     found = look(Scope(reported), "ablate", test=test, units={"conv1": [0]}, images=9)
@@ -255,6 +285,8 @@ def test_a_verdict_is_said_once(reported: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "expected"),
     [
+        ({"lens": "edit_effect"}, SettingError, "^--edit: edit_effect needs one$"),
+        ({"lens": "edit_effect", "edit": "[[]]"}, SettingError, r"^edit 1: \[\]; expected a list that begins with"),
         ({"lens": "top-patches"}, SettingError, "--layer: top_patches needs one"),
         ({"lens": "top-patches", "layer": "conv7"}, UnknownNameError, "layer 'conv7' is not in this network"),
         ({"lens": "top-patches", "layer": "conv1", "unit": 8}, RequestError, "unit 8 is not in layer 'conv1'"),

@@ -69,8 +69,9 @@ def test_every_lens_and_scan_says_so(how: str, lens: str) -> None:
 def test_every_look_says_so(lens: str) -> None:
     asked = {"test": SET} if lens in SCANS else {"image": IMAGES[0]} if lens in OF_IMAGES else {}
     layer = "conv1" if lens in ("activations", "receptive_field", "top_patches") else None
+    edit = [["rotate", 15]] if lens == "edit_effect" else None
     with pytest.raises(FailedError, match=r"the network is broken: 'bn1\.weight' holds NaN"):
-        look(broken("NaN behind the layer that is asked about"), lens, layer=layer, **asked)
+        look(broken("NaN behind the layer that is asked about"), lens, layer=layer, edit=edit, **asked)
 
 
 def test_a_picture_of_activations_that_overflow() -> None:

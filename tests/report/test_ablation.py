@@ -135,9 +135,8 @@ def test_classes_of_equal_change_keep_their_order() -> None:
     before, after = target.clone(), target.clone()
     after[2], before[6], before[7] = 0, 0, 0
     probability = torch.full((10,), 0.5, dtype=torch.float64)
-    found = Ablation(
-        {"conv1": [0]}, "zero_weights", list("abcde"), torch.arange(10), target, before, after, probability, probability
-    )
+    answers = (torch.arange(10), target, before, after, probability, probability)
+    found = Ablation(list("abcde"), *answers, {"conv1": [0]}, "zero_weights")
     assert [row["class"] for row in ablation._by_change(found)] == ["d", "b", "a", "c", "e"]
 
 
@@ -147,7 +146,8 @@ def test_moves_and_flips_by_hand(subject: ReportedRun) -> None:
     after = torch.tensor([0, 2, 2, 1, 2, 2, 2, 2])
     was = torch.tensor([0.9, 0.8, 0.6, 0.7, 0.9, 0.5, 0.5, 0.2], dtype=torch.float64)
     now = torch.tensor([0.9, 0.3, 0.5, 0.7, 0.1, 0.5, 0.5, 0.6], dtype=torch.float64)
-    found = Ablation({"conv1": [0]}, "zero_weights", list("abc"), torch.arange(8), target, before, after, was, now)
+    answers = (torch.arange(8), target, before, after, was, now)
+    found = Ablation(list("abc"), *answers, {"conv1": [0]}, "zero_weights")
     assert ablation._moves(found) == [
         "“b” predicted as “c”: 0 before, 2 after", "“a” predicted as “c”: 0 before, 1 after",
         "“c” predicted as “a”: 1 before, 0 after",

@@ -93,7 +93,7 @@ def look(
         lens: name of the analysis, see `names`.
         image: in [0, 1], (C, H, W), for those that look at an image.
         test: for those that look at the test images; edits that take from another image take from these.
-        edit: of the image before the lens, see `convscope.edits`.
+        edit: of the image before the lens, or of the test images in an analysis that takes edits; see `convscope.edits`.
         settings: of its request; text is read as on the command line.
     Raises:
         UnknownNameError: there is no such analysis, or layer.
@@ -112,16 +112,18 @@ def look(
     for_unit_alone = settings.get("unit") == "max"
     if analysis.reads != "image" and image is not None and not for_unit_alone:
         raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
-    if edit is not None:
+    if edit is not None and "edit" in analysis.request.model_fields:
+        settings["edit"] = edit
+    elif edit is not None:
         if image is None:
-            raise SettingError(f"--edit: {analysis.name} is shown no image to edit; leave it out")
+            raise SettingError(f"--edit: {analysis.name} is shown no image to edit; leave it out, or ask edit_effect")
         image = edits.apply(image[None], edit, test)[0]
     request, inputs = checked(analysis.name, analysis.request, settings), Inputs(image, test)
     graph.check_weights(scope.net)
     if for_unit_alone:
         request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})
     view = analysis.view(scope, request, analysis.compute(scope, request, inputs), inputs)
-    if edit is not None:
+    if edit is not None and image is not None:
         view = replace(view, heading=f"{view.heading}; image edited: {edits.describe(edit)}")
     return view if analysis.name == "filters" else replace(view, note=scope.note)  # filters need no traced network
 

@@ -69,6 +69,12 @@ def _fill(value: Any) -> Any:
         return value  # a name, which occlusion knows
 
 
+def _edits(value: Any) -> Any:
+    from convscope.edits import check  # which loads PyTorch
+
+    return check(value)
+
+
 _LAYER = "A layer's name; convscope anatomy lists them."
 Layer = Annotated[str, Field(description=_LAYER)]
 AnyLayer = Annotated[str | None, Field(description=_LAYER)]
@@ -115,6 +121,11 @@ Method = Annotated[
     str,
     AfterValidator(lambda name: name.replace("-", "_")),
     Field(description="The attribution to examine: grad_cam by default."),
+]
+Edits = Annotated[
+    tuple[Any, ...],
+    BeforeValidator(_edits),
+    Field(description='Edits of each image: a list such as [["rectangle", [0, 0, 8, 8], "grey"], ["rotate", 15]].'),
 ]
 NImages = Annotated[int | None, Field(ge=1, description="How many test images, evenly over the set.")]
 

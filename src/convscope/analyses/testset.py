@@ -8,6 +8,8 @@ from convscope import draw
 from convscope.analyses.request import NImages, Reads, Request
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convscope.analyses.analysis import Inputs
     from convscope.data import ImageSet
     from convscope.scans import Estimate
@@ -33,10 +35,15 @@ def all_of(inputs: Inputs) -> ImageSet:
 
 def sample(inputs: Inputs, n: int) -> ImageSet:
     """At most `n` test images, evenly over the set."""
+    return all_of(inputs).subset(sample_rows(inputs, n))
+
+
+def sample_rows(inputs: Inputs, n: int) -> Tensor:
+    """Their numbers among the test images."""
     import torch
 
-    test = all_of(inputs)
-    return test.subset(torch.linspace(0, len(test) - 1, min(n, len(test))).long())
+    n_test = len(all_of(inputs))
+    return torch.linspace(0, n_test - 1, min(n, n_test)).long()
 
 
 def figures_of(estimate: Estimate) -> dict[str, float | None]:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from convscope.scans.answered import Answering, head_of
     from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
     from convscope.scans.cached import cached_scan, digest_of_scope
-    from convscope.scans.effects import Ablation, LayerEffects
+    from convscope.scans.edit_effect import edit_effect
+    from convscope.scans.effects import Ablation, EditEffect, LayerEffects, PairedAnswers
     from convscope.scans.evaluate import evaluate, kept_epoch
     from convscope.scans.exact import ExactSum
     from convscope.scans.faithfulness import Faithfulness, FaithfulnessCurves, faithfulness
@@ -51,6 +52,7 @@ __all__ = [
     "Calibration",
     "Change",
     "Confusion",
+    "EditEffect",
     "Estimate",
     "ExactSum",
     "Faithfulness",
@@ -66,6 +68,7 @@ __all__ = [
     "LayerPatches",
     "LayerStatistics",
     "Loss",
+    "PairedAnswers",
     "PassSettings",
     "Predictions",
     "Questions",
@@ -87,6 +90,7 @@ __all__ = [
     "checked",
     "difference",
     "digest_of_scope",
+    "edit_effect",
     "evaluate",
     "f_score",
     "faithfulness",

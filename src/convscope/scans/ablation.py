@@ -14,11 +14,11 @@ from convscope.data import ImageSet
 from convscope.errors import NetworkError
 from convscope.graph import Intervention
 from convscope.lenses import Units, ablate
-from convscope.scans.answered import Answering, head_of
+from convscope.scans.answered import answers_of_both
 from convscope.scans.cached import cached_scan
 from convscope.scans.effects import Ablation
 from convscope.scans.filter_effects import interventions_over
-from convscope.scans.scan import Images, PassSettings, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Subject, sizes
 
 
 class IntervenedNet(nn.Module):
@@ -84,12 +84,7 @@ def ablation(
     }
 
     def make() -> dict[str, Ablation]:
-        head = head_of(scope, images)
-        [before] = scan(scope, images, [Answering(head)], **settings)
-        [after] = scan(edited, images, [Answering(head)], **settings)
-        answers = {"before": before["predicted"], "after": after["predicted"]}
-        answers |= {"probability_before": before["probability"], "probability_after": after["probability"]}
-        return {"ablation": Ablation(units, how, list(head.classes), before["index"], before["target"], **answers)}
+        return {"ablation": Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))}
 
     request = {"units": list(map(list, units.items())), "how": how}
     return cached_scan(scope, "ablation", images, request | sizes(settings), Ablation, make)["ablation"]

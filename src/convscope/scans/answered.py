@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -11,7 +11,7 @@ from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
 from convscope.nets import Head
 from convscope.scans.by_image import ImageRows
-from convscope.scans.scan import BatchOutputs, Images, Subject
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan
 
 
 class Answered(NamedTuple):
@@ -66,6 +66,22 @@ def head_of(scope: Subject, images: Images) -> Head:
             "give images of the classes that it was trained on"
         )
     return head
+
+
+def answers_of_both(
+    scope: Subject, changed: Subject, images: Images, **settings: Unpack[PassSettings]
+) -> dict[str, Any]:
+    """What `PairedAnswers` holds of a network before and after a change; two passes over the same batches.
+
+    Raises:
+        RequestError: as `head_of`.
+    """
+    head = head_of(scope, images)
+    [before] = scan(scope, images, [Answering(head)], **settings)
+    [after] = scan(changed, images, [Answering(head)], **settings)
+    answers = {"before": before["predicted"], "after": after["predicted"]}
+    answers |= {"probability_before": before["probability"], "probability_after": after["probability"]}
+    return answers | {"classes": list(head.classes), "index": before["index"], "target": before["target"]}
 
 
 class Answering:

@@ -158,12 +158,10 @@ class LayerEffects:
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation:
-    """What a network answers to some images, and what it answers with a chosen set of units ablated.
+class PairedAnswers:
+    """What a network answers to some images before and after a change, of itself or of the images.
 
     Attributes:
-        units: layer → those that were ablated.
-        how: see `convscope.lenses.ablate`.
         classes: their names.
         index: of each image in its set, (N,).
         target: its true class, (N,).
@@ -171,8 +169,6 @@ class Ablation:
         probability_before, probability_after: of the true class, (N,), in [0, 1].
     """
 
-    units: dict[str, list[int]]
-    how: str
     classes: list[str]
     index: Int64[Tensor, " N"]
     target: Int64[Tensor, " N"]
@@ -198,7 +194,7 @@ class Ablation:
 
     @property
     def confusion_after(self) -> Int64[Tensor, "K K"]:
-        """The same with the units ablated."""
+        """The same after the change."""
         return self._confusion(self.after)
 
     @property
@@ -212,7 +208,7 @@ class Ablation:
         return proportion(both + lost, sum(counts))
 
     def accuracy_after(self, of_class: int | None = None) -> Estimate:
-        """The same with the units ablated."""
+        """The same after the change."""
         both, gained, *_ = counts = self._counts(of_class)
         return proportion(both + gained, sum(counts))
 
@@ -252,6 +248,41 @@ class Ablation:
     def _confusion(self, predicted: Tensor) -> Tensor:
         n = len(self.classes)
         return torch.bincount(self.target * n + predicted, minlength=n * n).view(n, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation(PairedAnswers):
+    """What a network answers to some images, and what it answers with a chosen set of units ablated.
+
+    Attributes:
+        units: layer → those that were ablated.
+        how: see `convscope.lenses.ablate`.
+    """
+
+    units: dict[str, list[int]]
+    how: str
+
+
+@dataclass(frozen=True, eq=False)
+class EditEffect(PairedAnswers):
+    """What a network answers to some images, and what it answers to them after edits.
+
+    Attributes:
+        edits: see `convscope.edits`.
+    """
+
+    edits: list[Any]
+
+    @property
+    def flipped(self) -> Int64[Tensor, " F"]:
+        """The images whose predicted class is another one now, by their index."""
+        return self.index[self.before != self.after]
+
+    def most_changed(self, n: int) -> Int64[Tensor, " n"]:
+        """The rows of the n images that change most: first those whose predicted class is another one, each by the size of
+        the change of the true class's probability."""
+        change = (self.probability_after - self.probability_before).abs()  # at most 1
+        return (change + 2 * (self.before != self.after)).argsort(descending=True, stable=True)[:n]
 
 
 def _of(of_class: int | None, counts: Int64[Tensor, " K"]) -> int:
