@@ -46,8 +46,10 @@ from convscope.lenses import (
     OcclusionMap,
     SeededSettings,
     Size,
+    SmallestOcclusion,
     Target,
     TaskTarget,
+    UnitEffects,
     Units,
     UnitsOf,
 )
@@ -399,6 +401,20 @@ class Scope:
         return lenses.occlusion(
             self.graph, prepared, covers, size, stride, self._asked(target), logits=logits, max_memory=max_memory
         )
+
+    def smallest_occlusion(
+        self, images: AnyImages, fill: Fill = "grey", target: NamedTarget = None
+    ) -> SmallestOcclusion:
+        """The smallest square that changes the predicted class of an image; see `convscope.lenses.smallest_occlusion`."""
+        batch = self.images(images)
+        prepared, covers = self.prepare(batch), self.prepare(lenses.fill_images(batch, fill))
+        return lenses.smallest_occlusion(self.graph, prepared, covers, self._asked(target))
+
+    def unit_effects(
+        self, images: AnyImages, layers: Sequence[str], target: NamedTarget = None, *, measured: int = 200
+    ) -> UnitEffects:
+        """Which units an answer to one image rests on; see `convscope.lenses.unit_effects`."""
+        return lenses.unit_effects(self.graph, self.prepare(images), layers, self._asked(target), measured)
 
     def maximize(
         self,

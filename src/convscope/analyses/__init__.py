@@ -7,7 +7,7 @@ from convscope.base.lazy import load_when_used
 if TYPE_CHECKING:
     from convscope.analyses.ablation import AblationPlan, ablation_plan
     from convscope.analyses.analysis import Analysis, Inputs, find, look, names
-    from convscope.analyses.attribution import small_picture
+    from convscope.analyses.attribution import shown_map, small_picture
     from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
     from convscope.analyses.notebook import notebook_picture
     from convscope.analyses.request import Request, checked, option_of
@@ -33,6 +33,7 @@ __all__ = [
     "notebook_picture",
     "open_subject",
     "option_of",
+    "shown_map",
     "small_picture",
     "sum_in_words",
 ]

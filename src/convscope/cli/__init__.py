@@ -21,8 +21,8 @@ from convscope.errors import ConvscopeError, FailedError, system_error_in_words
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "study", "sweep", "reproduce", "train", "evaluate", "predict", "report", "compare", "look", "table", "anatomy", "nets",
-    "conv", "data", "cache", "export", "card", "publish",
+    "study", "sweep", "reproduce", "train", "evaluate", "predict", "report", "compare", "look", "serve", "table", "anatomy",
+    "nets", "conv", "data", "cache", "export", "card", "publish",
 )  # fmt: skip
 """Each is the function of its name in the file of its name."""
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -91,6 +92,23 @@ def cache_limit(size: str | None = None) -> int:
         raise SettingError(f"{setting}: {text!r} is no size; give one such as 500MB or 20GB") from None
 
 
+class NotCachedError(LookupError):
+    """A result is not in the cache, and nothing may be made within `only_cached`."""
+
+
+_MAY_MAKE = ContextVar("may make", default=True)
+
+
+@contextmanager
+def only_cached() -> Iterator[None]:
+    """Within it `cached` gives what is in the cache, and raises NotCachedError for all else."""
+    token = _MAY_MAKE.set(False)
+    try:
+        yield
+    finally:
+        _MAY_MAKE.reset(token)
+
+
 def entry_path(root: Path, kind: str, name: str, key: Mapping[str, Any]) -> Path:
     """Where the card of a key lies; `name` is for people who list the folder."""
     return root / kind / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:40]}-{_digest_of_json(key)}.json"
@@ -105,11 +123,15 @@ def cached(
         path: see `entry_path`; or that of a product with a name of its own, which no limit removes.
         key: plain values, as they come back from JSON.
         make, pack, unpack: the result, and to and from its entry.
+    Raises:
+        NotCachedError: it is not in the cache, within `only_cached`.
     """
     entry = read_entry(path, key)
     if entry is not None:
         with suppress(LookupError, TypeError, ValueError, AttributeError, OSError, ConvscopeError):
             return unpack(entry)
+    if not _MAY_MAKE.get():
+        raise NotCachedError(path.name)
     made = make()
     with suppress(FailedError):
         write_entry(path, key, pack(made))

@@ -60,22 +60,24 @@ def as_images(images: ImagesLike, input_shape: tuple[int, ...], bits: int = 8) -
     return torch.cat([part.to(parts[0].device) for part in parts])
 
 
-def read_image(image: ImageFile, input_shape: tuple[int, ...], bits: int = 8) -> Float[Tensor, "C H W"]:
+def read_image(image: ImageFile | bytes, input_shape: tuple[int, ...], bits: int = 8) -> Float[Tensor, "C H W"]:
     """An image file, or a PIL image, as a float tensor in [0, 1] of the given shape.
 
     As in `load_data` the camera's orientation (Exif) is applied, the image is scaled until it covers the shape and the
     centre cut out, and a grey image becomes colour or a colour one grey where the shape asks for it.
 
     Args:
-        image: the path of a PNG, JPEG or whatever Pillow reads; or an image that Pillow has opened or made.
+        image: the path of a PNG, JPEG or whatever Pillow reads; what such a file holds; or an image that Pillow has opened or
+            made.
         input_shape: (C, H, W), as a network takes it; with C other than 1 or 3 the file is a TIFF of so many bands.
         bits: as `DataSpec.bits`.
     Raises:
         DataError: the file is missing, is no image, or cannot be brought to that shape.
     """
     channels, height, width = input_shape
-    item = image if isinstance(image, Image.Image) else Path(image)
-    name = getattr(item, "filename", "") or "a PIL image" if isinstance(item, Image.Image) else item
+    item = image if isinstance(image, Image.Image | bytes) else Path(image)
+    name = str(item) if isinstance(item, Path) else getattr(item, "filename", "")
+    name = name or ("a PIL image" if isinstance(item, Image.Image) else "the bytes")
     if isinstance(item, Path) and not os.path.isfile(item):
         raise DataError(f"{name}: there is no such file; give an image file")
     try:

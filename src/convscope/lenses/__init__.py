@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convscope.lenses.rectified import deconvnet, guided_backprop
     from convscope.lenses.regularizers import L2, Blur, Jitter, Regularizer, TotalVariation
     from convscope.lenses.settings import CamSettings, LensSettings, MaximizeSettings, NeuronSettings, SeededSettings
+    from convscope.lenses.smallest_occlusion import SmallestOcclusion, smallest_occlusion
     from convscope.lenses.targets import (
         NamedTarget,
         Position,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         named_target,
         with_task,
     )
+    from convscope.lenses.unit_effects import UnitEffects, unit_effects
     from convscope.lenses.units import Units, choose_units, count_units
 else:
     load_when_used(__name__)
@@ -57,9 +59,11 @@ __all__ = [
     "Regularizer",
     "SeededSettings",
     "Size",
+    "SmallestOcclusion",
     "Target",
     "TaskTarget",
     "TotalVariation",
+    "UnitEffects",
     "Units",
     "UnitsOf",
     "ablate",
@@ -91,5 +95,7 @@ __all__ = [
     "saliency",
     "select_layers",
     "settings_of",
+    "smallest_occlusion",
+    "unit_effects",
     "with_task",
 ]

@@ -1,10 +1,11 @@
 """The illustrated report of a run or of a study: one HTML file that opens offline. Pictures first, then numbers, then text."""
 
-from convscope.report.build import render, write_report
+from convscope.report.build import charts, render, write_report
 from convscope.report.compared import check_comparison_file, comparison_page, write_comparison
+from convscope.report.filters import effects_of
 from convscope.report.findings import findings
-from convscope.report.mistakes import confident_errors
-from convscope.report.page import fill
+from convscope.report.mistakes import confident_errors, confusion_matrices
+from convscope.report.page import fill, static, vega
 from convscope.report.predictions import check_predictions_page, write_predictions_page
 from convscope.report.study import Section, holds_runs, study_page, write_study_report
 from convscope.report.subject import ReportedRun
@@ -12,15 +13,20 @@ from convscope.report.subject import ReportedRun
 __all__ = [
     "ReportedRun",
     "Section",
+    "charts",
     "check_comparison_file",
     "check_predictions_page",
     "comparison_page",
     "confident_errors",
+    "confusion_matrices",
+    "effects_of",
     "fill",
     "findings",
     "holds_runs",
     "render",
+    "static",
     "study_page",
+    "vega",
     "write_comparison",
     "write_predictions_page",
     "write_report",

@@ -85,7 +85,7 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
         heads=subject.metrics["heads"],
         history=subject.run.history,
         findings=findings(subject),
-        charts=_charts(subject),
+        charts=charts(subject),
         matrices=mistakes.confusion_matrices(subject),
         pairs=mistakes.confused_pairs(subject),
         confident=mistakes.confident_errors(subject),
@@ -104,9 +104,10 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
     )
 
 
-def _charts(subject: ReportedRun) -> dict[str, Any]:
+def charts(subject: ReportedRun) -> dict[str, Any]:
+    """Learning curves and reliability diagrams, by the names of their places in a page."""
     history, accuracy = subject.run.history, subject.metrics["accuracy"]["value"]
-    charts = {f"curve-{measure}": learning_curve(history, measure, accuracy) for measure in ("loss", "accuracy")}
+    found = {f"curve-{measure}": learning_curve(history, measure, accuracy) for measure in ("loss", "accuracy")}
     for target, head in subject.metrics["heads"].items():
-        charts[f"reliability-{target}"] = reliability(head["reliability"])
-    return charts
+        found[f"reliability-{target}"] = reliability(head["reliability"])
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -25,13 +26,18 @@ class Photo:
 
 def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
     """HTML from a file in the `templates/` of a room."""
+    return _environment(room).get_template(template).render(**parts)
+
+
+@cache
+def _environment(room: str) -> Environment:
     environment = Environment(
         loader=PackageLoader(room), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format, "uri": _uri}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
-    return environment.get_template(template).render(**parts)
+    return environment
 
 
 def static(name: str) -> Markup:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from convscope.scans.ablation import IntervenedNet, ablation
     from convscope.scans.answered import Answering, head_of
     from convscope.scans.by_image import Answers, Questions, TiedLens, one_by_one
-    from convscope.scans.cached import cached_scan, digest_of_scope
+    from convscope.scans.cached import cached_scan, digest_of_scope, digest_of_weights
     from convscope.scans.edit_effect import edit_effect
     from convscope.scans.effects import Ablation, EditEffect, LayerEffects, PairedAnswers
     from convscope.scans.evaluate import evaluate, kept_epoch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
     from convscope.scans.scan import BatchOutputs, Images, PassSettings, Scan, checked, feed, feed_stored, scan
+    from convscope.scans.similarity import layer_similarity, linear_cka
     from convscope.scans.statistics import LayerStatistics, Statistics, statistics
     from convscope.scans.together import patches_and_statistics
     from convscope.scans.top_patches import LayerPatches, Score, TopPatches, top_patches
@@ -90,6 +91,7 @@ __all__ = [
     "checked",
     "difference",
     "digest_of_scope",
+    "digest_of_weights",
     "edit_effect",
     "evaluate",
     "f_score",
@@ -103,6 +105,8 @@ __all__ = [
     "invariance",
     "kept_epoch",
     "layer_maps",
+    "layer_similarity",
+    "linear_cka",
     "mean",
     "mean_of",
     "mean_over_classes",

@@ -26,7 +26,7 @@ function drawCharts() {
   const charts = json("charts");
   for (const place of document.querySelectorAll("[data-chart]")) {
     const { config, ...spec } = charts[place.dataset.chart];
-    vegaEmbed(place, spec, { actions: false, renderer: "svg", config: chartTheme(), tooltip: { theme: dark.matches ? "dark" : "light" } })
+    vegaEmbed(place, spec, { actions: false, ast: true, renderer: "svg", config: chartTheme(), tooltip: { theme: dark.matches ? "dark" : "light" } })
       .then(() => {  // one image, which Vega has labelled with the description; its marks have no names
         place.setAttribute("role", "img");
         place.querySelector("svg").setAttribute("aria-hidden", "true");
@@ -54,6 +54,7 @@ class Confusion {
     this.canvas.addEventListener("pointerdown", (e) => this.point(e));
     this.canvas.addEventListener("pointerleave", () => this.select(null));
     this.canvas.addEventListener("keydown", (e) => this.step(e));
+    this.canvas.addEventListener("click", () => this.choose());
     new ResizeObserver(() => this.draw()).observe(place);
   }
 
@@ -155,7 +156,13 @@ class Confusion {
     this.select(x < 0 || y < 0 || x >= this.size || y >= this.size ? null : [y, x]);
   }
 
+  // For a page that has something to show of a cell.
+  choose() {
+    if (this.at) this.canvas.dispatchEvent(new CustomEvent("cell", { detail: { true: this.order[this.at[0]], predicted: this.order[this.at[1]] } }));
+  }
+
   step(event) {
+    if (event.key === "Enter") return this.choose();
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!move) return;
     event.preventDefault();

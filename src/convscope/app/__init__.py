@@ -1,0 +1,7 @@
+"""The explorer: a server of pages and of a socket, over runs; it asks the catalogue of analyses and computes nothing itself."""
+
+from convscope.app.explored import ExploredRun, ExploredRuns
+from convscope.app.server import create_app
+from convscope.app.serving import serve
+
+__all__ = ["ExploredRun", "ExploredRuns", "create_app", "serve"]

@@ -1,0 +1,219 @@
+"""A run as the explorer holds it: its scope, its test images, and scopes in which units are switched off."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.analyses import ablation_plan
+from convscope.data import DataBundle, ImageSet
+from convscope.errors import NetworkError, RequestError
+from convscope.graph import Positions, positions, relu_after
+from convscope.report import ReportedRun, holds_runs
+from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
+from convscope.scope import Scope
+
+UnitsOff = Mapping[str, Sequence[int]]
+"""Layer → units that are switched off."""
+
+_SCOPES_HELD = 8
+_ROWS_SHOWN = 6
+
+
+class ExploredRun:
+    """A run that is explored; its parts are loaded when first asked for.
+
+    Args:
+        run: its folder, opened.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._scopes: OrderedDict[str, Scope] = OrderedDict()
+        self._loading = RLock()
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.run.name
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether there is something to look into: a trained network with its figures."""
+        return self.run.is_trained and self.run.has(METRICS) and self.run.has(PREDICTIONS)
+
+    @property
+    def data(self) -> DataBundle:
+        """Its data set."""
+        with self._loading:
+            return self._data
+
+    @cached_property
+    def _data(self) -> DataBundle:
+        return self.run.load_data()
+
+    @property
+    def test(self) -> ImageSet:
+        """Its test images."""
+        return self.data.test
+
+    @property
+    def subject(self) -> ReportedRun:
+        """What its report is about."""
+        with self._loading:
+            return self._subject
+
+    @cached_property
+    def _subject(self) -> ReportedRun:
+        return ReportedRun(self.run, self.data)
+
+    @property
+    def scope(self) -> Scope:
+        """Over its network as it was trained."""
+        return self.subject.scope
+
+    def scope_without(self, off: UnitsOff) -> Scope:
+        """Over its network with units switched off: set to 0 where the next layer reads them; itself where there are none.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+            RequestError: a layer has no such unit.
+        """
+        if not any(off.values()):
+            return self.scope
+        key = repr(sorted((layer, sorted(units)) for layer, units in off.items() if units))
+        with self._loading:
+            if key not in self._scopes:
+                chosen = {layer: list(units) for layer, units in off.items() if units}
+                for layer, units in chosen.items():
+                    self.check_unit(layer, *units)
+                at = ablation_plan(self.scope, chosen).at
+                self._scopes[key] = self.scope.ablate(
+                    {at[layer]: units for layer, units in chosen.items()}, "zero_activation"
+                )
+                while len(self._scopes) > _SCOPES_HELD:
+                    self._scopes.popitem(last=False)
+            self._scopes.move_to_end(key)
+            return self._scopes[key]
+
+    def check_unit(self, layer: str, *units: int) -> None:
+        """Raises UnknownNameError or RequestError where the network has no such layer or unit."""
+        n = self.scope.n_units(layer)
+        for unit in units:
+            if not 0 <= unit < n:
+                raise RequestError(f"unit {unit} is not in layer {layer!r}; it has 0 to {n - 1}")
+
+    def image(self, row: int) -> Float[Tensor, "C H W"]:
+        """A test image, in [0, 1].
+
+        Raises:
+            RequestError: there is none of this number.
+        """
+        if not 0 <= row < len(self.test):
+            raise RequestError(f"image {row}: there are test images 0 to {len(self.test) - 1}")
+        return self.test[row][0]
+
+    @cached_property
+    def positions(self) -> dict[str, Positions]:
+        """Where the units and positions of each operation lie in its result."""
+        return positions(self.scope.graph)
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """The operations whose results are maps or rows of units: what the lab can show, in order of execution.
+
+        Each: name, kind, shape (units, rows, columns), `units_of`, the layer by whose name its units go (the convolution in
+        front of a ReLU), and `shown`, whether the lab shows it at first.
+
+        Raises:
+            NetworkError: the network cannot be traced.
+        """
+        found, owner = list[dict[str, Any]](), ""
+        for operation in self.scope.graph.operations:
+            place = self.positions.get(operation.name)
+            is_map = place is not None and len(operation.output_shape) > 1
+            if operation.kind in ("conv", "dense"):
+                owner = operation.name
+            if not is_map and len(operation.output_shape) != 1:
+                continue
+            size = place.size if place is not None and is_map else (1, 1)
+            units = place.n_units(operation.output_shape) if place is not None and is_map else operation.output_shape[0]
+            keeps = owner and units == self.scope.n_units(owner)
+            found.append({
+                "name": operation.name, "kind": operation.kind, "shape": [units, *size],
+                "units_of": owner if keeps else operation.name, "shown": False,
+            })  # fmt: skip
+        for name in self._shown_at_first(found):
+            next(each for each in found if each["name"] == name)["shown"] = True
+        return found
+
+    def _shown_at_first(self, layers: list[dict[str, Any]]) -> list[str]:
+        """The ReLUs behind some of the convolutions, or the convolutions themselves, evenly over the network."""
+        graph = self.scope.graph
+        convolutions = [each["name"] for each in layers if each["kind"] == "conv"]
+        maps = [relu_after(graph, name) or name for name in convolutions] or [layers[0]["name"]]
+        n = min(_ROWS_SHOWN, len(maps))
+        return [maps[round(k * (len(maps) - 1) / max(1, n - 1))] for k in range(n)]
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether its network can be looked into."""
+        try:
+            return bool(self.scope.graph.operations)
+        except NetworkError:
+            return False
+
+
+class ExploredRuns:
+    """All runs that are explored; those of a folder with runs below it are added as they come.
+
+    Args:
+        folders: of runs, or with runs below them.
+        trust: whether runs may run the code that they name as their network.
+
+    Attributes:
+        runs: in the order in which they were found, by which their numbers go.
+        trust: as given.
+    Raises:
+        RunFolderError: a folder is no run, and holds none.
+    """
+
+    def __init__(self, folders: Sequence[Path], trust: bool = False) -> None:
+        self.trust, self.runs = trust, list[ExploredRun]()
+        self._folders, self._known = [Path(folder) for folder in folders], set[Path]()
+        for folder in self._folders:
+            for path in _run_folders(folder):
+                self._add(path)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, number: int) -> ExploredRun:
+        if not 0 <= number < len(self.runs):
+            raise RequestError(f"run {number}: there are runs 0 to {len(self.runs) - 1}")
+        return self.runs[number]
+
+    def refresh(self) -> None:
+        """Adds the runs that have come below the folders; one that cannot be read yet is left for the next time."""
+        for path in {path for folder in self._folders for path in _run_folders(folder)} - self._known:
+            with suppress(RequestError):
+                self._add(path)
+
+    def _add(self, path: Path) -> None:
+        self.runs.append(ExploredRun(open_run(path, trust=self.trust)))
+        self._known.add(path)
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """The folder itself, or those of the runs below it."""
+    if not holds_runs(folder):
+        return [folder]
+    return sorted({path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{SPEC}")})

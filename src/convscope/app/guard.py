@@ -1,0 +1,152 @@
+"""Who may talk to the server, and how much: hosts, origins, a token, sizes of bodies, and the policy that browsers enforce."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, MutableMapping
+from http.cookies import SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+Message = MutableMapping[str, Any]
+App = Callable[[Any, Any, Any], Any]
+
+LARGEST_BODY = 20_000_000
+"""Bytes of a request's body: an uploaded photograph."""
+
+MOST_AT_ONCE = 400
+"""HTTP requests that are answered at the same time; more are answered 429."""
+
+_COOKIE = "convscope"
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_POLICY = "; ".join([
+    "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "style-src 'self' 'unsafe-inline'",
+    "script-src 'self'", "connect-src 'self'", "object-src 'none'", "base-uri 'none'", "form-action 'self'",
+    "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
+])  # fmt: skip
+_HEADERS = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+def new_token() -> str:
+    """A secret for the address of a server that others can reach."""
+    return secrets.token_urlsafe(24)
+
+
+class Guard:
+    """An ASGI application that lets through to another what is allowed.
+
+    - Without a token the `Host` of a request has to name this machine, so that no page of another site reaches the server
+      by a name that it resolves to 127.0.0.1 (DNS rebinding).
+    - With a token it has to be in the address once, or in the cookie that the first answer sets.
+    - A WebSocket, and a request that changes something, has to come from a page of this server (`Origin`).
+    - A body is cut off at LARGEST_BODY with 413; beyond MOST_AT_ONCE requests at the same time the answer is 429.
+
+    Args:
+        app: what is guarded.
+        token: a secret, for a server that others can reach; None for one of this machine alone.
+    """
+
+    def __init__(self, app: App, token: str | None = None) -> None:
+        self._app, self._token, self._at_work = app, token, 0
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if refusal := self._refusal(scope, headers, given):
+            return await _refuse(scope, receive, send, *refusal)
+        if scope["type"] == "websocket":
+            return await self._app(scope, receive, send)
+        if given and self._token:
+            return await _welcome(scope, send, self._token)
+        if self._at_work >= MOST_AT_ONCE:
+            return await _refuse(scope, receive, send, 429, "too many requests at the same time; try again")
+        if int(headers.get("content-length") or 0) > LARGEST_BODY:
+            return await _refuse(scope, receive, send, 413, f"the body has more than {LARGEST_BODY // 10**6} MB")
+        self._at_work += 1
+        try:
+            await self._app(scope, _bounded(receive), _with_headers(send))
+        finally:
+            self._at_work -= 1
+
+    def _refusal(self, scope: Message, headers: dict[str, str], given: str) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if self._token is None:
+            if host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL:
+                return 403, "this server answers under 127.0.0.1 and localhost alone"
+        elif not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in (given, _cookie(headers))):
+            return 403, "open the address that convscope serve printed, with its token"
+        changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        origin = headers.get("origin")
+        if changes and origin is not None and urlsplit(origin).netloc != host:
+            return 403, "this comes from a page of another site"
+        return None
+
+
+def _cookie(headers: dict[str, str]) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+    except ValueError:
+        return ""
+    return found.value if found else ""
+
+
+async def _welcome(scope: Message, send: Any, token: str) -> None:
+    """Keeps the token in a cookie, and leads to the same address without it, so that it is in no history."""
+    rest = {
+        name: values for name, values in parse_qs(scope["query_string"].decode("latin-1")).items() if name != "token"
+    }
+    address = scope["path"] + (f"?{urlencode(rest, doseq=True)}" if rest else "")
+    cookie = f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
+    headers = [(b"location", _local(address).encode("latin-1", "ignore")), (b"set-cookie", cookie.encode())]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _local(address: str) -> str:
+    """An address of this server alone: "//other.site" would be one of another."""
+    return "/" + address.lstrip("/").replace("\r", "").replace("\n", "")
+
+
+async def _refuse(scope: Message, receive: Any, send: Any, status: int, words: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        return await send({"type": "websocket.close", "code": 1008, "reason": words})
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": f"{words}\n".encode()})
+
+
+class TooLargeError(Exception):
+    """A body that says less of its length than it has."""
+
+
+def _bounded(receive: Any) -> Any:
+    """The body of a request, which ends with TooLargeError beyond LARGEST_BODY."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > LARGEST_BODY:
+            raise TooLargeError
+        return message
+
+    return bounded
+
+
+def _with_headers(send: Any) -> Any:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *_HEADERS]
+        await send(message)
+
+    return sending

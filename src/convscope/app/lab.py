@@ -1,0 +1,222 @@
+"""The image lab: what a network answers to an edited image, layer by layer, beside its answer to the image as it is."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from convscope import edits
+from convscope.analyses import shown_map
+from convscope.app.explored import ExploredRun
+from convscope.lenses import ATTRIBUTIONS
+from convscope.scope import Scope
+
+LIVE_LENSES = tuple(ATTRIBUTIONS)
+"""Attributions of one gradient pass, which keep up with a brush."""
+
+_LARGEST_SIDE = 64  # of a map that is sent; a larger one is averaged down
+_ORIGINALS_HELD = 16
+_NAME = Annotated[str, Field(max_length=400)]
+
+
+def _check_lens(name: str) -> str:
+    if name not in LIVE_LENSES:
+        raise ValueError(f"expected one of {', '.join(LIVE_LENSES)}")
+    return name
+
+
+class LabRequest(BaseModel):
+    """One state of the lab.
+
+    Attributes:
+        seq: number of the request; a newer one of the same client drops an older.
+        run: number of the run.
+        image: of the test images, by its number; or what was uploaded, by its name.
+        edits: see `convscope.edits`.
+        layers: whose units are sent.
+        show: the units' values, or their change against the image as it is.
+        units: how many of each layer, those that changed most; without a change, those that answer most.
+        off: units that are switched off, by layer.
+        lens: one of LIVE_LENSES; None for none.
+        target: the class that it explains; by default the class predicted for the image as it is.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    seq: int = 0
+    run: Annotated[int, Field(ge=0)] = 0
+    image: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^u[0-9a-f]{16}$")] = 0
+    edits: Annotated[list[Any], Field(max_length=200)] = []
+    layers: Annotated[list[_NAME], Field(max_length=64)] = []
+    show: Literal["value", "change"] = "change"
+    units: Annotated[int, Field(ge=1, le=64)] = 12
+    off: dict[_NAME, Annotated[list[int], Field(max_length=4096)]] = {}
+    lens: Annotated[str, AfterValidator(_check_lens)] | None = None
+    target: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass
+class _Original:
+    """What the network, with all its units, answers to the image as it is."""
+
+    image: Float[Tensor, "C H W"]
+    probabilities: Float[Tensor, " K"]
+    layers: dict[str, Tensor]
+
+
+class Lab:
+    """Answers the requests of a run's lab, one at a time.
+
+    Args:
+        explored: the run.
+    """
+
+    def __init__(self, explored: ExploredRun) -> None:
+        self.explored = explored
+        self._originals: OrderedDict[int | str, _Original] = OrderedDict()
+
+    def answer(
+        self, request: LabRequest, uploaded: Callable[[str], Tensor], is_superseded: Callable[[], bool] = lambda: False
+    ) -> Iterator[dict[str, Any] | bytes]:
+        """The parts of the answer, in the order in which they are sent; see `frame` for those of bytes.
+
+        First a dict: `seq`, `ms`, `probabilities` of the edited image, and `before` of the image as it is. Then frames:
+        "input", the edited image in 8 bits; each layer; "attribution", of both images, in this order.
+        Last a dict with `seq`, `done` and `ms`, the whole time.
+
+        Args:
+            request: what is asked.
+            uploaded: gives an uploaded image by its name.
+            is_superseded: whether a newer request has come, which ends this one.
+        Raises:
+            RequestError: there is no such image, layer, unit or class; or an edit is not what it should be.
+        """
+        start = time.perf_counter()
+        scope, checked = self.explored.scope_without(request.off), edits.check(request.edits)
+        original = self._original(request, uploaded)
+        image = self._edited(original.image, checked)
+        names = self._in_order(request.layers)
+        with torch.no_grad():
+            found = scope.graph.run(scope.prepare(image[None]), [scope.graph.outputs[0], *names])
+        after = scope.task.probabilities(found[scope.graph.outputs[0]])[0]
+        yield {
+            "seq": request.seq, "ms": _ms(start), "probabilities": after.tolist(), "before": original.probabilities.tolist(),
+        }  # fmt: skip
+        if is_superseded():
+            return
+        yield frame(request.seq, "input", eight_bits(image))
+        for name in names:
+            if is_superseded():
+                return
+            before = self._layer(original, name)
+            yield layer_frame(request, name, self._as_maps(name, found[name]), before)
+        if request.lens is not None and not is_superseded():
+            yield self._attribution(request, scope, original, image)
+        yield {"seq": request.seq, "done": True, "ms": _ms(start)}
+
+    def image(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> Float[Tensor, "C H W"]:
+        """The edited image of a request, in [0, 1]."""
+        return self._edited(self._original(request, uploaded).image, edits.check(request.edits))
+
+    def _edited(self, image: Tensor, checked: Sequence[Any]) -> Tensor:
+        if not checked:
+            return image
+        return edits.apply(image[None], checked, self.explored.test)[0]
+
+    def _original(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> _Original:
+        key = request.image
+        if key not in self._originals:
+            image = uploaded(key) if isinstance(key, str) else self.explored.image(key)
+            self._originals[key] = _Original(image, self.explored.scope.probabilities(image)[0], {})
+            while len(self._originals) > _ORIGINALS_HELD:
+                self._originals.popitem(last=False)
+        self._originals.move_to_end(key)
+        return self._originals[key]
+
+    def _layer(self, original: _Original, name: str) -> Tensor:
+        if name not in original.layers:
+            found = self.explored.scope.activations(original.image, [name])
+            original.layers[name] = self._as_maps(name, found[name])
+        return original.layers[name]
+
+    def _in_order(self, names: Sequence[str]) -> list[str]:
+        """Layers by name, each once, in the network's order; raises UnknownNameError as `TracedGraph.operation`."""
+        graph = self.explored.scope.graph
+        wanted = {graph.operation(name).name for name in names}
+        return [operation.name for operation in graph.operations if operation.name in wanted]
+
+    def _as_maps(self, name: str, result: Tensor) -> Float[Tensor, "U h w"]:
+        """The result of an operation for one image as maps; units of a dense layer have one position."""
+        where = self.explored.positions.get(name)
+        maps = result.flatten(1)[..., None, None] if where is None or result.ndim < 3 else where.as_map(result)
+        return maps[0].float()
+
+    def _attribution(self, request: LabRequest, scope: Scope, original: _Original, image: Tensor) -> bytes:
+        target = request.target if request.target is not None else int(original.probabilities.argmax())
+        pairs = [shown_map(each.attribute(str(request.lens), one[None], target))
+                 for each, one in ((self.explored.scope, original.image), (scope, image))]  # fmt: skip
+        maps = torch.stack([values for values, _ in pairs])
+        reach = max(max(abs(scale.low), scale.high) for _, scale in pairs)
+        low = -reach if any(scale.signed for _, scale in pairs) else 0.0
+        header = {"units": [0, 1], "scale": [low, reach], "target": target, "label": pairs[0][1].label}
+        return frame(request.seq, "attribution", _scaled(maps, low, reach), header)
+
+
+def layer_frame(request: LabRequest, name: str, after: Float[Tensor, "U h w"], before: Float[Tensor, "U h w"]) -> bytes:
+    """The chosen units of a layer as a frame.
+
+    Those of the largest mean size of change come first; where nothing changed, those of the largest activation. All have one
+    scale. The header says, beside what `frame` says: `units`; `scale`, the values of 0 and 255; `n_units` of the layer;
+    `size` of its maps; and `change`, the mean size of change of each unit that is sent as a share of the layer's mean size.
+    """
+    difference = (after - before).abs().mean((1, 2))
+    score = difference if bool(difference.any()) else after.amax((1, 2))
+    chosen = score.argsort(descending=True, stable=True)[: request.units]
+    values = after[chosen] - before[chosen] if request.show == "change" else after[chosen]
+    reach = float(values.abs().max()) or 1.0
+    low = -reach if bool((values < 0).any()) or request.show == "change" else 0.0
+    size = before.abs().mean()
+    header = {
+        "units": chosen.tolist(), "scale": [low, reach], "n_units": len(after), "size": list(after.shape[1:]),
+        "change": [float(f"{value:.3g}") for value in (difference[chosen] / size.clamp(min=1e-12)).tolist()],
+    }  # fmt: skip
+    return frame(request.seq, name, _scaled(values, low, reach), header)
+
+
+def frame(seq: int, layer: str, values: Tensor, header: Mapping[str, Any] | None = None) -> bytes:
+    """A binary message: the header's length (32 bits, little-endian), the header as JSON, and the values as bytes.
+
+    The header has `seq`, `layer` and `shape`.
+    """
+    about = json.dumps({"seq": seq, "layer": layer, "shape": list(values.shape), **(header or {})}).encode()
+    return struct.pack("<I", len(about)) + about + values.numpy().tobytes()
+
+
+def eight_bits(image: Float[Tensor, "C H W"]) -> Tensor:
+    """An image as its pixels are shown: uint8, (H, W, 3)."""
+    shown = image if len(image) == 3 else image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    return (shown.movedim(0, 2) * 255).round().clamp(0, 255).byte().contiguous()
+
+
+def _scaled(values: Float[Tensor, "U h w"], low: float, high: float) -> Tensor:
+    """In 8 bits, 0 for `low` and 255 for `high`; maps with a side of more than 64 are averaged down."""
+    side = max(values.shape[1:])
+    if side > _LARGEST_SIDE:
+        height, width = (max(1, edge * _LARGEST_SIDE // side) for edge in values.shape[1:])
+        values = adaptive_avg_pool2d(values[None], (height, width))[0]
+    return ((values - low) * (255 / (high - low))).round().clamp(0, 255).byte()
+
+
+def _ms(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 2)

@@ -1,0 +1,90 @@
+// What all pages share: JSON in the page, links that keep the state, jobs that are waited for.
+
+export const data = (id) => JSON.parse(document.getElementById(id).textContent);
+export const client = document.getElementById("client") ? data("client") : { run: 0, off: {} };
+export const $ = (selector, within = document) => within.querySelector(selector);
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name in made && typeof value !== "string") made[name] = value; else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export const offInWords = (off) => Object.entries(off).filter(([, units]) => units.length).map(([layer, units]) => `${layer}:${[...units].sort((a, b) => a - b).join(",")}`).join(";");
+
+export function link(page, query = {}) {
+  const kept = { ...(client.run ? { run: client.run } : {}), ...(offInWords(client.off) ? { off: offInWords(client.off) } : {}), ...query };
+  const text = new URLSearchParams(Object.entries(kept).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
+  return `/${page}${text ? `?${text}` : ""}`;
+}
+
+export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}/${unit}`);
+
+// The answer of the server as JSON; an error has its words.
+export async function ask(address, options = {}) {
+  const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
+  const found = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
+  if (!answer.ok) throw new Error(found.error ?? `the server answered ${answer.status}`);
+  return found;
+}
+
+export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
+export const points = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(100 * value).toFixed(1);
+
+// Colours of maps: the same anchors as in the pictures of `convscope look`.
+const SEQUENTIAL = [[8, 4, 26], [49, 15, 86], [104, 28, 109], [159, 42, 99], [211, 67, 70], [243, 120, 39], [250, 187, 62], [250, 250, 200]];
+const DIVERGING = [[20, 60, 140], [70, 130, 200], [165, 205, 230], [247, 247, 247], [245, 185, 155], [214, 96, 77], [140, 20, 40]];
+
+function table(anchors) {
+  const colours = new Uint8ClampedArray(256 * 3);
+  for (let k = 0; k < 256; k++) {
+    const at = (k / 255) * (anchors.length - 1), first = Math.min(anchors.length - 2, Math.floor(at)), share = at - first;
+    for (let c = 0; c < 3; c++) colours[3 * k + c] = anchors[first][c] * (1 - share) + anchors[first + 1][c] * share;
+  }
+  return colours;
+}
+
+const TABLES = { sequential: table(SEQUENTIAL), diverging: table(DIVERGING) };
+
+// Draws bytes as a map in colours, one pixel a value.
+export function drawMap(canvas, bytes, height, width, signed) {
+  canvas.width = width; canvas.height = height;
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height), colours = TABLES[signed ? "diverging" : "sequential"];
+  for (let k = 0; k < height * width; k++) {
+    image.data.set(colours.subarray(3 * bytes[k], 3 * bytes[k] + 3), 4 * k);
+    image.data[4 * k + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+async function follow(banner) {
+  const address = `/api/jobs/${banner.dataset.job}`;
+  $(".cancel", banner).addEventListener("click", () => ask(address, { method: "DELETE" }).catch(() => {}));
+  for (;;) {
+    await new Promise((done) => setTimeout(done, 400));
+    const job = await ask(address).catch((error) => ({ state: "failed", error: error.message }));
+    if (job.state === "done") return true;
+    if (job.state === "failed") {
+      banner.classList.add("failed");
+      banner.textContent = job.error === "cancelled" ? `Cancelled: ${job.words}. Load the page again to compute it.` : `It failed: ${job.error}`;
+      return false;
+    }
+    $(".seconds", banner).textContent = `${Math.round(job.seconds)} s`;
+  }
+}
+
+const banners = [...document.querySelectorAll("[data-job]")];
+if (banners.length) Promise.all(banners.map(follow)).then((done) => { if (done.some(Boolean)) location.reload(); });
+
+for (const select of document.querySelectorAll("[data-goes]")) {
+  select.addEventListener("change", () => {
+    const address = new URL(location.href);
+    address.searchParams.set(select.dataset.goes, select.value);
+    address.searchParams.delete("off");
+    location.href = address.pathname.startsWith("/unit/") ? `/units?run=${select.value}` : address.href;
+  });
+}

@@ -1,0 +1,67 @@
+// One image, with the same edits, as two networks see it.
+import { $, data, drawMap, element, link, percent } from "./common.js";
+
+const about = data("compare-data");
+let image = about.image, seq = 0;
+const places = about.runs.map((_, k) => {
+  const picture = element("canvas"), map = element("canvas"), bars = element("div"), words = element("figcaption");
+  $("#both").append(element("figure", {}, element("h3", {}, about.names[k]), element("div", { class: "two" }, picture, map), bars, words));
+  return { picture, map, bars, words };
+});
+const sockets = about.runs.map((_, k) => {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lab/socket`);
+  socket.binaryType = "arraybuffer";
+  socket.addEventListener("open", () => ask(k));
+  socket.addEventListener("message", ({ data: message }) => (typeof message === "string" ? answer(k, JSON.parse(message)) : frame(k, message)));
+  return socket;
+});
+
+function ask(k) {
+  if (sockets[k].readyState !== WebSocket.OPEN) return;
+  sockets[k].send(JSON.stringify({ seq, run: about.runs[k], image, edits: about.edits, lens: $("#lens").value }));
+}
+
+function askBoth() {
+  seq += 1;
+  $("#row").value = image;
+  $("#edit").href = link("lab", { image, edits: about.edits.length ? JSON.stringify(about.edits) : null });
+  const address = new URL(location.href);
+  address.searchParams.set("image", image);
+  history.replaceState(null, "", address);
+  about.runs.forEach((_, k) => ask(k));
+}
+
+function answer(k, message) {
+  if (message.error) { places[k].words.textContent = message.error; return; }
+  if (message.seq !== seq || message.done) return;
+  const order = message.probabilities.map((value, place) => [value, place]).sort((a, b) => b[0] - a[0]).slice(0, 5);
+  places[k].bars.replaceChildren(...order.map(([value, place]) => {
+    const bar = element("i", { class: "after" });
+    bar.style.width = `${100 * value}%`;
+    return element("div", { class: "bars-row" }, element("span", {}, about.classes[k][place] ?? `class ${place}`), element("div", { class: "pair-of-bars" }, bar), element("output", {}, percent(value)));
+  }));
+}
+
+function frame(k, buffer) {
+  const length = new DataView(buffer).getUint32(0, true), header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length))), bytes = new Uint8Array(buffer, 4 + length);
+  if (header.seq !== seq) return;
+  if (header.layer === "input") {
+    const [height, width] = header.shape, c = places[k].picture.getContext("2d");
+    places[k].picture.width = width; places[k].picture.height = height;
+    const pixels = c.createImageData(width, height);
+    for (let p = 0; p < width * height; p++) { pixels.data.set(bytes.subarray(3 * p, 3 * p + 3), 4 * p); pixels.data[4 * p + 3] = 255; }
+    c.putImageData(pixels, 0, 0);
+  } else {
+    const [, height, width] = header.shape;
+    drawMap(places[k].map, bytes.subarray(height * width), height, width, header.scale[0] < 0);
+    places[k].words.textContent = `${header.label} for ${about.classes[k][header.target] ?? `class ${header.target}`}`;
+  }
+}
+
+const step = (by) => { image = (image + by + about.images) % about.images; askBoth(); };
+$("#previous").addEventListener("click", () => step(-1));
+$("#next").addEventListener("click", () => step(1));
+$("#row").addEventListener("change", ({ target }) => { image = Math.min(about.images - 1, Math.max(0, Math.floor(Number(target.value)) || 0)); askBoth(); });
+$("#lens").addEventListener("change", askBoth);
+$("#edit-words").textContent = about.edits.length ? `With ${about.edits.length} edits: ${about.edits.map((edit) => edit[0]).join(", ")}.` : "";
+askBoth();

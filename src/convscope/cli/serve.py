@@ -1,0 +1,33 @@
+"""convscope serve: the explorer of runs in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli.options import TrustCode
+
+
+def serve(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs, or one with runs below it.", show_default=False),
+    ],
+    host: Annotated[
+        str,
+        typer.Option("--host", help="The address to listen at; one that others reach asks for the token it prints."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any that is free.")] = 8765,
+    trust_code: TrustCode = False,
+) -> None:
+    """Explore runs in a browser: edit an image and see every layer change, look at units, mistakes, a map of the test set.
+
+    Needs no internet, no account and no database. Ctrl-C ends it."""
+    from convscope.app import serve
+    from convscope.cli.show import print_line
+
+    serve(
+        folders, host, port, trust=trust_code, tell=lambda address: print_line(f"explorer: {address}  (Ctrl-C ends it)")
+    )

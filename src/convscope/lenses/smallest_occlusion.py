@@ -1,0 +1,78 @@
+"""The smallest square that changes the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph import TracedGraph
+from convscope.lenses.occlusion import occlusion
+from convscope.lenses.targets import Target, with_task
+
+_SIZES = 32  # that are tried at most: of an image of 224 pixels every seventh
+
+
+@dataclass(frozen=True)
+class SmallestOcclusion:
+    """The smallest square that changes the predicted class of an image.
+
+    Attributes:
+        box: (left, top, side) in pixels; None where no square does.
+        before, after: the classes predicted without and with the square.
+        whole: probability of the class before, with nothing covered.
+        probability: of it, with the square covered.
+        step: in pixels, from one size and from one position to the next.
+        largest: side of the largest square that was tried.
+    """
+
+    box: tuple[int, int, int] | None
+    before: int
+    after: int
+    whole: float
+    probability: float
+    step: int
+    largest: int
+
+
+def smallest_occlusion(
+    graph: TracedGraph, image: Float[Tensor, "N C H W"], fill: Float[Tensor, "1 C H W"], target: Target = None
+) -> SmallestOcclusion:
+    """The smallest square whose occlusion changes the class that is predicted, and where it lies.
+
+    Squares of rising side are tried at all positions; among those of the first side that changes the answer it is the one
+    that leaves least of the class. Sides and positions go in steps of a 32nd of the shorter side of the image, at least 1.
+
+    Args:
+        graph: the traced network.
+        image: one, normalised.
+        fill: what covers it, normalised.
+        target: of a network with several heads the one that is asked, see `Target`; its class is always the one predicted.
+
+    Raises:
+        RequestError: there is more than one image.
+        As `occlusion`.
+
+    Example:
+        >>> smallest_occlusion(graph, image, fill_images(image, "grey")).box
+    """
+    if len(image) != 1:
+        raise RequestError(f"images: {len(image)}; expected one")
+    shortest = min(image.shape[2:])
+    step = max(1, shortest // _SIZES)
+    for side in range(step, shortest + 1, step):
+        found = occlusion(graph, image, fill, side, step, target, logits=True)
+        assert found.logits is not None
+        asked = with_task(target, found.logits.shape[-1])
+        head, first = asked.task.heads[asked.head], asked.task.first_class(asked.head)
+        before, answers = int(found.targets[0]), head.logits(found.logits[0]).argmax(-1) + first
+        changed = answers != before
+        if bool(changed.any()):
+            left = found.probabilities[0].where(changed, 2.0)
+            row, column = divmod(int(left.argmin()), left.shape[1])
+            box, after = (column * step, row * step, side), int(answers[row, column])
+            return SmallestOcclusion(box, before, after, float(found.whole[0]), float(left.min()), step, side)
+    whole = float(found.whole[0])
+    return SmallestOcclusion(None, before, before, whole, whole, step, side)

@@ -1,0 +1,133 @@
+"""Which units an answer to one image rests on: the change of the target's logit when each is ablated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from convscope.errors import RequestError
+from convscope.graph import TracedGraph, positions
+from convscope.lenses.targets import ResolvedTarget, Target, resolve_target
+
+_AT_ONCE = 64  # units of a layer in one pass
+
+
+@dataclass(frozen=True, eq=False)
+class UnitEffects:
+    """What ablating each of some units does to the answer to one image; the largest drop of the logit comes first.
+
+    Attributes:
+        layers: whose unit each is.
+        units: its number in the layer, (M,).
+        logit_change: of the target, after less before, (M,): negative where the unit speaks for the target.
+        probability_change: of the target, after less before, (M,).
+        estimate: of the change of the logit, to first order, by which the units were chosen, (M,).
+        target: the class.
+        probability: of it, with all units.
+    """
+
+    layers: list[str]
+    units: Int[Tensor, " M"]
+    logit_change: Float[Tensor, " M"]
+    probability_change: Float[Tensor, " M"]
+    estimate: Float[Tensor, " M"]
+    target: int
+    probability: float
+
+
+def unit_effects(
+    graph: TracedGraph,
+    image: Float[Tensor, "N C H W"],
+    at: Sequence[str],
+    target: Target = None,
+    measured: int = 200,
+) -> UnitEffects:
+    """The change of the target's logit when a unit's result is replaced by 0, one unit at a time, for one image.
+
+    All units are ranked by a first-order estimate of the change, −Σ activation · gradient over the positions (Molchanov et al.
+    2017, arXiv 1611.06440, equation 7, with its sign); those with the largest drops are measured, by running what lies behind.
+
+    Args:
+        graph: the traced network.
+        image: one, normalised.
+        at: operations in whose results units are ablated.
+        target: see `Target`.
+        measured: how many units are measured.
+
+    Raises:
+        UnknownNameError: there is no such operation.
+        RequestError: there is more than one image, or the network gives no row of logits.
+    """
+    if len(image) != 1:
+        raise RequestError(f"images: {len(image)}; expected one")
+    resolved = resolve_target(graph, image, target)
+    with torch.enable_grad():
+        results = graph.run(image.detach().requires_grad_(), list(dict.fromkeys([*at, resolved.operation])))
+        logits = results[resolved.operation]
+        score, said = resolved.read(logits)
+        layers = {name: results[name] for name in at}
+        gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
+    estimates = {
+        name: -_by_unit(graph, name, result.detach() * gradient)
+        for (name, result), gradient in zip(layers.items(), gradients, strict=True)
+        if gradient is not None
+    }
+    estimate = torch.cat(list(estimates.values()) or [torch.zeros(0)])
+    owner = [(name, unit) for name, values in estimates.items() for unit in range(len(values))]
+    chosen = estimate.argsort(stable=True)[:measured]
+    rows = [owner[place] for place in chosen.tolist()]
+    scores, probabilities = _ablated(graph, image, layers, rows, resolved, int(said["target"][0]))
+    change = scores - score.detach().cpu()
+    order = change.argsort(stable=True)
+    return UnitEffects(
+        layers=[rows[k][0] for k in order.tolist()],
+        units=torch.tensor([rows[k][1] for k in order.tolist()], dtype=torch.int64),
+        logit_change=change[order],
+        probability_change=(probabilities - said["probability"].cpu())[order],
+        estimate=estimate[chosen[order]],
+        target=int(said["target"][0]),
+        probability=float(said["probability"][0]),
+    )
+
+
+@torch.no_grad()
+def _ablated(
+    graph: TracedGraph,
+    image: Tensor,
+    layers: Mapping[str, Tensor],
+    rows: Sequence[tuple[str, int]],
+    resolved: ResolvedTarget,
+    target: int,
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """The target's logit and probability with each unit ablated."""
+    scores, probabilities = torch.empty(len(rows)), torch.empty(len(rows))
+    assert resolved.target is not None
+    task = resolved.target.task
+    for name, result in layers.items():
+        of_layer = [k for k, row in enumerate(rows) if row[0] == name]
+        axis = _unit_axis(graph, name)
+        for start in range(0, len(of_layer), _AT_ONCE):
+            part = of_layer[start : start + _AT_ONCE]
+            changed = result.detach().repeat_interleave(len(part), 0)
+            for place, k in enumerate(part):
+                changed[place].select(axis - 1, rows[k][1]).zero_()
+            images = image.expand(len(part), *image.shape[1:])
+            logits = graph.run(images, [resolved.operation], given={name: changed})[resolved.operation]
+            scores[part] = task.scores(logits)[:, target].cpu()
+            probabilities[part] = task.probabilities(logits)[:, target].cpu()
+    return scores, probabilities
+
+
+def _by_unit(graph: TracedGraph, name: str, result: Float[Tensor, "1 ..."]) -> Float[Tensor, " U"]:
+    """The sum over all positions of each unit."""
+    return result[0].movedim(_unit_axis(graph, name) - 1, 0).flatten(1).sum(1).cpu()
+
+
+def _unit_axis(graph: TracedGraph, name: str) -> int:
+    operation = graph.operation(name)
+    place = positions(graph).get(operation.name)
+    return 1 if place is None else place.unit_axis(len(operation.output_shape) + 1)

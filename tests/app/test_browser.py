@@ -1,0 +1,191 @@
+"""The explorer in Chromium: what a person does, on a laptop and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+
+from convscope.runs import Run
+from tests.app.serving import served
+
+pytestmark = pytest.mark.browser
+
+Explorer = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="module")
+def address(reported: Run) -> Iterator[str]:
+    with served(reported.path) as found:
+        yield found
+
+
+@pytest.fixture
+def explore(address: str, browser: Any) -> Explorer:
+    """``with explore("/lab?image=3") as page``; errors, warnings, and requests to others than the server fail."""
+
+    @contextmanager
+    def opened(path: str, width: int = 1360, scheme: str = "light") -> Iterator[Any]:
+        wrong: list[str] = []
+        with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+            page = context.new_page()
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda one: wrong.append(one.text) if one.type in {"error", "warning"} else None)
+            page.on("request", lambda one: wrong.append(one.url) if not _is_own(one.url, address) else None)
+            page.goto(f"http://{address}{path}")
+            yield page
+        assert wrong == []
+
+    return opened
+
+
+def _is_own(url: str, address: str) -> bool:
+    return url.startswith((f"http://{address}/", f"ws://{address}/", "data:", "blob:"))
+
+
+def settled(page: Any) -> None:
+    """Until the lab has answered its newest request."""
+    page.wait_for_timeout(60)  # for a change to be sent
+    page.locator("body[data-answered]").wait_for()
+    until(page, "document.body.dataset.answered === document.body.dataset.asked")
+
+
+def until(page: Any, condition: str) -> None:
+    """Playwright's own wait is against the page's policy, which allows no eval."""
+    for _ in range(300):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {condition}")
+
+
+def percents(page: Any) -> list[str]:
+    return page.locator("#bars output").all_text_contents()
+
+
+def stroke(page: Any, *points: tuple[float, float]) -> None:
+    """Drawn on the image with the mouse; points as shares of its width and height."""
+    box = page.locator("#picture").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+
+
+def test_a_stroke_moves_the_bars_and_undo_takes_it_back(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        before = percents(page)
+        maps = page.locator("[data-layer] canvas").count()
+        assert maps >= 8
+        stroke(page, (0.2, 0.2), (0.8, 0.3), (0.5, 0.8))
+        settled(page)
+        assert percents(page) != before
+        assert "paint" in page.locator("#edit-words").inner_text()
+        assert page.locator("#versions button").count() == 2
+        page.keyboard.press("z")
+        settled(page)
+        assert percents(page) == before
+        page.keyboard.press("y")
+        settled(page)
+        assert percents(page) != before
+
+
+def test_a_link_shows_the_same_state(explore: Explorer) -> None:
+    with explore("/lab?image=5") as page:
+        settled(page)
+        page.locator("label:has-text('rotate') input").fill("40")
+        stroke(page, (0.5, 0.5))
+        page.select_option("#show", "value")
+        settled(page)
+        address, shown, words = page.url, percents(page), page.locator("#edit-words").inner_text()
+        units = page.locator("[data-layer] .units a span").all_text_contents()
+        page.goto("about:blank")
+        page.goto(address)
+        settled(page)
+        assert (percents(page), page.locator("#edit-words").inner_text()) == (shown, words)
+        assert page.locator("[data-layer] .units a span").all_text_contents() == units
+
+
+def test_the_keyboard_draws(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        before = percents(page)
+        page.locator("#picture").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        settled(page)
+        assert percents(page) != before
+
+
+def test_what_this_image_rests_on_leads_to_units(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        page.locator("#matter a").first.click()
+        page.wait_for_url("**/unit/**")
+        assert page.locator("h1").inner_text().startswith("Unit ")
+
+
+def test_questions_are_answered_beside_the_lab(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        page.click("#smallest")
+        until(page, "/pixels/.test(document.querySelector('#question').textContent)")
+        stroke(page, (0.2, 0.2), (0.7, 0.4))
+        settled(page)
+        page.click("#thousand")
+        until(page, "/accuracy/.test(document.querySelector('#question').textContent)")
+
+
+def test_a_unit_is_switched_off_and_on(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        before = percents(page)
+        page.locator("nav >> text=Units").click()
+        page.locator(".unit-card").first.click()
+        page.click("#switch")
+        page.wait_for_url("**off=**")
+        assert "Switched off" in page.locator(".banner").first.inner_text()
+        page.locator("nav >> text=Image lab").click()
+        page.locator("#image").fill("3")
+        page.keyboard.press("Enter")
+        settled(page)
+        until(page, "document.querySelector('#about-image').textContent.includes('image 3')")
+        assert "Still" in page.locator("#verdict").inner_text() or "Now" in page.locator("#verdict").inner_text()
+        page.click("text=Switch on again")
+        page.locator("#image").fill("3")
+        page.keyboard.press("Enter")
+        until(page, "document.querySelector('#about-image').textContent.includes('image 3')")
+        settled(page)
+        assert percents(page) == before
+
+
+def test_a_cell_of_the_matrix_opens_its_images(explore: Explorer) -> None:
+    with explore("/overview") as page:
+        matrix = page.locator("[data-matrix] canvas")
+        matrix.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/images?true=0&predicted=1")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/api"])
+def test_pages_are_accessible_and_fit_a_phone(explore: Explorer, path: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    with explore(path, width=390, scheme=scheme) as page:
+        page.wait_for_timeout(600)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
+        assert found == [], [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found]
+        smallest = page.evaluate(
+            "Math.min(...[...document.querySelectorAll('body *')].filter((e) => e.childNodes.length && [...e.childNodes]"
+            ".some((n) => n.nodeType === 3 && n.textContent.trim()) && e.offsetParent).map((e) => parseFloat("
+            "getComputedStyle(e).fontSize)))"
+        )
+        assert smallest >= 12

@@ -1,0 +1,212 @@
+"""The lab's answers against `Scope` on the edited image, to the bit, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convscope import edits
+from convscope.app import ExploredRun
+from convscope.app.lab import LIVE_LENSES, Lab, LabRequest
+from convscope.data import load_data
+from convscope.errors import RequestError, SettingError, UnknownNameError
+from convscope.nets import build_net
+from convscope.runs import Recipe, Run
+from convscope.scans import evaluate
+from convscope.scope import Scope
+from convscope.training import Silent, train
+from tests.app.serving import answer, get, lab, served
+from tests.conftest import write_spots
+from tests.reported import made_once
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """A run of each kind of network: a chain, one with a transposed look at positions, one with branches."""
+    from convscope.runs import open_run
+
+    def make(folder: Path) -> None:
+        data = load_data(str(write_spots(folder / "spots.npz", 120)))
+        for number, text in enumerate(("c8b M f8", "c6k5 M c4b M f8", "c6b R c6b R M f8")):
+            torch.manual_seed(number)
+            net = build_net(text, classes=3, channels=3, image_size=8)
+            run = train(net, data, Recipe(epochs=1, batch=24), folder / str(number), device="cpu", watcher=Silent())
+            evaluate(run, data)
+
+    folder = made_once(tmp_path_factory, "labs", make)
+    return [open_run(folder / str(number)) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def address(runs: list[Run]) -> Iterator[str]:
+    with served(*(run.path for run in runs)) as found:
+        yield found
+
+
+def some_edits(generator: random.Random, size: int = 8) -> list[Any]:
+    fills = ["grey", "black", "white", "mean", "blur", "noise", "#d04020"]
+
+    def place() -> list[float]:
+        return [round(generator.uniform(0, size), 2) for _ in range(2)]
+
+    known = [
+        lambda: [
+            "paint",
+            [place() for _ in range(generator.randint(1, 4))],
+            generator.uniform(0.5, 3),
+            generator.choice(fills),
+        ],
+        lambda: ["rectangle", [*(generator.randint(0, size - 2) for _ in range(2)), 2, 3], generator.choice(fills)],
+        lambda: ["paste", generator.randint(0, 5), [1, 1, 4, 3], [generator.randint(-2, 6), generator.randint(-2, 6)]],
+        lambda: ["blend", generator.randint(0, 5), generator.random()],
+        lambda: ["rotate", generator.uniform(-90, 90)],
+        lambda: ["shift", generator.randint(-3, 3), generator.randint(-3, 3)],
+        lambda: ["brightness", generator.uniform(0.3, 2)],
+        lambda: ["noise", generator.uniform(0, 0.3), generator.randint(0, 9)],
+        lambda: ["jpeg", generator.randint(5, 95)],
+    ]
+    return [generator.choice(known)() for _ in range(generator.randint(0, 4))]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_answer_is_the_scopes_on_the_edited_image(address: str, runs: list[Run], number: int) -> None:
+    run, generator = runs[number], random.Random(number)
+    scope, test = Scope(run), run.load_data().test
+    layers = [operation.name for operation in scope.graph.operations if len(operation.output_shape) == 3]
+    with lab(address) as socket:
+        for seq in range(12):
+            image, chosen = generator.randrange(len(test)), some_edits(generator)
+            show, lens = generator.choice(["value", "change"]), generator.choice(LIVE_LENSES)
+            first, frames = answer(socket, {
+                "seq": seq, "run": number, "image": image, "edits": chosen, "layers": layers, "show": show, "units": 3,
+                "lens": lens,
+            })  # fmt: skip
+            original = test[image][0]
+            edited = edits.apply(original[None], chosen, test)[0]
+            assert first["probabilities"] == scope.probabilities(edited)[0].tolist()
+            assert first["before"] == scope.probabilities(original)[0].tolist()
+            assert np.array_equal(frames["input"][1], (edited * 255).round().byte().movedim(0, 2).numpy())
+            for layer in layers:
+                check_layer(scope, frames[layer], original, edited, layer, show)
+            check_attribution(scope, frames["attribution"], original, edited, lens)
+
+
+def check_layer(scope: Scope, frame: Any, original: torch.Tensor, edited: torch.Tensor, layer: str, show: str) -> None:
+    """The units of the largest mean change, in order, and their values in steps of the scale."""
+    header, values = frame
+    [before], [after] = (scope.activations(image, [layer])[layer] for image in (original, edited))
+    size = (after - before).abs().flatten(1).mean(1)
+    if not size.any():
+        size = after.flatten(1).amax(1)
+    expected = sorted(range(len(size)), key=lambda unit: (-float(size[unit]), unit))[:3]
+    assert header["units"] == expected
+    shown = (after - before if show == "change" else after)[expected]
+    low, high = header["scale"]
+    assert np.array_equal(values, ((shown - low) * (255 / (high - low))).round().clamp(0, 255).byte().numpy())
+    assert max(abs(low), high) == (float(shown.abs().max()) or 1.0)
+
+
+def check_attribution(scope: Scope, frame: Any, original: torch.Tensor, edited: torch.Tensor, lens: str) -> None:
+    header, values = frame
+    target = int(scope.probabilities(original)[0].argmax())
+    assert header["target"] == target
+    low, high = header["scale"]
+    for image, shown in ((original, values[0]), (edited, values[1])):
+        found = scope.attribute(lens, image, target)
+        of_size = lens in ("saliency", "guided_backprop", "deconvnet")
+        expected = found.saliency()[0, 0] if of_size else found.values[0].sum(0)
+        assert np.array_equal(shown, ((expected - low) * (255 / (high - low))).round().clamp(0, 255).byte().numpy())
+
+
+def test_units_that_are_off_are_zero_where_they_are_read(address: str, runs: list[Run]) -> None:
+    scope, test = Scope(runs[0]), runs[0].load_data().test
+    relu = next(operation.name for operation in scope.graph.operations if operation.kind == "relu")
+    conv = next(operation.name for operation in scope.graph.operations if operation.kind == "conv")
+    with lab(address) as socket:
+        first, frames = answer(socket, {"seq": 1, "image": 3, "off": {conv: [2, 5]}, "layers": [relu], "units": 8})
+    expected = scope.ablate({relu: [2, 5]}, "zero_activation").probabilities(test[3][0])
+    assert first["probabilities"] == expected[0].tolist()
+    assert first["before"] == scope.probabilities(test[3][0])[0].tolist()
+    header, _ = frames[relu]
+    assert {unit for unit, change in zip(header["units"], header["change"], strict=True) if change} <= {2, 5}
+
+
+def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
+    work = Lab(ExploredRun(runs[0]))
+    parts = work.answer(LabRequest(layers=["conv1"], lens="saliency"), lambda name: torch.zeros(3, 8, 8), lambda: True)
+    assert [part["seq"] for part in parts] == [0]  # type: ignore[index]  # the probabilities, and nothing after
+
+
+def test_many_at_once_end_with_the_newest(address: str) -> None:
+    with lab(address) as socket:
+        for seq in range(50):
+            socket.send(json.dumps({"seq": seq, "image": seq % 7, "edits": [["rotate", seq]], "layers": ["conv1"]}))
+        while True:
+            message = socket.recv(60)
+            found = {} if isinstance(message, bytes) else json.loads(message)
+            if found.get("done") and found["seq"] == 49:
+                break
+
+
+def test_an_upload_is_decoded_as_the_runs_data(address: str, runs: list[Run], tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray((np.random.default_rng(0).random((20, 30, 3)) * 255).astype("uint8")).save(path)
+    status, body, _ = get(address, "/uploads", "POST", path.read_bytes())
+    assert status == 200
+    with lab(address) as socket:
+        first, _ = answer(socket, {"seq": 1, "image": json.loads(body)["image"]})
+    scope = Scope(runs[0])
+    assert first["probabilities"] == scope.probabilities(str(path))[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"image": 10_000}, "there are test images 0 to"),
+        ({"image": "u0123456789abcdef"}, "not here any more"),
+        ({"image": "../../etc/passwd"}, "image"),
+        ({"layers": ["conv9"]}, "conv9"),
+        ({"off": {"conv1": [99]}}, "unit 99"),
+        ({"edits": [["melt", 3]]}, "melt"),
+        ({"edits": [["rotate", 1e999]]}, "rotate"),
+        ({"lens": "occlusion"}, "lens"),
+        ({"run": 9}, "there are runs 0 to"),
+        ({"more": 1}, "more"),
+        ({"target": 77}, "77"),
+    ],
+)
+def test_a_wrong_request_is_answered_in_a_line_and_the_socket_goes_on(
+    address: str, wrong: dict[str, Any], words: str
+) -> None:
+    with lab(address) as socket:
+        found, _ = answer(socket, {"seq": 1, "lens": "saliency", **wrong})
+        assert words in found["error"]
+        assert "\n" not in found["error"]
+        found, _ = answer(socket, {"seq": 2})
+        assert found["done"]
+
+
+def test_what_is_no_json_is_answered_in_a_line(address: str) -> None:
+    with lab(address) as socket:
+        for text in ("{", "[" * 100_000, '"x"', "null"):
+            socket.send(text)
+            assert "error" in json.loads(socket.recv(60))
+
+
+def test_the_lab_refuses_in_python_what_it_refuses_by_its_socket(runs: list[Run]) -> None:
+    work = Lab(ExploredRun(runs[0]))
+    for request, error in (
+        (LabRequest(layers=["conv9"]), UnknownNameError),
+        (LabRequest(image=9999), RequestError),
+        (LabRequest(edits=[["rotate"]]), SettingError),
+    ):
+        with pytest.raises(error):
+            list(work.answer(request, lambda name: torch.zeros(3, 8, 8)))

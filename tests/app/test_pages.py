@@ -1,0 +1,197 @@
+"""The pages: what they say of a run, of what is wrong with it, and of a state in their address."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from convscope.analyses import names
+from convscope.app import ExploredRuns
+from convscope.errors import RequestError, RunFolderError
+from convscope.runs import Run, open_run
+from tests.app.serving import get, served
+from tests.planted import answer_with, chosen_logits
+
+PAGES = ("runs", "overview", "lab", "units", "unit/conv1/0", "mistakes", "images", "compare", "api")
+
+
+@pytest.fixture(scope="module")
+def address(reported: Run) -> Iterator[str]:
+    with served(reported.path) as found:
+        yield found
+
+
+def page(address: str, path: str, wanted: int = 200) -> str:
+    """The page, after what it waits for is computed."""
+    for _ in range(200):
+        status, body, _ = get(address, path, Accept="text/html")
+        assert status == wanted, words(body.decode())
+        text = body.decode()
+        if "data-job=" not in text:
+            return text
+        time.sleep(0.1)
+    raise AssertionError("it waits for ever")
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<script.*?</script>", "", text, flags=re.S))))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_there(address: str, name: str) -> None:
+    assert "<h1" in page(address, f"/{name}")
+
+
+def test_the_overview_has_the_runs_own_figures(address: str, reported: Run) -> None:
+    accuracy = reported.metrics["accuracy"]
+    text = words(page(address, "/overview"))
+    assert f"{100 * accuracy['value']:.2f} %" in text
+    assert f"95 %: {100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}" in text
+
+
+def test_with_units_off_the_overview_says_what_they_do(address: str, reported: Run) -> None:
+    from convscope.analyses import ablation_plan
+    from convscope.scope import Scope
+
+    scope, test = Scope(reported), reported.load_data().test
+    expected = ablation_plan(scope, ["conv1"]).ablation(test, {"conv1": [0, 1, 2, 3, 4, 5, 6]})
+    text = words(page(address, "/overview?off=conv1:0,1,2,3,4,5,6"))
+    assert "Switched off: conv1:0,1,2,3,4,5,6" in text
+    assert f"{100 * expected.accuracy_after().value:.2f} %" in text
+    mistakes = page(address, "/mistakes?off=conv1:0,1,2,3,4,5,6")
+    [queue] = re.findall(r'id="queue-data">(.*?)</script>', mistakes, flags=re.S)
+    wrong = {
+        int(row)
+        for row, after, true in zip(expected.index, expected.after, expected.target, strict=True)
+        if after != true
+    }
+    assert {one["row"] for one in json.loads(queue)} == wrong
+
+
+def test_the_queue_begins_with_the_largest_loss(reported: Run, tmp_path: Path) -> None:
+    run = open_run(shutil.copytree(reported.path, tmp_path / "wrong"))
+    data = run.load_data()
+    logits = chosen_logits(data, (1, 4, 9))
+    logits[4] *= 2
+    answer_with(run, data, logits)
+    with served(run.path) as address:
+        [queue] = re.findall(r'id="queue-data">(.*?)</script>', page(address, "/mistakes"), flags=re.S)
+    rows = json.loads(queue)
+    true = data.test.targets_of()
+    losses = {row: float(-logits[row].log_softmax(0)[true[row]]) for row in (1, 4, 9)}
+    assert {one["row"] for one in rows} == {1, 4, 9}
+    assert [one["loss"] for one in rows] == pytest.approx(sorted(losses.values(), reverse=True), abs=1e-3)
+    assert rows[0]["true"] == run.classes[true[rows[0]["row"]]]
+
+
+def test_a_cell_of_the_confusion_matrix_has_its_images(address: str, reported: Run) -> None:
+    predicted, true = reported.predictions["logits"].argmax(1), reported.predictions["target.class"]
+    for k in range(3):
+        rows = ((true == 1) & (predicted == k)).nonzero()[:, 0].tolist()
+        text = page(address, f"/images?true=1&predicted={k}")
+        assert sorted(map(int, re.findall(r"/images/(\d+)\.png", text))) == rows
+
+
+def test_a_units_page_has_its_strongest_patches(address: str, reported: Run) -> None:
+    from convscope.scope import Scope
+
+    found = Scope(reported).top_patches(reported.load_data().test, ["conv1"], top=20, score="max")["conv1"]
+    unit = int(found.fired.nonzero()[0, 0])
+    text = page(address, f"/unit/conv1/{unit}")
+    boxes = re.findall(r"/images/(\d+)\.png\?run=0&amp;box=([\d,]+)&amp;side=80", text)
+    n = int(found.count[unit])
+    expected = [(row, ",".join(map(str, box))) for row, box in zip(found.index[unit, :n].tolist(), found.box[unit, :n].tolist(),
+                                                                     strict=True)]  # fmt: skip
+    assert [(int(row), box) for row, box in boxes] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/overview?run=7", "there are runs 0 to 0"),
+        ("/overview?off=nonsense", "expected layers with their units"),
+        ("/overview?off=conv9:1", "conv9"),
+        ("/unit/conv9/0", "conv9"),
+        ("/unit/conv1/99", "unit 99"),
+        ("/unit/conv1/x", "unit=x"),
+        ("/units?layer=pool1", "expected a convolution"),
+        ("/images?true=9", "there are classes 0 to 2"),
+        ("/overview?run=<script>alert(1)</script>", "expected a number"),
+    ],
+)
+def test_a_wrong_address_is_a_page_with_one_line(address: str, path: str, said: str) -> None:
+    text = page(address, path.replace("<", "%3C").replace(">", "%3E"), 400)
+    assert said in words(text)
+    assert "<script>alert" not in text
+
+
+def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    shutil.copytree(reported.path, folder)
+    for name in ("model.safetensors", "metrics.json", "predictions.safetensors"):
+        (folder / name).unlink()
+    with served(folder) as address:
+        for name in ("lab", "units", "mistakes"):
+            assert "is being trained" in words(page(address, f"/{name}"))
+        assert 'id="live"' in page(address, "/overview")
+        found = json.loads(get(address, "/api/history")[1])
+        assert (found["evaluated"], len(found["rows"]), found["epochs"]) == (False, 4, 4)
+        shutil.copytree(reported.path, folder, dirs_exist_ok=True)
+        assert json.loads(get(address, "/api/history")[1])["evaluated"] is True
+        assert "test accuracy" in page(address, "/overview")
+
+
+def test_runs_below_a_folder_are_added_as_they_come(reported: Run, tmp_path: Path) -> None:
+    shutil.copytree(reported.path, tmp_path / "runs" / "one")
+    with served(tmp_path / "runs") as address:
+        assert "two" not in words(page(address, "/runs"))
+        shutil.copytree(reported.path, tmp_path / "runs" / "two")
+        assert "two" in words(page(address, "/runs"))
+        assert "McNemar" in page(address, "/compare")
+
+
+def test_what_is_no_run_is_refused_before_anything_is_served(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="holds no run"):
+        ExploredRuns([tmp_path])
+    (tmp_path / "spec.yaml").write_text("{")
+    with pytest.raises(RequestError, match="this is no YAML"):
+        ExploredRuns([tmp_path])
+
+
+def test_the_routes_are_those_of_the_catalogue(address: str) -> None:
+    paths = json.loads(get(address, "/openapi.json")[1])["paths"]
+    assert {f"/api/analyses/{name}" for name in names()} <= paths.keys()
+    [layer] = [one for one in paths["/api/analyses/grad_cam"]["get"]["parameters"] if one["name"] == "layer"]
+    assert "layer's name" in layer["description"]
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "unit_effects"])
+def test_an_analysis_by_its_route_is_that_of_the_catalogue(address: str, reported: Run, name: str) -> None:
+    from safetensors.torch import load
+
+    from convscope.analyses import look
+    from convscope.scope import Scope
+
+    image = reported.load_data().test[2][0]
+    expected = look(Scope(reported), name, image=image)
+    status, body, _ = get(address, f"/api/analyses/{name}?image=2")
+    assert status == 200
+    assert json.loads(body)["heading"] == expected.heading
+    tensors = load(get(address, f"/api/analyses/{name}.safetensors?image=2")[1])
+    for key, tensor in expected.tensors.items():
+        assert tensors[key].equal(tensor)
+    assert get(address, f"/api/analyses/{name}.png?image=2")[1].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("query", ["", "?image=2&layer=conv9", "?image=99999", "?image=2&colour=red"])
+def test_a_wrong_question_is_answered_in_a_line(address: str, query: str) -> None:
+    status, body, _ = get(address, f"/api/analyses/grad_cam{query}")
+    assert status == 400
+    assert "\n" not in json.loads(body)["error"]
