@@ -59,11 +59,13 @@ from convscope.scans import (
     Ablation,
     Answers,
     EditEffect,
+    Embeddings,
     FaithfulnessCurves,
     InvarianceCurves,
     LayerEffects,
     LayerPatches,
     LayerStatistics,
+    Nearest,
     PassSettings,
     RandomizationCheck,
     Score,
@@ -504,6 +506,14 @@ class Scope:
     ) -> EditEffect:
         """The effect of the same edits of all images; see `convscope.scans.edit_effect` and `convscope.edits`."""
         return scans.edit_effect(self, self._shown(images), edits, others, **settings)
+
+    def embeddings(self, images: AnyImages, **settings: Unpack[PassSettings]) -> Embeddings:
+        """The features that the logits are read from; see `convscope.scans.embeddings`."""
+        return scans.embeddings(self, self._shown(images), **settings)
+
+    def nearest(self, images: AnyImages, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
+        """The images of a set that are nearest to some images, by those features; see `convscope.scans.nearest`."""
+        return scans.nearest(self, self._shown(images), among, n, **settings)
 
     def faithfulness(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,23 @@ def test_it_is_a_method_of_a_scope_with_the_same_settings(name: str) -> None:
     assert analysis.about.endswith((".", "?"))
     assert all(field.description for field in analysis.request.model_fields.values())
     assert callable(getattr(Scope, _OTHER_METHOD.get(name, name), None)) == (name not in _BY_NAME_ALONE)
+
+
+def test_an_edit_on_the_command_line(reported: Run, command: Command, tmp_path: Path) -> None:
+    """Of one image before a lens, and of the test images."""
+    edit, out = '[["rotate", 15]]', tmp_path / "out.png"
+    one = command("look", reported.path, "saliency", "--image", "3", "--edit", edit, "--out", out)
+    assert one.out.splitlines()[0].endswith("; image edited: rotated by 15°")
+    all_of_them = command(
+        "look", reported.path, "edit-effect", f"--edit={edit}", "--images", "20", "--out", out, "--json"
+    ).json
+    assert all_of_them["heading"].startswith("rotated by 15°: accuracy of 20 test images ")
+    assert [row["class"] for row in all_of_them["rows"]] == [*reported.classes, "all"]
+    refused = command("look", reported.path, "edit_effect", "--edit", '[["rotate", 500]]')
+    assert (refused.status, refused.complaint) == (
+        2,
+        "edit 1 (rotate): degrees: 500; expected a number from -360 to 360",
+    )
 
 
 def test_all_attributions_are_analyses() -> None:

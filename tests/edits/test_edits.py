@@ -20,6 +20,7 @@ from convscope import edits
 from convscope.data import Change, ImageSet
 from convscope.edits import apply, check, describe, touched, with_own
 from convscope.errors import SettingError
+from tests.gpus import CUDA, on_gpu
 from tests.scans.test_invariance import by_scipy
 
 HEIGHT, WIDTH = 11, 14
@@ -442,6 +443,16 @@ def test_edits_that_do_not_fit_the_images() -> None:
         apply(pictures(), [["blend", 0, 0.5]])
     with pytest.raises(SettingError, match="others: images of 3×5×5; expected 3×11×14"):
         apply(pictures(), [["blend", 0, 0.5]], pictures(2, 3, 5, 5))
+
+
+@on_gpu
+def test_on_a_gpu_as_on_the_cpu() -> None:
+    images, others = pictures(), pictures(2)
+    for one in ALL:
+        found = apply(images.to(CUDA), [one], others)
+        assert found.device == CUDA
+        level = 1 / 255 if one[0] == "jpeg" else 1e-5  # a value between two of 8 bits may be rounded either way
+        torch.testing.assert_close(found.cpu(), apply(images, [one], others), rtol=0, atol=level)
 
 
 def test_every_edit_of_the_face_is_known() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         PREDICTIONS,
         RATE,
         REPORT,
+        REVIEW,
         SPEC,
         TENSORBOARD,
         TRACKERS,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from convscope.runs.objects import object_in, read_object
     from convscope.runs.prediction import PROBLEM, load_images, predict_batches
     from convscope.runs.recipe import FIND, Recipe, Resize, Stage
+    from convscope.runs.review import Verdict, read_review, remove_verdict, write_verdict
     from convscope.runs.run import Card, Run, build_from_spec, open_run
     from convscope.runs.spec import (
         FORMAT,
@@ -72,6 +74,7 @@ __all__ = [
     "PROBLEM",
     "RATE",
     "REPORT",
+    "REVIEW",
     "SPEC",
     "TENSORBOARD",
     "TRACKERS",
@@ -81,6 +84,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "Stage",
+    "Verdict",
     "alone_in",
     "as_network_wants",
     "build_from_spec",
@@ -99,9 +103,12 @@ __all__ = [
     "parse_overrides",
     "predict_batches",
     "read_object",
+    "read_review",
     "read_spec",
     "read_tensors",
+    "remove_verdict",
     "shareable",
     "write_tensors",
+    "write_verdict",
     "write_whole",
 ]

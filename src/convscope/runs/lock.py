@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,8 @@ from convscope.errors import FolderInUseError
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else is inside `alone_in` of the same folder, as far as its file system has locks.
+def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Nobody else is inside `alone_in` of the same folder, as far as its file system has locks; for so long it is waited for.
 
     The lock is on the folder itself, so that it leaves no file there. A folder that is missing or cannot be read is left to
     those who use it: they say what is wrong.
@@ -26,7 +27,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # nor do all systems and file systems lock folders
             handle = os.open(folder, os.O_RDONLY)
             held.callback(os.close, handle)
-            if not lock_descriptor(handle, blocking=False):
+            end = time.monotonic() + patience_s
+            while not (mine := lock_descriptor(handle, blocking=False)) and time.monotonic() < end:
+                time.sleep(0.01)
+            if not mine:
                 raise FolderInUseError(
                     f"{folder} is in use: another process is training there; wait for its end or stop it, then try again"
                 )

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from convscope.scans.invariance import Change, Invariance, InvarianceCurves, Shift, changes_of, invariance
     from convscope.scans.layers import LayerMap, layer_maps
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
+    from convscope.scans.neighbours import Embeddings, Nearest, embeddings, nearest
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
+    from convscope.scans.reviewed import ReviewedAccuracy, reviewed_accuracy
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
     from convscope.scans.scan import BatchOutputs, Images, PassSettings, Scan, checked, feed, feed_stored, scan
     from convscope.scans.similarity import layer_similarity, linear_cka
@@ -54,6 +56,7 @@ __all__ = [
     "Change",
     "Confusion",
     "EditEffect",
+    "Embeddings",
     "Estimate",
     "ExactSum",
     "Faithfulness",
@@ -69,6 +72,7 @@ __all__ = [
     "LayerPatches",
     "LayerStatistics",
     "Loss",
+    "Nearest",
     "PairedAnswers",
     "PassSettings",
     "Predictions",
@@ -76,6 +80,7 @@ __all__ = [
     "Randomization",
     "RandomizationCheck",
     "Reliability",
+    "ReviewedAccuracy",
     "Scan",
     "Score",
     "Shift",
@@ -93,6 +98,7 @@ __all__ = [
     "digest_of_scope",
     "digest_of_weights",
     "edit_effect",
+    "embeddings",
     "evaluate",
     "f_score",
     "faithfulness",
@@ -110,11 +116,13 @@ __all__ = [
     "mean",
     "mean_of",
     "mean_over_classes",
+    "nearest",
     "one_by_one",
     "paired_difference",
     "patches_and_statistics",
     "proportion",
     "randomization_check",
+    "reviewed_accuracy",
     "scan",
     "statistics",
     "top_patches",

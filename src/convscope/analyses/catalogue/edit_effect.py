@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convscope.scope import Scope
 
 _SHOWN = 8
-_SIDE_PX = 96
+_SIDE_PX = 264
 
 
 class Request(SampleRequest):
@@ -35,17 +35,17 @@ def view(scope: Scope, request: Request, result: EditEffect, inputs: Inputs) -> 
 
     before, after = (100 * figure.figures[0] for figure in (result.accuracy_before(), result.accuracy_after()))
     heading = (
-        f"{describe(request.edit)}: accuracy {before:.2f} → {after:.2f} %, difference {_points(result.change())} points "
-        f"on {counted(len(result.index), 'test image')}"
+        f"{describe(request.edit)}: accuracy of {counted(len(result.index), 'test image')} {before:.2f} → {after:.2f} %, "
+        f"difference {_points(result.change())}"
     )
     remark = (
         f"{len(result.flipped)} are predicted as another class: {len(result.lost)} were right and are wrong now, "
         f"{len(result.gained)} the other way round; mean change of the true class's probability "
-        f"{_points(result.probability_change())} points"
+        f"{_points(result.probability_change())}"
     )
     tensors = {name: getattr(result, name) for name in ("probability_before", "probability_after", "before", "after")}
     figures = _most_changed(request, result, inputs)
-    return View(heading, figures, tensors, result.table(), remark=remark, side=2 * _SIDE_PX, columns=4)
+    return View(heading, figures, tensors, result.table(), remark=remark, side=_SIDE_PX, columns=4)
 
 
 def _n_images(request: Request) -> int:
@@ -55,7 +55,7 @@ def _n_images(request: Request) -> int:
 def _points(difference: Estimate) -> str:
     """In percentage points with its interval, where there is one."""
     value, *limits = (f"{100 * figure:+.2f}".replace("-", "−") for figure in difference.figures)
-    return value if difference.low is None else f"{value} (95 % {limits[0]} to {limits[1]})"
+    return f"{value} points" + ("" if difference.low is None else f" (95 % {limits[0]} to {limits[1]})")
 
 
 def _most_changed(request: Request, result: EditEffect, inputs: Inputs) -> list[Figure]:

@@ -1,0 +1,145 @@
+"""Which images of a set are nearest to others, by the features that the logits are read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Unpack
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from convscope.data import ImageSet
+from convscope.errors import RequestError
+from convscope.graph import TracedGraph
+from convscope.scans.by_image import ImageRows
+from convscope.scans.cached import cached_scan
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan, sizes
+
+MOST = 20_000
+"""Images among which nearest ones are looked for: of a larger set so many, evenly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The features of images that the logits are read from, each of length 1.
+
+    Attributes:
+        layer: whose they are.
+        index: of each image in its set.
+        features: divided by their length; zeros where all are zero.
+    """
+
+    layer: str
+    index: Int64[Tensor, " N"]
+    features: Float[Tensor, "N D"]
+
+    def table(self) -> pd.DataFrame:
+        """A row an image: its index and its features."""
+        return pd.DataFrame(
+            self.features.numpy(), columns=[f"feature {k}" for k in range(self.features.shape[1])]
+        ).assign(index=self.index.numpy())
+
+    def nearest(self, others: Embeddings, n: int) -> Nearest:
+        """Of `others` the n that are nearest to each image, the nearest first; of equal ones those of lower index."""
+        parts = []
+        for some in self.features.split(256):
+            similarity, rows = (some @ others.features.T).sort(dim=1, descending=True, stable=True)
+            parts.append((similarity[:, :n], others.index[rows[:, :n]]))
+        similarities, indexes = zip(*parts, strict=True)
+        return Nearest(torch.cat(indexes), torch.cat(similarities))
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The images of a set that are nearest to some images.
+
+    Attributes:
+        index: of each in its set, the nearest first.
+        similarity: the cosine of the angle between their features, in [-1, 1]: 1 for the same direction.
+    """
+
+    index: Int64[Tensor, "Q n"]
+    similarity: Float[Tensor, "Q n"]
+
+
+def embeddings(scope: Subject, images: Images, **settings: Unpack[PassSettings]) -> Embeddings:
+    """The features of images that the logits are read from. In the folder of a run those of a set are kept, and found again.
+
+    Args:
+        scope: the network, a `Scope`.
+        images: a set, or a tensor in [0, 1].
+        settings: batch_size, max_memory, workers, progress; see `scan`.
+
+    Raises:
+        RequestError: there are no images, or the network reads its logits from the image itself.
+    """
+    layer = read_by_logits(scope.graph)
+
+    def make() -> dict[str, Embeddings]:
+        [found] = scan(scope, images, [_Embedding(layer)], **settings)
+        return {"embeddings": found}
+
+    if not isinstance(images, ImageSet):
+        return make()["embeddings"]
+    return cached_scan(scope, "embeddings", images, sizes(settings), Embeddings, make)["embeddings"]
+
+
+def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
+    """The n images of a set that are nearest to each of some images, by the features that the logits are read from.
+
+    The measure is the cosine of the angle between features. Of a set of more than 20,000 images so many, evenly, are looked
+    at.
+
+    Args:
+        scope: the network, a `Scope`.
+        images: a set, or a tensor in [0, 1].
+        among: the set, such as the training images.
+        n: how many of it.
+        settings: batch_size, max_memory, workers, progress; see `scan`.
+
+    Raises:
+        RequestError: as `embeddings`, or n is below 1.
+
+    Example:
+        >>> nearest(scope, data.test.images([7]), data.train).index
+    """
+    if n < 1:
+        raise RequestError(f"n: {n}; expected 1 or more")
+    rows = torch.linspace(0, len(among) - 1, min(MOST, len(among)), dtype=torch.float64).long()
+    found = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)
+    return Nearest(rows[found.index], found.similarity)
+
+
+def read_by_logits(graph: TracedGraph) -> str:
+    """The operation whose result the last dense layer or convolution reads.
+
+    Raises:
+        RequestError: that is the image itself, or there is no such layer.
+    """
+    name = graph.outputs[0]
+    while name in graph.by_name:
+        operation = graph.by_name[name]
+        name = operation.inputs[0]
+        if operation.kind in ("dense", "conv") and name in graph.by_name:
+            return name
+    raise RequestError("this network reads its logits from the image itself; there are no features to compare")
+
+
+class _Embedding:
+    """A scan that keeps the features of each image."""
+
+    def __init__(self, layer: str) -> None:
+        self.layers, self.rows = (layer,), ImageRows()
+
+    def update(self, seen: BatchOutputs) -> None:
+        features = seen.activations[self.layers[0]].flatten(1).float()
+        self.rows.add(seen.index, features=F.normalize(features, dim=1))
+
+    def merge(self, other: _Embedding) -> None:
+        self.rows.merge(other.rows)
+
+    def result(self) -> Embeddings:
+        return Embeddings(self.layers[0], **self.rows.result())
