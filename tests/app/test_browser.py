@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convscope.runs import Run
+from convscope.runs import Run, open_run, read_review
 from tests.app.serving import served
+from tests.planted import answer_with, chosen_logits
 
 pytestmark = pytest.mark.browser
+
+PAGES = ("/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/mistakes", "/api")
 
 Explorer = Callable[..., AbstractContextManager[Any]]
 
@@ -174,7 +179,9 @@ def test_a_cell_of_the_matrix_opens_its_images(explore: Explorer) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/api"])
+@pytest.mark.parametrize(
+    "path", ["/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/api", "/mistakes"]
+)
 def test_pages_are_accessible_and_fit_a_phone(explore: Explorer, path: str, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
@@ -189,3 +196,21 @@ def test_pages_are_accessible_and_fit_a_phone(explore: Explorer, path: str, sche
             "getComputedStyle(e).fontSize)))"
         )
         assert smallest >= 12
+
+
+def test_ten_mistakes_are_judged_by_the_keyboard(reported: Run, tmp_path: Path, browser: Any) -> None:
+    run = open_run(shutil.copytree(reported.path, tmp_path / "judged"))
+    data = run.load_data()
+    answer_with(run, data, chosen_logits(data, range(12)))
+    with served(run.path) as address, browser.new_context(viewport={"width": 1360, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(f"http://{address}/mistakes")
+        for n, key in enumerate("lamlamlaml", 1):
+            page.keyboard.press(key)
+            until(page, f"document.querySelector('#reviewed').textContent === '{n}'")
+        assert page.locator("[aria-current=true] small").inner_text() == ""
+        page.keyboard.press("p")
+        page.keyboard.press("u")
+        until(page, "document.querySelector('#reviewed').textContent === '9'")
+        assert "%" in page.locator("#without-doubtful").inner_text()
+    assert read_review(run)["verdict"].value_counts().to_dict() == {"label": 3, "ambiguous": 3, "model": 3}

@@ -15,7 +15,7 @@ import pytest
 from convscope.analyses import names
 from convscope.app import ExploredRuns
 from convscope.errors import RequestError, RunFolderError
-from convscope.runs import Run, open_run
+from convscope.runs import Run, open_run, read_review
 from tests.app.serving import get, served
 from tests.planted import answer_with, chosen_logits
 
@@ -195,3 +195,51 @@ def test_a_wrong_question_is_answered_in_a_line(address: str, query: str) -> Non
     status, body, _ = get(address, f"/api/analyses/grad_cam{query}")
     assert status == 400
     assert "\n" not in json.loads(body)["error"]
+
+
+def test_judgements_are_written_at_once_and_change_the_figures(reported: Run, tmp_path: Path) -> None:
+    run = open_run(shutil.copytree(reported.path, tmp_path / "judged"))
+    data = run.load_data()
+    answer_with(run, data, chosen_logits(data, (1, 4, 9)))
+    n = len(data.test)
+    with served(run.path) as address:
+
+        def judge(image: int, verdict: str | None) -> dict[str, object]:
+            body = json.dumps({"image": image, "verdict": verdict}).encode()
+            status, found, _ = get(address, "/api/review", "POST", body, Content_Type="application/json")
+            assert status == 200, found
+            return json.loads(found)
+
+        assert judge(1, "label")["verdicts"] == {"1": "label"}
+        assert read_review(run)["name"].tolist() == [data.test.name(1)]
+        judge(4, "model")
+        found = judge(9, "ambiguous")
+        assert found["without"]["value"] == pytest.approx((n - 3) / (n - 2))  # type: ignore[index]
+        assert found["all"]["value"] == pytest.approx((n - 3) / n)  # type: ignore[index]
+        assert judge(9, None)["left_out"] == 1
+        for body in (
+            b'{"image": 1, "verdict": "nonsense"}',
+            b'{"image": "x", "verdict": null}',
+            b"{",
+            b'{"verdict": "label"}',
+        ):
+            assert get(address, "/api/review", "POST", body, Content_Type="application/json")[0] == 422
+        assert (
+            get(
+                address, "/api/review", "POST", b'{"image": 9999, "verdict": "label"}', Content_Type="application/json"
+            )[0]
+            == 400
+        )
+        assert read_review(run)["image"].tolist() == [1, 4]
+
+
+def test_the_nearest_training_images_are_those_of_the_scope(address: str, reported: Run) -> None:
+    from convscope.scope import Scope
+
+    data = reported.load_data()
+    expected = Scope(reported).nearest(data.test.subset([5]), data.train, 8)
+    found = json.loads(get(address, "/api/nearest?image=5")[1])["nearest"]
+    assert [one["row"] for one in found] == expected.index[0].tolist()
+    classes = data.train.targets_of()
+    assert [one["class"] for one in found] == [data.classes[classes[row]] for row in expected.index[0].tolist()]
+    assert get(address, "/api/nearest?image=9999")[0] == 400

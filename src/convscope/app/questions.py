@@ -32,6 +32,7 @@ from convscope.scans import (
 
 _EFFECT_IMAGES = 1000
 _SIMILARITY_IMAGES = 300
+_NEAREST = 8
 
 
 def strongest(explored: ExploredRun) -> tuple[dict[str, LayerPatches], dict[str, LayerStatistics]]:
@@ -103,6 +104,11 @@ def _cached_tensors(
                   lambda entry: load(entry.files[".safetensors"]))  # fmt: skip
 
 
+def nearest(explored: ExploredRun, row: int) -> Nearest:
+    """The training images that are nearest to a test image, by the features that the logits are read from."""
+    return explored.scope.nearest(explored.test.subset([row]), explored.data.train, _NEAREST)
+
+
 def analysis(
     explored: ExploredRun, name: str, image: Any = None, settings: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def analysis(
 
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (strongest, effects, effect, without, maximized, similarity, analysis)
+    each.__name__: each for each in (strongest, effects, effect, without, maximized, similarity, nearest, analysis)
 }
 """By name, as a job knows them; all but the analyses keep their answer in the run's cache."""
 

@@ -14,8 +14,9 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from convscope import __version__
@@ -31,7 +32,8 @@ from convscope.data import read_image
 from convscope.draw import Picture, enlarge_to, picture, png
 from convscope.errors import ConvscopeError, RequestError
 from convscope.report import static, vega
-from convscope.runs import HISTORY, open_run
+from convscope.runs import HISTORY, Verdict, open_run, read_review, remove_verdict, write_verdict
+from convscope.scans import reviewed_accuracy
 
 T = TypeVar("T")
 
@@ -85,6 +87,19 @@ class Explorer:
             self._labs[number] = Lab(self.runs[number])
         return self._labs[number]
 
+    async def answer(self, run: ExploredRun, question: str, words: str, **arguments: Any) -> Any:
+        """The answer to a slow question, when it is there.
+
+        Raises:
+            RequestError: there is none, in the words of what went wrong.
+        """
+        job = self.jobs.ask(run, question, words, **arguments)
+        if job.task is not None:
+            await asyncio.shield(job.task)
+        if job.error is not None:
+            raise RequestError(job.error)
+        return job.result
+
     def keep(self, content: bytes) -> str:
         """Holds an uploaded image under the name that is given back; of many the oldest are let go."""
         name = f"u{blake2b(content, digest_size=8).hexdigest()}"
@@ -125,6 +140,7 @@ def create_app(runs: ExploredRuns, token: str | None = None) -> Guard:
     _add_errors(app)
     _add_files(app)
     _add_pages(app, explorer)
+    _add_review(app, explorer)
     _add_images(app, explorer)
     _add_analyses(app, explorer)
     _add_lab(app, explorer)
@@ -139,6 +155,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(TooLargeError)
     async def too_large(request: Request, error: TooLargeError) -> Response:
         return _refusal(request, 413, f"the body has more than {LARGEST_BODY // 10**6} MB")
+
+    @app.exception_handler(RequestValidationError)
+    async def unread(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _refusal(request, 422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
@@ -238,6 +259,56 @@ def _history(explored: ExploredRun) -> dict[str, Any]:
     }
 
 
+def _add_review(app: FastAPI, explorer: Explorer) -> None:
+    @app.get("/api/nearest")
+    async def nearest(image: int, run: int = 0) -> Response:
+        """The training images that are nearest to a test image."""
+        found = explorer.runs[run]
+        await explorer.by_page(found.image, image)  # says at once that there is none
+        answer = await explorer.answer(found, "nearest", f"the training images nearest to image {image}", row=image)
+        train, classes = found.data.train, found.data.train.classes["class"]
+        targets = train.targets_of("class")
+        rows = zip(answer.index[0].tolist(), answer.similarity[0].tolist(), strict=True)
+        nearest = [{"row": row, "class": classes[targets[row]], "similarity": round(value, 3)} for row, value in rows]
+        return JSONResponse({"nearest": nearest})
+
+    @app.get("/api/review")
+    async def read(run: int = 0) -> Response:
+        """What was judged of the mistakes, and the accuracy without doubtful labels."""
+        return JSONResponse(await explorer.by_page(_review, explorer.runs[run]))
+
+    @app.post("/api/review")
+    async def judge(judgement: Judgement, run: int = 0) -> Response:
+        """Writes, or takes back, what was judged of an image."""
+        return JSONResponse(await explorer.by_page(_judge, explorer.runs[run], judgement))
+
+
+class Judgement(BaseModel):
+    """What is judged of a test image: see `convscope.runs.Verdict`; None takes it back."""
+
+    image: int
+    verdict: Verdict | None
+
+
+def _judge(explored: ExploredRun, judgement: Judgement) -> dict[str, Any]:
+    explored.image(judgement.image)
+    if judgement.verdict is None:
+        remove_verdict(explored.run, judgement.image)
+    else:
+        write_verdict(explored.run, judgement.image, explored.test.name(judgement.image), judgement.verdict)
+    return _review(explored)
+
+
+def _review(explored: ExploredRun) -> dict[str, Any]:
+    rows, found = read_review(explored.run), reviewed_accuracy(explored.run)
+    left_out = found.n_wrong_labels + found.n_ambiguous
+    return {
+        "verdicts": dict(zip(map(str, rows["image"].tolist()), rows["verdict"].tolist(), strict=True)),
+        "all": found.all_images.to_json(), "without": found.without_doubtful.to_json() if left_out else None,
+        "left_out": left_out,
+    }  # fmt: skip
+
+
 def _add_images(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/images/{row}.png")
     async def image(row: int, run: int = 0, side: int = 0, box: str = "", split: str = "test") -> Response:
@@ -322,12 +393,8 @@ def _add_analyses(app: FastAPI, explorer: Explorer) -> None:
                 if name in LIVE_LENSES:
                     result = await explorer.by_network(partial(analysis, found, name, inputs, settings))
                     return _as_response(result, ending)
-                job = explorer.jobs.ask(found, "analysis", name, name=name, image=inputs, settings=settings)
-                if job.task is not None:
-                    await asyncio.shield(job.task)
-                if job.error is not None:
-                    raise RequestError(job.error)
-                return _as_response(job.result, ending)
+                result = await explorer.answer(found, "analysis", name, name=name, image=inputs, settings=settings)
+                return _as_response(result, ending)
 
             app.get(
                 f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=about.about,
