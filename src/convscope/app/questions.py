@@ -24,6 +24,7 @@ from convscope.scans import (
     LayerEffects,
     LayerPatches,
     LayerStatistics,
+    Nearest,
     digest_of_scope,
     digest_of_weights,
     layer_similarity,
