@@ -11,6 +11,7 @@ from convscope.base.lazy import load_when_used
 if TYPE_CHECKING:  # a function that is called as its file is named by the file: mypy might take the file for it
     from convscope import (
         analyses,
+        app,
         courses,
         data,
         draw,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # a function that is called as its file is named by the file:
         study,
         training,
     )
+    from convscope.app.serving import explore
     from convscope.data import DataBundle, ImageSet, load_data
     from convscope.errors import ConvscopeError
     from convscope.nets import build_net
@@ -52,6 +54,7 @@ __all__ = [
     "Scope",
     "__version__",
     "analyses",
+    "app",
     "build_net",
     "compare",
     "courses",
@@ -60,6 +63,7 @@ __all__ = [
     "edits",
     "errors",
     "evaluate",
+    "explore",
     "graph",
     "histories",
     "lenses",

@@ -13,11 +13,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from convscope import report
 from convscope.analyses import ablation_plan
 from convscope.data import DataBundle, ImageSet
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Positions, positions, relu_after
-from convscope.report import ReportedRun, holds_runs
 from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
 from convscope.scope import Scope
 
@@ -66,14 +66,23 @@ class ExploredRun:
         return self.data.test
 
     @property
-    def subject(self) -> ReportedRun:
+    def subject(self) -> report.ReportedRun:
         """What its report is about."""
         with self._loading:
             return self._subject
 
     @cached_property
-    def _subject(self) -> ReportedRun:
-        return ReportedRun(self.run, self.data)
+    def _subject(self) -> report.ReportedRun:
+        return report.ReportedRun(self.run, self.data)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """What the overview shows of it: findings, charts, confusion matrices."""
+        subject = self.subject
+        return {
+            "findings": report.findings(subject), "charts": report.charts(subject),
+            "matrices": report.confusion_matrices(subject),
+        }  # fmt: skip
 
     @property
     def scope(self) -> Scope:
@@ -214,6 +223,6 @@ class ExploredRuns:
 
 def _run_folders(folder: Path) -> list[Path]:
     """The folder itself, or those of the runs below it."""
-    if not holds_runs(folder):
+    if (folder / SPEC).exists() or not report.holds_runs(folder):
         return [folder]
     return sorted({path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{SPEC}")})

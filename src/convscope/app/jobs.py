@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from convscope.app.explored import ExploredRun
@@ -56,18 +57,22 @@ class Jobs:
     def __init__(self, trust: bool = False) -> None:
         self._trust, self._executor, self._alone = trust, LocalProcesses(1), asyncio.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._changing = Lock()  # answers from the cache come in threads
 
     def known(self, explored: ExploredRun, question: str, **arguments: Any) -> Any:
-        """The answer where the run's cache has it.
+        """The answer where it was given before, or the run's cache has it.
 
         Raises:
             NotCachedError: it has to be worked out; see `ask`.
         """
-        job = self._jobs.get(_id(explored, question, arguments))
+        key = _id(explored, question, arguments)
+        job = self._jobs.get(key)
         if job is not None and job.done and job.error is None:
             return job.result
         with only_cached():
-            return QUESTIONS[question](explored, **arguments)
+            result = QUESTIONS[question](explored, **arguments)
+        self._hold(Job(key, question, done=True, result=result))
+        return result
 
     def ask(self, explored: ExploredRun, question: str, words: str = "", **arguments: Any) -> Job:
         """The job of a question, which begins or goes on; from the event loop.
@@ -80,13 +85,19 @@ class Jobs:
         if job is None or job.error is not None:
             if sum(not each.done for each in self._jobs.values()) >= _MOST_WAITING:
                 raise FailedError("too many questions wait to be answered; cancel some, or try again later")
-            job = self._jobs[key] = Job(key, words or question)
+            job = Job(key, words or question)
             job.task = asyncio.create_task(self._work(job, explored, question, arguments))
+        self._hold(job)
+        return job
+
+    def _hold(self, job: Job) -> None:
+        """Keeps a job at hand; of many that are done the oldest are let go."""
+        with self._changing:
+            self._jobs[job.id] = job
+            self._jobs.move_to_end(job.id)
             finished = [each for each in self._jobs.values() if each.done]
             for old in finished[: max(0, len(finished) - _ANSWERS_HELD)]:
                 del self._jobs[old.id]
-        self._jobs.move_to_end(key)
-        return job
 
     def find(self, key: str) -> Job | None:
         """A job by its id."""

@@ -7,7 +7,7 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from convscope import edits
 from convscope.analyses import shown_map
 from convscope.app.explored import ExploredRun
+from convscope.draw import Scale
 from convscope.lenses import ATTRIBUTIONS
 from convscope.scope import Scope
 
@@ -26,7 +27,7 @@ LIVE_LENSES = tuple(ATTRIBUTIONS)
 """Attributions of one gradient pass, which keep up with a brush."""
 
 _LARGEST_SIDE = 64  # of a map that is sent; a larger one is averaged down
-_ORIGINALS_HELD = 16
+_ORIGINALS_HELD, _BYTES_HELD = 64, 2**28
 _NAME = Annotated[str, Field(max_length=400)]
 
 
@@ -72,7 +73,8 @@ class _Original:
 
     image: Float[Tensor, "C H W"]
     probabilities: Float[Tensor, " K"]
-    layers: dict[str, Tensor]
+    layers: dict[str, Tensor] = field(default_factory=dict)
+    attributions: dict[tuple[str, int], tuple[Tensor, Scale]] = field(default_factory=dict)
 
 
 class Lab:
@@ -138,11 +140,14 @@ class Lab:
         key = request.image
         if key not in self._originals:
             image = uploaded(key) if isinstance(key, str) else self.explored.image(key)
-            self._originals[key] = _Original(image, self.explored.scope.probabilities(image)[0], {})
-            while len(self._originals) > _ORIGINALS_HELD:
+            self._originals[key] = _Original(image, self.explored.scope.probabilities(image)[0])
+            while len(self._originals) > _ORIGINALS_HELD or self._bytes_held() > _BYTES_HELD:
                 self._originals.popitem(last=False)
         self._originals.move_to_end(key)
         return self._originals[key]
+
+    def _bytes_held(self) -> int:
+        return sum(maps.nbytes for original in self._originals.values() for maps in original.layers.values())
 
     def _layer(self, original: _Original, name: str) -> Tensor:
         if name not in original.layers:
@@ -164,8 +169,11 @@ class Lab:
 
     def _attribution(self, request: LabRequest, scope: Scope, original: _Original, image: Tensor) -> bytes:
         target = request.target if request.target is not None else int(original.probabilities.argmax())
-        pairs = [shown_map(each.attribute(str(request.lens), one[None], target))
-                 for each, one in ((self.explored.scope, original.image), (scope, image))]  # fmt: skip
+        key = (str(request.lens), target)
+        if key not in original.attributions:
+            found = self.explored.scope.attribute(key[0], original.image[None], target)
+            original.attributions[key] = shown_map(found)
+        pairs = [original.attributions[key], shown_map(scope.attribute(key[0], image[None], target))]
         maps = torch.stack([values for values, _ in pairs])
         reach = max(max(abs(scale.low), scale.high) for _, scale in pairs)
         low = -reach if any(scale.signed for _, scale in pairs) else 0.0

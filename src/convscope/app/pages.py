@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import torch
 
-from convscope import __version__, report
+from convscope import __version__, study
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
 from convscope.app.lab import LIVE_LENSES
@@ -20,7 +20,6 @@ from convscope.errors import ConvscopeError, RequestError
 from convscope.report import fill
 from convscope.runs import CHECKPOINT, open_run
 from convscope.scans import Ablation, paired_difference, proportion
-from convscope.study import mcnemar, written_p
 
 Know = Callable[..., Any]
 """Gives the answer to a question of `convscope.app.questions`, or None where it has to be worked out first."""
@@ -151,9 +150,7 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     return {
         "live": False,
         "metrics": subject.metrics,
-        "findings": report.findings(subject),
-        "charts": report.charts(subject),
-        "matrices": report.confusion_matrices(subject),
+        **run.figures,
         "without": _without(state, know),
         "test": run.test,
         "anatomy": subject.anatomy,
@@ -526,7 +523,7 @@ def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
         "difference": paired_difference(both, only_first, only_second, neither).to_json(),
         "first": proportion(both + only_first, len(first)).to_json(),
         "second": proportion(both + only_second, len(first)).to_json(),
-        "p": written_p(mcnemar(only_first, only_second)), "only": only,
+        "p": study.written_p(study.mcnemar(only_first, only_second)), "only": only,
     }  # fmt: skip
 
 

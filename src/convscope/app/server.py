@@ -61,11 +61,9 @@ class Explorer:
         self._pages = ThreadPoolExecutor(2, "convscope-pages")
 
     async def start(self) -> None:
-        """Begins to load data and networks, so that the first page finds them."""
+        """Begins to load the first run's data and network, so that the first page finds them."""
         self.jobs = Jobs(self.runs.trust)
-        for run in self.runs.runs:
-            if run.is_evaluated:
-                self._network.submit(_load, run)
+        self._network.submit(_load, self.runs[0])
 
     async def close(self) -> None:
         """Ends what still runs."""
@@ -494,4 +492,5 @@ def _checked(values: Any) -> LabRequest:
 def _load(explored: ExploredRun) -> None:
     """What the lab needs of a run; what cannot be loaded says so when it is asked for."""
     with suppress(ConvscopeError, OSError):
-        explored.layers  # noqa: B018
+        if explored.is_evaluated:
+            explored.layers  # noqa: B018

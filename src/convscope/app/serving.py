@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import uvicorn
 
 from convscope.app.explored import ExploredRuns
-from convscope.app.guard import new_token
+from convscope.app.guard import Guard, new_token
 from convscope.app.server import create_app
 from convscope.errors import SettingError, system_error_in_words
 
@@ -45,12 +49,17 @@ def serve(
     listening = _listen(host, port)
     bound = listening.getsockname()[1]
     shown = "127.0.0.1" if host in ("localhost", "127.0.0.1") else f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(
-        create_app(runs, token), log_level="warning", ws_max_size=_LARGEST_MESSAGE, ws_ping_interval=20,
-        timeout_graceful_shutdown=_GRACE_S, server_header=False, access_log=False,
-    )  # fmt: skip
+    config = _config(create_app(runs, token))
     tell(f"http://{shown}:{bound}/" + (f"?token={token}" if token else ""))
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # the way to end it
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _config(app: Guard) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_level="warning", ws_max_size=_LARGEST_MESSAGE, ws_ping_interval=20, timeout_graceful_shutdown=_GRACE_S,
+        server_header=False, access_log=False,
+    )  # fmt: skip
 
 
 def _is_local(host: str) -> bool:
@@ -76,3 +85,35 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = system_error_in_words(error) if isinstance(error, OSError) else str(error)
         raise SettingError(f"--host {host} --port {port}: {reason}; give another --port, or --port 0 for any") from None
     return listening
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """An explorer that runs in this process until it ends; a notebook shows it as a frame.
+
+    Attributes:
+        address: to open in a browser.
+    """
+
+    address: str
+
+    def _repr_html_(self) -> str:
+        return f'<iframe src="{self.address}" width="100%" height="860" style="border: 0" allow="camera"></iframe>'
+
+
+def explore(*folders: str | os.PathLike[str], trust: bool = False) -> Explorer:
+    """The explorer of runs, served by a thread of this process to this machine alone; in a notebook it is shown below the cell.
+
+    Args:
+        folders: of runs, or with runs below them.
+        trust: whether runs may run the code that they name as their network.
+    Raises:
+        RunFolderError: a folder is no run, and holds none.
+
+    Example:
+        >>> cs.explore("runs/first")                          # doctest: +SKIP
+    """
+    runs, listening = ExploredRuns([Path(folder) for folder in folders], trust), _listen("127.0.0.1", 0)
+    server = uvicorn.Server(_config(create_app(runs)))
+    Thread(target=server.run, args=([listening],), daemon=True, name="convscope-explorer").start()
+    return Explorer(f"http://127.0.0.1:{listening.getsockname()[1]}/")

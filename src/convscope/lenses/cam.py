@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.fx import Graph
 
 from convscope.errors import RequestError
 from convscope.graph import INPUT, Positions, TracedGraph, moves_values, positions, without_positions
@@ -140,6 +142,9 @@ def layer_cam(
     return class_activation_map(graph, images, target, layer, "layer_cam", _layer_cam, relu, max_memory)
 
 
+_LAST_MAPS: WeakKeyDictionary[Graph, dict[str, str]] = WeakKeyDictionary()  # by the operation that gives the answer
+
+
 def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
     """The last operation with several positions that still reach the network's answer.
 
@@ -162,6 +167,13 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
         >>> last_map(graph, images)
         'pool3'
     """
+    known = _LAST_MAPS.setdefault(graph.image.graph, {})
+    if graph.outputs[0] not in known:
+        known[graph.outputs[0]] = _find_last_map(graph, images)
+    return known[graph.outputs[0]]
+
+
+def _find_last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
     output, where = graph.outputs[0], positions(graph)
     passed_over = _within_attention(graph, where)
     image = images.new_zeros((1, *images.shape[1:]))

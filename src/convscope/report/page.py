@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from convscope import draw
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.draw import Picture, photo, png, vega_script
+from convscope.draw import Picture, photo, png
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,18 @@ def vega() -> Markup:
     """The script that draws charts in a page, cached: bundling it takes seconds."""
     key = {"vl-convert-python": version("vl-convert-python")}
     path = entry_path(cache_folder(), "charts", "vega", key)
-    script = cached(path, key, vega_script, lambda text: Entry({"script": text}), lambda entry: entry.values["script"])
+    script = cached(
+        path,
+        key,
+        lambda: draw.vega_script(),
+        lambda text: Entry({"script": text}),
+        lambda entry: entry.values["script"],
+    )
     return Markup(script.replace("</script", "<\\/script"))
+
+
+def _vega_script() -> str:
+    return draw.vega_script()  # loads Altair, which most pages of the explorer do without
 
 
 def _embed(values: Any) -> Markup:

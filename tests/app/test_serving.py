@@ -1,0 +1,90 @@
+"""`convscope serve` and `cs.explore`: where they listen, what they say, and how they end."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convscope as cs
+from convscope.app import serving
+from convscope.errors import RunFolderError
+from convscope.runs import Run
+from tests.app.serving import get
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "convscope", "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_its_address_serves_and_ends(reported: Run, ending: signal.Signals) -> None:
+    with started(str(reported.path), "--port", "0") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = re.search(r"http://(127\.0\.0\.1:\d+)/ ", line)[1]  # type: ignore[index]
+        assert get(address, "/overview")[0] == 200
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+        assert process.returncode in (0, 1)
+
+
+def test_others_need_the_token_that_it_prints(reported: Run) -> None:
+    with started(str(reported.path), "--host", "0.0.0.0", "--port", "0") as process:
+        assert process.stdout is not None
+        port, token = re.search(r":(\d+)/\?token=(\S+)", process.stdout.readline()).groups()  # type: ignore[union-attr]
+        assert get(f"127.0.0.1:{port}", "/overview")[0] == 403
+        assert get(f"127.0.0.1:{port}", f"/overview?token={token}")[0] == 303
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere is no folder"),
+        ([], "Missing argument"),
+        (["--port", "70000", "RUN"], "65535"),
+        (["--host", "no.such.host.invalid", "RUN"], "no.such.host.invalid"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(reported: Run, words: list[str], said: str) -> None:
+    with started(*(str(reported.path) if word == "RUN" else word for word in words)) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_one_line(reported: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with started(str(reported.path), "--port", port) as process:
+            _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(rf"convscope: --host 127.0.0.1 --port {port}: Address already in use; .*\n", errors)
+
+
+def test_in_a_notebook_it_is_a_frame(reported: Run) -> None:
+    found = cs.explore(reported.path)
+    assert get(found.address.removeprefix("http://").rstrip("/"), "/overview")[0] == 200
+    assert f'src="{found.address}"' in found._repr_html_()
+
+
+def test_what_is_no_run_is_not_explored(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError):
+        cs.explore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
+)
+def test_what_is_this_machine_alone(host: str, local: bool) -> None:
+    assert serving._is_local(host) == local
