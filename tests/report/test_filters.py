@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from PIL import Image
 from playwright.sync_api import expect
 
+from convscope.compute import threads
 from convscope.data import DataBundle, ImageSet, load_data
 from convscope.draw import photo
 from convscope.nets import build_net
-from convscope.report import ReportedRun, sprites, write_report
+from convscope.report import ReportedRun, sprites, visualization, write_report
 from convscope.report import filters as filters_module
 from convscope.report.filters import effects_of, filters, filters_page, has_filters
 from convscope.report.page import Photo
@@ -102,6 +104,28 @@ def test_what_excites_the_units_is_kept(planted: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Scope, "maximize", lambda *asked, **settings: pytest.fail("made again"))
     found = filters(subject)
     assert [layer["visualization"]["units"] for layer in found["layers"]] == [8, 6]
+
+
+def test_visualizations_are_the_same_whatever_threads_share_them(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visualization, "_AT_ONCE", 3)
+    subject, asked, used = ReportedRun(planted, planted.load_data()), {"conv1": 8, "conv2": 6}, []
+    made = visualization._pictures
+
+    def noted(subject: ReportedRun, layer: str, units: list[int]) -> Any:
+        used.append((current_thread() is main_thread(), torch.get_num_threads()))
+        return made(subject, layer, units)
+
+    monkeypatch.setattr(visualization, "_pictures", noted)
+    found = []
+    for count in (1, 2):
+        with threads(count):
+            found.append(visualization._visualize(subject, asked))
+    assert used[5:] == [(True, 2), *[(False, 1)] * 4]  # of five parts the first alone
+    for layer, n in asked.items():
+        one, two = (each[layer] for each in found)
+        assert torch.equal(one.pictures, two.pictures)
+        assert len(one.pictures) == n
+        assert torch.equal(one.activation, two.activation)
 
 
 def test_an_image_is_found_in_its_sheet(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -13,12 +14,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from convscope.base.console import progress_bar
+from convscope.compute import share_threads
 from convscope.draw import enlarge_to, picture, sheet
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
 from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import cached_scan
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 _STEPS = 48  # of gradient ascent: enough for form
 _SHOWN_STEPS = 64  # in the report, where pictures are larger
@@ -84,17 +89,27 @@ def _work(subject: ReportedRun, layer: str | None, steps: int) -> float:
 
 
 def _visualize(subject: ReportedRun, asked: dict[str, int]) -> dict[str, Visualizations]:
-    found = {}
+    looked_at = {layer: relu_after(subject.scope.graph, layer) or layer for layer in asked}
+    tasks = [(layer, units.tolist()) for layer, n in asked.items() for units in torch.arange(n).split(_AT_ONCE)]
+
+    def work(task: tuple[str, list[int]]) -> tuple[Tensor, Tensor]:
+        return _pictures(subject, looked_at[task[0]], task[1])
+
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in asked}
     with progress_bar("feature visualization", sum(asked.values()), "units") as advance:
-        for layer, n in asked.items():
-            looked_at = relu_after(subject.scope.graph, layer) or layer
-            parts: list[tuple[Any, Tensor]] = []
-            for units in torch.arange(n).split(_AT_ONCE):
-                parts.append(_pictures(subject, looked_at, units.tolist()))
-                advance(len(units))
-            pictures, activation = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-            found[layer] = Visualizations(layer, looked_at, pictures, activation)
-    return found
+        for (layer, units), made in zip(tasks, _shared(work, tasks), strict=True):
+            parts[layer].append(made)
+            advance(len(units))
+    tensors = {layer: [torch.cat(some) for some in zip(*made, strict=True)] for layer, made in parts.items()}
+    return {layer: Visualizations(layer, looked_at[layer], *some) for layer, some in tensors.items()}
+
+
+def _shared(work: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
+    """The results, a task in each thread: maps are so small that threads within one operation wait for each other.
+
+    The first is worked out alone, for it checks the network's gradient, once for all.
+    """
+    return chain(map(work, tasks[:1]), share_threads(work, tasks[1:]))
 
 
 def _pictures(subject: ReportedRun, layer: str, units: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -113,8 +128,10 @@ def feature_visualization(subject: ReportedRun) -> dict[str, Any] | None:
     shown = {layer: min(n, fit.n) for layer, n in asked.items() if fit.n}
     parts = []
     with progress_bar("units", sum(shown.values()), "units") as advance:
-        for layer, n in shown.items():
-            parts.append(_shown(subject, layer, n))
+        for n, part in zip(
+            shown.values(), _shared(lambda task: _shown(subject, *task), list(shown.items())), strict=True
+        ):
+            parts.append(part)
             advance(n)
     return {"fit": fit, "parts": parts}
 
