@@ -3,8 +3,9 @@
     python bench/explorer.py RUN [--edits 300] [--people 50]
 
 RUN is a finished run, better one with a report, whose scans are cached. The server is a process of its own, as
-`convscope serve` starts it; the client is this one. Latencies are wall times, from sending an edit to the last frame of its answer: the class
-probabilities, the edited image, six layers of twelve units, Grad-CAM of both images. Other work on the machine shows in them.
+`convscope serve` starts it; the client is this one. Latencies are wall times, from sending an edit to the last frame of its
+answer: the class probabilities, the edited image, six layers of twelve units, Grad-CAM of both images. Other work on the
+machine shows in them.
 """
 
 from __future__ import annotations

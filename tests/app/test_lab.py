@@ -140,9 +140,28 @@ def test_units_that_are_off_are_zero_where_they_are_read(address: str, runs: lis
 
 
 def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
-    work = Lab(ExploredRun(runs[0]))
-    parts = work.answer(LabRequest(layers=["conv1"], lens="saliency"), lambda name: torch.zeros(3, 8, 8), lambda: True)
-    assert [part["seq"] for part in parts] == [0]  # type: ignore[index]  # the probabilities, and nothing after
+    """Wherever it comes: within the network, between layers, before the attribution."""
+    work, request = Lab(ExploredRun(runs[0])), LabRequest(layers=["conv1", "relu1"], lens="saliency")
+
+    def answered(n_checks: int) -> tuple[int, int, bool]:
+        """How often it looked for a newer request, which comes at the n-th look; how many parts came; whether all."""
+        looks = 0
+
+        def look() -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > n_checks
+
+        parts = list(work.answer(request, lambda name: torch.zeros(3, 8, 8), look))
+        return looks, len(parts), bool(parts) and isinstance(parts[-1], dict) and "done" in parts[-1]
+
+    looks, n_parts, done = answered(10_000)
+    assert (n_parts, done) == (6, True)
+    counts = [answered(n)[1] for n in range(looks)]
+    assert counts == sorted(counts)
+    assert set(counts) == {0, 1, 2, 3, 4}
+    assert counts.count(0) > len(work.explored.scope.graph.operations)
+    assert not any(answered(n)[2] for n in range(looks))
 
 
 def test_many_at_once_end_with_the_newest(address: str) -> None:

@@ -77,6 +77,10 @@ class _Original:
     attributions: dict[tuple[str, int], tuple[Tensor, Scale]] = field(default_factory=dict)
 
 
+class _SupersededError(Exception):
+    """A newer request has come."""
+
+
 class Lab:
     """Answers the requests of a run's lab, one at a time.
 
@@ -109,8 +113,17 @@ class Lab:
         original = self._original(request, uploaded)
         image = self._edited(original.image, checked)
         names = self._in_order(request.layers)
+
+        def check() -> None:
+            if is_superseded():
+                raise _SupersededError
+
+        wanted = [scope.graph.outputs[0], *names]
         with torch.no_grad():
-            found = scope.graph.run(scope.prepare(image[None]), [scope.graph.outputs[0], *names])
+            try:
+                found = scope.graph.run(scope.prepare(image[None]), wanted, before_each=check)
+            except _SupersededError:
+                return
         after = scope.task.probabilities(found[scope.graph.outputs[0]])[0]
         yield {
             "seq": request.seq, "ms": _ms(start), "probabilities": after.tolist(), "before": original.probabilities.tolist(),

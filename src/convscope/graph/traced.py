@@ -186,6 +186,7 @@ class TracedGraph:
         outputs: Sequence[str] | None = None,
         given: Mapping[str, Tensor] | None = None,
         instead: Mapping[str, Callable[..., Any]] | None = None,
+        before_each: Callable[[], object] | None = None,
     ) -> dict[str, Tensor]:
         """The results of the wanted operations, by name.
 
@@ -200,6 +201,7 @@ class TracedGraph:
             given: results to start from, by name, in place of running the operations that would give them.
             instead: functions to call in place of operations, by name; each gets the operation's own operator,
                 then its arguments.
+            before_each: called before each operation; what it raises ends the run.
 
         Returns:
             Name → tensor, in the order wanted; of an operation with several results, the first.
@@ -220,6 +222,8 @@ class TracedGraph:
         nodes = self._needed([self.operation(name).node for name in wanted], values)
         keep = {self._node_of[name] for name in wanted}
         for node, finished in _with_last_uses(nodes, keep):
+            if before_each is not None:
+                before_each()
             if node not in values:
                 values[node] = self._execute(node, values.__getitem__, n, stand_ins.get(node))
             for done in finished:
