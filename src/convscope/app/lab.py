@@ -136,7 +136,9 @@ class Lab:
                 return
             before = self._layer(original, name)
             yield layer_frame(request, name, self._as_maps(name, found[name]), before)
-        if request.lens is not None and not is_superseded():
+        if request.lens is not None:
+            if is_superseded():
+                return
             yield self._attribution(request, scope, original, image)
         yield {"seq": request.seq, "done": True, "ms": _ms(start)}
 
