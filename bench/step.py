@@ -6,6 +6,8 @@ The two take turns, so that whatever else the machine does falls on both.
 
     python bench/step.py [--net net4] [--batch 128] [--device cpu] [--precision auto] [--rounds 7]
 
+A CPU without bf16 of its own emulates it, slowly: the flags that PyTorch knows of the processor are printed.
+
 The rate of arithmetic counts 2 operations for each multiply-add of a convolution or dense layer, three times: forward, and
 backward to the layer's input and to its weights.
 """
@@ -21,11 +23,13 @@ from pathlib import Path
 
 import torch
 
+from convscope.base.memory import keep_freed_memory
 from convscope.data import Augmentation, Batch, DataBundle, batches, load_data
 from convscope.graph import anatomy
 from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, Run
 from convscope.training import Trainer, autocast, make_optimizer
+from convscope.training.precision import has_bf16
 from machine import describe, matrix_product_rate, wait
 
 AUGMENTATION = Augmentation(crop=4, padding="reflect", flip="random", brightness=0.2, contrast=0.2, saturation=0.2)
@@ -39,6 +43,7 @@ def main() -> None:
     options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()
+    keep_freed_memory()  # as commands do
     device = torch.device(given.device)
     data = _images(given.batch * 4)
     recipe = Recipe(optimizer="sgd", batch=given.batch, augmentation=AUGMENTATION, epochs=1000,
@@ -48,10 +53,15 @@ def main() -> None:
     whole_s, bare_s = _take_turns(ours, bare, given.rounds, device)
     operations = 6 * given.batch * anatomy(trainer.net, torch.zeros(1, *data.input_shape, device=device)).multiply_adds
     print(describe(device))
-    side = 2048 if device.type == "cpu" else 8192
-    rates = {dtype: matrix_product_rate(device, dtype, side) for dtype in (torch.float32, torch.bfloat16)}
+    if device.type == "cpu":
+        print(f"flags: {' '.join(name for name, there in torch.cpu.get_capabilities().items() if there is True)}")
+    emulated = device.type == "cpu" and not has_bf16()
+    sides = dict.fromkeys((torch.float32, torch.bfloat16), 2048 if device.type == "cpu" else 8192)
+    if emulated:
+        sides[torch.bfloat16] = 512  # larger ones take minutes
+    rates = {dtype: matrix_product_rate(device, dtype, side) for dtype, side in sides.items()}
     for dtype, rate in rates.items():
-        print(f"matrix product {side}³ in {str(dtype)[6:]}: {rate / 1e9:,.0f} GFLOP/s")
+        print(f"matrix product {sides[dtype]}³ in {str(dtype)[6:]}: {rate / 1e9:,.0f} GFLOP/s")
     print(f"{given.net}, batch {given.batch}, {str(trainer.dtype)[6:]}, augmentation: shift, flip, colour jitter")
     print(f"bare step {1e3 * bare_s:.2f} ms, whole step {1e3 * whole_s:.2f} ms, ratio {whole_s / bare_s:.3f} (median)")
     for name, seconds in (("bare", bare_s), ("whole", whole_s)):
