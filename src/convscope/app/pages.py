@@ -321,7 +321,7 @@ def _effect(state: State, know: Know, layer: str, unit: int) -> dict[str, Any] |
     return {
         "change": found.change(unit).to_json(), "before": found.accuracy_before, "n_images": found.n_images,
         "lost": int(found.lost[unit].sum()), "gained": int(found.gained[unit].sum()),
-        "by_class": [(found.classes[k], float(changes[k]), int(found.lost[unit, k]), int(found.gained[unit, k]))
+        "by_class": [(found.classes[k], found.change(unit, k).to_json(), int(found.lost[unit, k]), int(found.gained[unit, k]))
                      for k in order if found.lost[unit, k] or found.gained[unit, k]][:12],
     }  # fmt: skip
 

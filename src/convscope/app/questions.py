@@ -127,8 +127,14 @@ def analysis(
             "tensors": {key: tensor.detach().cpu().contiguous() for key, tensor in view.tensors.items()}}  # fmt: skip
 
 
+def ready(explored: ExploredRun) -> bool:
+    """Whether data and network are loaded where this is asked; afterwards they are."""
+    return bool(explored.layers)
+
+
 QUESTIONS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (strongest, effects, effect, without, maximized, similarity, nearest, analysis)
+    each.__name__: each
+    for each in (strongest, effects, effect, without, maximized, similarity, nearest, analysis, ready)
 }
 """By name, as a job knows them; all but the analyses keep their answer in the run's cache."""
 

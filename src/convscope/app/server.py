@@ -63,10 +63,15 @@ class Explorer:
     async def start(self) -> None:
         """Begins to load the first run's data and network, so that the first page finds them."""
         self.jobs = Jobs(self.runs.trust)
-        self._network.submit(_load, self.runs[0])
+        self._starting = asyncio.create_task(self._warm(self.runs[0]))
+
+    async def _warm(self, run: ExploredRun) -> None:
+        if await self.by_network(_load, run):
+            self.jobs.ask(run, "ready")
 
     async def close(self) -> None:
         """Ends what still runs."""
+        self._starting.cancel()
         await self.jobs.close()
         for pool in (self._network, self._pages):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -489,8 +494,8 @@ def _checked(values: Any) -> LabRequest:
         raise RequestError(f"{'.'.join(map(str, first['loc'])) or 'request'}: {first['msg']}") from None
 
 
-def _load(explored: ExploredRun) -> None:
-    """What the lab needs of a run; what cannot be loaded says so when it is asked for."""
+def _load(explored: ExploredRun) -> bool:
+    """Whether what the lab needs of a run could be loaded; if not, it says why when it is asked for."""
     with suppress(ConvscopeError, OSError):
-        if explored.is_evaluated:
-            explored.layers  # noqa: B018
+        return explored.is_evaluated and bool(explored.layers)
+    return False
