@@ -243,3 +243,20 @@ def test_the_nearest_training_images_are_those_of_the_scope(address: str, report
     classes = data.train.targets_of()
     assert [one["class"] for one in found] == [data.classes[classes[row]] for row in expected.index[0].tolist()]
     assert get(address, "/api/nearest?image=9999")[0] == 400
+
+
+def test_images_are_asked_for_again_where_the_data_is_another(address: str, reported: Run) -> None:
+    status, body, headers = get(address, "/images/3.png")
+    assert (status, headers["cache-control"]) == (200, "private, no-cache")
+    assert body.startswith(b"\x89PNG")
+    assert get(address, "/images/3.png", If_None_Match=headers["etag"])[0] == 304
+    assert get(address, "/images/3.png", If_None_Match='"another"')[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/images/9999.png", "/images/3.png?box=0,0,99,99", "/images/3.png?split=secret", "/images/x.png"]
+)
+def test_an_image_that_is_not_there_is_refused(address: str, path: str) -> None:
+    status, body, _ = get(address, path)
+    assert status in (400, 422)
+    assert "error" in json.loads(body)

@@ -41,7 +41,6 @@ _UPLOADS_HELD = 64
 _LARGEST_MESSAGE = 1 << 18  # of the lab's socket: 200 edits with long strokes
 _SLOW_CLIENT_S = 30
 _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
-_FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}
 _OWN_FILES = (
     "app.css", "common.js", "compare.js", "lab.js", "live.js", "mistakes.js", "overview.js", "runs.js", "unit.js",
 )  # fmt: skip
@@ -314,15 +313,23 @@ def _review(explored: ExploredRun) -> dict[str, Any]:
 
 def _add_images(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/images/{row}.png")
-    async def image(row: int, run: int = 0, side: int = 0, box: str = "", split: str = "test") -> Response:
+    async def image(
+        request: Request, row: int, run: int = 0, side: int = 0, box: str = "", split: str = "test"
+    ) -> Response:
         """An image of the run's data, enlarged by repetition to at least `side` px.
 
         Of its part in `box`, where that is given: top,left,bottom,right.
         """
         found = explorer.runs[run]
-        return Response(
-            await explorer.by_page(_png, found, split, row, side, box), media_type="image/png", headers=_FOR_EVER
-        )
+        data = await explorer.by_page(lambda: found.data)
+        headers = {
+            "etag": f'"{data.digest[:16]}"',
+            "cache-control": "private, no-cache",
+        }  # run 0 is another one tomorrow
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        content = await explorer.by_page(_png, found, split, row, side, box)
+        return Response(content, media_type="image/png", headers=headers)
 
     @app.get("/attribution/{row}.png")
     async def attribution(row: int, run: int = 0, lens: str = "grad_cam", off: str = "") -> Response:
@@ -345,7 +352,7 @@ def _add_images(app: FastAPI, explorer: Explorer) -> None:
     async def uploaded(name: str, run: int = 0) -> Response:
         """An uploaded image as the network sees it."""
         image = await explorer.by_page(explorer.uploaded(run), name)
-        return Response(png(eight_bits(image).numpy()), media_type="image/png", headers=_FOR_EVER)
+        return Response(png(eight_bits(image).numpy()), media_type="image/png", headers={"cache-control": "no-store"})
 
 
 def _png(explored: ExploredRun, split: str, row: int, side: int, box: str) -> bytes:
@@ -392,7 +399,7 @@ def _add_analyses(app: FastAPI, explorer: Explorer) -> None:
                     key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE
                 }
                 found = explorer.runs[run]
-                inputs = await explorer.by_page(_inputs, explorer, run, image, edit, find(name).reads == "image")
+                inputs = await explorer.by_network(_inputs, explorer, run, image, edit, find(name).reads == "image")
                 if name in LIVE_LENSES:
                     result = await explorer.by_network(partial(analysis, found, name, inputs, settings))
                     return _as_response(result, ending)
