@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from convscope import draw
@@ -26,15 +26,15 @@ class Photo:
 
 
 def fill(template: str, room: str = "convscope.report", **parts: Any) -> str:
-    """HTML from a file in the `templates/` of a room."""
+    """HTML from a file in the `templates/` of a room, which may include those of the report."""
     return _environment(room).get_template(template).render(**parts)
 
 
 @cache
 def _environment(room: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader(room), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=ChoiceLoader([PackageLoader(room), PackageLoader(__package__)]), autoescape=select_autoescape(),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format, "uri": _uri}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
