@@ -40,3 +40,31 @@ def test_words_with_all_letters() -> None:
 def test_wrong_words_are_named(text: str, expected: str) -> None:
     with pytest.raises(SettingError, match=expected):
         parse_layers(text)
+
+
+def test_x_is_the_largest_of_each_map_at_any_size() -> None:
+    import torch
+
+    from convscope.nets import build_net
+
+    torch.manual_seed(0)
+    net = build_net("c6 X", classes=3, image_size=8).eval()
+    for side in (8, 5, 13):
+        images = torch.rand(4, 3, side, side)
+        maps = net.relu1(net.conv1(images))
+        expected = net.fc1(maps.flatten(2).amax(2))
+        torch.testing.assert_close(net(images), expected)
+
+
+def test_air_cifar_pools_as_before_at_32_pixels() -> None:
+    import torch
+
+    from convscope.nets import build_net
+
+    torch.manual_seed(1)
+    net = build_net("air-cifar", width=4).eval()
+    before = build_net("W c4lo M Bn R c4no c16lo M Bn R c16no c16lo M Bn R c16no Mk3 fo").eval()
+    before.load_state_dict(net.state_dict())
+    images = torch.rand(3, 3, 32, 32)
+    assert torch.equal(net(images), before(images))
+    assert net(torch.rand(2, 3, 16, 16)).shape == (2, 10)

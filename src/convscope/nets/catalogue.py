@@ -122,10 +122,11 @@ def lean_cifar(width: Count = 32) -> str:
 def air_cifar(width: Count = 32) -> str:
     """For CIFAR-10, in the fewest seconds: whitened patches, then three pairs of convolutions; see study cifar10.
 
-    After airbench94 (Jordan 2024, arXiv 2404.00498), which has width 64 and GELU; begin it with init dirac.
+    After airbench94 (Jordan 2024, arXiv 2404.00498), which has width 64 and GELU, and a last pool of 3×3, at
+    32×32 pixels the global one; begin it with init dirac.
     """
     pairs = (f"c{n}lo M Bn R c{n}no" for n in (width, 4 * width, 4 * width))
-    return f"W {' '.join(pairs)} Mk3 fo"  # 498,080, and 288 + 576 of them, filters of W and factors of batch norm, do not learn
+    return f"W {' '.join(pairs)} X fo"  # 498,080, and 288 + 576 of them, filters of W and factors of batch norm, do not learn
 
 
 def cats_dogs_net(dropout: Share = 0.0) -> str:

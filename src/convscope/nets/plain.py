@@ -148,7 +148,7 @@ def _pool(stack: Stack, word: Word) -> None:
 
 
 def _global_pool(stack: Stack, word: Word) -> None:
-    stack.add("pool", nn.AdaptiveAvgPool2d(1))
+    stack.add("pool", nn.AdaptiveMaxPool2d(1) if word.letter == "X" else nn.AdaptiveAvgPool2d(1))
     stack.side = stack.area = 1
 
 
@@ -158,6 +158,7 @@ _ADD = {
     "M": _pool,
     "A": _pool,
     "G": _global_pool,
+    "X": _global_pool,
     "W": _whiten,
     "B": Stack.normalize,
     "R": lambda stack, word: stack.add("relu", nn.ReLU()),

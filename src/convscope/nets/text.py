@@ -5,9 +5,9 @@ A network is a row of words, from the image to the last hidden layer; the output
     c64     convolution of 64 filters, 3×3, stride 1, same padding, then ReLU
     f1024   dense ("fully connected") layer of 1024 units, then ReLU; the maps are flattened before the first
     M       max pool 2×2 (stride = kernel)       A   average pool 2×2
-    G       global average pool                  B   batch norm
+    G       global average pool                  X   global max pool
+    B       batch norm                           D0.3   dropout of 30 %
     R       ReLU                                 E   GELU
-    D0.3    dropout of 30 %
     W       2×2 convolution that whitens the patches of the images, then ReLU; comes first, and does not learn: its filters are
             fitted to the training images (convscope.nets.Whitening)
 
@@ -37,9 +37,11 @@ from convscope.errors import SettingError
 
 Count = Annotated[int, Field(ge=1, le=65536)]
 
-_WORD = re.compile(r"([cfMAGBDREW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
+_WORD = re.compile(r"([cfMAGXBDREW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
 _LETTER = re.compile(r"([kspdg])(\d+)|([blneou])")
-_ALLOWED = {"c": "kspdgbneol", "f": "bneol", "M": "kspu", "A": "kspu", "B": "n", "W": "kel"} | dict.fromkeys("GDRE", "")
+_ALLOWED = {"c": "kspdgbneol", "f": "bneol", "M": "kspu", "A": "kspu", "B": "n", "W": "kel"} | dict.fromkeys(
+    "GXDRE", ""
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def parse_layers(text: str) -> tuple[Word, ...]:
         raise SettingError("layers: the network's text is empty; write for example 'c32 M c64 M f128'")
     first_dense = next((i for i, word in enumerate(words) if word.letter == "f"), len(words))
     for place, word in enumerate(words):
-        if place > first_dense and word.letter in "cMAG":
+        if place > first_dense and word.letter in "cMAGX":
             raise SettingError(f"layers: {word.text!r} comes after a dense layer, where there are no maps any more")
         if place and word.letter == "W":
             raise SettingError(
@@ -85,7 +87,7 @@ def _parse_word(text: str) -> Word:
     match = _WORD.fullmatch(text)
     if match is None:
         raise SettingError(
-            f"layers: {text!r} is no layer; expected c64, f128, M, A, G, B or D0.3, "
+            f"layers: {text!r} is no layer; expected c64, f128, M, A, G, X, B or D0.3, "
             "with letters such as k5 s2 p0 b behind (see convscope.nets.text)"
         )
     letter, number, rest = match.groups()
