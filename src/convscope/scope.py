@@ -67,6 +67,7 @@ from convscope.scans import (
     LayerStatistics,
     Nearest,
     PassSettings,
+    Projection,
     RandomizationCheck,
     Score,
     Shift,
@@ -507,9 +508,19 @@ class Scope:
         """The effect of the same edits of all images; see `convscope.scans.edit_effect` and `convscope.edits`."""
         return scans.edit_effect(self, self._shown(images), edits, others, **settings)
 
-    def embeddings(self, images: AnyImages, **settings: Unpack[PassSettings]) -> Embeddings:
-        """The features that the logits are read from; see `convscope.scans.embeddings`."""
-        return scans.embeddings(self, self._shown(images), **settings)
+    def embeddings(self, images: AnyImages, layer: str | None = None, **settings: Unpack[PassSettings]) -> Embeddings:
+        """The features at a layer, by default those that the logits are read from; see `convscope.scans.embeddings`."""
+        return scans.embeddings(self, self._shown(images), layer, **settings)
+
+    def projection(
+        self,
+        images: AnyImages,
+        layer: str | None = None,
+        method: str = "pca",
+        **settings: Unpack[PassSettings],
+    ) -> Projection:
+        """The images as points of a plane, by those features; see `convscope.scans.project`."""
+        return scans.project(self, self._shown(images), layer, method, **settings)
 
     def nearest(self, images: AnyImages, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
         """The images of a set that are nearest to some images, by those features; see `convscope.scans.nearest`."""

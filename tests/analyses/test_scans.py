@@ -326,3 +326,20 @@ def test_wrong_requests_write_nothing(
 def test_a_network_that_is_no_run_has_no_test_images() -> None:
     with pytest.raises(SettingError, match="statistics looks at the test images of a run; give a run's folder"):
         look_at(open_subject(net="lenet5"), "statistics")
+
+
+def test_a_projection_names_the_images_and_says_what_it_keeps(reported: Run) -> None:
+    scope, test = Scope(reported), reported.load_data().test
+    rows = torch.linspace(0, len(test) - 1, 21).long()
+    expected = scope.projection(test.subset(rows), "conv1")
+    found = look(scope, "projection", test=test, layer="conv1", images=21)
+    assert found.table is not None
+    assert list(found.table) == ["index", "class", "x", "y"]
+    assert found.table["index"].tolist() == rows.tolist()
+    assert found.table["class"].tolist() == [test.classes["class"][k] for k in test.targets_of()[rows]]
+    assert found.table[["x", "y"]].to_numpy().tolist() == expected.points.tolist()
+    assert found.tensors["index"].equal(rows)
+    assert found.heading.startswith("PCA of 21 test images, by the features of conv1; the picture keeps ")
+    assert f"{100 * expected.kept:.1f} %" in found.heading
+    with pytest.raises(SettingError, match=r"^--method umap: Input should be 'pca' or 'tsne'$"):
+        look(scope, "projection", test=test, method="umap")

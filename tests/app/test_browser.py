@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,12 +14,12 @@ from typing import Any
 import pytest
 
 from convscope.runs import Run, open_run, read_review
-from tests.app.serving import served
+from tests.app.serving import get, served
 from tests.planted import answer_with, chosen_logits
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/mistakes", "/api")
+PAGES = ("/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/map", "/mistakes", "/api")
 
 Explorer = Callable[..., AbstractContextManager[Any]]
 
@@ -180,7 +183,7 @@ def test_a_cell_of_the_matrix_opens_its_images(explore: Explorer) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "path", ["/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/api", "/mistakes"]
+    "path", ["/runs", "/overview", "/lab?image=3", "/units", "/unit/conv1/0", "/images", "/api", "/map", "/mistakes"]
 )
 def test_pages_are_accessible_and_fit_a_phone(explore: Explorer, path: str, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
@@ -214,3 +217,107 @@ def test_ten_mistakes_are_judged_by_the_keyboard(reported: Run, tmp_path: Path, 
         until(page, "document.querySelector('#reviewed').textContent === '9'")
         assert "%" in page.locator("#without-doubtful").inner_text()
     assert read_review(run)["verdict"].value_counts().to_dict() == {"label": 3, "ambiguous": 3, "model": 3}
+
+
+def points_of(page: Any, address: str) -> tuple[dict[str, Any], list[tuple[float, float]]]:
+    """What the map was given, and where on the page its points are, by its rule: the whole picture, 14 px from the edge."""
+    until(page, "document.querySelector('#points')?.dataset.drawn > 0")
+    found = json.loads(get(address, "/api/projection")[1])
+    box = page.locator("#points").bounding_box()
+    width, height = (box[side] - 2 for side in ("width", "height"))  # without its border
+    (left, right), (low, high) = ((min(found[axis]), max(found[axis])) for axis in "xy")
+    scale = min((width - 28) / (right - left), (height - 28) / (high - low))
+    centre_x, centre_y = box["x"] + 1 + width / 2, box["y"] + 1 + height / 2
+    return found, [
+        (centre_x + (x - (left + right) / 2) * scale, centre_y - (y - (low + high) / 2) * scale)
+        for x, y in zip(found["x"], found["y"], strict=True)
+    ]
+
+
+def drag(page: Any, *places: tuple[float, float]) -> None:
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+
+
+def selected(page: Any) -> list[int]:
+    return sorted(int(re.findall(r"image=(\d+)", link)[0]) for link in page.evaluate(
+        "[...document.querySelectorAll('#images a')].map((each) => each.getAttribute('href'))"
+    ))  # fmt: skip
+
+
+def test_points_are_drawn_in_the_colours_of_their_classes(explore: Explorer, address: str) -> None:
+    with explore("/map") as page:
+        found, places = points_of(page, address)
+        assert page.evaluate("Number(document.querySelector('#points').dataset.drawn)") == len(found["row"])
+        assert f"keeps {100 * found['kept']:.1f} %" in page.locator("#kept").inner_text()
+        box = page.locator("#points").bounding_box()
+        alone = max(
+            range(len(places)), key=lambda i: min(math.dist(places[i], p) for k, p in enumerate(places) if k != i)
+        )
+        x, y = (place - box[side] - 1 for place, side in zip(places[alone], "xy", strict=True))
+        pixel = page.evaluate(
+            f"[...document.querySelector('#points').getContext('2d').getImageData({round(x)}, {round(y)}, 1, 1).data]"
+        )
+        colour = page.evaluate(
+            f"getComputedStyle(document.documentElement).getPropertyValue('--class-{found['class'][alone]}').trim()"
+        )
+        assert pixel[:3] == pytest.approx(
+            [int(colour[k : k + 2], 16) for k in (1, 3, 5)], abs=4
+        )  # drawn half transparent
+
+
+@pytest.mark.parametrize("tool", ["lasso", "rectangle"])
+def test_what_is_drawn_around_is_selected(explore: Explorer, address: str, tool: str) -> None:
+    with explore("/map") as page:
+        found, places = points_of(page, address)
+        page.locator(f"label:has-text('{tool}')").click()
+        box = page.locator("#points").bounding_box()
+        x, y = next(
+            (x, y) for x, y in places
+            if box["x"] + 50 < x < box["x"] + box["width"] - 70 and box["y"] + 60 < y < box["y"] + box["height"] - 40
+        )  # fmt: skip
+        top, right, low, left = y - 50.4, x + 60.3, y + 30.2, x - 40.6
+        corners = [(left, top), (right, top), (right, low), (left, low)]
+        drag(page, *(corners if tool == "lasso" else corners[::2]))
+        inside = [found["row"][i] for i, (x, y) in enumerate(places) if left < x < right and top < y < low]
+        assert 0 < len(inside) < len(places)
+        assert page.locator("#selected").inner_text().startswith(f"{len(inside)} image")
+        assert selected(page) == sorted(inside)[:60]
+        counts = {
+            found["classes"][k]: sum(found["class"][row] == k for row in inside)
+            for k in {found["class"][row] for row in inside}
+        }
+        shown = page.evaluate(
+            "[...document.querySelectorAll('#counts .map-row')].map((each) => [each.children[0].textContent, "
+            "parseInt(each.children[2].textContent)])"
+        )
+        assert dict(shown) == counts
+        assert page.evaluate("Number(document.querySelector('#points').dataset.lassoMs)") < 50
+        page.locator("#images a").first.click()
+        page.wait_for_url(f"**/lab?image={min(inside)}")
+
+
+def test_the_map_by_the_keyboard_and_its_state_in_the_address(explore: Explorer, address: str) -> None:
+    with explore("/map") as page:
+        places = points_of(page, address)[1]
+        box = page.locator("#points").bounding_box()
+        page.locator("#points").focus()
+        for key in ("+", "Enter"):
+            page.keyboard.press(key)
+        centre = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        reach = [(box[side] - 2) / 2 / 1.3 for side in ("width", "height")]
+        inside = [i for i, place in enumerate(places) if all(abs(place[k] - centre[k]) < reach[k] for k in (0, 1))]
+        assert 0 < len(inside) < len(places)
+        assert page.locator("#selected").inner_text().startswith(f"{len(inside)} image")
+        page.keyboard.press("Escape")
+        assert page.locator("#selected").inner_text() == "No selection"
+        page.select_option("#colour", "error")
+        page.select_option("#layer", "conv1")
+        page.wait_for_url("**/map?layer=conv1&colour=error")
+        until(page, "document.querySelector('#points')?.dataset.drawn > 0")
+        assert page.locator("#colour").input_value() == "error"
+        assert "misclassified" in page.locator("#legend").inner_text()
+        assert "conv1" in page.locator("#kept").inner_text()

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from html import unescape
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from convscope.app import ExploredRuns
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import Run, open_run, read_review
 from tests.app.serving import get, served
+from tests.contrast import contrast, rgb
 from tests.planted import answer_with, chosen_logits
 
-PAGES = ("runs", "overview", "lab", "units", "unit/conv1/0", "mistakes", "images", "compare", "api")
+PAGES = ("runs", "overview", "lab", "units", "unit/conv1/0", "map", "mistakes", "images", "compare", "api")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,8 @@ def test_a_units_page_has_its_strongest_patches(address: str, reported: Run) -> 
         ("/unit/conv1/99", "unit 99"),
         ("/unit/conv1/x", "unit=x"),
         ("/units?layer=pool1", "expected a convolution"),
+        ("/map?layer=conv9", "layer 'conv9' is not one of the map's"),
+        ("/map?method=umap", "method 'umap' is not one of the map's"),
         ("/images?true=9", "there are classes 0 to 2"),
         ("/overview?run=<script>alert(1)</script>", "expected a number"),
     ],
@@ -138,7 +142,7 @@ def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_p
     for name in ("model.safetensors", "metrics.json", "predictions.safetensors"):
         (folder / name).unlink()
     with served(folder) as address:
-        for name in ("lab", "units", "mistakes"):
+        for name in ("lab", "units", "map", "mistakes"):
             assert "is being trained" in words(page(address, f"/{name}"))
         assert 'id="live"' in page(address, "/overview")
         found = json.loads(get(address, "/api/history")[1])
@@ -260,3 +264,62 @@ def test_an_image_that_is_not_there_is_refused(address: str, path: str) -> None:
     status, body, _ = get(address, path)
     assert status in (400, 422)
     assert "error" in json.loads(body)
+
+
+@pytest.mark.parametrize(("layer", "method"), [("", "pca"), ("conv1", "pca"), ("", "tsne")])
+def test_the_map_has_the_points_of_the_scope(address: str, reported: Run, layer: str, method: str) -> None:
+    if method == "tsne":
+        pytest.importorskip("sklearn")
+    from convscope.scope import Scope
+
+    expected = Scope(reported).projection(reported.load_data().test, layer or None, method)
+    found = json.loads(get(address, f"/api/projection?layer={layer}&method={method}")[1])
+    assert (found["layer"], found["method"], found["kept"]) == (expected.layer, method, expected.kept)
+    assert [found["x"], found["y"]] == expected.points.T.tolist()
+    assert found["row"] == expected.index.tolist()
+    logits, true = reported.predictions["logits"], reported.predictions["target.class"]
+    assert found["class"] == true.tolist()
+    assert found["predicted"] == logits.argmax(1).tolist()
+    assert found["confidence"] == pytest.approx(logits.softmax(1).amax(1).tolist(), abs=1e-4)
+    assert found["name"][7] == reported.load_data().test.name(7)
+    assert get(address, "/api/projection?layer=conv9")[0] == 400
+
+
+def test_the_map_says_that_units_off_do_not_change_it(address: str) -> None:
+    assert "units that are switched off do not change it" in words(page(address, "/map?off=conv1:1"))
+    assert "switched off" not in words(page(address, "/map"))
+
+
+def test_until_tsne_is_there_the_map_shows_pca_and_the_job(reported: Run, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    run = open_run(shutil.copytree(reported.path, tmp_path / "fresh"))
+    shutil.rmtree(run.path / "scans")
+    with served(run.path) as address:
+        assert '"shown":"pca"' in page(address, "/map")
+        first = get(address, "/map?method=tsne", Accept="text/html")[1].decode()
+        assert "Computing t-SNE of the features that the logits are read from" in words(first)
+        assert '"shown":"pca"' in first
+        assert '"shown":"tsne"' in page(address, "/map?method=tsne")
+
+
+def test_the_points_are_written_for_other_viewers(reported: Run, tmp_path: Path) -> None:
+    import pandas as pd
+
+    run = open_run(shutil.copytree(reported.path, tmp_path / "written"))
+    with served(run.path) as address:
+        status, body, _ = get(address, "/api/embeddings?layer=conv1", "POST")
+        points = json.loads(get(address, "/api/projection?layer=conv1")[1])
+    assert (status, json.loads(body)["file"]) == (200, str(run.path / "embeddings.parquet"))
+    assert pd.read_parquet(run.path / "embeddings.parquet")["x"].tolist() == points["x"]
+
+
+def test_the_colours_of_classes_are_seen_on_both_grounds() -> None:
+    """Those of the light pages are those of the pictures."""
+    from convscope.draw.charts import CLASSES
+
+    text = (resources.files("convscope.app") / "static" / "app.css").read_text("utf-8")
+    colours = re.findall(r"--class-\d: (#[0-9a-f]{6})", text)
+    assert tuple(colours[:10]) == CLASSES
+    for ground, shown in (("#ffffff", colours[:10]), ("#1c2026", colours[10:])):
+        assert len(set(shown)) == 10
+        assert min(contrast(rgb(one), rgb(ground)) for one in shown) >= 3

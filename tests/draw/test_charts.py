@@ -18,6 +18,7 @@ from convscope.draw import (
     learning_curve,
     moved,
     network_map,
+    points,
     rate_curve,
     reliability,
     run_curves,
@@ -252,3 +253,14 @@ def test_a_range_test_shows_the_steps_the_smoothed_loss_and_the_rate_that_was_ch
     assert all(layer["encoding"]["x"]["scale"]["type"] == "log" for layer in chart["layer"])
     assert chart["layer"][1]["encoding"]["y"]["scale"]["domain"] == pytest.approx([1.275, 3.0])  # 9 is beyond it
     assert chart_png(chart).startswith(b"\x89PNG")
+
+
+def test_points_of_more_than_ten_classes_differ_by_colour_or_shape() -> None:
+    classes = [f"class {k}" for k in range(23)]
+    table = pd.DataFrame({"x": range(23), "y": range(23), "class": classes})
+    encoding = points(table, classes)["encoding"]
+    drawn = list(zip(encoding["color"]["scale"]["range"], encoding["shape"]["scale"]["range"], strict=True))
+    assert len(set(drawn)) == 23
+    assert len(set(encoding["color"]["scale"]["range"])) == 10
+    assert encoding["color"]["scale"]["domain"] == classes
+    assert min(contrast(rgb(one), rgb("#ffffff")) for one in encoding["color"]["scale"]["range"]) >= 3

@@ -117,11 +117,8 @@ How = Annotated[
         "or zero_weights."
     ),
 ]
-Method = Annotated[
-    str,
-    AfterValidator(lambda name: name.replace("-", "_")),
-    Field(description="The attribution to examine: grad_cam by default."),
-]
+METHOD = "The attribution to examine: grad_cam by default; of a projection pca, the default, or tsne."
+Method = Annotated[str, AfterValidator(lambda name: name.replace("-", "_")), Field(description=METHOD)]
 Edits = Annotated[
     tuple[Any, ...],
     BeforeValidator(_edits),

@@ -16,7 +16,7 @@ from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
 from convscope.app.lab import LIVE_LENSES
 from convscope.draw import enlarge_to, filter_picture, picture, signed_picture
-from convscope.errors import ConvscopeError, RequestError
+from convscope.errors import ConvscopeError, RequestError, UnknownNameError
 from convscope.report import fill
 from convscope.runs import CHECKPOINT, open_run
 from convscope.scans import Ablation, paired_difference, proportion
@@ -25,10 +25,11 @@ Know = Callable[..., Any]
 """Gives the answer to a question of `convscope.app.questions`, or None where it has to be worked out first."""
 
 TITLES = {
-    "runs": "Runs", "overview": "Overview", "lab": "Image lab", "units": "Units", "mistakes": "Mistakes",
-    "compare": "Compare", "api": "API",
+    "runs": "Runs", "overview": "Overview", "lab": "Image lab", "units": "Units", "map": "Map",
+    "mistakes": "Mistakes", "compare": "Compare", "api": "API",
 }  # fmt: skip
 PAGES = (*TITLES, "images")
+METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 _MOST_IMAGES = 120
 _MOST_MISTAKES = 1000
 _MOST_SETTINGS = 8
@@ -105,7 +106,7 @@ def _number(text: str, name: str) -> int:
 
 def page_of(name: str) -> Callable[[State, Know], dict[str, Any]]:
     """What makes the parts of a page."""
-    return {"overview": overview, "lab": lab, "units": units, "unit": unit, "mistakes": mistakes,
+    return {"overview": overview, "lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes,
             "compare": compare, "runs": run_table, "images": images, "api": api}[name]  # fmt: skip
 
 
@@ -387,6 +388,36 @@ def _neighbours(run: ExploredRun, layer: str) -> tuple[str | None, str | None]:
 
     before = along(lambda name: list(graph.by_name[name].inputs))
     return before, along(lambda name: readers.get(name, []))
+
+
+def projection_map(state: State, know: Know) -> dict[str, Any]:
+    """The test images as points: by PCA first, which is shown until another method is done; the points come by their route."""
+    if missing := _needs_network(state):
+        return missing
+    run = state.run
+    layer, method = projection_of(run, state.query.get("layer", ""), state.query.get("method", "pca"))
+    where = f"the features of {layer}" if layer else "the features that the logits are read from"
+    ready = [
+        each
+        for each in dict.fromkeys(("pca", method))
+        if know("projection", f"{METHODS[each]} of {where}", layer=layer, method=each) is not None
+    ]
+    return {"layers": run.layers, "layer": layer, "method": method, "methods": METHODS, "n_images": len(run.test),
+            "shown": ready[-1] if ready else None, "classes": run.subject.answers[0].head.classes}  # fmt: skip
+
+
+def projection_of(run: ExploredRun, layer: str, method: str) -> tuple[str | None, str]:
+    """Layer and method of a map, as an address names them; an empty layer: the features that the logits are read from.
+
+    Raises:
+        UnknownNameError: there is no such layer or method.
+    """
+    known = [each["name"] for each in run.layers]
+    if layer and layer not in known:
+        raise UnknownNameError("layer", layer, known, "one of the map's")
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS, "one of the map's")
+    return layer or None, method
 
 
 def mistakes(state: State, know: Know) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from convscope.scans import (
     LayerPatches,
     LayerStatistics,
     Nearest,
+    Projection,
     digest_of_scope,
     digest_of_weights,
     layer_similarity,
@@ -110,6 +111,11 @@ def nearest(explored: ExploredRun, row: int) -> Nearest:
     return explored.scope.nearest(explored.test.subset([row]), explored.data.train, _NEAREST)
 
 
+def projection(explored: ExploredRun, layer: str | None, method: str) -> Projection:
+    """The test images as points of a plane, by their features at a layer; None for those that the logits are read from."""
+    return explored.scope.projection(explored.test, layer, method)
+
+
 def analysis(
     explored: ExploredRun, name: str, image: Any = None, settings: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def ready(explored: ExploredRun) -> bool:
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (strongest, effects, effect, without, maximized, similarity, nearest, analysis, ready)
+    for each in (strongest, effects, effect, without, maximized, similarity, nearest, projection, analysis, ready)
 }
 """By name, as a job knows them; all but the analyses keep their answer in the run's cache."""
 

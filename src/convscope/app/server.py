@@ -33,7 +33,7 @@ from convscope.draw import Picture, enlarge_to, picture, png
 from convscope.errors import ConvscopeError, RequestError
 from convscope.report import static, vega
 from convscope.runs import HISTORY, Verdict, open_run, read_review, remove_verdict, write_verdict
-from convscope.scans import reviewed_accuracy
+from convscope.scans import Projection, reviewed_accuracy, write_embeddings
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ _LARGEST_MESSAGE = 1 << 18  # of the lab's socket: 200 edits with long strokes
 _SLOW_CLIENT_S = 30
 _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
 _OWN_FILES = (
-    "app.css", "common.js", "compare.js", "lab.js", "live.js", "mistakes.js", "overview.js", "runs.js", "unit.js",
+    "app.css", "common.js", "compare.js", "lab.js", "live.js", "map.js", "mistakes.js", "overview.js", "runs.js",
+    "unit.js",
 )  # fmt: skip
 
 
@@ -142,6 +143,7 @@ def create_app(runs: ExploredRuns, token: str | None = None) -> Guard:
     _add_errors(app)
     _add_files(app)
     _add_pages(app, explorer)
+    _add_map(app, explorer)
     _add_review(app, explorer)
     _add_images(app, explorer)
     _add_analyses(app, explorer)
@@ -259,6 +261,37 @@ def _history(explored: ExploredRun) -> dict[str, Any]:
         "trained": run.is_trained,
         "evaluated": explored.is_evaluated,
     }
+
+
+def _add_map(app: FastAPI, explorer: Explorer) -> None:
+    async def projection(run: int, layer: str, method: str) -> Projection:
+        chosen, by = await explorer.by_page(pages.projection_of, explorer.runs[run], layer, method)
+        words = f"{pages.METHODS[by]} of {layer or 'the features'}"
+        return await explorer.answer(explorer.runs[run], "projection", words, layer=chosen, method=by)
+
+    @app.get("/api/projection")
+    async def points(run: int = 0, layer: str = "", method: str = "pca") -> Response:
+        """The test images as points of a plane, by their features at a layer, by default the last before the logits."""
+        found = await projection(run, layer, method)
+        return JSONResponse(await explorer.by_page(_points, explorer.runs[run], found))
+
+    @app.post("/api/embeddings")
+    async def write(run: int = 0, layer: str = "", method: str = "pca") -> Response:
+        """Writes these points, with each image's nearest others, to the run's folder for other viewers."""
+        found, explored = await projection(run, layer, method), explorer.runs[run]
+        written = await explorer.by_page(write_embeddings, explored.run, explored.test, found)
+        return JSONResponse({"file": str(written)})
+
+
+def _points(explored: ExploredRun, found: Projection) -> dict[str, Any]:
+    answers, rows = explored.subject.answers[0], found.index.tolist()
+    columns = {"class": answers.true, "predicted": answers.predicted}
+    return {
+        "layer": found.layer, "method": found.method, "kept": found.kept, "neighbours": found.neighbours.shape[1],
+        "classes": answers.head.classes, "row": rows, "name": [explored.test.name(row) for row in rows],
+        "x": found.points[:, 0].tolist(), "y": found.points[:, 1].tolist(),
+        "confidence": [round(value, 4) for value in answers.confidence[found.index].tolist()],
+    } | {name: column[found.index].tolist() for name, column in columns.items()}  # fmt: skip
 
 
 def _add_review(app: FastAPI, explorer: Explorer) -> None:

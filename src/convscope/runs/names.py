@@ -8,6 +8,7 @@ model.safetensors        the trained weights; with the card: classes, input shap
 predictions.safetensors  logits and targets of the test images, in order
 predictions.parquet      the same for other tools: name, target, predicted class and probabilities of each test image
 review.parquet           what somebody found of single test images: a verdict and its time
+embeddings.parquet       test images as points, with their nearest others, for other viewers
 metrics.json             what they come to, with intervals
 anatomy.json             the table of the network's operations
 rate.png                 the learning-rate range test, where it found the recipe's rate
@@ -24,7 +25,7 @@ SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 ANSWERS = "predictions.parquet"
 METRICS, ANATOMY, REPORT, FILTERS = "metrics.json", "anatomy.json", "report.html", "filters.html"
-REVIEW = "review.parquet"
+REVIEW, EMBEDDINGS = "review.parquet", "embeddings.parquet"
 RATE, OUTCOME, TRACKERS, TENSORBOARD = "rate.png", "outcome.json", "trackers.json", "tensorboard"
 
 GIVEN = "given-module"

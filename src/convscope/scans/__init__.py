@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from convscope.scans.layers import LayerMap, layer_maps
     from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
     from convscope.scans.neighbours import Embeddings, Nearest, embeddings, nearest
+    from convscope.scans.projection import Projection, project, write_embeddings
     from convscope.scans.randomization import Randomization, RandomizationCheck, randomization_check
     from convscope.scans.reviewed import ReviewedAccuracy, reviewed_accuracy
     from convscope.scans.room import MAX_MEMORY, batch_that_fits
@@ -76,6 +77,7 @@ __all__ = [
     "PairedAnswers",
     "PassSettings",
     "Predictions",
+    "Projection",
     "Questions",
     "Randomization",
     "RandomizationCheck",
@@ -120,6 +122,7 @@ __all__ = [
     "one_by_one",
     "paired_difference",
     "patches_and_statistics",
+    "project",
     "proportion",
     "randomization_check",
     "reviewed_accuracy",
@@ -127,4 +130,5 @@ __all__ = [
     "statistics",
     "top_patches",
     "validation_in_words",
+    "write_embeddings",
 ]

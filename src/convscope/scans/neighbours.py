@@ -1,4 +1,4 @@
-"""Which images of a set are nearest to others, by the features that the logits are read from."""
+"""The features of images at a layer, and which images of a set are nearest to others by them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convscope.data import ImageSet
 from convscope.errors import RequestError
-from convscope.graph import TracedGraph
+from convscope.graph import Positions, TracedGraph, positions
 from convscope.scans.by_image import ImageRows
 from convscope.scans.cached import cached_scan
 from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan, sizes
@@ -24,7 +24,7 @@ MOST = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """The features of images that the logits are read from, each of length 1.
+    """The features of images at a layer, each of length 1.
 
     Attributes:
         layer: whose they are.
@@ -46,8 +46,8 @@ class Embeddings:
         """Of `others` the n that are nearest to each image, the nearest first; of equal ones those of lower index."""
         parts = []
         for some in self.features.split(256):
-            similarity, rows = (some @ others.features.T).sort(dim=1, descending=True, stable=True)
-            parts.append((similarity[:, :n], others.index[rows[:, :n]]))
+            similarity, rows = largest(some @ others.features.T, n)
+            parts.append((similarity, others.index[rows]))
         similarities, indexes = zip(*parts, strict=True)
         return Nearest(torch.cat(indexes), torch.cat(similarities))
 
@@ -65,26 +65,46 @@ class Nearest:
     similarity: Float[Tensor, "Q n"]
 
 
-def embeddings(scope: Subject, images: Images, **settings: Unpack[PassSettings]) -> Embeddings:
-    """The features of images that the logits are read from. In the folder of a run those of a set are kept, and found again.
+def largest(values: Float[Tensor, "Q N"], n: int) -> tuple[Float[Tensor, "Q n"], Int64[Tensor, "Q n"]]:
+    """Of each row the n largest values and their columns, the largest first; of equal ones those of lower column."""
+    top, columns = values.topk(min(n, values.shape[1]), dim=1)
+    tied = (values >= top[:, -1:]).sum(dim=1) > top.shape[1]  # which of the equal ones topk takes is left to it
+    columns, order = columns.sort(dim=1)
+    top, ranked = top.gather(1, order).sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, ranked)
+    if tied.any():
+        all_values, all_columns = values[tied].sort(dim=1, descending=True, stable=True)
+        top[tied], columns[tied] = all_values[:, :n], all_columns[:, :n]
+    return top, columns
+
+
+def embeddings(
+    scope: Subject, images: Images, layer: str | None = None, **settings: Unpack[PassSettings]
+) -> Embeddings:
+    """The features of images at a layer. In the folder of a run those of a set are kept, and found again.
 
     Args:
         scope: the network, a `Scope`.
         images: a set, or a tensor in [0, 1].
+        layer: of maps the mean over their positions is taken. By default the features that the logits are read from, with
+            all their positions.
         settings: batch_size, max_memory, workers, progress; see `scan`.
 
     Raises:
-        RequestError: there are no images, or the network reads its logits from the image itself.
+        RequestError: there are no images, or no layer is given and the network reads its logits from the image itself.
+        UnknownNameError: there is no such layer; the message lists those there are.
     """
-    layer = read_by_logits(scope.graph)
+    name = read_by_logits(scope.graph) if layer is None else scope.graph.operation(layer).name
+    place = None if layer is None else positions(scope.graph).get(name)
 
     def make() -> dict[str, Embeddings]:
-        [found] = scan(scope, images, [_Embedding(layer)], **settings)
+        [found] = scan(scope, images, [_Embedding(name, place)], **settings)
         return {"embeddings": found}
 
     if not isinstance(images, ImageSet):
         return make()["embeddings"]
-    return cached_scan(scope, "embeddings", images, sizes(settings), Embeddings, make)["embeddings"]
+    key = sizes(settings) | ({} if layer is None else {"mean_of": name})
+    return cached_scan(scope, "embeddings", images, key, Embeddings, make)["embeddings"]
 
 
 def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
@@ -129,14 +149,16 @@ def read_by_logits(graph: TracedGraph) -> str:
 
 
 class _Embedding:
-    """A scan that keeps the features of each image."""
+    """A scan that keeps the features of each image: their mean over the positions, where these are given."""
 
-    def __init__(self, layer: str) -> None:
-        self.layers, self.rows = (layer,), ImageRows()
+    def __init__(self, layer: str, place: Positions | None = None) -> None:
+        self.layers, self.rows, self._place = (layer,), ImageRows(), place
 
     def update(self, seen: BatchOutputs) -> None:
-        features = seen.activations[self.layers[0]].flatten(1).float()
-        self.rows.add(seen.index, features=F.normalize(features, dim=1))
+        features = seen.activations[self.layers[0]].float()
+        if self._place is not None:
+            features = self._place.as_map(features).mean(dim=(2, 3))
+        self.rows.add(seen.index, features=F.normalize(features.flatten(1), dim=1))
 
     def merge(self, other: _Embedding) -> None:
         self.rows.merge(other.rows)
