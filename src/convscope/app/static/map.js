@@ -2,7 +2,7 @@
 import { $, ask, client, data, element, link, percent } from "./common.js";
 
 const about = data("map-data"), query = new URLSearchParams(location.search);
-const N_COLOURS = 10, N_STEPS = 24, MOST_IMAGES = 60, NEAR_PX = 12;
+const N_COLOURS = 10, N_STEPS = 24, MOST_IMAGES = 60, NEAR_PX = 12, N_BANDS = 128;
 const INSTRUCTIONS = "Draw around points with the lasso or the rectangle, or click one. By keyboard: move and zoom, then Enter.";
 const colour = $("#colour");
 colour.value = ["class", "error", "confidence"].includes(query.get("colour")) ? query.get("colour") : "class";
@@ -153,13 +153,15 @@ function start(points, address) {
     context.stroke();
   }
 
-  // Points within a polygon of the plane: by how often a ray to the right crosses its edges.
+  // Points within a polygon of the plane: by how often a ray to the right crosses its edges, of which each band of rows has its own.
   function within(polygon) {
-    const px = polygon.map((corner) => corner[0]), py = polygon.map((corner) => corner[1]), m = px.length, found = new Uint8Array(n);
+    const px = Float64Array.from(polygon, (corner) => corner[0]), py = Float64Array.from(polygon, (corner) => corner[1]), m = px.length, found = new Uint8Array(n);
     const [left, right, low, high] = [Math.min(...px), Math.max(...px), Math.min(...py), Math.max(...py)];
+    const bands = Array.from({ length: N_BANDS }, () => []), band = (value) => Math.min(N_BANDS - 1, Math.floor((N_BANDS * (value - low)) / (high - low || 1)));
+    for (let a = 0, b = m - 1; a < m; b = a++) for (let k = band(Math.min(py[a], py[b])); k <= band(Math.max(py[a], py[b])); k++) bands[k].push([a, b]);
     for (let i = 0; i < n; i++) {
       if (x[i] < left || x[i] > right || y[i] < low || y[i] > high) continue;
-      for (let a = 0, b = m - 1; a < m; b = a++) {
+      for (const [a, b] of bands[band(y[i])]) {
         if (py[a] > y[i] !== py[b] > y[i] && x[i] < ((px[b] - px[a]) * (y[i] - py[a])) / (py[b] - py[a]) + px[a]) found[i] ^= 1;
       }
     }
