@@ -1,4 +1,4 @@
-"""Records the explorer for the README: a stroke, a slider, a unit that is switched off; 20 seconds as docs/pictures/explorer.gif.
+"""Records the explorer for the README: a stroke, a slider, a unit that is switched off; docs/pictures/explorer.gif.
 
     convscope serve RUN --port 8765 &
     python docs/record.py 127.0.0.1:8765 [--image 7]
@@ -109,7 +109,6 @@ def main() -> None:
         recorder.frame(10)
         browser.close()
     recorder.save(PICTURES / "explorer.gif")
-    print(f"{len(recorder.frames)} frames, {(PICTURES / 'explorer.gif').stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
