@@ -18,15 +18,14 @@ import numpy as np
 import uvicorn
 from websockets.sync.client import connect
 
-from convscope.app import ExploredRuns, create_app
+from convscope.app import ExploredRuns, create_app, serving
 
 
 @contextmanager
 def served(*folders: Path, token: str | None = None) -> Iterator[str]:
     """The address of an explorer of these runs, such as "127.0.0.1:12345"."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(ExploredRuns(folders), token), log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(serving._config(create_app(ExploredRuns(folders), token)))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started and thread.is_alive():

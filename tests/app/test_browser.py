@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -107,6 +108,7 @@ def test_a_link_shows_the_same_state(explore: Explorer) -> None:
         stroke(page, (0.5, 0.5))
         page.select_option("#show", "value")
         settled(page)
+        page.wait_for_timeout(500)  # the address is written some times a second
         address, shown, words = page.url, percents(page), page.locator("#edit-words").inner_text()
         units = page.locator("[data-layer] .units a span").all_text_contents()
         page.goto("about:blank")
@@ -114,6 +116,66 @@ def test_a_link_shows_the_same_state(explore: Explorer) -> None:
         settled(page)
         assert (percents(page), page.locator("#edit-words").inner_text()) == (shown, words)
         assert page.locator("[data-layer] .units a span").all_text_contents() == units
+
+
+def test_after_hundreds_of_changes_the_address_holds_the_newest(explore: Explorer) -> None:
+    with explore("/lab?image=5") as page:
+        settled(page)
+        page.wait_for_timeout(500)
+        page.evaluate(_COUNT)
+        page.evaluate(_ROTATE)
+        settled(page)
+        until(page, "decodeURIComponent(location.href).includes('[[\"rotate\",-180]]')")
+        assert page.evaluate("window.written") <= 3  # Safari refuses more than 100 in 30 s
+
+
+_COUNT = """(() => {
+  const write = history.replaceState.bind(history);
+  window.written = 0;
+  history.replaceState = (...values) => { window.written += 1; write(...values); };
+})()"""
+_ROTATE = """(() => {
+  const labels = [...document.querySelectorAll("#sliders label")];
+  const input = labels.find((label) => label.textContent.startsWith("rotate")).control;
+  for (let degrees = 1; degrees <= 720; degrees++) {
+    input.value = String(degrees % 2 ? degrees % 180 : -180);
+    input.dispatchEvent(new Event("input"));
+  }
+})()"""
+
+
+def test_images_gone_through_quickly_end_with_the_newest(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        until(page, "document.querySelector('#matter a') !== null")
+        questions: list[str] = []
+        page.on("request", lambda one: questions.append(one.url) if "unit_effects" in one.url else None)
+        page.evaluate("for (let k = 0; k < 45; k++) document.body.dispatchEvent(new KeyboardEvent('keydown', "
+                      "{key: 'n', bubbles: true}))")  # fmt: skip
+        settled(page)
+        until(page, "document.querySelector('#matter a') !== null")
+        assert page.locator("#image").input_value() == str((3 + 45) % 24)
+        assert len(questions) == 2
+
+
+@pytest.mark.parametrize("edits", ["nonsense", "[null]", '{"a": 1}', "[[]]", '[["rotate"]]', "7", "[[[[1]]]]"])
+def test_a_link_with_damaged_edits_says_so_and_can_be_reset(explore: Explorer, edits: str) -> None:
+    with explore(f"/lab?image=3&layers=gone&edits={quote(edits)}") as page:
+        until(page, "document.querySelector('#verdict').textContent.startsWith('edit 1')")
+        page.click("#reset")
+        settled(page)
+        assert page.locator("#verdict").inner_text() == "Edit the image to see the answer change."
+        assert page.locator("[data-layer]").count() >= 1
+
+
+def test_another_run_is_chosen_on_every_page(grid: Path, browser: Any) -> None:
+    with served(grid) as address, browser.new_context() as context:
+        page = context.new_page()
+        for path in ("lab?layers=conv1", "units?layer=conv1", "compare?with=1", "overview?off=conv1:1"):
+            page.goto(f"http://{address}/{path}")
+            page.select_option("#which-run", "1")
+            page.wait_for_url("**run=1**")
+            assert "This cannot be shown" not in page.locator("main").inner_text()
 
 
 def test_the_keyboard_draws(explore: Explorer) -> None:

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from convscope.app import guard
+from convscope.app import ExploredRuns, guard, server
 from convscope.runs import Run
 from tests.app.serving import answer, get, lab, served
 
@@ -47,7 +47,7 @@ def test_another_sites_name_for_this_machine_is_refused(address: str, host: str)
     assert with_host(address, host) == 403
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:8765", "[::1]:8765", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.2:1", "localhost:8765", "[::1]:8765", "[::1]", "localhost"])
 def test_this_machines_own_names_are_let_through(address: str, host: str) -> None:
     assert with_host(address, host) == 200
 
@@ -59,6 +59,8 @@ def test_the_socket_and_what_changes_something_are_for_pages_of_this_server(addr
         assert answer(found, {"seq": 1})[0]["done"]
     assert get(address, "/uploads", "POST", b"x", Origin="http://evil.example")[0] == 403
     assert get(address, "/api/jobs/none", "DELETE", Origin="http://evil.example")[0] == 403
+    for origin in ("http://[", "null", f"http://{address}.evil.example"):
+        assert get(address, "/uploads", "POST", b"x", Origin=origin)[0] == 403
 
 
 def test_with_a_token_nothing_is_told_without_it(guarded: str) -> None:
@@ -82,6 +84,8 @@ def test_the_token_goes_from_the_address_into_a_cookie(guarded: str) -> None:
 
 def test_the_token_leads_to_no_other_site(guarded: str) -> None:
     assert get(guarded, "//evil.example/?token=a-secret")[2]["location"] == "/evil.example/"
+    assert get(guarded, "/%5Cevil.example/?token=a-secret")[2]["location"] == "/%5Cevil.example/"
+    assert get(guarded, "/unit/%C3%9F/1?token=a-secret")[2]["location"] == "/unit/%C3%9F/1"
 
 
 def test_every_answer_carries_the_policy(address: str) -> None:
@@ -112,11 +116,22 @@ def test_a_body_that_is_too_large_is_cut_off(address: str, said: bool) -> None:
     assert get(address, "/overview")[0] == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"0" * 100])
+_PROGRAM = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) print\n"
+
+
+@pytest.mark.parametrize("body", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"0" * 100, _PROGRAM])
 def test_an_upload_that_is_no_image_is_refused_in_a_line(address: str, body: bytes) -> None:
     status, found, _ = get(address, "/uploads", "POST", body)
     assert status == 400
     assert "\n" not in json.loads(found)["error"]
+    assert ("a program that is not run" in json.loads(found)["error"]) == (body == _PROGRAM)
+
+
+def test_uploads_are_held_up_to_a_number_of_bytes(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_UPLOADED_BYTES", 1000)
+    explorer = server.Explorer(ExploredRuns([reported.path]))
+    names = [explorer.keep(bytes([k]) * 300) for k in range(5)]
+    assert list(explorer.uploads) == names[2:]
 
 
 def test_no_path_of_the_client_is_opened(address: str) -> None:

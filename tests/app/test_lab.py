@@ -17,7 +17,7 @@ from convscope import edits
 from convscope.app import ExploredRun
 from convscope.app.lab import LIVE_LENSES, Lab, LabRequest
 from convscope.data import load_data
-from convscope.errors import RequestError, SettingError, UnknownNameError
+from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
 from convscope.nets import build_net
 from convscope.runs import Recipe, Run
 from convscope.scans import evaluate
@@ -215,9 +215,72 @@ def test_a_wrong_request_is_answered_in_a_line_and_the_socket_goes_on(
 
 def test_what_is_no_json_is_answered_in_a_line(address: str) -> None:
     with lab(address) as socket:
-        for text in ("{", "[" * 100_000, '"x"', "null"):
+        for text in ("{", "[" * 100_000, '"x"', "null", b"{}", b"\xff"):
             socket.send(text)
             assert "error" in json.loads(socket.recv(60))
+        socket.send(json.dumps({"edits": ["x" * 300_000]}))
+        assert "characters" in json.loads(socket.recv(60))["error"]
+        assert answer(socket, {"seq": 2})[0]["done"]
+
+
+def test_a_fault_of_ours_is_answered_in_a_line_and_the_socket_goes_on(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lab(address) as socket:
+        with monkeypatch.context() as broken:
+            broken.setattr(Lab, "_edited", lambda *given: 1 // 0)
+            found, _ = answer(socket, {"seq": 1, "image": 11})
+        assert "a fault of convscope: ZeroDivisionError" in found["error"]
+        assert answer(socket, {"seq": 2, "image": 11})[0]["done"]
+
+
+class _Tokens(torch.nn.Module):
+    """A small transformer, in which layers have several axes of units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.classes = torch.nn.Conv2d(3, 16, 2, 2), torch.nn.Linear(16, 3)
+        self.encoder = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.encoder(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+def of_network(net: torch.nn.Module, folder: Path) -> Lab:
+    data = load_data(str(write_spots(folder / "spots.npz", 120)))
+    run = train(net, data, Recipe(epochs=1, batch=24), folder / "run", device="cpu", watcher=Silent())
+    evaluate(run, data)
+    return Lab(ExploredRun(run))
+
+
+def parts_of(work: Lab, **request: Any) -> list[Any]:
+    return list(work.answer(LabRequest(**request), lambda name: torch.zeros(3, 8, 8)))
+
+
+def test_a_transformer_has_a_lab(tmp_path: Path) -> None:
+    work = of_network(_Tokens(), tmp_path)
+    layers = work.explored.layers
+    owners = {layer["name"]: layer["units_of"] for layer in layers}
+    assert owners["encoder.linear1"] == "encoder.linear1"
+    assert owners["encoder.norm1"] == "encoder.norm1"
+    found = parts_of(work, layers=[layer["name"] for layer in layers], lens="saliency")
+    assert len(found) == len(layers) + 4
+    assert "error" not in found[-1]
+
+
+def test_without_maps_the_rest_of_the_answer_stands(tmp_path: Path) -> None:
+    *parts, end = parts_of(of_network(build_net("f8", classes=3, channels=3, image_size=8), tmp_path), lens="grad_cam")
+    assert len(parts) == 2
+    assert end["done"]
+    assert "ask for saliency" in end["error"]
+
+
+def test_an_answer_that_is_no_number_is_said(tmp_path: Path) -> None:
+    work = of_network(build_net("c4 M f8", classes=3, channels=3, image_size=8), tmp_path)
+    with torch.no_grad():
+        work.explored.scope.net.conv1.bias.fill_(torch.inf)  # type: ignore[union-attr,operator]
+    with pytest.raises(FailedError, match="NaN or infinite"):
+        parts_of(work)
 
 
 def test_the_lab_refuses_in_python_what_it_refuses_by_its_socket(runs: list[Run]) -> None:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from convscope.analyses import names
-from convscope.app import ExploredRuns
+from convscope.app import ExploredRuns, pages
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import Run, open_run, read_review
 from tests.app.serving import get, served
@@ -121,15 +122,55 @@ def test_a_units_page_has_its_strongest_patches(address: str, reported: Run) -> 
         ("/unit/conv9/0", "conv9"),
         ("/unit/conv1/99", "unit 99"),
         ("/unit/conv1/x", "unit=x"),
+        ("/unit/conv1/²", "unit=²"),
+        ("/overview?run=²", "run=²"),
+        ("/overview?off=conv1:²", "expected layers with their units"),
+        ("/overview?off=conv1:" + "9" * 5000, "expected layers with their units"),
+        ("/images/1.png?box=²,1,2,3", "expected top,left,bottom,right"),
+        ("/api/analyses/grad_cam?image=²", "image"),
+        ("/api/analyses/grad_cam?image=1&target=" + "9" * 5000, "is not one of this network's"),
         ("/units?layer=pool1", "expected a convolution"),
         ("/images?true=9", "there are classes 0 to 2"),
         ("/overview?run=<script>alert(1)</script>", "expected a number"),
     ],
 )
 def test_a_wrong_address_is_a_page_with_one_line(address: str, path: str, said: str) -> None:
-    text = page(address, path.replace("<", "%3C").replace(">", "%3E"), 400)
+    text = page(address, quote(path, safe="/?=&:,;"), 400)
     assert said in words(text)
     assert "<script>alert" not in text
+
+
+def test_an_address_that_is_none_is_a_page(address: str) -> None:
+    assert "This cannot be shown" in words(page(address, "/nothing", 404))
+    assert "error" in json.loads(get(address, "/api/review", "POST", b"[" * 9999, Content_Type="application/json")[1])
+
+
+def test_a_fault_of_ours_is_a_page_with_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "mistakes", lambda *given: 1 // 0)
+    assert "this failed, which is a fault of convscope: ZeroDivisionError" in words(page(address, "/mistakes", 500))
+
+
+def test_an_address_holds_many_edits(address: str) -> None:
+    edits = json.dumps([["paint", [[n % 8 + 0.25, n % 7 + 0.75] for n in range(1900)], 1, "grey"]] * 8)
+    address_of_lab = f"/lab?edits={quote(edits)}"
+    assert len(address_of_lab) > 300_000
+    assert page(address, address_of_lab)
+    assert get(address, f"/api/analyses/edit_effect?edit={quote(edits)}&images=8")[0] == 200
+
+
+def test_a_run_that_is_gone_or_damaged_hides_no_other(reported: Run, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copytree(reported.path, tmp_path / name)
+    with served(tmp_path) as address:
+        shutil.rmtree(tmp_path / "a")
+        (tmp_path / "b" / "spec.yaml").write_text("{")
+        text = words(page(address, "/runs"))
+        assert text.count("cannot be read") == 2
+        assert "evaluated" in text
+        assert "net.name" not in text  # settings differ among the runs that can be read
+        for name in ("overview", "lab"):
+            assert "was removed or renamed" in words(page(address, f"/{name}?run=0", 400))
+            assert page(address, f"/{name}?run=2")
 
 
 def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_path: Path) -> None:

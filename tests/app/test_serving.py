@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 import convscope as cs
-from convscope.app import serving
+from convscope.app import guard
 from convscope.errors import RunFolderError
 from convscope.runs import Run
 from tests.app.serving import get
@@ -35,6 +37,32 @@ def test_it_says_its_address_serves_and_ends(reported: Run, ending: signal.Signa
         _, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors
         assert process.returncode in (0, 1)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_while_a_question_is_answered_and_leaves_nothing(reported: Run, ending: signal.Signals) -> None:
+    with started(str(reported.path), "--port", "0") as process:
+        assert process.stdout is not None
+        address = re.search(r"http://(127\.0\.0\.1:\d+)/ ", process.stdout.readline())[1]  # type: ignore[index]
+        statuses: list[int] = []
+        question = "/api/analyses/maximize?layer=conv1&unit=0"
+        asking = Thread(target=lambda: statuses.append(get(address, question)[0]))
+        asking.start()
+        while not (children := _children(process.pid)):
+            time.sleep(0.05)
+        start = time.monotonic()
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - start < 5
+        assert "Traceback" not in errors
+        asking.join()
+    assert statuses == [503]
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def _children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for part in listed for child in part.read_text().split()]
 
 
 def test_others_need_the_token_that_it_prints(reported: Run) -> None:
@@ -84,7 +112,11 @@ def test_what_is_no_run_is_not_explored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "local"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
-)
+    ("host", "local"),
+    [
+        ("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("::1", True), ("[::1]", True), ("0.0.0.0", False),
+        ("::", False), ("", False), ("127.0.0.1.evil.example", False),
+    ],
+)  # fmt: skip
 def test_what_is_this_machine_alone(host: str, local: bool) -> None:
-    assert serving._is_local(host) == local
+    assert guard.is_local(host) == local

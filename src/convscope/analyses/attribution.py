@@ -59,7 +59,7 @@ def attribution(name: str) -> Callable[[Scope, ClassRequest, Inputs], Attributio
 
 def target_of(scope: Scope, target: int | str | None) -> TaskTarget | None:
     """A class by its name, or by its number where no class is called so."""
-    if isinstance(target, str) and target.isdigit() and target not in scope.classes:
+    if isinstance(target, str) and target.isdecimal() and len(target) < 10 and target not in scope.classes:
         target = int(target)
     return None if target is None else scope.target(target)
 

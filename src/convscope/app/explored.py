@@ -149,9 +149,10 @@ class ExploredRun:
         for operation in self.scope.graph.operations:
             place = self.positions.get(operation.name)
             is_map = place is not None and len(operation.output_shape) > 1
+            has_units = is_map or len(operation.output_shape) == 1
             if operation.kind in ("conv", "dense"):
-                owner = operation.name
-            if not is_map and len(operation.output_shape) != 1:
+                owner = operation.name if has_units else ""
+            if not has_units:
                 continue
             size = place.size if place is not None and is_map else (1, 1)
             units = place.n_units(operation.output_shape) if place is not None and is_map else operation.output_shape[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Any]
@@ -19,7 +22,6 @@ MOST_AT_ONCE = 400
 """HTTP requests that are answered at the same time; more are answered 429."""
 
 _COOKIE = "convscope"
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _POLICY = "; ".join([
     "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "style-src 'self' 'unsafe-inline'",
     "script-src 'self'", "connect-src 'self'", "object-src 'none'", "base-uri 'none'", "form-action 'self'",
@@ -36,6 +38,14 @@ _HEADERS = [
 def new_token() -> str:
     """A secret for the address of a server that others can reach."""
     return secrets.token_urlsafe(24)
+
+
+def is_local(host: str) -> bool:
+    """Whether a host, as an address has it, is this machine alone, whoever is asked."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -73,19 +83,22 @@ class Guard:
         self._at_work += 1
         try:
             await self._app(scope, _bounded(receive), _with_headers(send))
+        except asyncio.CancelledError:  # the server ends
+            with suppress(RuntimeError):  # where a part is sent already
+                await _refuse(scope, receive, send, 503, "the explorer has ended")
         finally:
             self._at_work -= 1
 
     def _refusal(self, scope: Message, headers: dict[str, str], given: str) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self._token is None:
-            if host.rpartition(":")[0] not in _LOCAL and host not in _LOCAL:
+            if not is_local(host.rpartition(":")[0]) and not is_local(host):
                 return 403, "this server answers under 127.0.0.1 and localhost alone"
         elif not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in (given, _cookie(headers))):
             return 403, "open the address that convscope serve printed, with its token"
         changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
         origin = headers.get("origin")
-        if changes and origin is not None and urlsplit(origin).netloc != host:
+        if changes and origin is not None and origin.partition("://")[2] != host:
             return 403, "this comes from a page of another site"
         return None
 
@@ -103,16 +116,12 @@ async def _welcome(scope: Message, send: Any, token: str) -> None:
     rest = {
         name: values for name, values in parse_qs(scope["query_string"].decode("latin-1")).items() if name != "token"
     }
-    address = scope["path"] + (f"?{urlencode(rest, doseq=True)}" if rest else "")
+    path = "/" + quote(scope["path"].lstrip("/"))  # "//other.site" and "/\\other.site" would be of another
+    address = path + (f"?{urlencode(rest, doseq=True)}" if rest else "")
     cookie = f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-    headers = [(b"location", _local(address).encode("latin-1", "ignore")), (b"set-cookie", cookie.encode())]
+    headers = [(b"location", address.encode()), (b"set-cookie", cookie.encode())]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-def _local(address: str) -> str:
-    """An address of this server alone: "//other.site" would be one of another."""
-    return "/" + address.lstrip("/").replace("\r", "").replace("\n", "")
 
 
 async def _refuse(scope: Message, receive: Any, send: Any, status: int, words: str) -> None:

@@ -20,6 +20,7 @@ from convscope import edits
 from convscope.analyses import shown_map
 from convscope.app.explored import ExploredRun
 from convscope.draw import Scale
+from convscope.errors import FailedError, RequestError
 from convscope.lenses import ATTRIBUTIONS
 from convscope.scope import Scope
 
@@ -99,14 +100,15 @@ class Lab:
 
         First a dict: `seq`, `ms`, `probabilities` of the edited image, and `before` of the image as it is. Then frames:
         "input", the edited image in 8 bits; each layer; "attribution", of both images, in this order.
-        Last a dict with `seq`, `done` and `ms`, the whole time.
+        Last a dict with `seq`, `done` and `ms`, the whole time; and `error`, where the network has no such attribution.
 
         Args:
             request: what is asked.
             uploaded: gives an uploaded image by its name.
             is_superseded: whether a newer request has come, which ends this one.
         Raises:
-            RequestError: there is no such image, layer, unit or class; or an edit is not what it should be.
+            RequestError: there is no such image, layer or unit; or an edit is not what it should be.
+            FailedError: the network's answer is NaN or infinite.
         """
         start = time.perf_counter()
         scope, checked = self.explored.scope_without(request.off), edits.check(request.edits)
@@ -125,6 +127,8 @@ class Lab:
             except _SupersededError:
                 return
         after = scope.task.probabilities(found[scope.graph.outputs[0]])[0]
+        if not (after.isfinite().all() and original.probabilities.isfinite().all()):
+            raise FailedError("the network's answer to this image is NaN or infinite; train it again")
         yield {
             "seq": request.seq, "ms": _ms(start), "probabilities": after.tolist(), "before": original.probabilities.tolist(),
         }  # fmt: skip
@@ -136,15 +140,22 @@ class Lab:
                 return
             before = self._layer(original, name)
             yield layer_frame(request, name, self._as_maps(name, found[name]), before)
+        end: dict[str, Any] = {"seq": request.seq, "done": True}
         if request.lens is not None:
             if is_superseded():
                 return
-            yield self._attribution(request, scope, original, image)
-        yield {"seq": request.seq, "done": True, "ms": _ms(start)}
+            try:
+                yield self._attribution(request, scope, original, image)
+            except RequestError as error:  # the rest of the answer stands
+                end["error"] = str(error)
+        yield end | {"ms": _ms(start)}
 
     def image(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> Float[Tensor, "C H W"]:
         """The edited image of a request, in [0, 1]."""
-        return self._edited(self._original(request, uploaded).image, edits.check(request.edits))
+        return self._edited(self._image(request.image, uploaded), edits.check(request.edits))
+
+    def _image(self, key: int | str, uploaded: Callable[[str], Tensor]) -> Tensor:
+        return uploaded(key) if isinstance(key, str) else self.explored.image(key)
 
     def _edited(self, image: Tensor, checked: Sequence[Any]) -> Tensor:
         if not checked:
@@ -154,7 +165,7 @@ class Lab:
     def _original(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> _Original:
         key = request.image
         if key not in self._originals:
-            image = uploaded(key) if isinstance(key, str) else self.explored.image(key)
+            image = self._image(key, uploaded)
             self._originals[key] = _Original(image, self.explored.scope.probabilities(image)[0])
             while len(self._originals) > _ORIGINALS_HELD or self._bytes_held() > _BYTES_HELD:
                 self._originals.popitem(last=False)

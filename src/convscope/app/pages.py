@@ -91,14 +91,19 @@ def units_off(text: str) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for part in filter(None, text.split(";")):
         layer, colon, units = part.rpartition(":")
-        if not colon or not layer or not all(unit.isdigit() for unit in units.split(",")):
+        if not colon or not layer or not all(map(is_number, units.split(","))):
             raise RequestError(f"off={text}: expected layers with their units, such as conv1:3,5;conv2:0")
         found.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
     return found
 
 
+def is_number(text: str) -> bool:
+    """Whether it is a whole number from 0 on, of a size that the number of an image or unit may have."""
+    return text.isdecimal() and len(text) <= 9
+
+
 def _number(text: str, name: str) -> int:
-    if not text.isdigit() or len(text) > 9:
+    if not is_number(text):
         raise RequestError(f"{name}={text}: expected a number from 0 on")
     return int(text)
 
@@ -127,9 +132,17 @@ def _client(state: State) -> dict[str, Any]:
     return {"run": state.number, "off": state.off}
 
 
+def _check_there(run: ExploredRun) -> None:
+    if not run.run.path.is_dir():
+        raise RequestError(
+            f"{run.run.path} was removed or renamed; start the explorer again with the folder that is there"
+        )
+
+
 def _needs_network(state: State) -> dict[str, Any] | None:
     """What a page says of a run into which one cannot look; None for others."""
     run = state.run
+    _check_there(run)
     if not run.run.is_trained:
         return {
             "unfinished": "This run is being trained. Its curves are on the overview; the rest follows when it is done."
@@ -145,6 +158,7 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     """Findings, figures with intervals, learning curves, the confusion matrix; of a training its curves as they grow."""
     run = state.run
     if not run.is_evaluated:
+        _check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
     subject = run.subject
     return {
@@ -443,7 +457,7 @@ def images(state: State, know: Know) -> dict[str, Any]:
 def run_table(state: State, know: Know) -> dict[str, Any]:
     """All runs: their settings as far as they differ, how far they are, and their accuracies."""
     rows = [_run_row(number, each) for number, each in enumerate(state.runs)]
-    flat = [row["all_settings"] for row in rows]
+    flat = [row["all_settings"] for row in rows if row["all_settings"]]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     differing = [key for key in keys if len({str(each.get(key)) for each in flat}) > 1]
     for row in rows:
@@ -459,7 +473,12 @@ def run_table(state: State, know: Know) -> dict[str, Any]:
 
 
 def _run_row(number: int, explored: ExploredRun) -> dict[str, Any]:
-    run = open_run(explored.run.path)  # what was read of it before may be old
+    row = {"number": number, "name": explored.name, "epoch": 0, "epochs": 0, "val_accuracy": None, "test": None}
+    try:
+        run = open_run(explored.run.path)  # what was read of it before may be old
+        spec = run.spec
+    except ConvscopeError:  # it was removed, or damaged
+        return row | {"state": "cannot be read", "all_settings": {}}
     history, test = None, None
     with suppress(ConvscopeError):
         history = run.history
@@ -467,10 +486,10 @@ def _run_row(number: int, explored: ExploredRun) -> dict[str, Any]:
         test = run.metrics["accuracy"]
     accuracies = [] if history is None else history["val_accuracy"].dropna().tolist()
     state = "evaluated" if test else "trained" if run.is_trained else "training" if run.has(CHECKPOINT) else "begun"
-    return {
-        "number": number, "name": explored.name, "state": state, "epoch": 0 if history is None else len(history),
-        "epochs": run.spec.recipe.epochs, "val_accuracy": max(accuracies, default=None),
-        "test": test, "all_settings": _flat(run.spec.model_dump(mode="json", exclude={"about"})),
+    return row | {
+        "state": state, "epoch": 0 if history is None else len(history), "epochs": spec.recipe.epochs,
+        "val_accuracy": max(accuracies, default=None), "test": test,
+        "all_settings": _flat(spec.model_dump(mode="json", exclude={"about"})),
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSoc
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from torch import Tensor
 
 from convscope import __version__
@@ -30,14 +32,15 @@ from convscope.app.questions import analysis
 from convscope.compute import NotCachedError
 from convscope.data import read_image
 from convscope.draw import Picture, enlarge_to, picture, png
-from convscope.errors import ConvscopeError, RequestError
+from convscope.errors import ConvscopeError, RequestError, first_line
 from convscope.report import static, vega
 from convscope.runs import HISTORY, Verdict, open_run, read_review, remove_verdict, write_verdict
 from convscope.scans import reviewed_accuracy
 
 T = TypeVar("T")
 
-_UPLOADS_HELD = 64
+_LOG = logging.getLogger("uvicorn.error")
+_UPLOADS_HELD, _UPLOADED_BYTES = 64, 2**27
 _LARGEST_MESSAGE = 1 << 18  # of the lab's socket: 200 edits with long strokes
 _SLOW_CLIENT_S = 30
 _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
@@ -103,7 +106,7 @@ class Explorer:
         name = f"u{blake2b(content, digest_size=8).hexdigest()}"
         self.uploads[name] = content
         self.uploads.move_to_end(name)
-        while len(self.uploads) > _UPLOADS_HELD:
+        while len(self.uploads) > _UPLOADS_HELD or sum(map(len, self.uploads.values())) > _UPLOADED_BYTES:
             self.uploads.popitem(last=False)
         return name
 
@@ -112,9 +115,10 @@ class Explorer:
         run = self.runs[number].run
 
         def image(name: str) -> Tensor:
-            if name not in self.uploads:
+            content = self.uploads.get(name)
+            if content is None:
                 raise RequestError(f"image {name}: it is not here any more; upload it again")
-            return read_image(self.uploads[name], run.input_shape, run.bits)
+            return read_image(content, run.input_shape, run.bits)
 
         return image
 
@@ -159,9 +163,17 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         return _refusal(request, 422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
 
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
+    @app.exception_handler(StarletteHTTPException)
+    async def other(request: Request, error: StarletteHTTPException) -> Response:
         return _refusal(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)  # the server's output has the traceback
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return _refusal(request, 500, _unforeseen(error))
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"this failed, which is a fault of convscope: {type(error).__name__}: {first_line(error)}"
 
 
 def _refusal(request: Request, status: int, words: str) -> Response:
@@ -349,7 +361,7 @@ def _png(explored: ExploredRun, split: str, row: int, side: int, box: str) -> by
         raise RequestError(f"image {row} of {split}: there is none")
     image = images[row][0]
     if box:
-        edges = [int(edge) for edge in box.split(",") if edge.lstrip("-").isdigit()]
+        edges = [int(edge) for edge in box.split(",") if pages.is_number(edge)]
         _, height, width = image.shape
         if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= height and 0 <= edges[1] < edges[3] <= width):
             raise RequestError(f"box {box}: expected top,left,bottom,right in pixels of the image")
@@ -403,7 +415,11 @@ def _add_analyses(app: FastAPI, explorer: Explorer) -> None:
 def _inputs(explorer: Explorer, run: int, image: str, edit_list: str, wants_image: bool) -> Tensor | None:
     if not wants_image or not image:
         return None
-    state: dict[str, Any] = {"run": run, "image": int(image) if image.isdigit() else image, "edits": _json(edit_list)}
+    state: dict[str, Any] = {
+        "run": run,
+        "image": int(image) if pages.is_number(image) else image,
+        "edits": _json(edit_list),
+    }
     return explorer.lab(run).image(_checked(state), explorer.uploaded(run))
 
 
@@ -427,10 +443,9 @@ def _add_lab(app: FastAPI, explorer: Explorer) -> None:
         came = asyncio.Event()
         answering = asyncio.create_task(_answer(explorer, socket, newest, came))
         try:
-            while True:
-                text = await socket.receive_text()
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
                 try:
-                    request = _checked(_json(text) if len(text) <= _LARGEST_MESSAGE else None)
+                    request = _checked(_json(message.get("text") or ""))
                 except RequestError as error:
                     await socket.send_json({"error": str(error)})
                     continue
@@ -453,13 +468,17 @@ async def _answer(explorer: Explorer, socket: WebSocket, newest: list[LabRequest
         parts: Iterator[dict[str, Any] | bytes] | None = None
         try:
             while True:
-                part, parts = await explorer.by_network(_next_part, explorer, request, parts, came.is_set)
+                try:
+                    part, parts = await explorer.by_network(_next_part, explorer, request, parts, came.is_set)
+                except ConvscopeError as error:
+                    part, parts = {"seq": request.seq, "error": str(error)}, iter(())
+                except Exception as error:  # the socket goes on
+                    _LOG.exception("the lab could not answer")
+                    part, parts = {"seq": request.seq, "error": _unforeseen(error)}, iter(())
                 if part is None:
                     break
                 sending = socket.send_bytes(part) if isinstance(part, bytes) else socket.send_json(part)
                 await asyncio.wait_for(sending, _SLOW_CLIENT_S)
-        except ConvscopeError as error:
-            await socket.send_json({"seq": request.seq, "error": str(error)})
         except TimeoutError:
             await socket.close(1008)
             return
@@ -475,6 +494,8 @@ def _next_part(
 
 
 def _json(text: str) -> Any:
+    if len(text) > _LARGEST_MESSAGE:
+        raise RequestError(f"this has {len(text):,} characters; send {_LARGEST_MESSAGE:,} at most")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

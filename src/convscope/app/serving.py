@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import sys
@@ -15,12 +14,12 @@ from threading import Thread
 import uvicorn
 
 from convscope.app.explored import ExploredRuns
-from convscope.app.guard import Guard, new_token
+from convscope.app.guard import Guard, is_local, new_token
 from convscope.app.server import create_app
 from convscope.errors import SettingError, system_error_in_words
 
 PORT = 8765
-_LARGEST_MESSAGE = 1 << 20
+_LARGEST_MESSAGE = 1 << 20  # and address: it holds the edits
 _GRACE_S = 2
 
 
@@ -45,7 +44,7 @@ def serve(
         SettingError: nothing can listen there.
     """
     runs = ExploredRuns(folders, trust)
-    token = None if _is_local(host) else new_token()
+    token = None if is_local(host) else new_token()
     listening = _listen(host, port)
     bound = listening.getsockname()[1]
     shown = "127.0.0.1" if host in ("localhost", "127.0.0.1") else f"[{host}]" if ":" in host else host
@@ -57,18 +56,10 @@ def serve(
 
 def _config(app: Guard) -> uvicorn.Config:
     return uvicorn.Config(
-        app, log_level="warning", ws_max_size=_LARGEST_MESSAGE, ws_ping_interval=20, timeout_graceful_shutdown=_GRACE_S,
+        app, log_level="warning", ws_max_size=_LARGEST_MESSAGE, h11_max_incomplete_event_size=_LARGEST_MESSAGE,
+        ws_ping_interval=20, timeout_graceful_shutdown=_GRACE_S,
         server_header=False, access_log=False,
     )  # fmt: skip
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,3 +32,4 @@ def serve(
     serve(
         folders, host, port, trust=trust_code, tell=lambda address: print_line(f"explorer: {address}  (Ctrl-C ends it)")
     )
+    os._exit(0)  # its threads may still load data or trace a network, for nobody

@@ -177,6 +177,8 @@ def _opened(item: Item) -> Iterator[Any]:
             raise UnreadableError("is a link to a file that is not there" if item.is_symlink() else "is no file")
         else:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+                if image.format == "EPS":
+                    raise UnreadableError("is PostScript, a program that is not run; save it as PNG")
                 yield image
     except Image.DecompressionBombError as error:
         found, most = re.findall(r"\d+", str(error))[:2]

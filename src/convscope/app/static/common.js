@@ -32,6 +32,28 @@ export async function ask(address, options = {}) {
   return found;
 }
 
+// Work of which the last request counts: it is done once at a time, and of those that come meanwhile the last alone.
+export function newestOnly(work) {
+  let working = false, next = null;
+  return async (...request) => {
+    next = request;
+    if (working) return;
+    working = true;
+    while (next) {
+      const now = next;
+      next = null;
+      await work(...now);
+    }
+    working = false;
+  };
+}
+
+// Browsers refuse many changes of the address, Safari more than 100 in 30 s: it is written every 400 ms at most.
+let writing = null;
+export function writeAddress(make) {
+  writing ??= setTimeout(() => { writing = null; history.replaceState(null, "", make()); }, 400);
+}
+
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
 export const points = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(100 * value).toFixed(1);
 
@@ -83,8 +105,8 @@ if (banners.length) Promise.all(banners.map(follow)).then((done) => { if (done.s
 for (const select of document.querySelectorAll("[data-goes]")) {
   select.addEventListener("change", () => {
     const address = new URL(location.href);
+    for (const name of ["off", ...(select.dataset.goes === "run" ? ["layer", "layers", "with"] : [])]) address.searchParams.delete(name);
     address.searchParams.set(select.dataset.goes, select.value);
-    address.searchParams.delete("off");
     location.href = address.pathname.startsWith("/unit/") ? `/units?run=${select.value}` : address.href;
   });
 }

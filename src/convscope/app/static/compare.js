@@ -1,5 +1,5 @@
 // One image, with the same edits, as two networks see it.
-import { $, data, drawMap, element, link, percent } from "./common.js";
+import { $, data, drawMap, element, link, percent, writeAddress } from "./common.js";
 
 const about = data("compare-data");
 let image = about.image, seq = 0;
@@ -25,9 +25,11 @@ function askBoth() {
   seq += 1;
   $("#row").value = image;
   $("#edit").href = link("lab", { image, edits: about.edits.length ? JSON.stringify(about.edits) : null });
-  const address = new URL(location.href);
-  address.searchParams.set("image", image);
-  history.replaceState(null, "", address);
+  writeAddress(() => {
+    const address = new URL(location.href);
+    address.searchParams.set("image", image);
+    return address;
+  });
   about.runs.forEach((_, k) => ask(k));
 }
 
@@ -63,5 +65,5 @@ $("#previous").addEventListener("click", () => step(-1));
 $("#next").addEventListener("click", () => step(1));
 $("#row").addEventListener("change", ({ target }) => { image = Math.min(about.images - 1, Math.max(0, Math.floor(Number(target.value)) || 0)); askBoth(); });
 $("#lens").addEventListener("change", askBoth);
-$("#edit-words").textContent = about.edits.length ? `With ${about.edits.length} edits: ${about.edits.map((edit) => edit[0]).join(", ")}.` : "";
+$("#edit-words").textContent = about.edits.length ? `With ${about.edits.length} edits: ${about.edits.map((edit) => edit?.[0]).join(", ")}.` : "";
 askBoth();

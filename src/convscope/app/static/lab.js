@@ -1,5 +1,5 @@
 // The image lab: an image that is edited, and what the network answers at once. Its state is its address.
-import { $, ask, client, data, drawMap, element, link, offInWords, percent, points, unitLink } from "./common.js";
+import { $, ask, client, data, drawMap, element, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
 
 const lab = data("lab-data");
 const [, HEIGHT, WIDTH] = lab.shape;
@@ -12,12 +12,12 @@ const address = new URLSearchParams(location.search);
 const parsed = (text, other) => { try { return JSON.parse(text); } catch { return other; } };
 const state = {
   image: /^u[0-9a-f]{16}$/.test(lab.start.image) ? lab.start.image : Math.min(lab.images - 1, Math.max(0, parseInt(lab.start.image, 10) || 0)),
-  edits: parsed(lab.start.edits, []),
+  edits: [parsed(lab.start.edits, [lab.start.edits])].flat(),
   lens: address.has("lens") ? lab.start.lens : "grad_cam",
   show: lab.start.show === "value" ? "value" : "change",
-  layers: lab.start.layers ? lab.start.layers.split(",") : lab.layers.filter((layer) => layer.shown).map((layer) => layer.name),
+  layers: lab.layers.map((layer) => layer.name).filter((layer) => lab.start.layers.split(",").includes(layer)),
 };
-if (!Array.isArray(state.edits)) state.edits = [];
+if (!state.layers.length) state.layers = lab.layers.filter((layer) => layer.shown).map((layer) => layer.name);
 const history = { states: [state.edits], at: 0, pictures: [] };
 let seq = 0, answered = 0, startOfRequest = 0, probabilities = null, before = null, pixels = null, original = null, cone = null, box = null;
 
@@ -41,7 +41,7 @@ function connect() {
 
 function changed() {
   box = null;
-  window.history.replaceState(null, "", link("lab", query()));
+  writeAddress(() => link("lab", query()));
   showState();
   if (waiting) return;
   waiting = true;
@@ -57,9 +57,10 @@ function send() {
 }
 
 function receive(message) {
-  if (message.error) { $("#verdict").textContent = message.error; return; }
+  if (message.error && !message.done) { $("#verdict").textContent = message.error; return; }
   if (message.seq !== seq) return;
   if (message.done) {
+    if (message.error) $("#attribution-caption").textContent = message.error;
     answered = seq;
     document.body.dataset.answered = seq;
     document.body.dataset.latency = (performance.now() - startOfRequest).toFixed(1);
@@ -236,7 +237,7 @@ $("#undo").addEventListener("click", () => goTo(history.at - 1));
 $("#redo").addEventListener("click", () => goTo(history.at + 1));
 $("#reset").addEventListener("click", () => { setEdits([]); commit(); });
 $("#copy-link").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(location.href).catch(() => {});
+  await navigator.clipboard.writeText(new URL(link("lab", query()), location.href).href).catch(() => {});
   $("#status").textContent = "the link is copied";
 });
 
@@ -258,9 +259,9 @@ const NEUTRAL = { shift: (edit) => !edit[1] && !edit[2], rotate: (edit) => !edit
 const inputs = SLIDERS.map(([words, kind, min, max, step, neutral, make, , unit = ""]) => {
   const input = element("input", { type: "range", min: String(min), max: String(max), step: String(step), value: String(neutral) }), output = element("output");
   input.addEventListener("input", () => {
-    const at = state.edits.findIndex((edit) => edit[0] === kind), edit = make(Number(input.value), state.edits[at]), list = [...state.edits];
+    const at = state.edits.findIndex((edit) => edit?.[0] === kind), edit = make(Number(input.value), state.edits[at]), list = [...state.edits];
     if (at < 0) list.push(edit); else list[at] = edit;
-    setEdits(list.filter((one) => !(one[0] === kind && NEUTRAL[kind](one))));
+    setEdits(list.filter((one) => !(one?.[0] === kind && NEUTRAL[kind](one))));
   });
   input.addEventListener("change", commit);
   $("#sliders").append(element("label", {}, words, input, output));
@@ -269,12 +270,12 @@ const inputs = SLIDERS.map(([words, kind, min, max, step, neutral, make, , unit 
 
 function showState() {
   SLIDERS.forEach(([, kind, , , , neutral, , read], k) => {
-    const edit = state.edits.find((one) => one[0] === kind), value = edit ? read(edit) : neutral;
+    const edit = state.edits.find((one) => one?.[0] === kind), value = edit ? read(edit) : neutral;
     inputs[k].input.value = String(value);
     inputs[k].output.textContent = `${+Number(value).toFixed(2)}${inputs[k].unit}`;
   });
   $("#image").value = typeof state.image === "number" ? state.image : "";
-  $("#edit-words").textContent = state.edits.length ? `${state.edits.length} edit${state.edits.length === 1 ? "" : "s"}: ${state.edits.map((edit) => edit[0]).join(", ")}.` : "No edits. Draw on the image, or move a slider.";
+  $("#edit-words").textContent = state.edits.length ? `${state.edits.length} edit${state.edits.length === 1 ? "" : "s"}: ${state.edits.map((edit) => edit?.[0]).join(", ")}.` : "No edits. Draw on the image, or move a slider.";
   $("#layers-caption").textContent = !isEdited() ? "For each layer the units that answer most." : state.show === "change" ? "For each layer the units that changed most, less the original: red more, blue less." : "For each layer the units that changed most.";
   $("#thousand").disabled = !state.edits.length;
 }
@@ -475,19 +476,22 @@ $("#smallest").addEventListener("click", () => question("squares are tried, from
   return found.heading;
 }));
 
-let asked = 0;
-async function askWhatMatters() {
-  const mine = ++asked, place = $("#matter");
-  place.replaceChildren(element("li", { class: "faint" }, "being computed …"));
+function askWhatMatters() {
+  $("#matter").replaceChildren(element("li", { class: "faint" }, "being computed …"));
+  showWhatMatters(state.image);
+}
+
+const showWhatMatters = newestOnly(async (image) => {
+  const place = $("#matter");
   try {
     const found = await analysis("unit_effects", { top: 3 });
-    if (mine !== asked) return;
+    if (image !== state.image) return;
     place.replaceChildren(...(found.table ?? []).map((row) => element("li", {}, element("a", { href: unitLink(row.layer, row.unit) }, `${row.layer}, unit ${row.unit}`), `: logit ${row.logit_change.toFixed(2).replace("-", "−")}, probability ${points(row.probability_change)} points`)));
     if (!found.table?.length) place.replaceChildren(element("li", { class: "faint" }, "No unit lowers it."));
   } catch (error) {
-    if (mine === asked) place.replaceChildren(element("li", { class: "faint" }, error.message));
+    if (image === state.image) place.replaceChildren(element("li", { class: "faint" }, error.message));
   }
-}
+});
 
 // ---- controls ----
 

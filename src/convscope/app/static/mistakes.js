@@ -1,5 +1,5 @@
 // The queue of mistakes: one at a time, judged by a key, written at once.
-import { $, ask, client, data, element, link, percent } from "./common.js";
+import { $, ask, client, data, element, link, newestOnly, percent, writeAddress } from "./common.js";
 
 const queue = data("queue-data");
 const start = Number(new URLSearchParams(location.search).get("at")) || 0;
@@ -25,10 +25,13 @@ function show(k) {
   $("#big").src = `/images/${one.row}.png?run=${client.run}&side=192`;
   $("#big").alt = `test image ${one.row}`;
   $("#open-lab").href = link("lab", { image: one.row });
-  const address = new URL(location.href);
-  address.searchParams.set("at", at);
-  history.replaceState(null, "", address);
+  writeAddress(() => {
+    const address = new URL(location.href);
+    address.searchParams.set("at", at);
+    return address;
+  });
   showMap();
+  $("#nearest").replaceChildren(element("span", { class: "faint" }, "being looked for …"));
   showNearest(one.row);
   mark();
 }
@@ -40,9 +43,8 @@ function showMap() {
   $("#map").alt = `${$("#lens").selectedOptions[0].textContent} of test image ${queue[at].row}`;
 }
 
-async function showNearest(row) {
+const showNearest = newestOnly(async (row) => {
   const place = $("#nearest");
-  place.replaceChildren(element("span", { class: "faint" }, "being looked for …"));
   try {
     const found = await ask(`/api/nearest?run=${client.run}&image=${row}`);
     if (queue[at].row !== row) return;
@@ -50,7 +52,7 @@ async function showNearest(row) {
   } catch (error) {
     if (queue[at].row === row) place.replaceChildren(element("span", { class: "faint" }, error.message));
   }
-}
+});
 
 function mark() {
   queue.forEach((one, k) => { items[k].lastChild.textContent = WORDS[verdicts[one.row]] ?? ""; });
