@@ -105,7 +105,7 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """Ends a job that is not done; the process that works at it is ended, and the next job gets a new one."""
-        if job.task is not None and not job.done:
+        if job.task is not None and not job.task.cancelling():  # twice would not wait for the end of the process
             job.task.cancel()
 
     async def close(self) -> None:

@@ -1,0 +1,51 @@
+"""Jobs: what is left when they are cancelled, and when their process dies."""
+
+from __future__ import annotations
+
+import asyncio
+
+from convscope.app import ExploredRun
+from convscope.app.jobs import Job, Jobs
+from convscope.runs import Run
+
+
+def test_a_job_that_is_cancelled_twice_harms_no_other(reported: Run) -> None:
+    asyncio.run(_cancel_twice(ExploredRun(reported)))
+
+
+async def _cancel_twice(explored: ExploredRun) -> None:
+    jobs = Jobs()
+    first = jobs.ask(explored, "nearest", row=1)
+    second = jobs.ask(explored, "nearest", row=2)
+    third = jobs.ask(explored, "nearest", row=3)
+    await asyncio.sleep(0.3)  # it starts its process
+    for _ in range(3):
+        jobs.cancel(first)
+        jobs.cancel(third)  # it waits
+        await asyncio.sleep(0)
+    await _done(first, second, third)
+    assert (first.error, second.error, third.error) == ("cancelled", None, "cancelled")
+    assert second.result is not None
+    await jobs.close()
+
+
+def test_after_its_process_was_killed_the_next_question_is_answered(reported: Run) -> None:
+    asyncio.run(_kill(ExploredRun(reported)))
+
+
+async def _kill(explored: ExploredRun) -> None:
+    jobs = Jobs()
+    first = jobs.ask(explored, "nearest", row=4)
+    while not jobs._executor._processes:
+        await asyncio.sleep(0.01)
+    for process in jobs._executor._processes:
+        process.kill()
+    second = jobs.ask(explored, "nearest", row=5)
+    await _done(first, second)
+    assert "SIGKILL" in str(first.error)
+    assert second.result is not None
+    await jobs.close()
+
+
+async def _done(*jobs: Job) -> None:
+    await asyncio.wait_for(asyncio.gather(*(job.task for job in jobs if job.task is not None)), 120)
