@@ -47,5 +47,18 @@ async def _kill(explored: ExploredRun) -> None:
     await jobs.close()
 
 
+def test_what_nobody_expected_is_said_and_is_no_answer(reported: Run) -> None:
+    asyncio.run(_fail(ExploredRun(reported)))
+
+
+async def _fail(explored: ExploredRun) -> None:
+    jobs = Jobs()
+    job = jobs.ask(explored, "nearest", row="no number")
+    await _done(job)
+    assert job.to_json()["state"] == "failed"
+    assert "too many dimensions" in str(job.error)
+    await jobs.close()
+
+
 async def _done(*jobs: Job) -> None:
     await asyncio.wait_for(asyncio.gather(*(job.task for job in jobs if job.task is not None)), 120)

@@ -15,7 +15,7 @@ from typing import Any
 from convscope.app.explored import ExploredRun
 from convscope.app.questions import QUESTIONS, answer
 from convscope.compute import LocalProcesses, only_cached
-from convscope.errors import ConvscopeError, FailedError
+from convscope.errors import ConvscopeError, FailedError, first_line
 
 _ANSWERS_HELD = 64
 _MOST_WAITING = 32
@@ -131,6 +131,8 @@ class Jobs:
             job.error = "cancelled"
         except ConvscopeError as error:
             job.error = str(error)
+        except Exception as error:
+            job.error = f"unexpected {type(error).__name__}: {first_line(error)}"
         finally:
             job.done = True
 
