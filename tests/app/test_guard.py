@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from convscope.app import ExploredRuns, guard, server
+from convscope.app import ExploredRuns, explorer, guard
 from convscope.runs import Run
 from tests.app.serving import answer, get, lab, served
 
@@ -128,10 +128,10 @@ def test_an_upload_that_is_no_image_is_refused_in_a_line(address: str, body: byt
 
 
 def test_uploads_are_held_up_to_a_number_of_bytes(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_UPLOADED_BYTES", 1000)
-    explorer = server.Explorer(ExploredRuns([reported.path]))
-    names = [explorer.keep(bytes([k]) * 300) for k in range(5)]
-    assert list(explorer.uploads) == names[2:]
+    monkeypatch.setattr(explorer, "_UPLOADED_BYTES", 1000)
+    held = explorer.Explorer(ExploredRuns([reported.path]))
+    names = [held.keep(bytes([k]) * 300) for k in range(5)]
+    assert list(held.uploads) == names[2:]
 
 
 def test_no_path_of_the_client_is_opened(address: str) -> None:

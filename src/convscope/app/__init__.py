@@ -2,6 +2,6 @@
 
 from convscope.app.explored import ExploredRun, ExploredRuns
 from convscope.app.server import create_app
-from convscope.app.serving import Explorer, explore, serve
+from convscope.app.serving import ServedExplorer, explore, serve
 
-__all__ = ["ExploredRun", "ExploredRuns", "Explorer", "create_app", "explore", "serve"]
+__all__ = ["ExploredRun", "ExploredRuns", "ServedExplorer", "create_app", "explore", "serve"]

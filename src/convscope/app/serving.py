@@ -79,7 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @dataclass(frozen=True)
-class Explorer:
+class ServedExplorer:
     """An explorer that runs in this process until it ends; a notebook shows it as a frame.
 
     Attributes:
@@ -92,7 +92,7 @@ class Explorer:
         return f'<iframe src="{self.address}" width="100%" height="860" style="border: 0" allow="camera"></iframe>'
 
 
-def explore(*folders: str | os.PathLike[str], trust: bool = False) -> Explorer:
+def explore(*folders: str | os.PathLike[str], trust: bool = False) -> ServedExplorer:
     """The explorer of runs, served by a thread of this process to this machine alone; in a notebook it is shown below the cell.
 
     Args:
@@ -107,4 +107,4 @@ def explore(*folders: str | os.PathLike[str], trust: bool = False) -> Explorer:
     runs, listening = ExploredRuns([Path(folder) for folder in folders], trust), _listen("127.0.0.1", 0)
     server = uvicorn.Server(_config(create_app(runs)))
     Thread(target=server.run, args=([listening],), daemon=True, name="convscope-explorer").start()
-    return Explorer(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+    return ServedExplorer(f"http://127.0.0.1:{listening.getsockname()[1]}/")

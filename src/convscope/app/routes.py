@@ -1,0 +1,233 @@
+"""The routes of the explorer beside its pages: the map, the review, images, and all analyses."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from torch import Tensor
+
+from convscope.analyses import find, names, small_picture
+from convscope.app import pages
+from convscope.app.explored import ExploredRun, UnitsOff
+from convscope.app.explorer import Explorer
+from convscope.app.lab import LIVE_LENSES, eight_bits
+from convscope.app.lab_socket import as_json, checked_request
+from convscope.app.questions import analysis
+from convscope.app.state import is_number, units_off
+from convscope.data import read_image
+from convscope.draw import Picture, enlarge_to, picture, png
+from convscope.errors import RequestError
+from convscope.runs import Verdict, read_review, remove_verdict, write_verdict
+from convscope.scans import Projection, reviewed_accuracy, write_embeddings
+
+_OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
+
+
+def add_map(app: FastAPI, explorer: Explorer) -> None:
+    async def projection(run: int, layer: str, method: str) -> Projection:
+        chosen, by = await explorer.by_page(pages.projection_of, explorer.runs[run], layer, method)
+        words = f"{pages.METHODS[by]} of {layer or 'the features'}"
+        return await explorer.answer(explorer.runs[run], "projection", words, layer=chosen, method=by)
+
+    @app.get("/api/projection")
+    async def points(run: int = 0, layer: str = "", method: str = "pca") -> Response:
+        """The test images as points of a plane, by their features at a layer, by default the last before the logits."""
+        found = await projection(run, layer, method)
+        return JSONResponse(await explorer.by_page(_points, explorer.runs[run], found))
+
+    @app.post("/api/embeddings")
+    async def write(run: int = 0, layer: str = "", method: str = "pca") -> Response:
+        """Writes these points, with each image's nearest others, to the run's folder for other viewers."""
+        found, explored = await projection(run, layer, method), explorer.runs[run]
+        written = await explorer.by_page(write_embeddings, explored.run, explored.test, found)
+        return JSONResponse({"file": str(written)})
+
+
+def _points(explored: ExploredRun, found: Projection) -> dict[str, Any]:
+    answers, rows = explored.subject.answers[0], found.index.tolist()
+    columns = {"class": answers.true, "predicted": answers.predicted}
+    return {
+        "layer": found.layer, "method": found.method, "kept": found.kept, "neighbours": found.neighbours.shape[1],
+        "classes": answers.head.classes, "row": rows, "name": [explored.test.name(row) for row in rows],
+        "x": found.points[:, 0].tolist(), "y": found.points[:, 1].tolist(),
+        "confidence": [round(value, 4) for value in answers.confidence[found.index].tolist()],
+    } | {name: column[found.index].tolist() for name, column in columns.items()}  # fmt: skip
+
+
+def add_review(app: FastAPI, explorer: Explorer) -> None:
+    @app.get("/api/nearest")
+    async def nearest(image: int, run: int = 0) -> Response:
+        """The training images that are nearest to a test image."""
+        found = explorer.runs[run]
+        await explorer.by_page(found.image, image)  # says at once that there is none
+        answer = await explorer.answer(found, "nearest", f"the training images nearest to image {image}", row=image)
+        train, classes = found.data.train, found.data.train.classes["class"]
+        targets = train.targets_of("class")
+        rows = zip(answer.index[0].tolist(), answer.similarity[0].tolist(), strict=True)
+        nearest = [{"row": row, "class": classes[targets[row]], "similarity": round(value, 3)} for row, value in rows]
+        return JSONResponse({"nearest": nearest})
+
+    @app.get("/api/review")
+    async def read(run: int = 0) -> Response:
+        """What was judged of the mistakes, and the accuracy without doubtful labels."""
+        return JSONResponse(await explorer.by_page(_review, explorer.runs[run]))
+
+    @app.post("/api/review")
+    async def judge(judgement: Judgement, run: int = 0) -> Response:
+        """Writes, or takes back, what was judged of an image."""
+        return JSONResponse(await explorer.by_page(_judge, explorer.runs[run], judgement))
+
+
+class Judgement(BaseModel):
+    """What is judged of a test image: see `convscope.runs.Verdict`; None takes it back."""
+
+    image: int
+    verdict: Verdict | None
+
+
+def _judge(explored: ExploredRun, judgement: Judgement) -> dict[str, Any]:
+    explored.image(judgement.image)
+    if judgement.verdict is None:
+        remove_verdict(explored.run, judgement.image)
+    else:
+        write_verdict(explored.run, judgement.image, explored.test.name(judgement.image), judgement.verdict)
+    return _review(explored)
+
+
+def _review(explored: ExploredRun) -> dict[str, Any]:
+    rows, found = read_review(explored.run), reviewed_accuracy(explored.run)
+    left_out = found.n_wrong_labels + found.n_ambiguous
+    return {
+        "verdicts": dict(zip(map(str, rows["image"].tolist()), rows["verdict"].tolist(), strict=True)),
+        "all": found.all_images.to_json(), "without": found.without_doubtful.to_json() if left_out else None,
+        "left_out": left_out,
+    }  # fmt: skip
+
+
+def add_images(app: FastAPI, explorer: Explorer) -> None:
+    @app.get("/images/{row}.png")
+    async def image(
+        request: Request, row: int, run: int = 0, side: int = 0, box: str = "", split: str = "test"
+    ) -> Response:
+        """An image of the run's data, enlarged by repetition to at least `side` px.
+
+        Of its part in `box`, where that is given: top,left,bottom,right.
+        """
+        found = explorer.runs[run]
+        data = await explorer.by_page(lambda: found.data)
+        headers = {
+            "etag": f'"{data.digest[:16]}"',
+            "cache-control": "private, no-cache",
+        }  # run 0 is another one tomorrow
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        content = await explorer.by_page(_png, found, split, row, side, box)
+        return Response(content, media_type="image/png", headers=headers)
+
+    @app.get("/attribution/{row}.png")
+    async def attribution(row: int, run: int = 0, lens: str = "grad_cam", off: str = "") -> Response:
+        """The attribution of a test image for the predicted class, over the image."""
+        found = explorer.runs[run]
+        if lens not in LIVE_LENSES:
+            raise RequestError(f"lens={lens}: expected one of {', '.join(LIVE_LENSES)}")
+        shown = await explorer.by_network(_attribution, found, row, lens, units_off(off))
+        return Response(png(shown), media_type="image/png")
+
+    @app.post("/uploads")
+    async def upload(request: Request, run: int = 0) -> Response:
+        """An image file as the body; the answer has the name by which the lab knows it."""
+        content = await request.body()
+        found = explorer.runs[run].run
+        await explorer.by_page(read_image, content, found.input_shape, found.bits)  # says at once what is no image
+        return JSONResponse({"image": explorer.keep(content)})
+
+    @app.get("/uploads/{name}.png")
+    async def uploaded(name: str, run: int = 0) -> Response:
+        """An uploaded image as the network sees it."""
+        image = await explorer.by_page(explorer.uploaded(run), name)
+        return Response(png(eight_bits(image).numpy()), media_type="image/png", headers={"cache-control": "no-store"})
+
+
+def _png(explored: ExploredRun, split: str, row: int, side: int, box: str) -> bytes:
+    images = getattr(explored.data, split, None) if split in ("train", "val", "test") else None
+    if images is None or not 0 <= row < len(images):
+        raise RequestError(f"image {row} of {split}: there is none")
+    image = images[row][0]
+    if box:
+        edges = [int(edge) for edge in box.split(",") if is_number(edge)]
+        _, height, width = image.shape
+        if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= height and 0 <= edges[1] < edges[3] <= width):
+            raise RequestError(f"box {box}: expected top,left,bottom,right in pixels of the image")
+        image = image[:, edges[0] : edges[2], edges[1] : edges[3]]
+    shown = picture(image)
+    return png(enlarge_to(shown, min(side, 512)) if side else shown)
+
+
+def _attribution(explored: ExploredRun, row: int, lens: str, off: UnitsOff) -> Picture:
+    image = explored.image(row)
+    return enlarge_to(small_picture(explored.scope_without(off).attribute(lens, image), image), 192)
+
+
+def add_analyses(app: FastAPI, explorer: Explorer) -> None:
+    """Each analysis of the catalogue as a route of its own, with the settings of its request."""
+    for name in names():
+        about = find(name)
+        parameters = [
+            {"name": key, "in": "query", "required": field.is_required(), "schema": {"type": "string"},
+             "description": field.description or ""}
+            for key, field in about.request.model_fields.items()
+        ]  # fmt: skip
+        for ending in ("", ".png", ".safetensors"):
+
+            async def ask(
+                request: Request,
+                run: int = 0,
+                image: str = "",
+                edit: str = "[]",
+                name: str = name,
+                ending: str = ending,
+            ) -> Response:
+                own = find(name).request.model_fields
+                settings = {
+                    key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE
+                }
+                found = explorer.runs[run]
+                inputs = await explorer.by_network(_inputs, explorer, run, image, edit, find(name).reads == "image")
+                if name in LIVE_LENSES:
+                    result = await explorer.by_network(partial(analysis, found, name, inputs, settings))
+                    return _as_response(result, ending)
+                result = await explorer.answer(found, "analysis", name, name=name, image=inputs, settings=settings)
+                return _as_response(result, ending)
+
+            app.get(
+                f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=about.about,
+                openapi_extra={"parameters": parameters},
+            )(ask)  # fmt: skip
+
+
+def _inputs(explorer: Explorer, run: int, image: str, edit_list: str, wants_image: bool) -> Tensor | None:
+    if not wants_image or not image:
+        return None
+    state: dict[str, Any] = {
+        "run": run,
+        "image": int(image) if is_number(image) else image,
+        "edits": as_json(edit_list),
+    }
+    return explorer.lab(run).image(checked_request(state), explorer.uploaded(run))
+
+
+def _as_response(found: dict[str, Any], ending: str) -> Response:
+    if ending == ".png":
+        return Response(found["png"], media_type="image/png")
+    if ending == ".safetensors":
+        from safetensors.torch import save
+
+        return Response(save(found["tensors"]), media_type="application/octet-stream")
+    shapes = {key: list(tensor.shape) for key, tensor in found["tensors"].items()}
+    rows = None if found["table"] is None else json.loads(found["table"])
+    return JSONResponse({key: found[key] for key in ("heading", "note", "remark")} | {"table": rows, "tensors": shapes})

@@ -1,0 +1,109 @@
+"""What an address of the explorer asks for: a run, units that are switched off, and the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from convscope.app.explored import ExploredRun
+from convscope.errors import RequestError
+
+Know = Callable[..., Any]
+"""Gives the answer to a question of `convscope.app.questions`, or None where it has to be worked out first."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What an address asks for.
+
+    Attributes:
+        runs: all that are explored.
+        number: of the run that is looked at.
+        off: units that are switched off, by layer.
+        query: all that the address says.
+    """
+
+    runs: Sequence[ExploredRun]
+    number: int = 0
+    off: dict[str, list[int]] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, runs: Sequence[ExploredRun], query: Mapping[str, str]) -> State:
+        """The state of an address.
+
+        Raises:
+            RequestError: there is no such run, or `off` is not as "conv1:3,5;conv2:0".
+        """
+        number = read_number(query.get("run", "0"), "run")
+        if number >= len(runs):
+            raise RequestError(f"run {number}: there are runs 0 to {len(runs) - 1}")
+        return cls(runs, number, units_off(query.get("off", "")), query)
+
+    @property
+    def run(self) -> ExploredRun:
+        """The run that is looked at."""
+        return self.runs[self.number]
+
+    def link(self, page: str, **query: Any) -> str:
+        """The address of a page for the same run, with the same units switched off."""
+        kept = {"run": self.number or None, "off": off_in_words(self.off) or None} | query
+        known = {key: value for key, value in kept.items() if value is not None}
+        return f"/{page}" + (f"?{urlencode(known, quote_via=quote, safe=':,;')}" if known else "")
+
+
+def off_in_words(off: Mapping[str, Sequence[int]]) -> str:
+    """Units as an address names them: "conv1:3,5;conv2:0"."""
+    return ";".join(f"{layer}:{','.join(map(str, sorted(units)))}" for layer, units in off.items() if units)
+
+
+def units_off(text: str) -> dict[str, list[int]]:
+    """What `off_in_words` wrote.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    found: dict[str, list[int]] = {}
+    for part in filter(None, text.split(";")):
+        layer, colon, units = part.rpartition(":")
+        if not colon or not layer or not all(map(is_number, units.split(","))):
+            raise RequestError(f"off={text}: expected layers with their units, such as conv1:3,5;conv2:0")
+        found.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
+    return found
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number from 0 on, of a size that the number of an image or unit may have."""
+    return text.isdecimal() and len(text) <= 9
+
+
+def read_number(text: str, name: str) -> int:
+    """A number of an address; raises RequestError where it is none."""
+    if not is_number(text):
+        raise RequestError(f"{name}={text}: expected a number from 0 on")
+    return int(text)
+
+
+def check_there(run: ExploredRun) -> None:
+    """Raises RequestError where the folder of a run is not there any more."""
+    if not run.run.path.is_dir():
+        raise RequestError(
+            f"{run.run.path} was removed or renamed; start the explorer again with the folder that is there"
+        )
+
+
+def needs_network(state: State) -> dict[str, Any] | None:
+    """What a page says of a run into which one cannot look; None for others."""
+    run = state.run
+    check_there(run)
+    if not run.run.is_trained:
+        return {
+            "unfinished": "This run is being trained. Its curves are on the overview; the rest follows when it is done."
+        }
+    if not run.is_evaluated:
+        return {"unfinished": f"This run is not evaluated yet: convscope evaluate {run.run.path}"}
+    if not run.is_traced:
+        return {"unfinished": "The network of this run cannot be traced, so its layers cannot be shown."}
+    return None

@@ -1,0 +1,193 @@
+"""The pages of units: all of a layer, and one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from convscope.app.explored import ExploredRun
+from convscope.app.state import Know, State, needs_network, read_number
+from convscope.draw import enlarge_to, filter_picture, picture, signed_picture
+from convscope.errors import RequestError
+
+_MOST_UNITS = 512  # on the sheet of a layer
+_PATCHES = 20
+
+
+def units(state: State, know: Know) -> dict[str, Any]:
+    """All units of a layer with their strongest patches, and the layers to choose from."""
+    if missing := needs_network(state):
+        return missing
+    run = state.run
+    layers = [layer for layer in run.layers if layer["kind"] == "conv"]
+    if not layers:
+        return {"unfinished": "This network has no convolutions."}
+    chosen = state.query.get("layer", layers[0]["name"])
+    if chosen not in {layer["name"] for layer in layers}:
+        raise RequestError(f"layer {chosen}: expected a convolution, such as {layers[0]['name']}")
+    found = know("strongest", "the strongest images of every unit")
+    measured = know("effects", "the effect of every unit") if found else None
+    sheet = [] if found is None else _sheet(found, chosen, measured)
+    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": found is not None, "test": run.test}
+
+
+def _sheet(found: Any, layer: str, measured: Any) -> list[dict[str, Any]]:
+    patches, statistics = found[0][layer], found[1][layer]
+    best = statistics.best_class
+    return [
+        {
+            "unit": unit,
+            "patches": _patches(patches, unit, 4),
+            "dead": bool(statistics.dead[unit]),
+            "best": None if best is None else int(best[unit]),
+            "effect": measured[layer][unit] if measured and unit < len(measured[layer]) else None,
+        }
+        for unit in range(min(_MOST_UNITS, len(patches.count)))
+    ]
+
+
+def _patches(patches: Any, unit: int, most: int = _PATCHES) -> list[dict[str, Any]]:
+    n = min(most, int(patches.count[unit]))
+    columns = (patches.index[unit, :n], patches.response[unit, :n], patches.box[unit, :n])
+    return [
+        {"row": row, "response": response, "box": ",".join(map(str, box))}
+        for row, response, box in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def unit(state: State, know: Know) -> dict[str, Any]:
+    """One unit: strongest patches, classes, feature visualization, effect, near-duplicates, where it reads and is read."""
+    if missing := needs_network(state):
+        return missing
+    run, layer, number = state.run, state.query["layer"], read_number(state.query["unit"], "unit")
+    run.check_unit(layer, number)
+    operation = run.scope.graph.operation(layer)
+    classes = run.test.classes["class"]
+    parts = {"layer": layer, "unit": number, "n_units": run.scope.n_units(layer), "kind": operation.kind,
+             "shape": operation.output_shape, "field": run.scope.receptive_field(layer), "test": run.test,
+             "is_off": number in state.off.get(layer, ()), "switched": _switched(state, layer, number),
+             "classes": classes}  # fmt: skip
+    if operation.kind != "conv":
+        return parts | {"patches": None, "picture": None, "effect": None, "weights": None, "statistics": None}
+    strongest = know("strongest", "the strongest images of every unit")
+    found = strongest and (strongest[0][layer], strongest[1][layer])
+    return parts | {
+        "patches": found and _patches(found[0], number),
+        "responses": found and {"mean": float(found[0].mean[number]), "most": float(found[0].largest[number])},
+        "counts": _class_counts(found[0], number, classes) if found else [],
+        "statistics": _statistics(found[1], number, classes) if found else None,
+        "twins": _twins(found[1], number) if found else [],
+        "effect": _effect(state, know, layer, number),
+        "picture": _visualization(know, layer, number),
+        "weights": _weights(run, layer, number),
+    }
+
+
+def _switched(state: State, layer: str, unit: int) -> dict[str, list[int]]:
+    """The units that are off when this one is switched."""
+    now = set(state.off.get(layer, ()))
+    return {**state.off, layer: sorted(now ^ {unit})}
+
+
+def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple[str, int]]:
+    """How many of the strongest images each class has, most first."""
+    if patches.class_counts is None:
+        return []
+    counts = patches.class_counts[unit]
+    order = counts.argsort(descending=True, stable=True).tolist()
+    return [(classes[k], int(counts[k])) for k in order if counts[k]][:10]
+
+
+def _statistics(statistics: Any, unit: int, classes: Sequence[str]) -> dict[str, Any]:
+    means = [] if statistics.class_means is None else statistics.class_means[unit].nan_to_num(0).tolist()
+    top = max([*means, 1e-12])
+    shares = sorted(((value / top, name, value) for name, value in zip(classes, means, strict=False)), reverse=True)
+    return {
+        "zeros": float(statistics.zeros[unit]), "dead": bool(statistics.dead[unit]), "peak": float(statistics.peak[unit]),
+        "by_class": shares[:12], "selectivity": None if statistics.selectivity is None else float(statistics.selectivity[unit]),
+        "n_images": statistics.n_images,
+    }  # fmt: skip
+
+
+def _twins(statistics: Any, unit: int) -> list[tuple[int, float]]:
+    """Units of the layer whose outputs correlate with this one's by 0.95 or more."""
+    return [(second if first == unit else first, value) for first, second, value in statistics.duplicates()
+            if unit in (first, second)][:8]  # fmt: skip
+
+
+def _effect(state: State, know: Know, layer: str, unit: int) -> dict[str, Any] | None:
+    found = know("effect", f"the effect of unit {unit} of {layer}", layer=layer, unit=unit)
+    if found is None:
+        return None
+    before, after = found.class_accuracy_before, found.class_accuracy_after[unit]
+    changes = (after - before).nan_to_num(0)
+    order = changes.abs().argsort(descending=True, stable=True).tolist()
+    return {
+        "change": found.change(unit).to_json(), "before": found.accuracy_before, "n_images": found.n_images,
+        "lost": int(found.lost[unit].sum()), "gained": int(found.gained[unit].sum()),
+        "by_class": [(found.classes[k], found.change(unit, k).to_json(), int(found.lost[unit, k]), int(found.gained[unit, k]))
+                     for k in order if found.lost[unit, k] or found.gained[unit, k]][:12],
+    }  # fmt: skip
+
+
+def _visualization(know: Know, layer: str, unit: int) -> dict[str, Any] | None:
+    found = know("maximized", f"feature visualization of unit {unit} of {layer}", layer=layer, unit=unit)
+    if found is None:
+        return None
+    return {"picture": enlarge_to(picture(found["picture"]), 192), "activation": float(found["activation"])}
+
+
+def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
+    """The unit's kernels, largest first, with the units that they read; and the units of the next convolution that read it."""
+    try:
+        weights = run.scope.filters(layer)
+    except RequestError:  # no module of its own
+        return None
+    if weights.ndim != 4 or len(weights) != run.scope.n_units(layer):
+        return None
+    own = weights[unit]
+    if "input" in run.scope.graph.operation(layer).inputs and len(own) in (1, 3):
+        shown = filter_picture(own) if len(own) == 3 else signed_picture(own[0])
+        reads = [{"unit": None, "picture": enlarge_to(shown, 96), "size": float(own.norm())}]
+    else:
+        reads = _largest(own, len(own) == weights.shape[1] and _reads_all(run, layer, len(own)))
+    source, target = _neighbours(run, layer)
+    read_by = []
+    if target is not None:
+        next_weights = run.scope.filters(target)
+        if next_weights.ndim == 4 and next_weights.shape[1] == len(weights):
+            read_by = _largest(next_weights[:, unit], True)
+    return {"reads": reads, "source": source, "read_by": read_by, "target": target}
+
+
+def _reads_all(run: ExploredRun, layer: str, inputs: int) -> bool:
+    source = _neighbours(run, layer)[0]
+    return source is not None and run.scope.n_units(source) == inputs
+
+
+def _largest(kernels: Any, named: bool, most: int = 8) -> list[dict[str, Any]]:
+    sizes = kernels.flatten(1).norm(dim=1)
+    top = float(kernels.abs().max())
+    order = sizes.argsort(descending=True, stable=True).tolist()[:most]
+    return [{"unit": k if named else None, "picture": enlarge_to(signed_picture(kernels[k], top), 48), "size": float(sizes[k])}
+            for k in order]  # fmt: skip
+
+
+def _neighbours(run: ExploredRun, layer: str) -> tuple[str | None, str | None]:
+    """The convolutions that come right before and after one, where the way between them is a chain."""
+    graph = run.scope.graph
+    readers: dict[str, list[str]] = {}
+    for operation in graph.operations:
+        for name in operation.inputs:
+            readers.setdefault(name, []).append(operation.name)
+
+    def along(step: Callable[[str], list[str]]) -> str | None:
+        name = layer
+        while len(found := step(name)) == 1 and found[0] in graph.by_name:
+            name = found[0]
+            if graph.by_name[name].kind == "conv":
+                return name
+        return None
+
+    before = along(lambda name: list(graph.by_name[name].inputs))
+    return before, along(lambda name: readers.get(name, []))
