@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope import draw
 from convscope.report import page
 
 SCRIPT = "var vega = '</script>'"
@@ -17,7 +18,7 @@ def put_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """How often the script was put together; the cache is empty."""
     made: list[str] = []
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(page, "vega_script", lambda: made.append("") or SCRIPT)
+    monkeypatch.setattr(draw, "vega_script", lambda: made.append("") or SCRIPT)
     return made
 
 

@@ -35,10 +35,11 @@ class ExploredRun:
         run: its folder, opened.
     """
 
+    _loading = RLock()  # of all runs: two threads may neither trace networks nor import rooms at the same time
+
     def __init__(self, run: Run) -> None:
         self.run = run
         self._scopes: OrderedDict[str, Scope] = OrderedDict()
-        self._loading = RLock()
 
     @property
     def name(self) -> str:
@@ -75,19 +76,31 @@ class ExploredRun:
     def _subject(self) -> report.ReportedRun:
         return report.ReportedRun(self.run, self.data)
 
-    @cached_property
+    @property
     def figures(self) -> dict[str, Any]:
-        """What the overview shows of it: findings, charts, confusion matrices."""
-        subject = self.subject
+        """What the overview shows of it: metrics, anatomy, findings, charts, confusion matrices."""
+        with self._loading:
+            return self._figures
+
+    @cached_property
+    def _figures(self) -> dict[str, Any]:
+        subject = self._subject
         return {
-            "findings": report.findings(subject), "charts": report.charts(subject),
-            "matrices": report.confusion_matrices(subject),
+            "metrics": subject.metrics, "anatomy": subject.anatomy, "findings": report.findings(subject),
+            "charts": report.charts(subject), "matrices": report.confusion_matrices(subject),
         }  # fmt: skip
 
     @property
     def scope(self) -> Scope:
-        """Over its network as it was trained."""
-        return self.subject.scope
+        """Over its network as it was trained, traced where it can be."""
+        with self._loading:
+            return self._scope
+
+    @cached_property
+    def _scope(self) -> Scope:
+        with suppress(NetworkError):  # which is said where its layers are asked for
+            self._subject.scope.graph  # noqa: B018
+        return self._subject.scope
 
     def scope_without(self, off: UnitsOff) -> Scope:
         """Over its network with units switched off: set to 0 where the next layer reads them; itself where there are none.

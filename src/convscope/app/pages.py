@@ -58,15 +58,7 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     if not run.is_evaluated:
         check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
-    subject = run.subject
-    return {
-        "live": False,
-        "metrics": subject.metrics,
-        **run.figures,
-        "without": _without(state, know),
-        "test": run.test,
-        "anatomy": subject.anatomy,
-    }
+    return {"live": False, **run.figures, "without": _without(state, know), "test": run.test}
 
 
 def _without(state: State, know: Know) -> dict[str, Any] | None:

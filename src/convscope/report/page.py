@@ -53,15 +53,11 @@ def vega() -> Markup:
     script = cached(
         path,
         key,
-        lambda: draw.vega_script(),
+        lambda: draw.vega_script(),  # here, for it loads Altair, which most pages of the explorer do without
         lambda text: Entry({"script": text}),
         lambda entry: entry.values["script"],
     )
     return Markup(script.replace("</script", "<\\/script"))
-
-
-def _vega_script() -> str:
-    return draw.vega_script()  # loads Altair, which most pages of the explorer do without
 
 
 def _embed(values: Any) -> Markup:

@@ -48,11 +48,20 @@ export function newestOnly(work) {
   };
 }
 
-// Browsers refuse many changes of the address, Safari more than 100 in 30 s: it is written every 400 ms at most.
-let writing = null;
+// Browsers refuse many changes of the address, Safari more than 100 in 30 s: it is written every 400 ms at most, and before a
+// click, which may copy it or leave the page.
+let writing = null, newest = null;
 export function writeAddress(make) {
-  writing ??= setTimeout(() => { writing = null; history.replaceState(null, "", make()); }, 400);
+  newest = make;
+  writing ??= setTimeout(finishAddress, 400);
 }
+
+function finishAddress() {
+  clearTimeout(writing);
+  if (newest) history.replaceState(null, "", newest());
+  writing = newest = null;
+}
+addEventListener("click", finishAddress, true);
 
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
 export const points = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(100 * value).toFixed(1);
@@ -101,6 +110,14 @@ async function follow(banner) {
 
 const banners = [...document.querySelectorAll("[data-job]")];
 if (banners.length) Promise.all(banners.map(follow)).then((done) => { if (done.some(Boolean)) location.reload(); });
+
+// All but the units stays as it is now, which the server that wrote the link cannot know.
+$("#switch-on")?.addEventListener("click", (event) => {
+  const address = new URL(location.href);
+  address.searchParams.delete("off");
+  event.preventDefault();
+  location.href = address.href;
+});
 
 for (const select of document.querySelectorAll("[data-goes]")) {
   select.addEventListener("change", () => {
