@@ -65,7 +65,9 @@ def _config(app: Guard) -> uvicorn.Config:
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens, so that a port that is taken is known before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # asyncio sets TCP_NODELAY for TCP by name
     if sys.platform != "win32":
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
