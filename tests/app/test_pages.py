@@ -16,6 +16,8 @@ import pytest
 
 from convscope.analyses import names
 from convscope.app import ExploredRuns, pages
+from convscope.app.run_pages import compare
+from convscope.app.state import State
 from convscope.errors import RequestError, RunFolderError
 from convscope.runs import Run, open_run, read_review
 from tests.app.serving import get, served
@@ -364,3 +366,12 @@ def test_the_colours_of_classes_are_seen_on_both_grounds() -> None:
     for ground, shown in (("#ffffff", colours[:10]), ("#1c2026", colours[10:])):
         assert len(set(shown)) == 10
         assert min(contrast(rgb(one), rgb(ground)) for one in shown) >= 3
+
+
+def test_a_run_that_is_trusted_is_trusted_by_the_job_that_compares_it(reported: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(reported.path, tmp_path / "copy")
+    for trust in (True, False):
+        asked: dict[str, object] = {}
+        state = State(ExploredRuns([reported.path, copy], trust).runs)
+        compare(state, lambda question, words, **arguments: asked.update(arguments))  # noqa: B023
+        assert (asked["other"], asked["trust"]) == (str(copy), trust)

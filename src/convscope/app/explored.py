@@ -33,12 +33,13 @@ class ExploredRun:
 
     Args:
         run: its folder, opened.
+        trust: whether it was opened with leave to run the code that it names as its network.
     """
 
     _loading = RLock()  # of all runs: two threads may neither trace networks nor import rooms at the same time
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, trust: bool = False) -> None:
+        self.run, self.trust = run, trust
         self._scopes: OrderedDict[str, Scope] = OrderedDict()
 
     @property
@@ -231,7 +232,7 @@ class ExploredRuns:
                 self._add(path)
 
     def _add(self, path: Path) -> None:
-        self.runs.append(ExploredRun(open_run(path, trust=self.trust)))
+        self.runs.append(ExploredRun(open_run(path, trust=self.trust), self.trust))
         self._known.add(path)
 
 

@@ -72,7 +72,7 @@ def maximized(explored: ExploredRun, layer: str, unit: int) -> dict[str, Tensor]
     return _cached_tensors(explored, "maximized", {"layer": layer, "unit": unit}, make)
 
 
-def similarity(explored: ExploredRun, other: str, layers: list[list[str]], trust: bool = False) -> dict[str, Tensor]:
+def similarity(explored: ExploredRun, other: str, layers: list[list[str]], trust: bool) -> dict[str, Tensor]:
     """`cka`: of layers of a run with those of another, in the folder `other`, on some test images; see `layer_similarity`."""
     second, test = _held(other, trust).scope, explored.test
     n_images = min(len(test), _SIMILARITY_IMAGES)
@@ -152,4 +152,4 @@ def answer(path: str, trust: bool, question: str, arguments: dict[str, Any]) -> 
 
 @lru_cache(4)
 def _held(path: str, trust: bool) -> ExploredRun:
-    return ExploredRun(open_run(path, trust=trust))
+    return ExploredRun(open_run(path, trust=trust), trust)

@@ -114,7 +114,7 @@ def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
 def _cka(know: Know, run: ExploredRun, other: ExploredRun) -> dict[str, Any] | None:
     layers = [[layer["name"] for layer in each.layers if layer["shown"]] for each in (run, other)]
     found = know("similarity", f"the similarity of layers of {run.name} and {other.name}", other=str(other.run.path.absolute()),
-                 layers=layers)  # fmt: skip
+                 layers=layers, trust=other.trust)  # fmt: skip
     if found is None:
         return None
     return {"second": layers[1], "rows": list(zip(layers[0], found["cka"].tolist(), strict=True))}
