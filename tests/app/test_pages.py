@@ -70,6 +70,14 @@ def test_with_units_off_the_overview_says_what_they_do(address: str, reported: R
     text = words(page(address, "/overview?off=conv1:0,1,2,3,4,5,6"))
     assert "Switched off: conv1:0,1,2,3,4,5,6" in text
     assert f"{100 * expected.accuracy_after().value:.2f} %" in text
+    [matrices] = re.findall(
+        r'id="matrices">(.*?)</script>', page(address, "/overview?off=conv1:0,1,2,3,4,5,6"), flags=re.S
+    )
+    assert json.loads(matrices)[0]["matrix"] == expected.confusion_after.tolist()
+    [true, after] = (expected.confusion_after - expected.confusion_before).nonzero()[0].tolist()
+    cell = page(address, f"/images?true={true}&predicted={after}&off=conv1:0,1,2,3,4,5,6")
+    there = expected.index[(expected.target == true) & (expected.after == after)].tolist()
+    assert sorted(map(int, re.findall(r"/images/(\d+)\.png", cell))) == there
     mistakes = page(address, "/mistakes?off=conv1:0,1,2,3,4,5,6")
     [queue] = re.findall(r'id="queue-data">(.*?)</script>', mistakes, flags=re.S)
     wrong = {

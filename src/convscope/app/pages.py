@@ -58,16 +58,24 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     if not run.is_evaluated:
         check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
-    return {"live": False, **run.figures, "without": _without(state, know), "test": run.test}
+    found, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
+    if found is not None:
+        first, *others = parts["matrices"]
+        parts["matrices"] = [first | {"matrix": found.confusion_after.tolist()}, *others]
+        parts["without"] = _without(found)
+    return parts
 
 
-def _without(state: State, know: Know) -> dict[str, Any] | None:
-    """What changes when units are switched off: accuracy, the images that are lost and gained, the confusion matrix."""
+def _ablation(state: State, know: Know) -> Ablation | None:
+    """The answers to all test images without the units that are off; None without any, and until they are known."""
     if not state.off:
         return None
     found: Ablation | None = know("without", f"all test images without {off_in_words(state.off)}", off=state.off)
-    if found is None:
-        return None
+    return found
+
+
+def _without(found: Ablation) -> dict[str, Any]:
+    """What changes when units are switched off: accuracy, and the images that are lost and gained."""
     place = {int(row): k for k, row in enumerate(found.index.tolist())}
     changed = [
         {"row": row, "lost": kind == "lost", "true": found.classes[found.target[place[row]]],
@@ -153,10 +161,8 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
     logits = answers.head.logits(run.run.predictions["logits"]).float()
     predicted, losses = answers.predicted, torch.nn.functional.cross_entropy(logits, answers.true, reduction="none")
     right_before = predicted == answers.true
-    if state.off:
-        found: Ablation | None = know("without", f"all test images without {off_in_words(state.off)}", off=state.off)
-        if found is not None:
-            predicted, losses = found.after, -found.probability_after.clamp(min=1e-12).log()
+    if (found := _ablation(state, know)) is not None:
+        predicted, losses = found.after, -found.probability_after.clamp(min=1e-12).log()
     wrong = (predicted != answers.true).nonzero()[:, 0]
     order = wrong[losses[wrong].argsort(descending=True, stable=True)].tolist()
     names = answers.head.classes
@@ -173,14 +179,16 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
 
 
 def images(state: State, know: Know) -> dict[str, Any]:
-    """Test images of a true class, predicted as a class: a cell of the confusion matrix."""
+    """Test images of a true class, predicted as a class: a cell of the confusion matrix, without the units that are off."""
     if missing := needs_network(state):
         return missing
     run, query = state.run, state.query
-    answers = run.subject.answers[0]
+    answers, found = run.subject.answers[0], _ablation(state, know)
+    predicted = answers.predicted if found is None else found.after
+    probability = answers.confidence if found is None else found.probability_after
     chosen = torch.ones(len(answers.true), dtype=torch.bool)
     said = []
-    for key, column in (("true", answers.true), ("predicted", answers.predicted)):
+    for key, column in (("true", answers.true), ("predicted", predicted)):
         if key in query:
             k = read_number(query[key], key)
             if k >= len(answers.head.classes):
@@ -188,11 +196,12 @@ def images(state: State, know: Know) -> dict[str, Any]:
             chosen &= column == k
             said.append(f"{'true class' if key == 'true' else 'predicted as'} {answers.head.classes[k]}")
     rows = chosen.nonzero()[:, 0]
-    ranked = rows[answers.confidence[rows].argsort(descending=True, stable=True)].tolist()
+    ranked = rows[probability[rows].argsort(descending=True, stable=True)].tolist()
     cards = [{"row": row, "name": run.test.name(row), "true": answers.head.classes[answers.true[row]],
-              "predicted": answers.head.classes[answers.predicted[row]], "confidence": float(answers.confidence[row])}
+              "predicted": answers.head.classes[predicted[row]], "probability": float(probability[row])}
              for row in ranked[:_MOST_IMAGES]]  # fmt: skip
-    return {"cards": cards, "n": len(ranked), "words": ", ".join(said) or "all test images"}
+    return {"cards": cards, "n": len(ranked), "words": ", ".join(said) or "all test images",
+            "of": "predicted" if found is None else "true"}  # fmt: skip
 
 
 def api(state: State, know: Know) -> dict[str, Any]:
