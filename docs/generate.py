@@ -6,8 +6,10 @@ make docs        (a test fails when a page is out of date)
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -71,10 +73,22 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "reference" / "python.md", _python()
     yield from ((DOCS / "reference" / "python" / f"{room}.md", _room(room)) for room in ROOMS)
     yield DOCS / "decisions" / "README.md", _decisions()
+    yield DOCS / "gallery.md", _page("Gallery", *_beside("gallery").page())
 
 
 ROOMS = [name for name in convscope.__all__ if isinstance(getattr(convscope, name), type(errors)) and name != "errors"]
 """Those with a face of their own."""
+
+
+def _beside(name: str) -> Any:
+    """A script of this folder, imported."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def _page(title: str, *parts: str) -> str:
