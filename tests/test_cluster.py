@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from convscope.compute import Executor, Ray, cluster, using
 from convscope.data import ImageSet, load_data
 from convscope.errors import MissingPackageError, SettingError, WorkerError
+from convscope.runs import open_run, predict_parts
+from convscope.scans import evaluate
 from convscope.scope import Scope
 from convscope.study import Study, open_study, sweep
 from convscope.study.cluster import read_files, write_files
@@ -25,7 +29,7 @@ from tests.conftest import write_spots
 from tests.study.sweeps import command_line, in_the_middle, results, study_text, worked
 
 pytest.importorskip("ray")
-EPOCHS = 30
+EPOCHS = 60
 
 
 class Nodes:
@@ -136,8 +140,8 @@ def test_a_sweep_without_a_shared_disk_of_which_a_node_is_lost_comes_to_the_same
     with nodes.ray(shared_disk=False, checkpoint_s=0.2) as executor:
         assert executor.count == 2
         study = sweep(asked, folder, executor=executor, view=looking)
-    nodes.second = nodes.add("three")
     assert looking.acted
+    nodes.second = nodes.add("three")
     assert {"one", "two"} <= looking.nodes
     assert [line for line in looking.lines if "node two was lost" in line]
     assert results(study) == results(undisturbed)
@@ -200,6 +204,19 @@ def test_scans_on_a_cluster_have_the_same_bytes(nodes: Nodes, tmp_path: Path) ->
         kept = executor.put(images)
         shared = executor.submit(_digest, kept, images.index[:3]).result()
     assert shared == (images.pixels.sum().item(), images.index[:3].tolist())
+
+
+def test_predictions_and_figures_have_the_same_bytes(nodes: Nodes, undisturbed: Study, tmp_path: Path) -> None:
+    run, random = open_run(undisturbed.runs[0].path), np.random.default_rng(0)
+    for n in range(40):
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{n:02}.png")
+    alone = predict_parts(run, [tmp_path], tmp_path / "alone", shard=7, probabilities=True)
+    metrics = run.read_json("metrics.json")
+    with nodes.ray(shared_disk=False) as executor, using(executor):
+        shared = predict_parts(run, [tmp_path], tmp_path / "shared", executor, shard=7, probabilities=True)
+        (run.path / "predictions.safetensors").unlink()
+        assert evaluate(run) == metrics
+    assert [file.read_bytes() for file in shared] == [file.read_bytes() for file in alone]
 
 
 def _digest(images: ImageSet, index: torch.Tensor) -> tuple[float, list[int]]:

@@ -60,6 +60,9 @@ RayAddress = Annotated[
         help="Work on a Ray cluster: auto is the one that runs on this machine, local begins one here.",
     ),
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Processes of this machine that share the cores.")
+]
 CpusPerRun = Annotated[
     int, typer.Option("--cpus-per-run", metavar="N", min=1, help="With --ray: cores, and threads, of each task.")
 ]
@@ -78,7 +81,7 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, suc
 def cluster(
     address: str | None, cpus: int = 1, gpus: float = 0.0, allow_different: bool = False, tasks: int | None = None
 ) -> AbstractContextManager[Executor | None]:
-    """The cluster of --ray and its fellows; None without it."""
+    """The cluster of --ray and the options that belong to it; None without it."""
     from convscope.errors import SettingError
 
     if address is None:

@@ -42,7 +42,6 @@ _KEPT = 4  # values that a process of a node keeps
 _QUIET = {  # whatever the user sets wins
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # which Ray warns of where it is not set
-    "RAY_DEDUP_LOGS": "0",
 }
 
 
@@ -205,6 +204,8 @@ class Ray(Executor):
             except self._ray.exceptions.GetTimeoutError:
                 raise SettingError(f"node {name} of the cluster does not answer within {_NODE_S:.0f} s") from None
             except self._ray.exceptions.RayError as error:
+                if isinstance(error, self._lost):  # it has just been switched off
+                    continue
                 lines = [line for line in str(error).splitlines() if "Error" in line] or [first_line(error)]
                 raise SettingError(
                     f"node {name} of the cluster cannot be used: {lines[-1].strip()[:200]}; install the same convscope on "
@@ -228,12 +229,18 @@ class Ray(Executor):
 
         return NodeAffinitySchedulingStrategy(node, soft=False)
 
+    @property
+    def _lost(self) -> tuple[type[BaseException], ...]:
+        """What Ray raises of work whose node is no more."""
+        errors = self._ray.exceptions
+        return errors.NodeDiedError, errors.ObjectLostError, errors.TaskUnschedulableError
+
     def _done(self, future: Future[Any], inner: Future[Any]) -> None:
         self._going.pop(future, None)
         errors = self._ray.exceptions
         try:
             future.set_result(result_in(*inner.result()))
-        except (errors.NodeDiedError, errors.ObjectLostError) as error:
+        except self._lost as error:
             future.set_exception(NodeLostError(f"its node was lost: {first_line(error)}"))
         except errors.TaskCancelledError:
             future.set_exception(WorkerError("it was ended before its end"))
@@ -245,6 +252,10 @@ class Ray(Executor):
             future.set_exception(error)
 
     def _connect(self, address: str) -> None:
+        import ray._private.worker as internals
+
+        # Ray prints of nodes that are lost, and whatever log_to_driver says, on stdout, where results are.
+        internals.print_to_stdstream = lambda *arguments, **options: None
         own = address == "local"
         where = address if own else self._found(address)
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}

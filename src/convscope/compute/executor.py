@@ -47,6 +47,10 @@ class Executor(AbstractContextManager["Executor"]):
         """A value that goes to many pieces of work, as an argument for `submit` or `map`; a cluster sends it once a node."""
         return value
 
+    def on_each_node(self, work: Callable[..., Out], *arguments: Any) -> dict[str, Out]:
+        """What a short piece of work gives on each node of a cluster, by the node's name; here none is another machine."""
+        return {}
+
     def map(
         self, work: Callable[..., Out], items: Iterable[In], *arguments: Any, window: int | None = None
     ) -> Iterator[tuple[In, Out]]:

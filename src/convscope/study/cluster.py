@@ -16,6 +16,7 @@ from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import StringIO
+from math import nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,10 +80,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a task comes to: "done", "stopped", or the state of a run without a value; and the files of its folder."""
+    """What a task comes to: "done" with its value, "stopped", or the state of a run without one; and its files."""
 
     state: str
     message: str
+    value: float
     files: Mapping[str, bytes] | None
     notes: tuple[str, ...]
 
@@ -109,15 +111,16 @@ def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
         data = data or _data_here(as_network_wants(order.spec).data)
         teller = _Teller(order, path, line)
         reporter = Reporter(order.metric, order.known, teller.tell)
-        state, message = "done", ""
+        state, message, value = "done", "", nan
         try:
-            trained(order.spec, path, lambda spec: data, order.device, reporter, order.track, order.attempts)
+            run = trained(order.spec, path, lambda spec: data, order.device, reporter, order.track, order.attempts)
+            value = value_of(run, order.metric)
         except Ended as end:
             state, message = end.state, end.message
         except StoppedError:
             state = "stopped"
         notes = tuple(text for text in words.getvalue().splitlines() if text.startswith(LEFT))
-        return Reply(state, message, read_files(path) if order.study is None else None, notes)
+        return Reply(state, message, value, read_files(path) if order.study is None else None, notes)
 
 
 class _Teller:
@@ -245,14 +248,16 @@ class ClusterEngine(Engine):
 
     def _submit(self, unit: _Unit, run: Run, seed: int) -> None:
         self.by_key.pop(unit.key, None)
-        trial, prunes = self.store.look(unit.claim), self.spec.prune is not None and seed == unit.claim.seeds[0]
+        prunes, begun = self.spec.prune is not None and seed == unit.claim.seeds[0], run.path.is_dir()
+        trial = self.store.look(unit.claim) if begun else None
         unit.run, unit.spec, unit.key, unit.row = run, self.spec.run_spec(unit.claim.settings, seed), uuid4().hex, {}
-        files = {} if self.is_shared or not run.path.is_dir() else read_files(run.path)
+        files = read_files(run.path) if begun and not self.is_shared else {}
         study = str(self.store.folder.resolve()) if self.is_shared else None
         device = "cpu" if self.job.device == "auto" and not self.executor.gpus else self.job.device
         order = Order(
             unit.spec, run.path.name, study, files, device, self.job.track, self.spec.metric,
-            frozenset(trial.intermediate_values), prunes, 1 + deaths_of(trial), self.executor.checkpoint_s,
+            frozenset(trial.intermediate_values if trial else ()), prunes, 1 + (deaths_of(trial) if trial else 0),
+            self.executor.checkpoint_s,
         )  # fmt: skip
         try:
             data = None if self.is_shared else self._kept_pixels(as_network_wants(unit.spec).data)
@@ -305,10 +310,12 @@ class ClusterEngine(Engine):
                 self._requeue(unit)
             elif reply.state != "done":
                 self._end(unit, Ended(reply.state, reply.message))
-            elif stopping and len(unit.values) + 1 < len(unit.claim.seeds):
-                self._requeue(unit)
             else:
-                self._advance(unit)
+                unit.values.append(reply.value)
+                if stopping and len(unit.values) < len(unit.claim.seeds):
+                    self._requeue(unit)
+                else:
+                    self._advance(unit)
 
     def _lost(self, unit: _Unit, error: BaseException, stopping: bool) -> None:
         """After a task that came to nothing."""

@@ -106,6 +106,8 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     with database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
+        if executor and executor.is_remote:
+            store.write_alone()
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
