@@ -178,6 +178,34 @@ def test_ctrl_c_saves_every_run(nodes: Nodes, text: str, undisturbed: Study, tmp
         assert results(sweep(asked, folder, executor=executor, view=Silent())) == results(undisturbed)
 
 
+@pytest.mark.slow
+def test_runs_are_pruned_after_the_epochs_that_a_local_sweep_prunes_after(nodes: Nodes, tmp_path: Path) -> None:
+    rates = "recipe.rate: [0.01, 0.02, 0.005, 0.004, 0.006, 0.007, 0.00001, 0.00002]"
+    asked = study_text(tmp_path, rates, epochs=5, prune="median", sampler="random", budget={"runs": 8})
+    local, store = worked(tmp_path / "local", asked)
+    store.close()
+    (tmp_path / "asked.yaml").write_text(asked)
+    with nodes.ray(shared_disk=False, tasks=1) as executor:
+        shared = sweep(tmp_path / "asked.yaml", tmp_path / "shared", executor=executor, view=Silent())
+    states = [(run.settings, run.state, run.message) for run in local.runs]
+    assert "pruned" in {run.state for run in local.runs}
+    assert [(run.settings, run.state, run.message) for run in shared.runs] == states
+
+
+def test_a_node_without_the_data_is_named(nodes: Nodes, tmp_path: Path) -> None:
+    """The node sees the folder, and looks for the data where this machine has it; as where only the folder is shared."""
+    (tmp_path / "asked.yaml").write_text(study_text(tmp_path, "recipe.rate: [0.01]", epochs=1))
+    hidden = tmp_path / "hidden.npz"
+
+    def hide(*arguments: object) -> None:
+        (tmp_path / "spots.npz").rename(hidden)
+
+    looking = Silent()
+    looking.begin = hide  # type: ignore[method-assign]
+    with nodes.ray() as executor, pytest.raises(SettingError, match=r"node \w+ lacks the data: .*spots\.npz"):
+        sweep(tmp_path / "asked.yaml", tmp_path / "study", executor=executor, view=looking)
+
+
 def _wait(until: Callable[[], object], process: Any) -> None:
     for _ in range(1200):
         if until():

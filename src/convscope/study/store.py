@@ -227,8 +227,9 @@ class Store:
     def _set_journal(self, mode: str, sync: str) -> None:
         @event.listens_for(self.backend.engine, "connect")
         def _set(connection: Any, record: Any) -> None:
-            connection.execute(f"PRAGMA journal_mode={mode}")
-            connection.execute(f"PRAGMA synchronous={sync}")
+            with suppress(sqlite3.OperationalError):  # a file system without shared memory: it stays as it is
+                connection.execute(f"PRAGMA journal_mode={mode}")
+                connection.execute(f"PRAGMA synchronous={sync}")
 
         self.backend.remove_session()
         self.backend.engine.dispose()
@@ -237,6 +238,9 @@ class Store:
         """Ends the connection."""
         self.backend.remove_session()
         self.backend.engine.dispose()
+        if self._alone:  # one file again, which others may copy, or read where nothing can be written
+            with suppress(sqlite3.OperationalError), closing(sqlite3.connect(self.folder / STORE)) as database:
+                database.execute("PRAGMA journal_mode=DELETE")
 
     @property
     def _id(self) -> int:
