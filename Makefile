@@ -8,6 +8,9 @@
 #   make faults     kills, full and read-only disks, hostile files: tried and passed (slow; as root, for small disks)
 #   make zoo        every lens on ninety networks of timm, torchvision and of unusual modules: docs/networks.md
 #   make docs       what is generated in docs/
+#   make site       the documentation as a site: build/site/index.html
+#   make licences   the licences of all packages that are needed: docs/licences.md
+#   make release-check   wheel and source archive, each installed into an empty environment and tried there
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -22,7 +25,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What Python compiles is kept, also where the environment says otherwise: the tests start some 150 processes.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: study test test-slow smoke lint format bench zoo faults docs clean
+.PHONY: study test test-slow smoke lint format bench zoo faults docs site licences release-check clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -61,6 +64,15 @@ faults: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+licences: $(VENV)/.installed-dev
+	$(BIN)/python docs/licences.py
+
+release-check: $(VENV)/.installed-dev
+	$(BIN)/python bench/release.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -69,7 +81,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt -e '.[dev,docs]'
 	$(PIP) install -c constraints.txt --no-deps --upgrade --target $(VENV)/zoo timm torchvision   # see tests/zoo.py
 	touch $@
 

@@ -2,7 +2,7 @@
 # What only a machine with a CUDA GPU can show; needs no network.
 #   bench/gpu.sh all FOLDER     the tests marked gpu, then the benches (about 6 minutes on an H100)
 #   bench/gpu.sh gpu FOLDER     the tests marked gpu alone
-#   bench/gpu.sh bench FOLDER   the benches alone
+#   bench/gpu.sh bench FOLDER   the benches alone; with CONVSCOPE_DATA also the study cifar10
 #   bench/gpu.sh tests FOLDER   on the CPU all tests that need no browser, no database and no data: is the suite green here?
 # FOLDER takes small text files. Every part runs, also after one that failed; the exit status is 1 if any did.
 set -uo pipefail
@@ -41,6 +41,11 @@ benches() {
     run step.txt "$python" bench/step.py --device cuda --net $net --precision bf16 --batch 1024 --rounds 3
   done
   run occlusion.txt "$python" bench/occlusion.py --only net4 --device cuda --at-once 1 16 64 256 1024
+  run at-once.txt "$python" bench/at_once.py --device cuda
+  run at-once.txt "$python" bench/at_once.py --device cuda --net lean-cifar
+  if [ -n "${CONVSCOPE_DATA:-}" ]; then
+    run cifar10.txt "$python" -m convscope study cifar10 --device cuda --out "$out/cifar10"
+  fi
 }
 
 cpu_tests() {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Two workers on two cores: more threads than that only wait for one another. PyTorch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("COLUMNS", "120")
+# Recipes train in fp32 on every machine unless a test wants bf16: which is faster would be measured, and hang on the load.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
 # No test downloads; without this the Hub's client tries for half a minute before it says that there is no network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # a function that is called as its file is named by the file:
 else:
     load_when_used(__name__)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ConvscopeError",

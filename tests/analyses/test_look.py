@@ -40,6 +40,19 @@ def test_every_lens_gives_a_picture(reported: Run, lens: str) -> None:
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
 
 
+class _PadsFirst(nn.Conv2d):
+    """Pads in its forward, so that the traced convolution is called pads.conv, and its weights are those of pads."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(nn.functional.pad(images, (1, 1, 1, 1)), self.weight, self.bias)
+
+
+def test_the_first_filters_are_those_of_the_module_that_convolves() -> None:
+    net = nn.Sequential(_PadsFirst(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)).eval()
+    found = look(Scope(net, torch.zeros(1, 3, 8, 8)), "filters")
+    assert torch.equal(found.tensors["0"], net[0].weight)
+
+
 def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
     path, found = look_at(
         open_subject(reported.path),

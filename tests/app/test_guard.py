@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
@@ -61,6 +62,18 @@ def test_the_socket_and_what_changes_something_are_for_pages_of_this_server(addr
     assert get(address, "/api/jobs/none", "DELETE", Origin="http://evil.example")[0] == 403
     for origin in ("http://[", "null", f"http://{address}.evil.example"):
         assert get(address, "/uploads", "POST", b"x", Origin=origin)[0] == 403
+
+
+def test_a_refusal_is_read_by_a_client_whose_body_comes_later(address: str) -> None:
+    with closing(http.client.HTTPConnection(address)) as connection:
+        connection.putrequest("POST", "/uploads")
+        for name, value in {"Origin": "http://evil.example", "Content-Length": "2000000"}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        time.sleep(0.2)
+        connection.send(bytes(2_000_000))
+        with connection.getresponse() as found:
+            assert (found.status, found.read()) == (403, b"this comes from a page of another site\n")
 
 
 def test_with_a_token_nothing_is_told_without_it(guarded: str) -> None:
@@ -151,6 +164,9 @@ async def _crowd() -> None:
     async def slow(scope: object, receive: object, send: object) -> None:
         await gate.wait()
 
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request"}
+
     statuses: list[int] = []
 
     async def send(message: dict[str, object]) -> None:
@@ -159,12 +175,12 @@ async def _crowd() -> None:
 
     guarded = guard.Guard(slow)
     request = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
-    waiting = [asyncio.create_task(guarded(request, None, send)) for _ in range(5)]
+    waiting = [asyncio.create_task(guarded(request, receive, send)) for _ in range(5)]
     await asyncio.sleep(0)
     assert statuses == [429] * 3
     gate.set()
     await asyncio.gather(*waiting)
-    await guarded(request, None, send)
+    await guarded(request, receive, send)
     assert statuses == [429] * 3  # the crowd has gone
 
 

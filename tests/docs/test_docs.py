@@ -3,7 +3,10 @@
 import importlib.util
 import re
 import shlex
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,14 +48,21 @@ def test_the_yaml_example_of_the_readme_is_a_spec() -> None:
     assert read_spec(example, "README.md").recipe.augmentation.crop == 4
 
 
-def test_the_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    for page, text in _script("generate").pages():
+        assert page.read_text("utf-8") == text, f"{page.name}: run `make docs`"
+
+
+def _script(name: str) -> Any:
+    """A file of docs/, imported."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for it
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "reference.md").read_text() == module.reference(), "run `make docs`"
+    return module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -69,6 +79,40 @@ def test_every_verb_and_error_is_documented() -> None:
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, Exception):
             assert name in text
+
+
+def test_the_version_is_the_same_everywhere_and_has_a_date() -> None:
+    import convscope
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == convscope.__version__
+    assert f"version: {convscope.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    dated = rf"^## \[{re.escape(convscope.__version__)}\] - \d{{4}}-\d\d-\d\d$"
+    assert re.search(dated, (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_gallery_has_every_analysis_on_every_network_and_is_small() -> None:
+    from convscope.analyses import names
+
+    gallery = _script("gallery")
+    pictures = {file.stem: file.stat().st_size for file in gallery.FOLDER.glob("*.webp")}
+    assert set(pictures) == {f"{name}-{network}" for name in names() for network in gallery.RUNS}
+    assert sum(pictures.values()) < 1_400_000
+    assert max(pictures.values()) < 60_000
+
+
+@pytest.mark.slow
+def test_every_command_of_the_gallery_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small run in place of those of the page, with the settings of Lines."""
+    from convscope.analyses import names
+
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "lines", "--set", "data.limit=1920", "--set", "recipe.epochs=1"]) == 0
+    gallery = _script("gallery")
+    for name in names():
+        words = shlex.split(gallery.command(name, "lines"))[1:]
+        few = ["7" if word == "20000" else "20" if word == "500" else word for word in words]
+        assert run([*few, "--out", "look.png"]) == 0, words
 
 
 def test_nothing_over_a_megabyte_is_kept() -> None:

@@ -38,7 +38,7 @@ def test_the_yaml_is_a_study_with_reported_figures() -> None:
     assert [each["value"] for each in spec.reproduces["reported"]] == [0.6704, 173026]
 
 
-@pytest.mark.parametrize("line", re.findall(r"^    (convscope .*?)(?: +#.*)?$", TEXT, re.MULTILINE))
+@pytest.mark.parametrize("line", re.findall(r"^(convscope .*?)(?: +#.*)?$", TEXT, re.MULTILINE))
 def test_every_command_is_understood(line: str, command: Command, tmp_path: Path) -> None:  # noqa: F811
     """Those that would train, only as far as a study that there is not."""
     words = shlex.split(line)[1:]

@@ -95,3 +95,13 @@ def test_what_a_recipe_names_is_taken(spots: Make, tmp_path: Path, monkeypatch: 
         _net(), spots(), Recipe(epochs=1, batch=24, precision="bf16"), tmp_path / "run", device="cpu", watcher=Silent()
     )
     assert run.environment["precision"] == {"format": "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "has"),
+    [("", True), ("ALL", True), ("AVX512_CORE_AMX", True), ("avx512_core_bf16", True), ("AVX2", False)],
+)
+def test_what_onednn_is_told_to_leave_is_not_there(limit: str, has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert precision.has_bf16() is has

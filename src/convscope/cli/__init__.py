@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -15,8 +15,9 @@ import typer
 
 from convscope.__main__ import main
 from convscope.base.console import printing_safely
+from convscope.base.launched import launched
 from convscope.base.signals import INTERRUPTED
-from convscope.errors import ConvscopeError, FailedError, system_error_in_words
+from convscope.errors import ConvscopeError, FailedError, SettingError, system_error_in_words
 
 __all__ = ["VERBS", "main", "run"]
 
@@ -70,7 +71,16 @@ def _command(arguments: list[str]) -> Any:
 
 def run(arguments: list[str]) -> int:
     """Runs a command line and gives its exit status; errors are one line on stderr."""
-    with printing_safely():
+    rank, count = launched()
+    if count > 1:
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "ERROR"
+        )  # before PyTorch is loaded; it warns of each process' network
+    with printing_safely(), ExitStack() as quiet:
+        if rank:  # beside a first process, which speaks for all; `_complain` is heard
+            nothing = quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            quiet.enter_context(redirect_stdout(nothing))
+            quiet.enter_context(redirect_stderr(nothing))
         return _run(arguments)
 
 
@@ -78,6 +88,8 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
+        if launched()[1] > 1 and arguments[0] != "train":
+            raise SettingError(f"torchrun: starts convscope train alone; give convscope {arguments[0]} without it")
         status = _command(arguments).main(arguments, prog_name="convscope", standalone_mode=False)
         if status == _TYPERS_CTRL_C:
             raise KeyboardInterrupt
@@ -101,12 +113,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _complain(error: BaseException, message: str, status: int, debug: bool) -> int:
+    rank, _ = launched()
+    if rank and status == 2:  # the first process says the same
+        return status
+    words = f"process {rank}: {message}" if rank else message
     if debug:
         import traceback
 
         traceback.print_exception(error)
     with suppress(OSError):  # the reader of stderr, or the terminal, has gone
-        print(f"convscope: {message}".replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
+        print(f"convscope: {words}".replace("\n", "\\n"), file=sys.__stderr__ if rank else sys.stderr)
     return status
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from convscope.base.launched import launched
 from convscope.cli.options import (
     Data,
     Device,
@@ -65,6 +66,8 @@ def train(
         settings = [*overrides(set_, seed, skip_bad, threads), *(["recipe.rate=find"] if find_rate else [])]
         name, found = find_spec(spec, settings, data, net)
         run = train_study(found, out or Path("runs") / name, device=device, track=track)
+    if launched()[0]:  # the first process speaks
+        return
     if json:
         print_json({"run": str(run.path), "history": run.history.to_dict("records")})
     else:

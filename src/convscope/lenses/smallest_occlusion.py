@@ -53,7 +53,7 @@ def smallest_occlusion(
 
     Raises:
         RequestError: there is more than one image.
-        As `occlusion`.
+        RequestError: the square or the fill does not fit the image, as in `occlusion`.
 
     Example:
         >>> smallest_occlusion(graph, image, fill_images(image, "grey")).box

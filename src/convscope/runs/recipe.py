@@ -115,6 +115,8 @@ class Recipe(Settings):
         sampling: "shuffle" goes through all training images once in an epoch; "balanced" draws as many with replacement,
             each class of the first head equally likely, and within it each image. The train accuracy is that of the images
             drawn. Together with balanced class_weights it corrects for the same imbalance twice.
+        sync_batch_norm: where several GPUs train together (torchrun), batch norm measures a batch on all of them; by default
+            each measures its own share of it. Of one process it changes nothing.
         clip_norm: largest norm of the gradient; none by default.
         averaging: "ema" validates and keeps the mean of the weights over the steps, older ones less by `ema_decay` a step
             (by min(ema_decay, (1 + t) / (10 + t)) at step t); "lookahead" moves the weights back by half of what every five
@@ -164,6 +166,7 @@ class Recipe(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: ClassWeights | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
+    sync_batch_norm: bool = False
     clip_norm: float | None = Field(default=None, gt=0)
     averaging: Literal["none", "ema", "lookahead"] = "none"
     ema_decay: float = Field(default=0.99, gt=0, lt=1)

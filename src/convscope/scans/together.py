@@ -25,7 +25,7 @@ def patches_and_statistics(
         scope, images, layers, top, score, how: see `top_patches`.
 
     Raises:
-        As `top_patches` and `statistics`.
+        ConvscopeError: those of `top_patches` and `statistics`.
 
     Example:
         >>> patches, statistics = patches_and_statistics(scope, data.test, ["conv"])

@@ -107,8 +107,10 @@ def _read_portion(folder: Path, stale: Sequence[tuple[str, str]]) -> pa.Table:
         facts, history = read_facts(folder / name)
         rows.append({"run": name, "stamp": now, **facts})
         histories.append(history)
-    flat = pa.concat_tables(histories).combine_chunks().to_struct_array()
-    joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat.chunks])
+    flat = [
+        batch.to_struct_array() for batch in pa.concat_tables(histories).to_batches()
+    ]  # none where no run has an epoch
+    joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat])
     ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
     table = pa.concat_tables(_rows(rows))
     return table.append_column(_SCHEMA.field("history"), pa.ListArray.from_arrays(ends, joined)).cast(_SCHEMA)

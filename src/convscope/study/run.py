@@ -30,7 +30,7 @@ from convscope.runs import (
 )
 from convscope.scans import evaluate
 from convscope.study.spec import StudySpec, load_study, read_study
-from convscope.training import Watcher, check_free, check_trackers, find_rate, track_results, train_spec
+from convscope.training import Watcher, check_free, check_trackers, find_rate, together, track_results, train_spec
 
 _OF_DATA = (".npz", ".parquet", ".zip", ".tar")
 
@@ -121,14 +121,20 @@ def train_study(
         RunFolderError: `out` holds a finished run already, or one of another spec.
     """
     check_trackers(track)
-    spec, data = _loaded(spec)
-    spec = _with_rate(spec, data, out, device)
-    begun = (out / SPEC).exists()
-    if begun and (was_ended := _ended_by_a_kill(out)):
-        _check_same(was_ended, spec, data)
-        return was_ended
-    resume = begun and not Run(out).is_trained
-    return train_spec(spec, data, out, device=device, resume=resume, watcher=watcher, track=track)
+    with together(device) as (ranks, where):
+        if ranks.count > 1 and spec.recipe.rate == FIND:
+            raise SettingError("recipe.rate: find works in a single process; find it there, then give the number")
+        first = spec
+        spec, data = ranks.after_the_first(lambda: _loaded(first), where)
+        spec = _with_rate(spec, data, out, device)
+        begun = (out / SPEC).exists()
+        was_ended = _ended_by_a_kill(out) if begun and ranks.is_first else None
+        if was_ended:
+            _check_same(was_ended, spec, data)
+        if ranks.any(bool(was_ended), where):
+            return was_ended or open_run(out)
+        resume = begun and not Run(out).is_trained
+        return train_spec(spec, data, out, device=device, resume=resume, watcher=watcher, track=track)
 
 
 def resume_run(
@@ -150,15 +156,16 @@ def resume_run(
         RunFolderError: the folder holds no run, or a finished one.
     """
     check_trackers(track)
-    if ended := _ended_by_a_kill(folder):
-        return ended
-    run = open_run(folder, trust=trust)
-    run.check_trust()
-    if run.is_trained:
-        raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
-    return train_spec(
-        run.spec, load_data(run.spec.data), folder, device=device, resume=True, watcher=watcher, track=track
-    )
+    with together(device) as (ranks, where):
+        ended = _ended_by_a_kill(folder) if ranks.is_first else None
+        run = ended or open_run(folder, trust=trust)
+        if ranks.any(bool(ended), where):
+            return run
+        run.check_trust()
+        if run.is_trained:
+            raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
+        data = ranks.after_the_first(lambda: load_data(run.spec.data), where)
+        return train_spec(run.spec, data, folder, device=device, resume=True, watcher=watcher, track=track)
 
 
 def _ended_by_a_kill(folder: Path) -> Run | None:

@@ -5,6 +5,7 @@ from convscope.training.live import Lines, LiveTable, Silent
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.measure import StepCost, measure_step
 from convscope.training.optimizers import make_optimizer, rate_at
+from convscope.training.ranks import together
 from convscope.training.rates import find_rate
 from convscope.training.tracker_clients import flat_settings
 from convscope.training.trackers import LEFT, check_trackers, flat_metrics, track_results
@@ -29,6 +30,7 @@ __all__ = [
     "measure_step",
     "number_format",
     "rate_at",
+    "together",
     "track_results",
     "train",
     "train_spec",

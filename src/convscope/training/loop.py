@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,7 @@ from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.imbalance import class_weights
 from convscope.training.optimizers import make_optimizer, rate_at, set_rate
+from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
@@ -53,17 +55,22 @@ class Trainer:
         recipe: how.
         device: where.
         resume: go on from the run's checkpoint.
+        ranks: the processes that train it together.
     """
 
     def __init__(
-        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device, resume: bool
-    ) -> None:
+        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device, resume: bool,
+        ranks: Ranks = Ranks(),
+    ) -> None:  # fmt: skip
         self.run, self.data, self.task, self.whole, self.device = run, data, task, recipe, device
+        self.ranks = ranks
         self.net = place(net, recipe, device)
         self.stages = Stages(self.net, recipe, data.input_shape)
         self.state = TrainingState()
         if resume:
             self.state = load_state(run, self.net, self._begin_stage)
+            if not ranks.is_first:
+                self.state.sums |= {"loss": 0.0, "correct": 0.0}  # the first process has those of all
         else:
             self._begin_stage(self.state)
         weights = class_weights(recipe, task, data.train)
@@ -103,7 +110,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
         self.averaging = Averaging(self.net, self.recipe, state.average)
         self.features: Features | None = None
-        self.forward = self._compiled(self.net)
+        self.forward = self.ranks.joined(self._compiled(self.net))
         return self.optimizer
 
     def _compiled(self, net: nn.Module) -> nn.Module:
@@ -164,6 +171,8 @@ class Trainer:
             raise NoFeaturesError("the training images are mixed")
         if self.recipe.resize:
             raise NoFeaturesError("the training images are resized")
+        if self.ranks.count > 1:
+            raise NoFeaturesError("several processes train together")
         self.net.eval()
         shape = (1, *self.data.input_shape)
         tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
@@ -205,20 +214,26 @@ class Trainer:
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
             look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps
-            value = self._checked(loss) if look else None
+            value = self._checked(self.ranks.total(loss)) if look else None
             self.averaging.step(self._step_of_stage, last=state.step + 1 == self.steps)
             state.step += 1
             state.sums["images"] += len(images)
             watcher.step(state.epoch, state.step, value)
-            if wish.asked:
+            if self._stops(wish, look):
                 self._keep(sums, before + time.perf_counter() - started)
                 self._stop()
         self._keep(sums, before + time.perf_counter() - started)
 
+    def _stops(self, wish: StopWish, look: bool) -> bool:
+        """Whether the user wished to stop; of several processes all stop at the same step, at which the host waits anyway."""
+        if self.ranks.count == 1:
+            return wish.asked
+        return look and self.ranks.any(wish.asked, self.device)
+
     def _step(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One optimizer step; gives the loss and the number of right images, still on the device."""
         number = self.state.epoch * self.steps + self.state.step
-        torch.manual_seed(step_seed(self.recipe.seed, number))  # dropout: from the step alone
+        torch.manual_seed(step_seed(self.recipe.seed, number, self.ranks.rank))  # dropout: from the step alone
         set_rate(self.optimizer, self._rate(self.state.step))
         loss, correct = self._backward(images, targets)
         if self.recipe.clip_norm is not None:
@@ -234,12 +249,14 @@ class Trainer:
         images, mixed = mix(images, targets, self.recipe.mixup, self.recipe.cutmix, key)
         loss, correct = images.new_zeros(()), images.new_zeros(())
         for first in range(0, len(images), self.part):
-            rows = slice(first, first + self.part)
-            with autocast(self.device, self.dtype):
-                outputs = self.forward(self._prepare(images[rows]))
-            losses = [share * self._loss(outputs, of, rows) for share, of in mixed]
-            of_part = torch.stack(losses).sum()
-            of_part.backward()
+            end = min(first + self.part, len(images))
+            rows = self.ranks.rows(first, end)
+            with self.ranks.summing(self.forward, now=end == len(images)):
+                with autocast(self.device, self.dtype):
+                    outputs = self.forward(self._prepare(images[rows]))
+                losses = [share * self._loss(outputs, of, rows) for share, of in mixed]
+                of_part = torch.stack(losses).sum()
+                self.ranks.backward(of_part)
             loss += of_part.detach()
             correct += self.task.correct(outputs.detach(), _rows(mixed[0][1], rows)).sum()
         return loss, correct
@@ -296,19 +313,21 @@ class Trainer:
     def validate(self, images: ImageSet) -> tuple[float, float]:
         """Mean loss (without label smoothing and class weights) and accuracy over a set, in evaluation mode."""
         self.net.eval()
+        self.ranks.share(self.net.buffers())
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net
         shape = self.features.shape if self.features else self.data.input_shape
-        for given, targets in self._batches(images, evaluation_batch(shape, self.device, self.part)):
+        of_all = self._batches(images, evaluation_batch(shape, self.device, self.part))
+        for given, targets in islice(of_all, self.ranks.rank, None, self.ranks.count):
             with autocast(self.device, self.dtype):
                 outputs = net(self._prepare(given))
             loss = self.task.loss(outputs.float(), targets) * len(given)
             sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
-        loss, correct = (sums / max(1, len(images))).tolist()
+        loss, correct = (self.ranks.total(sums) / max(1, len(images))).tolist()
         return loss, correct
 
     def _keep(self, sums: Tensor, seconds: float) -> None:
-        self.state.sums["loss"], self.state.sums["correct"] = sums.tolist()
+        self.state.sums["loss"], self.state.sums["correct"] = self.ranks.total(sums).tolist()
         self.state.sums["seconds"] = seconds
 
     def _keep_best(self) -> None:
@@ -351,9 +370,9 @@ class Trainer:
         )
 
 
-def step_seed(seed: int, step: int) -> int:
-    """32 well-mixed bits of (seed, step): PyTorch's CPU generator looks at no more than 32 bits of a seed."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """32 well-mixed bits of (seed, step, rank): PyTorch's CPU generator looks at no more than 32 bits of a seed."""
+    return int(np.random.SeedSequence((seed, step, rank) if rank else (seed, step)).generate_state(1)[0])
 
 
 def _rows(targets: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,13 @@ def settled_precision(
 
 
 def has_bf16() -> bool:
-    """Whether the processor multiplies matrices of bf16 numbers by itself."""
+    """Whether the processor multiplies matrices of bf16 numbers by itself, and oneDNN is not told to leave that."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
     can = torch.cpu.get_capabilities()
-    return any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+    return (
+        any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+        and any(word in limit.upper() for word in ("DEFAULT", "ALL", "BF16", "FP16", "AMX"))
+    )  # fmt: skip
 
 
 def _measured(recipe: Recipe, net: nn.Module, data: DataBundle, task: Task) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
-from convscope.compute import choose_device, own_random_state, threads
+from convscope.compute import own_random_state, threads
 from convscope.data import DataBundle, Normalizer, batches
 from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
@@ -37,9 +37,10 @@ from convscope.runs import (
     open_run,
 )
 from convscope.training.imbalance import class_weights
-from convscope.training.live import default_watcher
+from convscope.training.live import Silent, default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.precision import settled_precision
+from convscope.training.ranks import FollowedRun, Ranks, together
 from convscope.training.resizing import check_sizes
 from convscope.training.stages import Stages
 from convscope.training.state import save_state
@@ -105,38 +106,46 @@ def train_spec(
     check_trackers(track)
     if spec.recipe.rate == FIND:
         raise SettingError("recipe.rate: find belongs to a spec (convscope train, study, sweep); give a number here")
-    where = choose_device(device)
     task = make_task(spec.task, data.train.classes)
     card = make_card(data, task)
-    with own_random_state(where), threads(spec.recipe.threads):
+    with together(device) as (ranks, where), own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
         given, net = net is not None, build_from_spec(spec, card) if net is None else net
         check_fit(net, card, task)
         check_images(net, data, spec.recipe)
+        check_shares(net, spec.recipe, ranks, where)
         # these say before anything is written which module, or class, is not there
         Stages(net, spec.recipe, card.input_shape)
         class_weights(spec.recipe, task, data.train)
-        if not resume:
+        if not resume and ranks.is_first:
             with suppress(OSError):  # the first that is written says why
                 out.mkdir(parents=True, exist_ok=True)
-        with alone_in(out):
-            if resume:
+        with alone_in(out) if ranks.is_first else nullcontext():
+            run: Run = FollowedRun(out)
+            if ranks.is_first and resume:
                 run = _reopen(out, spec, data)
-                precision = run.environment.get("precision") or {"format": spec.recipe.precision}
-            else:
+            elif ranks.is_first:
                 precision = settled_precision(spec.recipe, net, data, task, where)
                 run = _begin(out, spec, data, net, given, precision)
+            goes_on = ranks.any(
+                ranks.is_first and resume and run.has(CHECKPOINT), where
+            )  # the others wait for the folder
+            precision = run.environment.get("precision") or {"format": spec.recipe.precision}
             fit_whitening(net, data)
+            if spec.recipe.sync_batch_norm and ranks.count > 1:
+                net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
             recipe = spec.recipe.model_copy(update={"precision": precision["format"]})
-            trainer = Trainer(run, net, data, task, recipe, where, resume and run.has(CHECKPOINT))
-            if given and not run.has(CHECKPOINT):  # its first weights cannot be made again from the spec
+            trainer = Trainer(run, net, data, task, recipe, where, goes_on, ranks)
+            if given and not goes_on:  # its first weights cannot be made again from the spec
                 save_state(run, trainer.state, net, trainer.optimizer)
-            looking = tracked(watcher or default_watcher(), track, run, trainer.state.history)
-            with stop_wish() as wish, looking as watcher:
+            watcher, track = (watcher or default_watcher(), track) if ranks.is_first else (Silent(), ())
+            with stop_wish() as wish, tracked(watcher, track, run, trainer.state.history) as watcher:
                 trainer.fit(watcher, wish)
             run.check_there()
             run.write_model(net, card)
-            (run.path / CHECKPOINT).unlink(missing_ok=True)
+            if ranks.is_first:
+                (run.path / CHECKPOINT).unlink(missing_ok=True)
+            ranks.any(False, where)  # the others wait for the model
     if wish.asked:  # after the last step
         raise StoppedError(f"{out}: stopped when the training had just come to its end; go on with the same command")
     return open_run(out, None if spec.net.name != GIVEN else net, trust=True)
@@ -233,8 +242,7 @@ def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
     if len(data.train) < 2 or len(data.val) < 1:
         found = f"{len(data.train)} training and {len(data.val)} validation images"
         raise SettingError(f"data: there are {found}; 2 and 1 are needed at least: check data.split and data.limit")
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
-    if recipe.batch == 1 and norms:
+    if recipe.batch == 1 and _has_batch_norm(net):
         raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
     side = min(data.input_shape[1:])
     for augmentation in (part.augmentation for part in recipe.parts):
@@ -244,3 +252,18 @@ def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
                 f"that; these have {side} px"
             )
     check_sizes(net, recipe, data.input_shape)
+
+
+def check_shares(net: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> None:
+    """Whether each of several processes has something to do in a step."""
+    least = 2 if _has_batch_norm(net) and not recipe.sync_batch_norm else 1
+    if ranks.count > 1 and recipe.batch < least * ranks.count:
+        raise SettingError(
+            f"recipe.batch: {recipe.batch} for {ranks.count} processes; each needs {least} or more of its images"
+        )
+    if ranks.count > 1 and recipe.sync_batch_norm and device.type != "cuda":
+        raise SettingError("recipe.sync_batch_norm: PyTorch has it for several GPUs alone; leave it out on a CPU")
+
+
+def _has_batch_norm(net: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())

@@ -27,7 +27,7 @@ class Request(Base):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, Tensor]:
     """The layer's weights, (units, inputs, height, width), by its name."""
-    layer = request.layer or next((op.name for op in scope.graph.operations if op.kind == "conv"), None)
+    layer = request.layer or next((op.module or op.name for op in scope.graph.operations if op.kind == "conv"), None)
     if layer is None:
         raise RequestError("this network has no convolution; give --layer")
     weights = scope.filters(layer)

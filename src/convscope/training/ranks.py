@@ -1,0 +1,146 @@
+"""Several processes that train one network together, as torchrun starts them: which of them this is, and what they share.
+
+A step's images are the same whatever the number of processes: each takes its share of them, and PyTorch's
+DistributedDataParallel adds up the gradients. So a spec means the same training on one GPU and on eight, apart from dropout,
+from batch norm (each process normalises its own share; `recipe.sync_batch_norm` measures all) and from the last bits of sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from convscope.compute import choose_device
+from convscope.errors import FailedError, SettingError
+from convscope.runs import Run
+
+Out = TypeVar("Out")
+
+_DECODING = timedelta(hours=4)
+"""So long the processes wait for each other: until the first has decoded the images."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train a network together; by default it is alone.
+
+    Attributes:
+        rank: of this process, from 0. The first one writes the run folder.
+        count: of processes.
+        local: of this process among those of its machine, of which the first one decodes the images.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+    def rows(self, start: int, stop: int) -> slice:
+        """This process' share of some images of a step."""
+        places = [start + (stop - start) * rank // self.count for rank in (self.rank, self.rank + 1)]
+        return slice(*places)
+
+    def joined(self, net: nn.Module) -> nn.Module:
+        """The network, whose gradients are the mean of those of all processes."""
+        # a layer that no output depends on has no gradient, as in a single process
+        return net if self.count == 1 else DistributedDataParallel(net, find_unused_parameters=True)
+
+    def summing(self, net: nn.Module, now: bool) -> AbstractContextManager[Any]:
+        """A forward and backward pass inside adds up gradients over the processes, or leaves that to a later one."""
+        return net.no_sync() if isinstance(net, DistributedDataParallel) and not now else nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradient of the sum of all processes' losses."""
+        (loss if self.count == 1 else self.count * loss).backward()  # for `joined` takes the mean
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes, in place."""
+        if self.count > 1:
+            with _others():
+                dist.all_reduce(values)
+        return values
+
+    def any(self, asked: bool, device: torch.device | str = "cpu") -> bool:
+        """Whether it is so in any process."""
+        return asked if self.count == 1 else bool(self.total(torch.tensor(float(asked), device=device)))
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """All processes take the first one's values."""
+        for tensor in tensors if self.count > 1 else ():
+            with _others():
+                dist.broadcast(tensor, 0)
+
+    def after_the_first(self, work: Callable[[], Out], device: torch.device) -> Out:
+        """What the work gives, which each machine's other processes do when its first has done it, and kept it in the cache."""
+        if self.local == 0:
+            result = work()
+            self.any(False, device)
+            return result
+        self.any(False, device)
+        return work()
+
+
+@contextmanager
+def together(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+    """This process among those that torchrun, or the user's own script, started; with the device that is its own.
+
+    Raises:
+        SettingError: there is no such device, or there are more processes on this machine than it has GPUs.
+    """
+    launched = dist.is_torchelastic_launched()
+    own = launched and not dist.is_initialized()
+    local = int(os.environ["LOCAL_RANK"]) if launched else 0
+    n_gpus = torch.cuda.device_count()
+    if launched and n_gpus and device in ("auto", "cuda"):
+        if (n_here := int(os.environ["LOCAL_WORLD_SIZE"])) > n_gpus:
+            raise SettingError(
+                f"torchrun: {n_here} processes on a machine of {n_gpus} GPUs; give --nproc-per-node={n_gpus}"
+            )
+        device = f"cuda:{local}"
+    where = choose_device(device)
+    if own:
+        if where.type == "cuda":
+            torch.cuda.set_device(where)
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_DECODING)
+    try:
+        yield (Ranks(dist.get_rank(), dist.get_world_size(), local) if dist.is_initialized() else Ranks()), where
+    finally:
+        if own:
+            dist.destroy_process_group()
+
+
+class FollowedRun(Run):
+    """A run folder that another process writes."""
+
+    def check_there(self) -> None:
+        pass
+
+    def write_json(self, *given: Any) -> None:
+        pass
+
+    def write_tensors(self, *given: Any) -> None:
+        pass
+
+    def write_table(self, *given: Any) -> None:
+        pass
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise FailedError("another process of this training has ended, or cannot be reached") from error
