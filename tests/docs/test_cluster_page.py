@@ -1,4 +1,4 @@
-"""The page on clusters: its commands are understood, its YAML and Python can be read; tests/test_cluster.py runs such commands."""
+"""The page on clusters: its commands are understood, its YAML and Python are read; tests/test_cluster.py runs such commands."""
 
 import ast
 import re
