@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # a function that is called as its file is named by the file:
         training,
     )
     from convscope.app.serving import explore
+    from convscope.compute import LocalProcesses, Ray
     from convscope.data import DataBundle, ImageSet, load_data
     from convscope.errors import ConvscopeError
     from convscope.nets import build_net
@@ -48,6 +49,8 @@ __all__ = [
     "ConvscopeError",
     "DataBundle",
     "ImageSet",
+    "LocalProcesses",
+    "Ray",
     "Recipe",
     "Run",
     "RunSpec",

@@ -16,6 +16,7 @@ ConvscopeError
     │   └── ReadOnlyError       a folder in which nothing may be written
     ├── DivergedError       the loss is no number any more
     ├── WorkerError         a process that did a part of the work ended before its time
+    │   └── NodeLostError       the machine of a cluster on which it ran is no more
     ├── TrackerError        TensorBoard, MLflow or Weights & Biases cannot be told
     └── StoppedError        the user stopped it; says how to go on
 
@@ -146,6 +147,10 @@ class DivergedError(FailedError):
 
 class WorkerError(FailedError):
     """A process that did a part of the work ended before its time; the message says how."""
+
+
+class NodeLostError(WorkerError):
+    """The machine of a cluster that did a part of the work was switched off, or cannot be reached any more."""
 
 
 class TrackerError(FailedError):

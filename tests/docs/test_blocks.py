@@ -32,7 +32,7 @@ PAGES = (
     "sweeps", "tasks", "trackers", "use",
 )  # fmt: skip
 LONG = {"look-inside", "own-network", "sweeps"}
-ELSEWHERE = {"own-data", "reproducing", "convolution-by-hand"}
+ELSEWHERE = {"cluster", "own-data", "reproducing", "convolution-by-hand"}
 """Pages whose blocks are run by a test of their own, besides those on lenses and scans."""
 
 NOT_RUN = {"cluster"}

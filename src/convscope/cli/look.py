@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from convscope.cli.options import Json, TrustCode, opened
+from convscope.cli.options import AllowDifferent, CpusPerRun, Json, RayAddress, TrustCode, cluster, opened
 
 
 class Look(TyperCommand):
@@ -103,6 +103,9 @@ def look(
         bool, typer.Option("--list", help="List the lenses and scans; with --json the schemas of their requests.")
     ] = False,
     trust_code: TrustCode = False,
+    ray: RayAddress = None,
+    cpus_per_run: CpusPerRun = 1,
+    allow_different: AllowDifferent = False,
     json: Json = False,
 ) -> None:
     """Look at an image through a lens, or at the test images in a scan.
@@ -111,6 +114,7 @@ def look(
     """
     from convscope.analyses import look_at, open_subject
     from convscope.cli.show import json_rows, print_frame, print_json, print_line
+    from convscope.compute import using
     from convscope.errors import SettingError
     from convscope.runs import parse_overrides
 
@@ -127,7 +131,8 @@ def look(
         None if run is None else opened(Path(run), trust_code), net, weights, input, mean, deviation, classes,
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
-    written, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
+    with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
+        written, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
     if json:
         rows = {} if view.table is None else {"rows": json_rows(view.table)}
         about = {

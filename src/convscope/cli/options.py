@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from convscope.compute import Executor
     from convscope.runs import Run
 
 Set = Annotated[
@@ -50,7 +52,50 @@ Minutes = Annotated[
         "of fewer images or units, or left out, and say so.",
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="Work on a Ray cluster: auto is the one that runs on this machine, local begins one here.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Processes of this machine that share the cores.")
+]
+CpusPerRun = Annotated[
+    int, typer.Option("--cpus-per-run", metavar="N", min=1, help="With --ray: cores, and threads, of each task.")
+]
+GpusPerRun = Annotated[
+    float, typer.Option("--gpus-per-run", metavar="F", min=0, help="With --ray: of each task; 0.5 lets two share one.")
+]
+AllowDifferent = Annotated[
+    bool,
+    typer.Option(
+        "--allow-different", help="With --ray: nodes with other versions or processors too; last bits may then differ."
+    ),
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]
+
+
+def cluster(
+    address: str | None, cpus: int = 1, gpus: float = 0.0, allow_different: bool = False, tasks: int | None = None
+) -> AbstractContextManager[Executor | None]:
+    """The cluster of --ray and the options that belong to it; None without it."""
+    from convscope.errors import SettingError
+
+    if address is None:
+        for option, given in (
+            ("--cpus-per-run", cpus != 1),
+            ("--gpus-per-run", gpus),
+            ("--allow-different", allow_different),
+        ):
+            if given:
+                raise SettingError(f"{option}: it is a setting of a cluster; give --ray too")
+        return nullcontext()
+    from convscope.compute import Ray
+
+    return Ray(address, cpus=cpus, gpus=gpus, tasks=tasks, allow_different=allow_different)
 
 
 def read_minutes(text: str) -> float:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Device, Json, RunDir, TrustCode, opened
+from convscope.cli.options import (
+    AllowDifferent,
+    CpusPerRun,
+    Device,
+    GpusPerRun,
+    Json,
+    RayAddress,
+    RunDir,
+    TrustCode,
+    Workers,
+    cluster,
+    opened,
+)
 
 
 def predict(
@@ -17,7 +30,13 @@ def predict(
         typer.Argument(metavar="FILE|FOLDER…", help="Image files and folders of them; - reads names from stdin."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write there: .csv, .tsv, .jsonl or .parquet.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE|FOLDER",
+            help="Write there: .csv, .tsv, .jsonl or .parquet. A folder takes a parquet file for each shard of the images, "
+            "also of those in parquet files, and the same command goes on after a kill.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="So many classes of each image.")] = 1,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="A column for each class.")] = False,
@@ -36,21 +55,41 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a file could not be read.")] = False,
     device: Device = "auto",
     trust_code: TrustCode = False,
+    workers: Workers = None,
+    ray: RayAddress = None,
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = 0.0,
+    allow_different: AllowDifferent = False,
     json: Json = False,
 ) -> int:
     """Classify new images with a trained run.
 
     Files are resized and normalised as in training. One row an image: file, class, probability. Without --out the rows are
     CSV on stdout; the count of each class, and files that cannot be read, are on stderr."""
-    from convscope.cli.predictions import Answers, RowWriter
+    from convscope.cli.predictions import Answers, RowWriter, write_parts
+    from convscope.compute import Executor, LocalProcesses
     from convscope.data import without_warnings
     from convscope.errors import SettingError
     from convscope.runs import predict_batches
 
     if page and explain is None:
         raise SettingError("--page: it is the page of --explain; give both")
-    writer = RowWriter(out, json)
-    one, views = opened(run, trust_code), [view.strip() for view in tta.split(",") if view.strip()]
+    views = [view.strip() for view in tta.split(",") if view.strip()]
+    if out is not None and (out.is_dir() or not out.suffix):
+        if explain or json:
+            raise SettingError(
+                f"--out {out}: a folder has neither a page nor JSON; give a file with --explain or --json"
+            )
+        with cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as found, ExitStack() as ending:
+            local = LocalProcesses(workers) if workers and not found else Executor()
+            executor = found or ending.enter_context(local)
+            one = opened(run, trust_code)
+            how = {"top": top, "probabilities": probabilities, "views": views, "device": device}
+            problems = write_parts(one, images, out, executor, **how)
+        return 1 if strict and problems else 0
+    if ray or workers:
+        raise SettingError("--workers and --ray share out the shards of a large set; give --out a folder for them")
+    writer, one = RowWriter(out, json), opened(run, trust_code)
     answers = Answers(one, images, explain, page or Path("predictions.html"))
     batches = predict_batches(one, answers.files, top=top, probabilities=probabilities, views=views, device=device)
     with without_warnings():

@@ -17,6 +17,8 @@ from convscope.runs import PROBLEM, Run, check_writable, write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from convscope.compute import Executor
+
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_NAMED = 5
 
@@ -66,28 +68,49 @@ class Answers:
 
     def conclude(self, out: Path | None) -> None:
         """Says on stderr how many images have which class and which could not be read; writes the page."""
-        total, unread = len(self.files), len(self.problems)
-        for head, counts in self.counts.items():
-            said = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
-            more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
-            about = f" by {head}" if len(self.counts) > 1 else ""
-            self._say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {said}{more}")
-        if self.problems:
-            named = "; ".join(f"{name} {problem}" for name, problem in self.problems[:_MOST_NAMED])
-            more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
-            self._say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {named}{more}")
+        _say_counts(len(self.files), self.counts, self.problems)
         if out:
-            self._say(f"answers: {out}")
+            _say(f"answers: {out}")
         if self.explain is not None:
             from convscope.report import write_predictions_page
 
             bad = {name for name, _ in self.problems}
             readable = [file for file in self.files if file not in bad]
-            self._say(f"page: {write_predictions_page(self.run, readable, self.explain, self.page)}")
+            _say(f"page: {write_predictions_page(self.run, readable, self.explain, self.page)}")
 
-    @staticmethod
-    def _say(line: str) -> None:
-        print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
+
+def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how: Any) -> list[tuple[str, str]]:
+    """Writes the answers into a folder, and says what they come to; gives the names and problems of unreadable images."""
+    from convscope.data import ImageStream
+    from convscope.runs import counts_of, predict_parts
+
+    stream = ImageStream([name for one in given for name in (_names_on_stdin() if one == "-" else [one]) if name])
+    with progress_bar("predicting", len(stream)) as advance:
+        files = predict_parts(run, stream, out, executor, advance=advance, **how)
+    columns = {head.target: "class" if len(run.task.heads) == 1 else head.target for head in run.task.heads}
+    counts, problems = counts_of(files, list(columns.values()))
+    if len(problems) == len(stream):
+        raise DataError(f"{problems[0][0]}: {problems[0][1]}; none of {len(stream):,} files could be read")
+    _say_counts(len(stream), {head: counts[column] for head, column in columns.items()}, problems)
+    _say(f"answers: {out}, {len(files):,} parquet files")
+    return problems
+
+
+def _say_counts(total: int, counts_of: dict[str, Counter[str]], problems: list[tuple[str, str]]) -> None:
+    unread = len(problems)
+    for head, counts in counts_of.items():
+        said = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
+        more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
+        about = f" by {head}" if len(counts_of) > 1 else ""
+        _say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {said}{more}")
+    if problems:
+        named = "; ".join(f"{name} {problem}" for name, problem in problems[:_MOST_NAMED])
+        more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
+        _say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {named}{more}")
+
+
+def _say(line: str) -> None:
+    print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
 
 
 def _names_on_stdin() -> list[str]:

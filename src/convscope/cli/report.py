@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Json, Minutes, TrustCode, opened, read_minutes
+from convscope.cli.options import (
+    AllowDifferent,
+    CpusPerRun,
+    Json,
+    Minutes,
+    RayAddress,
+    TrustCode,
+    cluster,
+    opened,
+    read_minutes,
+)
 
 
 def report(
@@ -16,12 +26,16 @@ def report(
     ],
     minutes: Minutes = "3",
     trust_code: TrustCode = False,
+    ray: RayAddress = None,
+    cpus_per_run: CpusPerRun = 1,
+    allow_different: AllowDifferent = False,
     json: Json = False,
 ) -> None:
     """Write the illustrated report of a run, or of all runs below a folder.
 
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line, print_metrics
+    from convscope.compute import using
     from convscope.courses import study_sections
     from convscope.report import holds_runs, write_report, write_study_report
 
@@ -32,7 +46,8 @@ def report(
         run = opened(folder, trust_code)
         if not json:
             print_metrics(run.metrics, run.spec.recipe)
-        path = write_report(run, minutes=limit)
+        with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
+            path = write_report(run, minutes=limit)
     if json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:

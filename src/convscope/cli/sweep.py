@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import Device, Json, Set, Threads, Track, overrides
+from convscope.cli.options import (
+    AllowDifferent,
+    CpusPerRun,
+    Device,
+    GpusPerRun,
+    Json,
+    RayAddress,
+    Set,
+    Threads,
+    Track,
+    cluster,
+    overrides,
+)
 
 if TYPE_CHECKING:
     from convscope.study import Plan, Study
@@ -20,14 +32,15 @@ def sweep(
     set_: Set = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--workers",
             metavar="N",
             min=1,
-            help="Processes that share the cores; more have fewer threads each: see --threads.",
+            help="Processes that share the cores, 1 by default; more have fewer threads each: see --threads. With --ray: runs "
+            "at a time, as many as there is room for by default.",
         ),
-    ] = 1,
+    ] = None,
     storage: Annotated[
         str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
     ] = None,
@@ -37,6 +50,10 @@ def sweep(
     device: Device = "auto",
     threads: Threads = None,
     track: Track = [],  # noqa: B006
+    ray: RayAddress = None,
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = 0.0,
+    allow_different: AllowDifferent = False,
     json: Json = False,
 ) -> None:
     """Train a grid of settings, or search among them.
@@ -56,11 +73,14 @@ def sweep(
     name, found = find_study(spec, overrides(set_, threads=threads))
     found = check_reproduces(found, spec)  # before anything is trained
     if dry_run:
-        planned = plan(found, workers, device)
+        planned = plan(found, workers or 1, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)
         return
     folder = out or Path("runs") / name
-    study = run_sweep(found, folder, workers=workers, storage=storage, device=device, track=track)
+    with cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
+        study = run_sweep(
+            found, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor
+        )
     report = write_study_report(study.path, study_sections(study.path))
     print_json(_study_values(study, report)) if json else _print_study(study, report)
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         read_entry,
         write_entry,
     )
+    from convscope.compute.cluster import Kept, Line, Ray, node_name, value_of
     from convscope.compute.device import choose_device, evaluation_batch, own_random_state
-    from convscope.compute.executor import Executor, LocalProcesses, share_of_cores
+    from convscope.compute.executor import Executor, LocalProcesses, executor_in_use, share_of_cores, using
     from convscope.compute.parallel import chunks, in_order, share_threads, threads
     from convscope.compute.presence import is_present, present
     from convscope.compute.whole import Content, check_writable, write_whole
@@ -33,9 +34,12 @@ __all__ = [
     "Content",
     "Entry",
     "Executor",
+    "Kept",
+    "Line",
     "ListedEntry",
     "LocalProcesses",
     "NotCachedError",
+    "Ray",
     "cache_folder",
     "cache_limit",
     "cached",
@@ -44,9 +48,11 @@ __all__ = [
     "chunks",
     "entry_path",
     "evaluation_batch",
+    "executor_in_use",
     "in_order",
     "is_present",
     "list_entries",
+    "node_name",
     "only_cached",
     "own_random_state",
     "present",
@@ -55,6 +61,8 @@ __all__ = [
     "share_of_cores",
     "share_threads",
     "threads",
+    "using",
+    "value_of",
     "write_entry",
     "write_whole",
 ]

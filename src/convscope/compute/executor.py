@@ -11,9 +11,11 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import AbstractContextManager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from itertools import islice
 from tempfile import TemporaryFile
 from threading import Lock
@@ -21,10 +23,11 @@ from typing import IO, Any, TypeVar
 
 import cloudpickle
 
-from convscope.errors import WorkerError
+from convscope.errors import ConvscopeError, FailedError, NodeLostError, WorkerError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+_TRIES = 3
 
 
 class Executor(AbstractContextManager["Executor"]):
@@ -37,6 +40,59 @@ class Executor(AbstractContextManager["Executor"]):
     """
 
     count = 1
+    is_remote = False
+    """Whether work is done where this machine's files and processes are not seen."""
+
+    def put(self, value: Any) -> Any:
+        """A value that goes to many pieces of work, as an argument for `submit` or `map`; a cluster sends it once a node."""
+        return value
+
+    def on_each_node(self, work: Callable[..., Out], *arguments: Any) -> dict[str, Out]:
+        """What a short piece of work gives on each node of a cluster, by the node's name; here none is another machine."""
+        return {}
+
+    def map(
+        self, work: Callable[..., Out], items: Iterable[In], *arguments: Any, window: int | None = None
+    ) -> Iterator[tuple[In, Out]]:
+        """Each item with what `work(item, *arguments)` gives, in the order in which they are done.
+
+        Args:
+            work: gives the same however often it is called: where its process or node is lost it is done again.
+            items: drawn as they are begun.
+            arguments: the same for all.
+            window: so many are begun and not done at a time; by default a few more than run at the same time.
+        Raises:
+            WorkerError: an item's process ended three times.
+            ConvscopeError: as in the first call that failed.
+        """
+        remaining, going = iter(items), {}
+        tries: Counter[int] = Counter()
+        most = window or 2 * self.count
+
+        def begin(number: int, item: In) -> None:
+            going[self.submit(work, item, *arguments)] = number, item
+
+        numbered = enumerate(remaining)
+        try:
+            while True:
+                for number, item in islice(numbered, most - len(going)):
+                    begin(number, item)
+                if not going:
+                    return
+                for future in wait(going, return_when=FIRST_COMPLETED).done:
+                    number, item = going.pop(future)
+                    try:
+                        result = future.result()
+                    except WorkerError as error:
+                        tries[number] += not isinstance(error, NodeLostError)
+                        if tries[number] >= _TRIES:
+                            raise
+                        begin(number, item)
+                    else:
+                        yield item, result
+        finally:
+            if going:
+                self.kill()
 
     def submit(self, work: Callable[..., Out], *arguments: Any) -> Future[Out]:
         """Begins a piece of work.
@@ -81,6 +137,24 @@ class Executor(AbstractContextManager["Executor"]):
 
     def __exit__(self, *error: object) -> None:
         self.kill()
+
+
+_in_use: ContextVar[Executor | None] = ContextVar("executor", default=None)
+
+
+@contextmanager
+def using(executor: Executor | None) -> Iterator[None]:
+    """Inside, scans run by this executor where they are given none."""
+    token = _in_use.set(executor)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def executor_in_use() -> Executor | None:
+    """That of the block in which this is called; see `using`."""
+    return _in_use.get()
 
 
 class LocalProcesses(Executor):
@@ -212,10 +286,8 @@ class _Process(subprocess.Popen[bytes]):
                 advance(item)
             drawn = draw()
             kind, content, goes_on = self._answer(drawn)
-        if kind == "error":
-            error, words = content
-            raise error.__new__(error, words)  # its own __init__ may want what the words were made of
-        return pickle.loads(content), goes_on  # noqa: S301 (from our own process, not from a file)
+        result = result_in(kind, content)
+        return pickle.loads(result), goes_on  # noqa: S301 (from our own process, not from a file)
 
     def _answer(self, message: object) -> Any:
         # Plain bytes: torch's own way would leave the tensors in memory that ends with the process which sent them.
@@ -227,6 +299,24 @@ class _Process(subprocess.Popen[bytes]):
             status = self.wait()
             self.words.seek(0)
             raise WorkerError(reason_of(status, self.words.read().split("\n"))) from None
+
+
+def answer_of(work: Callable[[], Any]) -> tuple[str, Any]:
+    """What a piece of work comes to, as it can be sent to another process; see `result_in`."""
+    try:
+        return "result", work()
+    except ConvscopeError as error:
+        return "error", (type(error), str(error))
+    except Exception as error:  # whatever it is, the user sees it
+        return "error", (FailedError, f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def result_in(kind: str, content: Any) -> Any:
+    """The result of a piece of work, or its error raised."""
+    if kind == "error":
+        error, words = content
+        raise error.__new__(error, words)  # its own __init__ may want what the words were made of
+    return content
 
 
 def reason_of(status: int, lines: Sequence[str]) -> str:

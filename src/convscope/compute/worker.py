@@ -18,7 +18,7 @@ import cloudpickle
 
 from convscope.base.memory import keep_freed_memory
 from convscope.base.signals import stop_wish
-from convscope.errors import ConvscopeError, FailedError
+from convscope.compute.executor import answer_of
 
 _received: SimpleQueue[Any] = SimpleQueue()
 """What the process sends that started this one; None when it has gone."""
@@ -52,13 +52,12 @@ def main() -> None:
 
 
 def _answer(call: bytes, drawn: Iterator[Any]) -> tuple[str, Any]:
-    try:
+    def result() -> bytes:
         work, arguments, draws = pickle.loads(call)  # noqa: S301 (from our own process, not from a file)
-        return "result", cloudpickle.dumps(work(*arguments, drawn) if draws else work(*arguments))
-    except ConvscopeError as error:
-        return "error", (type(error), str(error))
-    except Exception as error:  # whatever it is, the user sees it
-        return "error", (FailedError, f"{type(error).__name__}: {error}".removesuffix(": "))
+        done: bytes = cloudpickle.dumps(work(*arguments, drawn) if draws else work(*arguments))
+        return done
+
+    return answer_of(result)
 
 
 def _receive(requests: int) -> None:

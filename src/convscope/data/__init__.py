@@ -12,12 +12,13 @@ from convscope.data.batches import Batch, Normalizer, batches
 from convscope.data.catalogue import LINES, data_names, hub_name, located
 from convscope.data.files import image_files, in_text
 from convscope.data.geometry import Change, transform
-from convscope.data.images import DTYPES, UnreadableError, pixels_of, without_warnings
+from convscope.data.images import DTYPES, Item, UnreadableError, pixels_of, without_warnings
 from convscope.data.load import load_data
 from convscope.data.mixing import mix
 from convscope.data.read import ImageLike, ImagesLike, as_images, read_image
 from convscope.data.sets import DataBundle, ImageSet, in_unit_range, rows_of
 from convscope.data.spec import DataSettings, DataSpec, Folds, Labels, Normalization, check_unit_range
+from convscope.data.stream import ImageStream, NamedItems
 
 __all__ = [
     "DTYPES",
@@ -31,8 +32,11 @@ __all__ = [
     "Folds",
     "ImageLike",
     "ImageSet",
+    "ImageStream",
     "ImagesLike",
+    "Item",
     "Labels",
+    "NamedItems",
     "Normalization",
     "Normalizer",
     "UnreadableError",

@@ -125,6 +125,36 @@ def open_hub(name: str, labels: Labels | None = None) -> Tables:
     return _tables(f"Hub {name}", by_split, labels, unused)
 
 
+class ImageColumn:
+    """The column of images of a parquet file.
+
+    Attributes:
+        n_rows: how many.
+        words: what tells the file from another: its path, size and rows.
+    """
+
+    def __init__(self, table: Table, column: str) -> None:
+        self.table, self.column, self.n_rows = table, column, table.n_rows
+        self.words = f"{table.name} {table.files[0].stat().st_size} {table.n_rows}"
+
+    def images(self) -> Iterator[tuple[str, Item]]:
+        """Each with its name, read as they are drawn."""
+        items = (item for piece in self.table.pieces(self.column) for item in _encoded(piece))
+        return ((f"{self.table.name}:{row}", item) for row, item in enumerate(items))
+
+
+def open_images(file: Path) -> ImageColumn:
+    """The images of a parquet file, which need no labels.
+
+    Raises:
+        DataError: the file is damaged, or no column holds images.
+    """
+    if not file.exists():
+        raise DataError(f"{file}: there is no such file; give image files, parquet files, or folders")
+    table = _parquet_table(file)
+    return ImageColumn(table, _image_column(table, _noted(table)))
+
+
 def _tables(words: str, by_split: dict[str, list[Table]], asked: Labels | None, unused: Sequence[Table] = ()) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     where, noted = tables[0].name, _noted(tables[0])

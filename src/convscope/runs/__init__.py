@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TRACKERS,
     )
     from convscope.runs.objects import object_in, read_object
+    from convscope.runs.parts import counts_of, predict_parts
     from convscope.runs.prediction import PROBLEM, load_images, predict_batches
     from convscope.runs.recipe import FIND, Recipe, Resize, Stage
     from convscope.runs.review import Verdict, read_review, remove_verdict, write_verdict
@@ -92,6 +93,7 @@ __all__ = [
     "build_from_spec",
     "check_format",
     "check_writable",
+    "counts_of",
     "describe_environment",
     "dump_spec",
     "load_images",
@@ -104,6 +106,7 @@ __all__ = [
     "parse_mapping",
     "parse_overrides",
     "predict_batches",
+    "predict_parts",
     "read_object",
     "read_review",
     "read_spec",

@@ -18,6 +18,8 @@ from convscope.compute import choose_device, chunks, evaluation_batch, in_order
 from convscope.data import (
     DTYPES,
     ImagesLike,
+    Item,
+    NamedItems,
     Normalizer,
     UnreadableError,
     as_images,
@@ -42,15 +44,16 @@ PROBLEM = "problem"
 
 def predict_batches(
     run: Run,
-    images: ImagesLike | Sequence[str | os.PathLike[str]],
+    images: ImagesLike | Sequence[str | os.PathLike[str]] | NamedItems,
     *,
     top: int = 1,
     probabilities: bool = False,
     views: Sequence[str] = (),
     device: str = "auto",
     batch: int | None = None,
+    decoders: int | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """The answers to images, a table for each batch; see `Run.predict`."""
+    """The answers to images, a table for each batch; see `Run.predict`. So many threads decode files, one a core by default."""
     heads = run.task.heads
     if top < 1:
         raise SettingError(f"top: {top}; expected 1 or more")
@@ -60,7 +63,7 @@ def predict_batches(
     where = choose_device(device)
     size = batch or evaluation_batch(run.input_shape, where)
     net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
-    for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits):
+    for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits, decoders):
         readable = [place for place, problem in enumerate(problems) if not problem]
         rows = pd.DataFrame({"file": names})
         if readable:
@@ -117,10 +120,15 @@ def _columns(head: Head, found: Float[Tensor, "N K"], top: int, every: bool, alo
 
 
 def _decoded(
-    images: Any, input_shape: tuple[int, int, int], size: int, bits: int
+    images: Any, input_shape: tuple[int, int, int], size: int, bits: int, decoders: int | None
 ) -> Iterator[tuple[list[str], Float[Tensor, "N C H W"], list[str]]]:
     """Names, pixels in [0, 1], and problems of each batch; an image with a problem is black."""
-    if (paths := _as_paths(images)) is None:
+    named: Iterable[tuple[str, Item]]
+    if isinstance(images, NamedItems):
+        named = zip(images.names, images.items, strict=True)
+    elif (paths := _as_paths(images)) is not None:
+        named = ((in_text(path), path) for path in paths)
+    else:
         batch = as_images(images, input_shape, bits)
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
@@ -128,16 +136,16 @@ def _decoded(
         return
     channels, *sides = input_shape
 
-    def decode(chunk: list[Path]) -> tuple[list[str], Tensor, list[str]]:
+    def decode(chunk: list[tuple[str, Item]]) -> tuple[list[str], Tensor, list[str]]:
         pixels, problems = np.zeros((len(chunk), *input_shape), DTYPES[bits]), [""] * len(chunk)
-        for place, path in enumerate(chunk):
+        for place, (_, item) in enumerate(chunk):
             try:
-                pixels[place] = pixels_of(path, channels, (sides[0], sides[1]), bits)
+                pixels[place] = pixels_of(item, channels, (sides[0], sides[1]), bits)
             except UnreadableError as error:
                 problems[place] = str(error)
-        return [in_text(path) for path in chunk], in_unit_range(torch.from_numpy(pixels)), problems
+        return [name for name, _ in chunk], in_unit_range(torch.from_numpy(pixels)), problems
 
-    yield from in_order(decode, chunks(paths, size), os.cpu_count() or 1)
+    yield from in_order(decode, chunks(named, size), decoders or os.cpu_count() or 1)
 
 
 def _as_paths(images: Any) -> Iterable[Path] | None:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
-from convscope.compute import choose_device, evaluation_batch
+from convscope.compute import choose_device, evaluation_batch, executor_in_use, value_of
 from convscope.data import DataBundle, ImageSet, Normalizer, batches
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
@@ -81,8 +83,30 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
     where = choose_device(device)
     normalize = Normalizer(*run.normalization, where)
     batch = evaluation_batch(run.input_shape, where, run.spec.recipe.batch)
+    if (executor := executor_in_use()) and executor.is_remote:
+        run.net, run.card, run.spec  # noqa: B018 (so that they travel, and no folder is needed there)
+        kept = executor.put(images), executor.put(run)
+        steps = range(-(-len(images) // batch))
+        with progress_bar("evaluating", len(images)) as advance:
+            parts = executor.map_partitions(
+                partial(_fed_on_node, *kept, list(scans), batch), steps, lambda _: advance(batch)
+            )
+        for part in parts:
+            for each, other in zip(scans, part, strict=True):
+                each.merge(other)
+        return
     with _moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
         feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
+
+
+def _fed_on_node(images: Any, run: Any, scans: list[Scan], batch: int, steps: Iterator[int]) -> list[Scan]:
+    """The scans after they have seen the batches of these numbers, which follow one another."""
+    numbers, one = list(steps), value_of(run)
+    where, (mean, std) = choose_device(), one.normalization
+    normalize, net = Normalizer(mean, std, where), one.net.to(where)
+    source = islice(batches(value_of(images), batch, device=where, first_step=numbers[0]), len(numbers))
+    feed(net, lambda images: (net(normalize(images)), {}), source, scans, lambda n: None)
+    return scans
 
 
 def _answers(task: Task, predictions: dict[str, Tensor], images: ImageSet) -> pd.DataFrame:

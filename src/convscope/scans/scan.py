@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
-from convscope.compute import Executor, LocalProcesses, own_random_state
+from convscope.compute import Executor, LocalProcesses, executor_in_use, own_random_state, value_of
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
 from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights, evaluate, left_as_found
@@ -38,6 +39,7 @@ class PassSettings(TypedDict, total=False):
     max_memory: int | None
     workers: int
     progress: bool
+    executor: Executor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,7 @@ def scan(
     max_memory: int | None = None,
     workers: int = 1,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> list[Any]:
     """The results of any number of scans, all fed from one pass of the network over the images.
 
@@ -133,6 +136,7 @@ def scan(
         workers: processes that share the images, each with its share of the threads. The result has the same bytes as with
             one. On the CPU only; starting takes some seconds, for each loads PyTorch and traces the network.
         progress: show a bar on the terminal.
+        executor: where the images are shared out, in place of `workers`, such as `convscope.Ray`; the bytes are the same.
 
     Returns:
         Each scan's result, in their order. The scans may be merged with others, or asked again.
@@ -156,13 +160,17 @@ def scan(
     check_weights(scope.net)
     names = names_wanted(scope, scans)
     size = batch_size or batch_that_fits(scope.graph if names else None, names, images, max_memory)
-    source = cut(images, size, _device(scope.net))
     bar = progress_bar("scanning", len(images)) if progress else nullcontext(lambda n: None)
-    with bar as advance, _executor(scope, scans, min(workers, -(-len(images) // size))) as executor:
+    with bar as advance, _executor(scope, scans, min(workers, -(-len(images) // size)), executor) as where:
         try:
-            parts = executor.map_partitions(
-                partial(_fed, scope, scans), source, lambda batch: advance(len(batch.index))
-            )
+            if where.is_remote:
+                work = partial(_fed_steps, where.put(images), where.put(scope), list(scans), size)
+                steps = range(-(-len(images) // size))
+                parts = where.map_partitions(work, steps, lambda n: advance(min(size, len(images) - n * size)))
+            else:
+                source = cut(images, size, _device(scope.net))
+                fed = partial(_fed, scope, scans)
+                parts = where.map_partitions(fed, source, lambda batch: advance(len(batch.index)))
         except WorkerError as error:
             raise WorkerError(
                 f"a process that shared the scan ended before its time: {error}; give workers=1"
@@ -174,9 +182,12 @@ def scan(
     return [each.result() for each in scans]
 
 
-def _executor(scope: Subject, scans: Sequence[Scan], workers: int) -> Executor:
-    """So many processes, if they can share this work; for one, this process."""
-    if workers == 1:
+def _executor(
+    scope: Subject, scans: Sequence[Scan], workers: int, given: Executor | None
+) -> AbstractContextManager[Executor]:
+    """So many processes, if they can share this work; for one, this process. What is given, or in use, comes first."""
+    given = given or executor_in_use()
+    if given is None and workers == 1:
         return Executor()
     if _device(scope.net).type != "cpu":
         raise SettingError(f"workers: {workers} processes share the CPU, and the network is on a GPU; give workers=1")
@@ -185,13 +196,20 @@ def _executor(scope: Subject, scans: Sequence[Scan], workers: int) -> Executor:
     except Exception as error:  # a module may hold anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise NetworkError(f"the network cannot be sent to other processes; give workers=1; {reason}") from error
-    return LocalProcesses(workers)
+    return nullcontext(given) if given else LocalProcesses(workers)
 
 
 def _fed(scope: Subject, scans: Sequence[Scan], source: Iterator[Batch]) -> Sequence[Scan]:
     """The scans after they have seen these batches."""
     feed(scope.net, look_through(scope, scans), source, scans, lambda n: None)
     return scans
+
+
+def _fed_steps(images: Any, scope: Any, scans: Sequence[Scan], size: int, steps: Iterator[int]) -> Sequence[Scan]:
+    """The same, of the batches of these numbers, which follow one another; on a node of a cluster."""
+    numbers = list(steps)
+    source = cut(value_of(images), size, first=numbers[0])
+    return _fed(value_of(scope), scans, islice(source, len(numbers)))
 
 
 TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -250,12 +268,13 @@ def checked(seen: BatchOutputs) -> BatchOutputs:
     return seen
 
 
-def cut(images: Images, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """The batches of a set or of a tensor of images, in order; those of a set on the device."""
+def cut(images: Images, size: int, device: torch.device | str = "cpu", first: int = 0) -> Iterator[Batch]:
+    """The batches of a set or of a tensor of images, in order, from the one of number `first` on; those of a set on the
+    device."""
     if isinstance(images, ImageSet):
-        yield from batches(images, size, device=device)
+        yield from batches(images, size, device=device, first_step=first)
         return
-    for start in range(0, len(images), size):
+    for start in range(first * size, len(images), size):
         part = images[start : start + size]
         yield Batch(part, {}, torch.arange(start, start + len(part)))
 

@@ -49,13 +49,13 @@ from convscope.study.store import (
 from convscope.study.worker import Job, work
 from convscope.training import check_trackers, make_card
 
-_HEARTBEAT_S = 20.0
+HEARTBEAT_S = 20.0
 STALE_S = 90.0
 """Without a sign of life for so long, by our own clock, a worker on another machine counts as dead."""
 
 _TICK_S, _LOOK_S = 0.1, 1.0
 _MOST_IN_VAIN = 3
-_NOT_ITS_OWN = (TrackerError, WriteError)  # what every other run would end with too
+NOT_ITS_OWN = (TrackerError, WriteError)  # what every other run would end with too
 
 
 def sweep(
@@ -98,19 +98,30 @@ def sweep(
     if workers < 1:
         raise SettingError(f"workers: {workers}; expected 1 or more")
     check_trackers(track)
-    choose_device(device)
+    if executor is None or not executor.is_remote:
+        choose_device(device)
     folder = Path(out) if out else Path("runs") / name
     check_folder(folder, spec)
     try_first(spec)
     folder.mkdir(parents=True, exist_ok=True)
     with database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
+        if executor and executor.is_remote:
+            store.write_alone()
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
         with nullcontext(executor) if executor else LocalProcesses(workers) as where:
-            _Engine(store, where, job, view or default_view()).run()
+            _engine(where)(store, where, job, view or default_view()).run()
     return _came_to_something(open_study(folder))
+
+
+def _engine(executor: Executor) -> Any:
+    if executor.is_remote:
+        from convscope.study.cluster import ClusterEngine  # which is one of these
+
+        return ClusterEngine
+    return Engine
 
 
 def _came_to_something(study: Study) -> Study:
@@ -165,7 +176,7 @@ def try_first(spec: StudySpec) -> None:
             pass  # a network that does not fit is a run that fails; the others go on
 
 
-class _Engine:
+class Engine:
     """Looks after the workers of one command."""
 
     def __init__(self, store: Store, executor: Executor, job: Job, view: View) -> None:
@@ -245,7 +256,7 @@ class _Engine:
         for future in [future for future in self.workers if future.done()]:
             job, _ = self.workers.pop(future)
             error = future.exception()
-            died = error is not None and not stopping and not isinstance(error, _NOT_ITS_OWN)
+            died = error is not None and not stopping and not isinstance(error, NOT_ITS_OWN)
             trial = self.store.requeue_of(job.owner, died)
             if error is None:
                 for line in future.result():
@@ -255,7 +266,7 @@ class _Engine:
 
     def _replace(self, trial: FrozenTrial | None, error: BaseException) -> None:
         """After the death of a worker, which `trial` is the unit of work of."""
-        if isinstance(error, _NOT_ITS_OWN):
+        if isinstance(error, NOT_ITS_OWN):
             raise error
         self.look_at = 0.0
         self.in_vain = 0 if trial else self.in_vain + 1
@@ -306,7 +317,7 @@ class _Engine:
             if trial.state == TrialState.RUNNING:
                 self._check_life(trial)
         # of a large study the looks are as rare as they are long, as far as the heartbeat allows
-        self.look_at = time.monotonic() + min(_HEARTBEAT_S, max(_LOOK_S, 50 * (time.monotonic() - began)))
+        self.look_at = time.monotonic() + min(HEARTBEAT_S, max(_LOOK_S, 50 * (time.monotonic() - began)))
 
     def _check_life(self, trial: FrozenTrial) -> None:
         owner, life = owner_of(trial), life_of(trial)
@@ -314,7 +325,7 @@ class _Engine:
             self.lives[trial.number] = (life, time.monotonic())
         silent_s = time.monotonic() - self.lives[trial.number][1]
         if owner in self._owners:
-            if silent_s > _HEARTBEAT_S:
+            if silent_s > HEARTBEAT_S:
                 self.store.heartbeat(trial)
             return
         alive = is_present(owner) if owner else None

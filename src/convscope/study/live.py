@@ -22,13 +22,15 @@ _SHOWN = 16
 
 @dataclass(frozen=True)
 class Going:
-    """A run that goes on: its folder's name, settings, finished epochs of all, and the metric after the last of them."""
+    """A run that goes on: its folder's name, settings, finished epochs of all, the metric after the last of them, and where in
+    a cluster it is."""
 
     name: str
     settings: Mapping[str, Any]
     epoch: int
     epochs: int
     value: float | None
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,14 @@ def _going(metric: str, going: list[Going]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("run", "epoch", metric):
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True, min_width=len(title))
+    on_nodes = any(each.node for each in going)
+    if on_nodes:
+        table.add_column("node", no_wrap=True)
     table.add_column("settings", overflow="fold")
     for each in going[:_SHOWN]:
         value = "" if each.value is None else f"{each.value:.4f}"
-        table.add_row(each.name, f"{each.epoch}/{each.epochs}", value, settings_in_words(each.settings))
+        node = [each.node] if on_nodes else []
+        table.add_row(each.name, f"{each.epoch}/{each.epochs}", value, *node, settings_in_words(each.settings))
     if len(going) > _SHOWN:
         table.add_row(f"… {len(going) - _SHOWN} more")
     return table

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from convscope.base.signals import stop_wish
 from convscope.compute import present
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
-from convscope.runs import METRICS, OUTCOME, Run, as_network_wants
+from convscope.runs import METRICS, OUTCOME, Run, RunSpec, as_network_wants
 from convscope.scans import kept_epoch
 from convscope.study.folder import DAMAGED, STUDY, damage, state_of
 from convscope.study.run import run_study
@@ -64,7 +65,7 @@ class _Pruned(StoppedError):
     """Stopped for good, all saved."""
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """A run that ended without a value, for a reason of its own."""
 
     def __init__(self, state: str, message: str) -> None:
@@ -72,23 +73,87 @@ class _Ended(Exception):
         self.state, self.message = state, message
 
 
-class _Reporter(Silent):
-    """Tells the store each epoch's metric where pruning may ask for it."""
+class Reporter(Silent):
+    """Tells each epoch's metric to whoever decides on pruning.
 
-    def __init__(self, claim: Claim, known: Collection[int], metric: str, prunes: bool) -> None:
-        self.claim, self.known, self.metric, self.prunes = claim, known, metric, prunes
+    Args:
+        metric: of the study.
+        known: the epochs that were told before.
+        tell: is given a row of the history, and whether an answer is wanted, which is whether to prune.
+    """
+
+    def __init__(self, metric: str, known: Collection[int], tell: Callable[[dict[str, Any], bool], bool]) -> None:
+        self.metric, self.known, self.tell = metric, known, tell
 
     def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
         self.epochs = epochs
-        for row in history if self.prunes else []:  # a kill may have come between checkpoint and report
+        for row in history:  # a kill may have come between checkpoint and report
             if row["epoch"] not in self.known:
-                self.claim.asked.report(row[self.metric], row["epoch"])
+                self.tell(row, False)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        if self.prunes:
-            self.claim.asked.report(row[self.metric], row["epoch"])
-            if row["epoch"] < self.epochs and self.claim.asked.should_prune():
-                raise _Pruned(f"{self.metric} {row[self.metric]:.4g} after epoch {row['epoch']} of {self.epochs}")
+        if self.tell(row, row["epoch"] < self.epochs):
+            raise _Pruned(f"{self.metric} {row[self.metric]:.4g} after epoch {row['epoch']} of {self.epochs}")
+
+
+def trained(
+    spec: RunSpec,
+    path: Path,
+    load: Callable[[DataSpec], DataBundle],
+    device: str,
+    reporter: Reporter | None,
+    track: Sequence[str],
+    attempts: int,
+) -> Run:
+    """The run of a study, trained and evaluated.
+
+    Raises:
+        Ended: it came to no value; its outcome.json says why.
+        FolderInUseError: somebody trains in its folder.
+    """
+    try:
+        spec = as_network_wants(spec)
+        watcher = reporter or Silent()
+        return run_study(spec, path, data=load(spec.data), device=device, watcher=watcher, track=track)
+    except _Pruned as pruned:
+        end = Ended("pruned", str(pruned))
+    except DivergedError as error:
+        end = Ended("diverged", str(error).removeprefix(f"{path}: "))
+    except FolderInUseError:
+        raise
+    except RequestError as error:
+        end = Ended("failed", str(error))
+    Run(path).write_json(OUTCOME, {"state": end.state, "message": end.message, "attempts": attempts})
+    raise end
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run of a study is trained and evaluated.
+
+    Raises:
+        Ended: it came to no value.
+    """
+    if run.has(OUTCOME):
+        raise Ended(*state_of(run))
+    return run.has(METRICS) and run.is_trained
+
+
+def value_of(run: Run, metric: str) -> float:
+    """What a run that is done came to.
+
+    Raises:
+        Ended: its files are damaged.
+    """
+    try:
+        return float(kept_epoch(run)[metric])
+    except DAMAGED as error:
+        raise Ended("failed", damage(run, error)) from None
+
+
+def told(claim: Claim, metric: str, row: dict[str, Any], asks: bool) -> bool:
+    """Reports an epoch of a unit of work to the store; whether it is to be pruned, where that is asked."""
+    claim.asked.report(row[metric], row["epoch"])
+    return asks and claim.asked.should_prune()
 
 
 class Worker:
@@ -124,7 +189,7 @@ class Worker:
         except FolderInUseError:  # somebody trains this very run: it waits until that is over
             self.store.requeue(self.store.look(claim))
             time.sleep(_IN_USE_S)
-        except _Ended as end:
+        except Ended as end:
             self.store.fail(claim, end.state, end.message, time.perf_counter() - began)
         else:
             self.store.finish(claim, sum(values) / len(values), time.perf_counter() - began)
@@ -132,34 +197,14 @@ class Worker:
     def _value(self, claim: Claim, seed: int) -> float:
         """The metric of one run, which is trained and evaluated if it is not there yet."""
         run = Run(claim.folder(self.folder, seed))
-        if run.has(OUTCOME):
-            raise _Ended(*state_of(run))
-        if not (run.has(METRICS) and run.is_trained):
-            run = self._run(run, claim, seed)
-        try:
-            return float(kept_epoch(run)[self.spec.metric])
-        except DAMAGED as error:
-            raise _Ended("failed", damage(run, error)) from None
-
-    def _run(self, run: Run, claim: Claim, seed: int) -> Run:
-        prunes = self.spec.prune is not None and seed == claim.seeds[0]
-        known = self.store.look(claim).intermediate_values
-        reporter = _Reporter(claim, known, self.spec.metric, prunes)
-        try:
-            spec = as_network_wants(self.spec.run_spec(claim.settings, seed))
-            data, track = self._data(spec.data), self.job.track
-            return run_study(spec, run.path, data=data, device=self.job.device, watcher=reporter, track=track)
-        except _Pruned as pruned:
-            end = _Ended("pruned", str(pruned))
-        except DivergedError as error:
-            end = _Ended("diverged", str(error).removeprefix(f"{run.path}: "))
-        except FolderInUseError:
-            raise
-        except RequestError as error:
-            end = _Ended("failed", str(error))
-        attempts = 1 + deaths_of(self.store.look(claim))
-        run.write_json(OUTCOME, {"state": end.state, "message": end.message, "attempts": attempts})
-        raise end
+        if not is_done(run):
+            trial = self.store.look(claim)
+            reporter = None
+            if self.spec.prune is not None and seed == claim.seeds[0]:
+                reporter = Reporter(self.spec.metric, trial.intermediate_values, partial(told, claim, self.spec.metric))
+            spec, attempts = self.spec.run_spec(claim.settings, seed), 1 + deaths_of(trial)
+            run = trained(spec, run.path, self._data, self.job.device, reporter, self.job.track, attempts)
+        return value_of(run, self.spec.metric)
 
     def _data(self, spec: DataSpec) -> DataBundle:
         """The data set, kept from run to run as long as it is the same."""

@@ -1,0 +1,364 @@
+"""A study on a cluster: this process owns store and folder; a task trains one run on a node, and sends back its files.
+
+With a disk that all nodes share, a task trains in the study's folder itself. Else it trains in a temporary folder of its node:
+the pixels come once a node, the files of an unfinished run come with the task, and those of the run go back every
+`checkpoint_s` seconds, at the end of an epoch, and when it is done. So of a run whose node is lost no more than that is done
+again, from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, redirect_stderr
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import StringIO
+from math import nan
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+from optuna.trial import FrozenTrial, TrialState
+
+from convscope.base.signals import StopWish, stop_wish
+from convscope.base.unfinished import UNFINISHED
+from convscope.compute import Kept, Line, Ray, node_name, present
+from convscope.data import DataBundle, DataSpec, load_data
+from convscope.errors import (
+    DataError,
+    FolderInUseError,
+    NodeLostError,
+    RequestError,
+    SettingError,
+    StoppedError,
+    UnknownNameError,
+)
+from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, Run, RunSpec, as_network_wants, write_whole
+from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
+from convscope.study.folder import STUDY
+from convscope.study.live import Going
+from convscope.study.store import Claim, Store, deaths_of
+from convscope.study.worker import Ended, Job, Reporter, is_done, told, trained, value_of
+from convscope.training import LEFT
+
+_BUNDLES = 4  # data sets that the cluster keeps for runs to come; those of running ones stay as well
+_LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
+"""Files that say how far a run is: they are written after all that they speak of."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a task is to train.
+
+    Attributes:
+        spec: of the run.
+        name: of its folder.
+        study: the study's folder where the node sees it; None where the task has a folder of its own.
+        files: of the unfinished run.
+        metric: of the study.
+        known: epochs whose metric the store has.
+        prunes: whether to ask after each epoch.
+        checkpoint_s: between two times that the files go back.
+    """
+
+    spec: RunSpec
+    name: str
+    study: str | None
+    files: Mapping[str, bytes]
+    device: str
+    track: tuple[str, ...]
+    metric: str
+    known: frozenset[int]
+    prunes: bool
+    attempts: int
+    checkpoint_s: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a task comes to: "done" with its value, "stopped", or the state of a run without one; and its files."""
+
+    state: str
+    message: str
+    value: float
+    files: Mapping[str, bytes] | None
+    notes: tuple[str, ...]
+
+
+def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
+    """The task: trains and evaluates a run; also where it is asked to stop, all is saved.
+
+    Raises:
+        SettingError: the node sees other files than it should, or not the data.
+    """
+    with ExitStack() as ending:
+        words = ending.enter_context(redirect_stderr(StringIO()))
+        ending.enter_context(stop_wish())
+        if order.study is None:
+            path = Path(ending.enter_context(TemporaryDirectory(prefix="convscope-"))) / order.name
+            write_files(path, order.files)
+        else:
+            path = Path(order.study) / "runs" / order.name
+            if not (Path(order.study) / STUDY).exists():
+                raise SettingError(
+                    f"node {node_name()} does not see {order.study}: it shares no disk with this machine"
+                )
+        line.tell({"node": node_name()})
+        data = data or _data_here(as_network_wants(order.spec).data)
+        teller = _Teller(order, path, line)
+        reporter = Reporter(order.metric, order.known, teller.tell)
+        state, message, value = "done", "", nan
+        try:
+            run = trained(order.spec, path, lambda spec: data, order.device, reporter, order.track, order.attempts)
+            value = value_of(run, order.metric)
+        except Ended as end:
+            state, message = end.state, end.message
+        except StoppedError:
+            state = "stopped"
+        notes = tuple(text for text in words.getvalue().splitlines() if text.startswith(LEFT))
+        return Reply(state, message, value, read_files(path) if order.study is None else None, notes)
+
+
+class _Teller:
+    """Sends epochs back, and now and then all files."""
+
+    def __init__(self, order: Order, path: Path, line: Line) -> None:
+        self.order, self.path, self.line, self.sent_at = order, path, line, time.monotonic()
+
+    def tell(self, row: dict[str, Any], asks: bool) -> bool:
+        message: dict[str, Any] = {"row": row}
+        if self.order.study is None and time.monotonic() - self.sent_at >= self.order.checkpoint_s:
+            message["files"], self.sent_at = read_files(self.path), time.monotonic()
+        return bool(self.line.tell(message, wait=asks and self.order.prunes))
+
+
+@lru_cache(1)
+def _loaded_here(spec: str) -> DataBundle:
+    return load_data(DataSpec.model_validate_json(spec))
+
+
+def _data_here(spec: DataSpec) -> DataBundle:
+    """The data as the node has it, kept from run to run."""
+    try:
+        return _loaded_here(spec.model_dump_json())
+    except (DataError, UnknownNameError) as error:
+        raise SettingError(f"node {node_name()} lacks the data: {error}") from None
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """All files of a run's folder by their names in it."""
+    files = [file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(UNFINISHED)]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files of a run, each whole, so that it can go on from whatever is there after a kill."""
+    for name in sorted(files, key=lambda name: (_LAST.index(name) if name in _LAST else -1, name)):
+        write_whole(folder / name, files[name])
+    if MODEL in files and CHECKPOINT not in files:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@dataclass(eq=False)
+class _Unit:
+    """A unit of work that is ours, and the run of it that a task trains."""
+
+    claim: Claim
+    values: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    run: Run | None = None
+    spec: RunSpec | None = None
+    key: str = ""
+    node: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ClusterEngine(Engine):
+    """Gives runs to the nodes of a cluster, as many as there is room for."""
+
+    executor: Ray
+    workers: dict[Future[Reply], _Unit]  # type: ignore[assignment]
+
+    def __init__(self, store: Store, executor: Ray, job: Job, view: Any) -> None:
+        super().__init__(store, executor, job, view)
+        self.by_key: dict[str, _Unit] = {}
+        self.by_trial: dict[int, _Unit] = {}
+        self.pixels: OrderedDict[str, Kept] = OrderedDict()
+        self.is_dry = False
+        self.is_shared = executor.shares(store.folder)
+
+    def run(self) -> None:
+        with present(self.store.owner):
+            super().run()
+
+    def _tick(self, wish: StopWish) -> None:
+        if wish.asked:
+            self._stop()
+        self._hear()
+        self._tend()
+        self._begin_units()
+        if time.monotonic() >= self.look_at:
+            self._look()
+
+    def _begin_units(self) -> None:
+        while not self.is_dry and not self._is_late() and len(self.workers) < self.executor.count:
+            if claim := self.store.claim():
+                self.by_trial[claim.trial] = unit = _Unit(claim)
+                self._advance(unit)
+            else:
+                self.is_dry = True
+
+    def _n_lacking(self) -> int:
+        if self._is_late():
+            return 0
+        if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
+            return self.executor.count - len(self.workers)
+        return sum(trial.state == TrialState.WAITING for trial in self.trials)
+
+    def _advance(self, unit: _Unit) -> None:
+        """Goes on to the first of its runs that is not done; after the last the unit is."""
+        claim, path = unit.claim, self.store.folder
+        try:
+            for seed in claim.seeds[len(unit.values) :]:
+                run = Run(claim.folder(path, seed))
+                if not is_done(run):
+                    self._submit(unit, run, seed)
+                    return
+                unit.values.append(value_of(run, self.spec.metric))
+        except Ended as end:
+            self._end(unit, end)
+        else:
+            self._end(unit)
+
+    def _end(self, unit: _Unit, end: Ended | None = None) -> None:
+        seconds = time.perf_counter() - unit.began
+        if end:
+            self.store.fail(unit.claim, end.state, end.message, seconds)
+        else:
+            self.store.finish(unit.claim, sum(unit.values) / len(unit.values), seconds)
+        self._forget(unit)
+
+    def _forget(self, unit: _Unit) -> None:
+        self.by_key.pop(unit.key, None)
+        self.by_trial.pop(unit.claim.trial, None)
+
+    def _submit(self, unit: _Unit, run: Run, seed: int) -> None:
+        self.by_key.pop(unit.key, None)
+        prunes, begun = self.spec.prune is not None and seed == unit.claim.seeds[0], run.path.is_dir()
+        trial = self.store.look(unit.claim) if begun else None
+        unit.run, unit.spec, unit.key, unit.row = run, self.spec.run_spec(unit.claim.settings, seed), uuid4().hex, {}
+        files = read_files(run.path) if begun and not self.is_shared else {}
+        study = str(self.store.folder.resolve()) if self.is_shared else None
+        device = "cpu" if self.job.device == "auto" and not self.executor.gpus else self.job.device
+        order = Order(
+            unit.spec, run.path.name, study, files, device, self.job.track, self.spec.metric,
+            frozenset(trial.intermediate_values if trial else ()), prunes, 1 + (deaths_of(trial) if trial else 0),
+            self.executor.checkpoint_s,
+        )  # fmt: skip
+        try:
+            data = None if self.is_shared else self._kept_pixels(as_network_wants(unit.spec).data)
+        except RequestError as error:  # this run's alone, as a wrong size of its images
+            outcome = {"state": "failed", "message": str(error), "attempts": order.attempts}
+            run.write_json(OUTCOME, outcome)
+            raise Ended("failed", str(error)) from None
+        self.by_key[unit.key] = unit
+        self.workers[self.executor.submit(train_on_node, order, data, self.executor.line(unit.key))] = unit
+
+    def _kept_pixels(self, spec: DataSpec) -> Kept:
+        """The data set in the cluster's memory, from which each node takes it once."""
+        name = spec.model_dump_json()
+        if name not in self.pixels:
+            while len(self.pixels) >= _BUNDLES:
+                self.pixels.popitem(last=False)
+            self.pixels[name] = self.executor.put(load_data(spec))
+        return self.pixels[name]
+
+    def _hear(self) -> None:
+        """Takes in what tasks have sent."""
+        for key, message, waits in self.executor.messages():
+            unit, prune = self.by_key.get(key), False
+            if unit is not None and unit.run is not None:
+                unit.node = message.get("node", unit.node)
+                if files := message.get("files"):
+                    write_files(unit.run.path, files)
+                if row := message.get("row"):
+                    unit.row = row
+                    if self.spec.prune is not None and unit.run.path == unit.claim.folder(
+                        self.store.folder, unit.claim.seeds[0]
+                    ):
+                        prune = told(unit.claim, self.spec.metric, row, waits)
+            if waits:
+                self.executor.answer(key, prune)
+
+    def _tend(self, stopping: bool = False) -> None:
+        """Takes in what tasks have come to, and requeues what was lost."""
+        for future in [future for future in self.workers if future.done()]:
+            unit, error = self.workers.pop(future), future.exception()
+            if error is not None:
+                self._lost(unit, error, stopping)
+                continue
+            reply = future.result()
+            if reply.files and unit.run:
+                write_files(unit.run.path, reply.files)
+            for note in reply.notes:
+                self.view.say(note)
+            if reply.state == "stopped":
+                self._requeue(unit)
+            elif reply.state != "done":
+                self._end(unit, Ended(reply.state, reply.message))
+            else:
+                unit.values.append(reply.value)
+                if stopping and len(unit.values) < len(unit.claim.seeds):
+                    self._requeue(unit)
+                else:
+                    self._advance(unit)
+
+    def _lost(self, unit: _Unit, error: BaseException, stopping: bool) -> None:
+        """After a task that came to nothing."""
+        in_use = isinstance(error, FolderInUseError)  # a task of a driver that was killed is about to end
+        trial = self._requeue(unit, died=not (stopping or in_use or isinstance(error, NodeLostError)))
+        if stopping or in_use:
+            return
+        if isinstance(error, (*NOT_ITS_OWN, RequestError)):
+            raise error
+        if isinstance(error, NodeLostError):
+            self.view.say(f"{unit.run.path.name if unit.run else ''}: node {unit.node} was lost; it goes on elsewhere")
+        else:
+            self._retry(trial, f"{error}{f' (node {unit.node})' if unit.node else ''}")
+
+    def _requeue(self, unit: _Unit, died: bool = False) -> FrozenTrial:
+        self._forget(unit)
+        self.store.requeue(self.store.look(unit.claim), died)
+        self.is_dry = False
+        return self.store.look(unit.claim)
+
+    def _look(self) -> None:
+        self._hear()
+        super()._look()
+        self.is_dry = self.is_dry and not any(trial.state == TrialState.WAITING for trial in self.trials)
+
+    def _check_life(self, trial: FrozenTrial) -> None:
+        unit = self.by_trial.get(trial.number)
+        if unit is None:
+            super()._check_life(trial)
+        elif self.job.storage and time.monotonic() - self.lives.get(trial.number, (None, 0.0))[1] > HEARTBEAT_S:
+            self.lives[trial.number] = (None, time.monotonic())
+            self.store.heartbeat(trial)  # for drivers on other machines
+
+    def _going(self, trial: FrozenTrial) -> Going:
+        unit = self.by_trial.get(trial.number)
+        if unit is None or unit.run is None or unit.spec is None:
+            return super()._going(trial)
+        value = unit.row.get(self.spec.metric)
+        return Going(
+            unit.run.path.name,
+            unit.claim.settings,
+            int(unit.row.get("epoch", 0)),
+            unit.spec.recipe.epochs,
+            value,
+            unit.node,
+        )
