@@ -16,6 +16,7 @@ from torch import Tensor
 from convscope import report
 from convscope.analyses import ablation_plan
 from convscope.data import DataBundle, ImageSet
+from convscope.draw import enlarge_to, picture, png
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Positions, positions, relu_after
 from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
@@ -143,6 +144,25 @@ class ExploredRun:
         if not 0 <= row < len(self.test):
             raise RequestError(f"image {row}: there are test images 0 to {len(self.test) - 1}")
         return self.test[row][0]
+
+    def png(self, split: str, row: int, side: int = 0, box: str = "") -> bytes:
+        """An image of its data as a file, enlarged by repetition to at least `side` px; or its part in a box.
+
+        Raises:
+            RequestError: there is no such image, or the box is not "top,left,bottom,right" within it.
+        """
+        images = getattr(self.data, split, None) if split in ("train", "val", "test") else None
+        if images is None or not 0 <= row < len(images):
+            raise RequestError(f"image {row} of {split}: there is none")
+        image = images[row][0]
+        if box:
+            edges = [int(edge) for edge in box.split(",") if edge.isdecimal() and len(edge) < 9]
+            _, height, width = image.shape
+            if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= height and 0 <= edges[1] < edges[3] <= width):
+                raise RequestError(f"box {box}: expected top,left,bottom,right in pixels of the image")
+            image = image[:, edges[0] : edges[2], edges[1] : edges[3]]
+        shown = picture(image)
+        return png(enlarge_to(shown, min(side, 512)) if side else shown)
 
     @cached_property
     def positions(self) -> dict[str, Positions]:

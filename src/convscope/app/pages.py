@@ -22,6 +22,10 @@ TITLES = {
     "runs": "Runs", "overview": "Overview", "lab": "Image lab", "units": "Units", "map": "Map",
     "mistakes": "Mistakes", "compare": "Compare", "api": "API",
 }  # fmt: skip
+COPIED_TITLES = {
+    "overview": "Overview", "examples": "Examples", "units": "Units", "map": "Map", "mistakes": "Mistakes",
+}  # fmt: skip
+"""Of a copy without a server."""
 PAGES = (*TITLES, "images")
 METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 _MOST_IMAGES = 120
@@ -34,11 +38,22 @@ def page_of(name: str) -> Callable[[State, Know], dict[str, Any]]:
             "compare": compare, "runs": run_table, "images": images, "api": api}[name]  # fmt: skip
 
 
-def render(name: str, state: State, parts: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]] = ()) -> str:
-    """A page's HTML; what is missing yet is said by the jobs."""
+def render(
+    name: str, state: State, parts: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]] = (), cells: Sequence[str] = ()
+) -> str:
+    """A page's HTML.
+
+    Args:
+        name: of the page.
+        state: what the address asks for.
+        parts: what the page shows.
+        jobs: say what is missing yet.
+        cells: of the confusion matrix that a copy has a page of: "0-3".
+    """
     return fill(
-        f"{name}.html", "convscope.app", state=state, run=state.run, page=name, titles=TITLES, jobs=jobs,
-        off=off_in_words(state.off), off_in_words=off_in_words, version=__version__, client=_client(state), **parts,
+        f"{name}.html", "convscope.app", state=state, run=state.run, page=name,
+        titles=COPIED_TITLES if state.is_copy else TITLES, jobs=jobs,
+        off=off_in_words(state.off), off_in_words=off_in_words, version=__version__, client=_client(state, cells), **parts,
     )  # fmt: skip
 
 
@@ -47,9 +62,9 @@ def problem(words: str) -> str:
     return fill("problem.html", "convscope.app", words=words, titles=TITLES)
 
 
-def _client(state: State) -> dict[str, Any]:
+def _client(state: State, cells: Sequence[str]) -> dict[str, Any]:
     """What every script needs."""
-    return {"run": state.number, "off": state.off}
+    return {"run": state.number, "off": state.off, "copy": state.is_copy, "cells": list(cells)}
 
 
 def overview(state: State, know: Know) -> dict[str, Any]:

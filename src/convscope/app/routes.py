@@ -20,7 +20,7 @@ from convscope.app.lab_socket import as_json, checked_request
 from convscope.app.questions import analysis
 from convscope.app.state import is_number, units_off
 from convscope.data import read_image
-from convscope.draw import Picture, enlarge_to, picture, png
+from convscope.draw import Picture, enlarge_to, png
 from convscope.errors import RequestError
 from convscope.runs import Verdict, read_review, remove_verdict, write_verdict
 from convscope.scans import Projection, reviewed_accuracy, write_embeddings
@@ -38,7 +38,7 @@ def add_map(app: FastAPI, explorer: Explorer) -> None:
     async def points(run: int = 0, layer: str = "", method: str = "pca") -> Response:
         """The test images as points of a plane, by their features at a layer, by default the last before the logits."""
         found = await projection(run, layer, method)
-        return JSONResponse(await explorer.by_page(_points, explorer.runs[run], found))
+        return JSONResponse(await explorer.by_page(points_of, explorer.runs[run], found))
 
     @app.post("/api/embeddings")
     async def write(run: int = 0, layer: str = "", method: str = "pca") -> Response:
@@ -48,7 +48,8 @@ def add_map(app: FastAPI, explorer: Explorer) -> None:
         return JSONResponse({"file": str(written)})
 
 
-def _points(explored: ExploredRun, found: Projection) -> dict[str, Any]:
+def points_of(explored: ExploredRun, found: Projection) -> dict[str, Any]:
+    """The points of a map with what is known of each."""
     answers, rows = explored.subject.answers[0], found.index.tolist()
     columns = {"class": answers.true, "predicted": answers.predicted}
     return {
@@ -75,7 +76,7 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/review")
     async def read(run: int = 0) -> Response:
         """What was judged of the mistakes, and the accuracy without doubtful labels."""
-        return JSONResponse(await explorer.by_page(_review, explorer.runs[run]))
+        return JSONResponse(await explorer.by_page(review_of, explorer.runs[run]))
 
     @app.post("/api/review")
     async def judge(judgement: Judgement, run: int = 0) -> Response:
@@ -96,10 +97,11 @@ def _judge(explored: ExploredRun, judgement: Judgement) -> dict[str, Any]:
         remove_verdict(explored.run, judgement.image)
     else:
         write_verdict(explored.run, judgement.image, explored.test.name(judgement.image), judgement.verdict)
-    return _review(explored)
+    return review_of(explored)
 
 
-def _review(explored: ExploredRun) -> dict[str, Any]:
+def review_of(explored: ExploredRun) -> dict[str, Any]:
+    """What was judged, and the accuracy without doubtful labels."""
     rows, found = read_review(explored.run), reviewed_accuracy(explored.run)
     left_out = found.n_wrong_labels + found.n_ambiguous
     return {
@@ -126,7 +128,7 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
         }  # run 0 is another one tomorrow
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
-        content = await explorer.by_page(_png, found, split, row, side, box)
+        content = await explorer.by_page(found.png, split, row, side, box)
         return Response(content, media_type="image/png", headers=headers)
 
     @app.get("/attribution/{row}.png")
@@ -135,7 +137,7 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
         found = explorer.runs[run]
         if lens not in LIVE_LENSES:
             raise RequestError(f"lens={lens}: expected one of {', '.join(LIVE_LENSES)}")
-        shown = await explorer.by_network(_attribution, found, row, lens, units_off(off))
+        shown = await explorer.by_network(attribution_of, found, row, lens, units_off(off))
         return Response(png(shown), media_type="image/png")
 
     @app.post("/uploads")
@@ -153,22 +155,8 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
         return Response(png(eight_bits(image).numpy()), media_type="image/png", headers={"cache-control": "no-store"})
 
 
-def _png(explored: ExploredRun, split: str, row: int, side: int, box: str) -> bytes:
-    images = getattr(explored.data, split, None) if split in ("train", "val", "test") else None
-    if images is None or not 0 <= row < len(images):
-        raise RequestError(f"image {row} of {split}: there is none")
-    image = images[row][0]
-    if box:
-        edges = [int(edge) for edge in box.split(",") if is_number(edge)]
-        _, height, width = image.shape
-        if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= height and 0 <= edges[1] < edges[3] <= width):
-            raise RequestError(f"box {box}: expected top,left,bottom,right in pixels of the image")
-        image = image[:, edges[0] : edges[2], edges[1] : edges[3]]
-    shown = picture(image)
-    return png(enlarge_to(shown, min(side, 512)) if side else shown)
-
-
-def _attribution(explored: ExploredRun, row: int, lens: str, off: UnitsOff) -> Picture:
+def attribution_of(explored: ExploredRun, row: int, lens: str, off: UnitsOff) -> Picture:
+    """The attribution of a test image for the predicted class, over the image."""
     image = explored.image(row)
     return enlarge_to(small_picture(explored.scope_without(off).attribute(lens, image), image), 192)
 

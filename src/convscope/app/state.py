@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
 from convscope.app.explored import ExploredRun
@@ -23,7 +23,10 @@ class State:
         number: of the run that is looked at.
         off: units that are switched off, by layer.
         query: all that the address says.
+        is_copy: whether pages are made for a folder, without a server; see `convscope.app.twin`.
     """
+
+    is_copy: ClassVar[bool] = False
 
     runs: Sequence[ExploredRun]
     number: int = 0
@@ -52,6 +55,10 @@ class State:
         kept = {"run": self.number or None, "off": off_in_words(self.off) or None} | query
         known = {key: value for key, value in kept.items() if value is not None}
         return f"/{page}" + (f"?{urlencode(known, quote_via=quote, safe=':,;')}" if known else "")
+
+    def image(self, row: int, side: int, box: str = "") -> str:
+        """The address of a test image, or of its part in a box, at least so many px wide."""
+        return f"/images/{row}.png?run={self.number}{f'&box={box}' if box else ''}&side={side}"
 
 
 def off_in_words(off: Mapping[str, Sequence[int]]) -> str:

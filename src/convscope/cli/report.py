@@ -25,6 +25,12 @@ def report(
         Path, typer.Argument(metavar="DIR", help="A run's folder, such as runs/lines, or one with runs below it.")
     ],
     minutes: Minutes = "3",
+    explore: Annotated[
+        bool,
+        typer.Option(
+            "--explore", help="Also write RUN/explorer, a copy of the explorer that a browser opens from disk."
+        ),
+    ] = False,
     trust_code: TrustCode = False,
     ray: RayAddress = None,
     cpus_per_run: CpusPerRun = 1,
@@ -37,10 +43,13 @@ def report(
     from convscope.cli.show import print_json, print_line, print_metrics
     from convscope.compute import using
     from convscope.courses import study_sections
+    from convscope.errors import SettingError
     from convscope.report import holds_runs, write_report, write_study_report
 
-    limit = read_minutes(minutes)
+    limit, copy = read_minutes(minutes), None
     if holds_runs(folder):
+        if explore:
+            raise SettingError(f"--explore: {folder} holds several runs; give the folder of one")
         path = write_study_report(folder, study_sections(folder))
     else:
         run = opened(folder, trust_code)
@@ -48,7 +57,13 @@ def report(
             print_metrics(run.metrics, run.spec.recipe)
         with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
             path = write_report(run, minutes=limit)
+            if explore:
+                from convscope.app.twin import write_twin
+
+                copy = write_twin(run, trust_code)
     if json:
-        print_json({"report": str(path), "bytes": path.stat().st_size})
+        print_json({"report": str(path), "bytes": path.stat().st_size, **({"explorer": copy} if copy else {})})
     else:
         print_line(f"report: {path}")
+        if copy:
+            print_line(f"explorer: {copy}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convscope.compute.executor import Executor, LocalProcesses, executor_in_use, share_of_cores, using
     from convscope.compute.parallel import chunks, in_order, share_threads, threads
     from convscope.compute.presence import is_present, present
-    from convscope.compute.whole import Content, check_writable, write_whole
+    from convscope.compute.whole import Content, check_writable, write_folder_whole, write_whole
 else:
     load_when_used(__name__)
 
@@ -64,5 +64,6 @@ __all__ = [
     "using",
     "value_of",
     "write_entry",
+    "write_folder_whole",
     "write_whole",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -44,6 +45,31 @@ def write_whole(path: Path, content: Content) -> None:
         with suppress(OSError):  # it is renamed, or was never made; an error here must not stand for the first one
             temporary.unlink()
     remove_abandoned(path.parent)
+
+
+def write_folder_whole(folder: Path, files: Mapping[str, bytes | str]) -> None:
+    """Writes a folder of files so that a reader sees the old one or the new; one that is there is replaced.
+
+    Args:
+        folder: its path.
+        files: content by name; a name may have a folder of its own in front: "images/3.png".
+    Raises:
+        ReadOnlyError, WriteError: as of `write_whole`.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}.{mark()}{UNFINISHED}") for _ in range(2))
+    try:
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise _failed(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    remove_abandoned(folder.parent)
 
 
 def check_writable(folder: Path) -> None:

@@ -67,6 +67,15 @@ def has_filters(subject: ReportedRun) -> bool:
 
 
 def effects_of(subject: ReportedRun) -> Effects | None:
+    """The effect of ablating each unit in figures for the filter page; see `measured_effects`."""
+    found = measured_effects(subject)
+    if found is None:
+        return None
+    words = {name: ablation_plan(subject.scope, [name]).words for name in found}
+    return {name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in found.items()}
+
+
+def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     """The effect of ablating each unit, on as many test images as cost a few seconds; None where that is too few.
 
     They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
@@ -79,9 +88,7 @@ def effects_of(subject: ReportedRun) -> Effects | None:
     if n < _FEWEST_EFFECT_IMAGES:
         return None
     images = test.subset(torch.linspace(0, len(test) - 1, n).long())
-    found = ablation_plan(subject.scope, layers).effects(images, dict.fromkeys(layers))
-    words = {name: ablation_plan(subject.scope, [name]).words for name in layers}
-    return {name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in found.items()}
+    return ablation_plan(subject.scope, layers).effects(images, dict.fromkeys(layers))
 
 
 def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
@@ -140,10 +147,8 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
 
 def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, Any]:
     """All that the page shows, in JSON: numbers to four digits, pictures as sheets."""
-    test, n = subject.data.test, filters_fit(subject).n
-    scanned = torch.linspace(0, len(test) - 1, n).long()
-    images = test.subset(scanned) if n < len(test) else test
-    layers = _layers(subject, images)
+    test, (scanned, images) = subject.data.test, _scanned(subject)
+    layers, n = _layers(subject, images), len(scanned)
     rows, n_pictured = _rows(layers)
     place = {row: n for n, row in enumerate(rows)}
     labels = images.targets_of("class")
@@ -166,6 +171,18 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
             _of_layer(subject, layer, place, found.get(layer.name), (effects or {}).get(layer.name)) for layer in layers
         ],
     }
+
+
+def _scanned(subject: ReportedRun) -> tuple[Tensor, ImageSet]:
+    """The test images of the page: their numbers, and themselves."""
+    test, n = subject.data.test, filters_fit(subject).n
+    rows = torch.linspace(0, len(test) - 1, n).long()
+    return rows, test.subset(rows) if n < len(test) else test
+
+
+def shown_units(subject: ReportedRun) -> dict[str, int]:
+    """How many units of each convolution the page shows: all, or the first where they are many."""
+    return {layer.name: layer.shown for layer in _layers(subject, _scanned(subject)[1])}
 
 
 def _layers(subject: ReportedRun, images: ImageSet) -> list[_Layer]:

@@ -17,19 +17,36 @@ export function element(tag, attributes = {}, ...children) {
 export const offInWords = (off) => Object.entries(off).filter(([, units]) => units.length).map(([layer, units]) => `${layer}:${[...units].sort((a, b) => a - b).join(",")}`).join(";");
 
 export function link(page, query = {}) {
+  if (client.copy) return copiedPage(page, query);
   const kept = { ...(client.run ? { run: client.run } : {}), ...(offInWords(client.off) ? { off: offInWords(client.off) } : {}), ...query };
   const text = new URLSearchParams(Object.entries(kept).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
   return `/${page}${text ? `?${text}` : ""}`;
 }
 
+// The file of a page in a copy without a server; see convscope.app.twin.
+function copiedPage(page, query) {
+  if (page === "images") return `images-${query.true}-${query.predicted}.html`;
+  if (page === "lab" && query.image !== undefined) return `images/test-${query.image}.png`;
+  return page === "overview" ? "index.html" : `${page}.html`;
+}
+
+export const imageAddress = (row, side, split = "test") => client.copy ? `images/${split}-${row}.png` : `/images/${row}.png?run=${client.run}&split=${split}&side=${side}`;
+
 export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}/${unit}`);
 
 // The answer of the server as JSON; an error has its words.
 export async function ask(address, options = {}) {
+  if (client.copy) return copiedAnswer(new URL(address, "http://copy"), options);
   const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
   const found = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
   if (!answer.ok) throw new Error(found.error ?? `the server answered ${answer.status}`);
   return found;
+}
+
+function copiedAnswer(address, options) {
+  if (options.method) throw new Error("this is a copy without a server; use convscope serve");
+  const found = data("answers")[address.pathname.split("/").at(-1)], image = address.searchParams.get("image");
+  return image === null ? found : found[image];
 }
 
 // Work of which the last request counts: it is done once at a time, and of those that come meanwhile the last alone.
@@ -58,7 +75,7 @@ export function writeAddress(make) {
 
 function finishAddress() {
   clearTimeout(writing);
-  if (newest) history.replaceState(null, "", newest());
+  if (newest && !client.copy) history.replaceState(null, "", newest());
   writing = newest = null;
 }
 addEventListener("click", finishAddress, true);

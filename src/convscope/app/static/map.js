@@ -1,5 +1,5 @@
 // The map: test images as points, drawn on a canvas; what is selected is shown beside it.
-import { $, ask, client, data, element, link, percent } from "./common.js";
+import { $, ask, client, data, element, imageAddress, link, percent, writeAddress } from "./common.js";
 
 const about = data("map-data"), query = new URLSearchParams(location.search);
 const N_COLOURS = 10, N_STEPS = 24, MOST_IMAGES = 60, NEAR_PX = 12, N_BANDS = 128;
@@ -9,7 +9,7 @@ colour.value = ["class", "error", "confidence"].includes(query.get("colour")) ? 
 
 const state = () => ({ layer: $("#layer").value, method: $("#method").value === "pca" ? "" : $("#method").value, colour: colour.value === "class" ? "" : colour.value });
 for (const select of [$("#layer"), $("#method")]) select.addEventListener("change", () => { location.href = link("map", state()); });
-colour.addEventListener("change", () => history.replaceState(null, "", link("map", state())));
+colour.addEventListener("change", () => writeAddress(() => link("map", state())));
 
 if (about.shown) {
   const address = new URLSearchParams({ run: client.run, layer: about.layer, method: about.shown });
@@ -195,7 +195,7 @@ function start(points, address) {
 
   const selectNone = () => select(new Uint8Array(n));
   const inWords = (i) => `${points.classes[points.class[i]]}${wrong[i] ? `, predicted ${points.classes[points.predicted[i]]}` : ""} (${percent(points.confidence[i])})`;
-  const address64 = (i) => `/images/${points.row[i]}.png?run=${client.run}&side=64`;
+  const address64 = (i) => imageAddress(points.row[i], 64);
 
   function showSelected(rows) {
     const counts = new Map();
@@ -276,7 +276,7 @@ function start(points, address) {
   function showTip(px, py) {
     const i = nearestTo(px, py);
     if (i === null) { hideTip(); return; }
-    $("#tip-image").src = `/images/${points.row[i]}.png?run=${client.run}&side=96`;
+    $("#tip-image").src = imageAddress(points.row[i], 96);
     $("#tip-words").replaceChildren(element("b", {}, inWords(i)), element("small", {}, `image ${points.row[i]}, ${points.name[i]}`));
     tip.hidden = false;
     tip.style.left = `${Math.max(4, px + 14 + tip.offsetWidth > width() ? px - 14 - tip.offsetWidth : px + 14)}px`;

@@ -1,5 +1,5 @@
 // The queue of mistakes: one at a time, judged by a key, written at once.
-import { $, ask, client, data, element, link, newestOnly, percent, writeAddress } from "./common.js";
+import { $, ask, client, data, element, imageAddress, link, newestOnly, percent, writeAddress } from "./common.js";
 
 const queue = data("queue-data");
 const start = Number(new URLSearchParams(location.search).get("at")) || 0;
@@ -7,7 +7,7 @@ let at = Math.min(queue.length - 1, Math.max(0, start)), verdicts = {};
 const WORDS = { label: "label wrong", ambiguous: "ambiguous", model: "model's fault" };
 
 const items = queue.map((one, k) => {
-  const picture = element("img", { alt: "", loading: "lazy", width: 40, height: 40, src: `/images/${one.row}.png?run=${client.run}&side=40` });
+  const picture = element("img", { alt: "", loading: "lazy", width: 40, height: 40, src: imageAddress(one.row, 40) });
   const button = element("button", { type: "button", "data-row": one.row }, picture, element("span", {}, `${one.true} → ${one.predicted}`), element("small", { class: "faint" }));
   button.addEventListener("click", () => show(k));
   return button;
@@ -22,7 +22,7 @@ function show(k) {
   items[at].scrollIntoView({ block: "nearest" });
   $("#what").textContent = `“${one.true}” predicted as “${one.predicted}”`;
   $("#where").textContent = `${at + 1} of ${queue.length}: test image ${one.row}, ${one.name}; loss ${one.loss.toFixed(2)} nats${one.right_before ? "; right until the units were switched off" : ""}`;
-  $("#big").src = `/images/${one.row}.png?run=${client.run}&side=192`;
+  $("#big").src = imageAddress(one.row, 192);
   $("#big").alt = `test image ${one.row}`;
   $("#open-lab").href = link("lab", { image: one.row });
   writeAddress(() => {
@@ -39,7 +39,7 @@ function show(k) {
 const off = new URLSearchParams(location.search).get("off") ?? "";
 
 function showMap() {
-  $("#map").src = `/attribution/${queue[at].row}.png?${new URLSearchParams({ run: client.run, lens: $("#lens").value, ...(off ? { off } : {}) })}`;
+  $("#map").src = client.copy ? `images/${$("#lens").value}-${queue[at].row}.png` : `/attribution/${queue[at].row}.png?${new URLSearchParams({ run: client.run, lens: $("#lens").value, ...(off ? { off } : {}) })}`;
   $("#map").alt = `${$("#lens").selectedOptions[0].textContent} of test image ${queue[at].row}`;
 }
 
@@ -48,7 +48,7 @@ const showNearest = newestOnly(async (row) => {
   try {
     const found = await ask(`/api/nearest?run=${client.run}&image=${row}`);
     if (queue[at].row !== row) return;
-    place.replaceChildren(...found.nearest.map((one) => element("figure", {}, element("img", { src: `/images/${one.row}.png?run=${client.run}&split=train&side=64`, alt: `training image ${one.row}`, width: 64, height: 64 }), element("figcaption", {}, `${one.class} ${one.similarity.toFixed(2)}`))));
+    place.replaceChildren(...found.nearest.map((one) => element("figure", {}, element("img", { src: imageAddress(one.row, 64, "train"), alt: `training image ${one.row}`, width: 64, height: 64 }), element("figcaption", {}, `${one.class} ${one.similarity.toFixed(2)}`))));
   } catch (error) {
     if (queue[at].row === row) place.replaceChildren(element("span", { class: "faint" }, error.message));
   }
