@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from convscope.app import ExploredRun
+from convscope.app import ExploredRun, write_twin
 from convscope.app.questions import QUESTIONS
-from convscope.app.twin import write_twin
 from convscope.compute import write_folder_whole
 from convscope.errors import RunFolderError, WriteError
 from convscope.runs import METRICS, Run, open_run
@@ -99,6 +98,7 @@ def test_in_a_browser_from_disk(copied: Run, browser: Any, width: int) -> None:
         assert first
         page.get_by_role("link", name="Units").click()
         page.locator(".unit-card").nth(2).click()
+        page.wait_for_url(re.compile(r"unit-0-2\.html"))  # its keys are heard once it is loaded
         page.keyboard.press("ArrowRight")
         page.wait_for_url(re.compile(r"unit-0-3\.html"))
         assert page.evaluate("document.documentElement.scrollWidth") <= width

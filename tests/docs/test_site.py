@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.reported import browser, open_page  # noqa: F401 (fixtures)
-
 ROOT = Path(__file__).parents[2]
 Opened = Callable[..., AbstractContextManager[Any]]
 
@@ -84,7 +82,7 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
 
 
 @pytest.mark.browser
-def test_the_site_opens_as_files_and_its_search_answers(site: Path, open_page: Opened) -> None:  # noqa: F811
+def test_the_site_opens_as_files_and_its_search_answers(site: Path, open_page: Opened) -> None:
     with open_page(site / "index.html") as page:
         page.click("input[name=query]")
         page.keyboard.type("guided backpropagation")
@@ -95,6 +93,6 @@ def test_the_site_opens_as_files_and_its_search_answers(site: Path, open_page: O
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["index", "reference/python", "lenses/index", "performance"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_fits_a_phone(name: str, scheme: str, site: Path, open_page: Opened) -> None:  # noqa: F811
+def test_a_page_fits_a_phone(name: str, scheme: str, site: Path, open_page: Opened) -> None:
     with open_page(site / f"{name}.html", width=390, scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -3,5 +3,6 @@
 from convscope.app.explored import ExploredRun, ExploredRuns
 from convscope.app.server import create_app
 from convscope.app.serving import ServedExplorer, explore, serve
+from convscope.app.twin import write_twin
 
-__all__ = ["ExploredRun", "ExploredRuns", "ServedExplorer", "create_app", "explore", "serve"]
+__all__ = ["ExploredRun", "ExploredRuns", "ServedExplorer", "create_app", "explore", "serve", "write_twin"]

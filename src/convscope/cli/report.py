@@ -58,7 +58,7 @@ def report(
         with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
             path = write_report(run, minutes=limit)
             if explore:
-                from convscope.app.twin import write_twin
+                from convscope.app import write_twin
 
                 copy = write_twin(run, trust_code)
     if json:
