@@ -44,7 +44,14 @@ class Subject:
 
 
 RUNS = {
-    "cifar10": Subject("CIFAR-10", "convscope study cifar10", 7, "relu1", "relu5", 500),
+    "cifar10": Subject(
+        "CIFAR-10",
+        "convscope study cifar10 --set net.width=32 --set recipe.epochs=10 --set recipe.resize=null",
+        7,
+        "relu1",
+        "relu5",
+        500,
+    ),
     "mnist": Subject("MNIST", "convscope study mnist --set recipe.epochs=2", 0, "relu1", "relu4", 500),
     "lines": Subject("Lines", "convscope study lines --set recipe.epochs=2", 20000, "relu1", "relu4", 500),
     "photos": Subject(
