@@ -138,7 +138,8 @@ def _is_done(folder: Path) -> bool:
 
 
 def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
-    folder, spec = folder_of(out, budget, name), find_reproduction(name, budget)
+    spec = find_reproduction(name, budget)
+    folder = folder_of(out, reproduces(spec, name).budget, name)
     problems: tuple[str, ...] = ()
     if (folder / STUDY).is_file():
         try:

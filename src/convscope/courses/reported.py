@@ -18,6 +18,9 @@ from convscope.study import KeyLines, StudySpec, read_study, shipped_texts
 FULL = "full"
 """The budget of a study file as it stands: as reported."""
 
+LAPTOP = "laptop"
+"""The budget of two cores and less than an hour; a file without it is small enough to be run as reported."""
+
 EXACT = "parameters"
 """A metric that is counted, not measured."""
 
@@ -156,13 +159,16 @@ def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budge
 
     Args:
         text, where, overrides: see `convscope.study.read_study`.
-        budget: its settings come before the overrides.
+        budget: its settings come before the overrides. A file without "laptop" is as reported at that one.
     Raises:
         SettingError: see `convscope.study.read_study` and `reproduces`.
         UnknownNameError: the study has no such budget.
     """
     given = parse_mapping(text, where).get("reproduces")
-    settings = _settings_of_budget(given, budget, where)
+    known = _budgets(given)
+    if budget == LAPTOP and LAPTOP not in known:  # small enough to be run as reported
+        budget = FULL
+    settings = _settings_of_budget(known, budget, where)
     if isinstance(given, Mapping):  # what else stands there is refused below
         settings["reproduces.budget"] = budget
     return check_reproduces(read_study(text, where, overrides, settings), where, text)
@@ -195,14 +201,18 @@ def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
     return read_reproducing(texts[name], name, budget=budget)
 
 
-def _settings_of_budget(given: Any, budget: str, where: str) -> dict[str, Any]:
-    """The settings of a budget in what stands under `reproduces`, by dotted key; of "full" there are none."""
+def _budgets(given: Any) -> Mapping[str, Any]:
+    """The budgets in what stands under `reproduces`."""
     budgets = given.get("budgets") if isinstance(given, Mapping) else None
-    known = budgets if isinstance(budgets, Mapping) else {}
+    return budgets if isinstance(budgets, Mapping) else {}
+
+
+def _settings_of_budget(known: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:
+    """The settings of one of the known budgets, by dotted key; of "full" there are none."""
     if budget == FULL:
         return {}
     if budget not in known:
-        raise UnknownNameError("budget", budget, [*known, FULL], f"one of {where}'s")
+        raise UnknownNameError("budget", budget, dict.fromkeys([*known, LAPTOP, FULL]), f"one of {where}'s")
     settings = known[budget]
     if not isinstance(settings, Mapping):
         raise SettingError(

@@ -59,7 +59,7 @@ def reproduce(
 
     Args:
         name: one of `convscope.courses.reproductions()`.
-        budget: "full" is as reported; smaller ones are in the study's file.
+        budget: "full" is as reported; smaller ones are in the study's file. One without "laptop" is then run in full.
         out: folder of all reproductions.
         workers, device, view, executor: see convscope.sweep.
     Raises:
@@ -71,7 +71,7 @@ def reproduce(
         >>> study = cs.courses.reproduce("net1-grid", "smoke")              # doctest: +SKIP
     """
     spec = find_reproduction(name, budget)
-    folder = folder_of(Path(out), budget, name)
+    folder = folder_of(Path(out), reproduces(spec, name).budget, name)
     study = sweep(spec, folder, workers=workers, device=device, view=view, executor=executor)
     look_again(study)
     return study

@@ -10,6 +10,7 @@ from convscope.data import DataBundle
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
 from convscope.training.loop import Trainer
+from convscope.training.precision import settled_precision
 from convscope.training.timing import step_seconds
 from convscope.training.train import make_card
 
@@ -37,6 +38,8 @@ def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepC
     task = make_task(spec.task, data.train.classes)
     with own_random_state(where):
         net = build_from_spec(spec, make_card(data, task))
+        number_format = settled_precision(recipe, net, data, task, where)["format"]
+        recipe = recipe.model_copy(update={"precision": number_format})
         trainer = Trainer(Run(Path()), net, data, task, recipe, where, resume=False)
         seconds = step_seconds(trainer)
     n_parameters = sum(parameter.numel() for parameter in net.parameters())
