@@ -105,7 +105,8 @@ def test_problems_stand_below_the_figures(found: Reproduction) -> None:
 def test_without_runs_the_page_says_so_and_compares_counts(tmp_path: Path) -> None:
     """Of all that are shipped."""
     page = reproduction_page(reproduced(tmp_path), COMMAND)
-    overview, *figures = _tables(page)
+    overview, *figures, claims = _tables(page)
+    assert {row[-1] for row in claims[1:]} == {"not run"}
     assert [row[1] for row in overview[1:]] == [f"[{name}](#{name})" for name in reproductions()]
     assert {row[3] for row in overview[1:]} == {"not run"}
     assert re.findall(r"^## ([a-z0-9-]+)$", page, re.MULTILINE) == list(reproductions())

@@ -74,15 +74,15 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
     import sys
 
     from convscope.compute import LocalProcesses
+    from convscope.courses import budget_in_words, study_sections
     from convscope.courses import reproduce as run_one
-    from convscope.courses import study_sections
     from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
 
     failed = []
     with LocalProcesses(workers) as executor:
         for number, each in enumerate(found, 1):
-            print(f"{number}/{len(found)} {each.name}, {budget} budget", file=sys.stderr)  # noqa: T201
+            print(f"{number}/{len(found)} {each.name}, {budget_in_words(each)}", file=sys.stderr)  # noqa: T201
             try:
                 study = run_one(each.name, budget, out, device=device, executor=executor)
                 write_study_report(study.path, study_sections(study.path))
@@ -98,7 +98,7 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
 
 def _print(found: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
-    from convscope.courses import reproduction_rows, state_in_words
+    from convscope.courses import claim_rows, reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
     head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
@@ -111,6 +111,9 @@ def _print(found: list[Reproduction], out: Path) -> None:
             print_line(
                 f"  {what:{_WHAT - 2}} {reported:>{_REPORTED}}  {came_out:<{_FOUND}} {seeds:>{_SEEDS}}  {verdict}"
             )
+        for says, difference, basis, verdict in claim_rows(each):
+            if basis:
+                print_line(f"  {verdict}: {says}\n    {difference}, over {basis}")
         for problem in each.problems:
             print_line(f"  ! {problem}")
     _print_end(found, out)

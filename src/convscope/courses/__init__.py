@@ -6,6 +6,7 @@ from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.courses.chain import Chain, ChainStep, conv, pool, times
+    from convscope.courses.claims import JudgedClaim, judge_claims
     from convscope.courses.drawing import worked_drawing, worked_picture
     from convscope.courses.examples import EXAMPLES, padding, pair, worked_example
     from convscope.courses.numbers import read_numbers
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from convscope.courses.repeated import study_sections
     from convscope.courses.reported import (
         FULL,
+        Claim,
         Reported,
         ReportedLook,
         Reproduces,
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     )
     from convscope.courses.reproduce import LookedAt, look_again, looks_of, reproduce
     from convscope.courses.reproduction import (
+        CLAIMS_EXPLAINED,
         EXPLAINED,
+        budget_in_words,
+        claim_rows,
         reproduction_page,
         reproduction_rows,
         reproduction_to_json,
@@ -38,12 +43,15 @@ else:
     load_when_used(__name__)
 
 __all__ = [
+    "CLAIMS_EXPLAINED",
     "EXAMPLES",
     "EXPLAINED",
     "FULL",
     "Axis",
     "Chain",
     "ChainStep",
+    "Claim",
+    "JudgedClaim",
     "LookedAt",
     "Order",
     "Outcome",
@@ -55,12 +63,15 @@ __all__ = [
     "Worked",
     "WorkedWindow",
     "add_up",
+    "budget_in_words",
     "chain",
     "check_reproduces",
+    "claim_rows",
     "conv",
     "find_reproduction",
     "folder_of",
     "in_words",
+    "judge_claims",
     "look_again",
     "looks_of",
     "number",

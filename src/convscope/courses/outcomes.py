@@ -12,11 +12,22 @@ from typing import Any, Literal
 import torch
 from scipy import special
 
-from convscope.courses.reported import EXACT, FULL, Reported, Reproduces, find_reproduction, reproduces, reproductions
+from convscope.courses.claims import JudgedClaim, judge_claims
+from convscope.courses.figures import figure, matches
+from convscope.courses.reported import (
+    EXACT,
+    FULL,
+    SMOKE,
+    Reported,
+    Reproduces,
+    find_reproduction,
+    reproduces,
+    reproductions,
+)
 from convscope.errors import ConvscopeError
 from convscope.nets import build_net, code_in
-from convscope.runs import HISTORY, Run, RunSpec
-from convscope.scans import Estimate, kept_epoch, proportion
+from convscope.runs import HISTORY, RunSpec
+from convscope.scans import Estimate, proportion
 from convscope.study import DAMAGED, STUDY, Study, StudyRun, StudySpec, damage, open_study, summary
 
 Verdict = Literal[
@@ -70,6 +81,7 @@ class Reproduction:
         told: what the study says of its report.
         folder: where its runs are.
         outcomes: of each reported figure.
+        claims: of each claim of the report.
         n_done, n_runs: runs that are finished, and all.
         seconds: of all trainings.
         data: where its images came from, "copy in CONVSCOPE_DATA, JPEG"; '' before the first run.
@@ -84,6 +96,7 @@ class Reproduction:
     told: Reproduces
     folder: Path
     outcomes: tuple[Outcome, ...]
+    claims: tuple[JudgedClaim, ...] = ()
     n_done: int = 0
     n_runs: int = 0
     seconds: float = 0.0
@@ -148,7 +161,8 @@ def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
             problems = (str(error),)
     told = reproduces(spec, name)
     outcomes = tuple(_outcome(each, spec, [], told.budget) for each in told.reported)
-    return Reproduction(name, spec, told, folder, outcomes, problems=problems)
+    claims = tuple(map(JudgedClaim, told.claims))
+    return Reproduction(name, spec, told, folder, outcomes, claims, problems=problems)
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -169,6 +183,7 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         told=told,
         folder=study.path,
         outcomes=tuple(_outcome(each, spec, runs, told.budget) for each in told.reported),
+        claims=judge_claims(told, spec, study.path, runs),
         n_done=sum(run.state == "done" for run in runs),
         n_runs=len(runs),
         seconds=sum(map(_seconds, runs)),
@@ -222,7 +237,7 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: 
     found, difference = estimate(values, n_images, told)
     n_settings = len({run.number for run in done})
     verdict = verdict_of(difference) if told.is_share else "not compared"
-    if budget == "smoke":
+    if budget == SMOKE:
         verdict = "not compared"
     elif any(run.state in ("waiting", "unfinished") for run in mine):
         verdict = "running"  # a mean over some of its settings is another figure
@@ -238,18 +253,6 @@ def _by_seed(runs: Sequence[StudyRun], metric: str) -> tuple[list[float], int]:
     most = max(map(len, of_seed.values()))
     whole = [sum(each) / len(each) for each in of_seed.values() if len(each) == most]
     return whole, figures[0][1]
-
-
-def figure(run: Run, metric: str) -> tuple[float, int]:
-    """A run's figure, and the number of images that it was measured on."""
-    n, images = int(run.metrics["images"]), run.environment["data"]["images"]
-    if metric == "mean_val_accuracy":
-        return float(run.history.val_accuracy.mean()), int(images["val"])
-    if metric == "train_accuracy":
-        return float(kept_epoch(run)["train_accuracy"]), int(images["train"])
-    if metric.startswith("heads."):
-        return float(run.metrics["heads"][metric.split(".")[1]]["accuracy"]["value"]), n
-    return float(run.metrics[metric.removeprefix("test_")]["value"]), n
 
 
 def estimate(values: Sequence[float], n_images: int, told: Reported) -> tuple[Estimate, Estimate]:
@@ -321,25 +324,3 @@ def parameters_of(spec: RunSpec) -> int | None:
     except (ConvscopeError, NotImplementedError):
         return None
     return sum(parameter.numel() for parameter in net.parameters())
-
-
-def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
-    """Whether a run has these values at these dotted keys; `net: net4` is short for `net.name: net4`, as in the sweep."""
-    own = run.model_dump(mode="json")
-    return all(_is(_value(own, key), value) for key, value in at.items())
-
-
-def _is(own: Any, told: Any) -> bool:
-    if isinstance(own, Mapping) and isinstance(told, Mapping):
-        return all(_is(own.get(key), value) for key, value in told.items())
-    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(told, str) else own) == told
-
-
-def _value(given: Any, key: str) -> Any:
-    """What stands at a dotted key; a number in it is a place in a list. None where nothing does."""
-    for part in key.split("."):
-        if isinstance(given, list) and part.isdecimal():
-            given = given[int(part)] if int(part) < len(given) else None
-        else:
-            given = given.get(part) if isinstance(given, Mapping) else None
-    return given

@@ -8,7 +8,7 @@ from typing import Any
 
 from convscope.courses.outcomes import read_reproduction
 from convscope.courses.reproduce import looks_of
-from convscope.courses.reproduction import EXPLAINED, reproduction_rows, state_in_words
+from convscope.courses.reproduction import CLAIMS_EXPLAINED, EXPLAINED, claim_rows, reproduction_rows, state_in_words
 from convscope.errors import ConvscopeError
 from convscope.report import Section, fill
 from convscope.study import open_study
@@ -32,6 +32,8 @@ def study_sections(folder: Path) -> list[Section]:
         budget=told.budget,
         state=state_in_words(each),
         rows=reproduction_rows(each),
+        claims=claim_rows(each),
+        claims_explained=CLAIMS_EXPLAINED,
         otherwise=told.otherwise,
         disagrees=told.disagrees,
         explained=EXPLAINED,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from convscope.analyses import checked, find
 from convscope.base.settings import describe
+from convscope.courses.figures import EPOCH_SECONDS
+from convscope.courses.measured import MEASUREMENTS
 from convscope.errors import ConvscopeError, SettingError, UnknownNameError
 from convscope.runs import parse_mapping
 from convscope.study import KeyLines, StudySpec, read_study, shipped_texts
 
 FULL = "full"
 """The budget of a study file as it stands: as reported."""
+
+SMOKE = "smoke"
+"""The budget of seconds: shows that all parts work; its figures say nothing."""
 
 LAPTOP = "laptop"
 """The budget of two cores and less than an hour; a file without it is small enough to be run as reported."""
@@ -26,6 +31,11 @@ EXACT = "parameters"
 
 _METRICS = ("test_accuracy", "train_accuracy", "mean_val_accuracy", "overfit_percent", EXACT)
 _OF_A_HEAD = re.compile(r"heads\.\w+\.accuracy")
+
+
+def _check_metric(given: str, known: Collection[str]) -> None:
+    if given not in known and not _OF_A_HEAD.fullmatch(given):
+        raise ValueError(f"{given!r}; expected one of {', '.join(known)}, heads.NAME.accuracy")
 
 
 class Reported(BaseModel):
@@ -52,8 +62,7 @@ class Reported(BaseModel):
     @field_validator("metric")
     @classmethod
     def _known(cls, given: str) -> str:
-        if given not in _METRICS and not _OF_A_HEAD.fullmatch(given):
-            raise ValueError(f"{given!r}; expected one of {', '.join(_METRICS)}, heads.NAME.accuracy")
+        _check_metric(given, _METRICS)
         return given
 
     @model_validator(mode="after")
@@ -66,6 +75,37 @@ class Reported(BaseModel):
     def is_share(self) -> bool:
         """Whether the value is an accuracy."""
         return self.metric.endswith("accuracy")
+
+
+class Claim(BaseModel):
+    """What a report says of its networks, in a form that runs can be asked.
+
+    Attributes:
+        says: the claim, in a sentence.
+        metric: as of `Reported`, but "parameters"; or "epoch_seconds", the time of each epoch; or one of `MEASUREMENTS`, of the
+            study's best run.
+        terms: factors and the settings of the runs that they belong to, by dotted key. The claim is that the sum of factor ×
+            metric is above 0 in runs that are alike in all other settings and in the seed.
+        within: of a claim that there is no difference: how far from 0 the sum may be; in the metric's unit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    says: str = Field(min_length=1)
+    metric: str
+    terms: tuple[tuple[float, dict[str, Any]], ...] = ()
+    within: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Claim:
+        of_network = self.metric in MEASUREMENTS
+        if not of_network and self.metric != EPOCH_SECONDS:
+            _check_metric(self.metric, (*_METRICS[:-1], EPOCH_SECONDS, *MEASUREMENTS))
+        if of_network == bool(self.terms):
+            raise ValueError(
+                "terms are of runs: expected none with a figure of one network, and two or more with all others"
+            )
+        return self
 
 
 class ReportedLook(BaseModel):
@@ -111,6 +151,7 @@ class Reproduces(BaseModel):
     Attributes:
         report: A … E, see docs/reproducing.md.
         reported: its figures.
+        claims: what it says of its networks.
         budgets: name → settings that are other than reported, by dotted key; those of `sweep` and `seeds` too.
         looks: what the report shows of its networks.
         otherwise: what is done in another way than reported, or was assumed, a line each.
@@ -123,6 +164,7 @@ class Reproduces(BaseModel):
 
     report: Literal["A", "B", "C", "D", "E"]
     reported: tuple[Reported, ...] = Field(min_length=1)
+    claims: tuple[Claim, ...] = ()
     budgets: dict[str, dict[str, Any]] = {}
     looks: tuple[ReportedLook, ...] = ()
     otherwise: tuple[str, ...] = ()

@@ -10,7 +10,9 @@ from typing import Any
 
 from convscope.analyses import look_at, open_subject
 from convscope.compute import Executor
-from convscope.courses.outcomes import folder_of, matches
+from convscope.courses.claims import measure_networks
+from convscope.courses.figures import matches
+from convscope.courses.outcomes import folder_of
 from convscope.courses.reported import FULL, ReportedLook, find_reproduction, reproduces
 from convscope.errors import ConvscopeError, RequestError
 from convscope.runs import write_whole
@@ -74,6 +76,7 @@ def reproduce(
     folder = folder_of(Path(out), reproduces(spec, name).budget, name)
     study = sweep(spec, folder, workers=workers, device=device, view=view, executor=executor)
     look_again(study)
+    measure_networks(study, reproduces(spec, name))
     return study
 
 

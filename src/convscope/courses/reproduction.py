@@ -9,6 +9,8 @@ from datetime import date
 from typing import Any
 
 from convscope import __version__
+from convscope.courses.claims import JudgedClaim
+from convscope.courses.figures import EPOCH_SECONDS
 from convscope.courses.outcomes import Outcome, Reproduction
 from convscope.courses.reported import FULL
 from convscope.report import fill
@@ -19,6 +21,14 @@ EXPLAINED = (
     "Intervals are of 95 %, over seeds and test images; of a single seed over the images alone. A verdict takes the chance on "
     "both sides into account. “agrees”: the difference is not told from 0, and is less than 3 points. “cannot be told”: it may "
     "be more."
+)
+
+
+CLAIMS_EXPLAINED = (
+    "A claim is a difference that is above 0 where the report is right, between runs that are alike in all other settings and "
+    "in the seed. Its 95 % interval is Student's over the pairs; from a single pair it is over the images, and tells these two "
+    "networks apart, no more. “confirmed”: the interval is above 0. “contradicted”: it is below. “cannot be told”: it holds 0. "
+    "Of forty such intervals two miss by chance."
 )
 
 
@@ -47,8 +57,12 @@ def found_in_words(outcome: Outcome) -> str:
 
 def verdict_in_words(each: Reproduction, outcome: Outcome) -> str:
     """The verdict, with the budget where it is not the report's own: no smaller one says more than that."""
-    plain = outcome.verdict in ("not run", "running", "equal", "differs")
-    return outcome.verdict if plain or each.budget == FULL else f"{outcome.verdict} ({each.budget})"
+    return _with_budget(each, outcome.verdict)
+
+
+def _with_budget(each: Reproduction, verdict: str) -> str:
+    plain = verdict in ("not run", "running", "equal", "differs")
+    return verdict if plain or each.budget == FULL else f"{verdict} ({each.budget})"
 
 
 def state_in_words(each: Reproduction) -> str:
@@ -77,6 +91,25 @@ def reproduction_rows(each: Reproduction) -> list[tuple[str, str, str, str, str]
     ]
 
 
+def claim_rows(each: Reproduction) -> list[tuple[str, str, str, str]]:
+    """A row a claim: what the report says, our difference with its interval, what that is over, verdict."""
+    return [
+        (one.claim.says, _difference_in_words(one), one.basis, _with_budget(each, one.verdict)) for one in each.claims
+    ]
+
+
+def _difference_in_words(one: JudgedClaim) -> str:
+    """ "+3.1 (2.0 to 4.2) points", "−0.4 s"."""
+    if one.difference.value is None:
+        return "–"
+    in_seconds, in_points = one.claim.metric == EPOCH_SECONDS, one.claim.metric == "overfit_percent"
+    factor, unit = 1 if in_seconds or in_points else 100, "s" if in_seconds else "points"
+    value, low, high = (
+        None if x is None else f"{factor * x:+.2f}".replace("-", "−") for x in vars(one.difference).values()
+    )
+    return f"{value} {unit}" if low is None else f"{value} ({low} to {high}) {unit}"
+
+
 def reproduction_to_json(each: Reproduction) -> dict[str, Any]:
     """All of a reproduction as JSON values."""
     return {
@@ -96,6 +129,15 @@ def reproduction_to_json(each: Reproduction) -> dict[str, Any]:
         "otherwise": list(each.told.otherwise),
         "disagrees": list(each.told.disagrees),
         "figures": [_outcome_to_json(outcome) for outcome in each.outcomes],
+        "claims": [
+            {
+                **one.claim.model_dump(mode="json"),
+                "difference": one.difference.to_json(),
+                "basis": one.basis,
+                "verdict": one.verdict,
+            }
+            for one in each.claims
+        ],
     }
 
 
@@ -131,6 +173,8 @@ def reproduction_page(found: Sequence[Reproduction], command: str) -> str:
         budget=budget_in_words,
         state=state_in_words,
         rows=reproduction_rows,
+        claims=claim_rows,
+        claims_explained=CLAIMS_EXPLAINED,
         duration=duration,
         json=json.dumps,
     )

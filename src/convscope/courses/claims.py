@@ -1,0 +1,181 @@
+"""What a report claims of its networks, tested on ours: runs that differ in one thing, or a figure of one network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from convscope.analyses import open_subject
+from convscope.courses.figures import EPOCH_SECONDS, figure, matches
+from convscope.courses.measured import MEASUREMENTS
+from convscope.courses.reported import SMOKE, Claim, Reproduces
+from convscope.errors import ConvscopeError
+from convscope.runs import write_whole
+from convscope.scans import Estimate, proportion
+from convscope.study import DAMAGED, Study, StudyRun, StudySpec, compare, compare_seeds
+
+_MEASURED = "claims.json"
+_NOTHING = Estimate(None, None, None)
+
+ClaimVerdict = Literal["confirmed", "contradicted", "cannot be told", "not compared", "running", "not run"]
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim and what our runs say of it.
+
+    Attributes:
+        claim: the sentence and its test.
+        difference: the sum that the claim says is above 0 (or no further from 0 than `claim.within`), with its 95 % interval;
+            in the metric's unit.
+        basis: what the interval is over, in words.
+        verdict: "confirmed" or "contradicted" where the interval says so, else "cannot be told"; "running" while runs that
+            belong to it are to come, "not run" before the first, "not compared" at the budget "smoke".
+    """
+
+    claim: Claim
+    difference: Estimate = _NOTHING
+    basis: str = ""
+    verdict: ClaimVerdict = "not run"
+
+
+def judge_claims(told: Reproduces, spec: StudySpec, folder: Path, runs: Sequence[StudyRun]) -> tuple[JudgedClaim, ...]:
+    """What the finished runs of a study's folder say of each claim of its report."""
+    measured = _read_measured(folder)
+    found = [
+        _of_network(claim, measured) if claim.metric in MEASUREMENTS else _of_runs(claim, spec, runs)
+        for claim in told.claims
+    ]
+    if told.budget == SMOKE:  # shows that all parts work, and says nothing
+        found = [replace(each, verdict="not compared") if each.basis else each for each in found]
+    return tuple(found)
+
+
+def measure_networks(study: Study, told: Reproduces) -> None:
+    """Measure what claims say of one network, on the study's best run, into its claims.json; what is there already is kept."""
+    wanted = [claim.metric for claim in told.claims if claim.metric in MEASUREMENTS]
+    ranking = study.ranking()
+    if not wanted or not ranking:
+        return
+    number = ranking[0].number
+    run = next(run for run in study.runs if run.number == number and run.state == "done")
+    known = {name: each for name, each in _read_measured(study.path).items() if each.get("run") == run.path.name}
+    for name in wanted:
+        if name not in known:
+            subject = open_subject(run.path)
+            found, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
+            known[name] = {**found.to_json(), "basis": basis, "run": run.path.name}
+    write_whole(study.path / _MEASURED, json.dumps(known, indent=1))
+
+
+def _read_measured(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads((folder / _MEASURED).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_network(claim: Claim, measured: Mapping[str, Mapping[str, Any]]) -> JudgedClaim:
+    try:
+        found = measured[claim.metric]
+        difference = Estimate(found["value"], found["low"], found["high"])
+        return JudgedClaim(
+            claim, difference, f"run {found['run']}, {found['basis']}", verdict_of_claim(claim, difference)
+        )
+    except (KeyError, TypeError):
+        return JudgedClaim(claim)
+
+
+def _of_runs(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> JudgedClaim:
+    groups = _alike(claim, spec, runs)
+    if any(run.state in ("waiting", "unfinished") for group in groups for run in group):
+        return JudgedClaim(claim, verdict="running")
+    done = [group for group in groups if all(run.state == "done" for run in group)]
+    if not done:
+        return JudgedClaim(claim)
+    try:
+        difference, basis = _difference(claim, done)
+    except (*DAMAGED, ConvscopeError):
+        return JudgedClaim(claim)
+    return JudgedClaim(claim, difference, basis, verdict_of_claim(claim, difference))
+
+
+def _alike(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> list[list[StudyRun]]:
+    """Groups of runs that differ in what the claim is about alone: of each group the run of each term, in their order."""
+    about = {key for _, at in claim.terms for key in at}
+    found: dict[str, dict[int, StudyRun]] = defaultdict(dict)
+    for run in runs:
+        rest = {key: value for key, value in run.settings.items() if not any(_overlap(key, each) for each in about)}
+        own = spec.run_spec(run.settings, run.seed)
+        for place, (_, at) in enumerate(claim.terms):
+            if matches(own, at):
+                found[json.dumps([rest, run.seed], default=str)][place] = run
+    return [[group[k] for k in range(len(claim.terms))] for group in found.values() if len(group) == len(claim.terms)]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one dotted key is the other, or lies within it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _difference(claim: Claim, groups: Sequence[Sequence[StudyRun]]) -> tuple[Estimate, str]:
+    factors = [factor for factor, _ in claim.terms]
+    what = "pairs of runs" if len(factors) == 2 else "groups of runs"
+    if claim.metric == EPOCH_SECONDS:
+        times = [[run.open().history.seconds for run in group] for group in groups]
+        sums = [
+            sum(f * s for f, s in zip(factors, row, strict=True))
+            for group in times
+            for row in zip(*group, strict=False)
+        ]
+        return _over(sums), f"{len(sums)} epochs"
+    values = [[figure(run.open(), claim.metric) for run in group] for group in groups]
+    sums = [sum(f * value for f, (value, _) in zip(factors, group, strict=True)) for group in values]
+    if len(groups) > 1:
+        return _over(sums), f"{len(groups)} {what}"
+    n = values[0][0][1]
+    if claim.metric == "test_accuracy" and sorted(factors) == [-1, 1]:
+        a, b = (groups[0][factors.index(factor)] for factor in (1, -1))
+        if pairs := compare([a.path, b.path]).pairs:
+            return pairs[0].compared.difference, f"1 pair, {n:,} test images"
+    if not claim.metric.endswith("accuracy"):
+        return Estimate(sums[0], None, None), "1 pair"
+    half = 1.959963984540054 * math.hypot(
+        *(f * _error(value, n) for f, (value, _) in zip(factors, values[0], strict=True))
+    )
+    return Estimate(sums[0], sums[0] - half, sums[0] + half), f"1 pair, {n:,} images"
+
+
+def _over(sums: Sequence[float]) -> Estimate:
+    """The mean with Student's interval; without one where the sums do not spread."""
+    return compare_seeds(dict(enumerate(sums)), dict.fromkeys(range(len(sums)), 0.0)).difference
+
+
+def _error(share: float, n: int) -> float:
+    """Standard error of a share of n images, from Wilson's interval, which is never 0."""
+    _, low, high = proportion(round(share * n), n).figures
+    return (high - low) / (2 * 1.959963984540054)
+
+
+def verdict_of_claim(claim: Claim, difference: Estimate) -> ClaimVerdict:
+    """What the interval says of the claim.
+
+    Example:
+        >>> claim = Claim(says="a is higher", metric="test_accuracy", terms=[(1, {"net.width": 8}), (-1, {"net.width": 4})])
+        >>> verdict_of_claim(claim, Estimate(0.02, 0.01, 0.03))
+        'confirmed'
+    """
+    low, high, most = difference.low, difference.high, claim.within or 0.0
+    if low is None or high is None:
+        return "cannot be told"
+    if claim.within is None:
+        return "confirmed" if low > 0 else "contradicted" if high < 0 else "cannot be told"
+    if -most < low and high < most:
+        return "confirmed"
+    return "contradicted" if low > most or high < -most else "cannot be told"

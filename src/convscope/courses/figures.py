@@ -1,0 +1,46 @@
+"""A run of a repeated study: whether it has some settings, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convscope.runs import Run, RunSpec
+from convscope.scans import kept_epoch
+
+EPOCH_SECONDS = "epoch_seconds"
+"""A metric of a run with a value for each epoch: what it took."""
+
+
+def figure(run: Run, metric: str) -> tuple[float, int]:
+    """A run's figure, and the number of images that it was measured on."""
+    n, images = int(run.metrics["images"]), run.environment["data"]["images"]
+    if metric == "mean_val_accuracy":
+        return float(run.history.val_accuracy.mean()), int(images["val"])
+    if metric == "train_accuracy":
+        return float(kept_epoch(run)["train_accuracy"]), int(images["train"])
+    if metric.startswith("heads."):
+        return float(run.metrics["heads"][metric.split(".")[1]]["accuracy"]["value"]), n
+    return float(run.metrics[metric.removeprefix("test_")]["value"]), n
+
+
+def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
+    """Whether a run has these values at these dotted keys; `net: net4` is short for `net.name: net4`, as in the sweep."""
+    own = run.model_dump(mode="json")
+    return all(_is(_value(own, key), value) for key, value in at.items())
+
+
+def _is(own: Any, told: Any) -> bool:
+    if isinstance(own, Mapping) and isinstance(told, Mapping):
+        return all(_is(own.get(key), value) for key, value in told.items())
+    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(told, str) else own) == told
+
+
+def _value(given: Any, key: str) -> Any:
+    """What stands at a dotted key; a number in it is a place in a list. None where nothing does."""
+    for part in key.split("."):
+        if isinstance(given, list) and part.isdecimal():
+            given = given[int(part)] if int(part) < len(given) else None
+        else:
+            given = given.get(part) if isinstance(given, Mapping) else None
+    return given
