@@ -18,9 +18,15 @@ from convscope.analyses import names
 from convscope.app import ExploredRuns, pages
 from convscope.app.run_pages import compare
 from convscope.app.state import State
+from convscope.data import load_data
 from convscope.errors import RequestError, RunFolderError
-from convscope.runs import Run, open_run, read_review
+from convscope.lenses import ATTRIBUTIONS
+from convscope.nets import build_net
+from convscope.runs import Recipe, Run, open_run, read_review
+from convscope.scans import evaluate
+from convscope.training import Silent, train
 from tests.app.serving import get, served
+from tests.conftest import write_spots
 from tests.contrast import contrast, rgb
 from tests.planted import answer_with, chosen_logits
 
@@ -102,6 +108,24 @@ def test_the_queue_begins_with_the_largest_loss(reported: Run, tmp_path: Path) -
     assert {one["row"] for one in rows} == {1, 4, 9}
     assert [one["loss"] for one in rows] == pytest.approx(sorted(losses.values(), reverse=True), abs=1e-3)
     assert rows[0]["true"] == run.classes[true[rows[0]["row"]]]
+
+
+def test_a_network_without_maps_is_offered_no_method_that_needs_them(tmp_path: Path) -> None:
+    data = load_data(write_spots(tmp_path / "spots.npz", 120))
+    net = build_net("f8", classes=len(data.classes), channels=3, image_size=data.input_shape[1])
+    run = train(net, data, Recipe(epochs=1, batch=24), tmp_path / "dense", device="cpu", watcher=Silent())
+    evaluate(run, data)
+    logits = chosen_logits(data, (1,))
+    answer_with(run, data, logits)
+    with served(run.path) as address:
+        [methods] = re.findall(r'<select id="lens".*?</select>', page(address, "/mistakes"), flags=re.S)
+        offered = re.findall(r'value="(\w+)"', methods)
+        assert offered[0] == "saliency"
+        for name in offered:
+            assert get(address, f"/attribution/1.png?lens={name}")[0] == 200
+        assert set(ATTRIBUTIONS) - set(offered) == {name for name in ATTRIBUTIONS if "cam" in name}
+        [start] = re.findall(r'id="lab-data">(.*?)</script>', page(address, "/lab"), flags=re.S)
+        assert json.loads(start)["start"]["lens"] == json.loads(start)["lenses"][0] == "saliency"
 
 
 def test_a_cell_of_the_confusion_matrix_has_its_images(address: str, reported: Run) -> None:

@@ -53,6 +53,13 @@ def test_a_network_that_sees_nothing_is_changed_by_none() -> None:
     assert (found.box, found.step, found.largest) == (None, 1, 8)
 
 
+def test_a_photograph_is_tried_in_steps_of_a_sixteenth() -> None:
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    nn.init.zeros_(net[2].weight)
+    found = Scope(net, torch.zeros(1, 3, 96, 112)).smallest_occlusion(torch.rand(3, 96, 112))
+    assert (found.box, found.step, found.largest) == (None, 6, 96)
+
+
 def test_of_several_images_none_is_chosen() -> None:
     scope = Scope(network(0), torch.zeros(1, 3, 8, 8))
     with pytest.raises(RequestError, match="expected one"):

@@ -19,6 +19,7 @@ from convscope.data import DataBundle, ImageSet
 from convscope.draw import enlarge_to, picture, png
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Positions, positions, relu_after
+from convscope.lenses import ATTRIBUTIONS
 from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
 from convscope.scope import Scope
 
@@ -103,6 +104,17 @@ class ExploredRun:
         with suppress(NetworkError):  # which is said where its layers are asked for
             self._subject.scope.graph  # noqa: B018
         return self._subject.scope
+
+    @cached_property
+    def lenses(self) -> tuple[str, ...]:
+        """The attributions that pages offer, the one that they show first in front: without maps there is no CAM."""
+        try:
+            self.scope.grad_cam(self.image(0))
+        except RequestError:
+            return tuple(
+                sorted((name for name in ATTRIBUTIONS if "cam" not in name), key=lambda name: name != "saliency")
+            )
+        return tuple(sorted(ATTRIBUTIONS, key=lambda name: name != "grad_cam"))
 
     def scope_without(self, off: UnitsOff) -> Scope:
         """Over its network with units switched off: set to 0 where the next layer reads them; itself where there are none.

@@ -10,7 +10,6 @@ import torch
 from convscope import __version__
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
-from convscope.app.lab import LIVE_LENSES
 from convscope.app.run_pages import compare, run_table
 from convscope.app.state import Know, State, check_there, needs_network, off_in_words, read_number
 from convscope.app.unit_pages import unit, units
@@ -110,12 +109,12 @@ def lab(state: State, know: Know) -> dict[str, Any]:
     others = [{"number": n, "name": each.name} for n, each in enumerate(state.runs) if each.is_evaluated]
     query = state.query
     start = {
-        "image": query.get("image", "0"), "edits": query.get("edits", "[]"), "lens": query.get("lens", "grad_cam"),
+        "image": query.get("image", "0"), "edits": query.get("edits", "[]"), "lens": query.get("lens", run.lenses[0]),
         "layers": query.get("layers", ""), "show": query.get("show", "change"),
     }  # fmt: skip
     return {
         "layers": run.layers,
-        "lenses": LIVE_LENSES,
+        "lenses": run.lenses,
         "fields": _fields(run),
         "shape": run.run.input_shape,
         "classes": run.scope.classes,
@@ -189,7 +188,7 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
         for row in order[:_MOST_MISTAKES]
     ]  # fmt: skip
     n = len(answers.true)
-    return {"queue": queue, "n_wrong": len(order), "test": run.test, "lenses": LIVE_LENSES,
+    return {"queue": queue, "n_wrong": len(order), "test": run.test, "lenses": run.lenses,
             "accuracy": proportion(n - len(order), n).to_json()}  # fmt: skip
 
 

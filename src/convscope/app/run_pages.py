@@ -9,7 +9,6 @@ from typing import Any
 
 from convscope import study
 from convscope.app.explored import ExploredRun
-from convscope.app.lab import LIVE_LENSES
 from convscope.app.state import Know, State, needs_network, read_number
 from convscope.errors import ConvscopeError, RequestError
 from convscope.runs import CHECKPOINT, open_run
@@ -80,7 +79,8 @@ def compare(state: State, know: Know) -> dict[str, Any]:
     image = read_number(state.query.get("image", "0"), "image")
     same = run.run.environment["data"]["digest"] == other.run.environment["data"]["digest"]
     return {
-        "other": other, "other_number": number, "pair": _pair(run, other) if same else None, "lenses": LIVE_LENSES,
+        "other": other, "other_number": number, "pair": _pair(run, other) if same else None,
+        "lenses": [name for name in run.lenses if name in other.lenses],
         "image": min(image, len(run.test) - 1, len(other.test) - 1), "n_images": min(len(run.test), len(other.test)),
         "edits": _listed(state.query.get("edits", "[]")), "cka": _cka(know, run, other) if same else None,
     }  # fmt: skip

@@ -185,21 +185,13 @@ class _Copy:
                              for k, value in zip(index, similarity, strict=True)]  # fmt: skip
                 self.state.wanted.update(("train", k) for k in index)
         for row in rows:
-            yield f"images/{self._lens}-{row}.png", png(attribution_of(self.run, row, self._lens, {}))
+            lens = self.run.lenses[0]
+            yield f"images/{lens}-{row}.png", png(attribution_of(self.run, row, lens, {}))
         answers = {"review": review_of(self.run), "nearest": {row: {"nearest": ones} for row, ones in near.items()}}
         yield (
             "mistakes.html",
-            self._render("mistakes", parts | {"queue": queue, "lenses": [self._lens]}, answers=answers),
+            self._render("mistakes", parts | {"queue": queue, "lenses": self.run.lenses[:1]}, answers=answers),
         )
-
-    @cached_property
-    def _lens(self) -> str:
-        """Grad-CAM, or saliency for a network without maps."""
-        try:
-            attribution_of(self.run, 0, "grad_cam", {})
-        except RequestError:
-            return "saliency"
-        return "grad_cam"
 
     @property
     def _is_small(self) -> bool:

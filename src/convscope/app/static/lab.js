@@ -13,7 +13,7 @@ const parsed = (text, other) => { try { return JSON.parse(text); } catch { retur
 const state = {
   image: /^u[0-9a-f]{16}$/.test(lab.start.image) ? lab.start.image : Math.min(lab.images - 1, Math.max(0, parseInt(lab.start.image, 10) || 0)),
   edits: [parsed(lab.start.edits, [lab.start.edits])].flat(),
-  lens: address.has("lens") ? lab.start.lens : "grad_cam",
+  lens: lab.start.lens,
   show: lab.start.show === "value" ? "value" : "change",
   layers: lab.layers.map((layer) => layer.name).filter((layer) => lab.start.layers.split(",").includes(layer)),
 };
@@ -22,7 +22,7 @@ const history = { states: [state.edits], at: 0, pictures: [] };
 let seq = 0, answered = 0, startOfRequest = 0, probabilities = null, before = null, pixels = null, original = null, cone = null, box = null;
 
 const query = () => ({
-  image: state.image, edits: state.edits.length ? JSON.stringify(state.edits) : null, lens: state.lens === "grad_cam" ? null : state.lens || "none",
+  image: state.image, edits: state.edits.length ? JSON.stringify(state.edits) : null, lens: state.lens === lab.lenses[0] ? null : state.lens || "none",
   show: state.show === "change" ? null : state.show,
   layers: state.layers.join() === lab.layers.filter((layer) => layer.shown).map((layer) => layer.name).join() ? null : state.layers.join(),
 });
