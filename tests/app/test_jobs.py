@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
-from convscope.app import ExploredRun
+import pytest
+
+from convscope.app import ExploredRun, questions
 from convscope.app.jobs import Job, Jobs
 from convscope.runs import Run
 
@@ -58,6 +62,48 @@ async def _fail(explored: ExploredRun) -> None:
     assert job.to_json()["state"] == "failed"
     assert "too many dimensions" in str(job.error)
     await jobs.close()
+
+
+def test_a_job_says_how_far_it_is(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*given: Any) -> int:
+        """In place of a question: half of a scan, until the file that lets it go on is there."""
+        import time
+
+        from convscope.base.console import following_progress, progress_bar
+
+        *_, progress = given
+        with (
+            following_progress(lambda label, share: progress.write_text(str(share))),
+            progress_bar("scanning", 8) as advance,
+        ):
+            advance(4)
+            while not progress.with_suffix(".on").exists():
+                time.sleep(0.01)
+            advance(4)
+        return 1
+
+    monkeypatch.setattr("convscope.app.jobs.answer", answer)
+    asyncio.run(_share(ExploredRun(reported)))
+
+
+async def _share(explored: ExploredRun) -> None:
+    jobs = Jobs()
+    job = jobs.ask(explored, "nearest", row=1)
+    assert job.to_json()["share"] is None
+    while job.share is None:
+        await asyncio.sleep(0.02)
+    assert (job.to_json()["share"], job.to_json()["state"]) == (0.5, "waiting")
+    job.progress.with_suffix(".on").touch()
+    await _done(job)
+    assert (job.share, job.result) == (1.0, 1)
+    await jobs.close()
+    assert not job.progress.parent.exists()
+
+
+def test_the_answer_of_a_scan_leaves_its_share(reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+    questions.answer(str(reported.path), False, "strongest", {}, tmp_path / "share")
+    assert float((tmp_path / "share").read_text()) == 1
 
 
 async def _done(*jobs: Job) -> None:

@@ -9,6 +9,8 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -30,6 +32,7 @@ class Job:
         words: what is asked, for people.
         result: the answer, when `done`.
         error: why there is none.
+        progress: the file that the process which works at it writes.
     """
 
     id: str
@@ -39,11 +42,20 @@ class Job:
     result: Any = None
     error: str | None = None
     task: asyncio.Task[None] | None = None
+    progress: Path | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Of the work that is under way, in [0, 1]; None where it is not known."""
+        try:
+            return float(self.progress.read_text()) if self.progress else None
+        except (OSError, ValueError):
+            return None
 
     def to_json(self) -> dict[str, Any]:
-        """Its state: "waiting", "done" or "failed", and for how many seconds it has been asked."""
+        """Its state: "waiting", "done" or "failed", how far it is, and for how many seconds it has been asked."""
         state = "failed" if self.error else "done" if self.done else "waiting"
-        return {"id": self.id, "words": self.words, "state": state, "error": self.error,
+        return {"id": self.id, "words": self.words, "state": state, "error": self.error, "share": self.share,
                 "seconds": round(time.monotonic() - self.since, 1)}  # fmt: skip
 
 
@@ -57,6 +69,7 @@ class Jobs:
     def __init__(self, trust: bool = False) -> None:
         self._trust, self._executor, self._alone = trust, LocalProcesses(1), asyncio.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._folder = TemporaryDirectory(prefix="convscope-")
         self._changing = Lock()  # answers from the cache come in threads
 
     def known(self, explored: ExploredRun, question: str, **arguments: Any) -> Any:
@@ -116,12 +129,14 @@ class Jobs:
                 with suppress(asyncio.CancelledError):
                     await job.task
         await asyncio.to_thread(self._executor.__exit__)
+        self._folder.cleanup()
 
     async def _work(self, job: Job, explored: ExploredRun, question: str, arguments: dict[str, Any]) -> None:
         try:
             async with self._alone:
                 path = str(explored.run.path.absolute())
-                future = self._executor.submit(answer, path, self._trust, question, arguments)
+                job.progress = Path(self._folder.name) / job.id
+                future = self._executor.submit(answer, path, self._trust, question, arguments, job.progress)
                 try:
                     job.result = await asyncio.wrap_future(future)
                 except asyncio.CancelledError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from convscope.analyses import Inputs, ablation_plan, find, look
 from convscope.app.explored import ExploredRun, UnitsOff
+from convscope.base.console import following_progress
 from convscope.compute import Entry, cached, entry_path
 from convscope.draw import png
 from convscope.report import effects_of
@@ -145,9 +147,13 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 """By name, as a job knows them; all but the analyses keep their answer in the run's cache."""
 
 
-def answer(path: str, trust: bool, question: str, arguments: dict[str, Any]) -> Any:
-    """The answer to a question by name, of the run in a folder; a process holds the runs it was asked about."""
-    return QUESTIONS[question](_held(path, trust), **arguments)
+def answer(path: str, trust: bool, question: str, arguments: dict[str, Any], progress: Path) -> Any:
+    """The answer to a question by name, of the run in a folder; a process holds the runs it was asked about.
+
+    How far it is stands in the file `progress` meanwhile, as a share in [0, 1].
+    """
+    with following_progress(lambda label, share: progress.write_text(f"{share:.4f}")):
+        return QUESTIONS[question](_held(path, trust), **arguments)
 
 
 @lru_cache(4)

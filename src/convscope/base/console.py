@@ -111,6 +111,9 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
                 work(chunk)
                 advance(len(chunk))
     """
+    if _followers:
+        yield _told_to(_followers[-1], label, total)
+        return
     if not sys.stderr.isatty():
         yield lambda n: None
         return
@@ -120,6 +123,30 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
             yield lambda n: bars.advance(task, n)
         finally:
             bars.remove_task(task)
+
+
+_followers: list[Callable[[str, float], object]] = []
+
+
+@contextmanager
+def following_progress(follow: Callable[[str, float], object]) -> Iterator[None]:
+    """Gives what the progress bars within would show to a function instead: a bar's label, and the share done in [0, 1]."""
+    _followers.append(follow)
+    try:
+        yield
+    finally:
+        _followers.remove(follow)
+
+
+def _told_to(follow: Callable[[str, float], object], label: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        follow(label, min(1.0, done / max(1, total)))
+
+    return advance
 
 
 @contextmanager

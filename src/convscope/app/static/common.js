@@ -121,7 +121,7 @@ async function follow(banner) {
       banner.textContent = job.error === "cancelled" ? `Cancelled: ${job.words}. Load the page again to compute it.` : `It failed: ${job.error}`;
       return false;
     }
-    $(".seconds", banner).textContent = `${Math.round(job.seconds)} s`;
+    $(".seconds", banner).textContent = `${job.share === null ? "" : `${Math.round(100 * job.share)} %, `}${Math.round(job.seconds)} s`;
   }
 }
 
