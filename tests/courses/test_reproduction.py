@@ -1,6 +1,7 @@
 """docs/reproduction.md and the words of the table, against the folders that they come from."""
 
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -138,3 +139,8 @@ def test_json_has_all_that_the_table_has(found: Reproduction) -> None:
 def test_a_row_has_a_verdict_that_says_no_more_than_its_budget(found: Reproduction) -> None:
     rows = {what: verdict for what, *_, verdict in reproduction_rows(found)}
     assert {verdict for verdict in rows.values() if not verdict.endswith("(laptop)")} == {"equal", "differs", "not run"}
+
+
+def test_images_that_are_worse_are_said_to_be(found: Reproduction) -> None:
+    assert "ResNet-20" not in reproduction_page([found], COMMAND)
+    assert "ResNet-20" in reproduction_page([replace(found, is_lossy=True)], COMMAND)
