@@ -23,6 +23,7 @@ from convscope.courses import (
 from convscope.courses.claims import _alike, measure_networks, verdict_of_claim
 from convscope.courses.measured import MEASUREMENTS
 from convscope.data import ImageSet
+from convscope.runs import open_run
 from convscope.scans import Estimate
 from convscope.scope import Scope
 from convscope.study import StudyRun, open_study
@@ -77,7 +78,7 @@ def test_pairs_of_runs_are_tested_by_student(out: Path) -> None:
     interval = stats.ttest_1samp(differences, 0).confidence_interval()
     wide = found["wide is better"]
     assert wide.difference.figures == pytest.approx((np.mean(differences), interval.low, interval.high))
-    assert (wide.verdict, wide.basis) == ("confirmed", "3 pairs of runs")
+    assert (wide.verdict, wide.basis) == ("confirmed", "3 pairs")
     narrow = found["narrow is better"]
     assert narrow.difference.figures == pytest.approx((-np.mean(differences), -interval.high, -interval.low))
     assert narrow.verdict == "contradicted"
@@ -86,6 +87,20 @@ def test_pairs_of_runs_are_tested_by_student(out: Path) -> None:
     assert found["filters matter"].verdict == "not run"
     seconds = [run.history.seconds for run in runs]
     assert found["the wide one takes longer"].basis == f"{3 * len(seconds[0])} epochs"
+
+
+def test_of_few_pairs_without_seeds_the_images_tell(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TEXT.format(source=out.parent / "spots.npz").replace("seeds: [0, 1, 2]", "seeds: [0]")
+    claims = CLAIMS.replace("metric: test_accuracy", "metric: mean_val_accuracy").rstrip() + "\n"
+    ship_texts(monkeypatch, {NAME: text.replace("\n  budgets:\n", claims)})
+    folder = begin(out)
+    runs = [open_run(add(folder, number, 0, 0.5 + 0.1 * number)) for number in (1, 2)]
+    wide = _judged(out)["wide is better"]
+    narrow_mean, wide_mean = (run.history.val_accuracy.mean() for run in runs)
+    assert wide.difference.value == pytest.approx(wide_mean - narrow_mean)
+    normal = 1.96 * np.sqrt(sum(p * (1 - p) / 2000 for p in (narrow_mean, wide_mean)))
+    assert wide.difference.high - wide.difference.value == pytest.approx(normal, rel=0.01)
+    assert wide.basis == "1 pair, 2,000 images"
 
 
 def test_while_runs_are_to_come_nothing_is_said(out: Path) -> None:
@@ -136,7 +151,7 @@ def test_the_page_and_the_json_have_each_claim(out: Path) -> None:
     value, low, high = (100 * x for x in found.claims[0].difference.figures)
     assert rows["wide is better"][1:] == (
         f"+{value:.2f} (+{low:.2f} to +{high:.2f}) points",
-        "3 pairs of runs",
+        "3 pairs",
         "confirmed",
     )
     page = reproduction_page([found], "convscope reproduce")
@@ -249,8 +264,8 @@ def test_a_single_pair_is_tested_on_its_images_and_a_network_once(out: Path, mon
         (run.open().predictions["logits"].argmax(1) == of).numpy().astype(float)
         for run, of in zip(study.runs, labels, strict=True)
     ]
-    assert wide.difference.value == pytest.approx(right[1].mean() - right[0].mean())
-    assert wide.difference.low <= wide.difference.value <= wide.difference.high
+    interval = stats.ttest_rel(right[1], right[0]).confidence_interval()
+    assert wide.difference.figures == pytest.approx((np.mean(right[1] - right[0]), interval.low, interval.high))
     assert wide.basis == f"1 pair, {len(labels[0])} test images"
     assert (wide.verdict, off.verdict) == ("not compared", "not compared")
     assert off.basis.endswith(f", {len(labels[0])} test images")

@@ -8,7 +8,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
+
+import torch
 
 from convscope.analyses import open_subject
 from convscope.courses.figures import EPOCH_SECONDS, figure, matches
@@ -16,11 +19,15 @@ from convscope.courses.measured import MEASUREMENTS
 from convscope.courses.reported import SMOKE, Claim, Reproduces
 from convscope.errors import ConvscopeError
 from convscope.runs import write_whole
-from convscope.scans import Estimate, proportion
+from convscope.scans import Estimate, mean_of, proportion
 from convscope.study import DAMAGED, Study, StudyRun, StudySpec, compare, compare_seeds
 
 _MEASURED = "claims.json"
 _NOTHING = Estimate(None, None, None)
+_Z = 1.959963984540054
+_ENOUGH = 5
+"""From so many pairs of settings on their spread tells what chance does; of fewer Student's interval says nothing."""
+
 
 ClaimVerdict = Literal["confirmed", "contradicted", "cannot be told", "not compared", "running", "not run"]
 
@@ -126,7 +133,7 @@ def _overlap(one: str, other: str) -> bool:
 
 def _difference(claim: Claim, groups: Sequence[Sequence[StudyRun]]) -> tuple[Estimate, str]:
     factors = [factor for factor, _ in claim.terms]
-    what = "pairs of runs" if len(factors) == 2 else "groups of runs"
+    what = "pair" if len(factors) == 2 else "group"
     if claim.metric == EPOCH_SECONDS:
         times = [[run.open().history.seconds for run in group] for group in groups]
         sums = [
@@ -137,19 +144,27 @@ def _difference(claim: Claim, groups: Sequence[Sequence[StudyRun]]) -> tuple[Est
         return _over(sums), f"{len(sums)} epochs"
     values = [[figure(run.open(), claim.metric) for run in group] for group in groups]
     sums = [sum(f * value for f, (value, _) in zip(factors, group, strict=True)) for group in values]
-    if len(groups) > 1:
-        return _over(sums), f"{len(groups)} {what}"
+    mean, count = fmean(sums), f"{len(groups)} {what}{'s' * (len(groups) > 1)}"
+    if len(groups) >= _ENOUGH or len({run.seed for group in groups for run in group}) > 1:
+        return _over(sums), count
     n = values[0][0][1]
-    if claim.metric == "test_accuracy" and sorted(factors) == [-1, 1]:
-        a, b = (groups[0][factors.index(factor)] for factor in (1, -1))
-        if pairs := compare([a.path, b.path]).pairs:
-            return pairs[0].compared.difference, f"1 pair, {n:,} test images"
+    if claim.metric == "test_accuracy":
+        return _on_images(factors, groups), f"{count}, {n:,} test images"
     if not claim.metric.endswith("accuracy"):
-        return Estimate(sums[0], None, None), "1 pair"
-    half = 1.959963984540054 * math.hypot(
-        *(f * _error(value, n) for f, (value, _) in zip(factors, values[0], strict=True))
-    )
-    return Estimate(sums[0], sums[0] - half, sums[0] + half), f"1 pair, {n:,} images"
+        return Estimate(mean, None, None), count
+    errors = [
+        math.hypot(*(f * _error(value, n) for f, (value, _) in zip(factors, group, strict=True))) for group in values
+    ]
+    half = _Z * fmean(errors)  # as wide as if all groups erred alike, for they are shown the same images
+    return Estimate(mean, mean - half, mean + half), f"{count}, {n:,} images"
+
+
+def _on_images(factors: Sequence[float], groups: Sequence[Sequence[StudyRun]]) -> Estimate:
+    """Mean over the groups of the sum, image by image, with Student's interval over the test images."""
+    runs = compare([run.path for group in groups for run in group]).runs
+    right = torch.stack([run.answers.right.double() for run in runs]).view(len(groups), len(factors), -1)
+    each = (right * torch.tensor(factors, dtype=torch.float64)[:, None]).sum(1).mean(0)
+    return mean_of(each.tolist())
 
 
 def _over(sums: Sequence[float]) -> Estimate:
@@ -160,7 +175,7 @@ def _over(sums: Sequence[float]) -> Estimate:
 def _error(share: float, n: int) -> float:
     """Standard error of a share of n images, from Wilson's interval, which is never 0."""
     _, low, high = proportion(round(share * n), n).figures
-    return (high - low) / (2 * 1.959963984540054)
+    return (high - low) / (2 * _Z)
 
 
 def verdict_of_claim(claim: Claim, difference: Estimate) -> ClaimVerdict:

@@ -26,9 +26,9 @@ EXPLAINED = (
 
 CLAIMS_EXPLAINED = (
     "A claim is a difference that is above 0 where the report is right, between runs that are alike in all other settings and "
-    "in the seed. Its 95 % interval is Student's over the pairs; from a single pair it is over the images, and tells these two "
-    "networks apart, no more. “confirmed”: the interval is above 0. “contradicted”: it is below. “cannot be told”: it holds 0. "
-    "Of forty such intervals two miss by chance."
+    "in the seed. Its 95 % interval is Student's over seeds, or over five pairs of settings or more. Of fewer pairs it is over "
+    "the images, and tells these networks apart, no more. “confirmed”: the interval is above 0. “contradicted”: it is below. "
+    "“cannot be told”: it holds 0. Of forty such intervals two miss by chance."
 )
 
 
