@@ -271,5 +271,11 @@ def test_a_single_pair_is_tested_on_its_images_and_a_network_once(out: Path, mon
     assert off.basis.endswith(f", {len(labels[0])} test images")
     monkeypatch.setitem(MEASUREMENTS, "filters_off", lambda *_: pytest.fail("measured again"))
     measure_networks(study, reproduced(out, [NAME], "smoke")[0].told)
-    (study.path / "claims.json").write_text("[")
-    assert _judged(out)["filters matter"].verdict == "not run"
+    for damaged in (
+        "[",
+        "[]",
+        '{"filters_off": 3}',
+        '{"filters_off": {"value": "x", "low": null, "high": null, "run": "", "basis": ""}}',
+    ):
+        (study.path / "claims.json").write_text(damaged)
+        assert _judged(out)["filters matter"].verdict == "not run"

@@ -91,11 +91,11 @@ def _read_measured(folder: Path) -> dict[str, dict[str, Any]]:
 def _of_network(claim: Claim, measured: Mapping[str, Mapping[str, Any]]) -> JudgedClaim:
     try:
         found = measured[claim.metric]
-        difference = Estimate(found["value"], found["low"], found["high"])
+        difference = Estimate(*(None if found[key] is None else float(found[key]) for key in ("value", "low", "high")))
         return JudgedClaim(
             claim, difference, f"run {found['run']}, {found['basis']}", verdict_of_claim(claim, difference)
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):  # the folder may be somebody else's
         return JudgedClaim(claim)
 
 
