@@ -10,8 +10,8 @@ from torch import nn
 
 from convscope.data import DataBundle
 from convscope.nets import build_net
-from convscope.runs import Recipe, open_run
-from convscope.training import Silent, Trainer, precision, train
+from convscope.runs import Recipe, make_spec, open_run
+from convscope.training import Silent, Trainer, measure, measure_step, precision, train
 
 Make = Callable[..., DataBundle]
 NET = "c8b M f16"
@@ -52,6 +52,17 @@ def test_bf16_where_it_is_a_fifth_faster(
     assert _train(tmp_path / "run", spots()) == {"format": expected, "seconds_a_step": times}
     assert used == [{"bf16": torch.bfloat16, "fp32": torch.float32}[expected]]
     assert open_run(tmp_path / "run").spec.recipe.precision == "auto"
+
+
+def test_a_dry_run_measures_the_step_that_a_training_takes(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_step_seconds", lambda recipe, name, *given: {"fp32": 2.0, "bf16": 1.0}[name])
+    monkeypatch.setattr(measure, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
+    measure_step(make_spec({"data": "lines", "net": NET, "recipe": {"batch": 24}}), spots(), "cpu")
+    assert used == [torch.bfloat16]
 
 
 def test_the_choice_is_made_once_and_kept_by_a_resumed_training(
