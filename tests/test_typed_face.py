@@ -94,7 +94,10 @@ def test_a_users_script(tmp_path: Path) -> None:
     [
         (lenses.NeuronSettings, (lenses.saliency, lenses.gradient_times_input)),
         (lenses.NeuronSettings, (lenses.guided_backprop, lenses.deconvnet)),
-        (lenses.CamSettings, (lenses.grad_cam, lenses.grad_cam_plus_plus, lenses.hires_cam, lenses.layer_cam)),
+        (
+            lenses.CamSettings,
+            (lenses.grad_cam, lenses.grad_cam_plus_plus, lenses.hires_cam, lenses.layer_cam, lenses.xgrad_cam),
+        ),
         (lenses.MaximizeSettings, (lenses.maximize,)),
         (scans.PassSettings, (scans.scan,)),
     ],

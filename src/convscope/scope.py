@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property, wraps
 from inspect import isfunction
@@ -53,7 +53,7 @@ from convscope.lenses import (
     Units,
     UnitsOf,
 )
-from convscope.nets import Head, Task, task_over
+from convscope.nets import Head, Task, no_logits, task_over
 from convscope.runs import open_run
 from convscope.scans import (
     Ablation,
@@ -194,6 +194,9 @@ class Scope:
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.given_task, self._output = task, output
         self.classes = tuple(classes or (task.classes if task else ()))
+        if task is None and len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise RequestError(f"classes: {twice!r} stands there twice; each class has a name of its own")
         self.input_shape, self._bits = shape, getattr(self.run, "bits", 8)
         self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
@@ -218,8 +221,11 @@ class Scope:
             return self.given_task
         shape = self.graph.operation(self.graph.outputs[0]).output_shape
         if len(shape) != 1:
-            given = "×".join(map(str, shape))
-            raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
+            raise no_logits(shape)
+        if self.classes and len(self.classes) != max(2, shape[0]):
+            raise RequestError(
+                f"classes: {len(self.classes)} names, but the network gives {shape[0]} outputs; name each, in their order"
+            )
         return task_over(shape[0], self.classes)
 
     @cached_property
@@ -306,6 +312,12 @@ class Scope:
     ) -> Attribution:
         """HiResCAM, likewise; see `convscope.lenses.hires_cam`."""
         return lenses.hires_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
+
+    def xgrad_cam(
+        self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
+    ) -> Attribution:
+        """XGrad-CAM, likewise; see `convscope.lenses.xgrad_cam`."""
+        return lenses.xgrad_cam(self.graph, self.prepare(images), self._asked(target), layer, **settings)
 
     def layer_cam(
         self, images: AnyImages, layer: str | None = None, target: NamedTarget = None, **settings: Unpack[CamSettings]
@@ -748,6 +760,11 @@ def _batch(example: Tensor | None) -> Tensor:
 
 def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tensor, Tensor]:
     mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
+    if not isinstance(mean, Iterable) or not isinstance(deviation, Iterable):
+        raise RequestError(
+            f"normalize is {normalize}; expected a list of {channels} means, and one of as many deviations"
+        )
+    mean, deviation = list(map(float, mean)), list(map(float, deviation))
     numbers = [isfinite(m) and 0 < d < inf for m, d in zip(mean, deviation, strict=False)]
     if not len(mean) == len(deviation) == channels or not all(numbers):
         raise RequestError(

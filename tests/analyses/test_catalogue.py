@@ -27,8 +27,6 @@ _SETTINGS = {
     "receptive_field": {"layer": "conv1"},
     "top_patches": {"layer": "conv1"},
 }
-_BY_NAME_ALONE = ("xgrad_cam",)
-"""Analyses that are one file: no method of a scope, no function of `convscope.lenses`."""
 _FEW = ("faithfulness", "randomization", "invariance", "filter_effects")
 
 
@@ -38,7 +36,7 @@ def test_it_is_a_method_of_a_scope_with_the_same_settings(name: str) -> None:
     assert issubclass(analysis.request, Request)
     assert analysis.about.endswith((".", "?"))
     assert all(field.description for field in analysis.request.model_fields.values())
-    assert callable(getattr(Scope, _OTHER_METHOD.get(name, name), None)) == (name not in _BY_NAME_ALONE)
+    assert callable(getattr(Scope, _OTHER_METHOD.get(name, name), None))
 
 
 def test_an_edit_on_the_command_line(reported: Run, command: Command, tmp_path: Path) -> None:

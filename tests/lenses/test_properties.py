@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from convscope.errors import RequestError
 from convscope.graph import TracedGraph, trace
 from convscope.lenses.activations import activations
-from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
 from convscope.lenses.captum_adapter import attribute
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.occlusion import occlusion
@@ -65,6 +65,7 @@ LENSES = {
     "grad_cam, its own layer": attributing(grad_cam, (3, 1, 2, 1)),
     "grad_cam_plus_plus": attributing(grad_cam_plus_plus, ON_LAYER, layer="gelu"),
     "hires_cam": attributing(hires_cam, ON_LAYER, layer="gelu"),
+    "xgrad_cam": attributing(xgrad_cam, ON_LAYER, layer="gelu"),
     "layer_cam": attributing(layer_cam, ON_LAYER, layer="gelu", relu=True),
     "integrated_gradients": attributing(attribute, ON_IMAGE, method="integrated_gradients", n_steps=3),
     "smooth_grad": attributing(attribute, ON_IMAGE, method="smooth_grad", n_samples=3),

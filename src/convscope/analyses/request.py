@@ -54,6 +54,8 @@ def _units(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     units: dict[str, list[int]] = {}
+    if not value.strip():
+        raise ValueError("it names no unit; expected layers with their units, such as 'conv1:0,1 conv3:7'")
     for part in value.split():
         layer, colon, numbers = part.rpartition(":")
         if not colon or not layer or not all(number.isdigit() for number in numbers.split(",")):

@@ -178,4 +178,5 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"--classes {path}: {error}; expected a text file with a name in each line") from None
+        what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingError(f"--classes {path}: {what}; expected a text file with a name in each line") from None

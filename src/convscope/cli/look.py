@@ -127,6 +127,8 @@ def look(
             f"{' '.join(names) or 'look'}: expected a run's folder and a lens, such as runs/lines grad_cam"
         )
     run, lens = names if len(names) == 2 else (None, names[0])
+    if net is None and run is None and Path(lens).is_dir():
+        raise SettingError(f"{lens}: a run's folder without a lens; expected both, such as {lens} grad_cam")
     subject = open_subject(
         None if run is None else opened(Path(run), trust_code), net, weights, input, mean, deviation, classes,
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,

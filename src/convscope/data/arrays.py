@@ -147,8 +147,13 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         array = array[..., 0]
     if array.dtype.type in (np.uint8, np.uint16):
         return array.astype(array.dtype.type, copy=False)  # also of a foreign byte order
-    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
-        return array
+    if array.dtype.kind == "f" and array.size:
+        if array.min() >= 0 and array.max() <= 1:
+            return array
+        found = "hold NaN" if np.isnan(array).any() else f"run from {array.min():.4g} to {array.max():.4g}"
+        raise DataError(
+            f"{where}: images are {array.dtype} and {found}; floats are expected from 0 to 1: scale them first"
+        )
     raise DataError(
         f"{where}: images are {array.dtype}; expected uint8, uint16, or floats from 0 to 1; convert them first"
     )

@@ -95,7 +95,7 @@ def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, wo
         name = labels.file or next((one for one in _FILE_COLUMNS if one in columns), None)
         if name is None:
             raise DataError(
-                f"{file}: has the columns {', '.join(columns)}; expected one of files ({', '.join(_FILE_COLUMNS[:3])}): rename "
+                f"{file}: has the columns {', '.join(columns)}; expected one of files ({', '.join(_FILE_COLUMNS)}): rename "
                 "it, or name it with data.labels.file"
             )
         answers, used = answers_in(columns, labels, file.name)

@@ -49,8 +49,15 @@ def mixed_last(call: Call) -> Tensor:
 
 
 def mixed_units(call: Call) -> Tensor:
-    """A convolution that keeps the shape of the map, or of the windows that it is cut into."""
-    return mean_place(_input(call), 1).expand(call.output_shape)
+    """A convolution that keeps the shape of the map, or of the windows that it is cut into.
+
+    An axis whose size changes is mixed along: a pool of three axes over the units, as in a local response norm.
+    """
+    found = mean_place(_input(call), 1)
+    for axis, (before, after) in enumerate(zip(call.input_shape, call.output_shape, strict=True)):
+        if axis > 1 and before != after:
+            found = mean_place(found, axis)
+    return found.expand(call.output_shape)
 
 
 def reduced(call: Call) -> Any:

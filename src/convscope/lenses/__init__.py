@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from convscope.lenses.activations import activations, select_layers
     from convscope.lenses.attribution import Attribution
     from convscope.lenses.by_name import ATTRIBUTIONS, attribute_by_name, check_settings
-    from convscope.lenses.cam import class_activation_map, grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+    from convscope.lenses.cam import (
+        class_activation_map,
+        grad_cam,
+        grad_cam_plus_plus,
+        hires_cam,
+        last_map,
+        layer_cam,
+        xgrad_cam,
+    )
     from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
     from convscope.lenses.fills import Fill, fill_images
     from convscope.lenses.filters import filters
@@ -98,4 +106,5 @@ __all__ = [
     "smallest_occlusion",
     "unit_effects",
     "with_task",
+    "xgrad_cam",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.errors import UnknownNameError
 from convscope.graph import TracedGraph
 from convscope.lenses.attribution import Attribution
-from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
 from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute, settings_of
 from convscope.lenses.gradients import gradient_times_input, saliency
 from convscope.lenses.rectified import deconvnet, guided_backprop
@@ -23,6 +23,7 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {
     lens.__name__: lens
     for lens in (
         saliency, gradient_times_input, guided_backprop, deconvnet, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam,
+        xgrad_cam,
     )
 }  # fmt: skip
 """The attribution lenses of our own, by name."""

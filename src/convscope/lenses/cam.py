@@ -118,6 +118,29 @@ def hires_cam(
     return class_activation_map(graph, images, target, layer, "hires_cam", _hires_cam, relu, max_memory)
 
 
+def xgrad_cam(
+    graph: TracedGraph,
+    images: Float[Tensor, "N C H W"],
+    target: Target = None,
+    layer: str | None = None,
+    *,
+    relu: bool = False,
+    max_memory: int | None = None,
+) -> Attribution:
+    """XGrad-CAM: Grad-CAM whose gradients count where a unit is active.
+
+    map = Σᵤ αᵤ Aᵤ with αᵤ = Σ (∂s/∂Aᵤ · Aᵤ) / Σ Aᵤ, sums over positions; 0 for a unit whose activations sum to 0.
+
+    Args, Returns and Raises as of `grad_cam`.
+
+    Source: Fu et al. 2020, section 3.2, arXiv 2008.02312.
+
+    Example:
+        >>> xgrad_cam(graph, images, target=3).values.shape
+    """
+    return class_activation_map(graph, images, target, layer, "xgrad_cam", _xgrad_cam, relu, max_memory)
+
+
 def layer_cam(
     graph: TracedGraph,
     images: Float[Tensor, "N C H W"],
@@ -293,6 +316,12 @@ def _grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
 
 def _hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (gradients * activations).sum(1)
+
+
+def _xgrad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
+    total = activations.sum((2, 3), keepdim=True)
+    weights = (activations * gradients).sum((2, 3), keepdim=True) / total
+    return (weights.masked_fill(total == 0, 0) * activations).sum(1)
 
 
 def _layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:

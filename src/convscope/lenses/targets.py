@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import Positions, TracedGraph, check_gradient, check_weights, positions
-from convscope.nets import Task, task_over
+from convscope.nets import Task, no_logits, task_over
 
 Classes = int | Sequence[int] | Int[Tensor, " N"] | None
 
@@ -255,8 +255,7 @@ def _of_a_class(
     output = graph.outputs[0]
     shape = graph.operation(output).output_shape
     if len(shape) != 1:
-        given = "×".join(map(str, shape))
-        raise RequestError(f"this network answers {given} numbers an image, not a row of logits; ask about a layer")
+        raise no_logits(shape)
     asked = with_task(target, shape[0])
     if asked.classes is None:
         return ResolvedTarget(output, asked)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from convscope.nets.listing import ListedNet, ListedZoo, listed_catalogue, listed_zoos, searched
     from convscope.nets.natural import NaturalInput
     from convscope.nets.plain import plain_net
-    from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, task_over
+    from convscope.nets.task import Head, HeadSpec, Task, TaskSpec, make_task, no_logits, task_over
     from convscope.nets.text import Word, parse_layers
     from convscope.nets.whitening import Whitening
 else:
@@ -50,6 +50,7 @@ __all__ = [
     "listed_zoos",
     "make_task",
     "natural_input",
+    "no_logits",
     "outputs_of",
     "parse_layers",
     "plain_net",

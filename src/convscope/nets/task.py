@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Annotated, Any, Literal
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.base.settings import Settings
-from convscope.errors import SettingError, UnknownNameError
+from convscope.errors import RequestError, SettingError, UnknownNameError
 
 HeadKind = Literal["softmax", "sigmoid"]
 
@@ -200,6 +201,21 @@ class Task:
         """Which images every head gets right."""
         right = [head.logits(outputs).argmax(1) == targets[head.target] for head in self.heads]
         return torch.stack(right).all(0)
+
+
+def no_logits(shape: Sequence[int]) -> RequestError:
+    """Why a network whose answer to an image has this shape is no classifier, and what makes it one.
+
+    Example:
+        >>> str(no_logits((5, 1, 1)))
+        'this network answers 5×1×1 numbers an image, not a row of logits: flatten its answer'
+    """
+    if not shape:
+        return RequestError("this network answers one number an image, without an axis of classes: return shape (N, 1)")
+    what = "flatten its answer" if prod(shape) == shape[0] else "use a classifier, or ask about a layer"
+    return RequestError(
+        f"this network answers {'×'.join(map(str, shape))} numbers an image, not a row of logits: {what}"
+    )
 
 
 def task_over(n_outputs: int, classes: Sequence[str] = ()) -> Task:

@@ -15,7 +15,7 @@ from convscope.base.console import progress_bar
 from convscope.errors import FailedError, RequestError
 from convscope.graph import TracedGraph, check_weights, is_finite
 from convscope.lenses import Attribution, Fill, Target, TaskTarget, choose_targets, fill_images, portions, with_task
-from convscope.nets import Task, task_over
+from convscope.nets import Task, no_logits, task_over
 
 Prepare = Callable[[Tensor], Tensor]
 """From images in [0, 1] to what the network takes; a scope's `prepare`."""
@@ -111,8 +111,7 @@ class Answers:
         output = self.graph.outputs[0]
         shape = self.graph.operation(output).output_shape
         if len(shape) != 1:
-            given = "×".join(map(str, shape))
-            raise RequestError(f"this network answers {given} numbers an image, not a row of logits; use a classifier")
+            raise no_logits(shape)
         check_weights(self.graph.net)
         if self._task is not None and not isinstance(targets, TaskTarget):
             targets = TaskTarget(self._task, targets)
