@@ -29,11 +29,9 @@ settings.register_profile("same", derandomize=os.environ.get("HYPOTHESIS_SEED") 
 settings.load_profile("same")
 
 if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
-    from jaxtyping import install_import_hook
+    from tests.typechecking import check_annotations
 
-    import tests.typechecking  # noqa: F401 (the hook names it)
-
-    install_import_hook("convscope", "tests.typechecking.checked")
+    check_annotations()
 
 pytest_plugins = ["tests.reported", "tests.planted", "tests.gpus"]
 
