@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("COLUMNS", "120")
 # Recipes train in fp32 on every machine unless a test wants bf16: which is faster would be measured, and hang on the load.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+# Temporary files are kept in memory where there is room: on a disk SQLite waits some 20 ms at each commit.
+_MEMORY = Path("/dev/shm")
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 # No test downloads; without this the Hub's client tries for half a minute before it says that there is no network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -29,11 +34,9 @@ settings.register_profile("same", derandomize=os.environ.get("HYPOTHESIS_SEED") 
 settings.load_profile("same")
 
 if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
-    from jaxtyping import install_import_hook
+    from tests.typechecking import check_annotations
 
-    import tests.typechecking  # noqa: F401 (the hook names it)
-
-    install_import_hook("convscope", "tests.typechecking.checked")
+    check_annotations()
 
 pytest_plugins = ["tests.reported", "tests.planted", "tests.gpus"]
 

@@ -15,6 +15,7 @@ import pytest
 
 import convscope as cs
 from convscope.app import guard
+from convscope.cli import run
 from convscope.errors import RunFolderError
 from convscope.runs import Run
 from tests.app.serving import get
@@ -83,20 +84,20 @@ def test_others_need_the_token_that_it_prints(reported: Run) -> None:
         (["--host", "no.such.host.invalid", "RUN"], "no.such.host.invalid"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_status_2(reported: Run, words: list[str], said: str) -> None:
-    with started(*(str(reported.path) if word == "RUN" else word for word in words)) as process:
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+def test_what_is_wrong_is_one_line_and_status_2(
+    reported: Run, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", *(str(reported.path) if word == "RUN" else word for word in words)]) == 2
+    errors = capfd.readouterr().err
     assert said in errors
     assert len(errors.strip().splitlines()) == 1
 
 
-def test_a_port_that_is_taken_is_one_line(reported: Run) -> None:
+def test_a_port_that_is_taken_is_one_line(reported: Run, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        with started(str(reported.path), "--port", port) as process:
-            _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+        assert run(["serve", str(reported.path), "--port", port]) == 2
+    errors = capfd.readouterr().err
     assert re.fullmatch(rf"convscope: --host 127.0.0.1 --port {port}: Address already in use; .*\n", errors)
 
 
