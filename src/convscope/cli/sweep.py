@@ -67,8 +67,7 @@ def sweep(
     from convscope.cli.show import print_json
     from convscope.courses import check_reproduces, study_sections
     from convscope.report import write_study_report
-    from convscope.study import find_study, plan
-    from convscope.study import sweep as run_sweep
+    from convscope.study import find_study, plan, sweep as run_sweep
 
     name, found = find_study(spec, overrides(set_, threads=threads))
     found = check_reproduces(found, spec)  # before anything is trained

@@ -25,8 +25,7 @@ import cloudpickle
 import numpy as np
 import torch
 
-from convscope import __file__ as _own_file
-from convscope import __version__
+from convscope import __file__ as _own_file, __version__
 from convscope.base.memory import keep_freed_memory
 from convscope.base.optional import import_optional
 from convscope.compute.executor import Executor, answer_of, result_in

@@ -18,8 +18,8 @@ from convscope.draw import (
     picture,
     sheet,
     signed_picture,
+    tinted_picture as tinted,
 )
-from convscope.draw import tinted_picture as tinted
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
 from convscope.report.subject import ReportedRun

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.maps import maps_of, unit_of
-from convscope.analyses.request import Layer, Reads, Unit
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Layer, Reads, Request as Base, Unit
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:

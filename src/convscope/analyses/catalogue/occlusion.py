@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import Fill, Reads, Sizes, Stride, Target
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Fill, Reads, Request as Base, Sizes, Stride, Target
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
-from convscope.analyses.request import Fill, Reads
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Fill, Reads, Request as Base
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:

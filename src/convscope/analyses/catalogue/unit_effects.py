@@ -11,8 +11,7 @@ from convscope import draw
 from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import Reads, Target
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Reads, Request as Base, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import SettingError
 
