@@ -10,7 +10,7 @@ from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.data import operations as operations
-    from convscope.data.augment import Augmentation as Augmentation, augment as augment
+    from convscope.data.augment import Augmentation as Augmentation, augment as augment, mix as mix
     from convscope.data.batches import Batch as Batch, Normalizer as Normalizer, batches as batches
     from convscope.data.catalogue import (
         LINES as LINES,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         without_warnings as without_warnings,
     )
     from convscope.data.load import load_data as load_data
-    from convscope.data.mixing import mix as mix
     from convscope.data.read import (
         ImageLike as ImageLike,
         ImagesLike as ImagesLike,

@@ -30,7 +30,12 @@ from convscope.base.lazy import load_when_used
 if TYPE_CHECKING:
     from convscope.edits.applied import apply as apply
     from convscope.edits.places import touched as touched
-    from convscope.edits.read import Edits as Edits, Others as Others, check as check, with_own as with_own
-    from convscope.edits.words import describe as describe
+    from convscope.edits.read import (
+        Edits as Edits,
+        Others as Others,
+        check as check,
+        describe as describe,
+        with_own as with_own,
+    )
 else:
     load_when_used(__name__)

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
         check_how as check_how,
         interventions as interventions,
     )
-    from convscope.lenses.activations import activations as activations, select_layers as select_layers
+    from convscope.lenses.activations import (
+        activations as activations,
+        filters as filters,
+        select_layers as select_layers,
+    )
     from convscope.lenses.attribution import Attribution as Attribution
     from convscope.lenses.by_name import (
         ATTRIBUTIONS as ATTRIBUTIONS,
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
         settings_of as settings_of,
     )
     from convscope.lenses.fills import Fill as Fill, fill_images as fill_images
-    from convscope.lenses.filters import filters as filters
     from convscope.lenses.gradients import gradient_times_input as gradient_times_input, saliency as saliency
     from convscope.lenses.maximize import Maximized as Maximized, maximize as maximize
     from convscope.lenses.memory import portions as portions

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
         check_options as check_options,
         code_in as code_in,
         natural_input as natural_input,
+        random_weights_in_words as random_weights_in_words,
         takes_colour_alone as takes_colour_alone,
         trained_input as trained_input,
     )
     from convscope.nets.catalogue import catalogue as catalogue
-    from convscope.nets.drawn import random_weights_in_words as random_weights_in_words
     from convscope.nets.heads import HEAD_NAME as HEAD_NAME, outputs_of as outputs_of, put_head as put_head
     from convscope.nets.listing import (
         ListedNet as ListedNet,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         searched as searched,
     )
     from convscope.nets.natural import NaturalInput as NaturalInput
-    from convscope.nets.plain import plain_net as plain_net
+    from convscope.nets.plain import Whitening as Whitening, plain_net as plain_net
     from convscope.nets.task import (
         Head as Head,
         HeadSpec as HeadSpec,
@@ -37,6 +37,5 @@ if TYPE_CHECKING:
         task_over as task_over,
     )
     from convscope.nets.text import Word as Word, parse_layers as parse_layers
-    from convscope.nets.whitening import Whitening as Whitening
 else:
     load_when_used(__name__)

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
         LayerEffects as LayerEffects,
         PairedAnswers as PairedAnswers,
     )
-    from convscope.scans.evaluate import evaluate as evaluate, kept_epoch as kept_epoch
+    from convscope.scans.evaluate import (
+        ReviewedAccuracy as ReviewedAccuracy,
+        evaluate as evaluate,
+        kept_epoch as kept_epoch,
+        reviewed_accuracy as reviewed_accuracy,
+    )
     from convscope.scans.exact import ExactSum as ExactSum
     from convscope.scans.faithfulness import (
         Faithfulness as Faithfulness,
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
         interventions_over as interventions_over,
     )
     from convscope.scans.first_order import FirstOrder as FirstOrder
-    from convscope.scans.histogram import EDGES as EDGES
     from convscope.scans.imbalance import (
         imbalance_in_words as imbalance_in_words,
         validation_in_words as validation_in_words,
@@ -88,7 +92,6 @@ if TYPE_CHECKING:
         RandomizationCheck as RandomizationCheck,
         randomization_check as randomization_check,
     )
-    from convscope.scans.reviewed import ReviewedAccuracy as ReviewedAccuracy, reviewed_accuracy as reviewed_accuracy
     from convscope.scans.room import MAX_MEMORY as MAX_MEMORY, batch_that_fits as batch_that_fits
     from convscope.scans.scan import (
         BatchOutputs as BatchOutputs,
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
     )
     from convscope.scans.similarity import layer_similarity as layer_similarity, linear_cka as linear_cka
     from convscope.scans.statistics import (
+        EDGES as EDGES,
         LayerStatistics as LayerStatistics,
         Statistics as Statistics,
         statistics as statistics,

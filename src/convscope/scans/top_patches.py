@@ -9,7 +9,7 @@ from typing import Literal, Unpack
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
@@ -18,7 +18,6 @@ from convscope.graph import TracedGraph, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
 from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.ranks import NONE, indices_of, ranks, values_of
 from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
 
 Score = Literal["sum", "max", "mean"]
@@ -342,3 +341,31 @@ def class_number(images: Images, of_class: str | int | None) -> tuple[int | None
             raise RequestError(f"of_class: {of_class!r} is no class of these images; there is {', '.join(names[:40])}")
         return len(names), names.index(of_class)
     return len(names), of_class
+
+
+NONE = torch.iinfo(torch.int64).min
+"""The rank of nothing: below all others."""
+_LOW = 2**32 - 1
+
+
+def ranks(values: Float32[Tensor, "U N"], index: Int[Tensor, " N"]) -> Int64[Tensor, "U N"]:
+    """Whole numbers that order as (value, then the smaller index) do; no two images of a unit have the same.
+
+    The upper half holds the value: the bits of a float, read as a whole number, order as floats do; of negative ones the
+    bits below the sign are turned over. The lower half holds 2^32 - 1 - index.
+    """
+    bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (_LOW - index.long())
+
+
+def values_of(found: Int64[Tensor, "*rest"]) -> Float32[Tensor, "*rest"]:
+    """The values of ranks; NaN for nothing."""
+    ordered = (found >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return torch.where(found == NONE, torch.nan, values)
+
+
+def indices_of(found: Int64[Tensor, "*rest"]) -> Int64[Tensor, "*rest"]:
+    """The indices of ranks; -1 for nothing."""
+    return torch.where(found == NONE, -1, _LOW - (found & _LOW))
