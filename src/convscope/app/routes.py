@@ -23,7 +23,7 @@ from convscope.data import read_image
 from convscope.draw import Picture, enlarge_to, png
 from convscope.errors import RequestError
 from convscope.runs import Verdict, read_review, remove_verdict, write_verdict
-from convscope.scans import Projection, reviewed_accuracy, write_embeddings
+from convscope.scans import Nearest, Projection, reviewed_accuracy, write_embeddings
 
 _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
 
@@ -67,11 +67,7 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
         found = explorer.runs[run]
         await explorer.by_page(found.image, image)  # says at once that there is none
         answer = await explorer.answer(found, "nearest", f"the training images nearest to image {image}", row=image)
-        train, classes = found.data.train, found.data.train.classes["class"]
-        targets = train.targets_of("class")
-        rows = zip(answer.index[0].tolist(), answer.similarity[0].tolist(), strict=True)
-        nearest = [{"row": row, "class": classes[targets[row]], "similarity": round(value, 3)} for row, value in rows]
-        return JSONResponse({"nearest": nearest})
+        return JSONResponse(nearest_of(found, answer)[0])
 
     @app.get("/api/review")
     async def read(run: int = 0) -> Response:
@@ -82,6 +78,18 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
     async def judge(judgement: Judgement, run: int = 0) -> Response:
         """Writes, or takes back, what was judged of an image."""
         return JSONResponse(await explorer.by_page(_judge, explorer.runs[run], judgement))
+
+
+def nearest_of(explored: ExploredRun, found: Nearest) -> list[dict[str, Any]]:
+    """For each image the training images that are nearest to it."""
+    classes, targets = explored.data.train.classes["class"], explored.data.train.targets_of("class")
+    return [
+        {"nearest": [
+            {"row": k, "class": classes[targets[k]], "similarity": round(value, 3)}
+            for k, value in zip(index, similarity, strict=True)
+        ]}
+        for index, similarity in zip(found.index.tolist(), found.similarity.tolist(), strict=True)
+    ]  # fmt: skip
 
 
 class Judgement(BaseModel):

@@ -128,18 +128,13 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
         return JSONResponse(await explorer.by_page(_history, explorer.runs[run]))
 
     @app.get("/api/jobs/{key}")
-    async def job(key: str) -> Response:
-        found = explorer.jobs.find(key)
-        if found is None:
-            raise HTTPException(404, "there is no such job")
-        return JSONResponse(found.to_json())
-
     @app.delete("/api/jobs/{key}")
-    async def cancel(key: str) -> Response:
+    async def job(request: Request, key: str) -> Response:
         found = explorer.jobs.find(key)
         if found is None:
             raise HTTPException(404, "there is no such job")
-        explorer.jobs.cancel(found)
+        if request.method == "DELETE":
+            explorer.jobs.cancel(found)
         return JSONResponse(found.to_json())
 
 

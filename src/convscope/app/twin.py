@@ -22,7 +22,7 @@ from convscope import report
 from convscope.app import pages
 from convscope.app.explored import ExploredRun
 from convscope.app.questions import QUESTIONS, analysis
-from convscope.app.routes import attribution_of, points_of, review_of
+from convscope.app.routes import attribution_of, nearest_of, points_of, review_of
 from convscope.app.state import State
 from convscope.compute import write_folder_whole
 from convscope.draw import png
@@ -172,21 +172,18 @@ class _Copy:
         return self._render("map", self._parts("map"), answers={"projection": shown})
 
     def _mistakes(self) -> Iterator[tuple[str, str | bytes]]:
-        parts, test, train = self._parts("mistakes"), self.run.test, self.run.data.train
+        parts, test = self._parts("mistakes"), self.run.test
         queue = parts["queue"][: _MANY if self._is_small else _FEW]
         rows = [one["row"] for one in queue]
         self.state.wanted.update(("test", row) for row in rows)
-        near: dict[int, list[dict[str, Any]]] = {}
+        near: dict[int, dict[str, Any]] = {}
         if rows:
-            found, classes = self.run.scope.nearest(test.subset(rows), train, _NEAREST), train.classes["class"]
-            targets = train.targets_of("class")
-            for row, index, similarity in zip(rows, found.index.tolist(), found.similarity.tolist(), strict=True):
-                near[row] = [{"row": k, "class": classes[targets[k]], "similarity": round(value, 3)}
-                             for k, value in zip(index, similarity, strict=True)]  # fmt: skip
-                self.state.wanted.update(("train", k) for k in index)
+            found = self.run.scope.nearest(test.subset(rows), self.run.data.train, _NEAREST)
+            near = dict(zip(rows, nearest_of(self.run, found), strict=True))
+            self.state.wanted.update(("train", k) for k in found.index.flatten().tolist())
         for row in rows:
             yield f"images/{self._lens}-{row}.png", png(attribution_of(self.run, row, self._lens, {}))
-        answers = {"review": review_of(self.run), "nearest": {row: {"nearest": ones} for row, ones in near.items()}}
+        answers = {"review": review_of(self.run), "nearest": near}
         yield (
             "mistakes.html",
             self._render("mistakes", parts | {"queue": queue, "lenses": [self._lens]}, answers=answers),
