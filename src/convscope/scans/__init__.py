@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     )
     from convscope.scans.filter_effects import (
         FilterEffects as FilterEffects,
+        FirstOrder as FirstOrder,
         filter_effects as filter_effects,
         interventions_over as interventions_over,
     )
-    from convscope.scans.first_order import FirstOrder as FirstOrder
     from convscope.scans.imbalance import (
         imbalance_in_words as imbalance_in_words,
         validation_in_words as validation_in_words,
