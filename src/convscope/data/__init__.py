@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         hub_name as hub_name,
         located as located,
     )
-    from convscope.data.files import image_files as image_files, in_text as in_text
+    from convscope.data.folders import image_files as image_files, in_text as in_text
     from convscope.data.geometry import Change as Change, transform as transform
     from convscope.data.images import (
         DTYPES as DTYPES,

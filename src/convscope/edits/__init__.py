@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.edits.applied import apply as apply
-    from convscope.edits.places import touched as touched
+    from convscope.edits.applied import apply as apply, touched as touched
     from convscope.edits.read import (
         Edits as Edits,
         Others as Others,

@@ -15,8 +15,7 @@ from jaxtyping import Float
 
 from convscope import __version__
 from convscope.report.page import fill, static, vega
-from convscope.report.study_costs import fronts, spread_of
-from convscope.report.study_curves import panels
+from convscope.report.study_curves import fronts, panels, spread_of
 from convscope.report.study_findings import study_findings
 from convscope.report.study_results import SettingGroup, StudyResults, largest_near, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole

@@ -6,8 +6,12 @@ from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.share.card import write_card as write_card
-    from convscope.share.deployed import Deployed as Deployed
-    from convscope.share.export import FORMATS as FORMATS, Export as Export, export_run as export_run
+    from convscope.share.export import (
+        FORMATS as FORMATS,
+        Deployed as Deployed,
+        Export as Export,
+        export_run as export_run,
+    )
     from convscope.share.publish import Published as Published, publish_run as publish_run
 else:
     load_when_used(__name__)

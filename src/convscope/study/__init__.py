@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     )
     from convscope.study.networks import anatomy_by_name as anatomy_by_name
     from convscope.study.plan import Plan as Plan, PlannedRun as PlannedRun, plan as plan
-    from convscope.study.power import more_images as more_images, more_seeds as more_seeds, seeds_power as seeds_power
     from convscope.study.run import (
         find_spec as find_spec,
         find_study as find_study,
@@ -71,7 +70,15 @@ if TYPE_CHECKING:
         histories as histories,
         table as table,
     )
-    from convscope.study.verdicts import basis as basis, differs as differs, verdict as verdict, written_p as written_p
+    from convscope.study.verdicts import (
+        basis as basis,
+        differs as differs,
+        more_images as more_images,
+        more_seeds as more_seeds,
+        seeds_power as seeds_power,
+        verdict as verdict,
+        written_p as written_p,
+    )
     from convscope.study.words import setting_in_words as setting_in_words
 else:
     load_when_used(__name__)
