@@ -134,7 +134,8 @@ class _Copy:
         if not self.units:
             yield "units.html", self._render("units", {"unfinished": "This network has no convolutions."})
         for place, (layer, n) in enumerate(self.units.items()):
-            html = self._units(layer, n)
+            parts = self._parts("units", layer=layer)
+            html = self._render("units", parts | {"sheet": parts["sheet"][:n]})
             yield f"units-{place}.html", html
             if place == 0:
                 yield "units.html", html
@@ -153,10 +154,6 @@ class _Copy:
             cell = self._parts("images", true=str(true), predicted=str(predicted))
             yield f"images-{true}-{predicted}.html", self._render("images", cell)
         yield "index.html", self._render("overview", parts, cells=[f"{true}-{predicted}" for true, predicted in cells])
-
-    def _units(self, layer: str, n: int) -> str:
-        parts = self._parts("units", layer=layer)
-        return self._render("units", parts | {"sheet": parts["sheet"][:n]})
 
     def _map(self) -> str:
         points = points_of(self.run, QUESTIONS["projection"](self.run, layer=None, method="pca"))

@@ -22,7 +22,10 @@ def print_compared(found: Compared) -> None:
     _print_settings(found)
     _print_figures(found)
     _print_groups(found)
-    _print_only_right(found)
+    only = found.only_right()
+    if only:
+        told = "; ".join(f"{len(rows):,} by {name}" for name, rows in only.items())
+        print_line(f"Test images that only one of them gets right: {told}\n")
     _print_moved(found)
     for note in found.notes():
         print_line(note)
@@ -86,13 +89,6 @@ def _print_groups(found: Compared) -> None:
     ]
     print_table("", ("mean over seeds (95 %, cut at 0 and 100)", "seeds", "validation accuracy", "test accuracy"), rows)
     print_line("")
-
-
-def _print_only_right(found: Compared) -> None:
-    only = found.only_right()
-    if only:
-        told = "; ".join(f"{len(rows):,} by {name}" for name, rows in only.items())
-        print_line(f"Test images that only one of them gets right: {told}\n")
 
 
 def _print_moved(found: Compared) -> None:

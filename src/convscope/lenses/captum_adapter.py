@@ -108,7 +108,7 @@ def attribute(
     resolved = resolve_target(graph, images, target)
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
-    captum = _captum()
+    captum = import_optional("captum.attr", "this attribution")
     at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
     found, gaps = [], []
     for i in range(len(images)):
@@ -187,10 +187,6 @@ CAPTUM_METHODS = tuple(_METHODS)
 def settings_of(method: str) -> tuple[str, ...]:
     """The names of all settings that `attribute` takes with one of its methods."""
     return (*_METHODS[method][1], "baseline", "seed", "max_memory")
-
-
-def _captum() -> Any:
-    return import_optional("captum.attr", "this attribution")
 
 
 def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:

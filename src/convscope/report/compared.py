@@ -64,7 +64,9 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         compared=compared,
         sentences=[pair for pair in compared.pairs if len(compared.pairs) <= _SENTENCES],
         over_seeds=compared.over_seeds,
-        settings=_settings(compared),
+        settings=[
+            (k, [setting_in_words(run.settings.get(k, "–")) for run in compared.runs]) for k in compared.settings
+        ],
         panels=_panels(compared),
         groups=_groups(compared),
         pairs=[_pair(pair) for pair in chain(compared.over_seeds, compared.pairs)],
@@ -81,11 +83,6 @@ def _test_images(compared: Compared) -> ImageSet | None:
         return None
     data: DataBundle = compared.runs[0].run.load_data()
     return data.test
-
-
-def _settings(compared: Compared) -> list[tuple[str, list[str]]]:
-    """Key, and the value of each run."""
-    return [(key, [setting_in_words(run.settings.get(key, "–")) for run in compared.runs]) for key in compared.settings]
 
 
 def _panels(compared: Compared) -> list[dict[str, Any]]:

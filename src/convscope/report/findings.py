@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pandas as pd
-
 from convscope.data import LINES, DataBundle
 from convscope.report.subject import ReportedRun
 from convscope.runs import Run
@@ -184,16 +182,11 @@ def _longer(run: Run) -> str:
     if len(rows) == 1:
         return "more epochs (there was only one)"
     high = rows["rate"] >= 0.5 * rows["rate"].max()
-    losses = rows["train_loss"][: _last(high) + 1]
+    losses = rows["train_loss"][: int(high.to_numpy().nonzero()[0][-1]) + 1]
     if len(losses) < 2 or losses.iloc[-1] > _FALLS * losses.iloc[-2]:
         return ""
     annealed = "" if len(losses) == len(rows) else " before the rate was annealed"
     return f"more epochs (the training loss was still falling{annealed})"
-
-
-def _last(chosen: pd.Series) -> int:
-    """The place of the last row that is chosen."""
-    return int(chosen.to_numpy().nonzero()[0][-1])
 
 
 def _wider(run: Run) -> str:

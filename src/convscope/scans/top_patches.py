@@ -225,7 +225,11 @@ class _Ranking:
         found, chosen = torch.cat([self.ranks, ranks(response.T, index)], 1).topk(self.ranks.shape[1])
         unit, rank = (chosen >= self.ranks.shape[1]).nonzero().unbind(1)
         image = chosen[unit, rank] - self.ranks.shape[1]
-        self._take(found, chosen)
+        old = chosen.clamp(max=self.ranks.shape[1] - 1)
+        self.position, self.activation, self.label = (
+            values.gather(1, old) for values in (self.position, self.activation, self.label)
+        )
+        self.ranks = found
         self.position[unit, rank] = maps[image.to(maps.device), unit.to(maps.device)].argmax(1).cpu()
         self.activation[unit, rank] = peak[image, unit]
         self.label[unit, rank] = labels[image]
@@ -242,14 +246,6 @@ class _Ranking:
         self.ranks = found
         self._sum_up(other.n, other.largest, other.highest)
         self.total.merge(other.total)
-
-    def _take(self, found: Tensor, chosen: Tensor) -> None:
-        """Moves what stays among the best to its new rank."""
-        old = chosen.clamp(max=self.ranks.shape[1] - 1)
-        self.position, self.activation, self.label = (
-            values.gather(1, old) for values in (self.position, self.activation, self.label)
-        )
-        self.ranks = found
 
     def _sum_up(self, n: int, largest: Tensor, highest: Tensor) -> None:
         self.n += n
