@@ -20,8 +20,7 @@ from convscope.app import pages
 from convscope.app.explored import ExploredRun, ExploredRuns
 from convscope.app.explorer import Explorer
 from convscope.app.guard import LARGEST_BODY, Guard, TooLargeError
-from convscope.app.lab_socket import add_lab, unforeseen_in_words
-from convscope.app.routes import add_analyses, add_images, add_map, add_review
+from convscope.app.routes import add_analyses, add_images, add_lab, add_map, add_review, unforeseen_in_words
 from convscope.app.state import State
 from convscope.compute import NotCachedError
 from convscope.errors import ConvscopeError

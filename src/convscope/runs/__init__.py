@@ -34,8 +34,9 @@ if TYPE_CHECKING:
         SPEC as SPEC,
         TENSORBOARD as TENSORBOARD,
         TRACKERS as TRACKERS,
+        object_in as object_in,
+        read_object as read_object,
     )
-    from convscope.runs.objects import object_in as object_in, read_object as read_object
     from convscope.runs.parts import counts_of as counts_of, predict_parts as predict_parts
     from convscope.runs.prediction import (
         PROBLEM as PROBLEM,

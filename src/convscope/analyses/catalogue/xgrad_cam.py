@@ -26,7 +26,6 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> Attribution:
 
     Source: Fu et al. 2020, section 3.2, arXiv 2008.02312.
     """
-    assert inputs.image is not None
     images, target = scope.prepare(inputs.image), scope.target(target_of(scope, request.target))
     return lenses.class_activation_map(scope.graph, images, target, request.layer, "xgrad_cam", _weigh)
 
