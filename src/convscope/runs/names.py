@@ -1,4 +1,4 @@
-"""The files of a run folder: their names, and the JSON objects in them, which may be missing or damaged."""
+"""The files of a run folder: their names, and the JSON objects in them, which may be missing or damaged.
 
 spec.yaml                what was asked for, every value stated
 environment.json         versions, hardware, date, digest of the data
@@ -18,7 +18,9 @@ trackers.json            its numbers at MLflow and Weights & Biases, where it wa
 tensorboard              TensorBoard's event files, where it was tracked there
 outcome.json             why a run of a study did not finish: its state, and a line about it
 """
+
 from __future__ import annotations
+
 import json
 from contextlib import suppress
 from pathlib import Path
