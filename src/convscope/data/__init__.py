@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         located as located,
     )
     from convscope.data.folders import image_files as image_files, in_text as in_text
-    from convscope.data.geometry import Change as Change, transform as transform
     from convscope.data.images import (
         DTYPES as DTYPES,
         Item as Item,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         without_warnings as without_warnings,
     )
     from convscope.data.load import load_data as load_data
+    from convscope.data.operations import Change as Change, transform as transform
     from convscope.data.read import (
         ImageLike as ImageLike,
         ImagesLike as ImagesLike,
