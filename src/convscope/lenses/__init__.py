@@ -37,11 +37,16 @@ if TYPE_CHECKING:
         attribute as attribute,
         settings_of as settings_of,
     )
-    from convscope.lenses.fills import Fill as Fill, fill_images as fill_images
     from convscope.lenses.gradients import gradient_times_input as gradient_times_input, saliency as saliency
     from convscope.lenses.maximize import Maximized as Maximized, maximize as maximize
     from convscope.lenses.memory import portions as portions
-    from convscope.lenses.occlusion import OcclusionMap as OcclusionMap, Size as Size, occlusion as occlusion
+    from convscope.lenses.occlusion import (
+        Fill as Fill,
+        OcclusionMap as OcclusionMap,
+        Size as Size,
+        fill_images as fill_images,
+        occlusion as occlusion,
+    )
     from convscope.lenses.parametrize import Fourier as Fourier, Parametrization as Parametrization, Pixels as Pixels
     from convscope.lenses.rectified import deconvnet as deconvnet, guided_backprop as guided_backprop
     from convscope.lenses.regularizers import (
