@@ -16,7 +16,7 @@ import pytest
 
 from convscope.analyses import names
 from convscope.app import ExploredRuns, pages
-from convscope.app.run_pages import compare
+from convscope.app.pages import compare
 from convscope.app.state import State
 from convscope.data import load_data
 from convscope.errors import RequestError, RunFolderError

@@ -13,7 +13,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from convscope.data import DataBundle, load_data
-from convscope.data.pattern import search_all
+from convscope.data.labels import search_all
 from convscope.data.splits import by_groups
 from convscope.errors import DataError, SettingError, UnknownNameError
 from tests.data.samples import encoded, noise
@@ -269,7 +269,7 @@ def test_labels_are_cut_from_the_names_of_files(tmp_path: Path) -> None:
 
 def test_a_pattern_that_takes_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On this name it would try 2 to the power of 60 ways."""
-    monkeypatch.setattr("convscope.data.pattern._LIMIT_S", 1)
+    monkeypatch.setattr("convscope.data.labels._LIMIT_S", 1)
     (tmp_path / f"{'a' * 60}!.png").write_bytes(encoded(noise(8, 8, 3, 0)))
     with pytest.raises(DataError, match=r"takes more than 1 s on 1 names of files; write it without a repetition"):
         load_data(tmp_path, labels=r"(?P<label>(a+)+)$")

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.cli import VERBS
-from convscope.cli import run as convscope
+from convscope.cli import VERBS, run as convscope
 from convscope.runs import read_spec
 from convscope.study import read_study
 from tests.app.serving import served

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convscope.errors import RequestError
 from convscope.graph import INPUT, Intervention, TracedGraph, UnitRuns, trace
-from convscope.graph.separate import UnitPlaces, separate_units
+from convscope.graph.unit_runs import UnitPlaces, separate_units
 from convscope.lenses import ablate
 from tests.graph.graph_networks import Mixer, Residual, Shuffle, SqueezeExcite, Transformer, chain
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, lived_in, state

@@ -18,8 +18,7 @@ from convscope.compute import threads
 from convscope.data import DataBundle, ImageSet, load_data
 from convscope.draw import photo
 from convscope.nets import build_net
-from convscope.report import ReportedRun, sprites, visualization, write_report
-from convscope.report import filters as filters_module
+from convscope.report import ReportedRun, filters as filters_module, sprites, visualization, write_report
 from convscope.report.filters import effects_of, filters, filters_page, has_filters
 from convscope.report.page import Photo
 from convscope.report.visualization import Visualizations

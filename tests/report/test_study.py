@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from playwright.sync_api import expect
 
 from convscope.errors import RunFolderError, SettingError
 from convscope.report import Section, holds_runs, study_page, write_study_report
-from convscope.report.study_costs import pareto
-from convscope.report.study_curves import reach_of_losses
+from convscope.report.study_curves import pareto, reach_of_losses
 from convscope.report.study_results import StudyResults
 from convscope.runs import ANATOMY
 from convscope.study import Runs, dump_study, open_study, read_study

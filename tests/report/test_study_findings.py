@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from convscope.report.study_chance import chance_of, never_left_chance
-from convscope.report.study_findings import Finding, _more_often, step, study_findings
+from convscope.report.study_findings import Finding, _more_often, chance_of, never_left_chance, step, study_findings
 from convscope.report.study_results import StudyResults
 from convscope.study import Runs, compare_seeds, written_p
 from tests.report.made import make_run

@@ -14,8 +14,7 @@ from PIL import Image
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.nets import NetSpec, build_net
 from convscope.report import ReportedRun
-from convscope.report.findings import findings
-from convscope.report.underfitting import underfitting
+from convscope.report.findings import findings, underfitting
 from convscope.runs import Recipe, Run, RunSpec, Stage
 from convscope.scans import evaluate
 from convscope.training import Silent, train

@@ -4,8 +4,7 @@ from itertools import permutations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from convscope.errors import FailedError
 from convscope.scans import ExactSum

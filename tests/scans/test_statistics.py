@@ -13,9 +13,8 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import relu_after, trace
 from convscope.scans import EDGES, LayerStatistics
-from convscope.scans.histogram import histogram
 from convscope.scans.moments import Moments
-from convscope.scans.statistics import ALIKE
+from convscope.scans.statistics import ALIKE, histogram
 from convscope.scope import Scope
 from tests.graph.graph_networks import Hierarchical
 from tests.scans.scan_networks import make_images, make_scope

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convscope.data import load_data
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.nets import build_net
-from convscope.scans.ranks import NONE, indices_of, ranks, values_of
+from convscope.scans.top_patches import NONE, indices_of, ranks, values_of
 from convscope.scope import Scope
 from tests.graph.graph_networks import Hierarchical
 from tests.scans.scan_networks import bytes_of, make_images, make_scope

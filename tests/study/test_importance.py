@@ -3,8 +3,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 

@@ -1,8 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from convscope.scans import Estimate
 from convscope.study import ImageComparison, SeedComparison, basis, compare_seeds, differs, verdict, written_p

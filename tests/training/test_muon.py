@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from convscope.runs import Recipe
 from convscope.training import make_optimizer
-from convscope.training.muon import Muon, orthogonal
+from convscope.training.optimizers import Muon, orthogonal
 
 
 def _by_singular_values(matrix: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from convscope.errors import (
 from convscope.nets import Whitening, build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
 from convscope.training import Silent, train
-from convscope.training.averaging import Averaging
+from convscope.training.optimizers import Averaging
 from tests.gpus import on_gpu
 from tests.killing import dead_process
 

@@ -5,35 +5,23 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.analyses.ablation import AblationPlan, ablation_plan
-    from convscope.analyses.analysis import Analysis, Inputs, find, look, names
-    from convscope.analyses.attribution import shown_map, small_picture
-    from convscope.analyses.catalogue.occlusion import drop_scale, sum_in_words
-    from convscope.analyses.notebook import notebook_picture
-    from convscope.analyses.request import Request, checked, option_of
-    from convscope.analyses.subject import OpenedNetwork, look_at, open_subject
-    from convscope.analyses.view import View
+    from convscope.analyses.ablation import AblationPlan as AblationPlan, ablation_plan as ablation_plan
+    from convscope.analyses.analysis import (
+        Analysis as Analysis,
+        Inputs as Inputs,
+        find as find,
+        look as look,
+        names as names,
+    )
+    from convscope.analyses.attribution import shown_map as shown_map, small_picture as small_picture
+    from convscope.analyses.catalogue.occlusion import drop_scale as drop_scale, sum_in_words as sum_in_words
+    from convscope.analyses.notebook import notebook_picture as notebook_picture
+    from convscope.analyses.request import Request as Request, checked as checked, option_of as option_of
+    from convscope.analyses.subject import (
+        OpenedNetwork as OpenedNetwork,
+        look_at as look_at,
+        open_subject as open_subject,
+    )
+    from convscope.analyses.view import View as View
 else:
     load_when_used(__name__)
-
-__all__ = [
-    "AblationPlan",
-    "Analysis",
-    "Inputs",
-    "OpenedNetwork",
-    "Request",
-    "View",
-    "ablation_plan",
-    "checked",
-    "drop_scale",
-    "find",
-    "look",
-    "look_at",
-    "names",
-    "notebook_picture",
-    "open_subject",
-    "option_of",
-    "shown_map",
-    "small_picture",
-    "sum_in_words",
-]

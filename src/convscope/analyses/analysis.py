@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What an analysis looks at, as far as it was given.
+    """What an analysis looks at; `look` makes sure that what its request `reads` is there.
 
     Attributes:
         image: in [0, 1], (C, H, W).
         test: the test images.
     """
 
-    image: Tensor | None = None
-    test: ImageSet | None = None
+    image: Tensor = None  # type: ignore[assignment]
+    test: ImageSet = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def look(
         if image is None:
             raise SettingError(f"--edit: {analysis.name} is shown no image to edit; leave it out, or ask edit_effect")
         image = edits.apply(image[None], edit, test)[0]
-    request, inputs = checked(analysis.name, analysis.request, settings), Inputs(image, test)
+    request, inputs = checked(analysis.name, analysis.request, settings), Inputs(image, test)  # type: ignore[arg-type]
     graph.check_weights(scope.net)
     if for_unit_alone:
         request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})

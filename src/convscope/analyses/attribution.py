@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from convscope import draw
-from convscope.analyses.request import AnyLayer, Position, Reads, Request, Target, Unit
+from convscope.analyses.request import AnyLayer, ImageRequest, Position, Target, Unit
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ _SHARE = 0.99  # of the pixels: gradients of single ones stand far above all oth
 _MEASURES = dict.fromkeys(_BY_SIZE, "size of the gradient") | {"smooth_grad": "mean gradient, logits per unit of pixel"}
 
 
-class ClassRequest(Request):
+class ClassRequest(ImageRequest):
     """Of an attribution that explains a class."""
-
-    reads: ClassVar[Reads] = "image"
 
     target: Target = None
 
@@ -50,7 +48,6 @@ def attribution(name: str) -> Callable[[Scope, ClassRequest, Inputs], Attributio
     """The `compute` of an attribution lens."""
 
     def compute(scope: Scope, request: ClassRequest, inputs: Inputs) -> Attribution:
-        assert inputs.image is not None
         settings: dict[str, Any] = request.model_dump(exclude={"target"}, exclude_none=True)
         return scope.attribute(name, inputs.image, target_of(scope, request.target), **settings)
 
@@ -66,7 +63,6 @@ def target_of(scope: Scope, target: int | str | None) -> TaskTarget | None:
 
 def view(scope: Scope, request: ClassRequest, result: Attribution, inputs: Inputs) -> View:
     """The image, the map over it, and the map alone; of guided backpropagation in colour, too."""
-    assert inputs.image is not None
     values, scale = shown_map(result)
     figures: list[Figure] = [
         ("image", draw.picture(inputs.image)),

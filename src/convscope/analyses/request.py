@@ -23,6 +23,12 @@ class Request(BaseModel):
     reads: ClassVar[Reads] = "network"
 
 
+class ImageRequest(Request):
+    """Of an analysis that looks at an image."""
+
+    reads: ClassVar[Reads] = "image"
+
+
 def _position(value: Any) -> Any:
     if not isinstance(value, str) or value == "max":
         return value

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from convscope.analyses.analysis import find, look
 from convscope.analyses.view import View
-from convscope.data import ImageSet
 from convscope.draw import png, remarked
 from convscope.errors import DataError, SettingError
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
@@ -121,8 +120,8 @@ def look_at(
     path = out or subject.folder / f"look-{analysis.name}.png"
     check_writable(path.parent)
     inputs: dict[str, Any] = {"image": None if image is None else _image(subject, image)}
-    if analysis.reads == "test images" or (edit is not None and subject.run is not None):
-        inputs["test"] = _test(subject, lens)
+    if subject.run is not None and (analysis.reads == "test images" or edit is not None):
+        inputs["test"] = subject.run.load_data().test
     view = look(subject.scope, lens, edit=edit, **inputs, **settings)
     picture = view.picture
     if subject.random_weights is not None:  # in the heading and in the picture, above all else
@@ -152,13 +151,6 @@ def _image(subject: OpenedNetwork, image: str) -> Tensor:
     if place is None:
         raise DataError(f"{image}: there is no such file, nor a test image of that name or number; check --image")
     return test[place][0]
-
-
-def _test(subject: OpenedNetwork, name: str) -> ImageSet:
-    """The test images, for those that look at all of them."""
-    if subject.run is None:
-        raise SettingError(f"{name} looks at the test images of a run; give a run's folder")
-    return subject.run.load_data().test
 
 
 def _normalization(mean: str | None, deviation: str | None, made_for: NaturalInput) -> Any:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from convscope.analyses.analysis import Inputs
     from convscope.data import ImageSet
-    from convscope.scans import Estimate
 
 
 class TestSetRequest(Request):
@@ -27,28 +26,17 @@ class SampleRequest(TestSetRequest):
     images: NImages = None
 
 
-def all_of(inputs: Inputs) -> ImageSet:
-    """All test images."""
-    assert inputs.test is not None
-    return inputs.test
-
-
 def sample(inputs: Inputs, n: int) -> ImageSet:
     """At most `n` test images, evenly over the set."""
-    return all_of(inputs).subset(sample_rows(inputs, n))
+    return inputs.test.subset(sample_rows(inputs, n))
 
 
 def sample_rows(inputs: Inputs, n: int) -> Tensor:
     """Their numbers among the test images."""
     import torch
 
-    n_test = len(all_of(inputs))
+    n_test = len(inputs.test)
     return torch.linspace(0, n_test - 1, min(n, n_test)).long()
-
-
-def figures_of(estimate: Estimate) -> dict[str, float | None]:
-    """An estimate as columns of a table of curves."""
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def counted(n: int, noun: str) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 
-from convscope import __version__
+from convscope import __version__, study
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
-from convscope.app.run_pages import compare, run_table
 from convscope.app.state import Know, State, check_there, needs_network, off_in_words, read_number
 from convscope.app.unit_pages import unit, units
-from convscope.errors import RequestError, UnknownNameError
+from convscope.base.bounded import flattened
+from convscope.errors import ConvscopeError, RequestError, UnknownNameError
 from convscope.report import fill
-from convscope.scans import Ablation, proportion
+from convscope.runs import CHECKPOINT, open_run
+from convscope.scans import Ablation, paired_difference, proportion
 
 TITLES = {
     "runs": "Runs", "overview": "Overview", "lab": "Image lab", "units": "Units", "map": "Map",
@@ -33,8 +36,13 @@ _MOST_MISTAKES = 1000
 
 def page_of(name: str) -> Callable[[State, Know], dict[str, Any]]:
     """What makes the parts of a page."""
-    return {"overview": overview, "lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes,
-            "compare": compare, "runs": run_table, "images": images, "api": api}[name]  # fmt: skip
+    of_any_run = {"overview": overview, "compare": compare, "runs": run_table, "api": api}
+    if name in of_any_run:
+        return of_any_run[name]
+    make = {"lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes, "images": images}[
+        name
+    ]
+    return lambda state, know: needs_network(state) or make(state, know)
 
 
 def render(
@@ -52,18 +60,14 @@ def render(
     return fill(
         f"{name}.html", "convscope.app", state=state, run=state.run, page=name,
         titles=COPIED_TITLES if state.is_copy else TITLES, jobs=jobs,
-        off=off_in_words(state.off), off_in_words=off_in_words, version=__version__, client=_client(state, cells), **parts,
+        off=off_in_words(state.off), off_in_words=off_in_words, version=__version__, **parts,
+        client={"run": state.number, "off": state.off, "copy": state.is_copy, "cells": list(cells)},  # what scripts need
     )  # fmt: skip
 
 
 def problem(words: str) -> str:
     """A page that says what is wrong, and nothing else."""
     return fill("problem.html", "convscope.app", words=words, titles=TITLES)
-
-
-def _client(state: State, cells: Sequence[str]) -> dict[str, Any]:
-    """What every script needs."""
-    return {"run": state.number, "off": state.off, "copy": state.is_copy, "cells": list(cells)}
 
 
 def overview(state: State, know: Know) -> dict[str, Any]:
@@ -103,8 +107,6 @@ def _without(found: Ablation) -> dict[str, Any]:
 
 def lab(state: State, know: Know) -> dict[str, Any]:
     """The image lab: layers, classes and lenses to choose from; the rest comes by its socket."""
-    if missing := needs_network(state):
-        return missing
     run = state.run
     others = [{"number": n, "name": each.name} for n, each in enumerate(state.runs) if each.is_evaluated]
     query = state.query
@@ -138,8 +140,6 @@ def _fields(run: ExploredRun) -> dict[str, Any]:
 
 def projection_map(state: State, know: Know) -> dict[str, Any]:
     """The test images as points: by PCA first, which is shown until another method is done; the points come by their route."""
-    if missing := needs_network(state):
-        return missing
     run = state.run
     layer, method = projection_of(run, state.query.get("layer", ""), state.query.get("method", "pca"))
     where = f"the features of {layer}" if layer else "the features that the logits are read from"
@@ -168,8 +168,6 @@ def projection_of(run: ExploredRun, layer: str, method: str) -> tuple[str | None
 
 def mistakes(state: State, know: Know) -> dict[str, Any]:
     """The queue of misclassified images, the largest loss first; with units switched off those of the rest of the network."""
-    if missing := needs_network(state):
-        return missing
     run = state.run
     answers = run.subject.answers[0]
     logits = answers.head.logits(run.run.predictions["logits"]).float()
@@ -194,8 +192,6 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
 
 def images(state: State, know: Know) -> dict[str, Any]:
     """Test images of a true class, predicted as a class: a cell of the confusion matrix, without the units that are off."""
-    if missing := needs_network(state):
-        return missing
     run, query = state.run, state.query
     answers, found = run.subject.answers[0], _ablation(state, know)
     predicted = answers.predicted if found is None else found.after
@@ -221,3 +217,102 @@ def images(state: State, know: Know) -> dict[str, Any]:
 def api(state: State, know: Know) -> dict[str, Any]:
     """The routes that a script may ask, from the catalogue."""
     return {"analyses": [find(name) for name in names()]}
+
+
+_MOST_SETTINGS = 8
+_ONLY_ONE = 24
+
+
+def run_table(state: State, know: Know) -> dict[str, Any]:
+    """All runs: their settings as far as they differ, how far they are, and their accuracies."""
+    rows = [_run_row(number, each) for number, each in enumerate(state.runs)]
+    flat = [row["all_settings"] for row in rows if row["all_settings"]]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    differing = [key for key in keys if len({str(each.get(key)) for each in flat}) > 1]
+    for row in rows:
+        row["settings"] = {key: row["all_settings"].get(key, "–") for key in keys}
+    measured = [row for row in rows if row["val_accuracy"] is not None]
+    best = max(measured, key=lambda row: row["val_accuracy"], default=None)
+    return {
+        "rows": rows,
+        "settings": differing[:_MOST_SETTINGS],
+        "best": best,
+        "going": sum(row["state"] == "training" for row in rows),
+    }
+
+
+def _run_row(number: int, explored: ExploredRun) -> dict[str, Any]:
+    row = {"number": number, "name": explored.name, "epoch": 0, "epochs": 0, "val_accuracy": None, "test": None}
+    try:
+        run = open_run(explored.run.path)  # what was read of it before may be old
+        spec = run.spec
+    except ConvscopeError:  # it was removed, or damaged
+        return row | {"state": "cannot be read", "all_settings": {}}
+    history, test = None, None
+    with suppress(ConvscopeError):
+        history = run.history
+    with suppress(ConvscopeError):
+        test = run.metrics["accuracy"]
+    accuracies = [] if history is None else history["val_accuracy"].dropna().tolist()
+    state = "evaluated" if test else "trained" if run.is_trained else "training" if run.has(CHECKPOINT) else "begun"
+    settings = flattened(spec.model_dump(mode="json", exclude={"about"}))
+    return row | {
+        "state": state, "epoch": 0 if history is None else len(history), "epochs": spec.recipe.epochs,
+        "val_accuracy": max(accuracies, default=None), "test": test,
+        "all_settings": {key: value for key, value in settings if value != {}},
+    }  # fmt: skip
+
+
+def compare(state: State, know: Know) -> dict[str, Any]:
+    """Two runs: who is right where, one image in both, and how alike their layers are."""
+    evaluated = [number for number, each in enumerate(state.runs) if each.is_evaluated and number != state.number]
+    if not evaluated:
+        return {"unfinished": "There is one run that can be looked into. To compare two: convscope serve RUN RUN"}
+    if missing := needs_network(state):
+        return missing
+    number = read_number(state.query.get("with", str(evaluated[0])), "with")
+    if number not in evaluated:
+        raise RequestError(f"with={number}: expected another run that is evaluated, such as {evaluated[0]}")
+    run, other = state.run, state.runs[number]
+    image = read_number(state.query.get("image", "0"), "image")
+    same = run.run.environment["data"]["digest"] == other.run.environment["data"]["digest"]
+    return {
+        "other": other, "other_number": number, "pair": _pair(run, other) if same else None,
+        "lenses": [name for name in run.lenses if name in other.lenses],
+        "image": min(image, len(run.test) - 1, len(other.test) - 1), "n_images": min(len(run.test), len(other.test)),
+        "edits": _listed(state.query.get("edits", "[]")), "cka": _cka(know, run, other) if same else None,
+    }  # fmt: skip
+
+
+def _listed(text: str) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise RequestError(f"edits={text[:80]}: expected a list of edits")
+    return found
+
+
+def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
+    """Accuracies with their paired difference, and the images that only one gets right."""
+    first, second = (~each.subject.answers[0].wrong for each in (run, other))
+    both, only_first, only_second = (int(part.sum()) for part in (first & second, first & ~second, second & ~first))
+    neither = len(first) - both - only_first - only_second
+    only = [(each.name, part.nonzero()[:_ONLY_ONE, 0].tolist(), int(part.sum()))
+            for each, part in ((run, first & ~second), (other, second & ~first))]  # fmt: skip
+    return {
+        "difference": paired_difference(both, only_first, only_second, neither).to_json(),
+        "first": proportion(both + only_first, len(first)).to_json(),
+        "second": proportion(both + only_second, len(first)).to_json(),
+        "p": study.written_p(study.mcnemar(only_first, only_second)), "only": only,
+    }  # fmt: skip
+
+
+def _cka(know: Know, run: ExploredRun, other: ExploredRun) -> dict[str, Any] | None:
+    layers = [[layer["name"] for layer in each.layers if layer["shown"]] for each in (run, other)]
+    found = know("similarity", f"the similarity of layers of {run.name} and {other.name}", other=str(other.run.path.absolute()),
+                 layers=layers, trust=other.trust)  # fmt: skip
+    if found is None:
+        return None
+    return {"second": layers[1], "rows": list(zip(layers[0], found["cka"].tolist(), strict=True))}

@@ -1,29 +1,116 @@
-"""The routes of the explorer beside its pages: the map, the review, images, and all analyses."""
+"""The routes of the explorer beside its pages: the lab and its socket, the map, the review, images, and all analyses."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from convscope.analyses import find, names, small_picture
 from convscope.app import pages
 from convscope.app.explored import ExploredRun, UnitsOff
 from convscope.app.explorer import Explorer
-from convscope.app.lab import LIVE_LENSES, eight_bits
-from convscope.app.lab_socket import as_json, checked_request
+from convscope.app.lab import LIVE_LENSES, LabRequest, eight_bits
 from convscope.app.questions import analysis
 from convscope.app.state import is_number, units_off
 from convscope.data import read_image
 from convscope.draw import Picture, enlarge_to, png
-from convscope.errors import RequestError
+from convscope.errors import ConvscopeError, RequestError, first_line
 from convscope.runs import Verdict, read_review, remove_verdict, write_verdict
-from convscope.scans import Projection, reviewed_accuracy, write_embeddings
+from convscope.scans import Nearest, Projection, reviewed_accuracy, write_embeddings
+
+_LOG = logging.getLogger("uvicorn.error")
+_LARGEST_MESSAGE = 1 << 18  # 200 edits with long strokes
+_SLOW_CLIENT_S = 30
+
+
+def add_lab(app: FastAPI, explorer: Explorer) -> None:
+    @app.websocket("/lab/socket")
+    async def lab(socket: WebSocket) -> None:
+        await socket.accept()
+        newest: list[LabRequest] = []
+        came = asyncio.Event()
+        answering = asyncio.create_task(_answer(explorer, socket, newest, came))
+        try:
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
+                try:
+                    request = checked_request(as_json(message.get("text") or ""))
+                except RequestError as error:
+                    await socket.send_json({"error": str(error)})
+                    continue
+                newest[:] = [request]
+                came.set()
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            answering.cancel()
+            with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await answering
+
+
+async def _answer(explorer: Explorer, socket: WebSocket, newest: list[LabRequest], came: asyncio.Event) -> None:
+    """Answers the newest request, as long as the client is there; a newer one ends the answer to an older."""
+    while True:
+        await came.wait()
+        came.clear()
+        request = newest[0]
+        parts: Iterator[dict[str, Any] | bytes] | None = None
+        try:
+            while True:
+                try:
+                    part, parts = await explorer.by_network(_next_part, explorer, request, parts, came.is_set)
+                except ConvscopeError as error:
+                    part, parts = {"seq": request.seq, "error": str(error)}, iter(())
+                except Exception as error:  # the socket goes on
+                    _LOG.exception("the lab could not answer")
+                    part, parts = {"seq": request.seq, "error": unforeseen_in_words(error)}, iter(())
+                if part is None:
+                    break
+                sending = socket.send_bytes(part) if isinstance(part, bytes) else socket.send_json(part)
+                await asyncio.wait_for(sending, _SLOW_CLIENT_S)
+        except TimeoutError:
+            await socket.close(1008)
+            return
+
+
+def _next_part(
+    explorer: Explorer, request: LabRequest, parts: Iterator[Any] | None, is_superseded: Callable[[], bool]
+) -> tuple[Any, Iterator[Any] | None]:
+    """The next part of an answer, None after the last, and where it comes from."""
+    if parts is None:
+        parts = explorer.lab(request.run).answer(request, explorer.uploaded(request.run), is_superseded)
+    return next(parts, None), parts
+
+
+def as_json(text: str) -> Any:
+    if len(text) > _LARGEST_MESSAGE:
+        raise RequestError(f"this has {len(text):,} characters; send {_LARGEST_MESSAGE:,} at most")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError("this is no JSON; send a request as the documentation shows it") from None
+
+
+def checked_request(values: Any) -> LabRequest:
+    try:
+        return LabRequest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(f"{'.'.join(map(str, first['loc'])) or 'request'}: {first['msg']}") from None
+
+
+def unforeseen_in_words(error: Exception) -> str:
+    return f"this failed, which is a fault of convscope: {type(error).__name__}: {first_line(error)}"
+
 
 _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting, too
 
@@ -67,11 +154,7 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
         found = explorer.runs[run]
         await explorer.by_page(found.image, image)  # says at once that there is none
         answer = await explorer.answer(found, "nearest", f"the training images nearest to image {image}", row=image)
-        train, classes = found.data.train, found.data.train.classes["class"]
-        targets = train.targets_of("class")
-        rows = zip(answer.index[0].tolist(), answer.similarity[0].tolist(), strict=True)
-        nearest = [{"row": row, "class": classes[targets[row]], "similarity": round(value, 3)} for row, value in rows]
-        return JSONResponse({"nearest": nearest})
+        return JSONResponse(nearest_of(found, answer)[0])
 
     @app.get("/api/review")
     async def read(run: int = 0) -> Response:
@@ -82,6 +165,18 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
     async def judge(judgement: Judgement, run: int = 0) -> Response:
         """Writes, or takes back, what was judged of an image."""
         return JSONResponse(await explorer.by_page(_judge, explorer.runs[run], judgement))
+
+
+def nearest_of(explored: ExploredRun, found: Nearest) -> list[dict[str, Any]]:
+    """For each image the training images that are nearest to it."""
+    classes, targets = explored.data.train.classes["class"], explored.data.train.targets_of("class")
+    return [
+        {"nearest": [
+            {"row": k, "class": classes[targets[k]], "similarity": round(value, 3)}
+            for k, value in zip(index, similarity, strict=True)
+        ]}
+        for index, similarity in zip(found.index.tolist(), found.similarity.tolist(), strict=True)
+    ]  # fmt: skip
 
 
 class Judgement(BaseModel):

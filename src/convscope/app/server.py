@@ -20,8 +20,7 @@ from convscope.app import pages
 from convscope.app.explored import ExploredRun, ExploredRuns
 from convscope.app.explorer import Explorer
 from convscope.app.guard import LARGEST_BODY, Guard, TooLargeError
-from convscope.app.lab_socket import add_lab, unforeseen_in_words
-from convscope.app.routes import add_analyses, add_images, add_map, add_review
+from convscope.app.routes import add_analyses, add_images, add_lab, add_map, add_review, unforeseen_in_words
 from convscope.app.state import State
 from convscope.compute import NotCachedError
 from convscope.errors import ConvscopeError
@@ -128,18 +127,13 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
         return JSONResponse(await explorer.by_page(_history, explorer.runs[run]))
 
     @app.get("/api/jobs/{key}")
-    async def job(key: str) -> Response:
-        found = explorer.jobs.find(key)
-        if found is None:
-            raise HTTPException(404, "there is no such job")
-        return JSONResponse(found.to_json())
-
     @app.delete("/api/jobs/{key}")
-    async def cancel(key: str) -> Response:
+    async def job(request: Request, key: str) -> Response:
         found = explorer.jobs.find(key)
         if found is None:
             raise HTTPException(404, "there is no such job")
-        explorer.jobs.cancel(found)
+        if request.method == "DELETE":
+            explorer.jobs.cancel(found)
         return JSONResponse(found.to_json())
 
 

@@ -22,7 +22,7 @@ from convscope import report
 from convscope.app import pages
 from convscope.app.explored import ExploredRun
 from convscope.app.questions import QUESTIONS, analysis
-from convscope.app.routes import attribution_of, points_of, review_of
+from convscope.app.routes import attribution_of, nearest_of, points_of, review_of
 from convscope.app.state import State
 from convscope.compute import write_folder_whole
 from convscope.draw import png
@@ -134,7 +134,8 @@ class _Copy:
         if not self.units:
             yield "units.html", self._render("units", {"unfinished": "This network has no convolutions."})
         for place, (layer, n) in enumerate(self.units.items()):
-            html = self._units(layer, n)
+            parts = self._parts("units", layer=layer)
+            html = self._render("units", parts | {"sheet": parts["sheet"][:n]})
             yield f"units-{place}.html", html
             if place == 0:
                 yield "units.html", html
@@ -154,10 +155,6 @@ class _Copy:
             yield f"images-{true}-{predicted}.html", self._render("images", cell)
         yield "index.html", self._render("overview", parts, cells=[f"{true}-{predicted}" for true, predicted in cells])
 
-    def _units(self, layer: str, n: int) -> str:
-        parts = self._parts("units", layer=layer)
-        return self._render("units", parts | {"sheet": parts["sheet"][:n]})
-
     def _map(self) -> str:
         points = points_of(self.run, QUESTIONS["projection"](self.run, layer=None, method="pca"))
         n = len(points["row"])
@@ -172,22 +169,19 @@ class _Copy:
         return self._render("map", self._parts("map"), answers={"projection": shown})
 
     def _mistakes(self) -> Iterator[tuple[str, str | bytes]]:
-        parts, test, train = self._parts("mistakes"), self.run.test, self.run.data.train
+        parts, test = self._parts("mistakes"), self.run.test
         queue = parts["queue"][: _MANY if self._is_small else _FEW]
         rows = [one["row"] for one in queue]
         self.state.wanted.update(("test", row) for row in rows)
-        near: dict[int, list[dict[str, Any]]] = {}
+        near: dict[int, dict[str, Any]] = {}
         if rows:
-            found, classes = self.run.scope.nearest(test.subset(rows), train, _NEAREST), train.classes["class"]
-            targets = train.targets_of("class")
-            for row, index, similarity in zip(rows, found.index.tolist(), found.similarity.tolist(), strict=True):
-                near[row] = [{"row": k, "class": classes[targets[k]], "similarity": round(value, 3)}
-                             for k, value in zip(index, similarity, strict=True)]  # fmt: skip
-                self.state.wanted.update(("train", k) for k in index)
+            found = self.run.scope.nearest(test.subset(rows), self.run.data.train, _NEAREST)
+            near = dict(zip(rows, nearest_of(self.run, found), strict=True))
+            self.state.wanted.update(("train", k) for k in found.index.flatten().tolist())
         for row in rows:
             lens = self.run.lenses[0]
             yield f"images/{lens}-{row}.png", png(attribution_of(self.run, row, lens, {}))
-        answers = {"review": review_of(self.run), "nearest": {row: {"nearest": ones} for row, ones in near.items()}}
+        answers = {"review": review_of(self.run), "nearest": near}
         yield (
             "mistakes.html",
             self._render("mistakes", parts | {"queue": queue, "lenses": self.run.lenses[:1]}, answers=answers),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convscope.app.explored import ExploredRun
-from convscope.app.state import Know, State, needs_network, read_number
+from convscope.app.state import Know, State, read_number
 from convscope.draw import enlarge_to, filter_picture, picture, signed_picture
 from convscope.errors import RequestError
 
@@ -16,8 +16,6 @@ _PATCHES = 20
 
 def units(state: State, know: Know) -> dict[str, Any]:
     """All units of a layer with their strongest patches, and the layers to choose from."""
-    if missing := needs_network(state):
-        return missing
     run = state.run
     layers = [layer for layer in run.layers if layer["kind"] == "conv"]
     if not layers:
@@ -57,8 +55,6 @@ def _patches(patches: Any, unit: int, most: int = _PATCHES) -> list[dict[str, An
 
 def unit(state: State, know: Know) -> dict[str, Any]:
     """One unit: strongest patches, classes, feature visualization, effect, near-duplicates, where it reads and is read."""
-    if missing := needs_network(state):
-        return missing
     run, layer, number = state.run, state.query["layer"], read_number(state.query["unit"], "unit")
     run.check_unit(layer, number)
     operation = run.scope.graph.operation(layer)

@@ -1,10 +1,10 @@
 """Rooms whose files are loaded when one of their names is first used, so that a verb loads no more than it needs.
 
 A table of runs needs no PyTorch, which alone takes two seconds to load. The face of such a room states its names as every
-face does, but for the type checker alone, and hands them to `load_when_used`:
+face does, but for the type checker alone, and hands them to `load_when_used`, which makes `__all__` of them:
 
     if TYPE_CHECKING:
-        from convscope.ROOM.file import name
+        from convscope.ROOM.file import name as name
     else:
         load_when_used(__name__)
 """
@@ -56,4 +56,5 @@ def load_when_used(room: str) -> None:
     module.__dict__["_files"] = {
         name: file for name, file in files.items() if file and (file == room or file.startswith(f"{room}."))
     }
+    module.__dict__["__all__"] = sorted(module._files, key=lambda name: (not name.isupper(), name.islower(), name))
     module.__class__ = _Face

@@ -102,7 +102,7 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt) as error:
         return _complain(error, INTERRUPTED, 1, debug)
     except BrokenPipeError:  # the reader of our output has gone, as in `convscope anatomy net4 | head`
-        _discard_output()
+        _discard(sys.stdout, sys.stderr)
         return 1
     except OSError as error:  # of a file that was named, or of a system that is full or read-only
         return _complain(error, system_error_in_words(error), 1, debug)
@@ -138,12 +138,8 @@ def _flush() -> None:
         raise FailedError(f"the output cannot be written: {error.strerror or error}") from None
 
 
-def _discard_output() -> None:
+def _discard(*streams: Any) -> None:
     """What is still in the streams' buffers has no reader; Python would complain of it at its end."""
-    for stream in (sys.stdout, sys.stderr):
-        _discard(stream)
-
-
-def _discard(stream: Any) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    for stream in streams:
+        with suppress(OSError, ValueError, AttributeError):  # one that is no file, or closed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -27,8 +27,7 @@ def compare(
 
     Each two are compared on the same test images, and, where there are several seeds, over seeds, which tells recipes
     apart rather than runs. With --out also the images that only one gets right, and confusion matrices."""
-    from convscope.cli.show import print_json, print_line
-    from convscope.cli.show_compared import print_compared
+    from convscope.cli.show import print_compared, print_json, print_line
     from convscope.report import check_comparison_file, write_comparison
     from convscope.study import compare as compare_runs
 

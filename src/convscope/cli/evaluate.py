@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from convscope.cli.options import (
-    AllowDifferent,
-    CpusPerRun,
-    Device,
-    GpusPerRun,
-    Json,
-    RayAddress,
-    RunDir,
-    TrustCode,
-    cluster,
-    opened,
-)
+from convscope.cli import options
 
 
 def evaluate(
-    run: RunDir,
-    device: Device = "auto",
-    trust_code: TrustCode = False,
-    ray: RayAddress = None,
-    cpus_per_run: CpusPerRun = 1,
-    gpus_per_run: GpusPerRun = 0.0,
-    allow_different: AllowDifferent = False,
-    json: Json = False,
+    run: options.RunDir,
+    device: options.Device = "auto",
+    trust_code: options.TrustCode = False,
+    ray: options.RayAddress = None,
+    cpus_per_run: options.CpusPerRun = 1,
+    gpus_per_run: options.GpusPerRun = 0.0,
+    allow_different: options.AllowDifferent = False,
+    json: options.Json = False,
 ) -> None:
     """Measure a trained run on its test images.
 
@@ -37,8 +26,8 @@ def evaluate(
     from convscope.runs import check_writable
     from convscope.scans import evaluate as evaluate_run
 
-    trained = opened(run, trust_code)
-    with cluster(ray, cpus_per_run, gpus_per_run, allow_different) as executor, using(executor):
+    trained = options.opened(run, trust_code)
+    with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different) as executor, using(executor):
         metrics = evaluate_run(trained, device=device)
     try:
         check_writable(run)

@@ -8,23 +8,11 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import (
-    AllowDifferent,
-    CpusPerRun,
-    Device,
-    GpusPerRun,
-    Json,
-    RayAddress,
-    RunDir,
-    TrustCode,
-    Workers,
-    cluster,
-    opened,
-)
+from convscope.cli import options
 
 
 def predict(
-    run: RunDir,
+    run: options.RunDir,
     images: Annotated[
         list[str],
         typer.Argument(metavar="FILE|FOLDER…", help="Image files and folders of them; - reads names from stdin."),
@@ -53,14 +41,14 @@ def predict(
         Path | None, typer.Option("--page", metavar="FILE", help="The page of --explain; predictions.html if left out.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a file could not be read.")] = False,
-    device: Device = "auto",
-    trust_code: TrustCode = False,
-    workers: Workers = None,
-    ray: RayAddress = None,
-    cpus_per_run: CpusPerRun = 1,
-    gpus_per_run: GpusPerRun = 0.0,
-    allow_different: AllowDifferent = False,
-    json: Json = False,
+    device: options.Device = "auto",
+    trust_code: options.TrustCode = False,
+    workers: options.Workers = None,
+    ray: options.RayAddress = None,
+    cpus_per_run: options.CpusPerRun = 1,
+    gpus_per_run: options.GpusPerRun = 0.0,
+    allow_different: options.AllowDifferent = False,
+    json: options.Json = False,
 ) -> int:
     """Classify new images with a trained run.
 
@@ -80,16 +68,16 @@ def predict(
             raise SettingError(
                 f"--out {out}: a folder has neither a page nor JSON; give a file with --explain or --json"
             )
-        with cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as found, ExitStack() as ending:
+        with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as found, ExitStack() as ending:
             local = LocalProcesses(workers) if workers and not found else Executor()
             executor = found or ending.enter_context(local)
-            one = opened(run, trust_code)
+            one = options.opened(run, trust_code)
             how = {"top": top, "probabilities": probabilities, "views": views, "device": device}
             problems = write_parts(one, images, out, executor, **how)
         return 1 if strict and problems else 0
     if ray or workers:
         raise SettingError("--workers and --ray share out the shards of a large set; give --out a folder for them")
-    writer, one = RowWriter(out, json), opened(run, trust_code)
+    writer, one = RowWriter(out, json), options.opened(run, trust_code)
     answers = Answers(one, images, explain, page or Path("predictions.html"))
     batches = predict_batches(one, answers.files, top=top, probabilities=probabilities, views=views, device=device)
     with without_warnings():

@@ -7,35 +7,25 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import (
-    AllowDifferent,
-    CpusPerRun,
-    Json,
-    Minutes,
-    RayAddress,
-    TrustCode,
-    cluster,
-    opened,
-    read_minutes,
-)
+from convscope.cli import options
 
 
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A run's folder, such as runs/lines, or one with runs below it.")
     ],
-    minutes: Minutes = "3",
+    minutes: options.Minutes = "3",
     explore: Annotated[
         bool,
         typer.Option(
             "--explore", help="Also write RUN/explorer, a copy of the explorer that a browser opens from disk."
         ),
     ] = False,
-    trust_code: TrustCode = False,
-    ray: RayAddress = None,
-    cpus_per_run: CpusPerRun = 1,
-    allow_different: AllowDifferent = False,
-    json: Json = False,
+    trust_code: options.TrustCode = False,
+    ray: options.RayAddress = None,
+    cpus_per_run: options.CpusPerRun = 1,
+    allow_different: options.AllowDifferent = False,
+    json: options.Json = False,
 ) -> None:
     """Write the illustrated report of a run, or of all runs below a folder.
 
@@ -46,16 +36,16 @@ def report(
     from convscope.errors import SettingError
     from convscope.report import holds_runs, write_report, write_study_report
 
-    limit, copy = read_minutes(minutes), None
+    limit, copy = options.read_minutes(minutes), None
     if holds_runs(folder):
         if explore:
             raise SettingError(f"--explore: {folder} holds several runs; give the folder of one")
         path = write_study_report(folder, study_sections(folder))
     else:
-        run = opened(folder, trust_code)
+        run = options.opened(folder, trust_code)
         if not json:
             print_metrics(run.metrics, run.spec.recipe)
-        with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
+        with options.cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
             path = write_report(run, minutes=limit)
             if explore:
                 from convscope.app import write_twin

@@ -74,8 +74,7 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
     import sys
 
     from convscope.compute import LocalProcesses
-    from convscope.courses import budget_in_words, study_sections
-    from convscope.courses import reproduce as run_one
+    from convscope.courses import budget_in_words, reproduce as run_one, study_sections
     from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
 

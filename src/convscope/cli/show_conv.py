@@ -187,7 +187,8 @@ def _of(found: Worked, unit: int) -> str:
 def _matrix(name: str, numbers: np.ndarray) -> Group:
     """Numbers in rows; of large ones the first rows and the columns that the terminal has room for, and how many there are."""
     cells = [list(map(number, row)) for row in numbers[:MOST_ROWS]]
-    fit = _columns_that_fit(cells)
+    widths = accumulate(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
+    fit = max(1, sum(width <= open_console().width + 2 for width in widths))
     table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
     for _ in range(fit):
         table.add_column(justify="right", no_wrap=True)
@@ -198,11 +199,6 @@ def _matrix(name: str, numbers: np.ndarray) -> Group:
     if numbers.shape != (len(cells), fit):
         parts.append(Text(f"… {times(numbers.shape)} in all; --json prints them", "dim"))
     return Group(*parts)
-
-
-def _columns_that_fit(cells: list[list[str]]) -> int:
-    widths = accumulate(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
-    return max(1, sum(width <= open_console().width + 2 for width in widths))
 
 
 def _products(found: Worked, chosen: Sequence[WorkedWindow]) -> Table:

@@ -7,36 +7,22 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli.options import (
-    Data,
-    Device,
-    Json,
-    Minutes,
-    Net,
-    Out,
-    Seed,
-    Set,
-    SkipBad,
-    Threads,
-    Track,
-    overrides,
-    read_minutes,
-)
+from convscope.cli import options
 
 
 def study(
     spec: Annotated[str | None, typer.Argument(help="A shipped study (such as mnist) or a YAML file.")] = None,
-    data: Data = None,
-    net: Net = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    out: Out = None,
-    seed: Seed = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    skip_bad: SkipBad = False,
-    track: Track = [],  # noqa: B006
-    minutes: Minutes = "3",
-    json: Json = False,
+    data: options.Data = None,
+    net: options.Net = None,
+    set_: options.Set = [],  # noqa: B006 (typer copies it)
+    out: options.Out = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    skip_bad: options.SkipBad = False,
+    track: options.Track = [],  # noqa: B006
+    minutes: options.Minutes = "3",
+    json: options.Json = False,
 ) -> None:
     """Train, evaluate, look inside, report.
 
@@ -48,8 +34,8 @@ def study(
     from convscope.report import write_report
     from convscope.study import find_spec, run_study
 
-    limit = read_minutes(minutes)
-    name, found = find_spec(spec, overrides(set_, seed, skip_bad, threads), data, net)
+    limit = options.read_minutes(minutes)
+    name, found = find_spec(spec, options.overrides(set_, seed, skip_bad, threads), data, net)
     run = run_study(found, out or Path("runs") / name, device=device, track=track)
     if not json:
         print_metrics(run.metrics, run.spec.recipe)

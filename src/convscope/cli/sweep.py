@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import (
-    AllowDifferent,
-    CpusPerRun,
-    Device,
-    GpusPerRun,
-    Json,
-    RayAddress,
-    Set,
-    Threads,
-    Track,
-    cluster,
-    overrides,
-)
+from convscope.cli import options
 
 if TYPE_CHECKING:
     from convscope.study import Plan, Study
@@ -29,7 +17,7 @@ _MOST = 20
 
 def sweep(
     spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
-    set_: Set = [],  # noqa: B006 (typer copies it)
+    set_: options.Set = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
     workers: Annotated[
         int | None,
@@ -47,14 +35,14 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs and estimate the time; train none.")
     ] = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    track: Track = [],  # noqa: B006
-    ray: RayAddress = None,
-    cpus_per_run: CpusPerRun = 1,
-    gpus_per_run: GpusPerRun = 0.0,
-    allow_different: AllowDifferent = False,
-    json: Json = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    track: options.Track = [],  # noqa: B006
+    ray: options.RayAddress = None,
+    cpus_per_run: options.CpusPerRun = 1,
+    gpus_per_run: options.GpusPerRun = 0.0,
+    allow_different: options.AllowDifferent = False,
+    json: options.Json = False,
 ) -> None:
     """Train a grid of settings, or search among them.
 
@@ -67,17 +55,16 @@ def sweep(
     from convscope.cli.show import print_json
     from convscope.courses import check_reproduces, study_sections
     from convscope.report import write_study_report
-    from convscope.study import find_study, plan
-    from convscope.study import sweep as run_sweep
+    from convscope.study import find_study, plan, sweep as run_sweep
 
-    name, found = find_study(spec, overrides(set_, threads=threads))
+    name, found = find_study(spec, options.overrides(set_, threads=threads))
     found = check_reproduces(found, spec)  # before anything is trained
     if dry_run:
         planned = plan(found, workers or 1, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)
         return
     folder = out or Path("runs") / name
-    with cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
+    with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
         study = run_sweep(
             found, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor
         )

@@ -62,7 +62,12 @@ def form_of(given: str | None, as_json: bool, out: Path | None, importance: bool
 def hand_over(answer: Answer, form: str, out: Path | None) -> None:
     """Prints the answer, or writes it into a file and prints where."""
     if form == "text" and out is None:
-        _print(answer)
+        for part in _parts(answer):
+            if isinstance(part, str):
+                print_line(part)
+            else:
+                cells, left = part
+                print_frame(cells, _MOST_ROWS, left)
         return
     if out is None and form == "json":
         print_json(_as_json(answer))
@@ -76,15 +81,6 @@ def hand_over(answer: Answer, form: str, out: Path | None) -> None:
         return
     write_whole(out, content)
     print_line(f"{out}: {len(answer.frame):,} {'groups' if answer.grouped else 'runs'}")
-
-
-def _print(answer: Answer) -> None:
-    for part in _parts(answer):
-        if isinstance(part, str):
-            print_line(part)
-        else:
-            cells, left = part
-            print_frame(cells, _MOST_ROWS, left)
 
 
 def _joined(answer: Answer, tabled: Callable[[pd.DataFrame, int], str]) -> str:

@@ -8,42 +8,28 @@ from typing import Annotated
 import typer
 
 from convscope.base.launched import launched
-from convscope.cli.options import (
-    Data,
-    Device,
-    Json,
-    Net,
-    Out,
-    Seed,
-    Set,
-    SkipBad,
-    Threads,
-    Track,
-    TrustCode,
-    opened,
-    overrides,
-)
+from convscope.cli import options
 
 
 def train(
     spec: Annotated[str | None, typer.Argument(help="A shipped study or a YAML file.")] = None,
-    data: Data = None,
-    net: Net = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    out: Out = None,
-    seed: Seed = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    skip_bad: SkipBad = False,
-    track: Track = [],  # noqa: B006
+    data: options.Data = None,
+    net: options.Net = None,
+    set_: options.Set = [],  # noqa: B006 (typer copies it)
+    out: options.Out = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    skip_bad: options.SkipBad = False,
+    track: options.Track = [],  # noqa: B006
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
     ] = None,
     find_rate: Annotated[
         bool, typer.Option("--find-rate", help="Find the learning rate by a range test, and train with it.")
     ] = False,
-    trust_code: TrustCode = False,
-    json: Json = False,
+    trust_code: options.TrustCode = False,
+    json: options.Json = False,
 ) -> None:
     """Train a network, or go on with an unfinished run."""
     from convscope.cli.show import print_json, print_line
@@ -59,11 +45,11 @@ def train(
                 "train: --resume goes on with the run's own spec; "
                 "leave a spec, --data, --net, --set, --out, --seed, --skip-bad, --threads, --find-rate out"
             )
-        run = resume_run(opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
+        run = resume_run(options.opened(resume, trust_code).path, device=device, track=track, trust=trust_code)
     else:
         if find_rate and (rate := next((one for one in set_ if one.startswith("recipe.rate=")), None)):
             raise SettingError(f"train: --find-rate finds the rate that --set {rate} gives; leave one of them out")
-        settings = [*overrides(set_, seed, skip_bad, threads), *(["recipe.rate=find"] if find_rate else [])]
+        settings = [*options.overrides(set_, seed, skip_bad, threads), *(["recipe.rate=find"] if find_rate else [])]
         name, found = find_spec(spec, settings, data, net)
         run = train_study(found, out or Path("runs") / name, device=device, track=track)
     if launched()[0]:  # the first process speaks

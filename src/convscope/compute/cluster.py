@@ -25,8 +25,7 @@ import cloudpickle
 import numpy as np
 import torch
 
-from convscope import __file__ as _own_file
-from convscope import __version__
+from convscope import __file__ as _own_file, __version__
 from convscope.base.memory import keep_freed_memory
 from convscope.base.optional import import_optional
 from convscope.compute.executor import Executor, answer_of, result_in
@@ -298,7 +297,7 @@ class Ray(Executor):
 
     def _check_versions(self) -> None:
         own = versions()
-        for node, there in self.on_each_node(_versions_there).items():
+        for node, there in self.on_each_node(versions).items():
             if not self.allow_different:
                 _check_same(own, there, node)
 
@@ -454,10 +453,6 @@ def versions() -> dict[str, str]:
         "NumPy": np.__version__,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
-
-
-def _versions_there() -> dict[str, str]:
-    return versions()
 
 
 def node_name() -> str:

@@ -106,7 +106,8 @@ def pixels_of(
         keeps_depth = _keeps_depth(image, bits)
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
-        image = _in_floats(image) if keeps_depth else _eight_bits(image, channels)
+        # of floats, which every version of Pillow resizes
+        image = Image.fromarray(np.asarray(image).astype(np.float32)) if keeps_depth else _eight_bits(image, channels)
         if image_size is not None:
             height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
             if image.size != (width, height):
@@ -218,10 +219,6 @@ def _is_deep_colour(image: Any) -> bool:
     if tags := getattr(image, "tag_v2", None):  # of TIFF: samples a pixel, and their bits
         return tags.get(277, 1) > 1 and 16 in tags.get(258, ())
     return image.mode not in _GREY_MODES and ";16" in str(getattr(image, "tile", ""))  # how its file is decoded
-
-
-def _in_floats(image: Any) -> Any:
-    return Image.fromarray(np.asarray(image).astype(np.float32))  # which every version of Pillow resizes
 
 
 def _eight_bits(image: Any, channels: int) -> Any:

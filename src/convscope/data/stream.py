@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from convscope.data.files import image_files, in_text
+from convscope.data.folders import image_files, in_text
 from convscope.data.images import Item
 from convscope.data.tables import ImageColumn, open_images
 from convscope.errors import DataError

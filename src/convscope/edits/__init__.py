@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.edits.applied import apply
-    from convscope.edits.places import touched
-    from convscope.edits.read import Edits, Others, check, with_own
-    from convscope.edits.words import describe
+    from convscope.edits.applied import apply as apply, touched as touched
+    from convscope.edits.read import (
+        Edits as Edits,
+        Others as Others,
+        check as check,
+        describe as describe,
+        with_own as with_own,
+    )
 else:
     load_when_used(__name__)
-
-__all__ = ["Edits", "Others", "apply", "check", "describe", "touched", "with_own"]

@@ -9,59 +9,40 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.graph.agreement import check_gradient
-    from convscope.graph.anatomy import Anatomy, Layer, Share, anatomy, anatomy_of
-    from convscope.graph.answers import answering_logits
-    from convscope.graph.boxes import Box, BoxValues, Span
-    from convscope.graph.fields import ReceptiveField, receptive_fields
-    from convscope.graph.finite import broken_weights, check_has_values, check_weights, is_finite
-    from convscope.graph.following import cuts_at_zero, moves_values, relu_after, where_read
-    from convscope.graph.incremental import Incremental, Remembered
-    from convscope.graph.interventions import Intervention
-    from convscope.graph.positions import Positions, positions, without_positions
-    from convscope.graph.traced import INPUT, Operation, TracedGraph
-    from convscope.graph.tracing import trace
-    from convscope.graph.unit_runs import UnitOutputs, UnitRuns
-    from convscope.graph.untouched import evaluate, left_as_found
-    from convscope.graph.wrapped import initialized, unwrapped
+    from convscope.graph.agreement import check_gradient as check_gradient
+    from convscope.graph.anatomy import (
+        Anatomy as Anatomy,
+        Layer as Layer,
+        Share as Share,
+        anatomy as anatomy,
+        anatomy_of as anatomy_of,
+    )
+    from convscope.graph.answers import answering_logits as answering_logits
+    from convscope.graph.boxes import Box as Box, BoxValues as BoxValues, Span as Span
+    from convscope.graph.fields import ReceptiveField as ReceptiveField, receptive_fields as receptive_fields
+    from convscope.graph.finite import (
+        broken_weights as broken_weights,
+        check_has_values as check_has_values,
+        check_weights as check_weights,
+        is_finite as is_finite,
+    )
+    from convscope.graph.following import (
+        cuts_at_zero as cuts_at_zero,
+        moves_values as moves_values,
+        relu_after as relu_after,
+        where_read as where_read,
+    )
+    from convscope.graph.incremental import Incremental as Incremental, Remembered as Remembered
+    from convscope.graph.interventions import Intervention as Intervention
+    from convscope.graph.positions import (
+        Positions as Positions,
+        positions as positions,
+        without_positions as without_positions,
+    )
+    from convscope.graph.traced import INPUT as INPUT, Operation as Operation, TracedGraph as TracedGraph
+    from convscope.graph.tracing import trace as trace
+    from convscope.graph.unit_runs import UnitOutputs as UnitOutputs, UnitRuns as UnitRuns
+    from convscope.graph.untouched import evaluate as evaluate, left_as_found as left_as_found
+    from convscope.graph.wrapped import initialized as initialized, unwrapped as unwrapped
 else:
     load_when_used(__name__)
-
-__all__ = [
-    "INPUT",
-    "Anatomy",
-    "Box",
-    "BoxValues",
-    "Incremental",
-    "Intervention",
-    "Layer",
-    "Operation",
-    "Positions",
-    "ReceptiveField",
-    "Remembered",
-    "Share",
-    "Span",
-    "TracedGraph",
-    "UnitOutputs",
-    "UnitRuns",
-    "anatomy",
-    "anatomy_of",
-    "answering_logits",
-    "broken_weights",
-    "check_gradient",
-    "check_has_values",
-    "check_weights",
-    "cuts_at_zero",
-    "evaluate",
-    "initialized",
-    "is_finite",
-    "left_as_found",
-    "moves_values",
-    "positions",
-    "receptive_fields",
-    "relu_after",
-    "trace",
-    "unwrapped",
-    "where_read",
-    "without_positions",
-]

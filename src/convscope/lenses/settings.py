@@ -7,8 +7,7 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from convscope.lenses.fills import Fill
-from convscope.lenses.occlusion import Size
+from convscope.lenses.occlusion import Fill, Size
 from convscope.lenses.parametrize import Parametrization
 from convscope.lenses.regularizers import Regularizer
 from convscope.lenses.targets import Position

@@ -72,7 +72,7 @@ def unit_effects(
         layers = {name: results[name] for name in at}
         gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
     estimates = {
-        name: -_by_unit(graph, name, result.detach() * gradient)
+        name: -(result.detach() * gradient)[0].movedim(_unit_axis(graph, name) - 1, 0).flatten(1).sum(1).cpu()
         for (name, result), gradient in zip(layers.items(), gradients, strict=True)
         if gradient is not None
     }
@@ -120,11 +120,6 @@ def _ablated(
             scores[part] = task.scores(logits)[:, target].cpu()
             probabilities[part] = task.probabilities(logits)[:, target].cpu()
     return scores, probabilities
-
-
-def _by_unit(graph: TracedGraph, name: str, result: Float[Tensor, "1 ..."]) -> Float[Tensor, " U"]:
-    """The sum over all positions of each unit."""
-    return result[0].movedim(_unit_axis(graph, name) - 1, 0).flatten(1).sum(1).cpu()
 
 
 def _unit_axis(graph: TracedGraph, name: str) -> int:

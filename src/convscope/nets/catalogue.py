@@ -16,9 +16,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from convscope.nets.blocks import Block, Join, block_net, residual_net
+from convscope.nets.blocks import Block, Cell, Join, block_net, residual_net, rows_net
 from convscope.nets.natural import Normalization
-from convscope.nets.rows import Cell, rows_net
 from convscope.nets.text import Count
 from convscope.nets.zoo import LITE0_NORMALIZE, efficientnet_lite0
 

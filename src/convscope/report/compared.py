@@ -1,4 +1,4 @@
-"""The page of a comparison: verdicts, figures as dots and bars, images that only one gets right, confusion of both."""
+"""The page of a comparison: verdicts, figures as dots and bars, images that only one gets right, confusion; and its picture."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from convscope import __version__
 from convscope.data import DataBundle, ImageSet
+from convscope.draw import Picture, chart_picture, moved, panel, picture, png
 from convscope.errors import RequestError, SettingError
-from convscope.report.compared_picture import comparison_picture
 from convscope.report.mistakes import orders
 from convscope.report.page import fill, static
 from convscope.report.subject import thumbnail
@@ -62,7 +64,9 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         compared=compared,
         sentences=[pair for pair in compared.pairs if len(compared.pairs) <= _SENTENCES],
         over_seeds=compared.over_seeds,
-        settings=_settings(compared),
+        settings=[
+            (k, [setting_in_words(run.settings.get(k, "–")) for run in compared.runs]) for k in compared.settings
+        ],
         panels=_panels(compared),
         groups=_groups(compared),
         pairs=[_pair(pair) for pair in chain(compared.over_seeds, compared.pairs)],
@@ -79,11 +83,6 @@ def _test_images(compared: Compared) -> ImageSet | None:
         return None
     data: DataBundle = compared.runs[0].run.load_data()
     return data.test
-
-
-def _settings(compared: Compared) -> list[tuple[str, list[str]]]:
-    """Key, and the value of each run."""
-    return [(key, [setting_in_words(run.settings.get(key, "–")) for run in compared.runs]) for key in compared.settings]
 
 
 def _panels(compared: Compared) -> list[dict[str, Any]]:
@@ -221,3 +220,43 @@ def _matrices(compared: Compared) -> list[dict[str, Any]]:
             **next(iter(views.values())),
         })  # fmt: skip
     return found
+
+
+_SHEET_MOST, _SHEET_COLUMNS, _SHEET_SIDE = 18, 6, 112
+_LETTERS = 24  # below an image; with longer names there are fewer in a row
+
+
+def comparison_picture(compared: Compared, images: ImageSet) -> bytes:
+    """A PNG file: for each run a sheet, then the confusion matrix of the first less that of the second, head by head."""
+    only = compared.only_right()
+    sheets = [_sheet(compared, run, images, only[run.name].tolist()) for run in compared.runs]
+    a, b = compared.names[:2]
+    for target, change in compared.confusion_change().items():
+        head = compared.runs[0].run.metrics["heads"][target]
+        about = f" about {target}" if len(compared.runs[0].run.task.heads) > 1 else ""
+        chart = chart_picture(moved(change.tolist(), head["classes"]))
+        sheets.append(panel([("", chart)], f"confusion matrix{about}: images of {a} less those of {b}", side=1))
+    return png(_stacked(sheets))
+
+
+def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[int]) -> Picture:
+    heading = f"only {run.name} is right: {len(rows):,} of {len(images):,} test images"
+    if not rows:
+        return panel([("", picture(torch.ones(3, 1, 1)))], heading, side=1)
+    others = [other for other in compared.runs if other is not run]
+    parts = []
+    for row in rows[:_SHEET_MOST]:
+        said = ", ".join(dict.fromkeys(other.named(other.answers.predicted[row]) for other in others))
+        line = f"{run.named(run.answers.true[row])}, not {said}"
+        parts.append((line, picture(images[row][0])))
+    columns = _SHEET_COLUMNS if max(len(line) for line, _ in parts) <= _LETTERS else _SHEET_COLUMNS // 2
+    shown = f"the {_SHEET_MOST} clearest; " if len(rows) > _SHEET_MOST else ""
+    note = f"{shown}below each its class, and what the other{'s say' if len(others) > 1 else ' says'}"
+    return panel(parts, heading, side=_SHEET_SIDE, columns=columns, note=note)
+
+
+def _stacked(sheets: list[Picture]) -> Picture:
+    width = max(one.shape[1] for one in sheets)
+    return np.concatenate(
+        [np.pad(one, ((0, 12), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in sheets]
+    )

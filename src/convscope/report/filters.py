@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from convscope.analyses import ablation_plan
 from convscope.data import ImageSet
-from convscope.draw import Picture, filter_picture, signed_picture
+from convscope.draw import filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
 from convscope.report.budget import MINUTES, Fit
 from convscope.report.page import Photo, fill, static
@@ -336,12 +336,8 @@ def _weights(subject: ReportedRun, layer: _Layer) -> dict[str, Any] | None:
     kind = "colour" if sees_image and inputs == 3 else "signed" if inputs == 1 else "mean"
     if kind == "mean" and weights.shape[2:].numel() == 1:  # a single number says nothing
         return {"kind": "none", "shape": shape, "inputs": inputs, "sheet": None}
-    pictures = [_of_weights(one, kind) for one in weights[: layer.shown]]
+    pictures = [filter_picture(w) if kind == "colour" else signed_picture(w.mean(0)) for w in weights[: layer.shown]]
     return {"kind": kind, "shape": shape, "inputs": inputs, "sheet": picture_sheet(pictures)}
-
-
-def _of_weights(weights: Tensor, kind: str) -> Picture:
-    return filter_picture(weights) if kind == "colour" else signed_picture(weights.mean(0))
 
 
 def _visualization(found: Visualizations) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from convscope.draw import (
     picture,
     sheet,
     signed_picture,
+    tinted_picture as tinted,
 )
-from convscope.draw import tinted_picture as tinted
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
 from convscope.report.subject import ReportedRun
@@ -37,7 +37,7 @@ def network(subject: ReportedRun) -> dict[str, Any]:
 
 def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
     """The first convolution's filters as a sheet: in colour on colour images, else signed, blue below 0 and red above."""
-    layer = _first_convolution(subject)
+    layer = next((layer.name for layer in subject.anatomy.layers if layer.kind == "conv"), None)
     modules = dict(subject.run.net.named_modules())
     if layer is None or layer not in modules or not hasattr(modules[layer], "weight"):  # none, or a functional one
         return None
@@ -87,7 +87,8 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
 def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint: bool) -> dict[str, Any]:
     """A layer's maps of one image, of at most _MOST_UNITS units."""
     answers, shown = subject.answers[0], units[:_MOST_UNITS]
-    top = max(float(_sample(shown).quantile(0.995)), 1e-12)
+    # of at most a million values, evenly: a quantile needs no more, and PyTorch's takes no more than 16 million
+    top = max(float(shown.flatten()[:: max(1, shown.numel() // 1_000_000)].quantile(0.995)), 1e-12)
     small = picture(image)
     return {
         "row": row,
@@ -116,15 +117,6 @@ def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> 
         shown = sheet(pictures, columns=n, gap=2) if pictures else None
         found.append({"class": classes[k], "picture": shown})
     return found
-
-
-def _first_convolution(subject: ReportedRun) -> str | None:
-    return next((layer.name for layer in subject.anatomy.layers if layer.kind == "conv"), None)
-
-
-def _sample(values: Tensor) -> Tensor:
-    """At most a million of the values, evenly: a quantile needs no more, and PyTorch's takes no more than 16 million."""
-    return values.flatten()[:: max(1, values.numel() // 1_000_000)]
 
 
 def _enlarged(pictures: list[Picture], ground: int = 255, columns: int | None = None) -> Picture:

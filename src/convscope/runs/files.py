@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from convscope.compute import check_writable as check_writable  # both belong to this room's face, too
-from convscope.compute import write_whole
+from convscope.compute import (
+    check_writable as check_writable,  # both belong to this room's face, too
+    write_whole,
+)
 from convscope.errors import RunFolderError
 
 _OF_PICKLE = (

@@ -1,4 +1,4 @@
-"""Names of the files in a run folder.
+"""The files of a run folder: their names, and the JSON objects in them, which may be missing or damaged.
 
 spec.yaml                what was asked for, every value stated
 environment.json         versions, hardware, date, digest of the data
@@ -21,6 +21,11 @@ outcome.json             why a run of a study did not finish: its state, and a l
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
 SPEC, ENVIRONMENT, HISTORY = "spec.yaml", "environment.json", "history.parquet"
 CHECKPOINT, MODEL, PREDICTIONS = "checkpoint.safetensors", "model.safetensors", "predictions.safetensors"
 ANSWERS = "predictions.parquet"
@@ -33,3 +38,22 @@ GIVEN = "given-module"
 
 HISTORY_FIGURES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 """Columns that every history has, all of numbers."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError, ValueError, RecursionError: it is missing, or damaged.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("no object is in it")
+    return found
+
+
+def object_in(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where it is missing or damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        return read_object(path)
+    return {}

@@ -31,8 +31,8 @@ from convscope.runs.names import (
     MODEL,
     PREDICTIONS,
     SPEC,
+    read_object,
 )
-from convscope.runs.objects import read_object
 from convscope.runs.prediction import View, predict_batches
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 

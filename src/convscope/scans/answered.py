@@ -10,8 +10,7 @@ from torch import Tensor
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
 from convscope.nets import Head
-from convscope.scans.by_image import ImageRows
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan
+from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan
 
 
 class Answered(NamedTuple):
@@ -84,18 +83,15 @@ def answers_of_both(
     return answers | {"classes": list(head.classes), "index": before["index"], "target": before["target"]}
 
 
-class Answering:
+class Answering(ByImage):
     """A scan that keeps what a head answers to each image."""
 
     def __init__(self, head: Head) -> None:
-        self.head, self.rows = head, ImageRows()
+        self.head = head
 
     def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets[self.head.target]
         self.rows.add(seen.index, target=labels, **answered(self.head, seen.outputs, labels)._asdict())
-
-    def merge(self, other: Answering) -> None:
-        self.rows.merge(other.rows)
 
     def result(self) -> dict[str, Any]:
         """`index`, `target`, `predicted` and `probability`, (N,) each, in the order of the images."""

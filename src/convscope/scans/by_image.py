@@ -59,32 +59,6 @@ def cover_of(one: Questions, fill: Fill) -> Float[Tensor, "C H W"]:
     return fill_images(one.images, fill)[0]
 
 
-class ImageRows:
-    """What was measured of each image; merged in any order, and given back in the order of the images."""
-
-    def __init__(self) -> None:
-        self.parts: list[dict[str, Tensor]] = []
-
-    def add(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
-        """Takes in tensors with a row for each image."""
-        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
-
-    def merge(self, other: ImageRows) -> None:
-        self.parts += other.parts
-
-    def result(self) -> dict[str, Tensor]:
-        """`index` and all that was measured, by name.
-
-        Raises:
-            RequestError: nothing was.
-        """
-        if not self.parts:
-            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
-        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
-        order = joined["index"].argsort()
-        return {name: tensor[order] for name, tensor in joined.items()}
-
-
 class Answers:
     """A network's results for images in [0, 1], in portions that fit the memory; no gradients.
 

@@ -1,4 +1,4 @@
-"""`evaluate`: the test images, looked at once; what comes out is kept in the run folder."""
+"""`evaluate`: the test images, looked at once; what comes out is kept in the run folder. And what a review leaves of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from convscope.compute import choose_device, evaluation_batch, executor_in_use, 
 from convscope.data import DataBundle, ImageSet, Normalizer, batches
 from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
-from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_tensors
+from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_review, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
@@ -266,3 +266,48 @@ def _mean_json(shares: list[Estimate], classes_per_error: int = 1, unknown: int 
 def _reliability_json(found: Reliability) -> list[dict[str, Any]]:
     rows = zip(found.count.tolist(), found.accuracy.tolist(), found.confidence.tolist(), strict=True)
     return [{"images": n, "accuracy": a, "confidence": c} for n, a, c in rows if n]
+
+
+@dataclass(frozen=True)
+class ReviewedAccuracy:
+    """Accuracy on the test images, and what a review leaves of it.
+
+    Attributes:
+        all_images: on all of them, with Wilson's interval.
+        without_wrong_labels: without those whose label is said to be wrong.
+        without_doubtful: without these and those that are said to be ambiguous.
+        n_images, n_wrong_labels, n_ambiguous, n_model: how many there are, and of each verdict.
+    """
+
+    all_images: Estimate
+    without_wrong_labels: Estimate
+    without_doubtful: Estimate
+    n_images: int
+    n_wrong_labels: int
+    n_ambiguous: int
+    n_model: int
+
+
+def reviewed_accuracy(run: Run) -> ReviewedAccuracy:
+    """The accuracy of a run's first head, with and without the images that its review calls in question.
+
+    As a rule only mistakes are reviewed. What is left out then is wrong in the network's eyes alone: the accuracy without it
+    is an upper bound, for among the images that are right some labels may be wrong too.
+
+    Args:
+        run: evaluated; see `convscope.runs.write_verdict`.
+    Raises:
+        RunFolderError: the run has not been evaluated, or its review is damaged.
+    """
+    head = run.task.heads[0]
+    right = head.logits(run.predictions["logits"]).argmax(1) == run.predictions[f"target.{head.target}"]
+    review = read_review(run)
+    review = review[review["image"] < len(right)]
+
+    def accuracy(*left_out: str) -> Estimate:
+        kept = torch.ones(len(right), dtype=torch.bool)
+        kept[torch.tensor(review["image"][review["verdict"].isin(left_out)].to_numpy(copy=True))] = False
+        return proportion(int(right[kept].sum()), int(kept.sum()))
+
+    counts = (int((review["verdict"] == verdict).sum()) for verdict in ("label", "ambiguous", "model"))
+    return ReviewedAccuracy(accuracy(), accuracy("label"), accuracy("label", "ambiguous"), len(right), *counts)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.lenses import Attribution, Fill
-from convscope.scans.by_image import Answers, ImageRows, Questions, TiedLens, cover_of, one_by_one
+from convscope.scans.by_image import Answers, Questions, TiedLens, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of
+from convscope.scans.scan import ByImage
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
 """Lenses that say how much a pixel matters, not what it adds; their channels are taken together by size."""
@@ -145,7 +146,7 @@ def faithfulness(
     return scan.result()
 
 
-class Faithfulness:
+class Faithfulness(ByImage):
     """A scan of insertion and deletion curves; each image is worked on alone, so the cut of the data does not matter.
 
     Args and Raises as of `faithfulness`.
@@ -161,7 +162,6 @@ class Faithfulness:
             raise SettingError(f"seed: {seed} is out of range; give 0 or more")
         self.answers, self.look, self.method, self.fill, self.seed = answers, look, method, fill, seed
         self.counts = torch.tensor([k * n_pixels // steps for k in range(steps + 1)])
-        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         for one in one_by_one(asked):
@@ -172,9 +172,6 @@ class Faithfulness:
             chance = np.random.default_rng((self.seed, int(one.index))).permutation(len(order))
             curves = self._curves(image, cover, target, order, torch.from_numpy(chance).to(image.device))
             self.rows.add(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
-
-    def merge(self, other: Faithfulness) -> None:
-        self.rows.merge(other.rows)
 
     def result(self) -> FaithfulnessCurves:
         said = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)

@@ -16,8 +16,9 @@ from convscope.data import Change, transform
 from convscope.errors import FailedError, SettingError
 from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
-from convscope.scans.by_image import Answers, ImageRows, Questions, cover_of, one_by_one
+from convscope.scans.by_image import Answers, Questions, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of, proportion
+from convscope.scans.scan import ByImage
 
 Shift = float | tuple[float, float]
 """Pixels down, or (down, right)."""
@@ -141,7 +142,7 @@ def invariance(
     return scan.result()
 
 
-class Invariance:
+class Invariance(ByImage):
     """A scan of invariance; each image is worked on alone, so the cut of the data does not matter.
 
     Args and Raises as of `invariance`, with changes as `changes_of` makes them.
@@ -152,7 +153,6 @@ class Invariance:
             raise SettingError("shift, rotate and scale are all empty; give an amount of one of them")
         self.answers, self.changes, self.fill = answers, tuple(changes), fill
         self.layers = select_layers(answers.graph, layers)
-        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         for one in one_by_one(asked):
@@ -160,9 +160,6 @@ class Invariance:
             variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])
             self.rows.add(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
-
-    def merge(self, other: Invariance) -> None:
-        self.rows.merge(other.rows)
 
     def result(self) -> InvarianceCurves:
         amounts = [list(c.amount) if isinstance(c.amount, tuple) else c.amount for c in self.changes]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from convscope.graph import Operation, Positions, TracedGraph, positions
+from convscope.graph import Positions, TracedGraph, positions
 from convscope.lenses import count_units, select_layers
 
 
@@ -43,8 +43,5 @@ def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
         RequestError: a layer's units are not known.
     """
     known = positions(graph)
-    return [_layer_map(graph.operation(name), known.get(name)) for name in select_layers(graph, layers)]
-
-
-def _layer_map(op: Operation, where: Positions | None) -> LayerMap:
-    return LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where)
+    found = [(graph.operation(name), known.get(name)) for name in select_layers(graph, layers)]
+    return [LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where) for op, where in found]

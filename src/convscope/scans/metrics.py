@@ -13,29 +13,22 @@ from torch import Tensor
 from convscope.nets import Head, Task
 from convscope.scans.exact import ExactSum
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
-from convscope.scans.scan import BatchOutputs
+from convscope.scans.scan import BatchOutputs, ByImage
 
 
-class Predictions:
+class Predictions(ByImage):
     """Keeps every output and target; the result is in the order of the images."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.parts: list[dict[str, Tensor]] = []
 
     def update(self, seen: BatchOutputs) -> None:
         targets = {f"target.{head.target}": seen.targets[head.target] for head in self.task.heads}
-        part = {"index": seen.index, "logits": seen.outputs, **targets}
-        self.parts.append(part)
-
-    def merge(self, other: Predictions) -> None:
-        self.parts += other.parts
+        self.rows.add(seen.index, logits=seen.outputs, **targets)
 
     def result(self) -> dict[str, Tensor]:
         """`index` (N,), `logits` (N, U), and `target.NAME` (N,) for every head."""
-        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
-        order = joined["index"].argsort()
-        return {name: tensor[order] for name, tensor in joined.items()}
+        return self.rows.result()
 
 
 class Loss:

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
-from convscope.scans.by_image import ImageRows
 from convscope.scans.cached import cached_scan
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan, sizes
+from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan, sizes
 
 MOST = 20_000
 """Images among which nearest ones are looked for: of a larger set so many, evenly."""
@@ -148,20 +147,17 @@ def read_by_logits(graph: TracedGraph) -> str:
     raise RequestError("this network reads its logits from the image itself; there are no features to compare")
 
 
-class _Embedding:
+class _Embedding(ByImage):
     """A scan that keeps the features of each image: their mean over the positions, where these are given."""
 
     def __init__(self, layer: str, place: Positions | None = None) -> None:
-        self.layers, self.rows, self._place = (layer,), ImageRows(), place
+        self.layers, self._place = (layer,), place
 
     def update(self, seen: BatchOutputs) -> None:
         features = seen.activations[self.layers[0]].float()
         if self._place is not None:
             features = self._place.as_map(features).mean(dim=(2, 3))
         self.rows.add(seen.index, features=F.normalize(features.flatten(1), dim=1))
-
-    def merge(self, other: _Embedding) -> None:
-        self.rows.merge(other.rows)
 
     def result(self) -> Embeddings:
         return Embeddings(self.layers[0], **self.rows.result())

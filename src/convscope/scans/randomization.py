@@ -16,8 +16,9 @@ from convscope.compute import own_random_state
 from convscope.errors import FailedError, RequestError, SettingError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
-from convscope.scans.by_image import ImageRows, Questions, TiedLens
+from convscope.scans.by_image import Questions, TiedLens
 from convscope.scans.intervals import Estimate, mean_of
+from convscope.scans.scan import ByImage
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""
@@ -140,7 +141,7 @@ def randomization_check(
     return scan.result()
 
 
-class Randomization:
+class Randomization(ByImage):
     """A scan of the randomization check; the lens sees the images of an update together.
 
     Args and Raises as of `randomization_check`.
@@ -159,7 +160,6 @@ class Randomization:
             raise SettingError(f"seed: {seed} is out of range; give 0 or more")
         self.look, self.copied, self.method, self.seed = look, copied, method, seed
         self.steps = _cascade(graph, layers)
-        self.rows = ImageRows()
 
     def update(self, asked: Questions) -> None:
         own = strength(self.look(asked.images, asked.target))
@@ -169,9 +169,6 @@ class Randomization:
             randomize(net, parameters, (self.seed, number))
             similar.append(rank_correlation(own, strength(look(asked.images, asked.target))))
         self.rows.add(asked.index, target=asked.target, similarity=torch.stack(similar, 1))
-
-    def merge(self, other: Randomization) -> None:
-        self.rows.merge(other.rows)
 
     def result(self) -> RandomizationCheck:
         return RandomizationCheck(self.method, list(self.steps), **self.rows.result())

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -76,6 +76,43 @@ class Scan(Protocol):
 
     def result(self) -> Any:
         """What the data seen so far comes to; may be asked at any time."""
+
+
+class ImageRows:
+    """What was measured of each image; merged in any order, and given back in the order of the images."""
+
+    def __init__(self) -> None:
+        self.parts: list[dict[str, Tensor]] = []
+
+    def add(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
+        """Takes in tensors with a row for each image."""
+        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
+
+    def merge(self, other: ImageRows) -> None:
+        self.parts += other.parts
+
+    def result(self) -> dict[str, Tensor]:
+        """`index` and all that was measured, by name.
+
+        Raises:
+            RequestError: nothing was.
+        """
+        if not self.parts:
+            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
+        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        order = joined["index"].argsort()
+        return {name: tensor[order] for name, tensor in joined.items()}
+
+
+class ByImage:
+    """A scan that measures each image by itself: a row an image, in whatever order they come."""
+
+    @cached_property
+    def rows(self) -> ImageRows:
+        return ImageRows()
+
+    def merge(self, other: Any) -> None:
+        self.rows.merge(other.rows)
 
 
 @runtime_checkable

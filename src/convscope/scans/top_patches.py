@@ -9,7 +9,7 @@ from typing import Literal, Unpack
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
@@ -18,7 +18,6 @@ from convscope.graph import TracedGraph, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
 from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.ranks import NONE, indices_of, ranks, values_of
 from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
 
 Score = Literal["sum", "max", "mean"]
@@ -226,7 +225,11 @@ class _Ranking:
         found, chosen = torch.cat([self.ranks, ranks(response.T, index)], 1).topk(self.ranks.shape[1])
         unit, rank = (chosen >= self.ranks.shape[1]).nonzero().unbind(1)
         image = chosen[unit, rank] - self.ranks.shape[1]
-        self._take(found, chosen)
+        old = chosen.clamp(max=self.ranks.shape[1] - 1)
+        self.position, self.activation, self.label = (
+            values.gather(1, old) for values in (self.position, self.activation, self.label)
+        )
+        self.ranks = found
         self.position[unit, rank] = maps[image.to(maps.device), unit.to(maps.device)].argmax(1).cpu()
         self.activation[unit, rank] = peak[image, unit]
         self.label[unit, rank] = labels[image]
@@ -243,14 +246,6 @@ class _Ranking:
         self.ranks = found
         self._sum_up(other.n, other.largest, other.highest)
         self.total.merge(other.total)
-
-    def _take(self, found: Tensor, chosen: Tensor) -> None:
-        """Moves what stays among the best to its new rank."""
-        old = chosen.clamp(max=self.ranks.shape[1] - 1)
-        self.position, self.activation, self.label = (
-            values.gather(1, old) for values in (self.position, self.activation, self.label)
-        )
-        self.ranks = found
 
     def _sum_up(self, n: int, largest: Tensor, highest: Tensor) -> None:
         self.n += n
@@ -342,3 +337,31 @@ def class_number(images: Images, of_class: str | int | None) -> tuple[int | None
             raise RequestError(f"of_class: {of_class!r} is no class of these images; there is {', '.join(names[:40])}")
         return len(names), names.index(of_class)
     return len(names), of_class
+
+
+NONE = torch.iinfo(torch.int64).min
+"""The rank of nothing: below all others."""
+_LOW = 2**32 - 1
+
+
+def ranks(values: Float32[Tensor, "U N"], index: Int[Tensor, " N"]) -> Int64[Tensor, "U N"]:
+    """Whole numbers that order as (value, then the smaller index) do; no two images of a unit have the same.
+
+    The upper half holds the value: the bits of a float, read as a whole number, order as floats do; of negative ones the
+    bits below the sign are turned over. The lower half holds 2^32 - 1 - index.
+    """
+    bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (_LOW - index.long())
+
+
+def values_of(found: Int64[Tensor, "*rest"]) -> Float32[Tensor, "*rest"]:
+    """The values of ranks; NaN for nothing."""
+    ordered = (found >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return torch.where(found == NONE, torch.nan, values)
+
+
+def indices_of(found: Int64[Tensor, "*rest"]) -> Int64[Tensor, "*rest"]:
+    """The indices of ranks; -1 for nothing."""
+    return torch.where(found == NONE, -1, _LOW - (found & _LOW))

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.share.card import write_card
-    from convscope.share.deployed import Deployed
-    from convscope.share.export import FORMATS, Export, export_run
-    from convscope.share.publish import Published, publish_run
+    from convscope.share.card import write_card as write_card
+    from convscope.share.export import (
+        FORMATS as FORMATS,
+        Deployed as Deployed,
+        Export as Export,
+        export_run as export_run,
+    )
+    from convscope.share.publish import Published as Published, publish_run as publish_run
 else:
     load_when_used(__name__)
-
-__all__ = ["FORMATS", "Deployed", "Export", "Published", "export_run", "publish_run", "write_card"]

@@ -200,17 +200,14 @@ class ClusterEngine(Engine):
             self._stop()
         self._hear()
         self._tend()
-        self._begin_units()
-        if time.monotonic() >= self.look_at:
-            self._look()
-
-    def _begin_units(self) -> None:
         while not self.is_dry and not self._is_late() and len(self.workers) < self.executor.count:
             if claim := self.store.claim():
                 self.by_trial[claim.trial] = unit = _Unit(claim)
                 self._advance(unit)
             else:
                 self.is_dry = True
+        if time.monotonic() >= self.look_at:
+            self._look()
 
     def _n_lacking(self) -> int:
         if self._is_late():

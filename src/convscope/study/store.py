@@ -102,7 +102,14 @@ class Store:
                 _check_own(folder / STORE)
             self.backend = _connect(url or f"sqlite:///{(folder / STORE).resolve()}")
             undone.callback(self.backend.engine.dispose)
-            self.study = self._begun()
+            self.study = optuna.create_study(
+                storage=self.backend,
+                study_name=self.name,
+                load_if_exists=True,
+                direction="maximize" if self.spec.sign > 0 else "minimize",
+                sampler=RandomSampler(),
+                pruner=_pruner(self.spec),
+            )
             self._agree()
             undone.pop_all()
 
@@ -297,16 +304,6 @@ class Store:
             return {}
         settings, lists = self._grid[trial % len(self._grid)], self.spec.lists
         return {key: _choice(lists[key], value) for key, value in settings.items()}
-
-    def _begun(self) -> optuna.Study:
-        return optuna.create_study(
-            storage=self.backend,
-            study_name=self.name,
-            load_if_exists=True,
-            direction="maximize" if self.spec.sign > 0 else "minimize",
-            sampler=RandomSampler(),
-            pruner=_pruner(self.spec),
-        )
 
     def _agree(self) -> None:
         """Writes the spec into a new study; refuses another one's."""

@@ -19,11 +19,10 @@ from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
 from convscope.errors import DivergedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
-from convscope.training.averaging import Averaging
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.imbalance import class_weights
-from convscope.training.optimizers import make_optimizer, rate_at, set_rate
+from convscope.training.optimizers import Averaging, make_optimizer, rate_at, set_rate
 from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages

@@ -10,8 +10,7 @@ from convscope.data import DataBundle
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
 from convscope.training.loop import Trainer
-from convscope.training.precision import settled_precision
-from convscope.training.timing import step_seconds
+from convscope.training.precision import settled_precision, step_seconds
 from convscope.training.train import make_card
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.data import DataBundle
+from convscope.data import DataBundle, batches
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
 from convscope.training.loop import Trainer
-from convscope.training.timing import step_seconds
 
 FASTER = 0.8
 """bf16 is taken on a CPU where its step takes less than so much of fp32's."""
@@ -79,3 +82,25 @@ def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBund
     finally:
         net.load_state_dict(before)
         net.eval()
+
+
+_STEPS, _LONG_S = 6, 3.0
+
+
+def step_seconds(trainer: Trainer) -> float:
+    """The median of some steps after the first, their images included; of a single one where they take long."""
+    trainer.net.train()
+    return median(list(_timed(trainer))[1:])
+
+
+def _timed(trainer: Trainer) -> Iterator[float]:
+    augmentation = trainer.recipe.augmentation
+    source = batches(trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation)
+    first = began = time.perf_counter()
+    for number, batch in enumerate(islice(cycle(source), _STEPS), 1):
+        trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU
+        now = time.perf_counter()
+        yield now - began
+        if number >= 2 and now - first > _LONG_S:
+            return
+        began = now

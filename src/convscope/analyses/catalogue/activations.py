@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.maps import maps_of, unit_of
-from convscope.analyses.request import Layer, Reads, Unit
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import ImageRequest, Layer, Unit
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -20,10 +19,8 @@ _MOST_UNITS = 64
 _SAMPLED = 1_000_000  # values for the quantile
 
 
-class Request(Base):
+class Request(ImageRequest):
     """The feature maps of a layer for an image, of all units or of one."""
-
-    reads: ClassVar[Reads] = "image"
 
     layer: Layer
     unit: Unit = None
@@ -31,13 +28,11 @@ class Request(Base):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> tuple[str, Tensor]:
     """The name of the (first) operation of the layer, and its maps (1, U, H, W)."""
-    assert inputs.image is not None
     return maps_of(scope, inputs.image, request.layer)
 
 
 def view(scope: Scope, request: Request, result: tuple[str, Tensor], inputs: Inputs) -> View:
     """The maps of the units on one scale; of a single unit, the map over the image and alone."""
-    assert inputs.image is not None
     name, values = result
     maps, image, tensors = values[0], ("image", draw.picture(inputs.image)), {name: values}
     if request.unit is not None:

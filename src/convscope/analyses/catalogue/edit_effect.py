@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Edits
-from convscope.analyses.testset import SampleRequest, all_of, counted, sample, sample_rows
+from convscope.analyses.testset import SampleRequest, counted, sample, sample_rows
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Request(SampleRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> EditEffect:
     """On 1,000 test images by default; edits take from all."""
-    return scope.edit_effect(sample(inputs, _n_images(request)), request.edit, all_of(inputs))
+    return scope.edit_effect(sample(inputs, _n_images(request)), request.edit, inputs.test)
 
 
 def view(scope: Scope, request: Request, result: EditEffect, inputs: Inputs) -> View:
@@ -64,7 +64,7 @@ def _most_changed(request: Request, result: EditEffect, inputs: Inputs) -> list[
 
     from convscope.edits import apply
 
-    test, rows = all_of(inputs), result.most_changed(_SHOWN)
+    test, rows = inputs.test, result.most_changed(_SHOWN)
     numbers = sample_rows(inputs, _n_images(request))[result.index[rows]]
     images = test.images(numbers)
     pairs = zip(images, apply(images, request.edit, test), strict=True)

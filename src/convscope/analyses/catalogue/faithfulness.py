@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Method
-from convscope.analyses.testset import SampleRequest, chart, counted, figures_of, sample
+from convscope.analyses.testset import SampleRequest, chart, counted, sample
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def view(scope: Scope, request: Request, result: FaithfulnessCurves, inputs: Inp
 
     curves = {"deleted": result.deletion, "put back": result.insertion, "deleted at random": result.random}
     rows = [
-        {"curve": name, "x": x} | figures_of(estimate)
+        {"curve": name, "x": x} | estimate.to_json()
         for name, curve in curves.items()
         for x, estimate in zip(result.shares.tolist(), result.course(curve), strict=True)
     ]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
-from convscope.analyses.request import AnyLayer
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import AnyLayer, Request as Base
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 

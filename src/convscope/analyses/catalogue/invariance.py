@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, figures_of, sample
+from convscope.analyses.testset import SampleRequest, chart, sample
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 
@@ -33,7 +33,7 @@ def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Input
     import pandas as pd
 
     rows = [
-        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | figures_of(one)
+        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | one.to_json()
         for layer in result.layers
         for n, (change, one) in enumerate(zip(result.changes, result.distances(layer), strict=True), start=1)
     ]

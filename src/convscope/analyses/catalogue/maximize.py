@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
-from convscope.analyses.request import AnyLayer, Position, Unit
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import AnyLayer, Position, Request as Base, Unit
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 

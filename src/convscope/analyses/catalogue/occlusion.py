@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import Fill, Reads, Sizes, Stride, Target
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Fill, ImageRequest, Sizes, Stride, Target
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 _PHOTOGRAPH_PX = 64
 
 
-class Request(Base):
+class Request(ImageRequest):
     """Occlusion: the drop in the target's probability with a square of the image covered (Zeiler & Fergus 2013)."""
-
-    reads: ClassVar[Reads] = "image"
 
     target: Target = None
     size: Sizes = None
@@ -33,7 +30,6 @@ class Request(Base):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> list[OcclusionMap]:
     """A map for each size of the square."""
-    assert inputs.image is not None
     settings: dict[str, Any] = request.model_dump(include={"stride", "fill"}, exclude_none=True)
     side = min(inputs.image.shape[1:])
     if request.size is None and request.stride is None and side > _PHOTOGRAPH_PX:  # every pixel would take minutes
@@ -45,7 +41,6 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> list[OcclusionMap
 def view(scope: Scope, request: Request, result: list[OcclusionMap], inputs: Inputs) -> View:
     """The image, and for each size of the square the drop in probability over it and alone, on one scale."""
     image, scale = inputs.image, drop_scale(result)
-    assert image is not None
     figures: list[Figure] = []
     for one in result:  # a row for each size
         shape = "×".join(map(str, one.size))

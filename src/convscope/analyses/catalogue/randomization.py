@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Method
-from convscope.analyses.testset import SampleRequest, chart, counted, figures_of, sample
+from convscope.analyses.testset import SampleRequest, chart, counted, sample
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inp
 
     similarities = list(result.similarities.items())
     rows = [
-        {"curve": request.method, "x": n, "layer": layer} | figures_of(one)
+        {"curve": request.method, "x": n, "layer": layer} | one.to_json()
         for n, (layer, one) in enumerate(similarities, start=1)
     ]
     table = pd.DataFrame(rows)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.maps import maps_of, unit_of
-from convscope.analyses.request import Layer, Position, Reads, Unit
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import ImageRequest, Layer, Position, Unit
 from convscope.analyses.view import Figure, View
 from convscope.errors import RequestError
 
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
     from convscope.scope import Scope
 
 
-class Request(Base):
+class Request(ImageRequest):
     """The receptive field: the part of an image that a position of a layer reads."""
-
-    reads: ClassVar[Reads] = "image"
 
     layer: Layer
     unit: Unit = None
@@ -41,7 +38,6 @@ class ShownField:
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> ShownField:
     """The position asked for: by default the middle one, and for "max" where the unit, or any, answers most."""
-    assert inputs.image is not None
     field = scope.receptive_field(request.layer)
     if request.position == "max":
         return ShownField(field, *_strongest(scope, inputs.image, request.layer, request.unit))
@@ -53,7 +49,6 @@ def view(scope: Scope, request: Request, result: ShownField, inputs: Inputs) -> 
     """The image with a frame around the field, and that patch alone."""
     import torch
 
-    assert inputs.image is not None
     field, row, column = result.field, result.row, result.column
     rows, columns = field.boxes.shape[1:]
     top, left, bottom, right = box = field.box(row, column)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
-from convscope.analyses.request import Fill, Reads
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import Fill, ImageRequest
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -17,17 +16,14 @@ if TYPE_CHECKING:
 _SIDE_PX = 256
 
 
-class Request(Base):
+class Request(ImageRequest):
     """The smallest square whose occlusion changes the predicted class, and where it lies."""
-
-    reads: ClassVar[Reads] = "image"
 
     fill: Fill = None
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> SmallestOcclusion:
     """Of squares of all sizes, at all positions."""
-    assert inputs.image is not None
     return scope.smallest_occlusion(inputs.image, "grey" if request.fill is None else request.fill)
 
 
@@ -37,7 +33,6 @@ def view(scope: Scope, request: Request, result: SmallestOcclusion, inputs: Inpu
     import torch
 
     image = inputs.image
-    assert image is not None
     name, fill = scope.class_name(result.before), "grey" if request.fill is None else request.fill
     figures: list[Figure] = [("image", draw.picture(image))]
     if result.box is None:

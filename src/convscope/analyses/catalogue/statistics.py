@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convscope import draw, scans
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import TestSetRequest, all_of, chart, counted
+from convscope.analyses.testset import TestSetRequest, chart, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Request(TestSetRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, LayerStatistics]:
     """Of a layer, by default of all convolutions."""
-    return scope.statistics(all_of(inputs), [request.layer or "conv"])
+    return scope.statistics(inputs.test, [request.layer or "conv"])
 
 
 def view(scope: Scope, request: Request, result: dict[str, LayerStatistics], inputs: Inputs) -> View:
@@ -33,7 +33,7 @@ def view(scope: Scope, request: Request, result: dict[str, LayerStatistics], inp
 
     table = pd.concat([one.table() for one in result.values()], ignore_index=True)
     if "best_class" in table:
-        names = all_of(inputs).classes["class"]
+        names = inputs.test.classes["class"]
         table["best_class"] = [names[k] if k >= 0 else "none" for k in table["best_class"]]
     size, notable = f"{counted(len(table), 'unit')} of {counted(len(result), 'layer')}", notable_units(result)
     counts = {name: one.histogram.sum(0).tolist() for name, one in result.items()}

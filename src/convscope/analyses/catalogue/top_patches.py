@@ -10,7 +10,7 @@ from pydantic import Field
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Layer, Unit
-from convscope.analyses.testset import TestSetRequest, all_of, counted
+from convscope.analyses.testset import TestSetRequest, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Request(TestSetRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> LayerPatches:
     """The strongest images of every unit of the layer."""
-    return next(iter(scope.top_patches(all_of(inputs), [request.layer], top=request.top or 20).values()))
+    return next(iter(scope.top_patches(inputs.test, [request.layer], top=request.top or 20).values()))
 
 
 def view(scope: Scope, request: Request, result: LayerPatches, inputs: Inputs) -> View:
     """Of one unit its strongest images, with the patch framed, and the patches; of a layer a sheet of all units' patches."""
-    images, tensors = all_of(inputs), {name: getattr(result, name) for name in _TENSORS}
+    images, tensors = inputs.test, {name: getattr(result, name) for name in _TENSORS}
     if request.unit is not None:
         return _of_unit(int(request.unit), result, images, tensors)
     table = _named(result.table(), images)

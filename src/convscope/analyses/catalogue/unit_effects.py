@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -11,8 +11,7 @@ from convscope import draw
 from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import Reads, Target
-from convscope.analyses.request import Request as Base
+from convscope.analyses.request import ImageRequest, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import SettingError
 
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
 _TOP = 12
 
 
-class Request(Base):
+class Request(ImageRequest):
     """The units of the convolutions whose ablation lowers the target's logit of an image most."""
-
-    reads: ClassVar[Reads] = "image"
 
     target: Target = None
     top: Annotated[int | None, Field(ge=1, le=200, description="How many units; 12 by default.")] = None
@@ -34,7 +31,6 @@ class Request(Base):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     """The units of all convolutions, replaced by 0 where the next layer reads them; each by the convolution's name."""
-    assert inputs.image is not None
     convolutions = [operation.name for operation in scope.graph.operations if operation.kind == "conv"]
     if not convolutions:
         raise SettingError("unit_effects: this network has no convolutions")
@@ -48,7 +44,6 @@ def view(scope: Scope, request: Request, result: UnitEffects, inputs: Inputs) ->
     """Maps of the units, and a table of their effects."""
     import pandas as pd
 
-    assert inputs.image is not None
     shown = range(min(request.top or _TOP, int((result.logit_change < 0).sum())))
     rows = [
         {"layer": result.layers[k], "unit": int(result.units[k]), "logit_change": float(result.logit_change[k]),

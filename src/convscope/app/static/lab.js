@@ -315,7 +315,6 @@ function bar(kind, value) {
 // ---- layers ----
 
 const layers = new Map();
-const byName = new Map(lab.layers.map((layer) => [layer.name, layer]));
 
 function prepareLayers() {
   layers.clear();
