@@ -195,7 +195,10 @@ def test_npz_never_unpickles(tmp_path: Path, cache: Path) -> None:
         ({"a": np.zeros(3)}, "has the keys a; expected x_train"),
         ({"x": np.zeros((3, 4), np.uint8), "y": np.arange(3)}, "images have the shape (3, 4)"),
         ({"x": np.zeros((3, 4, 4), np.int64), "y": np.arange(3)}, "expected uint8, uint16, or floats from 0 to 1"),
-        ({"x": np.full((3, 4, 4), 7.0), "y": np.arange(3)}, "expected uint8, uint16, or floats from 0 to 1"),
+        (
+            {"x": np.full((3, 4, 4), 7.0), "y": np.arange(3)},
+            "images are float64 and run from 7 to 7; floats are expected from 0 to 1",
+        ),
         ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.arange(2)}, "3 images and 2 labels"),
         ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.zeros(3)}, "expected one integer or one string"),
     ],
