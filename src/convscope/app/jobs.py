@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkstemp
 from threading import Lock
 from typing import Any
 
@@ -69,7 +70,6 @@ class Jobs:
     def __init__(self, trust: bool = False) -> None:
         self._trust, self._executor, self._alone = trust, LocalProcesses(1), asyncio.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._folder = TemporaryDirectory(prefix="convscope-")
         self._changing = Lock()  # answers from the cache come in threads
 
     def known(self, explored: ExploredRun, question: str, **arguments: Any) -> Any:
@@ -129,13 +129,14 @@ class Jobs:
                 with suppress(asyncio.CancelledError):
                     await job.task
         await asyncio.to_thread(self._executor.__exit__)
-        self._folder.cleanup()
 
     async def _work(self, job: Job, explored: ExploredRun, question: str, arguments: dict[str, Any]) -> None:
         try:
             async with self._alone:
                 path = str(explored.run.path.absolute())
-                job.progress = Path(self._folder.name) / job.id
+                number, name = mkstemp(prefix="convscope-")
+                os.close(number)
+                job.progress = Path(name)
                 future = self._executor.submit(answer, path, self._trust, question, arguments, job.progress)
                 try:
                     job.result = await asyncio.wrap_future(future)
@@ -150,6 +151,8 @@ class Jobs:
             job.error = f"unexpected {type(error).__name__}: {first_line(error)}"
         finally:
             job.done = True
+            if job.progress is not None:
+                job.progress.unlink(missing_ok=True)
 
 
 def _id(explored: ExploredRun, question: str, arguments: dict[str, Any]) -> str:
