@@ -271,8 +271,8 @@ def test_what_a_cluster_cannot_do_is_said_in_a_line(nodes: Nodes, monkeypatch: p
     ):
         with pytest.raises(SettingError, match=words):
             nodes.ray(**settings)
-    other = {**cluster.versions(), "PyTorch": "2.9.0"}
-    monkeypatch.setattr(cluster, "versions", lambda: other)  # of this process alone
+    monkeypatch.setattr(cluster, "versions", cluster.versions.__wrapped__)  # which is not cached
+    monkeypatch.setattr(torch, "__version__", "2.9.0")  # of this process alone
     with pytest.raises(
         SettingError, match=r"node \S+ of the cluster has PyTorch .*, here 2\.9\.0: .*--allow-different"
     ):

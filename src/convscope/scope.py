@@ -268,8 +268,8 @@ class Scope:
         Raises:
             UnknownNameError: there is no such head.
         """
-        logits = self.logits(images)
-        return (self.task if head is None else self._head(head)).probabilities(logits)
+        answering = self.task if head is None else self._head(head)
+        return answering.probabilities(self.logits(images))
 
     def saliency(
         self, images: AnyImages, target: NamedTarget = None, **settings: Unpack[NeuronSettings]

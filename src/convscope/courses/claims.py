@@ -71,16 +71,17 @@ def measure_networks(study: Study, told: Reproduces) -> None:
         return
     number = ranking[0].number
     run = next(run for run in study.runs if run.number == number and run.state == "done")
-    known = {name: each for name, each in _read_measured(study.path).items() if each.get("run") == run.path.name}
+    found = _read_measured(study.path).items()
+    known = {name: each for name, each in found if isinstance(each, dict) and each.get("run") == run.path.name}
     for name in wanted:
         if name not in known:
             subject = open_subject(run.path)
-            found, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
-            known[name] = {**found.to_json(), "basis": basis, "run": run.path.name}
+            figure_of, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
+            known[name] = {**figure_of.to_json(), "basis": basis, "run": run.path.name}
     write_whole(study.path / _MEASURED, json.dumps(known, indent=1))
 
 
-def _read_measured(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_measured(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / _MEASURED).read_text("utf-8"))
     except (OSError, ValueError):
@@ -88,7 +89,7 @@ def _read_measured(folder: Path) -> dict[str, dict[str, Any]]:
     return found if isinstance(found, dict) else {}
 
 
-def _of_network(claim: Claim, measured: Mapping[str, Mapping[str, Any]]) -> JudgedClaim:
+def _of_network(claim: Claim, measured: Mapping[str, Any]) -> JudgedClaim:
     try:
         found = measured[claim.metric]
         difference = Estimate(*(None if found[key] is None else float(found[key]) for key in ("value", "low", "high")))
