@@ -167,6 +167,7 @@ def test_the_page_and_the_json_have_each_claim(out: Path) -> None:
         ({"metric": "test_acuracy", "terms": [[1, {}], [-1, {}]]}, "'test_acuracy'; expected one of test_accuracy"),
         ({"metric": "parameters", "terms": [[1, {}], [-1, {}]]}, "'parameters'; expected one of"),
         ({"metric": "test_accuracy"}, "terms are of runs"),
+        ({"metric": "epoch_seconds", "terms": [[1, {}]]}, "terms are of runs"),
         ({"metric": "filters_off", "terms": [[1, {}]]}, "terms are of runs"),
     ],
 )

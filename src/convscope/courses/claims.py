@@ -78,7 +78,7 @@ def measure_networks(study: Study, told: Reproduces) -> None:
             subject = open_subject(run.path)
             figure_of, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
             known[name] = {**figure_of.to_json(), "basis": basis, "run": run.path.name}
-    write_whole(study.path / _MEASURED, json.dumps(known, indent=1))
+            write_whole(study.path / _MEASURED, json.dumps(known, indent=1))
 
 
 def _read_measured(folder: Path) -> dict[str, Any]:

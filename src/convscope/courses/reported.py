@@ -101,7 +101,7 @@ class Claim(BaseModel):
         of_network = self.metric in MEASUREMENTS
         if not of_network and self.metric != EPOCH_SECONDS:
             _check_metric(self.metric, (*_METRICS[:-1], EPOCH_SECONDS, *MEASUREMENTS))
-        if of_network == bool(self.terms):
+        if bool(self.terms) if of_network else len(self.terms) < 2:
             raise ValueError(
                 "terms are of runs: expected none with a figure of one network, and two or more with all others"
             )
