@@ -38,7 +38,7 @@ if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
 
     check_annotations()
 
-pytest_plugins = ["tests.reported", "tests.planted", "tests.gpus"]
+pytest_plugins = ["tests.kept", "tests.reported", "tests.planted", "tests.gpus"]
 
 
 @pytest.fixture(autouse=True)

@@ -149,6 +149,7 @@ def test_a_sweep_without_a_shared_disk_of_which_a_node_is_lost_comes_to_the_same
     assert {run.state for run in study.runs} == {"done"}
 
 
+@pytest.mark.slow  # two sweeps of twelve runs
 def test_a_driver_that_is_killed_is_begun_again(nodes: Nodes, text: str, undisturbed: Study, tmp_path: Path) -> None:
     asked, folder = tmp_path / "asked.yaml", tmp_path / "study"
     asked.write_text(text)

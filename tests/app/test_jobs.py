@@ -13,6 +13,7 @@ from convscope.app.jobs import Job, Jobs
 from convscope.runs import Run
 
 
+@pytest.mark.own_processes
 def test_a_job_that_is_cancelled_twice_harms_no_other(reported: Run) -> None:
     asyncio.run(_cancel_twice(ExploredRun(reported)))
 
@@ -33,6 +34,7 @@ async def _cancel_twice(explored: ExploredRun) -> None:
     await jobs.close()
 
 
+@pytest.mark.own_processes
 def test_after_its_process_was_killed_the_next_question_is_answered(reported: Run) -> None:
     asyncio.run(_kill(ExploredRun(reported)))
 

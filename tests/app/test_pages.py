@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from html import unescape
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from convscope.analyses import names
 from convscope.app import ExploredRuns, pages
+from convscope.app.explorer import Explorer
 from convscope.app.pages import compare
 from convscope.app.state import State
 from convscope.data import load_data
@@ -274,6 +276,24 @@ def test_a_wrong_question_is_answered_in_a_line(address: str, query: str) -> Non
     status, body, _ = get(address, f"/api/analyses/grad_cam{query}")
     assert status == 400
     assert "\n" not in json.loads(body)["error"]
+
+
+def test_a_wrong_setting_is_refused_before_it_waits_for_earlier_work(
+    reported: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waits(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was queued")
+
+    monkeypatch.setattr(Explorer, "answer", waits)
+    with served(reported.path) as address:
+        for name, query, said in (
+            ("occlusion", "image=2&size=many", "--size"),
+            ("occlusion", "", "--image: occlusion needs one"),
+            ("unit_effects", "image=2&position=1", "--position"),
+            ("statistics", "colour=red", "--colour: statistics has no such setting"),
+        ):
+            status, body, _ = get(address, f"/api/analyses/{name}?{query}")
+            assert (status, said in json.loads(body)["error"]) == (400, True), body
 
 
 def test_judgements_are_written_at_once_and_change_the_figures(reported: Run, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from convscope.compute.executor import reason_of
 from convscope.errors import FailedError, UnknownNameError, WorkerError
 from tests.compute import work
 
+pytestmark = pytest.mark.own_processes
+
 
 def _wait(until: Callable[[], object]) -> None:
     for _ in range(1200):

@@ -114,6 +114,28 @@ def test_numbers_are_classes_in_the_order_of_numbers(tmp_path: Path) -> None:
     assert load_data(photos, labels="t.csv").classes == tuple(map(str, range(11)))
 
 
+def test_text_labels_of_whole_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 8, 8), np.uint8)
+    np.savez(tmp_path / "set.npz", x=pixels, y=np.array([str(k % 12) for k in range(24)]))
+    data = load_data(tmp_path / "set.npz")
+    assert data.classes == tuple(map(str, range(12)))
+    assert {name: int(label) for name, label in labels_by_name(data).items()} == {
+        f"set.npz image {k}": k % 12 for k in range(24)
+    }
+
+
+def test_usual_names_of_columns_are_known_in_capitals(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    table = frame(split=["train"] * (N - 8) + ["val"] * 4 + ["test"] * 4, group=[f"g{k}" for k in range(N)])
+    table.rename(columns=str.title).to_csv(photos / "t.csv", index=False)
+
+    data = load_data(photos, labels="t.csv")
+
+    assert labels_by_name(data) == dict(zip(table.file, table.label, strict=True))
+    assert (len(data.val), len(data.test)) == (4, 4)
+    assert "file: File, class: Label, group: Group" in data.layout[0]
+
+
 def test_several_columns_of_labels_are_several_targets(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos")
     table = frame(site=["left" if k % 2 else "right" for k in range(N)])

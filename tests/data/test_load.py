@@ -273,7 +273,7 @@ class TestRealSets:
     @pytest.mark.parametrize(
         ("name", "sizes", "shape", "encoding"),
         [
-            ("mnist", (54000, 6000, 10000), (1, 28, 28), "PNG"),
+            pytest.param("mnist", (54000, 6000, 10000), (1, 28, 28), "PNG", marks=pytest.mark.slow),
             pytest.param("cifar10", (45000, 5000, 10000), (3, 32, 32), "JPEG", marks=pytest.mark.slow),
         ],
     )

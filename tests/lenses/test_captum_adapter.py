@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.errors import MissingPackageError, RequestError, UnknownNameError
+from convscope.errors import MissingPackageError, RequestError, SettingError, UnknownNameError
 from convscope.graph import trace
 from convscope.lenses.captum_adapter import CAPTUM_METHODS, attribute
 from tests.graph.graph_networks import Residual, SqueezeExcite, chain
@@ -107,6 +107,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("lrp", {"n_steps": 3}, "setting 'n_steps' is not one of lrp; there is epsilon"),
     ("lrp", {"target": 8}, "target: 8 is not a class of this network"),
     ("integrated_gradients", {"baseline": torch.zeros(1, 3, 8, 7)}, "baseline: shape 1×3×8×7; expected 2×3×8×8"),
+    ("integrated_gradients", {"baseline": 0}, "baseline: 0; expected an image as a tensor"),
+    ("integrated_gradients", {"n_steps": 0}, "n_steps: 0; expected a whole number from 1 up"),
+    ("smooth_grad", {"n_samples": 2.5}, r"n_samples: 2\.5; expected a whole number from 1 up"),
+    ("smooth_grad", {"noise": -0.1}, r"noise: -0\.1; expected a number from 0 up"),
+    ("lrp", {"epsilon": "small"}, "epsilon: 'small'; expected a number from 0 up"),
 ]
 
 
@@ -114,7 +119,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("method", "settings", "message"), WRONG)
 def test_wrong_requests(method: str, settings: dict[str, Any], message: str) -> None:
     images = torch.zeros(2, 3, 8, 8)
-    with pytest.raises((RequestError, UnknownNameError), match=message):
+    with pytest.raises((RequestError, SettingError, UnknownNameError), match=message):
         attribute(trace(ByModules(), images), images, method, **settings)
 
 

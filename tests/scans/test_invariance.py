@@ -194,6 +194,14 @@ def test_wrong_requests(scope: Scope) -> None:
         scope.invariance(images, ["conv"], rotate=[float("inf")])
     with pytest.raises(SettingError, match="shift: nan"):
         scope.invariance(images, ["conv"], shift=[(0, float("nan"))])
+    for settings, said in (
+        ({"rotate": ["a"]}, "rotate: 'a'; expected a finite number"),
+        ({"scale": [None]}, "scale: None"),
+        ({"shift": ["ab"]}, "shift: 'ab'"),
+        ({"shift": [(1, 2, 3)]}, r"shift: \(1, 2, 3\); expected a number of pixels down, or a pair"),
+    ):
+        with pytest.raises(SettingError, match=said):
+            changes_of(**{"shift": (), "rotate": (), "scale": ()} | settings)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="target: 7 is not a class"):
         scope.invariance(images, ["conv"], 7)
     with pytest.raises(RequestError, match="fill: 3 images"):

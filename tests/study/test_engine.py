@@ -218,6 +218,7 @@ def test_where_every_run_fails_the_sweep_has_failed(tmp_path: Path) -> None:
         sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
 
 
+@pytest.mark.own_processes
 def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.compute.executor.sys.executable", "/bin/false")
     text = study_text(tmp_path, "recipe.rate: [0.01, 0.02]")

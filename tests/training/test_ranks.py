@@ -128,6 +128,7 @@ def _spec(folder: Path, epochs: int) -> Path:
     return spec
 
 
+@pytest.mark.slow  # three processes that load PyTorch
 def test_the_command_speaks_once(tmp_path: Path) -> None:
     ended = torchrun("-m", "convscope", "train", _spec(tmp_path, 2), "--out", tmp_path / "run")
     assert ended.returncode == 0, ended.stderr

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         find as find,
         look as look,
         names as names,
+        request_of as request_of,
     )
     from convscope.analyses.attribution import shown_map as shown_map, small_picture as small_picture
     from convscope.analyses.catalogue.occlusion import drop_scale as drop_scale, sum_in_words as sum_in_words

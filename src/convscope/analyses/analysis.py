@@ -8,7 +8,7 @@ Such a file has a `Request`, whose docstring is its help; `compute(scope, reques
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -104,28 +104,37 @@ def look(
         >>> look(scope, "grad_cam", image=image, layer="relu5").heading
     """
     analysis = find(lens)
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if analysis.reads == "image" and image is None:
-        raise SettingError(f"--image: {analysis.name} needs one; give a file, or the index of a test image")
-    if analysis.reads == "test images" and test is None:
-        raise SettingError(f"{analysis.name} looks at the test images of a run; give a run's folder")
-    for_unit_alone = settings.get("unit") == "max"
-    if analysis.reads != "image" and image is not None and not for_unit_alone:
-        raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
     if edit is not None and "edit" in analysis.request.model_fields:
-        settings["edit"] = edit
-    elif edit is not None:
+        settings["edit"], edit = edit, None
+    request = request_of(analysis, settings, image, test)
+    if edit is not None:
         if image is None:
             raise SettingError(f"--edit: {analysis.name} is shown no image to edit; leave it out, or ask edit_effect")
         image = edits.apply(image[None], edit, test)[0]
-    request, inputs = checked(analysis.name, analysis.request, settings), Inputs(image, test)  # type: ignore[arg-type]
+    inputs = Inputs(image, test)  # type: ignore[arg-type]
     graph.check_weights(scope.net)
-    if for_unit_alone:
+    if settings.get("unit") == "max":
         request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})
     view = analysis.view(scope, request, analysis.compute(scope, request, inputs), inputs)
     if edit is not None and image is not None:
         view = replace(view, heading=f"{view.heading}; image edited: {edits.describe(edit)}")
     return view if analysis.name == "filters" else replace(view, note=scope.note)  # filters need no traced network
+
+
+def request_of(analysis: Analysis, settings: Mapping[str, Any], image: Tensor | None, test: ImageSet | None) -> Request:
+    """The request of an analysis: what can be refused before any work is refused here.
+
+    Raises:
+        SettingError: an input that it needs is missing, or one that it does not look at is given; or a setting is.
+    """
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if analysis.reads == "image" and image is None:
+        raise SettingError(f"--image: {analysis.name} needs one; give a file, or the index of a test image")
+    if analysis.reads == "test images" and test is None:
+        raise SettingError(f"{analysis.name} looks at the test images of a run; give a run's folder")
+    if analysis.reads != "image" and image is not None and settings.get("unit") != "max":
+        raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
+    return checked(analysis.name, analysis.request, settings)
 
 
 def _strongest_unit(scope: Scope, image: Tensor | None, layer: str | None) -> int:

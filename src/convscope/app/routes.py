@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from convscope.analyses import find, names, small_picture
+from convscope.analyses import Analysis, find, names, request_of, small_picture
 from convscope.app import pages
 from convscope.app.explored import ExploredRun, UnitsOff
 from convscope.app.explorer import Explorer
@@ -280,11 +280,11 @@ def add_analyses(app: FastAPI, explorer: Explorer) -> None:
                     key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE
                 }
                 found = explorer.runs[run]
-                inputs = await explorer.by_network(_inputs, explorer, run, image, edit, find(name).reads == "image")
+                shown = await explorer.by_network(_image_for, explorer, run, find(name), image, edit, settings)
                 if name in LIVE_LENSES:
-                    result = await explorer.by_network(partial(analysis, found, name, inputs, settings))
+                    result = await explorer.by_network(partial(analysis, found, name, shown, settings))
                     return _as_response(result, ending)
-                result = await explorer.answer(found, "analysis", name, name=name, image=inputs, settings=settings)
+                result = await explorer.answer(found, "analysis", name, name=name, image=shown, settings=settings)
                 return _as_response(result, ending)
 
             app.get(
@@ -293,15 +293,17 @@ def add_analyses(app: FastAPI, explorer: Explorer) -> None:
             )(ask)  # fmt: skip
 
 
-def _inputs(explorer: Explorer, run: int, image: str, edit_list: str, wants_image: bool) -> Tensor | None:
-    if not wants_image or not image:
-        return None
-    state: dict[str, Any] = {
-        "run": run,
-        "image": int(image) if is_number(image) else image,
-        "edits": as_json(edit_list),
-    }
-    return explorer.lab(run).image(checked_request(state), explorer.uploaded(run))
+def _image_for(
+    explorer: Explorer, run: int, about: Analysis, image: str, edit_list: str, settings: dict[str, Any]
+) -> Tensor | None:
+    """The image of a request; what is wrong with the request is said here, before it waits for earlier ones."""
+    shown = None
+    if about.reads == "image" and image:
+        number = int(image) if is_number(image) else image
+        state = {"run": run, "image": number, "edits": as_json(edit_list)}
+        shown = explorer.lab(run).image(checked_request(state), explorer.uploaded(run))
+    request_of(about, settings, shown, explorer.runs[run].test)
+    return shown
 
 
 def _as_response(found: dict[str, Any], ending: str) -> Response:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from convscope.data.source import split_of
+from convscope.data.source import in_order, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError
 
@@ -34,7 +33,7 @@ class Answers:
         """Targets as indices into their classes, −1 where there is no label; numbers are in their order, words in theirs."""
         indices, classes = {}, {}
         for target, values in self.targets.items():
-            names = sorted(set(values) - {""}, key=_order_of(values))
+            names = in_order(set(values) - {""})
             place = {name: k for k, name in enumerate(names)} | {"": -1}
             indices[target] = np.array([place[value] for value in values], np.int64)
             classes[target] = tuple(names)
@@ -89,14 +88,16 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
         DataError: no column of labels is found.
     """
     targets = [known_column(columns, name, where) for name in labels.label or ()]
-    targets = targets or [name for name in LABEL_COLUMNS if name in columns][:1]
+    targets = targets or usual_columns(columns, LABEL_COLUMNS)[:1]
     if not targets:
         raise DataError(
             f"{where}: has the columns {', '.join(columns)}; expected one of labels ({', '.join(LABEL_COLUMNS)}): rename "
             "it, or name it with data.labels.label"
         )
-    split = known_column(columns, labels.split, where) if labels.split else "split" if "split" in columns else None
-    group = known_column(columns, labels.group, where) if labels.group else "group" if "group" in columns else None
+    split, group = (
+        known_column(columns, named, where) if named else next(iter(usual_columns(columns, [usual])), None)
+        for named, usual in ((labels.split, "split"), (labels.group, "group"))
+    )
     texts = {name: as_texts(columns[name], f"{where}, column {name}") for name in targets}
     named = texts if len(targets) > 1 else {}
     splits = as_texts(columns[split], where) if split else None
@@ -107,6 +108,11 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
         where,
     )
     return answers, tuple(name for name in (*targets, split, group) if name)
+
+
+def usual_columns(columns: Iterable[str], usual: Sequence[str]) -> list[str]:
+    """The columns of a table with a usual name, in capitals or not; in the order of these names."""
+    return [name for one in usual for name in columns if name.strip().lower() == one]
 
 
 def known_column(columns: Mapping[str, Any], name: str, where: str) -> str:
@@ -147,8 +153,3 @@ def roles_in_words(used: Sequence[str], answers: Answers) -> str:
     if answers.groups is not None:
         roles.append(f"group: {rest.pop()} ({len(set(answers.groups) - {''}):,})")
     return ", ".join(roles + [f"split: {name}" for name in rest])
-
-
-def _order_of(values: Sequence[str]) -> Callable[[str], Any]:
-    whole = all(re.fullmatch(r"[+-]?\d{1,18}", value) for value in values if value)
-    return (lambda value: (int(value), value)) if whole else (lambda value: value)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.data.answers import Answers, answers_in, as_texts, known_column, roles_in_words
+from convscope.data.answers import Answers, answers_in, as_texts, known_column, roles_in_words, usual_columns
 from convscope.data.folders import ImageFolder
 from convscope.data.layouts import Folder, has_image_ending, split_in
 from convscope.data.spec import LABEL_COLUMNS, Labels
@@ -84,7 +84,7 @@ def tables_in(tree: Folder) -> list[str]:
 
 def _has_labels(file: Path) -> bool:
     columns = _read(file)
-    return "file_name" in columns and any(name in columns for name in LABEL_COLUMNS)
+    return "file_name" in columns and bool(usual_columns(columns, LABEL_COLUMNS))
 
 
 def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
@@ -94,7 +94,7 @@ def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, wo
     lines: list[str] = []
     for folder, file in tables:
         columns = _read(file)
-        name = labels.file or next((one for one in _FILE_COLUMNS if one in columns), None)
+        name = labels.file or next(iter(usual_columns(columns, _FILE_COLUMNS)), None)
         if name is None:
             raise DataError(
                 f"{file}: has the columns {', '.join(columns)}; expected one of files ({', '.join(_FILE_COLUMNS)}): rename "

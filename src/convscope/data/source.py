@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -99,7 +99,7 @@ def encode_labels(
 ) -> tuple[Int64[np.ndarray, " M"], tuple[str, ...]]:
     """Labels as indices into class names.
 
-    Integers with names are indices already. Without names the distinct values, sorted, are the classes;
+    Integers with names are indices already. Without names the distinct values, in their order, are the classes;
     negative integers, by custom 'no label', are none and stay negative.
 
     Args:
@@ -120,9 +120,17 @@ def encode_labels(
         raise DataError(f"{where}: labels are strings and class names are given too; leave one of them out")
     if names is not None:
         return values.astype(np.int64), tuple(names)
-    none = np.zeros(len(values), bool) if values.dtype.kind == "U" else values < 0
-    classes = np.unique(values[~none])
-    return np.where(none, -1, np.searchsorted(classes, values)).astype(np.int64), tuple(map(str, classes))
+    distinct, places = np.unique(values, return_inverse=True)
+    classes = in_order(str(value) for value in distinct if values.dtype.kind == "U" or value >= 0)
+    index = {name: k for k, name in enumerate(classes)}
+    return np.array([index.get(str(value), -1) for value in distinct], np.int64)[places], tuple(classes)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of classes: by their number where all are whole numbers, otherwise as words."""
+    found = list(names)
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in found)
+    return sorted(found, key=(lambda name: (int(name), name)) if whole else None)
 
 
 def file_digest_of(file: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from convscope.data.answers import answers_in
+from convscope.data.answers import answers_in, usual_columns
 from convscope.data.images import Item
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
@@ -238,7 +238,7 @@ def _image_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
 
 def _label_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
     labels = [name for name, feature in noted.items() if feature.get("_type") == "ClassLabel"]
-    return _first(labels + [name for name in LABEL_COLUMNS if name in table.schema.names], table)
+    return _first(labels + usual_columns(table.schema.names, LABEL_COLUMNS), table)
 
 
 def _first(names: list[str], table: Table) -> str:

@@ -42,9 +42,12 @@ class ReceptiveField:
     def box(self, row: int = 0, column: int = 0) -> tuple[int, int, int, int]:
         """The smallest box of the image that holds all pixels which the units at this position see.
 
+        Positions are counted as the image lies. A network that flips or transposes its feature maps keeps them in another
+        order: there row r of a tensor of activations is not row r here.
+
         Args:
-            row: from 0 at the top.
-            column: from 0 at the left.
+            row: from 0 at the top of the image.
+            column: from 0 at its left.
 
         Returns:
             (top, left, bottom, right) in pixels, half-open, so that `image[:, top:bottom, left:right]` is the

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convscope.base.optional import import_optional
 from convscope.compute import own_random_state
-from convscope.errors import RequestError, UnknownNameError
+from convscope.errors import RequestError, SettingError, UnknownNameError, shortened
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses.attribution import Attribution, join
 from convscope.lenses.gradients import bytes_of_pass
@@ -89,6 +89,7 @@ def attribute(
 
     Raises:
         UnknownNameError: there is no such method or setting; the message lists those there are.
+        SettingError: a setting is out of its range.
         RequestError: images, target or baseline do not fit, or lrp knows no rule for an operation.
         MissingPackageError, BrokenPackageError: Captum is not installed, or its import fails.
 
@@ -105,6 +106,7 @@ def attribute(
     run, defaults = _METHODS[method]
     for name in settings.keys() - defaults.keys():
         raise UnknownNameError("setting", name, settings_of(method), f"one of {method}")
+    _check_numbers(settings)
     resolved = resolve_target(graph, images, target)
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
@@ -189,9 +191,22 @@ def settings_of(method: str) -> tuple[str, ...]:
     return (*_METHODS[method][1], "baseline", "seed", "max_memory")
 
 
+def _check_numbers(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        least = 1 if name in ("n_steps", "n_samples") else 0
+        if not isinstance(value, int if least else int | float) or isinstance(value, bool) or not value >= least:
+            kind = "a whole number" if least else "a number"
+            raise SettingError(f"{name}: {shortened(value)}; expected {kind} from {least} up")
+
+
 def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:
     if baseline is None:
         return torch.zeros_like(images)
+    if not isinstance(baseline, Tensor):
+        raise RequestError(
+            f"baseline: {shortened(baseline)}; expected an image as a tensor, normalised as the images are; for one value in "
+            "all pixels torch.full_like(images[:1], value)"
+        )
     if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
         given, want = ("×".join(map(str, t.shape)) for t in (baseline, images))
         raise RequestError(f"baseline: shape {given}; expected {want}, or one image for all, normalised as they are")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.data import Change, transform
-from convscope.errors import FailedError, SettingError
+from convscope.errors import FailedError, SettingError, shortened
 from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
 from convscope.scans.by_image import Answers, Questions, cover_of, one_by_one
@@ -200,17 +200,22 @@ def changes_of(shift: Sequence[Shift], rotate: Sequence[float], scale: Sequence[
         >>> [str(change) for change in changes_of([2, (0, 4)], [15], [1.5])]
         ['shift 2, 0 px', 'shift 0, 4 px', 'rotate 15°', 'scale ×1.5']
     """
-    pairs = [tuple(map(float, s)) if isinstance(s, Sequence) else (float(s), 0.0) for s in shift]
-    for name, amounts, least in (
-        ("shift", [value for pair in pairs for value in pair], -inf),
-        ("rotate", rotate, -inf),
-        ("scale", scale, 0),
-    ):
-        for amount in amounts:
-            if not isfinite(amount) or amount <= least:
-                raise SettingError(f"{name}: {amount}; expected a finite number{' above 0' if least == 0 else ''}")
-    shifts = [Change("shift", (down, right)) for down, right in pairs]
-    return shifts + [Change(kind, float(a)) for kind, given in (("rotate", rotate), ("scale", scale)) for a in given]
+    pairs = [tuple(s) if isinstance(s, Sequence) and not isinstance(s, str) else (s, 0.0) for s in shift]
+    if wrong := [pair for pair in pairs if len(pair) != 2]:
+        raise SettingError(f"shift: {shortened(wrong[0])}; expected a number of pixels down, or a pair (down, right)")
+    shifts = [Change("shift", (_amount("shift", down), _amount("shift", right))) for down, right in pairs]
+    turns = [Change("rotate", _amount("rotate", degrees)) for degrees in rotate]
+    return shifts + turns + [Change("scale", _amount("scale", factor, above=0)) for factor in scale]
+
+
+def _amount(name: str, given: Any, above: float = -inf) -> float:
+    try:
+        amount = float(given)
+    except (TypeError, ValueError):
+        amount = nan
+    if not isfinite(amount) or amount <= above:
+        raise SettingError(f"{name}: {shortened(given)}; expected a finite number{' above 0' if above == 0 else ''}")
+    return amount
 
 
 def distance(features: Float[Tensor, "N ..."], unchanged: Float[Tensor, "1 ..."]) -> Float[Tensor, " N"]:
