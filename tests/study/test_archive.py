@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -137,9 +138,9 @@ def test_what_is_wrong_with_an_address_is_one_line(text: str, tmp_path: Path, mo
     (tmp_path / "file").touch()
     with pytest.raises(FailedError, match=r"archive .*file/in: .*go on with the same command"):
         swept(text, tmp_path / "study", str(tmp_path / "file" / "in"))
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
-    with pytest.raises(MissingPackageError, match=r"--archive s3:// needs the package 's3fs'.*convscope\[s3\]"):
-        swept(text, tmp_path / "study", "s3://bucket/widths")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(MissingPackageError, match="--archive gs:// needs the package 'gcsfs'"):
+        swept(text, tmp_path / "study", "gs://bucket/widths")
 
 
 def test_where_the_copy_fails_the_runs_are_kept_and_copied_by_the_next_command(
