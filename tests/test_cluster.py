@@ -23,7 +23,7 @@ from convscope.runs import open_run, predict_parts
 from convscope.scans import evaluate
 from convscope.scope import Scope
 from convscope.study import Study, open_study, sweep
-from convscope.study.cluster import read_files, write_files
+from convscope.study.folder import read_files, write_files
 from convscope.study.live import Silent, Standing
 from tests.conftest import write_spots
 from tests.study.sweeps import command_line, in_the_middle, results, study_text, worked

@@ -32,6 +32,14 @@ def sweep(
     storage: Annotated[
         str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
     ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="URL",
+            help="Copy each run that has ended there, such as s3://bucket/widths, and fetch what is missing here.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs and estimate the time; train none.")
     ] = False,
@@ -66,8 +74,9 @@ def sweep(
     folder = out or Path("runs") / name
     with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
         study = run_sweep(
-            found, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor
-        )
+            found, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor,
+            archive=archive,
+        )  # fmt: skip
     report = write_study_report(study.path, study_sections(study.path))
     print_json(_study_values(study, report)) if json else _print_study(study, report)
 

@@ -25,7 +25,6 @@ from uuid import uuid4
 from optuna.trial import FrozenTrial, TrialState
 
 from convscope.base.signals import StopWish, stop_wish
-from convscope.base.unfinished import UNFINISHED
 from convscope.compute import Kept, Line, Ray, node_name, present
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import (
@@ -37,17 +36,16 @@ from convscope.errors import (
     StoppedError,
     UnknownNameError,
 )
-from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, Run, RunSpec, as_network_wants, write_whole
+from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
+from convscope.study.archive import Archive
 from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
-from convscope.study.folder import STUDY
+from convscope.study.folder import STUDY, read_files, write_files
 from convscope.study.live import Going
 from convscope.study.store import Claim, Store, deaths_of
 from convscope.study.worker import Ended, Job, Reporter, is_done, told, trained, value_of
 from convscope.training import LEFT
 
 _BUNDLES = 4  # data sets that the cluster keeps for runs to come; those of running ones stay as well
-_LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
-"""Files that say how far a run is: they are written after all that they speak of."""
 
 
 @dataclass(frozen=True)
@@ -149,20 +147,6 @@ def _data_here(spec: DataSpec) -> DataBundle:
         raise SettingError(f"node {node_name()} lacks the data: {error}") from None
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """All files of a run's folder by their names in it."""
-    files = [file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(UNFINISHED)]
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files of a run, each whole, so that it can go on from whatever is there after a kill."""
-    for name in sorted(files, key=lambda name: (_LAST.index(name) if name in _LAST else -1, name)):
-        write_whole(folder / name, files[name])
-    if MODEL in files and CHECKPOINT not in files:
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
 @dataclass(eq=False)
 class _Unit:
     """A unit of work that is ours, and the run of it that a task trains."""
@@ -183,8 +167,8 @@ class ClusterEngine(Engine):
     executor: Ray
     workers: dict[Future[Reply], _Unit]  # type: ignore[assignment]
 
-    def __init__(self, store: Store, executor: Ray, job: Job, view: Any) -> None:
-        super().__init__(store, executor, job, view)
+    def __init__(self, store: Store, executor: Ray, job: Job, view: Any, archive: Archive | None = None) -> None:
+        super().__init__(store, executor, job, view, archive)
         self.by_key: dict[str, _Unit] = {}
         self.by_trial: dict[int, _Unit] = {}
         self.pixels: OrderedDict[str, Kept] = OrderedDict()

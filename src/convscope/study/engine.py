@@ -31,6 +31,7 @@ from convscope.errors import (
 )
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, as_network_wants, build_from_spec, write_whole
+from convscope.study.archive import Archive
 from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
@@ -68,6 +69,7 @@ def sweep(
     view: View | None = None,
     track: Sequence[str] = (),
     executor: Executor | None = None,
+    archive: str | None = None,
 ) -> Study:
     """A study with all its runs trained and evaluated, in the folder `out`.
 
@@ -83,6 +85,8 @@ def sweep(
         view: is told how it goes; a screen on a terminal by default.
         track: see convscope.train; each run is one of the tracker's.
         executor: where the workers are, in place of `workers`; several sweeps can take turns on the processes of one.
+        archive: address of an object store, such as s3://bucket/widths, or another folder: each run that has ended is copied
+            there, and what is there of this study is fetched where `out` lacks it, before anything is trained.
     Raises:
         SettingError: the study is impossible as it is put, or the storage holds another of this name.
         RunFolderError: `out` holds something else.
@@ -90,6 +94,7 @@ def sweep(
         FailedError: no worker can be kept alive.
         WriteError: there is no room for a run's files, or they may not be written; what was done is kept.
         UnknownNameError, MissingPackageError, TrackerError: see convscope.train.
+        FailedError: the archive cannot be read or written; what was done is kept in `out`.
 
     Example:
         >>> study = cs.sweep("widths.yaml", workers=2)                    # doctest: +SKIP
@@ -102,9 +107,13 @@ def sweep(
         choose_device(device)
     folder = Path(out) if out else Path("runs") / name
     check_folder(folder, spec)
+    copies = Archive(archive, folder, spec) if archive else None
     try_first(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    with database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
+    view = view or default_view()
+    if copies and (fetched := copies.restore()):
+        view.say(f"{len(fetched):,} runs came from {archive}")
+    with copies or nullcontext(), database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
         if executor and executor.is_remote:
             store.write_alone()
@@ -112,7 +121,7 @@ def sweep(
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
         with nullcontext(executor) if executor else LocalProcesses(workers) as where:
-            _engine(where)(store, where, job, view or default_view()).run()
+            _engine(where)(store, where, job, view, copies).run()
     return _came_to_something(open_study(folder))
 
 
@@ -179,8 +188,9 @@ def try_first(spec: StudySpec) -> None:
 class Engine:
     """Looks after the workers of one command."""
 
-    def __init__(self, store: Store, executor: Executor, job: Job, view: View) -> None:
+    def __init__(self, store: Store, executor: Executor, job: Job, view: View, archive: Archive | None = None) -> None:
         self.store, self.spec, self.executor, self.job, self.view = store, store.spec, executor, job, view
+        self.archive = archive
         self.workers: dict[Future[list[str]], tuple[Job, int]] = {}  # with the slot, of `executor.count`, that each has
         minutes = store.spec.budget.minutes
         self.end = None if minutes is None else time.monotonic() + 60 * minutes
@@ -313,6 +323,8 @@ class Engine:
         for nth, trial in enumerate(fresh, len(self.seen) + 1):
             self.view.finished(self._finished(trial, nth))
         self.seen |= {trial.number for trial in fresh}
+        if fresh and self.archive:
+            self.archive.keep_up()
         for trial in self.trials:
             if trial.state == TrialState.RUNNING:
                 self._check_life(trial)

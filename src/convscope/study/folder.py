@@ -14,13 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from convscope.base.unfinished import UNFINISHED
 from convscope.errors import ConvscopeError, RunFolderError
-from convscope.runs import METRICS, OUTCOME, SPEC, Run, RunSpec
+from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, SPEC, Run, RunSpec, write_whole
 from convscope.scans import kept_epoch
 from convscope.study.spec import Range, StudySpec, load_study, run_name
 from convscope.study.statistics import summary
 
 STUDY, RUNS = "study.yaml", "runs"
+_LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
+"""Files that say how far a run is: they are written after all that they speak of."""
+
 State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
 
 
@@ -188,3 +192,17 @@ def _at(values: Any, key: str, results: Any) -> Any:
     # `net: net4` is short for a mapping; so it is shown as it was asked
     short = not isinstance(results, Range) and all(isinstance(value, str) for value in results)
     return next(iter(values.values())) if short and isinstance(values, Mapping) else values
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """All files of a run's folder by their names in it."""
+    files = [file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(UNFINISHED)]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files of a run, each whole, so that it can go on from whatever is there after a kill."""
+    for name in sorted(files, key=lambda name: (_LAST.index(name) if name in _LAST else -1, name)):
+        write_whole(folder / name, files[name])
+    if MODEL in files and CHECKPOINT not in files:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
