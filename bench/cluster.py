@@ -28,7 +28,8 @@ from tests.conftest import write_spots
 from convscope.compute import Executor, Ray
 from convscope.scans import BatchOutputs, scan
 from convscope.study import cluster, read_study, sweep
-from convscope.study.cluster import ClusterEngine, Order, Reply, read_files
+from convscope.study.cluster import ClusterEngine, Order, Reply
+from convscope.study.folder import read_files
 from convscope.study.live import Silent
 from convscope.study.store import Store
 from convscope.study.worker import Job

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -112,6 +114,31 @@ def test_a_search_goes_on_with_the_settings_that_it_drew(tmp_path: Path, address
     shutil.rmtree(tmp_path / "first")
     again = results(swept(text, tmp_path / "second", address))
     assert again == first
+
+
+def test_of_a_search_whose_machine_is_lost_the_archive_knows_what_it_drew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = "recipe.rate: {low: 0.001, high: 0.1, log: true}"
+    text = study_text(tmp_path, drawn, epochs=90, sampler="random", budget={"runs": 6})
+    spec, shelf = read_study(text, "study.yaml"), str(tmp_path / "shelf")
+
+    def cut_when_one_is_there() -> bool:
+        if list(Path(shelf).glob("runs/*/archive.json")):
+            raise RuntimeError("the power is cut")
+        return False
+
+    def forgotten(self: Archive, *error: object) -> None:
+        self._threads.shutdown()  # what was begun before the cut is there, nothing else
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archive, "__exit__", forgotten)
+        with pytest.raises(RuntimeError, match="power"):
+            sweep(spec, tmp_path / "lost", view=Looking(cut_when_one_is_there), archive=shelf)
+    there = list(Path(shelf).glob("runs/*/archive.json"))
+    with closing(sqlite3.connect(Path(shelf) / "study.db")) as database:
+        [[known]] = database.execute("select count(*) from trials natural join trial_params where state = 'COMPLETE'")
+    assert known >= len(there) > 0
 
 
 def test_an_archive_of_another_study_is_refused_and_left(text: str, address: str, tmp_path: Path) -> None:

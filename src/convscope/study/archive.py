@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 from convscope.base.optional import import_optional
@@ -52,6 +53,7 @@ class Archive:
         self._threads = ThreadPoolExecutor(_AT_ONCE, "convscope-archive")
         self._going: dict[str, Future[None]] = {}
         self._there: set[str] = set()
+        self._copying = Lock()
 
     def restore(self) -> list[str]:
         """Fetches what this machine lacks; afterwards the archive is known to be this study's, and to be writable.
@@ -124,6 +126,8 @@ class Archive:
         for file, content in files.items():
             self._files.makedirs(str(PurePosixPath(f"{place}/{file}").parent), exist_ok=True)
             self._files.pipe_file(f"{place}/{file}", content)
+        if not self.spec.is_grid:  # whose runs are known by their number; a search must know what it drew for this one
+            self._copy_database()
         contents = {file: _entry(content) for file, content in files.items()}
         self._files.pipe_file(f"{place}/{_CONTENTS}", json.dumps(contents, indent=1).encode())
 
@@ -138,9 +142,13 @@ class Archive:
             self.keep_up()
             for name in list(self._going):
                 self._settle(name)
-            if (self.folder / _DATABASE).exists():
-                with self._in_one_line():
-                    self._files.pipe_file(f"{self._root}/{_DATABASE}", _copy_of(self.folder / _DATABASE))
+            with self._in_one_line():
+                self._copy_database()
+
+    def _copy_database(self) -> None:
+        if (self.folder / _DATABASE).exists():
+            with self._copying:  # so that the newest stays
+                self._files.pipe_file(f"{self._root}/{_DATABASE}", _copy_of(self.folder / _DATABASE))
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
