@@ -36,9 +36,9 @@ def make(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without content, and workers in this process: here the files count."""
-    monkeypatch.setattr("convscope.report.build.render", lambda subject: "<p>report")
-    monkeypatch.setattr("convscope.report.build.filters_page", lambda subject, effects: "<p>filters")
-    monkeypatch.setattr("convscope.report.build.effects_of", lambda subject: None)
+    monkeypatch.setattr("convscope.report.build.render", lambda *given: "<p>report")
+    monkeypatch.setattr("convscope.report.build.filters_page", lambda *given: "<p>filters")
+    monkeypatch.setattr("convscope.report.build.effects_of", lambda *given: None)
     monkeypatch.setattr("convscope.report.study.study_page", lambda *given: "<p>study")
     monkeypatch.setattr("convscope.study.engine.LocalProcesses", in_this_process)
 

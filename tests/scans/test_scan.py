@@ -25,6 +25,7 @@ from tests.gpus import CUDA, on_gpu
 from tests.lenses.lens_networks import lived_in, state
 from tests.scans.scan_networks import CLASSES, bytes_of, make_images, make_scope, network
 
+pytestmark = pytest.mark.own_processes
 TASK = make_task("softmax", {"class": CLASSES})
 
 

@@ -21,6 +21,8 @@ from tests.study.sweeps import command_line, going, in_the_middle, results, stud
 
 __all__ = ["postgresql"]
 
+pytestmark = pytest.mark.own_processes
+
 EPOCHS = 90
 
 
@@ -218,7 +220,6 @@ def test_where_every_run_fails_the_sweep_has_failed(tmp_path: Path) -> None:
         sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
 
 
-@pytest.mark.own_processes
 def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convscope.compute.executor.sys.executable", "/bin/false")
     text = study_text(tmp_path, "recipe.rate: [0.01, 0.02]")
