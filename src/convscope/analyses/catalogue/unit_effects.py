@@ -13,7 +13,7 @@ from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
 from convscope.analyses.request import ImageRequest, Target
 from convscope.analyses.view import Figure, View
-from convscope.errors import SettingError
+from convscope.errors import RequestError
 
 if TYPE_CHECKING:
     from convscope.lenses import UnitEffects
@@ -33,7 +33,7 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     """The units of all convolutions, replaced by 0 where the next layer reads them; each by the convolution's name."""
     convolutions = [operation.name for operation in scope.graph.operations if operation.kind == "conv"]
     if not convolutions:
-        raise SettingError("unit_effects: this network has no convolutions")
+        raise RequestError("this network has no convolution whose units could be ablated")
     place_of = ablation_plan(scope, convolutions).at
     found = scope.unit_effects(inputs.image, list(dict.fromkeys(place_of.values())), target_of(scope, request.target))
     layer_of = {place: layer for layer, place in place_of.items()}
