@@ -170,6 +170,20 @@ def test_what_is_wrong_with_an_address_is_one_line(text: str, tmp_path: Path, mo
         swept(text, tmp_path / "study", "gs://bucket/widths")
 
 
+def test_a_copy_that_fails_once_stops_nothing(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied, begun = Archive._copy, set[str]()
+
+    def fails_at_first(self: Archive, name: str) -> None:
+        if name not in begun:
+            begun.add(name)
+            raise OSError("connection reset")
+        copied(self, name)
+
+    monkeypatch.setattr(Archive, "_copy", fails_at_first)
+    study = swept(text, tmp_path / "study", str(tmp_path / "shelf"))
+    assert len(begun) == len(study.runs) == len(list((tmp_path / "shelf" / "runs").glob("*/archive.json")))
+
+
 def test_where_the_copy_fails_the_runs_are_kept_and_copied_by_the_next_command(
     text: str, whole: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -102,24 +102,28 @@ class Archive:
         self._there.add(name)
         return True
 
-    def keep_up(self) -> None:
-        """Begins to copy the runs that have ended since; it returns at once.
+    def keep_up(self) -> list[str]:
+        """Begins to copy the runs that have ended since, and those whose copy failed; it returns at once.
 
-        Raises:
-            FailedError: what was begun before has failed.
+        Returns:
+            A line for each reason for which copies have failed.
         """
+        failed = {first_line(error) for name in list(self._going) if (error := self._settled(name))}
         runs = self.folder / RUNS
-        ended = [path.name for path in runs.iterdir() if _has_ended(Run(path))] if runs.is_dir() else []
-        for name in sorted(set(ended) - self._there - self._going.keys()):
-            self._going[name] = self._threads.submit(self._copy, name)
-        for name, future in list(self._going.items()):
-            if future.done():
-                self._settle(name)
+        names = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
+        for name in sorted(names - self._there - self._going.keys()):
+            if _has_ended(Run(runs / name)):
+                self._going[name] = self._threads.submit(self._copy, name)
+        return [f"archive {self.address}: {reason}; it is tried again" for reason in sorted(failed)]
 
-    def _settle(self, name: str) -> None:
-        with self._in_one_line():
-            self._going.pop(name).result()
-        self._there.add(name)
+    def _settled(self, name: str) -> BaseException | None:
+        """What went wrong with a copy that is done."""
+        if not self._going[name].done():
+            return None
+        error = self._going.pop(name).exception()
+        if error is None:
+            self._there.add(name)
+        return error
 
     def _copy(self, name: str) -> None:
         place, files = f"{self._root}/{RUNS}/{name}", read_files(self.folder / RUNS / name)
@@ -135,15 +139,14 @@ class Archive:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with (
-            self._threads,
-            suppress(FailedError) if error[0] else nullcontext(),
-        ):  # what went wrong first is what is said
-            self.keep_up()
-            for name in list(self._going):
-                self._settle(name)
-            with self._in_one_line():
-                self._copy_database()
+        # of several things that go wrong the first is said
+        with self._threads, suppress(FailedError) if error[0] else nullcontext(), self._in_one_line():
+            for _ in range(2):  # once more what fails
+                self.keep_up()
+                wait(self._going.values())
+            for future in self._going.values():
+                future.result()
+            self._copy_database()
 
     def _copy_database(self) -> None:
         if (self.folder / _DATABASE).exists():

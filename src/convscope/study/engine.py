@@ -323,8 +323,8 @@ class Engine:
         for nth, trial in enumerate(fresh, len(self.seen) + 1):
             self.view.finished(self._finished(trial, nth))
         self.seen |= {trial.number for trial in fresh}
-        if fresh and self.archive:
-            self.archive.keep_up()
+        for line in self.archive.keep_up() if fresh and self.archive else ():
+            self.view.say(line)
         for trial in self.trials:
             if trial.state == TrialState.RUNNING:
                 self._check_life(trial)
