@@ -108,7 +108,8 @@ def _lives(command: list[str], folders: list[Path], last: int | None = None) -> 
     """A command in a process that ends after so many operations."""
     life = Life(*folders, last=last)
     with suppress(Killed), lived(life):
-        assert run(command) == 0
+        status = run(command)
+        assert status == 0 or len(life.done) == last  # what the dead say, as when SQLAlchemy tidies up, does not count
     return life
 
 
