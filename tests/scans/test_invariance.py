@@ -182,6 +182,7 @@ def test_every_cut_and_order_gives_the_same_bytes(scope: Scope) -> None:
     assert len(found) == 1
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_wrong_requests(scope: Scope) -> None:
     images, before = pictures(), state(scope.net)
     with pytest.raises(UnknownNameError, match="layer 'conv9' is not in this network"):
