@@ -136,6 +136,13 @@ def test_usual_names_of_columns_are_known_in_capitals(tmp_path: Path) -> None:
     assert "file: File, class: Label, group: Group" in data.layout[0]
 
 
+def test_of_two_columns_the_one_with_the_usual_name_is_taken(tmp_path: Path) -> None:
+    photos, table = make_photos(tmp_path / "photos"), frame()
+    table.insert(0, "Label", ["other"] * N)
+    table.to_csv(photos / "t.csv", index=False)
+    assert load_data(photos, labels="t.csv").classes == ("cat", "dog")
+
+
 def test_several_columns_of_labels_are_several_targets(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos")
     table = frame(site=["left" if k % 2 else "right" for k in range(N)])

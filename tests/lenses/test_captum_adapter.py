@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -113,6 +114,15 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("smooth_grad", {"noise": -0.1}, r"noise: -0\.1; expected a number from 0 up"),
     ("lrp", {"epsilon": "small"}, "epsilon: 'small'; expected a number from 0 up"),
 ]
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_numbers_of_numpy_are_numbers() -> None:
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    graph = trace(ByModules(), images)
+    of_numpy: dict[str, Any] = {"n_steps": np.int64(7)}
+    own = attribute(graph, images, "integrated_gradients", n_steps=7)
+    assert attribute(graph, images, "integrated_gradients", **of_numpy).values.equal(own.values)
 
 
 @pytest.mark.usefixtures("annotations_unchecked")

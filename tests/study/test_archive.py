@@ -84,7 +84,7 @@ def test_what_is_missing_here_is_fetched_and_what_is_missing_there_is_copied(
     shutil.rmtree(folder / "runs" / names[1])
     view = Looking()
     assert results(swept(text, folder, address, view)) == results(whole)
-    assert view.lines[0] == f"1 runs came from {address}"
+    assert view.lines[0] == f"1 run came from {address}"
     copied = files.cat_file(f"{root}/runs/{names[0]}/{MODEL}")
     assert copied == (folder / "runs" / names[0] / MODEL).read_bytes()
 

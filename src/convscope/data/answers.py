@@ -111,8 +111,9 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
 
 
 def usual_columns(columns: Iterable[str], usual: Sequence[str]) -> list[str]:
-    """The columns of a table with a usual name, in capitals or not; in the order of these names."""
-    return [name for one in usual for name in columns if name.strip().lower() == one]
+    """The columns of a table with a usual name, in capitals or not; in the order of these names, as it is written first."""
+    found = [(usual.index(known), name != known, name) for name in columns if (known := name.strip().lower()) in usual]
+    return [name for *_, name in sorted(found)]
 
 
 def known_column(columns: Mapping[str, Any], name: str, where: str) -> str:

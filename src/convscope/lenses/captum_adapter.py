@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
+from numbers import Integral, Real
 from typing import Any, Unpack
 
 import numpy as np
@@ -194,7 +196,11 @@ def settings_of(method: str) -> tuple[str, ...]:
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         least = 1 if name in ("n_steps", "n_samples") else 0
-        if not isinstance(value, int if least else int | float) or isinstance(value, bool) or not value >= least:
+        if (
+            not isinstance(value, Integral if least else Real)
+            or isinstance(value, bool)
+            or not least <= float(value) < inf
+        ):
             kind = "a whole number" if least else "a number"
             raise SettingError(f"{name}: {shortened(value)}; expected {kind} from {least} up")
 

@@ -112,7 +112,7 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     view = view or default_view()
     if copies and (fetched := copies.restore()):
-        view.say(f"{len(fetched):,} runs came from {archive}")
+        view.say(f"{len(fetched):,} run{'s' * (len(fetched) > 1)} came from {archive}")
     with copies or nullcontext(), database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
         if executor and executor.is_remote:
