@@ -136,10 +136,14 @@ def repeated(_repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium; without it the test is skipped, or fails where CONVSCOPE_REQUIRE_BROWSER is set."""
-    path = os.environ.get("CONVSCOPE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    """Debian's Chromium; without it the test is skipped, or fails where CONVSCOPE_REQUIRE_BROWSER is set.
+
+    The shell without windows is taken where it is installed: it needs some 40 % less of the processor.
+    """
+    names = ("chromium-headless-shell", "chromium", "chromium-browser")
+    path = os.environ.get("CONVSCOPE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        missing = "no Chromium on PATH; install Debian's package chromium, or set CONVSCOPE_CHROMIUM"
+        missing = "no Chromium on PATH; install Debian's package chromium-headless-shell, or set CONVSCOPE_CHROMIUM"
         if os.environ.get("CONVSCOPE_REQUIRE_BROWSER"):
             pytest.fail(missing)
         pytest.skip(missing)
