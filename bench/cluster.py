@@ -120,7 +120,7 @@ def _measure(folder: Path, runs: int, tasks: int, sleep: float, no_ray: bool) ->
     (folder / "many").mkdir()
     began = time.perf_counter()
     with closing(Store(folder / "many", spec)) as store, executor:
-        store.write_alone()
+        store.drive()
         store.fill()
         filled, used = time.perf_counter(), _used()
         (folder / "many" / "study.yaml").write_text("")

@@ -193,6 +193,7 @@ def test_runs_are_pruned_after_the_epochs_that_a_local_sweep_prunes_after(nodes:
     assert [(run.settings, run.state, run.message) for run in shared.runs] == states
 
 
+@pytest.mark.slow
 def test_a_node_without_the_data_is_named(nodes: Nodes, tmp_path: Path) -> None:
     """The node sees the folder, and looks for the data where this machine has it; as where only the folder is shared."""
     (tmp_path / "asked.yaml").write_text(study_text(tmp_path, "recipe.rate: [0.01]", epochs=1))

@@ -18,6 +18,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_what_is_freed_is_not_fetched_from_the_system_anew() -> None:
     faults = {

@@ -27,7 +27,7 @@ def started(*words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_it_says_its_address_serves_and_ends_while_a_question_is_answered(
     reported: Run, ending: signal.Signals
 ) -> None:

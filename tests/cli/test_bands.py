@@ -12,7 +12,7 @@ from tests.cli.conftest import Command
 from tests.conftest import spots_of, write_spots
 
 
-@pytest.mark.parametrize("bands", [2, 4])
+@pytest.mark.parametrize("bands", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_a_run_on_bands_is_trained_evaluated_looked_at_and_reported(
     command: Command, tmp_path: Path, bands: int
 ) -> None:

@@ -189,7 +189,7 @@ def test_a_run_whose_card_cannot_be_is_refused_in_one_line(
     assert not (tmp_path / "a.safetensors").exists()
 
 
-@pytest.mark.parametrize("closed", ["0", "1", "2"])
+@pytest.mark.parametrize("closed", ["0", *(pytest.param(one, marks=pytest.mark.slow) for one in "12")])
 def test_a_closed_stream_is_like_none(reported: Run, photos: Path, closed: str) -> None:
     words = "-" if closed == "0" else str(photos / "0.png")
     line = f'"$0" -m convscope predict "$1" {words} {closed}>&-'

@@ -31,10 +31,10 @@ def photo(tmp_path: Path) -> Path:
     ("arguments", "shape", "classes", "parameters"),
     [
         (["timm:resnet18"], [3, 224, 224], 1000, 11_689_512),  # counts as published
-        (["torchvision:shufflenet_v2_x0_5"], [3, 224, 224], 1000, 1_366_792),
+        pytest.param(["torchvision:shufflenet_v2_x0_5"], [3, 224, 224], 1000, 1_366_792, marks=pytest.mark.slow),
         (["timm:test_vit", "--input", "3x64x64", "--set", "classes=5"], [3, 64, 64], 5, None),
         (["timm:test_resnet", "--input", "1x96x64"], [1, 96, 64], 1000, None),
-        (["convscope.nets.zoo:efficientnet_lite0"], [3, 224, 224], 1000, 4_652_008),
+        pytest.param(["convscope.nets.zoo:efficientnet_lite0"], [3, 224, 224], 1000, 4_652_008, marks=pytest.mark.slow),
         (["lite0"], [3, 224, 224], 1000, 4_652_008),
     ],
 )
@@ -49,7 +49,10 @@ def test_anatomy_has_the_size_and_classes_that_a_network_was_made_for(
         assert found.json["parameters"] == parameters
 
 
-@pytest.mark.parametrize(("net", "side"), [("timm:test_resnet", 160), ("torchvision:squeezenet1_1", 224)])
+@pytest.mark.parametrize(
+    ("net", "side"),
+    [("timm:test_resnet", 160), pytest.param("torchvision:squeezenet1_1", 224, marks=pytest.mark.slow)],
+)
 def test_a_look_says_that_the_weights_are_random_and_is_the_same_again(
     command: Command, photo: Path, tmp_path: Path, net: str, side: int
 ) -> None:
@@ -119,7 +122,9 @@ def test_a_pretrained_run_is_reopened_without_its_weights_file(
     assert open_run(tmp_path / "run", trust=True).net(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("net", ["lite0", "convscope.nets.zoo:efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "net", ["lite0", pytest.param("convscope.nets.zoo:efficientnet_lite0", marks=pytest.mark.slow)]
+)
 def test_lite0_is_trained_opened_and_swept_without_trust(
     command: Command, study_file: Path, tmp_path: Path, net: str
 ) -> None:

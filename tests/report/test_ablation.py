@@ -189,6 +189,7 @@ def test_only_a_clear_change_is_said_to_cost(subject: ReportedRun) -> None:
     assert "together" not in said
 
 
+@pytest.mark.slow
 def test_many_classes_are_a_picture_and_the_layers_are_the_first(reported_96: Run) -> None:
     many = ReportedRun(reported_96, reported_96.load_data())
     card = ablation_section(many)["details"][0]

@@ -105,6 +105,7 @@ def test_what_excites_the_units_is_kept(planted: Run, monkeypatch: pytest.Monkey
     assert [layer["visualization"]["units"] for layer in found["layers"]] == [8, 6]
 
 
+@pytest.mark.slow
 def test_visualizations_are_the_same_whatever_threads_share_them(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visualization, "_AT_ONCE", 3)
     subject, asked, used = ReportedRun(planted, planted.load_data()), {"conv1": 8, "conv2": 6}, []

@@ -231,7 +231,7 @@ def test_python_says_the_same(hub: Hub, wrong: Run) -> None:
         publish_run(wrong, "spots")
 
 
-@pytest.mark.parametrize("xet", ["0", "1"])
+@pytest.mark.parametrize("xet", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_the_command_alone_with_the_environment_of_a_user(hub: Hub, wrong: Run, tmp_path: Path, xet: str) -> None:
     """Endpoint and token from the environment; where the storage of the Hub's large files refuses, nothing is committed."""
     own: dict[str, str] = {

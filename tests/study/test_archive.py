@@ -51,7 +51,7 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["s3", "memory", "folder"])
+@pytest.fixture(params=["s3", pytest.param("memory", marks=pytest.mark.slow), "folder"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path / "shelf" / "widths")

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
-from convscope.errors import FailedError, SettingError
+from convscope.compute import present
+from convscope.errors import FailedError, FolderInUseError, SettingError
 from convscope.study import dump_study, read_study
 from convscope.study.store import Store, deaths_of, drawn_beforehand, life_of, outcome_of, owner_of, seconds_of
 from tests.compute.names import name_of_a_dead_process
@@ -132,6 +134,54 @@ def test_units_of_processes_that_are_no_more_wait_again(open_store: Open) -> Non
     states = [trial.state for trial in store.trials()][:2]
     assert states == [TrialState.RUNNING, TrialState.WAITING]
     assert deaths_of(store.look(theirs)) == 0  # that everything was killed is not the run's fault
+
+
+@pytest.mark.parametrize("text", [GRID, SEARCH], ids=["grid", "random"])
+def test_of_a_driver_the_units_are_in_memory_and_nobody_else_takes_one(open_store: Open, text: str) -> None:
+    first = open_store(text)
+    before = first.claim()
+    assert before
+    first.requeue(first.look(before), died=True)
+    first.close()
+    driver = open_store(text)
+    driver.drive()
+    driver.fill()
+    claims = [claim for claim in iter(driver.claim, None) if claim]
+    settings = [claim.settings for claim in claims]
+    assert claims[0] == replace(before, asked=claims[0].asked)
+    assert deaths_of(driver.look(claims[0])) == 1  # what the file knew
+    driver.finish(claims[0], 0.5, 3.0)
+    driver.fail(claims[1], "diverged", "loss is nan", 1.0)
+    assert driver.trials()[0].value == 0.5
+    assert outcome_of(driver.trials()[1]) == {"state": "diverged", "message": "loss is nan"}
+    with pytest.raises(FolderInUseError, match="a sweep on a cluster is at work on it; stop it, or wait for its end"):
+        open_store(text)
+    driver.close()
+    after = open_store(text)  # whoever takes them finds in the folders of the runs what is done
+    assert [claim.settings for claim in iter(after.claim, None) if claim] == settings
+
+
+def test_a_driver_takes_no_study_that_another_process_works_on(open_store: Open) -> None:
+    here, driver = open_store(), open_store()
+    with present(here.owner):
+        claim = here.claim()
+        assert claim
+        with pytest.raises(FolderInUseError, match="a sweep on this machine is at work on it"):
+            driver.drive()
+        here.requeue(here.look(claim))
+        driver.drive()
+
+
+def test_of_a_search_that_learns_a_driver_keeps_the_units_in_the_file(open_store: Open, tmp_path: Path) -> None:
+    text = SEARCH.replace("random", "tpe")
+    driver = open_store(text)
+    driver.drive()
+    claim = driver.claim()
+    assert claim
+    driver.finish(claim, 0.5, 3.0)
+    driver.close()
+    assert not list((tmp_path / "study").glob("*-wal"))
+    assert open_store(text).trials()[0].value == 0.5
 
 
 def test_a_random_search_does_not_depend_on_who_draws_and_is_known_beforehand(open_store: Open) -> None:

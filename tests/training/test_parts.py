@@ -67,7 +67,12 @@ def test_of_efficientnet_lite0(name: str) -> None:
     assert _parts(name) == (["_fc"], ["_blocks.15", "_conv_head", "_bn1"])
 
 
-@pytest.mark.parametrize("name", ZOO)
+_LARGE = {"torchvision:vit_b_16", "timm:densenet121", "torchvision:convnext_tiny"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _LARGE else []) for name in ZOO]
+)
 def test_of_the_zoos(name: str) -> None:
     open_zoo()
     assert _parts(name, classes=5) == ZOO[name]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +25,7 @@ from uuid import uuid4
 from optuna.trial import FrozenTrial, TrialState
 
 from convscope.base.signals import StopWish, stop_wish
-from convscope.compute import Kept, Line, Ray, node_name, present
+from convscope.compute import Kept, Line, Ray, node_name
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import (
     DataError,
@@ -36,15 +36,17 @@ from convscope.errors import (
     StoppedError,
     UnknownNameError,
 )
-from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
+from convscope.runs import METRICS, OUTCOME, Run, RunSpec, as_network_wants
 from convscope.study.archive import Archive
 from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
-from convscope.study.folder import STUDY, read_files, write_files
+from convscope.study.folder import RUNS, STUDY, read_files, write_files
 from convscope.study.live import Going
-from convscope.study.store import Claim, Store, deaths_of
+from convscope.study.spec import run_name
+from convscope.study.store import Claim, Store, deaths_of, place
 from convscope.study.worker import Ended, Job, Reporter, is_done, told, trained, value_of
 from convscope.training import LEFT
 
+_WRITERS = 8
 _BUNDLES = 4  # data sets that the cluster keeps for runs to come; those of running ones stay as well
 
 
@@ -175,9 +177,11 @@ class ClusterEngine(Engine):
         self.is_dry = False
         self.is_shared = executor.shares(store.folder)
 
-    def run(self) -> None:
-        with present(self.store.owner):
-            super().run()
+    def _was_finished(self, trial: FrozenTrial) -> bool:
+        """Whether an earlier driver, whose units of work were in its memory, came to its end."""
+        number, seeds = place(self.spec, trial.number)
+        runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+        return trial.state.is_finished() or all(run.has(OUTCOME) or run.has(METRICS) for run in runs)
 
     def _tick(self, wish: StopWish) -> None:
         if wish.asked:
@@ -277,14 +281,15 @@ class ClusterEngine(Engine):
 
     def _tend(self, stopping: bool = False) -> None:
         """Takes in what tasks have come to, and requeues what was lost."""
-        for future in [future for future in self.workers if future.done()]:
+        done = [future for future in self.workers if future.done()]
+        with ThreadPoolExecutor(_WRITERS) as threads:  # each waits for the disk
+            list(threads.map(self._write, done))
+        for future in done:
             unit, error = self.workers.pop(future), future.exception()
             if error is not None:
                 self._lost(unit, error, stopping)
                 continue
             reply = future.result()
-            if reply.files and unit.run:
-                write_files(unit.run.path, reply.files)
             for note in reply.notes:
                 self.view.say(note)
             if reply.state == "stopped":
@@ -297,6 +302,12 @@ class ClusterEngine(Engine):
                     self._requeue(unit)
                 else:
                     self._advance(unit)
+
+    def _write(self, future: Future[Reply]) -> None:
+        """The files that a task has given back."""
+        run = self.workers[future].run
+        if run and not future.exception() and (files := future.result().files):
+            write_files(run.path, files)
 
     def _lost(self, unit: _Unit, error: BaseException, stopping: bool) -> None:
         """After a task that came to nothing."""

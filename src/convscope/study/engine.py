@@ -116,7 +116,7 @@ def sweep(
     with copies or nullcontext(), database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
         if executor and executor.is_remote:
-            store.write_alone()
+            store.drive()
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
@@ -206,7 +206,7 @@ class Engine:
         if not self.spec.is_grid and choices is not None and choices < asked:
             self.view.say(f"there are {choices:,} different settings, not {asked:,}: the search ends with them")
         self.trials = self.store.trials()
-        self.seen = {trial.number for trial in self.trials if trial.state.is_finished()}
+        self.seen = {trial.number for trial in self.trials if self._was_finished(trial)}
         try:
             with stop_wish() as wish:
                 while self._goes_on():
@@ -217,6 +217,9 @@ class Engine:
                 self.executor.kill()
                 self._tend(stopping=True)
             self.view.end()
+
+    def _was_finished(self, trial: FrozenTrial) -> bool:
+        return trial.state.is_finished()
 
     def _tick(self, wish: StopWish) -> None:
         if wish.asked:
