@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from convscope.errors import RequestError
+from convscope.graph.boxes import laid_out
 from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
 from convscope.graph.interventions import Intervention
 from convscope.graph.table import ELEMENTWISE
@@ -83,7 +84,7 @@ class UnitRuns:
             known: results of the batch, all that it `needs`.
             n_rows: images and units that are worked on at once.
         """
-        known = {name: _laid_out(known[name]) for name in self.needs}
+        known = {name: laid_out(known[name]) for name in self.needs}
         values = self.intervention.values.to(next(iter(known.values())))
         after = self._ablated(known, values)
         weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
@@ -106,7 +107,7 @@ class UnitRuns:
         beside = {name: known[name] for name in self.beside_units}
         images = beside.pop(INPUT, None)
         results = self.graph.run(images, self.edge, given={call: replaced, **beside})
-        return {name: _laid_out(result) for name, result in results.items()}
+        return {name: laid_out(result) for name, result in results.items()}
 
     def _differs(self, batch: _Batch) -> Bool[Tensor, "N U"]:
         """Whether a unit's ablation makes a difference to an image at the edge."""
@@ -198,8 +199,8 @@ class _Linear:
             group = places.start // n_in
             outs = slice(group * n_out, (group + 1) * n_out)
             own = slice(places.start - group * n_in, places.stop - group * n_in)
-            seen = _laid_out(change[:, places][part.image[rows]])
-            before[rows, outs] += self.apply(seen, _laid_out(weight[outs, own]))
+            seen = laid_out(change[:, places][part.image[rows]])
+            before[rows, outs] += self.apply(seen, laid_out(weight[outs, own]))
         return before
 
 
@@ -234,11 +235,6 @@ def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
 
 def _has_rows(op: Operation) -> bool:
     return batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """On a CPU with a position's units side by side, in which convolutions are faster; else as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x
 
 
 _POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
