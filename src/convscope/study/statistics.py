@@ -144,7 +144,7 @@ def compare_images(
         found = paired_difference(both, only_a, only_b, neither, level)
     else:
         counts = np.array([both, only_a, only_b, neither])
-        found = bootstrap(counts, _difference, seed, resamples=resamples, level=level)
+        found = bootstrap(counts, lambda t: (t[:, 1] - t[:, 2]) / t.sum(1), seed, resamples=resamples, level=level)
     if p >= 1 - level:
         found = Estimate(found.value, min(found.figures[1], 0.0), max(found.figures[2], 0.0))
     return ImageComparison(both, only_a, only_b, neither, found, p, level)
@@ -162,10 +162,6 @@ def _answers(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[ND
             f"A answered {len(a):,} images and B {len(b):,}; expected the same test images: evaluate both on them"
         )
     return a, b
-
-
-def _difference(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (tables[:, 1] - tables[:, 2]) / tables.sum(1)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
