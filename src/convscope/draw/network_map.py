@@ -36,7 +36,8 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
             pieces.append(_slab(x, _THIN, _side(layer, largest), family, layer))
             x += _THIN + 2
             continue
-        thickness, label = _thickness(layer), _label_width(layer)
+        shape, label = layer["output_shape"], _label_width(layer)
+        thickness = 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
         centre = max(x + _GAP + thickness / 2, labels_end + label / 2)  # labels of neighbours must not touch
         x, labels_end = centre - thickness / 2, centre + label / 2 + 8
         pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(centre, layer))
@@ -60,11 +61,6 @@ def _side(layer: Mapping[str, Any], largest: int) -> float:
     if len(shape) < 3:
         return min(_TALLEST, 14 + 10 * math.log2(1 + shape[-1]) if shape else 14)
     return max(8.0, _TALLEST * math.sqrt(max(shape[1:]) / largest))
-
-
-def _thickness(layer: Mapping[str, Any]) -> float:
-    shape = layer["output_shape"]
-    return 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
 
 
 def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[str, Any]) -> str:
