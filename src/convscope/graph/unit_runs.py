@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -61,7 +61,12 @@ class UnitRuns:
         separate = separate_units(graph, calls[0]) if one_block_each else {}
         self.blocks = {name: block for name, block in separate.items() if name in needed}
         rest = [op for op in graph.operations if op.name in needed and op.name not in self.blocks]
-        _refuse_mixed_images(rest)
+        for op in rest:
+            if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
+                raise RequestError(
+                    f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
+                    "answer of its own to compare; ablate units in a network with running statistics"
+                )
         linear = {op.name: _linear_of(graph, op, self.blocks) for op in rest}
         self.linear = {name: each for name, each in linear.items() if each is not None}
         read = {name for op in rest if op.name not in self.linear for name in op.inputs} | {self.output}
@@ -222,15 +227,6 @@ def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, UnitPlace
     return _Linear(
         source, call.arguments["weight"], block, groups, lambda part, weight: operator(part, weight, None, *settings, 1)
     )
-
-
-def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
-    for op in rest:
-        if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
-            raise RequestError(
-                f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
-                "answer of its own to compare; ablate units in a network with running statistics"
-            )
 
 
 def _has_rows(op: Operation) -> bool:

@@ -136,7 +136,10 @@ def maximize(
         network = _Network(graph, operation, where, position, normalize)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
         check_gradient(graph, image.to(network.like))
-        bytes_each = _bytes_each(graph, operation, network.like)
+        way = sum(prod(op.output_shape) for op in graph.needed_for(operation.name))
+        bytes_each = (
+            2 * network.like.element_size() * (prod(graph.input_shape) + way)
+        )  # each activation and its gradient
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         found = [ascent.climb(network, chosen[part]) for part in parts]
     picture, activation, course = (torch.cat(tensors) for tensors in zip(*found, strict=True))
@@ -256,12 +259,6 @@ def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...
     """Jitter that is small against what the unit sees: none for 3×3 pixels, 2 px for 32×32, 14 px for 224×224."""
     field = receptive_fields(graph)[operation.name]
     return (Jitter(round(min(*field.size, *graph.input_shape[1:]) / 16)),)
-
-
-def _bytes_each(graph: TracedGraph, operation: Operation, like: Tensor) -> int:
-    """What one picture takes: each activation on the way with its gradient, about."""
-    way = graph.needed_for(operation.name)
-    return 2 * like.element_size() * (prod(graph.input_shape) + sum(prod(op.output_shape) for op in way))
 
 
 def redirected_relus(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:
