@@ -171,20 +171,19 @@ def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
         {
             "name": run.name,
             "n": len(only[run.name]),
-            "images": [_answered(compared, run, images, int(row)) for row in only[run.name][:most]],
+            "images": [
+                {
+                    "called": images.called(row),
+                    "picture": thumbnail(images, row),
+                    "true": run.named(run.answers.true[row]),
+                    "probability": float(run.answers.probability[row]),
+                    "others": _others_said([other for other in compared.runs if other is not run], row),
+                }
+                for row in map(int, only[run.name][:most])
+            ],
         }
         for run in compared.runs
     ]
-
-
-def _answered(compared: Compared, run: ComparedRun, images: ImageSet, row: int) -> dict[str, Any]:
-    return {
-        "called": images.called(row),
-        "picture": thumbnail(images, row),
-        "true": run.named(run.answers.true[row]),
-        "probability": float(run.answers.probability[row]),
-        "others": _others_said([other for other in compared.runs if other is not run], row),
-    }
 
 
 def _others_said(others: list[ComparedRun], row: int) -> list[str]:

@@ -91,13 +91,10 @@ class Budget(Settings):
     minutes: float | None = Field(default=None, gt=0)
 
 
-def _kind(given: Any) -> str:
-    return "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"
-
-
 # the tags look like pydantic's own words for a part of a union, which are left out of messages
 Values = Annotated[
-    Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")], Discriminator(_kind)
+    Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")],
+    Discriminator(lambda given: "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"),
 ]
 
 

@@ -232,7 +232,10 @@ def compare_seeds(
         (True, 0.074)
     """
     for name, values in (("A", a), ("B", b)):
-        _check_finite(name, values)
+        if not values:
+            raise RequestError(f"{name} has no runs; expected a value of each seed: train at least two seeds")
+        if bad := [f"seed {seed} has {value}" for seed, value in values.items() if not math.isfinite(value)]:
+            raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
     n_a, n_b, paired = len(a), len(b), set(a) == set(b)
     value, deviation, error, freedom = (
         _paired(a, b, overlap) if paired else _welch([*a.values()], [*b.values()], overlap)
@@ -247,14 +250,6 @@ def compare_seeds(
         difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
         p = 2 * float(special.stdtr(freedom, -abs(value / error)))
     return SeedComparison(n_a, n_b, paired, difference, deviation, p, level, overlap > 0)
-
-
-def _check_finite(name: str, values: Mapping[int, float]) -> None:
-    if not values:
-        raise RequestError(f"{name} has no runs; expected a value of each seed: train at least two seeds")
-    bad = [f"seed {seed} has {value}" for seed, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
 
 
 _Moments = tuple[float, float | None, float, float]
