@@ -367,7 +367,12 @@ class Scope:
         """
         if name == "occlusion":
             _check_settings(name, settings)
-            return self._occlusion_on_pixels(images, target, settings)
+            named: dict[str, Any] = {
+                "fill" if name == "occlusion_fill" else name: value for name, value in settings.items()
+            }
+            drops = self.occlusion(images, target=target, **named)
+            values = drops.on_image(*self.input_shape[1:])[:, None]
+            return Attribution(values, "occlusion", drops.targets, drops.whole, note=drops.note)
         return lenses.attribute_by_name(self.graph, self.prepare(images), name, self._asked(target), **settings)
 
     @overload
@@ -696,12 +701,6 @@ class Scope:
         if isinstance(lens, str):
             return lambda images, target: self.attribute(lens, images, target, **settings)
         return lambda images, target: lens(self, images, target, **settings)
-
-    def _occlusion_on_pixels(self, images: AnyImages, target: NamedTarget, settings: Mapping[str, Any]) -> Attribution:
-        named = {"fill" if name == "occlusion_fill" else name: value for name, value in settings.items()}
-        drops = self.occlusion(images, target=target, **named)
-        values = drops.on_image(*self.input_shape[1:])[:, None]
-        return Attribution(values, "occlusion", drops.targets, drops.whole, note=drops.note)
 
     def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, TiedLens]:
         """A copy of the network, weights and all, and a lens tied to it."""

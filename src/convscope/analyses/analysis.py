@@ -1,4 +1,4 @@
-"""The catalogue of analyses: each is a file of `convscope.analyses.catalogue`, found by its name.
+"""The catalogue of analyses: each is an attribution lens, or a file of `convscope.analyses.catalogue`, found by its name.
 
 Such a file has a `Request`, whose docstring is its help; `compute(scope, request, inputs)`, which gives the result; and
 `view(scope, request, result, inputs)`, which gives a `View` of it. From these come the options and the help of
@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from convscope import analyses, edits, graph
+from convscope.analyses.attribution import ATTRIBUTIONS, attribution, view as view_of_attribution
 from convscope.analyses.request import Reads, Request, checked
 from convscope.errors import SettingError, UnknownNameError
 
@@ -61,7 +62,7 @@ class Analysis:
 def names() -> tuple[str, ...]:
     """Of all analyses, in the order of the alphabet; nothing is loaded."""
     folder = f"{analyses.__path__[0]}/catalogue"
-    return tuple(sorted(module.name for module in pkgutil.iter_modules([folder])))
+    return tuple(sorted([*ATTRIBUTIONS, *(module.name for module in pkgutil.iter_modules([folder]))]))
 
 
 def find(name: str) -> Analysis:
@@ -73,6 +74,8 @@ def find(name: str) -> Analysis:
     known = name.replace("-", "_")
     if known not in names():
         raise UnknownNameError("lens", name, names(), "one of convscope's or Captum's")
+    if known in ATTRIBUTIONS:
+        return Analysis(known, ATTRIBUTIONS[known], attribution(known), view_of_attribution)
     file = import_module(f"convscope.analyses.catalogue.{known}")
     return Analysis(known, file.Request, file.compute, file.view)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model
 
 from convscope import draw
-from convscope.analyses.request import AnyLayer, ImageRequest, Position, Target, Unit
+from convscope.analyses.request import AnyLayer, ImageRequest, Noise, NSamples, Position, Target, Unit
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -42,6 +44,43 @@ class NeuronRequest(LayerRequest):
 
     unit: Unit = None
     position: Position = None
+
+
+_OF_UNITS = {
+    "saliency": "Saliency: the size of the gradient of a class, or of a layer's units, at each pixel (Simonyan et al. 2013).",
+    "gradient_times_input": "Gradient × input: the gradient of a class or of units, times the pixel.",
+    "guided_backprop": "Guided backpropagation: the gradient through rectifiers that pass positive gradients alone "
+    "(Springenberg et al. 2014).",
+    "deconvnet": "A deconvolutional network: activations led back to the pixels (Zeiler & Fergus 2013).",
+}
+_AT_A_LAYER = {
+    "grad_cam": "Grad-CAM: a layer's maps, weighted by the mean gradient of a class (Selvaraju et al. 2017).",
+    "grad_cam_plus_plus": "Grad-CAM++: weights for several occurrences of a class (Chattopadhay et al. 2018).",
+    "hires_cam": "HiResCAM: a layer's maps times the gradient of a class at each position (Draelos & Carin 2020).",
+    "layer_cam": "LayerCAM: as HiResCAM, with positive gradients alone (Jiang et al. 2021).",
+    "xgrad_cam": "XGrad-CAM: a layer's maps, weighted by the gradient of a class where they are active (Fu et al. 2020).",
+}
+_BY_CAPTUM = {
+    "integrated_gradients": "Integrated gradients from a baseline to the image (Sundararajan et al. 2017), through Captum.",
+    "smooth_grad": "SmoothGrad: the mean gradient of noisy copies of the image (Smilkov et al. 2017), through Captum.",
+    "gradient_shap": "Gradient SHAP: expected gradients over random baselines (Lundberg & Lee 2017), through Captum.",
+    "lrp": "Layer-wise relevance propagation, the ε-rule (Bach et al. 2015), through Captum.",
+}
+_STEPS = Annotated[int | None, Field(ge=1, description="Steps from the baseline to the image; 50 by default.")]
+_EPSILON = Annotated[float | None, Field(gt=0, description="Of the ε-rule; 1e-9 by default.")]
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"n_steps": (_STEPS, None)},
+    "smooth_grad": {"n_samples": (NSamples, None), "noise": (Noise, None)},
+    "gradient_shap": {"n_samples": (NSamples, None), "noise": (Noise, None)},
+    "lrp": {"epsilon": (_EPSILON, None)},
+}
+
+ATTRIBUTIONS: dict[str, type[ClassRequest]] = {
+    name: create_model("Request", __base__=base, __doc__=about, **_SETTINGS.get(name, {}))
+    for base, lenses in ((NeuronRequest, _OF_UNITS), (LayerRequest, _AT_A_LAYER), (ClassRequest, _BY_CAPTUM))
+    for name, about in lenses.items()
+}
+"""The request of each attribution lens, by its name."""
 
 
 def attribution(name: str) -> Callable[[Scope, ClassRequest, Inputs], Attribution]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convscope.base.console import printable_json, progress_bar
+from convscope.cli.show import json_rows
 from convscope.errors import DataError, SettingError
 from convscope.runs import PROBLEM, Run, check_writable, write_whole
 
@@ -165,8 +166,8 @@ class RowWriter:
     def _texts(self, tables: Iterable[pd.DataFrame]) -> Iterator[str]:
         for n, table in enumerate(tables):
             if self.form == ".jsonl":
-                rows = table.astype(object).where(table.notna(), None).to_dict("records")
-                yield "".join(printable_json(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+                rows = (json.dumps(row, ensure_ascii=False) for row in json_rows(table))
+                yield "".join(printable_json(row) + "\n" for row in rows)
             else:
                 words = table.select_dtypes(exclude="number").map(_no_formula)
                 shown = table.assign(**words).rename(columns=_no_formula)

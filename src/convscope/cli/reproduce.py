@@ -97,7 +97,7 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
 
 def _print(found: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
-    from convscope.courses import claim_rows, reproduction_rows, state_in_words
+    from convscope.courses import EXPLAINED, claim_rows, reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
     head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
@@ -115,13 +115,6 @@ def _print(found: list[Reproduction], out: Path) -> None:
                 print_line(f"  {verdict}: {says}\n    {difference}, over {basis}")
         for problem in each.problems:
             print_line(f"  ! {problem}")
-    _print_end(found, out)
-
-
-def _print_end(found: list[Reproduction], out: Path) -> None:
-    from convscope.cli.show import print_line
-    from convscope.courses import EXPLAINED
-
     print_line("\n" + EXPLAINED)
     if not any(each.n_runs for each in found):
         print_line(f"There are no runs in {out} yet: convscope reproduce --budget laptop")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -225,9 +224,7 @@ def _parquet(answer: Answer) -> bytes:
     for name in (name for name, kind in frame.dtypes.items() if kind.kind == "O"):
         if len({type(value) for value in frame[name] if value is not None}) > 1:
             frame[name] = [None if value is None else str(value) for value in frame[name]]
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    return frame.to_parquet(index=False)
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

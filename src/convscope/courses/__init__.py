@@ -12,23 +12,15 @@ if TYPE_CHECKING:
         pool as pool,
         times as times,
     )
-    from convscope.courses.claims import (
-        JudgedClaim as JudgedClaim,
-        judge_claims as judge_claims,
-    )
-    from convscope.courses.drawing import (
-        worked_drawing as worked_drawing,
-        worked_picture as worked_picture,
-    )
+    from convscope.courses.claims import JudgedClaim as JudgedClaim, judge_claims as judge_claims
+    from convscope.courses.drawing import worked_drawing as worked_drawing, worked_picture as worked_picture
     from convscope.courses.examples import (
         EXAMPLES as EXAMPLES,
         padding as padding,
         pair as pair,
         worked_example as worked_example,
     )
-    from convscope.courses.numbers import (
-        read_numbers as read_numbers,
-    )
+    from convscope.courses.numbers import read_numbers as read_numbers
     from convscope.courses.outcomes import (
         Outcome as Outcome,
         Reproduction as Reproduction,
@@ -36,9 +28,7 @@ if TYPE_CHECKING:
         read_reproduction as read_reproduction,
         reproduced as reproduced,
     )
-    from convscope.courses.repeated import (
-        study_sections as study_sections,
-    )
+    from convscope.courses.repeated import study_sections as study_sections
     from convscope.courses.reported import (
         FULL as FULL,
         Claim as Claim,
@@ -67,10 +57,7 @@ if TYPE_CHECKING:
         reproduction_to_json as reproduction_to_json,
         state_in_words as state_in_words,
     )
-    from convscope.courses.windows import (
-        Axis as Axis,
-        Padding as Padding,
-    )
+    from convscope.courses.windows import Axis as Axis, Padding as Padding
     from convscope.courses.wording import (
         Order as Order,
         add_up as add_up,
@@ -79,9 +66,7 @@ if TYPE_CHECKING:
         read_shape as read_shape,
         window_in_words as window_in_words,
     )
-    from convscope.courses.words import (
-        chain as chain,
-    )
+    from convscope.courses.words import chain as chain
     from convscope.courses.worked import (
         Worked as Worked,
         WorkedWindow as WorkedWindow,

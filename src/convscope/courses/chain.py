@@ -90,7 +90,14 @@ class ChainStep:
     def to_json(self) -> dict[str, Any]:
         """The figures as plain values; pairs as [height, width]."""
         windows = {
-            name: _window_to_json(axis) for name, axis in zip(("rows", "columns"), self.axes or (), strict=False)
+            name: {
+                "kernel": axis.kernel,
+                "stride": axis.stride,
+                "padding": [axis.before, axis.after],
+                "dilation": axis.dilation,
+                **({"output_padding": axis.output_padding} if axis.transposed else {}),
+            }
+            for name, axis in zip(("rows", "columns"), self.axes or (), strict=False)
         }
         return {
             "name": self.name,
@@ -321,16 +328,6 @@ def _product(factors: Iterable[int]) -> str:
 
 def _side(pair: tuple[object, object] | None) -> str:
     return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else times(pair)
-
-
-def _window_to_json(axis: Axis) -> dict[str, Any]:
-    return {
-        "kernel": axis.kernel,
-        "stride": axis.stride,
-        "padding": [axis.before, axis.after],
-        "dilation": axis.dilation,
-        **({"output_padding": axis.output_padding} if axis.transposed else {}),
-    }
 
 
 def _plain(value: Fraction) -> int | float:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 
 from convscope.courses.wording import add_up, in_words, number
 from convscope.courses.worked import Worked, WorkedWindow
+from convscope.draw import png
 
 MOST_WINDOWS, MOST_CELLS, MOST_CHANNELS = 16, 24, 8
 """Windows in one picture, rows and columns of one input, and channels, that can still be read."""
@@ -54,12 +55,9 @@ def worked_picture(worked: Worked, windows: Sequence[WorkedWindow] | None = None
     from PIL import Image
 
     _with_letters()
-    png = vl_convert.svg_to_png(worked_drawing(worked, windows), scale=2.0)
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(
-        buffer, "PNG", optimize=True
-    )  # vl-convert packs it ten times as large
-    return buffer.getvalue()
+    drawn = vl_convert.svg_to_png(worked_drawing(worked, windows), scale=2.0)
+    with Image.open(io.BytesIO(drawn)) as image:  # vl-convert packs it ten times as large
+        return png(np.asarray(image.convert("RGB")))
 
 
 @lru_cache

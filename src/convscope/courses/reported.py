@@ -207,7 +207,8 @@ def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budge
         UnknownNameError: the study has no such budget.
     """
     given = parse_mapping(text, where).get("reproduces")
-    known = _budgets(given)
+    budgets = given.get("budgets") if isinstance(given, Mapping) else None
+    known = budgets if isinstance(budgets, Mapping) else {}
     if budget == LAPTOP and LAPTOP not in known:  # small enough to be run as reported
         budget = FULL
     settings = _settings_of_budget(known, budget, where)
@@ -241,12 +242,6 @@ def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
     if name not in texts or "reproduces" not in parse_mapping(texts[name], f"{name}.yaml"):
         raise UnknownNameError("study", name, reproductions(), "one that repeats a report")
     return read_reproducing(texts[name], name, budget=budget)
-
-
-def _budgets(given: Any) -> Mapping[str, Any]:
-    """The budgets in what stands under `reproduces`."""
-    budgets = given.get("budgets") if isinstance(given, Mapping) else None
-    return budgets if isinstance(budgets, Mapping) else {}
 
 
 def _settings_of_budget(known: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:

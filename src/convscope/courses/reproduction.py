@@ -55,12 +55,8 @@ def found_in_words(outcome: Outcome) -> str:
     return f"{value} ({value_in_words(outcome, found.low)} to {value_in_words(outcome, found.high)})"
 
 
-def verdict_in_words(each: Reproduction, outcome: Outcome) -> str:
-    """The verdict, with the budget where it is not the report's own: no smaller one says more than that."""
-    return _with_budget(each, outcome.verdict)
-
-
 def _with_budget(each: Reproduction, verdict: str) -> str:
+    """The verdict, with the budget where it is not the report's own: no smaller one says more than that."""
     plain = verdict in ("not run", "running", "equal", "differs")
     return verdict if plain or each.budget == FULL else f"{verdict} ({each.budget})"
 
@@ -85,7 +81,7 @@ def reproduction_rows(each: Reproduction) -> list[tuple[str, str, str, str, str]
             value_in_words(outcome, outcome.reported.value),
             found_in_words(outcome),
             "" if outcome.reported.metric == "parameters" else str(outcome.n_seeds or ""),
-            verdict_in_words(each, outcome),
+            _with_budget(each, outcome.verdict),
         )
         for outcome in each.outcomes
     ]

@@ -196,7 +196,12 @@ def _padded(axis: Axis, padding: Padding) -> Axis:
 def _check(axis: Axis, padding: Padding) -> None:
     if not axis.transposed:
         if axis.span > axis.size + axis.before + axis.after:
-            _refuse_window(axis)
+            dilated = f" (dilation {axis.dilation} makes it {axis.span} wide)" if axis.dilation > 1 else ""
+            around = f" with padding {axis.before}" if axis.before else ""
+            raise SettingError(
+                f"kernel: a window of {axis.kernel}{dilated} does not fit into {axis.size} positions{around}; "
+                "take a smaller kernel, a larger input or more padding"
+            )
         return
     most = max(axis.stride, axis.dilation) - 1
     if padding != "same" and not 0 <= axis.output_padding <= most:
@@ -208,15 +213,6 @@ def _check(axis: Axis, padding: Padding) -> None:
         raise SettingError(
             f"padding: {axis.before} at both ends cuts off the whole output ({axis.formula}); take less padding"
         )
-
-
-def _refuse_window(axis: Axis) -> None:
-    dilated = f" (dilation {axis.dilation} makes it {axis.span} wide)" if axis.dilation > 1 else ""
-    around = f" with padding {axis.before}" if axis.before else ""
-    raise SettingError(
-        f"kernel: a window of {axis.kernel}{dilated} does not fit into {axis.size} positions{around}; "
-        "take a smaller kernel, a larger input or more padding"
-    )
 
 
 def _reach(places: set[int]) -> int:

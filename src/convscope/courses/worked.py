@@ -104,7 +104,8 @@ class Worked:
         rows, columns = (axis.reads(stop) for axis, stop in zip(self._axes, (row, column), strict=True))
         r, c = (_on_ground(places, axis) for places, axis in zip((rows, columns), self._axes, strict=True))
         inputs = self._ground[np.ix_(channels, r, c)]
-        weights = np.ones((1, *inputs.shape[1:])) if self.weight is None else self._weights(unit)
+        filter = self.filter(unit)
+        weights = np.ones((1, *inputs.shape[1:])) if filter is None else filter
         products = inputs * weights
         per_channel, divisor = self._per_channel(products)
         value = float(per_channel.sum() / divisor + bias) if divisor else float("nan")
@@ -125,7 +126,9 @@ class Worked:
 
     def filter(self, unit: int = 0) -> Float[np.ndarray, "C h w"] | None:
         """The weights of one unit, for the channels that it reads; None of a pool."""
-        return None if self.weight is None else self._weights(unit)
+        if self.weight is None or self.step.kind == "conv":
+            return None if self.weight is None else self.weight[unit]
+        return self.weight[list(self._channels(unit)), unit % self.weight.shape[1]]
 
     def to_json(self, windows: Sequence[WorkedWindow] | None = None) -> dict[str, Any]:
         """The numbers as plain values, with all windows or those given."""
@@ -163,10 +166,6 @@ class Worked:
         each = self.step.input_shape[0] // self.step.groups
         group = unit // (self.step.output_shape[0] // self.step.groups)
         return tuple(range(group * each, (group + 1) * each))
-
-    def _weights(self, unit: int) -> Float[np.ndarray, "C h w"]:
-        weight = cast(np.ndarray, self.weight)
-        return weight[unit] if self.step.kind == "conv" else weight[list(self._channels(unit)), unit % weight.shape[1]]
 
     def _per_channel(self, products: np.ndarray) -> tuple[np.ndarray, int]:
         """What each channel gives, and what an average divides by."""

@@ -189,13 +189,9 @@ def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -
 def _jitter(images: op.Images, augmentation: Augmentation, draws: dict[str, Tensor]) -> op.Images:
     for name, change in (("brightness", op.brightness), ("contrast", op.contrast), ("saturation", op.saturation)):
         if share := getattr(augmentation, name):
-            images = change(images, _factors(draws[name], share))
+            low = max(0.0, 1 - share)
+            images = change(images, low + draws[name] * (1 + share - low))
     return op.turn_hue(images, (2 * draws["hue"] - 1) * augmentation.hue) if augmentation.hue else images
-
-
-def _factors(draw: Float[Tensor, " N"], share: float) -> Float[Tensor, " N"]:
-    low = max(0.0, 1 - share)
-    return low + draw * (1 + share - low)
 
 
 def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:

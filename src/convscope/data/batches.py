@@ -91,34 +91,25 @@ def batches(
     order = _order(image_set, seed, epoch, balance)
     # by what augmentation tells images apart: those that may be drawn twice by the place of the draw
     known_by = order if balance is None else np.arange(len(order))
-    steps = range(first_step, stop)
-    return _batches(image_set, size, torch.device(device), (seed or 0, epoch), order, known_by, steps, augmentation)
+    where = torch.device(device)
 
+    def made() -> Iterator[Batch]:
+        pixels = _on_device(image_set.pixels, where)
+        rows = image_set.index.to(pixels.device)
+        targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
+        places, known = (torch.from_numpy(values).to(pixels.device) for values in (order, known_by))
+        for step in range(first_step, stop):
+            part, key = slice(step * size, (step + 1) * size), (seed or 0, epoch, step)
+            index = places[part]
+            chosen = rows[index]
+            images = _moved(rows_of(pixels, chosen), where)
+            yield Batch(
+                in_unit_range(images) if augmentation is None else augment(images, augmentation, key, known[part]),
+                {name: _moved(values[chosen], where) for name, values in targets.items()},
+                _moved(index, where),
+            )
 
-def _batches(
-    image_set: ImageSet,
-    size: int,
-    device: torch.device,
-    key: tuple[int, int],
-    order: Int64[np.ndarray, " N"],
-    known_by: Int64[np.ndarray, " N"],
-    steps: range,
-    augmentation: Augmentation | None,
-) -> Iterator[Batch]:
-    pixels = _on_device(image_set.pixels, device)
-    rows = image_set.index.to(pixels.device)
-    targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
-    places, known = (torch.from_numpy(values).to(pixels.device) for values in (order, known_by))
-    for step in steps:
-        part = slice(step * size, (step + 1) * size)
-        index = places[part]
-        chosen = rows[index]
-        images = _moved(rows_of(pixels, chosen), device)
-        yield Batch(
-            in_unit_range(images) if augmentation is None else augment(images, augmentation, (*key, step), known[part]),
-            {name: _moved(values[chosen], device) for name, values in targets.items()},
-            _moved(index, device),
-        )
+    return made()
 
 
 def _order(image_set: ImageSet, seed: int | None, epoch: int, balance: str | None) -> Int64[np.ndarray, " N"]:

@@ -337,6 +337,4 @@ def search_all(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
         ) from None
     groups = tuple(re.compile(pattern).groupindex) or ("label",)
     found = [values or [""] * len(groups) for values in json.loads(done.stdout)]
-    return (
-        dict(zip(groups, map(list, zip(*found, strict=True)), strict=True)) if found else {name: [] for name in groups}
-    )
+    return {name: [values[k] for values in found] for k, name in enumerate(groups)}

@@ -157,12 +157,10 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
         raise SettingError(
             f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
         )
-    return _in_colour(stored) if spec.channels == 3 and found == 1 else stored
-
-
-def _in_colour(grey: Stored) -> Stored:
-    """The one channel three times; no pixel is copied."""
-    return replace(grey, pixels=grey.pixels.expand(-1, 3, -1, -1), moments=grey.moments.repeat(3, axis=2))
+    if spec.channels != 3 or found != 1:
+        return stored
+    # the one channel three times; no pixel is copied
+    return replace(stored, pixels=stored.pixels.expand(-1, 3, -1, -1), moments=stored.moments.repeat(3, axis=2))
 
 
 def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:

@@ -79,10 +79,6 @@ LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 """Columns of a table that hold labels where no other is named."""
 
 
-def _kind_of_split(given: Any) -> str:
-    return "none" if given is None else "dict[folds]" if isinstance(given, Mapping | Folds) else "text"
-
-
 class Labels(Settings):
     """Where labels stand that are no names of folders, and which columns of a table are meant.
 
@@ -203,7 +199,7 @@ class DataSpec(Settings):
     bits: Literal[8, 16] = 8
     split: Annotated[
         Annotated[str, Tag("text")] | Annotated[Folds, Tag("dict[folds]")] | Annotated[None, Tag("none")],
-        Discriminator(_kind_of_split),
+        Discriminator(lambda v: "none" if v is None else "dict[folds]" if isinstance(v, Mapping | Folds) else "text"),
     ] = None
     labels: Labels | None = None
     limit: int | None = Field(default=None, ge=1)

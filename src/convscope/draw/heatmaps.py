@@ -82,7 +82,10 @@ def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False, sha
 def coloured(values: Float[Tensor, "H W"], scale: Scale) -> Picture:
     """A map in the colours of its scale."""
     share = (values.detach().float().cpu() - scale.low) / max(scale.high - scale.low, 1e-12)
-    return _colours(share.clamp(0, 1).numpy(), _DIVERGING if scale.signed else _SEQUENTIAL)
+    anchors = np.array(_DIVERGING if scale.signed else _SEQUENTIAL)
+    places = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(share.clamp(0, 1).numpy(), places, anchors[:, c]) for c in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 
 def on_image(values: Float[Tensor, "h w"], height: int, width: int) -> Float[Tensor, "H W"]:
@@ -217,9 +220,3 @@ def _font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.truetype(SourceSansPro, size)
-
-
-def _colours(share: np.ndarray, anchors: Sequence[tuple[int, int, int]]) -> Picture:
-    places = np.linspace(0, 1, len(anchors))
-    channels = [np.interp(share, places, [anchor[c] for anchor in anchors]) for c in range(3)]
-    return np.rint(np.stack(channels, -1)).astype(np.uint8)

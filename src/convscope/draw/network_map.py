@@ -36,7 +36,9 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
             pieces.append(_slab(x, _THIN, _side(layer, largest), family, layer))
             x += _THIN + 2
             continue
-        thickness, label = _thickness(layer), _label_width(layer)
+        shape, name = layer["output_shape"], str(layer["name"]).split(".")[-1]
+        label = max(6.8 * len(name), 6.1 * len(_shape(shape)))  # about its width; SVG text cannot be measured here
+        thickness = 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
         centre = max(x + _GAP + thickness / 2, labels_end + label / 2)  # labels of neighbours must not touch
         x, labels_end = centre - thickness / 2, centre + label / 2 + 8
         pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(centre, layer))
@@ -62,11 +64,6 @@ def _side(layer: Mapping[str, Any], largest: int) -> float:
     return max(8.0, _TALLEST * math.sqrt(max(shape[1:]) / largest))
 
 
-def _thickness(layer: Mapping[str, Any]) -> float:
-    shape = layer["output_shape"]
-    return 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
-
-
 def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[str, Any]) -> str:
     """A box seen from the front: a face, and the top and right side that give it depth."""
     top, depth = 12 + (_TALLEST - side) / 2 + 10, min(float(_DEPTH), side / 6)
@@ -90,11 +87,6 @@ def _title(layer: Mapping[str, Any]) -> str:
     if layer.get("receptive_field"):
         parts.append(f"receptive field {layer['receptive_field']}")
     return " · ".join(parts)
-
-
-def _label_width(layer: Mapping[str, Any]) -> float:
-    """About the width of a label in pixels; SVG text cannot be measured here."""
-    return max(6.8 * len(str(layer["name"]).split(".")[-1]), 6.1 * len(_shape(layer["output_shape"])))
 
 
 def _label(x: float, layer: Mapping[str, Any]) -> str:

@@ -101,10 +101,6 @@ def _mean(images: Images) -> Float[Tensor, "N C 1 1"]:
     return images.mean((2, 3), keepdim=True, dtype=operations.exact(images)).to(images)
 
 
-def _blend(images: Images, other: Image, share: float) -> Images:
-    return (1 - share) * images + share * other
-
-
 def _moved(kind: str) -> Callable[..., Images]:
     def apply_change(images: Images, *amounts: float) -> Images:
         change = Change(kind, (amounts[1], amounts[0]) if kind == "shift" else amounts[0])
@@ -116,10 +112,6 @@ def _moved(kind: str) -> Callable[..., Images]:
 def _contrast(images: Images, factor: float) -> Images:
     exact = images.to(operations.exact(images))  # for the mean, see `_mean`
     return operations.contrast(exact, exact.new_full((len(images),), factor)).to(images)
-
-
-def _blur(images: Images, deviation: float) -> Images:
-    return operations.blur(images, deviation) if deviation else images
 
 
 def _noise(images: Images, deviation: float, seed: int) -> Images:
@@ -145,12 +137,12 @@ _APPLIED: dict[str, Callable[..., Images]] = {
     "paint": _paint,
     "rectangle": _rectangle,
     "paste": _paste,
-    "blend": _blend,
+    "blend": lambda images, other, share: (1 - share) * images + share * other,
     **{kind: _moved(kind) for kind in ("shift", "rotate", "scale")},
     "brightness": lambda images, factor: operations.brightness(images, images.new_full((len(images),), factor)),
     "contrast": _contrast,
     "saturation": lambda images, factor: operations.saturation(images, images.new_full((len(images),), factor)),
-    "blur": _blur,
+    "blur": lambda images, deviation: operations.blur(images, deviation) if deviation else images,
     "noise": _noise,
     "jpeg": _jpeg,
 }

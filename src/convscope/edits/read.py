@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,29 +38,17 @@ class Edits(tuple[Any, ...]):
     __slots__ = ()
 
 
-def _number(low: float, high: float) -> Reader:
+def _number(low: float, high: float, kind: type[float] = float) -> Reader:
     def read(value: Any) -> float:
-        if (
-            isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high
-        ):  # NaN is in no range
-            raise ValueError(f"expected a number from {low:,} to {high:,}")
-        return float(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high or value != kind(value):  # NaN is in no range
+            raise ValueError(f"expected a {'whole ' if kind is int else ''}number from {low:,} to {high:,}")
+        return kind(value)
 
     return read
 
 
-def _whole(low: int, high: int) -> Reader:
-    def read(value: Any) -> int:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-            or value != int(value)
-        ):
-            raise ValueError(f"expected a whole number from {low:,} to {high:,}")
-        return int(value)
-
-    return read
+_whole = partial(_number, kind=int)
 
 
 def _several(names: str, *readers: Reader) -> Reader:

@@ -311,19 +311,14 @@ def _hook(path: str, layers: list[dict[str, Any]], counted: set[int]) -> Callabl
             return
         new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
         counted.update(id(p) for p in new)
-        kind = _kind(module)
+        known = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
+        kind = known or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
         cost = _multiply_adds(kind, module, inputs, result)
         name = _numbered(path or kind, [layer["name"] for layer in layers])
         numbers = {"parameters": sum(p.numel() for p in new), "multiply_adds": cost}
         layers.append({"name": name, "kind": kind, "output_shape": tuple(result.shape[1:]), **numbers})
 
     return note
-
-
-def _kind(module: nn.Module) -> str:
-    """The field's word for the module, or its class's name in small letters."""
-    known = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
-    return known or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
 
 
 def _multiply_adds(kind: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:

@@ -190,7 +190,8 @@ class Remembered:
                 box.cut(values).copy_(new[images.start : images.stop])
         return arranged(whole, self._axes.get(node, FIRST))
 
-    def _constant(self, node: Node, made_ready: MadeReady) -> Tensor:
+    def _constant(self, node: Node, made_ready: MadeReady = laid_out) -> Tensor:
+        """A value that does not depend on the image, in the form that an operation takes."""
         if (node, made_ready) not in self._constants:
             self._constants[node, made_ready] = made_ready(self.network.graph.constant(node, 1))
         return self._constants[node, made_ready]
@@ -215,18 +216,16 @@ def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
 
 def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[IncrementalStep]:
     last = {source: node for node, (_, sources) in rules.items() for source in sources}
-    steps = []
-    for node, (rule, sources) in rules.items():
-        steps.append(
-            IncrementalStep(
-                node=node,
-                sources=tuple(sources),
-                finished=tuple(s for s in sources if last[s] is node and s not in kept),
-                rule=rule,
-                units=shapes_at(node, 1)[0][rule.axes.index(1)],
-            )
+    return [
+        IncrementalStep(
+            node=node,
+            sources=tuple(sources),
+            finished=tuple(s for s in sources if last[s] is node and s not in kept),
+            rule=rule,
+            units=shapes_at(node, 1)[0][rule.axes.index(1)],
         )
-    return steps
+        for node, (rule, sources) in rules.items()
+    ]
 
 
 def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:

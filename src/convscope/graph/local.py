@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.nn import functional as F
 
-from convscope.graph.boxes import Box, BoxValues, Span, laid_out, reached, read
+from convscope.graph.boxes import Box, BoxValues, Span, reached, read
 from convscope.graph.calls import Call, axis_order, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
@@ -55,6 +55,7 @@ class Maps:
 
     Attributes:
         n: number of images.
+        constant: gives a value that does not depend on the image, in the form that an operation takes.
         patches: what is new, for each map that has changed; all `n` images share its box.
     """
 
@@ -62,14 +63,10 @@ class Maps:
         self,
         n: int,
         remembered: Mapping[Node, Tensor],
-        constant: Callable[[Node, Callable[[Tensor], Tensor]], Tensor],
+        constant: Callable[..., Tensor],
         patches: dict[Node, BoxValues],
     ) -> None:
-        self.n, self.patches, self._constant, self._remembered = n, patches, constant, remembered
-
-    def constant(self, node: Node, made_ready: Callable[[Tensor], Tensor] = laid_out) -> Tensor:
-        """A value that does not depend on the image, in the form that an operation takes."""
-        return self._constant(node, made_ready)
+        self.n, self.patches, self.constant, self._remembered = n, patches, constant, remembered
 
     def before(self, node: Node, box: Box) -> Tensor:
         """The remembered values of a map in a box, (1, C, height, width)."""
@@ -136,19 +133,25 @@ class Pointwise(Rule):
 
 
 @dataclass(frozen=True)
-class Convolution(Rule):
-    """Adds to what was there the convolution of what has changed."""
+class Windowed(Rule):
+    """Windows slide over the map of `source`, along rows and columns; the output has `sizes` positions."""
 
-    node: Node
     source: Node
-    weight: Node
     windows: Sequence[Window]
     sizes: Sequence[int]
-    groups: int
-    n_units: tuple[int, int]  # of input and output
 
     def reach(self, axis: int, span: Span) -> Span:
         return reached(self.windows[axis], span, self.sizes[axis])
+
+
+@dataclass(frozen=True)
+class Convolution(Windowed):
+    """Adds to what was there the convolution of what has changed."""
+
+    node: Node
+    weight: Node
+    groups: int
+    n_units: tuple[int, int]  # of input and output
 
     def multiply_adds(self, work: Work) -> float:
         n_weights = prod(w.kernel for w in self.windows) * prod(self.n_units) / self.groups
@@ -184,17 +187,11 @@ def _zeros(have: Span, need: Span, stride: int) -> int:
 
 
 @dataclass(frozen=True)
-class Pool(Rule):
+class Pool(Windowed):
     """Pools a crop, with the pool's own padding at each end, and drops the outputs that read false padding."""
 
-    source: Node
-    windows: Sequence[Window]
-    sizes: Sequence[int]
     input_sizes: Sequence[int]
     pool: Callable[[Tensor], Tensor]
-
-    def reach(self, axis: int, span: Span) -> Span:
-        return reached(self.windows[axis], span, self.sizes[axis])
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         # The crop begins with the window of an output so far ahead of the box that the padding is not read in it.
@@ -237,16 +234,10 @@ class Permute(Rule):
 
 
 @dataclass(frozen=True)
-class Slice(Rule):
+class Slice(Windowed):
     """Every so many rows or columns from one on: windows of a single position."""
 
-    source: Node
-    windows: Sequence[Window]
-    sizes: Sequence[int]
     axes: Axes
-
-    def reach(self, axis: int, span: Span) -> Span:
-        return reached(self.windows[axis], span, self.sizes[axis])
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         crop = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
@@ -333,7 +324,7 @@ def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:
 def _convolution(call: Call, source: Node) -> Rule:
     weight = call.arguments["weight"]
     n_units = call.input_shape[1], call.output_shape[1]
-    return Convolution(call.node, source, weight, windows(call), call.output_shape[2:], call["groups"], n_units)
+    return Convolution(source, windows(call), call.output_shape[2:], call.node, weight, call["groups"], n_units)
 
 
 def _pool(call: Call, source: Node) -> Rule:

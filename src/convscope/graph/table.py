@@ -57,15 +57,6 @@ def _positions(call: Call) -> list[int]:
     return list(range(2, len(call.input_shape)))
 
 
-def _statistics(call: Call) -> list[int]:
-    """Batch norm without running statistics measures each map as a whole."""
-    return _positions(call) if call["training"] else []
-
-
-def _instance(call: Call) -> list[int]:
-    return _positions(call) if call["use_input_stats"] else []
-
-
 def _mixed(axes: Callable[[Call], list[int]]) -> Field:
     return Field(bounds.mixed(axes), grids.kept_beside(axes))
 
@@ -100,11 +91,14 @@ _TABLE: dict[str, Row] = {
     "aten.lstm.input": Row("lstm", _RECURRENT, costs.recurrent),
     "aten.gru.input": Row("gru", _RECURRENT, costs.recurrent),
     # norms and other layers that mix along axes
-    "aten.batch_norm.default": Row("batch_norm", _mixed(_statistics)),
+    # without running statistics batch norm measures each map as a whole
+    "aten.batch_norm.default": Row("batch_norm", _mixed(lambda call: _positions(call) if call["training"] else [])),
     "aten._native_batch_norm_legit_no_training.default": Row(
         "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
     ),
-    "aten.instance_norm.default": Row("instance_norm", _mixed(_instance)),
+    "aten.instance_norm.default": Row(
+        "instance_norm", _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
+    ),
     "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
     "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
     "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),

@@ -86,7 +86,10 @@ class TracedGraph:
         self.notes: tuple[str, ...] = ()
         self.gradient_checked = False
         self.input_shape: tuple[int, ...] = shape_of_one(image)
-        self.operations = self._list_operations()
+        steps = [node for node in reachable(image) if is_tensor_node(node)]
+        names = name_operations(steps, net, image, lambda node: row_of(node).kind) | {image: INPUT}
+        counted: set[int] = set()
+        self.operations = tuple(self._operation(node, names, counted) for node in steps)
         self._node_of = {op.name: op.node for op in self.operations} | {INPUT: image}
         named = {op.node: op.name for op in self.operations}
         self.results = {name: named[node] for name, node in results.items() if node in named}
@@ -305,12 +308,6 @@ class TracedGraph:
     def _here(self, argument: Any) -> Any:
         traced_on = self._image.meta["val"].device.type
         return self.device if isinstance(argument, torch.device) and argument.type == traced_on else argument
-
-    def _list_operations(self) -> tuple[Operation, ...]:
-        nodes = [node for node in reachable(self._image) if is_tensor_node(node)]
-        names = name_operations(nodes, self.net, self._image, lambda node: row_of(node).kind) | {self._image: INPUT}
-        counted: set[int] = set()
-        return tuple(self._operation(node, names, counted) for node in nodes)
 
     def _operation(self, node: Node, names: Mapping[Node, str], counted: set[int]) -> Operation:
         row = row_of(node)

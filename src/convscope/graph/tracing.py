@@ -65,7 +65,12 @@ def trace(
             raise NetworkError(
                 f"network {type(net).__name__} cannot be traced for {shape} images; {_reason(error)}"
             ) from error
-    _refuse_mixing(program, net)
+    for node in reachable(_image_of(program)):
+        if isinstance(node.meta["val"], Tensor) and -1 in batch_axes(node):
+            raise NetworkError(
+                f"network {type(net).__name__} cannot be traced: {node.target} works out one value from all "
+                "images of a batch; let each image stand alone"
+            )
     returned = next(iter(reversed(program.graph.nodes))).args[0]
     results = dict(zip(names or map(str, range(len(returned))), returned, strict=True))
     graph = TracedGraph(net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results)
@@ -176,16 +181,6 @@ def _notes(graph: TracedGraph) -> Iterator[str]:
     calls = (Call(op.node, 1) for op in graph.operations if op.kind == "batch_norm")
     if any("training" in call and call["training"] for call in calls):
         yield f"batch norm without running statistics: {MIXED}"
-
-
-def _refuse_mixing(program: ExportedProgram, net: nn.Module) -> None:
-    """A result without the batch's axis has been worked out from all images together."""
-    for node in reachable(_image_of(program)):
-        if isinstance(node.meta["val"], Tensor) and -1 in batch_axes(node):
-            raise NetworkError(
-                f"network {type(net).__name__} cannot be traced: {node.target} works out one value from all "
-                "images of a batch; let each image stand alone"
-            )
 
 
 def _image_of(program: ExportedProgram) -> Node:

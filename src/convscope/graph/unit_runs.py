@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from convscope.errors import RequestError
+from convscope.graph.boxes import laid_out
 from convscope.graph.calls import Call, batch_axes, is_tensor_node, shapes_at
 from convscope.graph.interventions import Intervention
 from convscope.graph.table import ELEMENTWISE
@@ -60,7 +61,12 @@ class UnitRuns:
         separate = separate_units(graph, calls[0]) if one_block_each else {}
         self.blocks = {name: block for name, block in separate.items() if name in needed}
         rest = [op for op in graph.operations if op.name in needed and op.name not in self.blocks]
-        _refuse_mixed_images(rest)
+        for op in rest:
+            if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
+                raise RequestError(
+                    f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
+                    "answer of its own to compare; ablate units in a network with running statistics"
+                )
         linear = {op.name: _linear_of(graph, op, self.blocks) for op in rest}
         self.linear = {name: each for name, each in linear.items() if each is not None}
         read = {name for op in rest if op.name not in self.linear for name in op.inputs} | {self.output}
@@ -83,7 +89,7 @@ class UnitRuns:
             known: results of the batch, all that it `needs`.
             n_rows: images and units that are worked on at once.
         """
-        known = {name: _laid_out(known[name]) for name in self.needs}
+        known = {name: laid_out(known[name]) for name in self.needs}
         values = self.intervention.values.to(next(iter(known.values())))
         after = self._ablated(known, values)
         weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
@@ -106,7 +112,7 @@ class UnitRuns:
         beside = {name: known[name] for name in self.beside_units}
         images = beside.pop(INPUT, None)
         results = self.graph.run(images, self.edge, given={call: replaced, **beside})
-        return {name: _laid_out(result) for name, result in results.items()}
+        return {name: laid_out(result) for name, result in results.items()}
 
     def _differs(self, batch: _Batch) -> Bool[Tensor, "N U"]:
         """Whether a unit's ablation makes a difference to an image at the edge."""
@@ -198,8 +204,8 @@ class _Linear:
             group = places.start // n_in
             outs = slice(group * n_out, (group + 1) * n_out)
             own = slice(places.start - group * n_in, places.stop - group * n_in)
-            seen = _laid_out(change[:, places][part.image[rows]])
-            before[rows, outs] += self.apply(seen, _laid_out(weight[outs, own]))
+            seen = laid_out(change[:, places][part.image[rows]])
+            before[rows, outs] += self.apply(seen, laid_out(weight[outs, own]))
         return before
 
 
@@ -223,22 +229,8 @@ def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, UnitPlace
     )
 
 
-def _refuse_mixed_images(rest: Sequence[Operation]) -> None:
-    for op in rest:
-        if op.kind == "batch_norm" and Call(op.node, 1).arguments.get("training"):
-            raise RequestError(
-                f"layer {op.name!r} normalizes by the batch it is in (track_running_stats=False), so an image has no "
-                "answer of its own to compare; ablate units in a network with running statistics"
-            )
-
-
 def _has_rows(op: Operation) -> bool:
     return batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """On a CPU with a position's units side by side, in which convolutions are faster; else as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x
 
 
 _POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")

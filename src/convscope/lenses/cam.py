@@ -268,7 +268,11 @@ def class_activation_map(
     if layer is None:
         layer = last_map(graph, images)
         lost = f"the map is taken at {layer}: positions are lost after it" if _lost_after(graph, layer) else None
-    where = _positions_of(graph, layer)
+    places = positions(graph)
+    if graph.operation(layer).name not in places:
+        listed = ", ".join(list(places)[-20:]) or "none"
+        raise RequestError(f"layer {layer!r} has no rows and columns, and a map needs them; there is {listed}")
+    where = places[layer]
     parts = []
     for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
@@ -278,23 +282,7 @@ def class_activation_map(
             gradients = gradient(answer, results[layer])
         values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
         parts.append(Attribution(values[:, None], method, layer=layer, **said))
-    return _finished(join(parts).noting(lost), relu)
-
-
-def _positions_of(graph: TracedGraph, layer: str) -> Positions:
-    found = positions(graph)
-    if graph.operation(layer).name not in found:
-        listed = ", ".join(list(found)[-20:]) or "none"
-        raise RequestError(f"layer {layer!r} has no rows and columns, and a map needs them; there is {listed}")
-    return found[layer]
-
-
-def _start_gradients(operator: Callable[..., Tensor], *arguments: Any, **more: Any) -> Tensor:
-    """The operation's result as a start of its own, so that nothing before it takes part."""
-    return operator(*arguments, **more).detach().requires_grad_()
-
-
-def _finished(found: Attribution, relu: bool) -> Attribution:
+    found = join(parts).noting(lost)
     silent = (found.values == 0).flatten(1).all(1)
     against = (found.values <= 0).flatten(1).all(1) & ~silent
     values = found.values.clamp(min=0) if relu else found.values
@@ -302,6 +290,11 @@ def _finished(found: Attribution, relu: bool) -> Attribution:
         remark(silent, "all values are zero: the class does not depend on this layer here"),
         remark(against, "all values are negative: nothing in this image speaks for the class"),
     )
+
+
+def _start_gradients(operator: Callable[..., Tensor], *arguments: Any, **more: Any) -> Tensor:
+    """The operation's result as a start of its own, so that nothing before it takes part."""
+    return operator(*arguments, **more).detach().requires_grad_()
 
 
 def _grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:

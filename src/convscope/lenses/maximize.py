@@ -26,7 +26,7 @@ from convscope.graph import (
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
-from convscope.lenses.targets import is_place
+from convscope.lenses.targets import check_position
 from convscope.lenses.units import Units, choose_units, count_units
 
 Numbers = Sequence[float] | Tensor  # one a channel
@@ -126,7 +126,8 @@ def maximize(
     operation = graph.operation(graph.outputs[0] if layer is None else layer)
     where = positions(graph).get(operation.name)
     chosen = choose_units(units, count_units(operation, where), operation.name)
-    _check_position(position, operation, where)
+    if position is not None:
+        check_position(operation.name, position, where)
     pieces = _default(graph, operation) if regularizers is None else tuple(regularizers)
     ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
     # A gradient is wanted even where the caller has switched them off.
@@ -135,7 +136,10 @@ def maximize(
         network = _Network(graph, operation, where, position, normalize)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
         check_gradient(graph, image.to(network.like))
-        bytes_each = _bytes_each(graph, operation, network.like)
+        way = sum(prod(op.output_shape) for op in graph.needed_for(operation.name))
+        bytes_each = (
+            2 * network.like.element_size() * (prod(graph.input_shape) + way)
+        )  # each activation and its gradient
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         found = [ascent.climb(network, chosen[part]) for part in parts]
     picture, activation, course = (torch.cat(tensors) for tensors in zip(*found, strict=True))
@@ -255,24 +259,6 @@ def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...
     """Jitter that is small against what the unit sees: none for 3×3 pixels, 2 px for 32×32, 14 px for 224×224."""
     field = receptive_fields(graph)[operation.name]
     return (Jitter(round(min(*field.size, *graph.input_shape[1:]) / 16)),)
-
-
-def _bytes_each(graph: TracedGraph, operation: Operation, like: Tensor) -> int:
-    """What one picture takes: each activation on the way with its gradient, about."""
-    way = graph.needed_for(operation.name)
-    return 2 * like.element_size() * (prod(graph.input_shape) + sum(prod(op.output_shape) for op in way))
-
-
-def _check_position(position: tuple[int, int] | None, operation: Operation, where: Positions | None) -> None:
-    if position is None:
-        return
-    if where is None:
-        raise RequestError(f"position {position} is given, and layer {operation.name!r} has no positions; leave it out")
-    rows, columns = where.size
-    if not is_place(position) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
-        raise RequestError(
-            f"position {position} is not on the map of {operation.name!r}; it has {rows} rows and {columns} columns"
-        )
 
 
 def redirected_relus(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:

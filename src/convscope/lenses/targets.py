@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import Positions, TracedGraph, check_gradient, check_weights, positions
+from convscope.lenses.units import count_units
 from convscope.nets import Task, no_logits, task_over
 
 Classes = int | Sequence[int] | Int[Tensor, " N"] | None
@@ -241,9 +242,11 @@ def _of_a_layer(graph: TracedGraph, layer: str, target: Target, unit: int | None
         raise RequestError(f"position {position!r} is given without a unit; give unit= as well")
     where = positions(graph).get(graph.operation(layer).name)
     if unit is not None:
-        _check_unit(graph, layer, unit, where)
-    if position is not None:
-        _check_position(layer, position, where)
+        n_units = count_units(graph.operation(layer), where)
+        if not isinstance(unit, Integral) or not 0 <= unit < n_units:
+            raise RequestError(f"unit {unit!r} is not in layer {layer!r}; it has units 0 to {n_units - 1}")
+    if position is not None and (position != "max" or where is None):
+        check_position(layer, position, where)
     return ResolvedTarget(layer, None, layer, unit, position, where)
 
 
@@ -263,30 +266,14 @@ def _of_a_class(
     return ResolvedTarget(output, replace(asked, classes=chosen))
 
 
-def _check_unit(graph: TracedGraph, layer: str, unit: int, where: Positions | None) -> None:
-    shape = graph.operation(layer).output_shape
-    if where is None and len(shape) != 1:
-        given = "×".join(map(str, shape))
-        raise RequestError(f"layer {layer!r} gives {given} numbers an image, and which are a unit's is not known")
-    n_units = where.n_units(shape) if where else shape[0]
-    if not isinstance(unit, Integral) or not 0 <= unit < n_units:
-        raise RequestError(f"unit {unit!r} is not in layer {layer!r}; it has units 0 to {n_units - 1}")
-
-
-def is_place(position: object) -> TypeGuard[tuple[int, int]]:
-    """Whether it is a row and a column."""
-    return (
-        isinstance(position, tuple | list) and len(position) == 2 and all(isinstance(one, Integral) for one in position)
-    )
-
-
-def _check_position(layer: str, position: tuple[int, int] | str, where: Positions | None) -> None:
+def check_position(layer: str, position: Any, where: Positions | None) -> None:
+    """Refuses what is no row and column of a layer's map."""
     if where is None:
         raise RequestError(f"position {position!r} is given, and layer {layer!r} has no positions; leave it out")
-    if position == "max":
-        return
     rows, columns = where.size
-    if not is_place(position) or not (0 <= position[0] < rows and 0 <= position[1] < columns):
+    is_pair = isinstance(position, tuple | list) and len(position) == 2
+    is_place = is_pair and all(isinstance(n, Integral) for n in position)
+    if not is_place or not (0 <= position[0] < rows and 0 <= position[1] < columns):
         raise RequestError(
             f"position {position!r} is not on the map of {layer!r}; it has {rows} rows and {columns} columns"
         )

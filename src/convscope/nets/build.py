@@ -86,18 +86,24 @@ def build_net(
     """
     check_name(name)
     spec = _checked(name, _spec, {"name": name, "init": init, "head": head, "replaces": replaces, **options})
-    _check_head(init, head, replaces, bool(options.get("pretrained")))
+    pretrained = bool(options.get("pretrained"))
+    if replaces is not None and head is None:
+        raise SettingError(
+            "net.replaces: names what a new head replaces; give net.head too, such as 'f256 D0.5', or ''"
+        )
+    if init != "default" and pretrained and head is None:
+        raise SettingError(f"net.init: {init!r} would overwrite the trained weights; leave it out, or give net.head")
     prefix, colon, rest = name.partition(":")
     if colon:
         build = _FOREIGN.get(prefix)
-        with _fetching(name, bool(options.get("pretrained"))):
+        with _fetching(name, pretrained):
             net = build(rest, options, head) if build else from_callable(prefix, rest, options)
     elif name in CATALOGUE:
         net = _from_catalogue(name, options)
     else:
         net = _checked(name, plain_net, {"layers": name, **options})
     new = net if head is None else _with_head(net, spec, natural_input(name).options() | options)
-    _initialise(new if options.get("pretrained") else net, init)
+    _initialise(new if pretrained else net, init)
     net.convscope_spec = spec
     return net
 
@@ -121,15 +127,6 @@ def check_options(names: Sequence[str], key: str) -> None:
 
 def _spec(name: str, init: Init, head: str | None, replaces: str | None, **options: Any) -> NetSpec:
     return NetSpec.model_validate({"name": name, "init": init, "head": head, "replaces": replaces, **options})
-
-
-def _check_head(init: Init, head: str | None, replaces: str | None, pretrained: bool) -> None:
-    if replaces is not None and head is None:
-        raise SettingError(
-            "net.replaces: names what a new head replaces; give net.head too, such as 'f256 D0.5', or ''"
-        )
-    if init != "default" and pretrained and head is None:
-        raise SettingError(f"net.init: {init!r} would overwrite the trained weights; leave it out, or give net.head")
 
 
 def _with_head(net: nn.Module, spec: NetSpec, options: dict[str, Any]) -> nn.Module:

@@ -46,7 +46,9 @@ def put_head(
           (fc2): Linear(in_features=16, out_features=2, bias=True)
         )
     """
-    words = _words(text)
+    words = parse_layers(text) if text.strip() else ()
+    if wrong := next((word.text for word in words if word.letter not in _OF_A_HEAD), None):
+        raise SettingError(f"net.head: {wrong!r} does not go into a head; it takes f256, D0.5, B and G")
     name, given = _place(net, replaces, torch.zeros(1, *input_shape))
     if given.ndim not in (2, 4):
         shape = "×".join(str(n) for n in given.shape)
@@ -59,14 +61,6 @@ def put_head(
     setattr(net.get_submodule(above), last, head)
     setattr(net, HEAD_NAME, name)
     return head
-
-
-def _words(text: str) -> tuple[Word, ...]:
-    words = parse_layers(text) if text.strip() else ()
-    for word in words:
-        if word.letter not in _OF_A_HEAD:
-            raise SettingError(f"net.head: {word.text!r} does not go into a head; it takes f256, D0.5, B and G")
-    return words
 
 
 def _place(net: nn.Module, replaces: str | None, image: Tensor) -> tuple[str, Tensor]:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from convscope import __version__
-from convscope.data import DataBundle, ImageSet
+from convscope.data import ImageSet
 from convscope.draw import Picture, chart_picture, moved, panel, picture, png
 from convscope.errors import RequestError, SettingError
 from convscope.report.mistakes import orders
@@ -39,7 +39,7 @@ def write_comparison(compared: Compared, path: Path) -> Path:
         RunFolderError: the data of the runs has changed.
     """
     check_comparison_file(path)
-    images = _test_images(compared)
+    images: ImageSet | None = compared.runs[0].run.load_data().test if compared.same_images else None
     if path.suffix == ".html":
         write_whole(path, comparison_page(compared, images))
     elif images is None:
@@ -76,13 +76,6 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         style=static("report.css") + static("compare.css"),
         script=static("tables.js") + static("report.js"),
     )
-
-
-def _test_images(compared: Compared) -> ImageSet | None:
-    if not compared.same_images:
-        return None
-    data: DataBundle = compared.runs[0].run.load_data()
-    return data.test
 
 
 def _panels(compared: Compared) -> list[dict[str, Any]]:
@@ -178,20 +171,19 @@ def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
         {
             "name": run.name,
             "n": len(only[run.name]),
-            "images": [_answered(compared, run, images, int(row)) for row in only[run.name][:most]],
+            "images": [
+                {
+                    "called": images.called(row),
+                    "picture": thumbnail(images, row),
+                    "true": run.named(run.answers.true[row]),
+                    "probability": float(run.answers.probability[row]),
+                    "others": _others_said([other for other in compared.runs if other is not run], row),
+                }
+                for row in map(int, only[run.name][:most])
+            ],
         }
         for run in compared.runs
     ]
-
-
-def _answered(compared: Compared, run: ComparedRun, images: ImageSet, row: int) -> dict[str, Any]:
-    return {
-        "called": images.called(row),
-        "picture": thumbnail(images, row),
-        "true": run.named(run.answers.true[row]),
-        "probability": float(run.answers.probability[row]),
-        "others": _others_said([other for other in compared.runs if other is not run], row),
-    }
 
 
 def _others_said(others: list[ComparedRun], row: int) -> list[str]:

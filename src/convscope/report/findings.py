@@ -14,7 +14,9 @@ from convscope.scans import imbalance_in_words, kept_epoch, proportion
 def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
     imbalance = imbalance_in_words(subject.metrics, subject.run.spec.recipe)
-    fit = _underfitting(subject)
+    # said only where train accuracy is that of the images as they are, and not shown to be above test accuracy
+    balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
+    fit = "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
     found = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
@@ -52,12 +54,6 @@ def _overfitting(subject: ReportedRun) -> str:
             "images harder, and the running average includes earlier weights."
         )
     return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
-
-
-def _underfitting(subject: ReportedRun) -> str:
-    """Said only where train accuracy is that of the images as they are, and not shown to be above test accuracy."""
-    balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
-    return "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
 
 
 def _classes(head: dict[str, Any]) -> str:

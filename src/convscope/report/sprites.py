@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convscope.data import ImageSet
-from convscope.draw import Picture, picture
+from convscope.draw import Picture, picture, sheet
 from convscope.report.page import Photo
 
 _SHEET_PX = 2048  # a side; phones refuse images much larger
@@ -45,23 +45,18 @@ def picture_sheet(pictures: list[Picture], columns: int = 32) -> dict[str, Any]:
     """Small pictures of one size as one PNG, without loss."""
     height, width = pictures[0].shape[:2]
     columns = min(columns, len(pictures))
-    whole = np.zeros((-(-len(pictures) // columns) * height, columns * width, 3), np.uint8)
-    for place, one in enumerate(pictures):
-        top, left = place // columns * height, place % columns * width
-        whole[top : top + height, left : left + width] = one
-    return {"src": [whole], "width": width, "height": height, "pitch": [width, height], "columns": columns,
-            "per": len(pictures), "scale": [1, 1]}  # fmt: skip
+    return {
+        "src": [sheet(pictures, columns, gap=0, ground=0)], "width": width, "height": height, "pitch": [width, height],
+        "columns": columns, "per": len(pictures), "scale": [1, 1],
+    }  # fmt: skip
 
 
 def _image_sheet(
     images: ImageSet, rows: list[int], size: tuple[int, int], pitch: tuple[int, ...], columns: int
 ) -> Picture:
-    whole = np.zeros((-(-len(rows) // columns) * pitch[0], min(columns, len(rows)) * pitch[1], 3), np.uint8)
-    for place, one in enumerate(_small(images, rows, size)):
-        top, left = place // columns * pitch[0], place % columns * pitch[1]
-        padded = np.pad(picture(one), ((0, pitch[0] - size[0]), (0, pitch[1] - size[1]), (0, 0)), "edge")
-        whole[top : top + pitch[0], left : left + pitch[1]] = padded
-    return whole
+    margins = ((0, pitch[0] - size[0]), (0, pitch[1] - size[1]), (0, 0))
+    cells = [np.pad(picture(one), margins, "edge") for one in _small(images, rows, size)]
+    return sheet(cells, columns, gap=0, ground=0)
 
 
 def _small(images: ImageSet, rows: list[int], size: tuple[int, int]) -> Iterator[Tensor]:

@@ -53,7 +53,9 @@ def panels(results: StudyResults) -> Panels:
     """Accuracy and loss by epoch, of the values of the two most important settings; a line a run. No panel where no run has
     an epoch."""
     history = results.runs.histories().replace([np.inf, -np.inf], np.nan)
-    by = _shown_by(results)
+    by = tuple([key for key in results.by_importance if len(results.values_of(key)) <= _MOST_VALUES][:2])
+    if len(_combinations(results, by)) > _MOST_PANELS:  # of two settings
+        by = by[:1]
     over = tuple(key for key in results.settings if key not in by)
     if history.empty:
         return Panels(by, over, (), {}, 0)
@@ -89,13 +91,6 @@ def _highest(history: pd.DataFrame) -> pd.Series:
 
 def _chart(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
     return run_curves(history[["run", "epoch", f"train_{measure}", f"val_{measure}"]], measure, reach)
-
-
-def _shown_by(results: StudyResults) -> tuple[str, ...]:
-    """Two settings, or one where two would make too many panels."""
-    few = [key for key in results.by_importance if len(results.values_of(key)) <= _MOST_VALUES]
-    pair = tuple(few[:2])
-    return pair if len(_combinations(results, pair)) <= _MOST_PANELS else pair[:1]
 
 
 def _combinations(results: StudyResults, by: tuple[str, ...]) -> list[tuple[Any, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -76,16 +76,15 @@ def visualizations(subject: ReportedRun, units: dict[str, int]) -> dict[str, Vis
 
 def visualization_fit(subject: ReportedRun, units: dict[str, int]) -> Fit:
     """How many units of a layer are visualized at most."""
-    each = {layer: _work(subject, layer, _STEPS) for layer in units}
     most = max(units.values()) if sum(units.values()) <= _ALL else min(_FIRST, max(units.values()))
-    return subject.budget.fit(
-        "Filters: feature visualization", most, lambda most: sum(min(n, most) * each[name] for name, n in units.items())
-    )
+    return _fit(subject, "Filters: feature visualization", most, units, _STEPS)
 
 
-def _work(subject: ReportedRun, layer: str | None, steps: int) -> float:
-    """Of one picture, in multiply-adds."""
-    return steps * (_WAYS * subject.work_up_to(layer) + _PER_PIXEL * prod(subject.run.input_shape))
+def _fit(subject: ReportedRun, part: str, most: int, units: Mapping[Any, int], steps: int) -> Fit:
+    """By the multiply-adds of one picture of each layer; None among the layers stands for the classes."""
+    pixels = _PER_PIXEL * prod(subject.run.input_shape)
+    each = {layer: steps * (_WAYS * subject.work_up_to(layer) + pixels) for layer in units}
+    return subject.budget.fit(part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items()))
 
 
 def _visualize(subject: ReportedRun, asked: dict[str, int]) -> dict[str, Visualizations]:
@@ -139,10 +138,7 @@ def feature_visualization(subject: ReportedRun) -> dict[str, Any] | None:
 def feature_visualization_fit(subject: ReportedRun) -> Fit:
     """How many units of a layer, and classes, at most."""
     asked = _asked(subject)
-    each = {layer: _work(subject, layer, _SHOWN_STEPS) for layer in asked}
-    return subject.budget.fit(
-        "Feature visualization", max(asked.values()), lambda most: sum(min(n, most) * each[k] for k, n in asked.items())
-    )
+    return _fit(subject, "Feature visualization", max(asked.values()), asked, _SHOWN_STEPS)
 
 
 def _asked(subject: ReportedRun) -> dict[str | None, int]:

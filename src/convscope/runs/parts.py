@@ -6,7 +6,6 @@ that lack one are what is left to do; no row is there twice.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import Counter
@@ -104,9 +103,7 @@ def _predicted(shard: tuple[int, NamedItems], run: Run, how: dict[str, Any]) -> 
         rows = pd.concat(
             list(predict_batches(run, shard[1], decoders=torch.get_num_threads(), **how)), ignore_index=True
         )
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    return rows.to_parquet(index=False)
 
 
 def _named(part: list[tuple[str, Item]], names_alone: bool) -> NamedItems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -290,9 +289,7 @@ class Run:
 
     def write_table(self, part: str, table: pd.DataFrame) -> None:
         """Writes a parquet file of the folder, whole or not at all."""
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, index=False)
-        write_whole(self.path / part, buffer.getvalue())
+        write_whole(self.path / part, table.to_parquet(index=False))
 
     def write_model(self, net: nn.Module, card: Card) -> None:
         """Writes the trained weights with their card."""

@@ -197,7 +197,10 @@ def override(given: dict[str, Any], key: str, value: Any) -> None:
             node = node[_place(key, part, node)]
             continue
         if isinstance(node.get(part), str):
-            node[part] = {_short(key, part): node[part]}
+            short = (
+                "kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part)
+            )  # a bare word of a head is its kind
+            node[part] = {short: node[part]}
         node = node.setdefault(part, {})
         if not isinstance(node, dict | list):
             raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
@@ -208,11 +211,6 @@ def _place(key: str, part: str, among: list[Any]) -> int:
     if not (part.isdecimal() and int(part) < len(among)):
         raise SettingError(f"{key}: {part!r} is no place in this list; its places are 0 to {len(among) - 1}")
     return int(part)
-
-
-def _short(key: str, part: str) -> str:
-    """What a bare word at a part of a key means: a head's is its kind."""
-    return "kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part)
 
 
 def check_format(version: Any, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -114,9 +113,8 @@ def _pack(records: Mapping[str, Any]) -> Entry:
                 tensors[f"{layer}/{entry.name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             else:
                 values[layer][entry.name] = value
-    table = io.BytesIO()
-    pd.concat([record.table() for record in records.values()]).to_parquet(table, index=False)
-    return Entry({"records": values}, {".parquet": table.getvalue(), ".safetensors": save(tensors)})
+    table = pd.concat([record.table() for record in records.values()]).to_parquet(index=False)
+    return Entry({"records": values}, {".parquet": table, ".safetensors": save(tensors)})
 
 
 def _unpack(entry: Entry, kind: type[R]) -> dict[str, R]:

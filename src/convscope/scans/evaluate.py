@@ -21,7 +21,7 @@ from convscope.errors import ReadOnlyError, RunFolderError
 from convscope.nets import Head, Task
 from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_review, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
-from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, Reliability, TopK
+from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
 
 
@@ -237,6 +237,9 @@ def _summary_of_head(of: _OfHead, train_images: list[int]) -> dict[str, Any]:
     unknown = sum(n > 0 and not p for n, p in zip(images, predicted, strict=True))
     most = max(range(len(images)), key=images.__getitem__)
     calibration = of.calibration.result()
+    bins = zip(
+        *(each.tolist() for each in (calibration.count, calibration.accuracy, calibration.confidence)), strict=True
+    )
     return {
         "kind": of.head.kind,
         "classes": list(of.head.classes),
@@ -254,18 +257,13 @@ def _summary_of_head(of: _OfHead, train_images: list[int]) -> dict[str, Any]:
             for k, name in enumerate(of.head.classes)
         ],
         "confusion": matrix.tolist(),
-        "reliability": _reliability_json(calibration),
+        "reliability": [{"images": n, "accuracy": a, "confidence": c} for n, a, c in bins if n],
     }
 
 
 def _mean_json(shares: list[Estimate], classes_per_error: int = 1, unknown: int = 0) -> dict[str, float | None]:
     mean = mean_over_classes(shares, classes_per_error, unknown)
     return {**mean.to_json(), "left_out": sum(share.value is None for share in shares)}
-
-
-def _reliability_json(found: Reliability) -> list[dict[str, Any]]:
-    rows = zip(found.count.tolist(), found.accuracy.tolist(), found.confidence.tolist(), strict=True)
-    return [{"images": n, "accuracy": a, "confidence": c} for n, a, c in rows if n]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class ExactSum:
             raise FailedError(
                 "numbers to be summed are NaN or infinite: the network's are too large, or its weights are broken"
             )
-        place = _highest_place(rest)
+        largest = float(rest.abs().max()) if rest.numel() else 0.0
+        place = (math.frexp(largest)[1] - 1) // _BITS if largest else None  # of its leading digit
         while place is not None:
             unit = _unit(place)
             whole = (rest / unit).trunc_()
@@ -88,12 +89,6 @@ class ExactSum:
     def _add_digits(self, place: int, digits: Tensor) -> None:
         known = self._digits.get(place)
         self._digits[place] = digits if known is None else known + digits
-
-
-def _highest_place(values: Tensor) -> int | None:
-    """The place of the leading digit of the largest value; None where all are zero."""
-    largest = float(values.abs().max()) if values.numel() else 0.0
-    return (math.frexp(largest)[1] - 1) // _BITS if largest else None
 
 
 def _unit(place: int) -> float:

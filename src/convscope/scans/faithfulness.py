@@ -85,16 +85,13 @@ class FaithfulnessCurves:
     @property
     def verdict(self) -> str:
         """One sentence that says no more than the intervals carry."""
-        better = [name for name, gain in self._gains.items() if gain.low is not None and gain.low > 0]
-        worse = [name for name, gain in self._gains.items() if gain.high is not None and gain.high < 0]
+        gains = {"deletion": self.deletion_gain, "insertion": self.insertion_gain}
+        better = [name for name, gain in gains.items() if gain.low is not None and gain.low > 0]
+        worse = [name for name, gain in gains.items() if gain.high is not None and gain.high < 0]
         said = [f"beats a random order at {' and '.join(better)}"] if better else []
         said += [f"does worse than a random order at {' and '.join(worse)}"] if worse else []
         plural = "s" if self.n > 1 else ""
         return f"{self.method} {' but '.join(said) or 'cannot be told from a random order'} ({self.n} image{plural})"
-
-    @property
-    def _gains(self) -> dict[str, Estimate]:
-        return {"deletion": self.deletion_gain, "insertion": self.insertion_gain}
 
 
 def faithfulness(

@@ -127,9 +127,14 @@ def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **setti
     """
     if n < 1:
         raise RequestError(f"n: {n}; expected 1 or more")
-    rows = torch.linspace(0, len(among) - 1, min(MOST, len(among)), dtype=torch.float64).long()
+    rows = evenly(len(among), MOST)
     found = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)
     return Nearest(rows[found.index], found.similarity)
+
+
+def evenly(n: int, most: int) -> Int64[Tensor, " n"]:
+    """At most so many of n rows."""
+    return torch.linspace(0, n - 1, min(most, n), dtype=torch.float64).long()
 
 
 def read_by_logits(graph: TracedGraph) -> str:

@@ -18,7 +18,7 @@ from convscope.errors import FailedError, RequestError, UnknownNameError
 from convscope.graph import is_finite
 from convscope.runs import EMBEDDINGS, Run
 from convscope.scans.cached import cached_scan
-from convscope.scans.neighbours import MOST, embeddings, largest
+from convscope.scans.neighbours import MOST, embeddings, evenly, largest
 from convscope.scans.scan import Images, PassSettings, Subject, sizes
 
 NEIGHBOURS = 10
@@ -94,11 +94,14 @@ def project(
 
     def make() -> dict[str, Projection]:
         found = embeddings(scope, images, layer, **settings)
-        rows = _evenly(len(found.index), MOST_SHOWN[method])
+        rows = evenly(len(found.index), MOST_SHOWN[method])
         features = _checked(found.features[rows], found.layer)
         points = _METHODS[method](features).float()
         similarity, near = _nearest_others(features, lambda some, others: some @ others.T)
-        _, shown = _nearest_others(points.double(), lambda some, others: -_distances(some, others))
+        _, shown = _nearest_others(
+            points.double(),
+            lambda some, others: -torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist"),
+        )
         kept = (near[:, :, None] == shown[:, None, :]).any(dim=2).double().mean()
         return {"projection": Projection(found.layer, method, found.index[rows], points, near, similarity, float(kept))}
 
@@ -135,10 +138,6 @@ def write_embeddings(run: Run, images: ImageSet, shown: Projection) -> Path:
     }
     run.write_table(EMBEDDINGS, pd.DataFrame(columns))
     return run.path / EMBEDDINGS
-
-
-def _evenly(n: int, most: int) -> Int64[Tensor, " n"]:
-    return torch.linspace(0, n - 1, min(most, n), dtype=torch.float64).long()
 
 
 def _checked(features: Float[Tensor, "N D"], layer: str) -> Float[Tensor, "N D"]:
@@ -187,10 +186,6 @@ def _tsne(features: Float[Tensor, "N D"]) -> Float[Tensor, "N 2"]:
 
 
 _METHODS: dict[str, Callable[[Tensor], Tensor]] = {"pca": _pca, "tsne": _tsne}
-
-
-def _distances(some: Float[Tensor, "Q 2"], others: Float[Tensor, "N 2"]) -> Float[Tensor, "Q N"]:
-    return torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _nearest_others(

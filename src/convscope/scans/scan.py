@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -278,7 +278,8 @@ def feed(
     Raises:
         FailedError: the network's outputs are no numbers.
     """
-    with _evaluating(net):
+    with left_as_found(net), own_random_state(_device(net)):
+        evaluate(net)
         for batch in source:
             outputs, activations = look(batch.images)
             targets = {name: target.cpu() for name, target in batch.targets.items()}
@@ -339,14 +340,6 @@ def names_wanted(scope: Subject, scans: Sequence[Scan]) -> list[str]:
 
 def _needs_outputs(each: Scan) -> bool:
     return getattr(each, "needs_outputs", not getattr(each, "layers", ()))
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode; modes and random state are put back."""
-    with left_as_found(net), own_random_state(_device(net)):
-        evaluate(net)
-        yield
 
 
 def _device(net: nn.Module) -> torch.device:

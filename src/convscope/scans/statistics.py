@@ -81,9 +81,9 @@ class LayerStatistics:
 
         Source: Morcos et al. 2018, arXiv 1803.06959, section A.1; they add a small constant below, which is not needed here.
         """
-        means = self._means_of_classes_seen()
-        if means is None or means.shape[1] < 2:
+        if self.class_means is None or self.images_per_class is None or (self.images_per_class > 0).sum() < 2:
             return None
+        means = self.class_means[:, self.images_per_class > 0]
         best = means.amax(1)
         others = (means.sum(1) - best) / (means.shape[1] - 1)
         return ((best - others) / (best + others)).where(best > 0, 0.0)
@@ -125,11 +125,6 @@ class LayerStatistics:
         table.insert(0, "unit", range(len(table)))
         table.insert(0, "layer", self.layer)
         return table
-
-    def _means_of_classes_seen(self) -> Tensor | None:
-        if self.class_means is None or self.images_per_class is None:
-            return None
-        return self.class_means[:, self.images_per_class > 0]
 
 
 def statistics(

@@ -59,9 +59,10 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         write_whole(folder / FAILURES, failures)
     else:
         (folder / FAILURES).unlink(missing_ok=True)
+    config = _timms(run) if is_timms(run) else _ours(run)
     write_whole(folder / MODEL, (run.path / MODEL).read_bytes())
     write_whole(folder / SPEC, dump_spec(shareable(run.spec)))
-    write_whole(folder / CONFIG, printable_json(json.dumps(config_of(run), indent=1, ensure_ascii=False)) + "\n")
+    write_whole(folder / CONFIG, printable_json(json.dumps(config, indent=1, ensure_ascii=False)) + "\n")
     write_whole(folder / CARD, text)
     return folder
 
@@ -187,11 +188,6 @@ def _failures(subject: ReportedRun) -> bytes | None:
 def _short(name: str) -> str:
     name = printable(name)
     return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
-
-
-def config_of(run: Run) -> dict[str, Any]:
-    """The content of config.json: timm's format where timm opens the folder, see `is_timms`; else convscope's."""
-    return _timms(run) if is_timms(run) else _ours(run)
 
 
 def is_timms(run: Run) -> bool:

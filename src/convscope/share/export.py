@@ -231,7 +231,8 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
     largest, changed = 0.0, 0
     with progress_bar("verifying", len(test)) as advance:
         for start in range(0, len(test), _BATCH):
-            images = _raw(test, range(start, min(start + _BATCH, len(test))))
+            pixels = test.pixels[test.index[start : start + _BATCH]]
+            images = pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()  # as a file would hold them
             normal = (test.images(range(start, start + len(images))) - deployed.mean) / deployed.std
             own, found = run.task.probabilities(deployed.net(normal)), program(images)
             if not own.isfinite().all():
@@ -241,12 +242,6 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
             changed += int((differs | ~found.isfinite().all(1)).sum())
             advance(len(images))
     return len(test), largest, changed
-
-
-def _raw(test: ImageSet, rows: range) -> Tensor:
-    """The pixels as a file would hold them, (n, H, W, 3)."""
-    pixels = test.pixels[test.index[rows.start : rows.stop]]
-    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
 
 
 def _answers(run: Run, probabilities: Tensor) -> Tensor:
@@ -291,10 +286,7 @@ class Deployed(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()
         if self.channels == 1:
             pixels = _rounded((pixels * self.luma).sum(1, keepdim=True) / 65536)
-        return self._fitted(pixels)
-
-    def _fitted(self, pixels: Tensor) -> Tensor:
-        """Scaled and cut by one matrix for the columns and one for the rows, as Pillow's bilinear filter does it."""
+        # scaled and cut by one matrix for the columns and one for the rows, as Pillow's bilinear filter does it
         rows, columns = pixels.shape[2:]
         height, width = (torch.full((), n, dtype=torch.float32, device=pixels.device) for n in (rows, columns))
         ratio = self.width / self.height

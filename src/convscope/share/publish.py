@@ -72,7 +72,11 @@ def publish_run(
     hub = import_optional("huggingface_hub", "publishing", "publish")
     _check_name(repo)
     if not dry_run:
-        _check_token(hub.get_token())
+        token = hub.get_token()
+        if token is None:
+            raise SettingError(f"there is no token for the Hub: {_LOG_IN}")
+        if not (token.isascii() and token.isprintable()):  # no request can carry it; the client's error would quote it
+            raise SettingError(f"the token for the Hub holds characters that no token has: {_LOG_IN}")
     folder = write_card(run, out, repo)
     files = {name: (folder / name).stat().st_size for name in _FILES if (folder / name).is_file()}
     api = hub.HfApi(library_name="convscope", library_version=__version__)
@@ -95,15 +99,6 @@ def publish_run(
 
 
 _FILES = (CARD, CONFIG, MODEL, SPEC, FAILURES)
-
-
-def _check_token(token: str | None) -> None:
-    if token is None:
-        raise SettingError(f"there is no token for the Hub: {_LOG_IN}")
-    if not (
-        token.isascii() and token.isprintable()
-    ):  # no request can carry it, and an error of the client would quote it
-        raise SettingError(f"the token for the Hub holds characters that no token has: {_LOG_IN}")
 
 
 def _check_name(repo: str) -> None:

@@ -179,8 +179,8 @@ class Compared:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; confusion of the first run less each other, cells that differ alone."""
-        figures = self.figures()
-        only = self.only_right()
+        figures, only, names = self.figures(), self.only_right(), self.runs[0].image_names
+        rows = sorted({row for found in only.values() for row in found.tolist()})
         return {
             "runs": [
                 {"name": run.name, "path": str(run.run.path),
@@ -195,9 +195,12 @@ class Compared:
             ],
             "over_seeds": [pair.to_json() for pair in self.over_seeds],
             "pairs": [pair.to_json() for pair in self.pairs],
-            "only_right": {name: rows.tolist() for name, rows in only.items()},
-            "image_names": self._names_of(sorted({row for rows in only.values() for row in rows.tolist()})),
-            "confusion_change": self._changes_json() if self.same_images else [],
+            "only_right": {name: found.tolist() for name, found in only.items()},
+            "image_names": {row: names[row] for row in rows if row < len(names)},  # as far as they are written down
+            "confusion_change": [
+                {"a": self.runs[0].name, "b": run.name, "cells": self.moved(0, place).to_dict("records")}
+                for place, run in (enumerate(self.runs) if self.same_images else ()) if place
+            ],
             "looks": len(self.looks),
             "notes": self.notes(),
         }  # fmt: skip
@@ -216,18 +219,6 @@ class Compared:
             ]
         table = pd.DataFrame(rows, columns=["head", "true", "predicted", "images"])
         return table.sort_values("images", key=abs, ascending=False, kind="stable", ignore_index=True)
-
-    def _names_of(self, rows: Sequence[int]) -> dict[int, str]:
-        """What test images are called, where the evaluation has written it down."""
-        names = self.runs[0].image_names
-        return {row: names[row] for row in rows if row < len(names)}
-
-    def _changes_json(self) -> list[dict[str, Any]]:
-        others = enumerate(self.runs[1:], start=1)
-        return [
-            {"a": self.runs[0].name, "b": run.name, "cells": self.moved(0, place).to_dict("records")}
-            for place, run in others
-        ]
 
 
 def compare(runs: Sequence[Run | str | Path], *, seeds_by: str = SEED) -> Compared:

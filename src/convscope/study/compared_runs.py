@@ -119,7 +119,8 @@ def runs_to_compare(runs: Sequence[Run | str | Path]) -> list[ComparedRun]:
 
 def differing(runs: Sequence[ComparedRun]) -> list[str]:
     """Dotted keys of the settings in which runs differ; none of the data's where all have the same images in each split."""
-    keys = sorted(dict.fromkeys(key for run in runs for key in run.settings), key=_part)
+    parts = list(RunSpec.model_fields)  # what one run alone states comes beside what all state
+    keys = sorted(dict.fromkeys(k for run in runs for k in run.settings), key=lambda k: parts.index(k.split(".")[0]))
     same_data = len({run.digest for run in runs}) == 1
     return [
         key
@@ -185,11 +186,6 @@ def _settings(run: Run) -> dict[str, Any]:
         numbers = sum(t.numel() for t in tensors.values())
         found["net.tensors"] = f"{len(tensors)} of {numbers:,} numbers ({shapes.hexdigest()[:6]})"
     return found
-
-
-def _part(key: str) -> int:
-    """Place of a key's part in a spec: what one run alone states comes beside what all state."""
-    return list(RunSpec.model_fields).index(key.split(".")[0])
 
 
 def _digest(run: Run) -> str:

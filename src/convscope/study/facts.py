@@ -61,15 +61,11 @@ class _DamagedError(Exception):
 def find_runs(folder: Path) -> list[str]:
     """Paths of all run folders below a folder, relative to it, in the order of their names.
 
-    A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left out, and of links
-    only those to a run itself are followed.
+    s2 comes before s10. A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left
+    out, and of links only those to a run itself are followed.
     """
-    return sorted(_runs_below(str(folder), ""), key=_natural)
-
-
-def _natural(name: str) -> list[str | int]:
-    """So that s2 comes before s10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    found = _runs_below(str(folder), "")
+    return sorted(found, key=lambda name: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", name)])
 
 
 def _runs_below(folder: str, name: str) -> Iterator[str]:

@@ -130,7 +130,16 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
     fit = _Fit(values, levels, pairs)
     if pairs and (not fit.freedom_left or fit.tied):
         fit = _Fit(values, levels, [])
-    _check(fit)
+    if fit.tied:
+        raise RequestError(
+            f"{' and '.join(fit.tied)} changed together in these {fit.n} runs, so that their effects cannot be told apart; "
+            "leave one of them out, or add runs in which only one changes"
+        )
+    if not fit.freedom_left:
+        raise RequestError(
+            f"{fit.n} runs leave nothing to judge {', '.join(fit.levels)} by, for there are as many levels; add seeds, or "
+            "name settings of few values"
+        )
     terms, rest = _terms(fit), _rest(fit)
     return Importance(
         metric,
@@ -255,19 +264,6 @@ def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None
         levels, name = max((int(codes.max()) + 1, term[0]) for term, codes in coded.items() if len(term) == 1)
         raise RequestError(
             f"the settings have too many values, {name} alone {levels:,}; expected a grid of few values: name other settings"
-        )
-
-
-def _check(fit: _Fit) -> None:
-    if fit.tied:
-        raise RequestError(
-            f"{' and '.join(fit.tied)} changed together in these {fit.n} runs, so that their effects cannot be told apart; "
-            "leave one of them out, or add runs in which only one changes"
-        )
-    if not fit.freedom_left:
-        raise RequestError(
-            f"{fit.n} runs leave nothing to judge {', '.join(fit.levels)} by, for there are as many levels; add seeds, or "
-            "name settings of few values"
         )
 
 

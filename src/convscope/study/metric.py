@@ -25,31 +25,6 @@ _IMAGES = {"train": "train", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What accuracies have in common, or losses.
-
-    Attributes:
-        sign: 1 where more is better, -1 where less is.
-        best: "highest" or "lowest".
-        scale, digits, unit: of a value as it is written.
-        of_steps: unit of a difference, and its digits.
-    """
-
-    sign: int
-    best: str
-    scale: float
-    digits: int
-    unit: str
-    of_steps: tuple[str, int]
-
-
-_KINDS = {
-    "accuracy": _Kind(1, "highest", 100, 2, "%", ("points", 1)),
-    "loss": _Kind(-1, "lowest", 1, 4, "nats", ("nats", 4)),
-}
-
-
-@dataclass(frozen=True)
 class Metric:
     """An accuracy or a loss.
 
@@ -69,10 +44,6 @@ class Metric:
         return self.name.rpartition("_")[2]
 
     @property
-    def _kind(self) -> _Kind:
-        return _KINDS[self.measure]
-
-    @property
     def words(self) -> str:
         """ "validation loss"."""
         return f"{_IMAGES[self.name.partition('_')[0]]} {self.measure}"
@@ -80,22 +51,22 @@ class Metric:
     @property
     def unit(self) -> str:
         """ "%" or "nats"."""
-        return self._kind.unit
+        return "%" if self.is_share else "nats"
 
     @property
     def is_share(self) -> bool:
-        """Whether it is written in percent."""
-        return self._kind.unit == "%"
+        """Whether it is written in percent: an accuracy, not a loss."""
+        return {"accuracy": True, "loss": False}[self.measure]
 
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
-        return self._kind.sign
+        return 1 if self.is_share else -1
 
     @property
     def best(self) -> str:
         """ "highest" or "lowest"."""
-        return self._kind.best
+        return "highest" if self.is_share else "lowest"
 
     def gain(self, change: Estimate) -> Estimate:
         """A change of the metric, turned so that more is better."""
@@ -112,8 +83,8 @@ class Metric:
 
     def number(self, value: float, digits: int | None = None) -> str:
         """The same without its unit."""
-        kind = self._kind
-        return f"{kind.scale * value:.{kind.digits if digits is None else digits}f}"
+        own = 2 if self.is_share else 4
+        return f"{(100 if self.is_share else 1) * value:.{own if digits is None else digits}f}"
 
     def interval(self, found: Estimate, digits: int | None = None) -> str:
         """ "88.1 to 91.9"; nothing without limits."""
@@ -123,9 +94,9 @@ class Metric:
 
     def change(self, found: Estimate) -> str:
         """ "+1.2 points (95 %: +0.4 to +2.0)" or "−0.0300 nats"."""
-        unit, digits = self._kind.of_steps
+        scale, unit, digits = (100, "points", 1) if self.is_share else (1, "nats", 4)
         shown = [
-            f"{self._kind.scale * figure:+.{digits}f}".replace("-", "−")
+            f"{scale * figure:+.{digits}f}".replace("-", "−")
             for figure in (found.value, found.low, found.high)
             if figure is not None
         ]

@@ -93,7 +93,7 @@ def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: M
     except ConvscopeError as error:
         return PlannedRun(number, seed, settings, None, None, str(error))
     if cost is None:
-        return PlannedRun(number, seed, settings, size, meter.typical())
+        return PlannedRun(number, seed, settings, size, fmean(meter.whole) if meter.whole else None)
     return PlannedRun(number, seed, settings, size, cost.seconds * cost.steps * run.recipe.epochs)
 
 
@@ -139,10 +139,6 @@ class _Meter:
                 net = build_from_spec(run, make_card(data, make_task(run.task, data.train.classes)))
             self.sizes[key] = sum(parameter.numel() for parameter in net.parameters())
         return self.sizes[key]
-
-    def typical(self) -> float | None:
-        """The mean time of a run, of those that were measured."""
-        return fmean(self.whole) if self.whole else None
 
     def _loaded(self, spec: DataSpec) -> DataBundle:
         if self.data is None or self.data[0] != spec:

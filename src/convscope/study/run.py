@@ -241,30 +241,25 @@ def _check_same(run: Run, spec: RunSpec, data: DataBundle) -> None:
 
 def _find(name: str) -> Path | str:
     """The file of that name, or the text of a shipped study."""
-    path = Path(name)
-    _refuse_what_is_no_study(path)
-    if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):
-        if not os.path.exists(path):
-            raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
-        return path
-    texts = shipped_texts()
-    if name not in texts:
-        raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
-    return texts[name]
-
-
-def _refuse_what_is_no_study(path: Path) -> None:
-    """Says of a run's folder, of a study's and of data that it is one, and which command or setting it belongs to."""
+    path, texts = Path(name), shipped_texts()
+    # of a run, a study or data it is said which command or setting it belongs to
     if (path / SPEC).is_file():
         raise SettingError(f"{path} is a run's folder; to go on with it: convscope train --resume {quote(str(path))}")
     if (path / "study.yaml").is_file():
         raise SettingError(
             f"{path} is a study's folder; to go on with it: convscope sweep {quote(str(path / 'study.yaml'))}"
         )
-    if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(shipped_texts()):
+    if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(texts):
         raise SettingError(
             f"{path} is data; name a network too: convscope train --data {quote(str(path))} --net lean-cifar"
         )
+    if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):
+        if not os.path.exists(path):
+            raise UnknownNameError("study file", name, sorted(str(p) for p in Path().glob("*.y*ml")), "there")
+        return path
+    if name not in texts:
+        raise UnknownNameError("study", name, texts, "shipped, and no YAML file")
+    return texts[name]
 
 
 def shipped_texts() -> dict[str, str]:

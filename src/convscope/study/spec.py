@@ -9,7 +9,7 @@ from copy import deepcopy
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
@@ -91,13 +91,10 @@ class Budget(Settings):
     minutes: float | None = Field(default=None, gt=0)
 
 
-def _kind(given: Any) -> str:
-    return "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"
-
-
 # the tags look like pydantic's own words for a part of a union, which are left out of messages
 Values = Annotated[
-    Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")], Discriminator(_kind)
+    Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")],
+    Discriminator(lambda given: "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"),
 ]
 
 
@@ -170,7 +167,8 @@ class StudySpec(Settings):
     @property
     def run_seeds(self) -> tuple[int, ...]:
         """The recipe's seed of each run of a setting."""
-        folds = self.data.split.folds if _is_open(self.data.split) else 1
+        split = self.data.split
+        folds = split.folds if isinstance(split, Folds) and split.fold is None else 1
         return tuple(seed * folds + fold for seed in self.seeds for fold in range(folds))
 
     @property
@@ -365,11 +363,6 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         return RunSpec.model_validate(given)
     except ValidationError as error:
         raise SettingError(describe(error, RunSpec)) from None
-
-
-def _is_open(split: str | Folds | None) -> TypeGuard[Folds]:
-    """Whether all folds are meant."""
-    return isinstance(split, Folds) and split.fold is None
 
 
 class KeyLines:

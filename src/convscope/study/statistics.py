@@ -144,7 +144,7 @@ def compare_images(
         found = paired_difference(both, only_a, only_b, neither, level)
     else:
         counts = np.array([both, only_a, only_b, neither])
-        found = bootstrap(counts, _difference, seed, resamples=resamples, level=level)
+        found = bootstrap(counts, lambda t: (t[:, 1] - t[:, 2]) / t.sum(1), seed, resamples=resamples, level=level)
     if p >= 1 - level:
         found = Estimate(found.value, min(found.figures[1], 0.0), max(found.figures[2], 0.0))
     return ImageComparison(both, only_a, only_b, neither, found, p, level)
@@ -162,10 +162,6 @@ def _answers(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[ND
             f"A answered {len(a):,} images and B {len(b):,}; expected the same test images: evaluate both on them"
         )
     return a, b
-
-
-def _difference(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (tables[:, 1] - tables[:, 2]) / tables.sum(1)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -236,7 +232,10 @@ def compare_seeds(
         (True, 0.074)
     """
     for name, values in (("A", a), ("B", b)):
-        _check_finite(name, values)
+        if not values:
+            raise RequestError(f"{name} has no runs; expected a value of each seed: train at least two seeds")
+        if bad := [f"seed {seed} has {value}" for seed, value in values.items() if not math.isfinite(value)]:
+            raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
     n_a, n_b, paired = len(a), len(b), set(a) == set(b)
     value, deviation, error, freedom = (
         _paired(a, b, overlap) if paired else _welch([*a.values()], [*b.values()], overlap)
@@ -251,14 +250,6 @@ def compare_seeds(
         difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
         p = 2 * float(special.stdtr(freedom, -abs(value / error)))
     return SeedComparison(n_a, n_b, paired, difference, deviation, p, level, overlap > 0)
-
-
-def _check_finite(name: str, values: Mapping[int, float]) -> None:
-    if not values:
-        raise RequestError(f"{name} has no runs; expected a value of each seed: train at least two seeds")
-    bad = [f"seed {seed} has {value}" for seed, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
 
 
 _Moments = tuple[float, float | None, float, float]
