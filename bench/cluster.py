@@ -1,6 +1,7 @@
 """What the driver of a sweep on a cluster takes for each run: store, folder and messages, measured with tasks that sleep.
 
 python bench/cluster.py [--runs 1000] [--tasks 8] [--sleep 0] [--no-ray]
+python bench/cluster.py --local [--runs 8] [--sleep 30]     (runs of so many seconds on two nodes, and in two processes)
 python bench/cluster.py --scan     (images a second of a scan on one, two and four nodes; its network only waits)
 
 The tasks are on a Ray cluster of this machine alone, or, with --no-ray, threads that only wait; so one can see what 1,000 runs
@@ -25,7 +26,9 @@ from typing import Any
 import torch
 from tests.conftest import write_spots
 
-from convscope.compute import Executor, Ray
+from convscope.compute import Executor, LocalProcesses, Ray
+from convscope.data import load_data
+from convscope.runs import make_spec
 from convscope.scans import BatchOutputs, scan
 from convscope.study import cluster, read_study, sweep
 from convscope.study.cluster import ClusterEngine, Order, Reply
@@ -33,6 +36,7 @@ from convscope.study.folder import read_files
 from convscope.study.live import Silent
 from convscope.study.store import Store
 from convscope.study.worker import Job
+from convscope.training import measure_step
 
 _EPOCHS = 3
 
@@ -92,10 +96,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--sleep", type=float, default=0.0)
     parser.add_argument("--no-ray", action="store_true")
+    parser.add_argument("--local", action="store_true")
     parser.add_argument("--scan", action="store_true")
     given = parser.parse_args()
     if given.scan:
         _scan()
+        return
+    if given.local:
+        _against_processes(given.runs, given.sleep)
         return
     with tempfile.TemporaryDirectory() as folder:
         _measure(Path(folder), given.runs, given.tasks, given.sleep, given.no_ray)
@@ -134,6 +142,34 @@ def _measure(folder: Path, runs: int, tasks: int, sleep: float, no_ray: bool) ->
         f"{runs:,} runs, {tasks:,} at a time on {where}, of {sleep:g} s: {wall:.1f} s, {1000 * wall / runs:.2f} ms a run; "
         f"driver's processor {1000 * used / runs:.2f} ms a run, peak {peak:.2f} GiB; store filled in {filled - began:.1f} s"
     )
+
+
+def _against_processes(runs: int, seconds: float) -> None:
+    """The same runs, really trained, in two processes of this machine and on two nodes of it, one core each."""
+    from ray.cluster_utils import Cluster
+
+    base: dict[str, Any] = {"data": {"source": "lines", "limit": 9600}, "net": "lines-net", "recipe": {"batch": 64}}
+    spec = make_spec(base)
+    torch.set_num_threads(1)
+    cost = measure_step(spec, load_data(spec.data), "cpu")
+    epochs = max(1, round(0.9 * seconds / (cost.seconds * cost.steps)))
+    study = base | {"seeds": list(range(runs)), "recipe": base["recipe"] | {"epochs": epochs}}
+    here = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    took = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for where in ("processes", "nodes", "processes again"):
+            if where == "nodes":
+                here.add_node(num_cpus=1)
+                here.add_node(num_cpus=1)
+            began = time.perf_counter()
+            with Ray(here.address, shared_disk=False) if where == "nodes" else LocalProcesses(2) as executor:
+                done = sweep(study, Path(folder) / where.replace(" ", "-"), executor=executor, view=Silent()).runs
+            took[where] = time.perf_counter() - began
+            assert {run.state for run in done} == {"done"}
+            print(f"{runs} runs of {epochs} epochs in two {where}: {took[where]:.1f} s", flush=True)
+    local = (took["processes"] + took["processes again"]) / 2
+    print(f"nodes against processes: {took['nodes'] / local - 1:+.1%}")
+    here.shutdown()
 
 
 class Pausing(torch.nn.Module):
