@@ -50,7 +50,7 @@ def main() -> None:
         layers = lab_layers(address)
         edits(address, layers, given.edits, server.pid)
         pages(address, layers)
-        asyncio.run(people(address, layers, given.people))
+        asyncio.run(people(address, layers, given.people, server.pid))
     finally:
         server.terminate()
         server.wait(20)
@@ -137,7 +137,7 @@ def pages(address: str, layers: list[str]) -> None:
     print(f"{'units, and 12 of their pages':28} {percentiles(times)}")
 
 
-async def people(address: str, layers: list[str], n: int) -> None:
+async def people(address: str, layers: list[str], n: int, server: int) -> None:
     """Each sends an edit, waits for the whole answer, and goes on, ten times."""
     waits: list[float] = []
 
@@ -152,8 +152,12 @@ async def people(address: str, layers: list[str], n: int) -> None:
                         break
                 waits.append(1000 * (time.perf_counter() - start))
 
+    before = worked(server)
     await asyncio.gather(*map(one, range(n)))
     print(f"{n} people at once, an edit each after the other: {percentiles(waits)}, longest {max(waits):.0f} ms")
+    print(
+        f"processor time of the server for each of their edits: {1000 * (worked(server) - before) / len(waits):.1f} ms"
+    )
 
 
 def percentiles(times: list[float]) -> str:
@@ -163,6 +167,12 @@ def percentiles(times: list[float]) -> str:
 def resident(pid: int) -> int:
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
+
+
+def worked(pid: int) -> float:
+    """Processor time of a process, in seconds."""
+    with open(f"/proc/{pid}/stat") as file:
+        return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

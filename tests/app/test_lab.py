@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from convscope import edits
-from convscope.app import ExploredRun
+from convscope.app import ExploredRun, routes
 from convscope.app.lab import LIVE_LENSES, Lab, LabRequest
 from convscope.data import load_data
 from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError
@@ -99,6 +100,35 @@ def test_every_answer_is_the_scopes_on_the_edited_image(address: str, runs: list
             check_attribution(scope, frames["attribution"], original, edited, lens)
 
 
+def test_what_is_kept_of_an_image_is_the_scopes(address: str, runs: list[Run]) -> None:
+    """Attributions, layers and edits in turn, so that each answer finds something that an earlier one has left."""
+    scope, test = Scope(runs[2]), runs[2].load_data().test
+    layers = [operation.name for operation in scope.graph.operations if len(operation.output_shape) == 3]
+    original = test[4][0]
+    with lab(address) as socket:
+        for seq, (chosen, lens) in enumerate(product(([], [["rotate", 9]], []), LIVE_LENSES)):
+            some, edited = layers[seq % len(layers) :], edits.apply(original[None], chosen, test)[0]
+            first, frames = answer(socket, {
+                "seq": seq, "run": 2, "image": 4, "edits": chosen, "layers": some, "show": "value", "units": 3, "lens": lens,
+            })  # fmt: skip
+            assert first["probabilities"] == scope.probabilities(edited)[0].tolist()
+            assert first["before"] == scope.probabilities(original)[0].tolist()
+            for layer in some:
+                check_layer(scope, frames[layer], original, edited, layer, "value")
+            check_attribution(scope, frames["attribution"], original, edited, lens)
+
+
+def test_what_is_kept_of_images_is_bounded(runs: list[Run]) -> None:
+    work = Lab(ExploredRun(runs[0]))
+    for seq in range(1000):
+        name = f"u{seq % 200:016}"
+        request = LabRequest(image=name, edits=[["shift", 1, 0]], layers=["conv1", "relu1"], lens="grad_cam")
+        assert len(list(work.answer(request, lambda name: torch.full((3, 8, 8), int(name[1:]) / 200)))) == 6
+        assert len(work._originals) <= 64
+    held = sum(len(original.results) + len(original.attributions) for original in work._originals.values())
+    assert held <= 64 * (5 + 1)  # the pixels, two layers, that of the attribution, the answer; and the attribution
+
+
 def check_layer(scope: Scope, frame: Any, original: torch.Tensor, edited: torch.Tensor, layer: str, show: str) -> None:
     """The units of the largest mean change, in order, and their values in steps of the scale."""
     header, values = frame
@@ -141,7 +171,8 @@ def test_units_that_are_off_are_zero_where_they_are_read(address: str, runs: lis
 
 def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
     """Wherever it comes: within the network, between layers, before the attribution."""
-    work, request = Lab(ExploredRun(runs[0])), LabRequest(layers=["conv1", "relu1"], lens="saliency")
+    work = Lab(ExploredRun(runs[0]))
+    request = LabRequest(layers=["conv1", "relu1"], lens="saliency", edits=[["rotate", 5]])
 
     def answered(n_checks: int) -> tuple[int, int, bool]:
         """How often it looked for a newer request, which comes at the n-th look; how many parts came; whether all."""
@@ -155,6 +186,7 @@ def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
         parts = list(work.answer(request, lambda name: torch.zeros(3, 8, 8), look))
         return looks, len(parts), bool(parts) and isinstance(parts[-1], dict) and "done" in parts[-1]
 
+    answered(10_000)  # what belongs to the image as it is, is known from here on
     looks, n_parts, done = answered(10_000)
     assert (n_parts, done) == (6, True)
     counts = [answered(n)[1] for n in range(looks)]
@@ -162,6 +194,14 @@ def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
     assert set(counts) == {0, 1, 2, 3, 4}
     assert counts.count(0) > len(work.explored.scope.graph.operations)
     assert not any(answered(n)[2] for n in range(looks))
+
+
+def test_a_turn_ends_in_time_and_no_part_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_TURN_S", 60)
+    assert routes._turn(iter(range(4))) == ([0, 1, 2, 3], False)
+    monkeypatch.setattr(routes, "_TURN_S", -1)
+    parts = iter(range(4))
+    assert [routes._turn(parts) for _ in range(5)] == [([0], True), ([1], True), ([2], True), ([3], True), ([], False)]
 
 
 def test_many_at_once_end_with_the_newest(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import socket
@@ -80,6 +81,7 @@ def test_what_is_wrong_is_one_line_and_status_2(
     reported: Run, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["serve", *(str(reported.path) if word == "RUN" else word for word in words)]) == 2
+    assert gc.isenabled()
     errors = capfd.readouterr().err
     assert said in errors
     assert len(errors.strip().splitlines()) == 1

@@ -98,6 +98,22 @@ def test_partial_execution_needs_no_image_where_nothing_goes_round() -> None:
         graph.run(None)
 
 
+def test_what_is_kept_for_the_next_run_changes_nothing_and_is_bounded() -> None:
+    graph = trace(net4(), torch.zeros(1, 3, 32, 32))
+    image, names = torch.rand(1, 3, 32, 32), [op.name for op in graph.operations]
+    with torch.no_grad():
+        whole = graph.run(image, names)
+        for _ in range(2):
+            for first in names:
+                for wanted in ([first], [first, names[-1]], [names[0], first], [names[-1], first]):
+                    found = graph.run(image, wanted)
+                    assert list(found) == list(dict.fromkeys(wanted))
+                    assert all(torch.equal(found[name], whole[name]) for name in wanted)
+                    found = graph.run(image, [names[-1]], given={first: whole[first]})
+                    assert torch.equal(found[names[-1]], whole[names[-1]])
+                    assert len(graph._plans) <= 64
+
+
 def test_it_stops_after_the_last_wanted_operation() -> None:
     class Counting(torch.utils._python_dispatch.TorchDispatchMode):
         calls = 0

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -77,6 +79,15 @@ def test_images_that_act_on_each_other_are_refused() -> None:
 
     with pytest.raises(NetworkError, match=r"aten.mean.default works out one value from all images of a batch"):
         trace(Centred(), torch.zeros(1, 1, 2, 2))
+
+
+def test_threads_trace_one_after_the_other() -> None:
+    """Export keeps state of the process, and so does its silence: without a lock standard output was lost."""
+    stream, nets = sys.stdout, [Residual() for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        graphs = list(threads.map(lambda net: trace(net, torch.zeros(1, 3, 8, 8)), nets))
+    assert len({tuple(graph.by_name) for graph in graphs}) == 1
+    assert sys.stdout is stream
 
 
 def test_export_is_silent(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph, positions, trace
-from convscope.lenses.cam import grad_cam, grad_cam_plus_plus, hires_cam, last_map, layer_cam
+from convscope.lenses.by_name import attribute_by_name
+from convscope.lenses.cam import (
+    WEIGHINGS,
+    class_activation_map,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    last_map,
+    layer_cam,
+)
 from tests.graph.graph_networks import Hierarchical, Recurrent, Transformer, vgg_like
 from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, traced
 from tests.zoo import open_zoo
@@ -272,6 +281,19 @@ def test_frozen_and_detached_networks() -> None:
     assert grad_cam(graph, images).values.any()
     with pytest.raises(RequestError, match="no gradient comes back"):
         grad_cam(graph, images, layer="conv")
+
+
+@pytest.mark.parametrize("method", WEIGHINGS)
+@pytest.mark.parametrize("network", [ByModules, ByFunctions, Mixed])
+def test_from_a_result_that_is_known_it_is_the_same_to_the_bit(network: type[nn.Module], method: str) -> None:
+    graph, image = traced(network, (3, 8, 8)), torch.randn(1, 3, 8, 8)
+    for layer in positions(graph):
+        with torch.no_grad():
+            known = graph.run(image, [layer, graph.outputs[0]])[layer]
+        before = known.clone()
+        found = class_activation_map(graph, image, 1, layer, method, WEIGHINGS[method], known=known)
+        assert torch.equal(found.values, attribute_by_name(graph, image, method, 1, layer=layer).values)
+        assert torch.equal(known, before)
 
 
 def test_magnitudes_are_kept_when_enlarged() -> None:

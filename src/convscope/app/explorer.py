@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,11 @@ class Explorer:
         self._starting = asyncio.create_task(self._warm(self.runs[0]))
 
     async def _warm(self, run: ExploredRun) -> None:
-        if await self.by_network(_load, run):
+        found = await self.by_network(_load, run, "data") and await self.by_network(_load, run, "layers")
+        if not gc.isenabled():  # as `convscope serve` starts
+            gc.freeze()
+            gc.enable()
+        if found:
             self.jobs.ask(run, "ready")
 
     async def close(self) -> None:
@@ -101,8 +106,8 @@ class Explorer:
         return image
 
 
-def _load(explored: ExploredRun) -> bool:
-    """Whether what the lab needs of a run could be loaded; if not, it says why when it is asked for."""
+def _load(explored: ExploredRun, part: str) -> bool:
+    """Whether a part that the lab needs of a run could be loaded; if not, it says why when it is asked for."""
     with suppress(ConvscopeError, OSError):
-        return explored.is_evaluated and bool(explored.layers)
+        return explored.is_evaluated and bool(getattr(explored, part))
     return False

@@ -7,6 +7,7 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,8 @@ from convscope.analyses import shown_map
 from convscope.app.explored import ExploredRun
 from convscope.draw import Scale
 from convscope.errors import FailedError, RequestError
-from convscope.lenses import ATTRIBUTIONS
+from convscope.graph import INPUT
+from convscope.lenses import ATTRIBUTIONS, WEIGHINGS, attribute_by_name, class_activation_map, last_map
 from convscope.scope import Scope
 
 LIVE_LENSES = tuple(ATTRIBUTIONS)
@@ -70,11 +72,10 @@ class LabRequest(BaseModel):
 
 @dataclass
 class _Original:
-    """What the network, with all its units, answers to the image as it is."""
+    """An image as it is, and what the network with all its units answers to it: results of operations by name."""
 
     image: Float[Tensor, "C H W"]
-    probabilities: Float[Tensor, " K"]
-    layers: dict[str, Tensor] = field(default_factory=dict)
+    results: dict[str, Tensor] = field(default_factory=dict)
     attributions: dict[tuple[str, int], tuple[Tensor, Scale]] = field(default_factory=dict)
 
 
@@ -111,44 +112,50 @@ class Lab:
             FailedError: the network's answer is NaN or infinite.
         """
         start = time.perf_counter()
-        scope, checked = self.explored.scope_without(request.off), edits.check(request.edits)
-        original = self._original(request, uploaded)
-        image = self._edited(original.image, checked)
-        names = self._in_order(request.layers)
 
         def check() -> None:
             if is_superseded():
                 raise _SupersededError
 
-        wanted = [scope.graph.outputs[0], *names]
-        with torch.no_grad():
-            try:
-                found = scope.graph.run(scope.prepare(image[None]), wanted, before_each=check)
-            except _SupersededError:
-                return
-        after = scope.task.probabilities(found[scope.graph.outputs[0]])[0]
-        if not (after.isfinite().all() and original.probabilities.isfinite().all()):
+        with suppress(_SupersededError):
+            for part in self._parts(request, uploaded, check):
+                yield part if isinstance(part, bytes) else {"seq": request.seq, "ms": _ms(start)} | part
+
+    def _parts(
+        self, request: LabRequest, uploaded: Callable[[str], Tensor], check: Callable[[], None]
+    ) -> Iterator[dict[str, Any] | bytes]:
+        check()
+        whole, scope, checked = (
+            self.explored.scope,
+            self.explored.scope_without(request.off),
+            edits.check(request.edits),
+        )
+        original, names = self._original(request.image, uploaded), self._in_order(request.layers)
+        image = self._edited(original.image, checked)
+        is_as_it_is = scope is whole and image is original.image
+        before = _pass(whole, original.image, names, request.lens, check, original.results)
+        after = before if is_as_it_is else _pass(scope, image, names, request.lens, check)
+        was, now = _probabilities(whole, before), _probabilities(scope, after)
+        if not (now.isfinite().all() and was.isfinite().all()):
             raise FailedError("the network's answer to this image is NaN or infinite; train it again")
-        yield {
-            "seq": request.seq, "ms": _ms(start), "probabilities": after.tolist(), "before": original.probabilities.tolist(),
-        }  # fmt: skip
-        if is_superseded():
-            return
+        yield {"probabilities": now.tolist(), "before": was.tolist()}
+        check()
         yield frame(request.seq, "input", eight_bits(image))
         for name in names:
-            if is_superseded():
-                return
-            before = self._layer(original, name)
-            yield layer_frame(request, name, self._as_maps(name, found[name]), before)
-        end: dict[str, Any] = {"seq": request.seq, "done": True}
+            check()
+            yield layer_frame(request, name, self._as_maps(name, after[name]), self._as_maps(name, before[name]))
+        end: dict[str, Any] = {"done": True}
         if request.lens is not None:
-            if is_superseded():
-                return
+            check()
+            key = request.lens, int(was.argmax()) if request.target is None else request.target
             try:
-                yield self._attribution(request, scope, original, image)
+                if key not in original.attributions:
+                    original.attributions[key] = _attribution(whole, *key, before)
+                shown = original.attributions[key] if is_as_it_is else _attribution(scope, *key, after)
+                yield attribution_frame(request.seq, key[1], original.attributions[key], shown)
             except RequestError as error:  # the rest of the answer stands
                 end["error"] = str(error)
-        yield end | {"ms": _ms(start)}
+        yield end
 
     def image(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> Float[Tensor, "C H W"]:
         """The edited image of a request, in [0, 1]."""
@@ -162,24 +169,16 @@ class Lab:
             return image
         return edits.apply(image[None], checked, self.explored.test)[0]
 
-    def _original(self, request: LabRequest, uploaded: Callable[[str], Tensor]) -> _Original:
-        key = request.image
+    def _original(self, key: int | str, uploaded: Callable[[str], Tensor]) -> _Original:
         if key not in self._originals:
-            image = self._image(key, uploaded)
-            self._originals[key] = _Original(image, self.explored.scope.probabilities(image)[0])
+            self._originals[key] = _Original(self._image(key, uploaded))
             while len(self._originals) > _ORIGINALS_HELD or self._bytes_held() > _BYTES_HELD:
                 self._originals.popitem(last=False)
         self._originals.move_to_end(key)
         return self._originals[key]
 
     def _bytes_held(self) -> int:
-        return sum(maps.nbytes for original in self._originals.values() for maps in original.layers.values())
-
-    def _layer(self, original: _Original, name: str) -> Tensor:
-        if name not in original.layers:
-            found = self.explored.scope.activations(original.image, [name])
-            original.layers[name] = self._as_maps(name, found[name])
-        return original.layers[name]
+        return sum(result.nbytes for original in self._originals.values() for result in original.results.values())
 
     def _in_order(self, names: Sequence[str]) -> list[str]:
         """Layers by name, each once, in the network's order; raises UnknownNameError as `TracedGraph.operation`."""
@@ -193,18 +192,47 @@ class Lab:
         maps = result.flatten(1)[..., None, None] if where is None or result.ndim < 3 else where.as_map(result)
         return maps[0].float()
 
-    def _attribution(self, request: LabRequest, scope: Scope, original: _Original, image: Tensor) -> bytes:
-        target = request.target if request.target is not None else int(original.probabilities.argmax())
-        key = (str(request.lens), target)
-        if key not in original.attributions:
-            found = self.explored.scope.attribute(key[0], original.image[None], target)
-            original.attributions[key] = shown_map(found)
-        pairs = [original.attributions[key], shown_map(scope.attribute(key[0], image[None], target))]
-        maps = torch.stack([values for values, _ in pairs])
-        reach = max(max(abs(scale.low), scale.high) for _, scale in pairs)
-        low = -reach if any(scale.signed for _, scale in pairs) else 0.0
-        header = {"units": [0, 1], "scale": [low, reach], "target": target, "label": pairs[0][1].label}
-        return frame(request.seq, "attribution", _scaled(maps, low, reach), header)
+
+def _pass(
+    scope: Scope, image: Tensor, names: Sequence[str], lens: str | None, check: Callable[[], None],
+    known: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Of one pass the network's answer, the layers, the layer at which the lens draws its map, and the image as it was given.
+
+    Args:
+        check: called before each operation; what it raises ends the pass.
+        known: what was found of this image before, which grows.
+    """
+    found = {} if known is None else known
+    pixels = found[INPUT] = found[INPUT] if INPUT in found else scope.prepare(image[None])
+    wanted = [scope.graph.outputs[0], *names]
+    with suppress(RequestError):  # which is said where the map is asked for
+        wanted += [last_map(scope.graph, pixels)] if lens in WEIGHINGS else []
+    if missing := [name for name in wanted if name not in found]:
+        with torch.no_grad():
+            found |= scope.graph.run(pixels, missing, before_each=check)
+    return found
+
+
+def _probabilities(scope: Scope, found: Mapping[str, Tensor]) -> Float[Tensor, " K"]:
+    return scope.task.probabilities(found[scope.graph.outputs[0]])[0]
+
+
+def _attribution(scope: Scope, lens: str, target: int, found: Mapping[str, Tensor]) -> tuple[Tensor, Scale]:
+    """As `Scope.attribute`; a class-activation map goes on from what a pass has found."""
+    graph, pixels, asked = scope.graph, found[INPUT], scope.target(target)
+    if lens not in WEIGHINGS:
+        return shown_map(attribute_by_name(graph, pixels, lens, asked))
+    known = found[last_map(graph, pixels)]
+    return shown_map(class_activation_map(graph, pixels, asked, None, lens, WEIGHINGS[lens], known=known))
+
+
+def attribution_frame(seq: int, target: int, *shown: tuple[Tensor, Scale]) -> bytes:
+    """The attributions of both images as a frame, on one scale."""
+    reach = max(max(abs(scale.low), scale.high) for _, scale in shown)
+    low = -reach if any(scale.signed for _, scale in shown) else 0.0
+    header = {"units": [0, 1], "scale": [low, reach], "target": target, "label": shown[0][1].label}
+    return frame(seq, "attribution", _scaled(torch.stack([values for values, _ in shown]), low, reach), header)
 
 
 def layer_frame(request: LabRequest, name: str, after: Float[Tensor, "U h w"], before: Float[Tensor, "U h w"]) -> bytes:
@@ -214,16 +242,17 @@ def layer_frame(request: LabRequest, name: str, after: Float[Tensor, "U h w"], b
     scale. The header says, beside what `frame` says: `units`; `scale`, the values of 0 and 255; `n_units` of the layer;
     `size` of its maps; and `change`, the mean size of change of each unit that is sent as a share of the layer's mean size.
     """
-    difference = (after - before).abs().mean((1, 2))
-    score = difference if bool(difference.any()) else after.amax((1, 2))
+    difference = after - before
+    change = difference.abs().mean((1, 2))
+    score = change if bool(change.any()) else after.amax((1, 2))
     chosen = score.argsort(descending=True, stable=True)[: request.units]
-    values = after[chosen] - before[chosen] if request.show == "change" else after[chosen]
+    values = (difference if request.show == "change" else after)[chosen]
     reach = float(values.abs().max()) or 1.0
-    low = -reach if bool((values < 0).any()) or request.show == "change" else 0.0
+    low = -reach if request.show == "change" or bool((values < 0).any()) else 0.0
     size = before.abs().mean()
     header = {
         "units": chosen.tolist(), "scale": [low, reach], "n_units": len(after), "size": list(after.shape[1:]),
-        "change": [float(f"{value:.3g}") for value in (difference[chosen] / size.clamp(min=1e-12)).tolist()],
+        "change": [float(f"{value:.3g}") for value in (change[chosen] / size.clamp(min=1e-12)).tolist()],
     }  # fmt: skip
     return frame(request.seq, name, _scaled(values, low, reach), header)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,7 @@ from convscope.scans import Nearest, Projection, reviewed_accuracy, write_embedd
 _LOG = logging.getLogger("uvicorn.error")
 _LARGEST_MESSAGE = 1 << 18  # 200 edits with long strokes
 _SLOW_CLIENT_S = 30
+_TURN_S = 0.002  # of one person's answer, before the thread of the network goes on with another's
 
 
 def add_lab(app: FastAPI, explorer: Explorer) -> None:
@@ -62,33 +64,39 @@ async def _answer(explorer: Explorer, socket: WebSocket, newest: list[LabRequest
     while True:
         await came.wait()
         came.clear()
-        request = newest[0]
-        parts: Iterator[dict[str, Any] | bytes] | None = None
+        parts, goes_on = _parts(explorer, newest[0], came.is_set), True
         try:
-            while True:
-                try:
-                    part, parts = await explorer.by_network(_next_part, explorer, request, parts, came.is_set)
-                except ConvscopeError as error:
-                    part, parts = {"seq": request.seq, "error": str(error)}, iter(())
-                except Exception as error:  # the socket goes on
-                    _LOG.exception("the lab could not answer")
-                    part, parts = {"seq": request.seq, "error": unforeseen_in_words(error)}, iter(())
-                if part is None:
-                    break
-                sending = socket.send_bytes(part) if isinstance(part, bytes) else socket.send_json(part)
-                await asyncio.wait_for(sending, _SLOW_CLIENT_S)
+            while goes_on:
+                found, goes_on = await explorer.by_network(_turn, parts)
+                async with asyncio.timeout(_SLOW_CLIENT_S):
+                    for part in found:
+                        await (socket.send_bytes(part) if isinstance(part, bytes) else socket.send_json(part))
         except TimeoutError:
             await socket.close(1008)
             return
 
 
-def _next_part(
-    explorer: Explorer, request: LabRequest, parts: Iterator[Any] | None, is_superseded: Callable[[], bool]
-) -> tuple[Any, Iterator[Any] | None]:
-    """The next part of an answer, None after the last, and where it comes from."""
-    if parts is None:
-        parts = explorer.lab(request.run).answer(request, explorer.uploaded(request.run), is_superseded)
-    return next(parts, None), parts
+def _parts(
+    explorer: Explorer, request: LabRequest, is_superseded: Callable[[], bool]
+) -> Iterator[dict[str, Any] | bytes]:
+    """The parts of an answer; what goes wrong is the last of them."""
+    try:
+        yield from explorer.lab(request.run).answer(request, explorer.uploaded(request.run), is_superseded)
+    except ConvscopeError as error:
+        yield {"seq": request.seq, "error": str(error)}
+    except Exception as error:  # the socket goes on
+        _LOG.exception("the lab could not answer")
+        yield {"seq": request.seq, "error": unforeseen_in_words(error)}
+
+
+def _turn(parts: Iterator[Any]) -> tuple[list[Any], bool]:
+    """The next parts of an answer, as many as a turn has time for, and whether there may be more."""
+    found, end = [], time.perf_counter() + _TURN_S
+    for part in parts:
+        found.append(part)
+        if time.perf_counter() > end:
+            return found, True
+    return found, False
 
 
 def as_json(text: str) -> Any:

@@ -57,7 +57,8 @@ def serve(
 def _config(app: Guard) -> uvicorn.Config:
     return uvicorn.Config(
         app, log_level="warning", ws_max_size=_LARGEST_MESSAGE, h11_max_incomplete_event_size=_LARGEST_MESSAGE,
-        ws_ping_interval=20, timeout_graceful_shutdown=_GRACE_S, server_header=False, access_log=False,
+        ws_ping_interval=20, ws_per_message_deflate=False, timeout_graceful_shutdown=_GRACE_S, server_header=False,
+        access_log=False,
     )  # fmt: skip
 
 

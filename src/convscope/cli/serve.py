@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +27,13 @@ def serve(
     """Explore runs in a browser: edit an image and see every layer change, look at units, mistakes, a map of the test set.
 
     Needs no internet, no account and no database. Ctrl-C ends it."""
-    from convscope.app import serve
-    from convscope.cli.show import print_line
+    gc.disable()  # what is loaded stays, and to look through it again and again takes a quarter of the start
+    try:
+        from convscope.app import serve
+        from convscope.cli.show import print_line
 
-    serve(
-        folders, host, port, trust=trust_code, tell=lambda address: print_line(f"explorer: {address}  (Ctrl-C ends it)")
-    )
+        told = "explorer: {}  (Ctrl-C ends it)"
+        serve(folders, host, port, trust=trust_code, tell=lambda address: print_line(told.format(address)))
+    finally:
+        gc.enable()
     os._exit(0)  # its threads may still load data or trace a network, for nobody

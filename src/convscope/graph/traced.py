@@ -20,6 +20,7 @@ from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_
 from convscope.graph.naming import module_path, name_operations
 from convscope.graph.table import Row, row_of
 
+_PLANS_HELD = 64
 INPUT = "input"
 MIXED = "an image's values depend on the images beside it in the batch; heatmaps are of each image alone"
 """A note of graphs; see `TracedGraph.mixes_images`."""
@@ -83,6 +84,7 @@ class TracedGraph:
         results: Mapping[str, Node],
     ) -> None:
         self.net, self._root, self._nodes, self._image, self._weights = net, root, nodes, image, weights
+        self._plans: dict[tuple[Any, ...], list[tuple[Node, list[Node]]]] = {}
         self.notes: tuple[str, ...] = ()
         self.gradient_checked = False
         self.input_shape: tuple[int, ...] = shape_of_one(image)
@@ -222,9 +224,7 @@ class TracedGraph:
         values = self._start(images, given or {})
         stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
-        nodes = self._needed([self.operation(name).node for name in wanted], values)
-        keep = {self._node_of[name] for name in wanted}
-        for node, finished in _with_last_uses(nodes, keep):
+        for node, finished in self._plan(wanted, values):
             if before_each is not None:
                 before_each()
             if node not in values:
@@ -263,6 +263,16 @@ class TracedGraph:
             return values
         self.check(images)
         return {**values, self._image: images}
+
+    def _plan(self, wanted: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
+        """The nodes to run for those wanted, each with what nobody needs any more once it has run."""
+        nodes = tuple(self.operation(name).node for name in wanted)
+        key = nodes, frozenset(values)
+        if key not in self._plans:
+            if len(self._plans) >= _PLANS_HELD:
+                self._plans.clear()
+            self._plans[key] = _with_last_uses(self._needed(nodes, values), set(nodes))
+        return self._plans[key]
 
     def _needed(self, wanted: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
         """The nodes to run for those wanted, in order; those that already have a value end the search."""

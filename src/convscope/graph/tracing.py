@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
+from threading import RLock
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from convscope.graph.carried import carry, marked_functions
 from convscope.graph.traced import MIXED, TracedGraph, reachable
 from convscope.graph.untouched import evaluate, left_as_found
 from convscope.graph.wrapped import opened, tensors_of
+
+_ALONE = RLock()  # export keeps state of the process: of two threads that trace at the same time one would fail
 
 
 def trace(
@@ -57,7 +60,7 @@ def trace(
     check_images(example)
     net = opened(net, example)
     shape = "×".join(map(str, example.shape[1:]))
-    with left_as_found(net), _global_hooks_kept(), silenced():
+    with _ALONE, left_as_found(net), _global_hooks_kept(), silenced():
         evaluate(net)
         try:
             program, names = _export(net, example)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         check_settings as check_settings,
     )
     from convscope.lenses.cam import (
+        WEIGHINGS as WEIGHINGS,
         class_activation_map as class_activation_map,
         grad_cam as grad_cam,
         grad_cam_plus_plus as grad_cam_plus_plus,

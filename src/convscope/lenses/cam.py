@@ -256,12 +256,14 @@ def class_activation_map(
     weigh: Weighing,
     relu: bool = False,
     max_memory: int | None = None,
+    known: Tensor | None = None,
 ) -> Attribution:
     """A class-activation map by a rule of its own; the lenses of this file are some.
 
     Args, Returns and Raises as of `grad_cam`, and:
         method: its name in the result.
         weigh: from the activations and their gradients, (N, U, H, W) each, to the maps (N, H, W).
+        known: the layer's result for these images, from which the network is run on.
     """
     resolved = resolve_target(graph, images, target)
     lost = None
@@ -277,7 +279,9 @@ def class_activation_map(
     for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach()
-            results = graph.run(pixels, [layer, resolved.operation], instead={layer: _start_gradients})
+            given = None if known is None else {layer: known[part].detach().requires_grad_()}
+            instead = {layer: _start_gradients} if known is None else None
+            results = graph.run(pixels, [layer, resolved.operation], given, instead)
             answer, said = resolved.of(part).read(results[resolved.operation])
             gradients = gradient(answer, results[layer])
         values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
@@ -319,3 +323,10 @@ def _xgrad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 def _layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (gradients.clamp(min=0) * activations).sum(1)
+
+
+WEIGHINGS: dict[str, Weighing] = {
+    "grad_cam": _grad_cam, "grad_cam_plus_plus": _grad_cam_plus_plus, "hires_cam": _hires_cam, "xgrad_cam": _xgrad_cam,
+    "layer_cam": _layer_cam,
+}  # fmt: skip
+"""The rules of the lenses of this file, by their names."""
