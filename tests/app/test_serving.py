@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import torch
 
 import convscope as cs
 from convscope.app import guard
@@ -85,6 +87,24 @@ def test_what_is_wrong_is_one_line_and_status_2(
     errors = capfd.readouterr().err
     assert said in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("asked", "computes"), [(None, 1), ("3", 3)])
+def test_it_computes_with_one_thread_unless_told(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, computes: int
+) -> None:
+    found, before = [], torch.get_num_threads()
+    monkeypatch.setattr("convscope.app.serve", lambda *arguments, **settings: found.append(torch.get_num_threads()))
+    monkeypatch.setattr(os, "_exit", lambda status: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    torch.set_num_threads(3)  # as PyTorch takes them from there
+    try:
+        assert run(["serve", "runs/x"]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert found == [computes]
 
 
 def test_a_port_that_is_taken_is_one_line(reported: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,9 +29,15 @@ def serve(
     Needs no internet, no account and no database. Ctrl-C ends it."""
     gc.disable()  # what is loaded stays, and to look through it again and again takes a quarter of the start
     try:
+        import torch
+
         from convscope.app import serve
         from convscope.cli.show import print_line
 
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(
+                1
+            )  # a second one would keep a core from the sockets; slow questions have their own process
         told = "explorer: {}  (Ctrl-C ends it)"
         serve(folders, host, port, trust=trust_code, tell=lambda address: print_line(told.format(address)))
     finally:
