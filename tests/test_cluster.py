@@ -165,6 +165,35 @@ def test_a_driver_that_is_killed_is_begun_again(nodes: Nodes, text: str, undistu
 
 
 @pytest.mark.slow
+def test_twelve_settings_of_two_seeds_on_three_nodes_after_a_node_and_the_driver_were_lost(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    rates = ", ".join(f"{0.001 * n:.3f}" for n in range(1, 13))
+    text = study_text(tmp_path, f"recipe.rate: [{rates}]", epochs=30, seeds=[0, 3])
+    whole, store = worked(tmp_path / "whole", text)
+    store.close()
+    asked, folder, third = tmp_path / "asked.yaml", tmp_path / "study", nodes.add("more")
+    asked.write_text(text)
+    command = ("sweep", asked, "--out", folder, "--ray", nodes.address)
+
+    def n_done() -> int:
+        return sum(run.state == "done" for run in open_study(folder).runs) if (folder / "study.yaml").exists() else 0
+
+    with command_line(*command) as first:
+        _wait(lambda: n_done() >= 4, first)
+        nodes.cluster.remove_node(third, allow_graceful=False)
+        _wait(lambda: n_done() >= 11, first)
+        first.kill()
+    assert n_done() < 24
+    with command_line(*command) as second:
+        words = second.communicate(timeout=300)[1]
+        assert second.returncode == 0, words
+    assert len(results(open_study(folder))) == 24
+    assert results(open_study(folder)) == results(whole)
+    assert open_study(folder).ranking() == whole.ranking()
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_every_run(nodes: Nodes, text: str, undisturbed: Study, tmp_path: Path) -> None:
     asked, folder = tmp_path / "asked.yaml", tmp_path / "study"
     asked.write_text(text)
