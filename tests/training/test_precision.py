@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convscope.data import DataBundle
-from convscope.nets import build_net
+from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, make_spec, open_run
 from convscope.training import Silent, Trainer, measure, measure_step, precision, train
 
@@ -63,6 +63,39 @@ def test_a_dry_run_measures_the_step_that_a_training_takes(
     monkeypatch.setattr(measure, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
     measure_step(make_spec({"data": "lines", "net": NET, "recipe": {"batch": 24}}), spots(), "cpu")
     assert used == [torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(epochs=2, batch=24, rate=0.01, train="head"),
+        Recipe(
+            batch=24,
+            stages=[
+                {"name": "a", "train": "all", "epochs": 1, "rate": 0.1},
+                {"name": "b", "train": "head", "epochs": 1, "rate": 0.01},
+            ],
+        ),
+    ],
+    ids=["head", "stages"],
+)
+def test_steps_are_timed_of_what_learns(spots: Make, monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
+    """Gradients of all of a large network would not fit into the memory of a machine that trains its head."""
+    net, learns = _net(), []
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+    def noted(trainer: Trainer) -> float:
+        learns.append([name for name, parameter in trainer.net.named_parameters() if parameter.requires_grad])
+        return timed(trainer)
+
+    timed = precision.step_seconds
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "step_seconds", noted)
+    data = spots()
+    precision.settled_precision(recipe, net, data, make_task("softmax", data.train.classes), torch.device("cpu"))
+    assert learns == [["fc2.weight", "fc2.bias"]] * 2
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_the_choice_is_made_once_and_kept_by_a_resumed_training(

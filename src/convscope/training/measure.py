@@ -10,7 +10,7 @@ from convscope.data import DataBundle
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
 from convscope.training.loop import Trainer
-from convscope.training.precision import settled_precision, step_seconds
+from convscope.training.precision import settled_precision, step_seconds, timed_recipe
 from convscope.training.train import make_card
 
 
@@ -31,14 +31,12 @@ class StepCost:
 
 def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
     """The cost of a step, the median of some after the first; nothing is kept of them. Compiled networks are measured as they
-    are written. Of a recipe with stages the whole network is trained, and images have their full size: no step costs more."""
+    are written. Of a recipe with stages it is a step of the last; images have their full size."""
     where = choose_device(device)
-    recipe = spec.recipe.model_copy(update={"compile": False, "stages": None, "resize": None, "rate": 1e-3})
     task = make_task(spec.task, data.train.classes)
     with own_random_state(where):
         net = build_from_spec(spec, make_card(data, task))
-        number_format = settled_precision(recipe, net, data, task, where)["format"]
-        recipe = recipe.model_copy(update={"precision": number_format})
+        recipe = timed_recipe(spec.recipe, settled_precision(spec.recipe, net, data, task, where)["format"])
         trainer = Trainer(Run(Path()), net, data, task, recipe, where, resume=False)
         seconds = step_seconds(trainer)
     n_parameters = sum(parameter.numel() for parameter in net.parameters())
