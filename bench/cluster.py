@@ -27,8 +27,6 @@ import torch
 from tests.conftest import write_spots
 
 from convscope.compute import Executor, LocalProcesses, Ray
-from convscope.data import load_data
-from convscope.runs import make_spec
 from convscope.scans import BatchOutputs, scan
 from convscope.study import cluster, read_study, sweep
 from convscope.study.cluster import ClusterEngine, Order, Reply
@@ -36,7 +34,7 @@ from convscope.study.folder import read_files
 from convscope.study.live import Silent
 from convscope.study.store import Store
 from convscope.study.worker import Job
-from convscope.training import measure_step
+from sweep import BASE, length_of
 
 _EPOCHS = 3
 
@@ -148,12 +146,9 @@ def _against_processes(runs: int, seconds: float) -> None:
     """The same runs, really trained, in two processes of this machine and on two nodes of it, one core each."""
     from ray.cluster_utils import Cluster
 
-    base: dict[str, Any] = {"data": {"source": "lines", "limit": 9600}, "net": "lines-net", "recipe": {"batch": 64}}
-    spec = make_spec(base)
     torch.set_num_threads(1)
-    cost = measure_step(spec, load_data(spec.data), "cpu")
-    epochs = max(1, round(0.9 * seconds / (cost.seconds * cost.steps)))
-    study = base | {"seeds": list(range(runs)), "recipe": base["recipe"] | {"epochs": epochs}}
+    length = length_of(seconds)
+    study = BASE | {"seeds": list(range(runs)), "recipe": BASE["recipe"] | length}
     here = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     took = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +161,7 @@ def _against_processes(runs: int, seconds: float) -> None:
                 done = sweep(study, Path(folder) / where.replace(" ", "-"), executor=executor, view=Silent()).runs
             took[where] = time.perf_counter() - began
             assert {run.state for run in done} == {"done"}
-            print(f"{runs} runs of {epochs} epochs in two {where}: {took[where]:.1f} s", flush=True)
+            print(f"{runs} runs of {length['epochs']} epochs in two {where}: {took[where]:.1f} s", flush=True)
     local = (took["processes"] + took["processes again"]) / 2
     print(f"nodes against processes: {took['nodes'] / local - 1:+.1%}")
     here.shutdown()

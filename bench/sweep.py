@@ -34,14 +34,14 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=30.0)
     given = options.parse_args()
     print(describe(torch.device("cpu")))
-    study = BASE | {"seeds": list(range(given.runs)), "recipe": BASE["recipe"] | _length(given.seconds)}
+    study = BASE | {"seeds": list(range(given.runs)), "recipe": BASE["recipe"] | length_of(given.seconds)}
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         sweep(study, Path(folder) / "study", device="cpu")
         _report(Path(folder) / "study", began, time.time())
 
 
-def _length(seconds: float) -> dict[str, int]:
+def length_of(seconds: float) -> dict[str, int]:
     """As many epochs as take about so long; validation and evaluation take part of it."""
     spec = make_spec(BASE)
     cost = measure_step(spec, load_data(spec.data), "cpu")

@@ -283,9 +283,10 @@ class ClusterEngine(Engine):
         """Takes in what tasks have come to, and requeues what was lost."""
         done = [future for future in self.workers if future.done()]
         with ThreadPoolExecutor(_WRITERS) as threads:  # each waits for the disk
-            list(threads.map(self._write, done))
-        for future in done:
+            written = [threads.submit(self._write, self.workers[future].run, future) for future in done]
+        for future, files in zip(done, written, strict=True):
             unit, error = self.workers.pop(future), future.exception()
+            files.result()
             if error is not None:
                 self._lost(unit, error, stopping)
                 continue
@@ -303,9 +304,9 @@ class ClusterEngine(Engine):
                 else:
                     self._advance(unit)
 
-    def _write(self, future: Future[Reply]) -> None:
+    @staticmethod
+    def _write(run: Run | None, future: Future[Reply]) -> None:
         """The files that a task has given back."""
-        run = self.workers[future].run
         if run and not future.exception() and (files := future.result().files):
             write_files(run.path, files)
 

@@ -213,10 +213,12 @@ class Engine:
                     self._tick(wish)
                     time.sleep(_TICK_S)
         finally:
-            if self.workers:
-                self.executor.kill()
-                self._tend(stopping=True)
-            self.view.end()
+            try:
+                if self.workers:
+                    self.executor.kill()
+                    self._tend(stopping=True)
+            finally:  # also where there is no room for what they have done
+                self.view.end()
 
     def _was_finished(self, trial: FrozenTrial) -> bool:
         return trial.state.is_finished()
