@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from convscope.compute import present
 from convscope.errors import FailedError, FolderInUseError, SettingError
 from convscope.study import dump_study, read_study
-from convscope.study.store import Store, deaths_of, drawn_beforehand, life_of, outcome_of, owner_of, seconds_of
+from convscope.study.draws import drawn_beforehand
+from convscope.study.store import Store, deaths_of, life_of, outcome_of, owner_of, seconds_of
 from tests.compute.names import name_of_a_dead_process
 from tests.study.databases import postgresql
 

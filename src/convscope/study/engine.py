@@ -32,6 +32,7 @@ from convscope.errors import (
 from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, as_network_wants, build_from_spec, write_whole
 from convscope.study.archive import Archive
+from convscope.study.database import database_errors_in_one_line
 from convscope.study.folder import RUNS, STUDY, Study, open_study
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
@@ -39,7 +40,6 @@ from convscope.study.spec import StudySpec, dump_study, load_study, make_study, 
 from convscope.study.store import (
     MOST_DEATHS,
     Store,
-    database_errors_in_one_line,
     deaths_of,
     life_of,
     outcome_of,

@@ -13,8 +13,8 @@ from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import ConvscopeError, SettingError
 from convscope.nets import make_task
 from convscope.runs import RunSpec, as_network_wants, build_from_spec
+from convscope.study.draws import drawn_beforehand
 from convscope.study.spec import StudySpec
-from convscope.study.store import drawn_beforehand
 from convscope.training import StepCost, make_card, measure_step
 
 _MEASURE_S = 30.0

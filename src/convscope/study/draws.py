@@ -1,0 +1,134 @@
+"""The settings that a search draws: never the same twice, and those of a random search from seed and number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from convscope.study.database import quiet_optuna
+from convscope.study.spec import Range, StudySpec
+
+_DRAWS = 50  # from one sampler, for settings that are not taken
+
+Drawn = tuple[float, ...]
+"""Settings that a search has drawn, a number for each key of the sweep; equal where the settings are."""
+
+
+class Distinct(BaseSampler):
+    """Asks the study's sampler until it draws settings that were not taken; where it draws the same again and again, the
+    first that is left. Settings and seed fix a run to the bit, so a second one of them would tell nothing."""
+
+    def __init__(self, spec: StudySpec, trial: int, taken: set[Drawn]) -> None:
+        self.spec, self.taken, self.sampler = spec, taken, _sampler(spec, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return _space(self.spec)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.draw(study, trial)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def draw(self, study: optuna.Study, trial: FrozenTrial | None = None) -> dict[str, Any]:
+        """A value, as Optuna keeps it, for each key of the sweep."""
+        trial = trial or optuna.trial.create_trial(state=TrialState.RUNNING)
+        space = _space(self.spec)
+        for _ in range(_DRAWS):
+            drawn = {key: self.sampler.sample_independent(study, trial, key, kind) for key, kind in space.items()}
+            if identity(self.spec, drawn) not in self.taken:
+                return drawn
+        every = (dict(zip(space, values, strict=True)) for values in product(*map(_values, space.values())))
+        return next((each for each in every if identity(self.spec, each) not in self.taken), drawn)
+
+
+def _space(spec: StudySpec) -> dict[str, BaseDistribution]:
+    return {key: _distribution(values) for key, values in spec.sweep.items()}
+
+
+def _distribution(values: Any) -> BaseDistribution:
+    if not isinstance(values, Range):
+        return CategoricalDistribution(_choices(values))
+    if values.is_whole:
+        return IntDistribution(int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
+    return FloatDistribution(values.low, values.high, step=values.step, log=values.log)
+
+
+def _values(kind: BaseDistribution) -> Iterable[Any]:
+    """All values of one that is not continuous."""
+    if isinstance(kind, CategoricalDistribution):
+        return kind.choices
+    if isinstance(kind, IntDistribution):
+        return range(kind.low, kind.high + 1, kind.step)
+    assert isinstance(kind, FloatDistribution)
+    if kind.step is None:
+        return ()
+    return [min(kind.low + n * kind.step, kind.high) for n in range(round((kind.high - kind.low) / kind.step) + 1)]
+
+
+def identity(spec: StudySpec, params: Mapping[str, Any]) -> Drawn:
+    """What two draws have in common that are the same settings, from their values as Optuna keeps them."""
+    return tuple(float(f"{kind.to_internal_repr(params[key]):.12g}") for key, kind in _space(spec).items())
+
+
+def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
+    """A new one for each unit of work, from seed and number alone: so a random search is the same with any workers."""
+    seed = int(np.random.SeedSequence((spec.recipe["seed"], trial)).generate_state(1)[0])
+    if spec.sampler != "tpe":
+        return RandomSampler(seed)
+    # Optuna 4 warns of constant_liar, by which trials that go on count as bad, so that workers spread out.
+    with quiet_optuna():
+        return TPESampler(seed=seed, constant_liar=True)
+
+
+def suggest(trial: Trial, key: str, values: Any) -> Any:
+    """Draws the value of one key for a trial, as Optuna keeps it."""
+    kind = _distribution(values)
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(key, kind.choices)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(key, kind.low, kind.high, step=kind.step, log=kind.log)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(key, kind.low, kind.high, step=kind.step, log=kind.log)
+
+
+def _choices(values: tuple[Any, ...]) -> list[Any]:
+    """Values as Optuna can keep them: plain ones as they are, others, and those that compare equal, as text."""
+    plain = all(isinstance(v, str | int | float | None) for v in values) and len(set(values)) == len(values)
+    return list(values) if plain else list(map(repr, values))
+
+
+def choice_of(values: tuple[Any, ...], value: Any) -> Any:
+    """A listed value as Optuna keeps it."""
+    choices = _choices(values)
+    return value if value in choices else repr(value)
+
+
+def value_of(values: Any, drawn: Any) -> Any:
+    """The value itself of what Optuna keeps."""
+    return drawn if isinstance(values, Range) else values[_choices(values).index(drawn)]
+
+
+def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
+    """The settings that a random search of so many runs will draw; none where they follow from results or time."""
+    if spec.sampler != "random" or spec.n_trials is None:
+        return []
+    with quiet_optuna():
+        study, drawn = optuna.create_study(), []
+        taken: set[Drawn] = set()
+        for trial in range(spec.n_trials):
+            params = Distinct(spec, trial, taken).draw(study)
+            taken.add(identity(spec, params))
+            drawn.append({key: value_of(values, params[key]) for key, values in spec.sweep.items()})
+    return drawn
