@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import torch
 
 import convscope as cs
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from convscope.data import DataBundle, ImageSet
 from convscope.nets import build_net
 from convscope.scans import evaluate, proportion
@@ -111,7 +111,7 @@ def main() -> None:
     given = options.parse_args()
     if given.smoke:
         given.epochs, given.width, given.batch, given.limit = 1, 8, 200, 2000
-    keep_freed_memory()  # as commands do
+    tune_memory()  # as commands do
     torch.set_num_threads(given.threads)
     program = substituted(peer_text(given.peer))
     data = cs.load_data("cifar10", limit=given.limit)

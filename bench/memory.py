@@ -14,7 +14,7 @@ import time
 import torch
 
 import convscope as cs
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from machine import describe
 
 CASES = {
@@ -47,7 +47,7 @@ def main() -> None:
 
 def _pass(given: argparse.Namespace) -> str:
     if given.keep:
-        keep_freed_memory()
+        tune_memory()
     torch.set_num_threads(given.threads)
     name, n_images, side, learns = CASES[given.case]
     net = cs.build_net(name).to(memory_format=torch.channels_last).train(learns)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from convscope.data import Augmentation, Batch, DataBundle, batches, load_data
 from convscope.graph import anatomy
 from convscope.nets import build_net, make_task
@@ -43,7 +43,7 @@ def main() -> None:
     options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()
-    keep_freed_memory()  # as commands do
+    tune_memory()  # as commands do
     device = torch.device(given.device)
     data = _images(given.batch * 4)
     recipe = Recipe(optimizer="sgd", batch=given.batch, augmentation=AUGMENTATION, epochs=1000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,6 +38,16 @@ if os.environ.get("CONVSCOPE_CHECK_ANNOTATIONS"):
     from tests.typechecking import check_annotations
 
     check_annotations()
+
+# As in a command; and what the tests' files are is not looked through again and again.
+gc.set_threshold(10_000, 20, 20)
+
+
+def pytest_collection_finish() -> None:
+    """All that was collected stays."""
+    gc.collect()
+    gc.freeze()
+
 
 pytest_plugins = ["tests.kept", "tests.reported", "tests.planted", "tests.gpus"]
 

@@ -6,9 +6,9 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    tune_memory()
 for _ in range(20):
     torch.empty(2**24).fill_(0)  # 64 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -6,14 +6,14 @@ import io
 import os
 import sys
 
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from convscope.base.signals import INTERRUPTED, Stop, say
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line and exits with its status."""
     _speak_utf8()
-    keep_freed_memory()
+    tune_memory()
     stop = Stop()
     try:
         from convscope.cli import run  # takes a while, in which Ctrl-C may come

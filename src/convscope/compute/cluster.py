@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from convscope import __file__ as _own_file, __version__
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from convscope.base.optional import import_optional
 from convscope.compute.executor import Executor, answer_of, result_in
 from convscope.compute.parallel import threads
@@ -420,7 +420,7 @@ def _call(
     def done() -> Any:
         if expected is not None:
             _check_same(expected, versions(), node_name())
-        keep_freed_memory()
+        tune_memory()
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         with threads(cpus):

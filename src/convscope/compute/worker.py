@@ -16,7 +16,7 @@ from typing import Any
 
 import cloudpickle
 
-from convscope.base.memory import keep_freed_memory
+from convscope.base.memory import tune_memory
 from convscope.base.signals import stop_wish
 from convscope.compute.executor import answer_of
 
@@ -26,7 +26,7 @@ _received: SimpleQueue[Any] = SimpleQueue()
 
 def main() -> None:
     """Works for the process at the other ends of stdin and stdout. What the work itself prints goes to stderr."""
-    keep_freed_memory()
+    tune_memory()
     requests, answers = os.dup(0), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
