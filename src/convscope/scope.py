@@ -609,9 +609,9 @@ class Scope:
         layers: Sequence[str],
         targets: NamedTarget = None,
         *,
-        shift: Sequence[Shift] = (1, 2, 4, 8),
-        rotate: Sequence[float] = (5, 15, 45, 90),
-        scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+        shift: Sequence[Shift] | float = (1, 2, 4, 8),
+        rotate: Sequence[float] | float = (5, 15, 45, 90),
+        scale: Sequence[float] | float = (0.8, 0.9, 1.1, 1.25),
         fill: Fill = "mean",
         max_memory: int | None = None,
     ) -> InvarianceCurves:
@@ -620,7 +620,8 @@ class Scope:
         The images of a set are all held in memory. The result is kept in a run's folder, and found again.
         """
         shown = self._shown(images)
-        changes: dict[str, Any] = {"shift": list(shift), "rotate": list(rotate), "scale": list(scale), "fill": fill}
+        given = {"shift": shift, "rotate": rotate, "scale": scale}
+        changes: dict[str, Any] = {name: scans.amounts(name, those) for name, those in given.items()} | {"fill": fill}
 
         def make() -> dict[str, InvarianceCurves]:
             answers = self._answers(max_memory)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convscope.data import load_data
-from convscope.errors import UnknownNameError
+from convscope.errors import RequestError, UnknownNameError
 
 from .test_batches import make_set
 
@@ -37,6 +37,27 @@ def test_subset_shares_pixels() -> None:
     assert part.targets_of().tolist() == [3, 2]
     assert part.pixels is images.pixels
     assert images.subset(images.targets_of() > 2).targets_of().tolist() == [4, 3]
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("rows", ["x", 3, [0.5], [[0, 1]], [5], [-6], torch.ones(4, dtype=torch.bool)])
+def test_what_is_no_position_is_refused(rows: object) -> None:
+    for take in (make_set(5).images, make_set(5).subset):
+        with pytest.raises(RequestError, match=r"expected positions from 0 to 4, such as \[0, 1\], or a slice"):
+            take(rows)  # type: ignore[operator]
+
+
+def test_positions_count_from_the_end_and_may_be_none() -> None:
+    images = make_set(5)
+    assert torch.equal(images.images([-1]), images.images([4]))
+    assert len(images.images([])) == len(images.images(slice(9, None))) == 0
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("place", ["a", 1.5, slice(0, 3), [0, 1]])
+def test_one_image_has_one_position(place: object) -> None:
+    with pytest.raises(RequestError, match="expected one position, such as 0"):
+        make_set(5)[place]  # type: ignore[index]
 
 
 def test_unknown_target() -> None:

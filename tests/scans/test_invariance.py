@@ -182,6 +182,11 @@ def test_every_cut_and_order_gives_the_same_bytes(scope: Scope) -> None:
     assert len(found) == 1
 
 
+def test_a_single_amount_is_a_list_of_one(scope: Scope) -> None:
+    single = scope.invariance(pictures(), ["conv"], shift=2, rotate=15, scale=1.5)
+    assert [str(change) for change in single.changes] == ["shift 2, 0 px", "rotate 15°", "scale ×1.5"]
+
+
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_wrong_requests(scope: Scope) -> None:
     images, before = pictures(), state(scope.net)
@@ -193,6 +198,9 @@ def test_wrong_requests(scope: Scope) -> None:
         scope.invariance(images, ["conv"], scale=[0])
     with pytest.raises(SettingError, match="rotate: inf; expected a finite number"):
         scope.invariance(images, ["conv"], rotate=[float("inf")])
+    for given in ("15", None):
+        with pytest.raises(SettingError, match=rf"rotate: {given!r}; expected numbers, such as \[1, 2\]"):
+            scope.invariance(images, ["conv"], rotate=given)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="shift: nan"):
         scope.invariance(images, ["conv"], shift=[(0, float("nan"))])
     for settings, said in (

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Int64, Num, UInt
 from torch import Tensor
 
 from convscope.data.spec import DataSpec
-from convscope.errors import UnknownNameError
+from convscope.errors import RequestError, UnknownNameError, shortened
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +41,10 @@ class ImageSet:
         return len(self.index)
 
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "C H W"], int]:
+        if not hasattr(i, "__index__"):
+            raise RequestError(
+                f"image {shortened(i)}: expected one position, such as 0; images(…) gives several, subset(…) a set of them"
+            )
         row = int(self.index[i])  # IndexError past the end, so that a plain loop over the set stops
         return in_unit_range(self.pixels[row]), int(self.targets["class"][row])
 
@@ -54,6 +58,9 @@ class ImageSet:
         Args:
             rows: positions within this set (0 … N − 1), or a slice of them; None for all, which takes 4 bytes
                 a value.
+
+        Raises:
+            RequestError: these are no positions within the set.
         """
         return in_unit_range(rows_of(self.pixels, self._rows(rows)))
 
@@ -88,8 +95,24 @@ class ImageSet:
             return self.index
         if isinstance(rows, slice):
             return self.index[rows]
-        chosen = torch.as_tensor(rows)
-        return self.index[chosen if chosen.dtype == torch.bool else chosen.long()]
+        try:
+            chosen = torch.as_tensor(rows)
+        except (TypeError, ValueError, RuntimeError):
+            raise self._no_positions(rows) from None
+        if chosen.dtype == torch.bool:
+            if chosen.shape != self.index.shape:
+                raise self._no_positions(rows)
+            return self.index[chosen]
+        if chosen.ndim != 1 or (len(chosen) and (chosen.is_floating_point() or chosen.is_complex())):
+            raise self._no_positions(rows)
+        if len(outside := chosen[(chosen < -len(self)) | (chosen >= len(self))]):
+            raise self._no_positions(int(outside[0]))
+        return self.index[chosen.long()]
+
+    def _no_positions(self, given: object) -> RequestError:
+        return RequestError(
+            f"images {shortened(given)}: expected positions from 0 to {len(self) - 1}, such as [0, 1], or a slice"
+        )
 
 
 def rows_of(pixels: Num[Tensor, "M ..."], rows: Int[Tensor, " n"]) -> Num[Tensor, "n ..."]:

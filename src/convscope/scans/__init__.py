@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Invariance as Invariance,
         InvarianceCurves as InvarianceCurves,
         Shift as Shift,
+        amounts as amounts,
         changes_of as changes_of,
         invariance as invariance,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -101,9 +102,9 @@ def invariance(
     asked: Questions,
     layers: Sequence[str],
     *,
-    shift: Sequence[Shift] = (1, 2, 4, 8),
-    rotate: Sequence[float] = (5, 15, 45, 90),
-    scale: Sequence[float] = (0.8, 0.9, 1.1, 1.25),
+    shift: Sequence[Shift] | float = (1, 2, 4, 8),
+    rotate: Sequence[float] | float = (5, 15, 45, 90),
+    scale: Sequence[float] | float = (0.8, 0.9, 1.1, 1.25),
     fill: Fill = "mean",
 ) -> InvarianceCurves:
     """How far features and answer move as images are shifted, rotated, scaled about their centre.
@@ -185,7 +186,9 @@ class Invariance(ByImage):
         }
 
 
-def changes_of(shift: Sequence[Shift], rotate: Sequence[float], scale: Sequence[float]) -> list[Change]:
+def changes_of(
+    shift: Sequence[Shift] | float, rotate: Sequence[float] | float, scale: Sequence[float] | float
+) -> list[Change]:
     """The changes that are meant, in the order given.
 
     Args:
@@ -194,18 +197,32 @@ def changes_of(shift: Sequence[Shift], rotate: Sequence[float], scale: Sequence[
         scale: each a factor above 0.
 
     Raises:
-        SettingError: an amount is not finite, or a factor not above 0.
+        SettingError: an amount is not finite, or a factor not above 0, or these are no numbers.
 
     Example:
         >>> [str(change) for change in changes_of([2, (0, 4)], [15], [1.5])]
         ['shift 2, 0 px', 'shift 0, 4 px', 'rotate 15°', 'scale ×1.5']
     """
-    pairs = [tuple(s) if isinstance(s, Sequence) and not isinstance(s, str) else (s, 0.0) for s in shift]
+    given = amounts("shift", shift)
+    pairs = [tuple(s) if isinstance(s, Sequence) and not isinstance(s, str) else (s, 0.0) for s in given]
     if wrong := [pair for pair in pairs if len(pair) != 2]:
         raise SettingError(f"shift: {shortened(wrong[0])}; expected a number of pixels down, or a pair (down, right)")
     shifts = [Change("shift", (_amount("shift", down), _amount("shift", right))) for down, right in pairs]
-    turns = [Change("rotate", _amount("rotate", degrees)) for degrees in rotate]
-    return shifts + turns + [Change("scale", _amount("scale", factor, above=0)) for factor in scale]
+    turns = [Change("rotate", _amount("rotate", degrees)) for degrees in amounts("rotate", rotate)]
+    return shifts + turns + [Change("scale", _amount("scale", factor, above=0)) for factor in amounts("scale", scale)]
+
+
+def amounts(name: str, given: Any) -> list[Any]:
+    """The amounts of one kind of change, of which a single number is the only one.
+
+    Raises:
+        SettingError: these are no numbers.
+    """
+    if isinstance(given, Real):
+        return [given]
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise SettingError(f"{name}: {shortened(given)}; expected numbers, such as [1, 2]")
+    return list(given)
 
 
 def _amount(name: str, given: Any, above: float = -inf) -> float:
