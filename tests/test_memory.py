@@ -26,3 +26,27 @@ def test_what_is_freed_is_not_fetched_from_the_system_anew() -> None:
         for name in ("plain", "kept")
     }
     assert faults["kept"] < faults["plain"] / 100
+
+
+GIVEN_BACK = """
+import torch
+from convscope.base.memory import give_back, tune_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+tune_memory()
+kept = [torch.zeros(2**24) for _ in range(8)]  # 512 MB
+top = torch.zeros(1)
+del kept
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
+def test_what_was_kept_is_given_back() -> None:
+    said = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True).stdout
+    assert int(said) > 500e6

@@ -23,3 +23,10 @@ def tune_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
             mallopt(parameter, value)
+
+
+def give_back() -> None:
+    """Gives the system what this process has freed and kept, between parts of a command that need other memory."""
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from shlex import quote
 
+from convscope.base.memory import give_back
 from convscope.compute import write_whole
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
@@ -108,7 +109,9 @@ def run_study(
         run = train_spec(
             spec, data, out, device=device, resume=os.path.exists(out / SPEC), watcher=watcher, track=track
         )
+    give_back()
     track_results(run, evaluate(run, data, device), track)
+    give_back()
     return run
 
 
