@@ -107,7 +107,7 @@ def test_while_runs_are_to_come_nothing_is_said(out: Path) -> None:
     folder = begin(out)
     add(folder, 1, 0, 0.5)
     add(folder, 2, 0, 0.9, finished=False)
-    assert _judged(out)["wide is better"].verdict == "running"
+    assert _judged(out)["wide is better"].verdict == "unfinished"
 
 
 @pytest.mark.parametrize(

@@ -201,11 +201,11 @@ def test_while_runs_are_to_come_no_verdict_is_given(out: Path) -> None:
     folder = begin(out)
     (add(folder, 1, 0, 0.7) / MODEL).unlink()
     found = _outcomes(out)
-    assert (found["the narrow one"].verdict, found["the narrow one"].found.value) == ("running", None)
+    assert (found["the narrow one"].verdict, found["the narrow one"].found.value) == ("unfinished", None)
     assert found["the wide one, train"].verdict == "not run"
     add(folder, 1, 1, 0.72)
     narrow = _outcomes(out)["the narrow one"]
-    assert (narrow.verdict, narrow.found.value, narrow.n_missing) == ("running", 0.72, 2)
+    assert (narrow.verdict, narrow.found.value, narrow.n_missing) == ("unfinished", 0.72, 2)
 
 
 def test_a_seed_of_which_settings_are_missing_is_left_out_of_a_mean_over_settings(out: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_seed_of_which_settings_are_missing_is_left_out_of_a_mean_over_setting
             add(folder, number, seed, accuracy)
     both = _outcomes(out)["both"]
     assert both.found.value == pytest.approx((0.75 + 0.78) / 2)  # with the third's 0.71 it would be lower
-    assert (both.n_seeds, both.n_missing, both.verdict) == (2, 1, "running")
+    assert (both.n_seeds, both.n_missing, both.verdict) == (2, 1, "unfinished")
 
 
 def test_a_run_that_failed_is_a_problem_and_the_others_are_judged(out: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_run_that_failed_is_a_problem_and_the_others_are_judged(out: Path) -> 
     narrow = found.outcomes[0]
     assert narrow.found.value == pytest.approx(0.51)
     assert (narrow.n_seeds, narrow.n_missing) == (2, 1)
-    assert narrow.verdict == "lower"  # not "running": no run is to come
+    assert narrow.verdict == "lower"  # not "unfinished": no run is to come
 
 
 def test_settings_that_have_changed_since_are_a_problem(done: Path) -> None:

@@ -29,7 +29,7 @@ _ENOUGH = 5
 """From so many pairs of settings on their spread tells what chance does; of fewer Student's interval says nothing."""
 
 
-ClaimVerdict = Literal["confirmed", "contradicted", "cannot be told", "not compared", "running", "not run"]
+ClaimVerdict = Literal["confirmed", "contradicted", "cannot be told", "not compared", "unfinished", "not run"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class JudgedClaim:
         difference: the sum that the claim says is above 0 (or no further from 0 than `claim.within`), with its 95 % interval;
             in the metric's unit.
         basis: what the interval is over, in words.
-        verdict: "confirmed" or "contradicted" where the interval says so, else "cannot be told"; "running" while runs that
+        verdict: "confirmed" or "contradicted" where the interval says so, else "cannot be told"; "unfinished" while runs that
             belong to it are to come, "not run" before the first, "not compared" at the budget "smoke".
     """
 
@@ -103,7 +103,7 @@ def _of_network(claim: Claim, measured: Mapping[str, Any]) -> JudgedClaim:
 def _of_runs(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> JudgedClaim:
     groups = _alike(claim, spec, runs)
     if any(run.state in ("waiting", "unfinished") for group in groups for run in group):
-        return JudgedClaim(claim, verdict="running")
+        return JudgedClaim(claim, verdict="unfinished")
     done = [group for group in groups if all(run.state == "done" for run in group)]
     if not done:
         return JudgedClaim(claim)

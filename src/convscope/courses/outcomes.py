@@ -31,7 +31,7 @@ from convscope.scans import Estimate, proportion
 from convscope.study import DAMAGED, STUDY, Study, StudyRun, StudySpec, damage, open_study, summary
 
 Verdict = Literal[
-    "agrees", "higher", "lower", "cannot be told", "equal", "differs", "not compared", "not run", "running"
+    "agrees", "higher", "lower", "cannot be told", "equal", "differs", "not compared", "not run", "unfinished"
 ]
 
 CLOSE = 0.03
@@ -56,7 +56,7 @@ class Outcome:
         n_missing: runs that belong to it and are not finished.
         n_images: on which each accuracy was measured.
         verdict: "agrees", "higher", "lower" or "cannot be told" of accuracies; "equal" or "differs" of counts; "not
-            compared" of other figures and at the budget "smoke"; "running" while runs that belong to it are to come; "not
+            compared" of other figures and at the budget "smoke"; "unfinished" while runs that belong to it are to come; "not
             run" before the first of them.
     """
 
@@ -231,7 +231,7 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: 
     mine = [run for run in runs if matches(spec.run_spec(run.settings, run.seed), told.at)]
     done = [run for run in mine if run.state == "done"]
     if not done:
-        verdict: Verdict = "running" if any(run.state == "unfinished" for run in mine) else "not run"
+        verdict: Verdict = "unfinished" if any(run.state == "unfinished" for run in mine) else "not run"
         return Outcome(told, interval, n_missing=len(mine), verdict=verdict)
     values, n_images = _by_seed(done, told.metric)
     found, difference = estimate(values, n_images, told)
@@ -240,7 +240,7 @@ def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: 
     if budget == SMOKE:
         verdict = "not compared"
     elif any(run.state in ("waiting", "unfinished") for run in mine):
-        verdict = "running"  # a mean over some of its settings is another figure
+        verdict = "unfinished"  # a mean over some of its settings is another figure
     return Outcome(told, interval, found, difference, len(values), n_settings, len(mine) - len(done), n_images, verdict)
 
 

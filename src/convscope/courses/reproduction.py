@@ -57,7 +57,7 @@ def found_in_words(outcome: Outcome) -> str:
 
 def _with_budget(each: Reproduction, verdict: str) -> str:
     """The verdict, with the budget where it is not the report's own: no smaller one says more than that."""
-    plain = verdict in ("not run", "running", "equal", "differs")
+    plain = verdict in ("not run", "unfinished", "equal", "differs")
     return verdict if plain or each.budget == FULL else f"{verdict} ({each.budget})"
 
 
