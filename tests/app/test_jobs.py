@@ -59,10 +59,10 @@ def test_what_nobody_expected_is_said_and_is_no_answer(reported: Run) -> None:
 
 async def _fail(explored: ExploredRun) -> None:
     jobs = Jobs()
-    job = jobs.ask(explored, "nearest", row="no number")
+    job = jobs.ask(explored, "nearest", place=4)
     await _done(job)
     assert job.to_json()["state"] == "failed"
-    assert "too many dimensions" in str(job.error)
+    assert "unexpected keyword argument 'place'" in str(job.error)
     await jobs.close()
 
 
