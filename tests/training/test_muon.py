@@ -18,7 +18,7 @@ def _by_singular_values(matrix: Tensor) -> Tensor:
     return u @ torch.diag(s) @ vt
 
 
-@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (5, 5)])
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (5, 5), (64, 576)])
 def test_the_update_is_orthogonal_as_the_quintic_makes_it(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     ours = orthogonal(matrix)
@@ -26,6 +26,14 @@ def test_the_update_is_orthogonal_as_the_quintic_makes_it(shape: tuple[int, int]
     values = torch.linalg.svdvals(ours)
     assert values.min() > 0.3
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("smallest", [-3, -7])
+def test_singular_values_that_differ_by_orders_of_magnitude_come_out_right(smallest: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    u, _, vt = torch.linalg.svd(torch.randn(64, 216, generator=generator), full_matrices=False)
+    matrix = u @ torch.diag(torch.logspace(0, smallest, 64)) @ vt
+    torch.testing.assert_close(orthogonal(matrix).double(), _by_singular_values(matrix), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])

@@ -72,16 +72,26 @@ def _step_adam(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], gr
 def orthogonal(matrix: Float[Tensor, "R C"], rounds: int = 5) -> Float[Tensor, "R C"]:
     """U·p(S)·Vᵀ for a matrix U·S·Vᵀ, with p(S) between 0.7 and 1.2 for singular values not far below the largest.
 
-    Rounds of X ← aX + (bA + cA²)X with A = XXᵀ, from X of Frobenius norm 1: the same polynomial of each singular value.
-    In bf16 on a GPU, which is exact enough; in fp32 elsewhere.
+    Rounds of X ← PX with P = aI + bA + cA² and A = XXᵀ, from X of Frobenius norm 1: the same polynomial of each singular value.
+    All P are polynomials of the first A and so commute: the rounds need the small A ← PAP alone, and X is multiplied once. For
+    256×2304 that is a third of the arithmetic, exact to 3·10⁻⁴ in fp32. On a GPU X itself goes through the rounds in bf16.
     """
     a, b, c = _QUINTIC
-    x = matrix.to(torch.bfloat16 if matrix.device.type == "cuda" else torch.float32)
+    on_gpu = matrix.device.type == "cuda"
+    x = matrix.to(torch.bfloat16 if on_gpu else torch.float32)
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
     x = x / x.norm().clamp(min=1e-7)
-    for _ in range(rounds):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+    if on_gpu:
+        for _ in range(rounds):
+            square = x @ x.T
+            x = a * x + (b * square + c * square @ square) @ x
+    else:
+        square, product = x @ x.T, torch.eye(len(x), device=x.device)
+        for _ in range(rounds):
+            factor = torch.addmm(square, square, square, beta=b, alpha=c)
+            factor.diagonal().add_(a)
+            square, product = factor @ square @ factor, factor @ product
+        x = product @ x
     return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
 
 
