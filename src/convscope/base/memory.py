@@ -25,8 +25,34 @@ def tune_memory() -> None:
             mallopt(parameter, value)
 
 
+class _Allocated(ctypes.Structure):
+    """mallinfo2 of malloc.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    )
+
+
 def give_back() -> None:
-    """Gives the system what this process has freed and kept, between parts of a command that need other memory."""
-    gc.collect()
+    """Gives the system what this process has freed and kept, between parts of a command that need other memory.
+
+    Below 128 MB nothing is done: to look for cycles takes as long as the training of a small network.
+    """
     with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = _Allocated
+        if libc.mallinfo2().fordblks > 2**27:
+            gc.collect()
+            libc.malloc_trim(0)
