@@ -154,7 +154,7 @@ class NodeLostError(WorkerError):
 
 
 class TrackerError(FailedError):
-    """A tracker that cannot be begun; the message names it and why."""
+    """A tracker that cannot be started; the message says which and why."""
 
 
 class StoppedError(FailedError):

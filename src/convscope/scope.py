@@ -101,10 +101,10 @@ def _outside_inference_mode(cls: type[_Class]) -> type[_Class]:
 
 def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def call(*given: Any, **named: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         inside = torch.is_inference_mode_enabled()
         with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not inside):
-            return method(*map(_of_its_own, given), **{name: _of_its_own(value) for name, value in named.items()})
+            return method(*map(_of_its_own, arguments), **{name: _of_its_own(value) for name, value in named.items()})
 
     return call
 
@@ -189,14 +189,14 @@ class Scope:
             task = task or net_or_run.task
             normalize = normalize or net_or_run.normalization
         else:
-            given = type(net_or_run).__name__
-            raise RequestError(f"a scope opens a torch.nn.Module, a run or the folder of one, not a {given}")
+            kind = type(net_or_run).__name__
+            raise RequestError(f"a scope opens a torch.nn.Module, a run or the folder of one, not a {kind}")
         self.run = net_or_run if isinstance(net_or_run, RunLike) else None
         self.given_task, self._output = task, output
         self.classes = tuple(classes or (task.classes if task else ()))
         if task is None and len(set(self.classes)) < len(self.classes):
-            twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise RequestError(f"classes: {twice!r} stands there twice; each class has a name of its own")
+            duplicate = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise RequestError(f"classes: {duplicate!r} stands there twice; each class has a name of its own")
         self.input_shape, self._bits = shape, getattr(self.run, "bits", 8)
         self._normalize = normalize
         self._mean, self._deviation = _normalization(normalize, channels=shape[0])
@@ -207,8 +207,8 @@ class Scope:
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: it traces the network itself, and writes to no run folder."""
-        left = ("graph", "_fields", "_positions", "run")
-        return {name: value for name, value in vars(self).items() if name not in left} | {"run": None}
+        left_out = ("graph", "_fields", "_positions", "run")
+        return {name: value for name, value in vars(self).items() if name not in left_out} | {"run": None}
 
     @cached_property
     def task(self) -> Task:
@@ -561,16 +561,16 @@ class Scope:
         """
         _check_settings(lens, settings)
         shown = self._shown(images)
-        asked = {"lens": lens, "targets": _listed(targets), "steps": steps, "fill": fill, "seed": seed}
+        request = {"lens": lens, "targets": _listed(targets), "steps": steps, "fill": fill, "seed": seed}
 
         def make() -> dict[str, FaithfulnessCurves]:
             look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
             questions = answers.asked(self.images(shown), self._asked(targets))
-            found = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
-            return {"faithfulness": found}
+            curves = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
+            return {"faithfulness": curves}
 
-        asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.cached_scan(self, "faithfulness", shown, asked, FaithfulnessCurves, make)["faithfulness"]
+        request |= {"max_memory": max_memory, "settings": settings}
+        return scans.cached_scan(self, "faithfulness", shown, request, FaithfulnessCurves, make)["faithfulness"]
 
     def randomization_check(
         self,
@@ -589,19 +589,19 @@ class Scope:
         """
         _check_settings(lens, settings)
         shown = self._shown(images)
-        asked = {"lens": lens, "targets": _listed(targets), "layers": layers, "seed": seed}
+        request = {"lens": lens, "targets": _listed(targets), "layers": layers, "seed": seed}
 
         def make() -> dict[str, RandomizationCheck]:
-            given = settings | _budget(lens, max_memory)
+            all_settings = settings | _budget(lens, max_memory)
             questions = self._answers(max_memory).asked(self.images(shown), self._asked(targets))
-            look, copied = self._look(lens, given), lambda: self._copied(lens, given)
-            found = scans.randomization_check(
+            look, copied = self._look(lens, all_settings), lambda: self._copied(lens, all_settings)
+            check = scans.randomization_check(
                 self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed
             )
-            return {"randomization": found}
+            return {"randomization": check}
 
-        asked |= {"max_memory": max_memory, "settings": settings}
-        return scans.cached_scan(self, "randomization", shown, asked, RandomizationCheck, make)["randomization"]
+        request |= {"max_memory": max_memory, "settings": settings}
+        return scans.cached_scan(self, "randomization", shown, request, RandomizationCheck, make)["randomization"]
 
     def invariance(
         self,
@@ -620,16 +620,16 @@ class Scope:
         The images of a set are all held in memory. The result is kept in a run's folder, and found again.
         """
         shown = self._shown(images)
-        given = {"shift": shift, "rotate": rotate, "scale": scale}
-        changes: dict[str, Any] = {name: scans.amounts(name, those) for name, those in given.items()} | {"fill": fill}
+        raw = {"shift": shift, "rotate": rotate, "scale": scale}
+        changes: dict[str, Any] = {name: scans.amounts(name, values) for name, values in raw.items()} | {"fill": fill}
 
         def make() -> dict[str, InvarianceCurves]:
             answers = self._answers(max_memory)
             questions = answers.asked(self.images(shown), self._asked(targets))
             return {"invariance": scans.invariance(answers, questions, layers, **changes)}
 
-        asked = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
-        return scans.cached_scan(self, "invariance", shown, asked, InvarianceCurves, make)["invariance"]
+        request = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
+        return scans.cached_scan(self, "invariance", shown, request, InvarianceCurves, make)["invariance"]
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.

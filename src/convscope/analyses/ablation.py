@@ -42,9 +42,9 @@ class AblationPlan:
     ) -> dict[str, LayerEffects]:
         """`Scope.filter_effects` by layer; None stands for all units of one."""
         units_at = {self.at[layer]: some for layer, some in units.items()}
-        found = self.scope.filter_effects(images, units_at, self.how, screen)
+        effects = self.scope.filter_effects(images, units_at, self.how, screen)
         # With zero weights a layer that is used again is measured once, under its first name.
-        return {layer: replace(found[self.at[layer]], layer=layer) for layer in units if self.at[layer] in found}
+        return {layer: replace(effects[self.at[layer]], layer=layer) for layer in units if self.at[layer] in effects}
 
     def ablation(self, images: ImageSet, units: Mapping[str, list[int]]) -> Ablation:
         """`Scope.ablation` of units by layer.
@@ -57,8 +57,8 @@ class AblationPlan:
             if self.at[layer] != layer:  # so that an error names the layer of the request
                 lenses.choose_units(some, self.scope.n_units(layer), layer)
             units_at.setdefault(self.at[layer], []).extend(some)
-        found = self.scope.ablation(units_at, images, self.how)
-        return replace(found, units={layer: list(some) for layer, some in units.items()})
+        ablation = self.scope.ablation(units_at, images, self.how)
+        return replace(ablation, units={layer: list(some) for layer, some in units.items()})
 
 
 def ablation_plan(scope: Scope, layers: Iterable[str], how: str | None = None) -> AblationPlan:

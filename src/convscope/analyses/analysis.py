@@ -71,13 +71,13 @@ def find(name: str) -> Analysis:
     Raises:
         UnknownNameError: there is none of this name; the message lists those there are.
     """
-    known = name.replace("-", "_")
-    if known not in names():
+    identifier = name.replace("-", "_")
+    if identifier not in names():
         raise UnknownNameError("lens", name, names(), "one of convscope's or Captum's")
-    if known in ATTRIBUTIONS:
-        return Analysis(known, ATTRIBUTIONS[known], attribution(known), view_of_attribution)
-    file = import_module(f"convscope.analyses.catalogue.{known}")
-    return Analysis(known, file.Request, file.compute, file.view)
+    if identifier in ATTRIBUTIONS:
+        return Analysis(identifier, ATTRIBUTIONS[identifier], attribution(identifier), view_of_attribution)
+    file = import_module(f"convscope.analyses.catalogue.{identifier}")
+    return Analysis(identifier, file.Request, file.compute, file.view)
 
 
 def look(

@@ -15,8 +15,8 @@ MOST = 10
 
 def notebook_picture(result: object) -> bytes | None:
     """A result of a lens as a PNG; None where there is no picture of its kind."""
-    shown = _shown(result)
-    return None if shown is None else png(shown)
+    drawing = _shown(result)
+    return None if drawing is None else png(drawing)
 
 
 @singledispatch
@@ -32,8 +32,8 @@ def _(result: Attribution) -> Picture:
     beyond = any(one.open for one in scales)
     scale = Scale(-reach if scales[0].signed else 0.0, reach, scales[0].label, beyond)
     parts = [(f"image {n}{_about(result, n)}", coloured(one, scale)) for n, one in enumerate(maps)]
-    at = f" at {result.layer}" if result.layer else ""
-    return panel(parts, f"{result.method.replace('_', ' ')}{at}", scale, side=160, note=result.note, columns=5)
+    place = f" at {result.layer}" if result.layer else ""
+    return panel(parts, f"{result.method.replace('_', ' ')}{place}", scale, side=160, note=result.note, columns=5)
 
 
 @_shown.register
@@ -49,8 +49,8 @@ def _(result: OcclusionMap) -> Picture:
 @_shown.register
 def _(result: Maximized) -> Picture:
     """The pictures, each with the activation reached."""
-    found = zip(result.units, result.activation.tolist(), result.picture, strict=True)
-    parts = [(f"unit {unit}: {reached:.3g}", picture(one)) for unit, reached, one in list(found)[:MOST]]
+    rows = zip(result.units, result.activation.tolist(), result.picture, strict=True)
+    parts = [(f"unit {unit}: {activation:.3g}", picture(image)) for unit, activation, image in list(rows)[:MOST]]
     return panel(parts, f"what maximally activates {result.layer}", side=128, columns=5)
 
 

@@ -171,8 +171,8 @@ def _in_one_line(name: str, request: type[Request], error: ValidationError) -> s
     if first["type"] == "missing":
         return f"{option}: {name} needs one{_WHERE_FROM.get(setting, '')}"
     if first["type"] == "extra_forbidden":
-        known = ", ".join(request.model_fields) or "none"
-        return f"{option}: {name} has no such setting; leave it out (its settings: {known})"
-    said = first["msg"].removeprefix("Value error, ")
-    given = first["input"]
-    return f"{option} {given if isinstance(given, str) and len(given) <= 80 else shortened(given)}: {said}"
+        fields = ", ".join(request.model_fields) or "none"
+        return f"{option}: {name} has no such setting; leave it out (its settings: {fields})"
+    message = first["msg"].removeprefix("Value error, ")
+    value = first["input"]
+    return f"{option} {value if isinstance(value, str) and len(value) <= 80 else shortened(value)}: {message}"

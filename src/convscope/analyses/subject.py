@@ -66,26 +66,26 @@ def open_subject(
     if run is not None and net is not None:
         raise SettingError(f"--net {net}: a run has its own network; give either a run's folder or --net")
     if run is not None:
-        if given := [name for name, value in of_net.items() if value is not None]:
-            raise SettingError(f"--{given[0]}: a run knows its own; leave it out, or give --net in place of the run")
+        if extra := [name for name, value in of_net.items() if value is not None]:
+            raise SettingError(f"--{extra[0]}: a run knows its own; leave it out, or give --net in place of the run")
         opened = run if isinstance(run, Run) else open_run(run)
         return OpenedNetwork(Scope(opened), opened.path, opened)
     if net is None:
         raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")
     if pretrained and weights is not None:
         raise SettingError(f"--pretrained: the weights come from {weights}; leave out one of the two")
-    built_with = (options or {}) | ({"pretrained": True} if pretrained else {})
-    module, made_for = build_natural(net, input, built_with, seed or 0)
+    build_options = (options or {}) | ({"pretrained": True} if pretrained else {})
+    module, natural = build_natural(net, input, build_options, seed or 0)
     if weights is not None:
         load_weights(module, read_tensors(weights)[0], weights)
         random_weights = None
     else:
-        other, _ = build_natural(net, input, built_with, (seed or 0) + 1)
+        other, _ = build_natural(net, input, build_options, (seed or 0) + 1)
         random_weights = random_weights_in_words(module, other)
-    names = _lines(classes) if classes else made_for.class_names if random_weights is None else None
-    normalize = _normalization(mean, deviation, made_for)
+    names = _lines(classes) if classes else natural.class_names if random_weights is None else None
+    normalize = _normalization(mean, deviation, natural)
     answer = int(output) if output is not None and output.isdecimal() else output
-    scope = Scope(module.eval(), made_for.example(), names, normalize, output=answer)
+    scope = Scope(module.eval(), natural.example(), names, normalize, output=answer)
     return OpenedNetwork(scope, Path(), None, random_weights)
 
 
@@ -133,10 +133,10 @@ def look_at(
     return path, view
 
 
-def _check_ending(option: str, path: Path | None, ending: str, what: str) -> None:
+def _check_ending(option: str, path: Path | None, ending: str, reason: str) -> None:
     """Before any work is done for a file whose name says something else."""
     if path is not None and path.suffix.lower() not in ("", ending):
-        raise SettingError(f"{option} {path}: {what}; give a name that ends with {ending}")
+        raise SettingError(f"{option} {path}: {reason}; give a name that ends with {ending}")
 
 
 def _image(subject: OpenedNetwork, image: str) -> Tensor:
@@ -153,22 +153,22 @@ def _image(subject: OpenedNetwork, image: str) -> Tensor:
     return test[place][0]
 
 
-def _normalization(mean: str | None, deviation: str | None, made_for: NaturalInput) -> Any:
+def _normalization(mean: str | None, deviation: str | None, natural: NaturalInput) -> Any:
     if mean is None and deviation is None:
-        return made_for.normalize
-    own = made_for.normalize or ((0.0,) * made_for.channels, (1.0,) * made_for.channels)
-    found = []
-    for name, text, by_default in (("mean", mean, own[0]), ("deviation", deviation, own[1])):
+        return natural.normalize
+    defaults = natural.normalize or ((0.0,) * natural.channels, (1.0,) * natural.channels)
+    normalization = []
+    for name, text, default in (("mean", mean, defaults[0]), ("deviation", deviation, defaults[1])):
         try:
-            found.append([float(part) for part in text.split(",")] if text else list(by_default))
+            normalization.append([float(part) for part in text.split(",")] if text else list(default))
         except ValueError:
             raise SettingError(f"--{name} {text}: expected a number for each channel, such as 0.5,0.5,0.5") from None
-    return found[0], found[1]
+    return normalization[0], normalization[1]
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise SettingError(f"--classes {path}: {what}; expected a text file with a name in each line") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingError(f"--classes {path}: {reason}; expected a text file with a name in each line") from None

@@ -131,9 +131,9 @@ class ExploredRun:
                 chosen = {layer: list(units) for layer, units in off.items() if units}
                 for layer, units in chosen.items():
                     self.check_unit(layer, *units)
-                at = ablation_plan(self.scope, chosen).at
+                operations = ablation_plan(self.scope, chosen).at
                 self._scopes[key] = self.scope.ablate(
-                    {at[layer]: units for layer, units in chosen.items()}, "zero_activation"
+                    {operations[layer]: units for layer, units in chosen.items()}, "zero_activation"
                 )
                 while len(self._scopes) > _SCOPES_HELD:
                     self._scopes.popitem(last=False)
@@ -173,8 +173,8 @@ class ExploredRun:
             if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= height and 0 <= edges[1] < edges[3] <= width):
                 raise RequestError(f"box {box}: expected top,left,bottom,right in pixels of the image")
             image = image[:, edges[0] : edges[2], edges[1] : edges[3]]
-        shown = picture(image)
-        return png(enlarge_to(shown, min(side, 512)) if side else shown)
+        pixels = picture(image)
+        return png(enlarge_to(pixels, min(side, 512)) if side else pixels)
 
     @cached_property
     def positions(self) -> dict[str, Positions]:
@@ -191,7 +191,7 @@ class ExploredRun:
         Raises:
             NetworkError: the network cannot be traced.
         """
-        found, owner = list[dict[str, Any]](), ""
+        layers, owner = list[dict[str, Any]](), ""
         for operation in self.scope.graph.operations:
             place = self.positions.get(operation.name)
             is_map = place is not None and len(operation.output_shape) > 1
@@ -203,13 +203,13 @@ class ExploredRun:
             size = place.size if place is not None and is_map else (1, 1)
             units = place.n_units(operation.output_shape) if place is not None and is_map else operation.output_shape[0]
             keeps = owner and units == self.scope.n_units(owner)
-            found.append({
+            layers.append({
                 "name": operation.name, "kind": operation.kind, "shape": [units, *size],
                 "units_of": owner if keeps else operation.name, "shown": False,
             })  # fmt: skip
-        for name in self._shown_at_first(found):
-            next(each for each in found if each["name"] == name)["shown"] = True
-        return found
+        for name in self._shown_at_first(layers):
+            next(each for each in layers if each["name"] == name)["shown"] = True
+        return layers
 
     def _shown_at_first(self, layers: list[dict[str, Any]]) -> list[str]:
         """The ReLUs behind some of the convolutions, or the convolutions themselves, evenly over the network."""

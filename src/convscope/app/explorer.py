@@ -43,11 +43,11 @@ class Explorer:
         self._starting = asyncio.create_task(self._warm(self.runs[0]))
 
     async def _warm(self, run: ExploredRun) -> None:
-        found = await self.by_network(_load, run, "data") and await self.by_network(_load, run, "layers")
+        loaded = await self.by_network(_load, run, "data") and await self.by_network(_load, run, "layers")
         if not gc.isenabled():  # as `convscope serve` starts
             gc.freeze()
             gc.enable()
-        if found:
+        if loaded:
             self.jobs.ask(run, "ready")
 
     async def close(self) -> None:

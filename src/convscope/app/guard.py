@@ -71,12 +71,12 @@ class Guard:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if refusal := self._refusal(scope, headers, given):
+        sent_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if refusal := self._refusal(scope, headers, sent_token):
             return await _refuse(scope, receive, send, *refusal)
         if scope["type"] == "websocket":
             return await self._app(scope, receive, send)
-        if given and self._token:
+        if sent_token and self._token:
             return await _welcome(scope, send, self._token)
         if self._at_work >= MOST_AT_ONCE:
             return await _refuse(scope, receive, send, 429, "too many requests at the same time; try again")
@@ -91,12 +91,12 @@ class Guard:
         finally:
             self._at_work -= 1
 
-    def _refusal(self, scope: Message, headers: dict[str, str], given: str) -> tuple[int, str] | None:
+    def _refusal(self, scope: Message, headers: dict[str, str], sent_token: str) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self._token is None:
             if not is_local(host.rpartition(":")[0]) and not is_local(host):
                 return 403, "this server answers under 127.0.0.1 and localhost alone"
-        elif not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in (given, _cookie(headers))):
+        elif not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in (sent_token, _cookie(headers))):
             return 403, "open the address that convscope serve printed, with its token"
         changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
         origin = headers.get("origin")
@@ -107,10 +107,10 @@ class Guard:
 
 def _cookie(headers: dict[str, str]) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
     except ValueError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
 async def _welcome(scope: Message, send: Any, token: str) -> None:
@@ -144,9 +144,9 @@ async def _say(send: Any, status: int, words: str) -> None:
 
 async def _drain(receive: Any) -> None:
     """Reads what a refused request still sends: a connection that is closed before loses the answer at the client."""
-    seen = 0
-    while seen <= LARGEST_BODY and (message := await receive()).get("more_body"):
-        seen += len(message["body"])
+    size = 0
+    while size <= LARGEST_BODY and (message := await receive()).get("more_body"):
+        size += len(message["body"])
 
 
 class TooLargeError(Exception):
@@ -155,13 +155,13 @@ class TooLargeError(Exception):
 
 def _bounded(receive: Any) -> Any:
     """The body of a request, which ends with TooLargeError beyond LARGEST_BODY."""
-    seen = 0
+    size = 0
 
     async def bounded() -> Message:
-        nonlocal seen
+        nonlocal size
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > LARGEST_BODY:
+        size += len(message.get("body", b""))
+        if size > LARGEST_BODY:
             raise TooLargeError
         return message
 

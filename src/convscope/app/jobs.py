@@ -159,8 +159,8 @@ def _id(explored: ExploredRun, question: str, arguments: dict[str, Any]) -> str:
     """Of the run as it is now, and the question."""
     model = explored.run.path / "model.safetensors"
     changed = model.stat().st_mtime_ns if model.exists() else 0
-    plain = json.dumps([str(explored.run.path), changed, question, arguments], sort_keys=True, default=_digest)
-    return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
+    text = json.dumps([str(explored.run.path), changed, question, arguments], sort_keys=True, default=_digest)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _digest(value: Any) -> str:

@@ -135,10 +135,10 @@ class Lab:
         is_as_it_is = scope is whole and image is original.image
         before = _pass(whole, original.image, names, request.lens, check, original.results)
         after = before if is_as_it_is else _pass(scope, image, names, request.lens, check)
-        was, now = _probabilities(whole, before), _probabilities(scope, after)
-        if not (now.isfinite().all() and was.isfinite().all()):
+        original_probabilities, probabilities = _probabilities(whole, before), _probabilities(scope, after)
+        if not (probabilities.isfinite().all() and original_probabilities.isfinite().all()):
             raise FailedError("the network's answer to this image is NaN or infinite; train it again")
-        yield {"probabilities": now.tolist(), "before": was.tolist()}
+        yield {"probabilities": probabilities.tolist(), "before": original_probabilities.tolist()}
         check()
         yield frame(request.seq, "input", eight_bits(image))
         for name in names:
@@ -147,12 +147,12 @@ class Lab:
         end: dict[str, Any] = {"done": True}
         if request.lens is not None:
             check()
-            key = request.lens, int(was.argmax()) if request.target is None else request.target
+            key = request.lens, int(original_probabilities.argmax()) if request.target is None else request.target
             try:
                 if key not in original.attributions:
                     original.attributions[key] = _attribution(whole, *key, before)
-                shown = original.attributions[key] if is_as_it_is else _attribution(scope, *key, after)
-                yield attribution_frame(request.seq, key[1], original.attributions[key], shown)
+                attribution = original.attributions[key] if is_as_it_is else _attribution(scope, *key, after)
+                yield attribution_frame(request.seq, key[1], original.attributions[key], attribution)
             except RequestError as error:  # the rest of the answer stands
                 end["error"] = str(error)
         yield end
@@ -183,8 +183,8 @@ class Lab:
     def _in_order(self, names: Sequence[str]) -> list[str]:
         """Layers by name, each once, in the network's order; raises UnknownNameError as `TracedGraph.operation`."""
         graph = self.explored.scope.graph
-        wanted = {graph.operation(name).name for name in names}
-        return [operation.name for operation in graph.operations if operation.name in wanted]
+        requested = {graph.operation(name).name for name in names}
+        return [operation.name for operation in graph.operations if operation.name in requested]
 
     def _as_maps(self, name: str, result: Tensor) -> Float[Tensor, "U h w"]:
         """The result of an operation for one image as maps; units of a dense layer have one position."""
@@ -195,36 +195,36 @@ class Lab:
 
 def _pass(
     scope: Scope, image: Tensor, names: Sequence[str], lens: str | None, check: Callable[[], None],
-    known: dict[str, Tensor] | None = None,
+    earlier: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Of one pass the network's answer, the layers, the layer at which the lens draws its map, and the image as it was given.
+    """Results of one pass by name: the network's answer, the layers, the layer at which the lens draws its map, and its input.
 
     Args:
         check: called before each operation; what it raises ends the pass.
-        known: what was found of this image before, which grows.
+        earlier: results of earlier passes of this image; those of this pass are added.
     """
-    found = {} if known is None else known
-    pixels = found[INPUT] = found[INPUT] if INPUT in found else scope.prepare(image[None])
-    wanted = [scope.graph.outputs[0], *names]
+    results = {} if earlier is None else earlier
+    pixels = results[INPUT] = results[INPUT] if INPUT in results else scope.prepare(image[None])
+    needed = [scope.graph.outputs[0], *names]
     with suppress(RequestError):  # which is said where the map is asked for
-        wanted += [last_map(scope.graph, pixels)] if lens in WEIGHINGS else []
-    if missing := [name for name in wanted if name not in found]:
+        needed += [last_map(scope.graph, pixels)] if lens in WEIGHINGS else []
+    if missing := [name for name in needed if name not in results]:
         with torch.no_grad():
-            found |= scope.graph.run(pixels, missing, before_each=check)
-    return found
+            results |= scope.graph.run(pixels, missing, before_each=check)
+    return results
 
 
-def _probabilities(scope: Scope, found: Mapping[str, Tensor]) -> Float[Tensor, " K"]:
-    return scope.task.probabilities(found[scope.graph.outputs[0]])[0]
+def _probabilities(scope: Scope, results: Mapping[str, Tensor]) -> Float[Tensor, " K"]:
+    return scope.task.probabilities(results[scope.graph.outputs[0]])[0]
 
 
-def _attribution(scope: Scope, lens: str, target: int, found: Mapping[str, Tensor]) -> tuple[Tensor, Scale]:
+def _attribution(scope: Scope, lens: str, target: int, results: Mapping[str, Tensor]) -> tuple[Tensor, Scale]:
     """As `Scope.attribute`; a class-activation map goes on from what a pass has found."""
-    graph, pixels, asked = scope.graph, found[INPUT], scope.target(target)
+    graph, pixels, task_target = scope.graph, results[INPUT], scope.target(target)
     if lens not in WEIGHINGS:
-        return shown_map(attribute_by_name(graph, pixels, lens, asked))
-    known = found[last_map(graph, pixels)]
-    return shown_map(class_activation_map(graph, pixels, asked, None, lens, WEIGHINGS[lens], known=known))
+        return shown_map(attribute_by_name(graph, pixels, lens, task_target))
+    maps = results[last_map(graph, pixels)]
+    return shown_map(class_activation_map(graph, pixels, task_target, None, lens, WEIGHINGS[lens], known=maps))
 
 
 def attribution_frame(seq: int, target: int, *shown: tuple[Tensor, Scale]) -> bytes:
@@ -262,14 +262,14 @@ def frame(seq: int, layer: str, values: Tensor, header: Mapping[str, Any] | None
 
     The header has `seq`, `layer` and `shape`.
     """
-    about = json.dumps({"seq": seq, "layer": layer, "shape": list(values.shape), **(header or {})}).encode()
-    return struct.pack("<I", len(about)) + about + values.numpy().tobytes()
+    header_bytes = json.dumps({"seq": seq, "layer": layer, "shape": list(values.shape), **(header or {})}).encode()
+    return struct.pack("<I", len(header_bytes)) + header_bytes + values.numpy().tobytes()
 
 
 def eight_bits(image: Float[Tensor, "C H W"]) -> Tensor:
     """An image as its pixels are shown: uint8, (H, W, 3)."""
-    shown = image if len(image) == 3 else image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
-    return (shown.movedim(0, 2) * 255).round().clamp(0, 255).byte().contiguous()
+    rgb = image if len(image) == 3 else image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    return (rgb.movedim(0, 2) * 255).round().clamp(0, 255).byte().contiguous()
 
 
 def _scaled(values: Float[Tensor, "U h w"], low: float, high: float) -> Tensor:

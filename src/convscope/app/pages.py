@@ -76,11 +76,11 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     if not run.is_evaluated:
         check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
-    found, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
-    if found is not None:
+    ablation, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
+    if ablation is not None:
         first, *others = parts["matrices"]
-        parts["matrices"] = [first | {"matrix": found.confusion_after.tolist()}, *others]
-        parts["without"] = _without(found)
+        parts["matrices"] = [first | {"matrix": ablation.confusion_after.tolist()}, *others]
+        parts["without"] = _without(ablation)
     return parts
 
 
@@ -88,21 +88,21 @@ def _ablation(state: State, know: Know) -> Ablation | None:
     """The answers to all test images without the units that are off; None without any, and until they are known."""
     if not state.off:
         return None
-    found: Ablation | None = know("without", f"all test images without {off_in_words(state.off)}", off=state.off)
-    return found
+    ablation: Ablation | None = know("without", f"all test images without {off_in_words(state.off)}", off=state.off)
+    return ablation
 
 
-def _without(found: Ablation) -> dict[str, Any]:
+def _without(ablation: Ablation) -> dict[str, Any]:
     """What changes when units are switched off: accuracy, and the images that are lost and gained."""
-    place = {int(row): k for k, row in enumerate(found.index.tolist())}
+    place = {int(row): k for k, row in enumerate(ablation.index.tolist())}
     changed = [
-        {"row": row, "lost": kind == "lost", "true": found.classes[found.target[place[row]]],
-         "before": found.classes[found.before[place[row]]], "after": found.classes[found.after[place[row]]]}
-        for kind in ("lost", "gained") for row in getattr(found, kind).tolist()
+        {"row": row, "lost": kind == "lost", "true": ablation.classes[ablation.target[place[row]]],
+         "before": ablation.classes[ablation.before[place[row]]], "after": ablation.classes[ablation.after[place[row]]]}
+        for kind in ("lost", "gained") for row in getattr(ablation, kind).tolist()
     ]  # fmt: skip
-    return {"before": found.accuracy_before().to_json(), "after": found.accuracy_after().to_json(),
-            "change": found.change().to_json(), "changed": changed, "lost": len(found.lost),
-            "gained": len(found.gained)}  # fmt: skip
+    return {"before": ablation.accuracy_before().to_json(), "after": ablation.accuracy_after().to_json(),
+            "change": ablation.change().to_json(), "changed": changed, "lost": len(ablation.lost),
+            "gained": len(ablation.gained)}  # fmt: skip
 
 
 def lab(state: State, know: Know) -> dict[str, Any]:
@@ -130,12 +130,12 @@ def lab(state: State, know: Know) -> dict[str, Any]:
 
 def _fields(run: ExploredRun) -> dict[str, Any]:
     """For each layer the receptive field of every position: [tops, lefts, bottoms, rights]; of separable ones as two lists."""
-    found = {}
+    fields = {}
     for layer in run.layers:
         boxes = run.scope.receptive_field(layer["name"]).boxes
         rows, columns = boxes[[0, 2], :, 0], boxes[[1, 3], 0]
-        found[layer["name"]] = {"rows": rows.T.tolist(), "columns": columns.T.tolist()}
-    return found
+        fields[layer["name"]] = {"rows": rows.T.tolist(), "columns": columns.T.tolist()}
+    return fields
 
 
 def projection_map(state: State, know: Know) -> dict[str, Any]:
@@ -158,9 +158,9 @@ def projection_of(run: ExploredRun, layer: str, method: str) -> tuple[str | None
     Raises:
         UnknownNameError: there is no such layer or method.
     """
-    known = [each["name"] for each in run.layers]
-    if layer and layer not in known:
-        raise UnknownNameError("layer", layer, known, "one of the map's")
+    layers = [each["name"] for each in run.layers]
+    if layer and layer not in layers:
+        raise UnknownNameError("layer", layer, layers, "one of the map's")
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS, "one of the map's")
     return layer or None, method
@@ -173,8 +173,8 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
     logits = answers.head.logits(run.run.predictions["logits"]).float()
     predicted, losses = answers.predicted, torch.nn.functional.cross_entropy(logits, answers.true, reduction="none")
     right_before = predicted == answers.true
-    if (found := _ablation(state, know)) is not None:
-        predicted, losses = found.after, -found.probability_after.clamp(min=1e-12).log()
+    if (ablation := _ablation(state, know)) is not None:
+        predicted, losses = ablation.after, -ablation.probability_after.clamp(min=1e-12).log()
     wrong = (predicted != answers.true).nonzero()[:, 0]
     order = wrong[losses[wrong].argsort(descending=True, stable=True)].tolist()
     names = answers.head.classes
@@ -193,25 +193,25 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
 def images(state: State, know: Know) -> dict[str, Any]:
     """Test images of a true class, predicted as a class: a cell of the confusion matrix, without the units that are off."""
     run, query = state.run, state.query
-    answers, found = run.subject.answers[0], _ablation(state, know)
-    predicted = answers.predicted if found is None else found.after
-    probability = answers.confidence if found is None else found.probability_after
+    answers, ablation = run.subject.answers[0], _ablation(state, know)
+    predicted = answers.predicted if ablation is None else ablation.after
+    probability = answers.confidence if ablation is None else ablation.probability_after
     chosen = torch.ones(len(answers.true), dtype=torch.bool)
-    said = []
+    words = []
     for key, column in (("true", answers.true), ("predicted", predicted)):
         if key in query:
             k = read_number(query[key], key)
             if k >= len(answers.head.classes):
                 raise RequestError(f"{key}={k}: there are classes 0 to {len(answers.head.classes) - 1}")
             chosen &= column == k
-            said.append(f"{'true class' if key == 'true' else 'predicted as'} {answers.head.classes[k]}")
+            words.append(f"{'true class' if key == 'true' else 'predicted as'} {answers.head.classes[k]}")
     rows = chosen.nonzero()[:, 0]
     ranked = rows[probability[rows].argsort(descending=True, stable=True)].tolist()
     cards = [{"row": row, "name": run.test.name(row), "true": answers.head.classes[answers.true[row]],
               "predicted": answers.head.classes[predicted[row]], "probability": float(probability[row])}
              for row in ranked[:_MOST_IMAGES]]  # fmt: skip
-    return {"cards": cards, "n": len(ranked), "words": ", ".join(said) or "all test images",
-            "of": "predicted" if found is None else "true"}  # fmt: skip
+    return {"cards": cards, "n": len(ranked), "words": ", ".join(words) or "all test images",
+            "of": "predicted" if ablation is None else "true"}  # fmt: skip
 
 
 def api(state: State, know: Know) -> dict[str, Any]:
@@ -286,12 +286,12 @@ def compare(state: State, know: Know) -> dict[str, Any]:
 
 def _listed(text: str) -> list[Any]:
     try:
-        found = json.loads(text)
+        edits = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list):
+        edits = None
+    if not isinstance(edits, list):
         raise RequestError(f"edits={text[:80]}: expected a list of edits")
-    return found
+    return edits
 
 
 def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
@@ -311,8 +311,8 @@ def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
 
 def _cka(know: Know, run: ExploredRun, other: ExploredRun) -> dict[str, Any] | None:
     layers = [[layer["name"] for layer in each.layers if layer["shown"]] for each in (run, other)]
-    found = know("similarity", f"the similarity of layers of {run.name} and {other.name}", other=str(other.run.path.absolute()),
-                 layers=layers, trust=other.trust)  # fmt: skip
-    if found is None:
+    similarity = know("similarity", f"the similarity of layers of {run.name} and {other.name}",
+                      other=str(other.run.path.absolute()), layers=layers, trust=other.trust)  # fmt: skip
+    if similarity is None:
         return None
-    return {"second": layers[1], "rows": list(zip(layers[0], found["cka"].tolist(), strict=True))}
+    return {"second": layers[1], "rows": list(zip(layers[0], similarity["cka"].tolist(), strict=True))}

@@ -68,8 +68,8 @@ def maximized(explored: ExploredRun, layer: str, unit: int) -> dict[str, Tensor]
 
     def make() -> dict[str, Tensor]:
         analysis = find("maximize")
-        found = analysis.compute(explored.scope, analysis.request(layer=layer, unit=unit), Inputs())  # type: ignore[call-arg]
-        return {"picture": found.picture[0], "activation": found.activation[0]}
+        visualization = analysis.compute(explored.scope, analysis.request(layer=layer, unit=unit), Inputs())  # type: ignore[call-arg]
+        return {"picture": visualization.picture[0], "activation": visualization.activation[0]}
 
     return _cached_tensors(explored, "maximized", {"layer": layer, "unit": unit}, make)
 
@@ -104,7 +104,7 @@ def _cached_tensors(
         "scope": digest_of_scope(scope),
     } | settings
     path = entry_path(explored.run.path, "scans", name, key)
-    return cached(path, key, make, lambda made: Entry({}, {".safetensors": save(made)}),
+    return cached(path, key, make, lambda tensors: Entry({}, {".safetensors": save(tensors)}),
                   lambda entry: load(entry.files[".safetensors"]))  # fmt: skip
 
 

@@ -67,9 +67,9 @@ async def _answer(explorer: Explorer, socket: WebSocket, newest: list[LabRequest
         parts, goes_on = _parts(explorer, newest[0], came.is_set), True
         try:
             while goes_on:
-                found, goes_on = await explorer.by_network(_turn, parts)
+                chunk, goes_on = await explorer.by_network(_turn, parts)
                 async with asyncio.timeout(_SLOW_CLIENT_S):
-                    for part in found:
+                    for part in chunk:
                         await (socket.send_bytes(part) if isinstance(part, bytes) else socket.send_json(part))
         except TimeoutError:
             await socket.close(1008)
@@ -91,12 +91,12 @@ def _parts(
 
 def _turn(parts: Iterator[Any]) -> tuple[list[Any], bool]:
     """The next parts of an answer, as many as a turn has time for, and whether there may be more."""
-    found, end = [], time.perf_counter() + _TURN_S
+    chunk, end = [], time.perf_counter() + _TURN_S
     for part in parts:
-        found.append(part)
+        chunk.append(part)
         if time.perf_counter() > end:
-            return found, True
-    return found, False
+            return chunk, True
+    return chunk, False
 
 
 def as_json(text: str) -> Any:
@@ -125,22 +125,24 @@ _OF_ROUTE = ("run", "image", "edit")  # which an analysis may have as a setting,
 
 def add_map(app: FastAPI, explorer: Explorer) -> None:
     async def projection(run: int, layer: str, method: str) -> Projection:
-        chosen, by = await explorer.by_page(pages.projection_of, explorer.runs[run], layer, method)
-        words = f"{pages.METHODS[by]} of {layer or 'the features'}"
-        return await explorer.answer(explorer.runs[run], "projection", words, layer=chosen, method=by)
+        checked_layer, checked_method = await explorer.by_page(pages.projection_of, explorer.runs[run], layer, method)
+        words = f"{pages.METHODS[checked_method]} of {layer or 'the features'}"
+        return await explorer.answer(
+            explorer.runs[run], "projection", words, layer=checked_layer, method=checked_method
+        )
 
     @app.get("/api/projection")
     async def points(run: int = 0, layer: str = "", method: str = "pca") -> Response:
         """The test images as points of a plane, by their features at a layer, by default the last before the logits."""
-        found = await projection(run, layer, method)
-        return JSONResponse(await explorer.by_page(points_of, explorer.runs[run], found))
+        projected = await projection(run, layer, method)
+        return JSONResponse(await explorer.by_page(points_of, explorer.runs[run], projected))
 
     @app.post("/api/embeddings")
     async def write(run: int = 0, layer: str = "", method: str = "pca") -> Response:
         """Writes these points, with each image's nearest others, to the run's folder for other viewers."""
-        found, explored = await projection(run, layer, method), explorer.runs[run]
-        written = await explorer.by_page(write_embeddings, explored.run, explored.test, found)
-        return JSONResponse({"file": str(written)})
+        projected, explored = await projection(run, layer, method), explorer.runs[run]
+        path = await explorer.by_page(write_embeddings, explored.run, explored.test, projected)
+        return JSONResponse({"file": str(path)})
 
 
 def points_of(explored: ExploredRun, found: Projection) -> dict[str, Any]:
@@ -159,10 +161,10 @@ def add_review(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/nearest")
     async def nearest(image: int, run: int = 0) -> Response:
         """The training images that are nearest to a test image."""
-        found = explorer.runs[run]
-        await explorer.by_page(found.image, image)  # says at once that there is none
-        answer = await explorer.answer(found, "nearest", f"the training images nearest to image {image}", row=image)
-        return JSONResponse(nearest_of(found, answer)[0])
+        explored = explorer.runs[run]
+        await explorer.by_page(explored.image, image)  # says at once that there is none
+        answer = await explorer.answer(explored, "nearest", f"the training images nearest to image {image}", row=image)
+        return JSONResponse(nearest_of(explored, answer)[0])
 
     @app.get("/api/review")
     async def read(run: int = 0) -> Response:
@@ -205,11 +207,11 @@ def _judge(explored: ExploredRun, judgement: Judgement) -> dict[str, Any]:
 
 def review_of(explored: ExploredRun) -> dict[str, Any]:
     """What was judged, and the accuracy without doubtful labels."""
-    rows, found = read_review(explored.run), reviewed_accuracy(explored.run)
-    left_out = found.n_wrong_labels + found.n_ambiguous
+    rows, accuracy = read_review(explored.run), reviewed_accuracy(explored.run)
+    left_out = accuracy.n_wrong_labels + accuracy.n_ambiguous
     return {
         "verdicts": dict(zip(map(str, rows["image"].tolist()), rows["verdict"].tolist(), strict=True)),
-        "all": found.all_images.to_json(), "without": found.without_doubtful.to_json() if left_out else None,
+        "all": accuracy.all_images.to_json(), "without": accuracy.without_doubtful.to_json() if left_out else None,
         "left_out": left_out,
     }  # fmt: skip
 
@@ -223,32 +225,32 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
 
         Of its part in `box`, where that is given: top,left,bottom,right.
         """
-        found = explorer.runs[run]
-        data = await explorer.by_page(lambda: found.data)
+        explored = explorer.runs[run]
+        data = await explorer.by_page(lambda: explored.data)
         headers = {
             "etag": f'"{data.digest[:16]}"',
             "cache-control": "private, no-cache",
         }  # run 0 is another one tomorrow
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
-        content = await explorer.by_page(found.png, split, row, side, box)
+        content = await explorer.by_page(explored.png, split, row, side, box)
         return Response(content, media_type="image/png", headers=headers)
 
     @app.get("/attribution/{row}.png")
     async def attribution(row: int, run: int = 0, lens: str = "grad_cam", off: str = "") -> Response:
         """The attribution of a test image for the predicted class, over the image."""
-        found = explorer.runs[run]
+        explored = explorer.runs[run]
         if lens not in LIVE_LENSES:
             raise RequestError(f"lens={lens}: expected one of {', '.join(LIVE_LENSES)}")
-        shown = await explorer.by_network(attribution_of, found, row, lens, units_off(off))
-        return Response(png(shown), media_type="image/png")
+        picture = await explorer.by_network(attribution_of, explored, row, lens, units_off(off))
+        return Response(png(picture), media_type="image/png")
 
     @app.post("/uploads")
     async def upload(request: Request, run: int = 0) -> Response:
         """An image file as the body; the answer has the name by which the lab knows it."""
         content = await request.body()
-        found = explorer.runs[run].run
-        await explorer.by_page(read_image, content, found.input_shape, found.bits)  # says at once what is no image
+        opened_run = explorer.runs[run].run
+        await explorer.by_page(read_image, content, opened_run.input_shape, opened_run.bits)  # refuses what is no image
         return JSONResponse({"image": explorer.keep(content)})
 
     @app.get("/uploads/{name}.png")
@@ -267,11 +269,11 @@ def attribution_of(explored: ExploredRun, row: int, lens: str, off: UnitsOff) ->
 def add_analyses(app: FastAPI, explorer: Explorer) -> None:
     """Each analysis of the catalogue as a route of its own, with the settings of its request."""
     for name in names():
-        about = find(name)
+        entry = find(name)
         parameters = [
             {"name": key, "in": "query", "required": field.is_required(), "schema": {"type": "string"},
              "description": field.description or ""}
-            for key, field in about.request.model_fields.items()
+            for key, field in entry.request.model_fields.items()
         ]  # fmt: skip
         for ending in ("", ".png", ".safetensors"):
 
@@ -287,40 +289,42 @@ def add_analyses(app: FastAPI, explorer: Explorer) -> None:
                 settings = {
                     key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE
                 }
-                found = explorer.runs[run]
-                shown = await explorer.by_network(_image_for, explorer, run, find(name), image, edit, settings)
+                explored = explorer.runs[run]
+                pixels = await explorer.by_network(_image_for, explorer, run, find(name), image, edit, settings)
                 if name in LIVE_LENSES:
-                    result = await explorer.by_network(partial(analysis, found, name, shown, settings))
+                    result = await explorer.by_network(partial(analysis, explored, name, pixels, settings))
                     return _as_response(result, ending)
-                result = await explorer.answer(found, "analysis", name, name=name, image=shown, settings=settings)
+                result = await explorer.answer(explored, "analysis", name, name=name, image=pixels, settings=settings)
                 return _as_response(result, ending)
 
             app.get(
-                f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=about.about,
+                f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=entry.about,
                 openapi_extra={"parameters": parameters},
             )(ask)  # fmt: skip
 
 
 def _image_for(
-    explorer: Explorer, run: int, about: Analysis, image: str, edit_list: str, settings: dict[str, Any]
+    explorer: Explorer, run: int, entry: Analysis, image: str, edit_list: str, settings: dict[str, Any]
 ) -> Tensor | None:
     """The image of a request; what is wrong with the request is said here, before it waits for earlier ones."""
-    shown = None
-    if about.reads == "image" and image:
+    pixels = None
+    if entry.reads == "image" and image:
         number = int(image) if is_number(image) else image
         state = {"run": run, "image": number, "edits": as_json(edit_list)}
-        shown = explorer.lab(run).image(checked_request(state), explorer.uploaded(run))
-    request_of(about, settings, shown, explorer.runs[run].test)
-    return shown
+        pixels = explorer.lab(run).image(checked_request(state), explorer.uploaded(run))
+    request_of(entry, settings, pixels, explorer.runs[run].test)
+    return pixels
 
 
-def _as_response(found: dict[str, Any], ending: str) -> Response:
+def _as_response(result: dict[str, Any], ending: str) -> Response:
     if ending == ".png":
-        return Response(found["png"], media_type="image/png")
+        return Response(result["png"], media_type="image/png")
     if ending == ".safetensors":
         from safetensors.torch import save
 
-        return Response(save(found["tensors"]), media_type="application/octet-stream")
-    shapes = {key: list(tensor.shape) for key, tensor in found["tensors"].items()}
-    rows = None if found["table"] is None else json.loads(found["table"])
-    return JSONResponse({key: found[key] for key in ("heading", "note", "remark")} | {"table": rows, "tensors": shapes})
+        return Response(save(result["tensors"]), media_type="application/octet-stream")
+    shapes = {key: list(tensor.shape) for key, tensor in result["tensors"].items()}
+    rows = None if result["table"] is None else json.loads(result["table"])
+    return JSONResponse(
+        {key: result[key] for key in ("heading", "note", "remark")} | {"table": rows, "tensors": shapes}
+    )

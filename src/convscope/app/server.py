@@ -129,12 +129,12 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/jobs/{key}")
     @app.delete("/api/jobs/{key}")
     async def job(request: Request, key: str) -> Response:
-        found = explorer.jobs.find(key)
-        if found is None:
+        job = explorer.jobs.find(key)
+        if job is None:
             raise HTTPException(404, "there is no such job")
         if request.method == "DELETE":
-            explorer.jobs.cancel(found)
-        return JSONResponse(found.to_json())
+            explorer.jobs.cancel(job)
+        return JSONResponse(job.to_json())
 
 
 async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: dict[str, str]) -> Response:
@@ -142,18 +142,18 @@ async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: d
     if name == "runs":
         await explorer.by_page(explorer.runs.refresh)
     state = State.of(explorer.runs.runs, {**query, **path})
-    asked: list[tuple[str, str, dict[str, Any]]] = []
+    cache_misses: list[tuple[str, str, dict[str, Any]]] = []
 
     def know(question: str, words: str, **arguments: Any) -> Any:
         try:
             return explorer.jobs.known(state.run, question, **arguments)
         except NotCachedError:
-            asked.append((question, words, arguments))
+            cache_misses.append((question, words, arguments))
             return None
 
     make = pages.page_of(name)
     parts = await explorer.by_page(make, state, know)
-    jobs = [explorer.jobs.ask(state.run, question, words, **arguments) for question, words, arguments in asked]
+    jobs = [explorer.jobs.ask(state.run, question, words, **arguments) for question, words, arguments in cache_misses]
     return HTMLResponse(await explorer.by_page(pages.render, name, state, parts, [job.to_json() for job in jobs]))
 
 

@@ -46,10 +46,10 @@ def serve(
     runs = ExploredRuns(folders, trust)
     token = None if is_local(host) else new_token()
     listening = _listen(host, port)
-    bound = listening.getsockname()[1]
-    shown = "127.0.0.1" if host in ("localhost", "127.0.0.1") else f"[{host}]" if ":" in host else host
+    bound_port = listening.getsockname()[1]
+    url_host = "127.0.0.1" if host in ("localhost", "127.0.0.1") else f"[{host}]" if ":" in host else host
     config = _config(create_app(runs, token))
-    tell(f"http://{shown}:{bound}/" + (f"?token={token}" if token else ""))
+    tell(f"http://{url_host}:{bound_port}/" + (f"?token={token}" if token else ""))
     with suppress(KeyboardInterrupt):  # the way to end it
         uvicorn.Server(config).run(sockets=[listening])
 

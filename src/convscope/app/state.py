@@ -52,9 +52,9 @@ class State:
 
     def link(self, page: str, **query: Any) -> str:
         """The address of a page for the same run, with the same units switched off."""
-        kept = {"run": self.number or None, "off": off_in_words(self.off) or None} | query
-        known = {key: value for key, value in kept.items() if value is not None}
-        return f"/{page}" + (f"?{urlencode(known, quote_via=quote, safe=':,;')}" if known else "")
+        values = {"run": self.number or None, "off": off_in_words(self.off) or None} | query
+        parameters = {key: value for key, value in values.items() if value is not None}
+        return f"/{page}" + (f"?{urlencode(parameters, quote_via=quote, safe=':,;')}" if parameters else "")
 
     def image(self, row: int, side: int, box: str = "") -> str:
         """The address of a test image, or of its part in a box, at least so many px wide."""
@@ -72,13 +72,13 @@ def units_off(text: str) -> dict[str, list[int]]:
     Raises:
         RequestError: it is something else.
     """
-    found: dict[str, list[int]] = {}
+    off: dict[str, list[int]] = {}
     for part in filter(None, text.split(";")):
         layer, colon, units = part.rpartition(":")
         if not colon or not layer or not all(map(is_number, units.split(","))):
             raise RequestError(f"off={text}: expected layers with their units, such as conv1:3,5;conv2:0")
-        found.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
-    return found
+        off.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
+    return off
 
 
 def is_number(text: str) -> bool:

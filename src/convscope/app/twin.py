@@ -158,15 +158,15 @@ class _Copy:
     def _map(self) -> str:
         points = points_of(self.run, QUESTIONS["projection"](self.run, layer=None, method="pca"))
         n = len(points["row"])
-        kept = range(0, n, -(-n // _MOST_POINTS))
-        shown = {
-            key: [values[k] for k in kept]
+        indices = range(0, n, -(-n // _MOST_POINTS))
+        sample = {
+            key: [values[k] for k in indices]
             if isinstance(values, list) and len(values) == n and key != "classes"
             else values
             for key, values in points.items()
         }
-        self.state.wanted.update(("test", row) for row in shown["row"])
-        return self._render("map", self._parts("map"), answers={"projection": shown})
+        self.state.wanted.update(("test", row) for row in sample["row"])
+        return self._render("map", self._parts("map"), answers={"projection": sample})
 
     def _mistakes(self) -> Iterator[tuple[str, str | bytes]]:
         parts, test = self._parts("mistakes"), self.run.test
@@ -175,9 +175,9 @@ class _Copy:
         self.state.wanted.update(("test", row) for row in rows)
         near: dict[int, dict[str, Any]] = {}
         if rows:
-            found = self.run.scope.nearest(test.subset(rows), self.run.data.train, _NEAREST)
-            near = dict(zip(rows, nearest_of(self.run, found), strict=True))
-            self.state.wanted.update(("train", k) for k in found.index.flatten().tolist())
+            nearest = self.run.scope.nearest(test.subset(rows), self.run.data.train, _NEAREST)
+            near = dict(zip(rows, nearest_of(self.run, nearest), strict=True))
+            self.state.wanted.update(("train", k) for k in nearest.index.flatten().tolist())
         for row in rows:
             lens = self.run.lenses[0]
             yield f"images/{lens}-{row}.png", png(attribution_of(self.run, row, lens, {}))
@@ -211,11 +211,11 @@ class _Copy:
     def _looks(self, row: int) -> Iterator[dict[str, str]]:
         for lens in _LOOKS if self._is_small else _LOOKS[:1]:  # the smallest square of a large image takes minutes
             try:
-                found = analysis(self.run, lens, self.run.image(row))
+                result = analysis(self.run, lens, self.run.image(row))
             except (RequestError, NetworkError):
                 continue
-            picture = base64.b64encode(found["png"]).decode()
-            yield {"heading": found["heading"], "note": found["note"], "picture": f"data:image/png;base64,{picture}"}
+            picture = base64.b64encode(result["png"]).decode()
+            yield {"heading": result["heading"], "note": result["note"], "picture": f"data:image/png;base64,{picture}"}
 
     def _parts(self, page: str, **query: str) -> dict[str, Any]:
         state = State([self.run], query=query)
@@ -224,8 +224,8 @@ class _Copy:
     def _know(self, question: str, words: str, **arguments: Any) -> Any:
         """The answer at once; of single units from what the filter page has of all."""
         if question == "effect":
-            found = self._effects and self._effects.get(arguments["layer"])
-            return found if found and found.measured[arguments["unit"]] else None
+            effects = self._effects and self._effects.get(arguments["layer"])
+            return effects if effects and effects.measured[arguments["unit"]] else None
         if question == "maximized":
             of_layer, unit = self._visualizations.get(arguments["layer"]), arguments["unit"]
             if of_layer is None or unit >= len(of_layer.pictures):

@@ -23,14 +23,14 @@ def units(state: State, know: Know) -> dict[str, Any]:
     chosen = state.query.get("layer", layers[0]["name"])
     if chosen not in {layer["name"] for layer in layers}:
         raise RequestError(f"layer {chosen}: expected a convolution, such as {layers[0]['name']}")
-    found = know("strongest", "the strongest images of every unit")
-    measured = know("effects", "the effect of every unit") if found else None
-    sheet = [] if found is None else _sheet(found, chosen, measured)
-    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": found is not None, "test": run.test}
+    strongest = know("strongest", "the strongest images of every unit")
+    layer_effects = know("effects", "the effect of every unit") if strongest else None
+    sheet = [] if strongest is None else _sheet(strongest, chosen, layer_effects)
+    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": strongest is not None, "test": run.test}
 
 
-def _sheet(found: Any, layer: str, measured: Any) -> list[dict[str, Any]]:
-    patches, statistics = found[0][layer], found[1][layer]
+def _sheet(strongest: Any, layer: str, layer_effects: Any) -> list[dict[str, Any]]:
+    patches, statistics = strongest[0][layer], strongest[1][layer]
     best = statistics.best_class
     return [
         {
@@ -38,7 +38,7 @@ def _sheet(found: Any, layer: str, measured: Any) -> list[dict[str, Any]]:
             "patches": _patches(patches, unit, 4),
             "dead": bool(statistics.dead[unit]),
             "best": None if best is None else int(best[unit]),
-            "effect": measured[layer][unit] if measured and unit < len(measured[layer]) else None,
+            "effect": layer_effects[layer][unit] if layer_effects and unit < len(layer_effects[layer]) else None,
         }
         for unit in range(min(_MOST_UNITS, len(patches.count)))
     ]
@@ -66,13 +66,13 @@ def unit(state: State, know: Know) -> dict[str, Any]:
     if operation.kind != "conv":
         return parts | {"patches": None, "picture": None, "effect": None, "weights": None, "statistics": None}
     strongest = know("strongest", "the strongest images of every unit")
-    found = strongest and (strongest[0][layer], strongest[1][layer])
+    results = strongest and (strongest[0][layer], strongest[1][layer])
     return parts | {
-        "patches": found and _patches(found[0], number),
-        "responses": found and {"mean": float(found[0].mean[number]), "most": float(found[0].largest[number])},
-        "counts": _class_counts(found[0], number, classes) if found else [],
-        "statistics": _statistics(found[1], number, classes) if found else None,
-        "twins": _twins(found[1], number) if found else [],
+        "patches": results and _patches(results[0], number),
+        "responses": results and {"mean": float(results[0].mean[number]), "most": float(results[0].largest[number])},
+        "counts": _class_counts(results[0], number, classes) if results else [],
+        "statistics": _statistics(results[1], number, classes) if results else None,
+        "twins": _twins(results[1], number) if results else [],
         "effect": _effect(state, know, layer, number),
         "picture": _visualization(know, layer, number),
         "weights": _weights(run, layer, number),
@@ -81,8 +81,8 @@ def unit(state: State, know: Know) -> dict[str, Any]:
 
 def _switched(state: State, layer: str, unit: int) -> dict[str, list[int]]:
     """The units that are off when this one is switched."""
-    now = set(state.off.get(layer, ()))
-    return {**state.off, layer: sorted(now ^ {unit})}
+    off = set(state.off.get(layer, ()))
+    return {**state.off, layer: sorted(off ^ {unit})}
 
 
 def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple[str, int]]:
@@ -112,25 +112,25 @@ def _twins(statistics: Any, unit: int) -> list[tuple[int, float]]:
 
 
 def _effect(state: State, know: Know, layer: str, unit: int) -> dict[str, Any] | None:
-    found = know("effect", f"the effect of unit {unit} of {layer}", layer=layer, unit=unit)
-    if found is None:
+    effects = know("effect", f"the effect of unit {unit} of {layer}", layer=layer, unit=unit)
+    if effects is None:
         return None
-    before, after = found.class_accuracy_before, found.class_accuracy_after[unit]
+    before, after = effects.class_accuracy_before, effects.class_accuracy_after[unit]
     changes = (after - before).nan_to_num(0)
     order = changes.abs().argsort(descending=True, stable=True).tolist()
     return {
-        "change": found.change(unit).to_json(), "before": found.accuracy_before, "n_images": found.n_images,
-        "lost": int(found.lost[unit].sum()), "gained": int(found.gained[unit].sum()),
-        "by_class": [(found.classes[k], found.change(unit, k).to_json(), int(found.lost[unit, k]), int(found.gained[unit, k]))
-                     for k in order if found.lost[unit, k] or found.gained[unit, k]][:12],
+        "change": effects.change(unit).to_json(), "before": effects.accuracy_before, "n_images": effects.n_images,
+        "lost": int(effects.lost[unit].sum()), "gained": int(effects.gained[unit].sum()),
+        "by_class": [(effects.classes[k], effects.change(unit, k).to_json(), int(effects.lost[unit, k]),
+                      int(effects.gained[unit, k])) for k in order if effects.lost[unit, k] or effects.gained[unit, k]][:12],
     }  # fmt: skip
 
 
 def _visualization(know: Know, layer: str, unit: int) -> dict[str, Any] | None:
-    found = know("maximized", f"feature visualization of unit {unit} of {layer}", layer=layer, unit=unit)
-    if found is None:
+    maximized = know("maximized", f"feature visualization of unit {unit} of {layer}", layer=layer, unit=unit)
+    if maximized is None:
         return None
-    return {"picture": enlarge_to(picture(found["picture"]), 192), "activation": float(found["activation"])}
+    return {"picture": enlarge_to(picture(maximized["picture"]), 192), "activation": float(maximized["activation"])}
 
 
 def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
@@ -141,12 +141,12 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
         return None
     if weights.ndim != 4 or len(weights) != run.scope.n_units(layer):
         return None
-    own = weights[unit]
-    if "input" in run.scope.graph.operation(layer).inputs and len(own) in (1, 3):
-        shown = filter_picture(own) if len(own) == 3 else signed_picture(own[0])
-        reads = [{"unit": None, "picture": enlarge_to(shown, 96), "size": float(own.norm())}]
+    kernels = weights[unit]
+    if "input" in run.scope.graph.operation(layer).inputs and len(kernels) in (1, 3):
+        pixels = filter_picture(kernels) if len(kernels) == 3 else signed_picture(kernels[0])
+        reads = [{"unit": None, "picture": enlarge_to(pixels, 96), "size": float(kernels.norm())}]
     else:
-        reads = _largest(own, len(own) == weights.shape[1] and _reads_all(run, layer, len(own)))
+        reads = _largest(kernels, len(kernels) == weights.shape[1] and _reads_all(run, layer, len(kernels)))
     source, target = _neighbours(run, layer)
     read_by = []
     if target is not None:
@@ -179,8 +179,8 @@ def _neighbours(run: ExploredRun, layer: str) -> tuple[str | None, str | None]:
 
     def along(step: Callable[[str], list[str]]) -> str | None:
         name = layer
-        while len(found := step(name)) == 1 and found[0] in graph.by_name:
-            name = found[0]
+        while len(neighbours := step(name)) == 1 and neighbours[0] in graph.by_name:
+            name = neighbours[0]
             if graph.by_name[name].kind == "conv":
                 return name
         return None

@@ -29,14 +29,14 @@ class _KeysOnce:
     """A loader that refuses a mapping in which a key stands twice, of which YAML's own takes the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, str]] = set()
+        keys: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):  # before those that "<<" merges in, which a key of one's own overrides
-                if (key.tag, key.value) in seen:
+                if (key.tag, key.value) in keys:
                     raise KeyTwiceError(
                         None, None, f"{key.value!r} is there twice; leave one of them out", key.start_mark
                     )
-                seen.add((key.tag, key.value))
+                keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)  # type: ignore[misc]
 
 
@@ -54,12 +54,12 @@ def load_yaml(text: str) -> Any:
         raise yaml.YAMLError(f"it has more than {LONGEST:,} characters")
     _check_depth(text)
     try:
-        given = _parsed(text)
+        values = _parsed(text)
     except (ValueError, OverflowError, TypeError) as error:  # of a value, such as a number of 5,000 digits
         raise yaml.YAMLError(str(error)) from None
-    if _n_values(given, {}) > LARGEST:
+    if _n_values(values, {}) > LARGEST:
         raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
-    return given
+    return values
 
 
 def settings_text(path: Path) -> str:
@@ -93,7 +93,7 @@ def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str,
 def _check_depth(text: str) -> None:
     depth = 0
     events: Iterator[Any] = yaml.parse(text, Loader=FastLoader)
-    with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is told of when it is parsed
+    with suppress(StopIteration, yaml.YAMLError):  # a text that is no YAML is refused when it is parsed
         while depth <= DEEPEST:
             event = next(events)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -101,17 +101,17 @@ def _check_depth(text: str) -> None:
         raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark)
 
 
-def _n_values(given: Any, known: dict[int, float]) -> float:
+def _n_values(value: Any, counts: dict[int, float]) -> float:
     """How many values there are, with an alias counted as often as it stands; without end where it holds itself."""
-    if isinstance(given, int) and given.bit_length() > MOST_BITS:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise yaml.YAMLError("a number of thousands of digits; expected a shorter one")
-    if not isinstance(given, dict | list):
+    if not isinstance(value, dict | list):
         return 1
-    if id(given) not in known:
-        known[id(given)] = math.inf
-        parts = [*given, *given.values()] if isinstance(given, dict) else given
-        known[id(given)] = 1 + sum(_n_values(part, known) for part in parts)
-    return known[id(given)]
+    if id(value) not in counts:
+        counts[id(value)] = math.inf
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        counts[id(value)] = 1 + sum(_n_values(part, counts) for part in parts)
+    return counts[id(value)]
 
 
 def _parsed(text: str) -> Any:

@@ -30,12 +30,12 @@ _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u
 
 def printable(text: str) -> str:
     """The text with each character that a terminal would obey in place of showing it written out, such as `\\x1b`."""
-    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def printable_json(text: str) -> str:
     """JSON text with the same characters as JSON escapes, which mean the same."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class Printable:
@@ -88,7 +88,7 @@ def _console() -> type[Console]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keeps from the user what others' code within says of itself: warnings, log lines, what it prints."""
+    """Hides from the user what other people's code says within: warnings, log lines, what it prints."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -180,9 +180,9 @@ def progress_of_parts(label: str, total: int) -> Iterator[Callable[[str], Abstra
 
 @contextmanager
 def _said_if_long(label: str, name: str) -> Iterator[None]:
-    begun = time.monotonic()
+    start = time.monotonic()
     yield
-    took_s = time.monotonic() - begun
+    took_s = time.monotonic() - start
     if took_s > _LONG_S:
         print(f"{label}: {name} took {took_s:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 

@@ -25,14 +25,14 @@ def import_optional(module: str, purpose: str, extra: str | None = None, package
         MissingPackageError: the package, or one that it imports, is not installed.
         BrokenPackageError: it is installed, and its import fails.
     """
-    own = module.partition(".")[0]
+    root = module.partition(".")[0]
     try:
         return import_module(module)
     except Exception as error:  # a damaged package, or one made for other versions, may raise anything
         absent = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if absent and find_spec(absent) is None:
-            raise MissingPackageError(package or own if absent == own else absent, purpose, extra) from None
-        raise BrokenPackageError(package or own, purpose, _reason(error), _remedy(package or own, error)) from None
+            raise MissingPackageError(package or root if absent == root else absent, purpose, extra) from None
+        raise BrokenPackageError(package or root, purpose, _reason(error), _remedy(package or root, error)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 else:
 
     class _InOneLine(type(BaseModel)):
-        """Only a call by a user comes here: parts of a larger model are checked as its fields, and told with their path."""
+        """Only a call by a user comes here: parts of a larger model are checked as its fields, and named with their path."""
 
-        def __call__(cls, *given: Any, **settings: Any) -> Any:
+        def __call__(cls, *arguments: Any, **settings: Any) -> Any:
             try:
-                return super().__call__(*given, **settings)
+                return super().__call__(*arguments, **settings)
             except ValidationError as error:
                 raise SettingError(f"{cls.__name__}: {describe(error, cls)}") from None
 

@@ -16,5 +16,5 @@ class Shown:
     drawn_by: ClassVar[str]
 
     def _repr_png_(self) -> bytes | None:
-        found: bytes | None = resolve_name(self.drawn_by)(self)
-        return found
+        picture: bytes | None = resolve_name(self.drawn_by)(self)
+        return picture

@@ -1,4 +1,4 @@
-"""Temporary names that say whose they are: what a killed process left is told from what another process is writing."""
+"""Temporary names that say whose they are: what a killed process left can be told from what another is writing."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def mark() -> str:
 def remove_abandoned(folder: Path) -> None:
     """Removes the temporary files and folders in a folder whose processes are no more; nothing where it cannot be written."""
     with suppress(OSError):
-        for left in os.scandir(folder):
-            if left.name.startswith(".") and UNFINISHED in left.name and _is_abandoned(left):
-                if left.is_dir(follow_symlinks=False):
-                    shutil.rmtree(left.path, ignore_errors=True)
+        for entry in os.scandir(folder):
+            if entry.name.startswith(".") and UNFINISHED in entry.name and _is_abandoned(entry):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     with suppress(FileNotFoundError):  # another process has just removed it
-                        os.unlink(left.path)
+                        os.unlink(entry.path)
 
 
-def _is_abandoned(left: os.DirEntry[str]) -> bool:
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     with suppress(FileNotFoundError):  # its process has just finished
-        if time.time() - left.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
             return True
-    found = _MARK.search(left.name)
+    match = _MARK.search(entry.name)
     # Windows would end the process that is asked whether it lives
-    return found is not None and found[2] in (None, _machine()) and os.name == "posix" and not _lives(int(found[1]))
+    return match is not None and match[2] in (None, _machine()) and os.name == "posix" and not _lives(int(match[1]))
 
 
 def _lives(process: int) -> bool:

@@ -45,10 +45,10 @@ def cache(
         for each in entries
     ]
     if json:
-        named = [dict(zip(("kind", "name", "bytes", "used"), row, strict=True)) for row in rows]
-        print_json({"folder": str(root), "entries": named, "removed": len(removed)})
+        records = [dict(zip(("kind", "name", "bytes", "used"), row, strict=True)) for row in rows]
+        print_json({"folder": str(root), "entries": records, "removed": len(removed)})
         return
     total = sum(each.size_bytes for each in entries) / 1e6
     print_line(f"{root}: {len(entries)} entries, {total:,.1f} MB" + (f"; {len(removed)} removed" if removed else ""))
-    shown = [(kind, name, f"{size / 1e6:,.1f}", used) for kind, name, size, used in rows]
-    print_table("", ("kind", "name", "MB", "last used"), shown, left=2)
+    cells = [(kind, name, f"{size / 1e6:,.1f}", used) for kind, name, size, used in rows]
+    print_table("", ("kind", "name", "MB", "last used"), cells, left=2)

@@ -33,12 +33,12 @@ def compare(
 
     if out:
         check_comparison_file(out)
-    found = compare_runs(runs, seeds_by=seeds_by)
+    compared = compare_runs(runs, seeds_by=seeds_by)
     if out:
-        write_comparison(found, out)
+        write_comparison(compared, out)
     if json:
-        print_json({**found.to_json(), "out": str(out) if out else None})
+        print_json({**compared.to_json(), "out": str(out) if out else None})
         return
-    print_compared(found)
+    print_compared(compared)
     if out:
         print_line(f"written: {out}")

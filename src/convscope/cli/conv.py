@@ -79,7 +79,7 @@ def conv(
     from convscope.cli import show_conv
     from convscope.errors import SettingError
 
-    one: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "pool": pool,
         "kernel": kernel,
         "stride": stride,
@@ -97,7 +97,7 @@ def conv(
             "--no-bias": no_bias or None,
         }
         _refuse(refused, "numbers (--image or --example)")
-        show_conv.worked(example, window, unit, out, json, {**one, "image": image, "filter": filter, "bias": bias})
+        show_conv.worked(example, window, unit, out, json, {**settings, "image": image, "filter": filter, "bias": bias})
         return
     refused = {"--filter": filter, "--bias": bias, "--window": window, "--unit": unit, "--out": out}
     _refuse(refused, "a shape; they need numbers: --image or --example")
@@ -106,13 +106,13 @@ def conv(
             "conv: expected a shape, such as 3x32x32 c64 M, or numbers: --example report-e, --image '1 2; 3 4'"
         )
     show_conv.sizes(
-        input, order, layers or [], {**one, "filters": filters, "bias": None if not no_bias else False}, json
+        input, order, layers or [], {**settings, "filters": filters, "bias": None if not no_bias else False}, json
     )
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
     from convscope.errors import SettingError
 
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise SettingError(f"{', '.join(given)}: not with {what}; leave one of both out")
+    names = [name for name, value in options.items() if value is not None]
+    if names:
+        raise SettingError(f"{', '.join(names)}: not with {what}; leave one of both out")

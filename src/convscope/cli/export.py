@@ -32,16 +32,16 @@ def export(
     from convscope.cli.show import print_json, print_line
     from convscope.share import export_run
 
-    done = export_run(opened(run, trust_code), out, to, verify=not unverified)
+    exported = export_run(opened(run, trust_code), out, to, verify=not unverified)
     if json:
-        print_json(done.to_json())
+        print_json(exported.to_json())
         return
-    print_line(f"{done.format} file: {done.path} ({done.path.stat().st_size / 1e6:,.1f} MB)")
-    if done.images is None:
+    print_line(f"{exported.format} file: {exported.path} ({exported.path.stat().st_size / 1e6:,.1f} MB)")
+    if exported.images is None:
         print_line("not verified: no test image was run through it")
     else:
         print_line(
-            f"verified: {done.changed:,} of {done.images:,} test images change their class; largest difference of a "
-            f"probability {done.largest_difference:.2g}"
+            f"verified: {exported.changed:,} of {exported.images:,} test images change their class; largest difference of a "
+            f"probability {exported.largest_difference:.2g}"
         )
-    print_line(f"use it, without convscope:\n\n{done.example}")
+    print_line(f"use it, without convscope:\n\n{exported.example}")

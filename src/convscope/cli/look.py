@@ -18,10 +18,10 @@ class Look(TyperCommand):
         from convscope.analyses import find, names, option_of
 
         super().format_options(ctx, formatter)
-        known = [find(name) for name in names()]
-        rows = [(each.name, f"{each.about} {_options_of(each.request)}") for each in known]
+        analyses = [find(name) for name in names()]
+        rows = [(each.name, f"{each.about} {_options_of(each.request)}") for each in analyses]
         settings = {
-            option_of(name): field.description for each in known for name, field in each.request.model_fields.items()
+            option_of(name): field.description for each in analyses for name, field in each.request.model_fields.items()
         }
         with formatter.section("Lenses and scans"):
             formatter.write_dl(rows)
@@ -134,21 +134,21 @@ def look(
         pretrained=pretrained, seed=seed, options=parse_overrides(set_), output=output,
     )  # fmt: skip
     with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
-        written, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
+        path, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
     if json:
         rows = {} if view.table is None else {"rows": json_rows(view.table)}
-        about = {
-            "picture": str(written),
+        values = {
+            "picture": str(path),
             "heading": view.heading,
             "random_weights": subject.random_weights,
             "note": view.note,
         }
-        print_json(about | {"raw": str(raw) if raw else None} | rows)
+        print_json(values | {"raw": str(raw) if raw else None} | rows)
     else:
         if view.table is not None:
             print_frame(view.table)
         note = f"note: {view.note}\n" if view.note else ""
-        print_line(f"{view.heading}\n{note}picture: {written}")
+        print_line(f"{view.heading}\n{note}picture: {path}")
 
 
 def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -179,8 +179,8 @@ def _schemas() -> list[dict[str, Any]]:
     """Of each analysis: what it looks at, and the JSON schema of its request."""
     from convscope.analyses import find, names
 
-    known = [find(name) for name in names()]
+    analyses = [find(name) for name in names()]
     return [
         {"name": each.name, "about": each.about, "reads": each.reads, "request": each.request.model_json_schema()}
-        for each in known
+        for each in analyses
     ]

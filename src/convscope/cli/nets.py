@@ -30,11 +30,11 @@ def nets(
     from convscope.nets import listed_catalogue, listed_zoos, searched
 
     own, zoos = listed_catalogue(), listed_zoos()
-    shown = searched(search, own, zoos) if search is not None else own
+    networks = searched(search, own, zoos) if search is not None else own
     if json:
-        print_json({"networks": [net.to_json() for net in shown], "libraries": [_counts(zoo) for zoo in zoos]})
+        print_json({"networks": [net.to_json() for net in networks], "libraries": [_counts(zoo) for zoo in zoos]})
         return
-    _print(shown)
+    _print(networks)
     lines = [_line(zoo) for zoo in zoos if zoo.problem or search is None]
     if search is None:
         lines.append("a plain text: --net 'c32b M c64b M f128'; a callable: --net package.module:callable")
@@ -52,7 +52,7 @@ def _line(zoo: ListedZoo) -> str:
     return f"{counted}: --net {zoo.name}:NAME; convscope nets --search '{zoo.name}:*resnet*' lists some"
 
 
-def _print(shown: list[ListedNet]) -> None:
+def _print(networks: list[ListedNet]) -> None:
     from convscope.cli.show import print_table
 
     rows = [
@@ -63,7 +63,7 @@ def _print(shown: list[ListedNet]) -> None:
             f"{net.parameters:,}" if net.parameters else "",
             net.about,
         )
-        for net in shown
+        for net in networks
     ]
     columns = ("network", "images", "weights", "parameters", "")
     used = [n for n in range(len(columns)) if any(row[n] for row in rows)]

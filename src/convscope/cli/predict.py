@@ -68,18 +68,21 @@ def predict(
             raise SettingError(
                 f"--out {out}: a folder has neither a page nor JSON; give a file with --explain or --json"
             )
-        with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as found, ExitStack() as ending:
-            local = LocalProcesses(workers) if workers and not found else Executor()
-            executor = found or ending.enter_context(local)
-            one = options.opened(run, trust_code)
-            how = {"top": top, "probabilities": probabilities, "views": views, "device": device}
-            problems = write_parts(one, images, out, executor, **how)
+        with (
+            options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as cluster,
+            ExitStack() as stack,
+        ):
+            local = LocalProcesses(workers) if workers and not cluster else Executor()
+            executor = cluster or stack.enter_context(local)
+            trained = options.opened(run, trust_code)
+            settings = {"top": top, "probabilities": probabilities, "views": views, "device": device}
+            problems = write_parts(trained, images, out, executor, **settings)
         return 1 if strict and problems else 0
     if ray or workers:
         raise SettingError("--workers and --ray share out the shards of a large set; give --out a folder for them")
-    writer, one = RowWriter(out, json), options.opened(run, trust_code)
-    answers = Answers(one, images, explain, page or Path("predictions.html"))
-    batches = predict_batches(one, answers.files, top=top, probabilities=probabilities, views=views, device=device)
+    writer, trained = RowWriter(out, json), options.opened(run, trust_code)
+    answers = Answers(trained, images, explain, page or Path("predictions.html"))
+    batches = predict_batches(trained, answers.files, top=top, probabilities=probabilities, views=views, device=device)
     with without_warnings():
         writer.write(answers.counted(batches))
         answers.conclude(out)

@@ -100,14 +100,14 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
 def _say_counts(total: int, counts_of: dict[str, Counter[str]], problems: list[tuple[str, str]]) -> None:
     unread = len(problems)
     for head, counts in counts_of.items():
-        said = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
+        classes = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
         more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
         about = f" by {head}" if len(counts_of) > 1 else ""
-        _say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {said}{more}")
+        _say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {classes}{more}")
     if problems:
-        named = "; ".join(f"{name} {problem}" for name, problem in problems[:_MOST_NAMED])
+        details = "; ".join(f"{name} {problem}" for name, problem in problems[:_MOST_NAMED])
         more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
-        _say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {named}{more}")
+        _say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {details}{more}")
 
 
 def _say(line: str) -> None:
@@ -170,7 +170,7 @@ class RowWriter:
                 yield "".join(printable_json(row) + "\n" for row in rows)
             else:
                 words = table.select_dtypes(exclude="number").map(_no_formula)
-                shown = table.assign(**words).rename(columns=_no_formula)
-                yield shown.to_csv(
+                escaped = table.assign(**words).rename(columns=_no_formula)
+                yield escaped.to_csv(
                     index=False, header=n == 0, sep="\t" if self.form == ".tsv" else ",", lineterminator="\n"
                 )

@@ -30,16 +30,16 @@ def publish(
     from convscope.cli.show import print_json, print_line
     from convscope.share import publish_run
 
-    done = publish_run(opened(run, trust_code), repo, out, private=private, dry_run=dry_run, message=message)
+    published = publish_run(opened(run, trust_code), repo, out, private=private, dry_run=dry_run, message=message)
     if json:
-        print_json(done.to_json())
+        print_json(published.to_json())
         return
-    print_line(f"card: {done.folder}")
-    for name, size in done.files.items():
+    print_line(f"card: {published.folder}")
+    for name, size in published.files.items():
         print_line(f"  {name}  {size:,} bytes")
-    if done.commit is None:
-        print_line(f"not sent: without --dry-run it goes to {done.url}")
-    elif done.changed:
-        print_line(f"published: {done.url}, commit {done.commit}")
+    if published.commit is None:
+        print_line(f"not sent: without --dry-run it goes to {published.url}")
+    elif published.changed:
+        print_line(f"published: {published.url}, commit {published.commit}")
     else:
-        print_line(f"nothing has changed: {done.url} has these files already, commit {done.commit}")
+        print_line(f"nothing has changed: {published.url} has these files already, commit {published.commit}")

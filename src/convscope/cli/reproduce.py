@@ -49,15 +49,15 @@ def reproduce(
     if dry_run:
         _print_plans(names, budget or "full", workers, device, json)
         return
-    found = reproduced(out, names, budget)  # says at once which name or budget there is not
-    failed = [] if budget is None else _run(found, budget, out, workers, device)
-    found = reproduced(out, names, budget)
-    print_json([reproduction_to_json(each) for each in found]) if json else _print(found, out)
+    studies = reproduced(out, names, budget)  # says at once which name or budget there is not
+    failed = [] if budget is None else _run(studies, budget, out, workers, device)
+    studies = reproduced(out, names, budget)
+    print_json([reproduction_to_json(each) for each in studies]) if json else _print(studies, out)
     if markdown:
-        write_whole(markdown, reproduction_page(found, _command(names, budget, out, markdown)))
+        write_whole(markdown, reproduction_page(studies, _command(names, budget, out, markdown)))
         None if json else print_line(f"page: {markdown}")
     if failed:
-        raise FailedError(f"{len(failed)} of {len(found)} studies did not come to their end; {failed[0]}")
+        raise FailedError(f"{len(failed)} of {len(studies)} studies did not come to their end; {failed[0]}")
 
 
 def _command(names: list[str], budget: str | None, out: Path, markdown: Path) -> str:
@@ -69,7 +69,7 @@ def _command(names: list[str], budget: str | None, out: Path, markdown: Path) ->
     return shlex.join([*words, "--markdown", str(markdown)])
 
 
-def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device: str) -> list[str]:
+def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, device: str) -> list[str]:
     """What went wrong, a line a study; the others go on."""
     import sys
 
@@ -80,29 +80,29 @@ def _run(found: list[Reproduction], budget: str, out: Path, workers: int, device
 
     failed = []
     with LocalProcesses(workers) as executor:
-        for number, each in enumerate(found, 1):
-            print(f"{number}/{len(found)} {each.name}, {budget_in_words(each)}", file=sys.stderr)  # noqa: T201
+        for number, each in enumerate(studies, 1):
+            print(f"{number}/{len(studies)} {each.name}, {budget_in_words(each)}", file=sys.stderr)  # noqa: T201
             try:
                 study = run_one(each.name, budget, out, device=device, executor=executor)
                 write_study_report(study.path, study_sections(study.path))
             except StoppedError:
                 raise
             except ConvscopeError as error:
-                if len(found) == 1:
+                if len(studies) == 1:
                     raise
                 failed.append(f"{each.name}: {error}")
                 print(f"{each.name}: {error}", file=sys.stderr)  # noqa: T201
     return failed
 
 
-def _print(found: list[Reproduction], out: Path) -> None:
+def _print(studies: list[Reproduction], out: Path) -> None:
     from convscope.cli.show import print_line
     from convscope.courses import EXPLAINED, claim_rows, reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
     head = f"{'':{_WHAT}} {'reported':>{_REPORTED}}  {'came out (95 %)':<{_FOUND}} {'seeds':>{_SEEDS}}  verdict"
     print_line(head.rstrip())
-    for each in found:
+    for each in studies:
         print_line(f"\n{each.report} {each.name}: {each.spec.about}")
         report = each.folder / REPORT
         print_line(f"  {state_in_words(each)}" + (f"\n  {report}" if report.exists() else ""))
@@ -116,7 +116,7 @@ def _print(found: list[Reproduction], out: Path) -> None:
         for problem in each.problems:
             print_line(f"  ! {problem}")
     print_line("\n" + EXPLAINED)
-    if not any(each.n_runs for each in found):
+    if not any(each.n_runs for each in studies):
         print_line(f"There are no runs in {out} yet: convscope reproduce --budget laptop")
 
 
@@ -132,6 +132,6 @@ def _print_plans(names: list[str], budget: str, workers: int, device: str, json:
     if json:
         print_json([dict(zip(("study", "runs", "seconds"), row, strict=True)) for row in rows])
         return
-    shown = [(name, str(n), "" if seconds is None else duration(seconds)) for name, n, seconds in rows]
-    print_table(f"{budget} budget", ["study", "runs", "time"], shown)
+    cells = [(name, str(n), "" if seconds is None else duration(seconds)) for name, n, seconds in rows]
+    print_table(f"{budget} budget", ["study", "runs", "time"], cells)
     print_line(f"with --workers {workers} (training steps alone, from a measured step)")

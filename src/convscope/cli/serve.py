@@ -38,8 +38,8 @@ def serve(
             torch.set_num_threads(
                 1
             )  # a second one would keep a core from the sockets; slow questions have their own process
-        told = "explorer: {}  (Ctrl-C ends it)"
-        serve(folders, host, port, trust=trust_code, tell=lambda address: print_line(told.format(address)))
+        template = "explorer: {}  (Ctrl-C ends it)"
+        serve(folders, host, port, trust=trust_code, tell=lambda address: print_line(template.format(address)))
     finally:
         gc.enable()
     os._exit(0)  # its threads may still load data or trace a network, for nobody

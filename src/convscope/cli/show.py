@@ -106,8 +106,8 @@ def number(figure: dict[str, float | None], form: str = ".4f") -> str:
 
 def _limits(figure: dict[str, float | None], form: str, scale: float = 1) -> str:
     """' (0.0195 to 0.0231)'; nothing where there are none, as from a single image."""
-    known = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
-    return f" ({' to '.join(f'{limit:{form}}' for limit in known)})" if known else ""
+    limits = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
+    return f" ({' to '.join(f'{limit:{form}}' for limit in limits)})" if limits else ""
 
 
 def print_metrics(metrics: dict[str, Any], recipe: Recipe) -> None:
@@ -157,8 +157,8 @@ def print_compared(found: Compared) -> None:
     _print_groups(found)
     only = found.only_right()
     if only:
-        told = "; ".join(f"{len(rows):,} by {name}" for name, rows in only.items())
-        print_line(f"Test images that only one of them gets right: {told}\n")
+        counts = "; ".join(f"{len(rows):,} by {name}" for name, rows in only.items())
+        print_line(f"Test images that only one of them gets right: {counts}\n")
     _print_moved(found)
     for note in found.notes():
         print_line(note)
@@ -185,25 +185,25 @@ def _points(pair: Pair) -> str:
     )
 
 
-def _print_settings(found: Compared) -> None:
+def _print_settings(compared: Compared) -> None:
     from convscope.study import setting_in_words
 
-    values = [[setting_in_words(run.settings.get(key, "–")) for key in found.settings] for run in found.runs]
-    if not found.settings:
+    values = [[setting_in_words(run.settings.get(key, "–")) for key in compared.settings] for run in compared.runs]
+    if not compared.settings:
         print_line("All settings are the same.\n")
         return
-    if len(found.runs) <= _MOST_ACROSS:
-        print_table("", ("setting", *found.names), zip(found.settings, *values, strict=True))
+    if len(compared.runs) <= _MOST_ACROSS:
+        print_table("", ("setting", *compared.names), zip(compared.settings, *values, strict=True))
     else:
-        rows = [(name, *row) for name, row in zip(found.names, values, strict=True)]
-        print_table("", ("settings of", *found.settings), rows)
+        rows = [(name, *row) for name, row in zip(compared.names, values, strict=True)]
+        print_table("", ("settings of", *compared.settings), rows)
     print_line("")
 
 
-def _print_figures(found: Compared) -> None:
+def _print_figures(compared: Compared) -> None:
     """A line for each figure of each run, so that those to be compared stand below each other."""
     rows = []
-    for _, same in found.figures().groupby("metric", sort=False):
+    for _, same in compared.figures().groupby("metric", sort=False):
         for place, row in enumerate(same.to_dict("records")):
             form = _NUMBERS.get(row["metric"])
             figure = {key: row[key] for key in ("value", "low", "high")}
@@ -212,8 +212,8 @@ def _print_figures(found: Compared) -> None:
     print_line("")
 
 
-def _print_groups(found: Compared) -> None:
-    groups = [group for group in found.groups if len(group.values) > 1]
+def _print_groups(compared: Compared) -> None:
+    groups = [group for group in compared.groups if len(group.values) > 1]
     if not groups:
         return
     rows = [
@@ -224,17 +224,17 @@ def _print_groups(found: Compared) -> None:
     print_line("")
 
 
-def _print_moved(found: Compared) -> None:
+def _print_moved(compared: Compared) -> None:
     """Where the first two differ most, answer by answer."""
-    moved = found.moved() if found.same_images else None
-    if moved is None or moved.empty:
+    cells = compared.moved() if compared.same_images else None
+    if cells is None or cells.empty:
         return
-    a, b = found.names[:2]
+    a, b = compared.names[:2]
     rows = [
-        (row["true"], row["predicted"], f"{row['images']:+,}") for row in moved.head(_MOST_CELLS).to_dict("records")
+        (row["true"], row["predicted"], f"{row['images']:+,}") for row in cells.head(_MOST_CELLS).to_dict("records")
     ]
     print_line(f"Confusion matrix, images of {a} less those of {b}")
     print_table("", ("true", "predicted", "images"), rows, left=2)
-    if len(moved) > _MOST_CELLS:
-        print_line(f"… {len(moved):,} cells differ in all; --json prints them")
+    if len(cells) > _MOST_CELLS:
+        print_line(f"… {len(cells):,} cells differ in all; --json prints them")
     print_line("")

@@ -31,82 +31,82 @@ _ORDERS: dict[str, str] = {"chw": "channels×height×width", "hwc": "height×wid
 
 def sizes(text: str, order: Order | None, layers: Sequence[str], one: dict[str, Any], as_json: bool) -> None:
     """Layers on paper: words one after another, or one layer by its settings."""
-    shape, read = courses.read_shape(text, order)
-    found = _chain(shape, layers, {key: value for key, value in one.items() if value is not None})
+    shape, layout = courses.read_shape(text, order)
+    chain = _chain(shape, layers, {key: value for key, value in one.items() if value is not None})
     if as_json:
-        print_json({"input": text, "read_as": _ORDERS[read], **found.to_json()})
+        print_json({"input": text, "read_as": _ORDERS[layout], **chain.to_json()})
         return
-    other = "chw" if read == "hwc" else "hwc"
+    other = "chw" if layout == "hwc" else "hwc"
     doubt = (
         order is None
         and "@" not in text
         and len({*shape}) > 1
         and text.count("x") + text.count("×") + text.count(",") == 2
     )
-    hint = f", read as {_ORDERS[read]}; --order {other} for {_ORDERS[other]}" if doubt else ""
+    hint = f", read as {_ORDERS[layout]}; --order {other} for {_ORDERS[other]}" if doubt else ""
     channels = f"{shape[0]} channel{'' if shape[0] == 1 else 's'}"
     print_line(f"input: {channels} of {shape[1]}×{shape[2]}{hint}\n")
     if layers:
-        _print_chain(found)
+        _print_chain(chain)
     else:
-        _print_layer(found.steps[0])
+        _print_layer(chain.steps[0])
 
 
 def worked(
     example: str | None, window: str | None, unit: int | None, out: Path | None, as_json: bool, settings: dict[str, Any]
 ) -> None:
     """A worked example: its windows as a table, as JSON, and as a picture."""
-    found = courses.worked_example(example, **settings)
-    chosen = _chosen(found, window, unit)
-    picture = None if out is None else _draw(found, chosen, out)
+    worked_example = courses.worked_example(example, **settings)
+    chosen = _chosen(worked_example, window, unit)
+    picture = None if out is None else _draw(worked_example, chosen, out)
     if as_json:
-        print_json({**found.to_json(chosen), **({"picture": str(picture)} if picture else {})})
+        print_json({**worked_example.to_json(chosen), **({"picture": str(picture)} if picture else {})})
         return
-    _print_worked(found, chosen)
+    _print_worked(worked_example, chosen)
     if picture:
         print_line(f"\npicture: {picture}")
     elif example == "report-e" and not any(settings.values()):
         print_line("\nwith zero padding: --padding same; dilated: --padding same --dilation 2; pooled: --pool max")
 
 
-def _chain(shape: tuple[int, int, int], layers: Sequence[str], one: dict[str, Any]) -> Chain:
-    if layers and one:
-        named = ", ".join(map(_option, one))
+def _chain(shape: tuple[int, int, int], layers: Sequence[str], settings: dict[str, Any]) -> Chain:
+    if layers and settings:
+        options = ", ".join(map(_option, settings))
         raise SettingError(
-            f"{named}: not with layers as words; write {layers[0]} with letters behind, such as c64k3s2p1"
+            f"{options}: not with layers as words; write {layers[0]} with letters behind, such as c64k3s2p1"
         )
     if layers:
         return courses.chain(shape, " ".join(layers))
     for key in (*_PAIRS, "padding"):
-        if key in one:
-            read = courses.padding if key == "padding" else courses.pair
-            one[key] = read(_option(key), one[key])
-    kind = one.pop("pool", None)
-    if kind is None and "filters" not in one:
+        if key in settings:
+            parse = courses.padding if key == "padding" else courses.pair
+            settings[key] = parse(_option(key), settings[key])
+    kind = settings.pop("pool", None)
+    if kind is None and "filters" not in settings:
         raise SettingError(
             "conv: which layer? write words behind the shape, such as c64k3s2, or --filters 64, or --pool max"
         )
-    allowed = ("kernel", "stride", "padding", "dilation") if kind else tuple(one)
-    for key in one:
+    allowed = ("kernel", "stride", "padding", "dilation") if kind else tuple(settings)
+    for key in settings:
         if key not in allowed:
             raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
-    return courses.pool(shape, kind, **one) if kind else courses.conv(shape, **one)
+    return courses.pool(shape, kind, **settings) if kind else courses.conv(shape, **settings)
 
 
 def _option(key: str) -> str:
     return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
 
 
-def _print_chain(found: Chain) -> None:
+def _print_chain(chain: Chain) -> None:
     columns = ("layer", "window", "output", "parameters", "multiply-\nadds", "field", "step")
     rows = [
         (step.name, " ".join(window_in_words(step, short=True)) or step.kind.replace("_", " "), *step.figures)
-        for step in found.steps
+        for step in chain.steps
     ]
     print_table("", columns, rows, left=2)
-    print_line(f"\n{found.parameters:,} parameters, {found.multiply_adds:,} multiply-adds an image")
+    print_line(f"\n{chain.parameters:,} parameters, {chain.multiply_adds:,} multiply-adds an image")
     print_line("field: the receptive field; step: from one position's field to the next; both in pixels\n")
-    for step in found.steps:
+    for step in chain.steps:
         for name, formula in _sizes_of(step):
             print_line(f"  {step.name:7} {name:14} {formula}")
 
@@ -126,62 +126,62 @@ def _print_layer(step: ChainStep) -> None:
 
 def _sizes_of(step: ChainStep) -> list[tuple[str, str]]:
     """The formulas of height and width; one where they are the same."""
-    found = step.formulas
-    if "height" not in found:
+    formulas = step.formulas
+    if "height" not in formulas:
         return []
-    if found["height"] == found["width"]:
-        return [("height, width", found["height"])]
-    return [("height", found["height"]), ("width", found["width"])]
+    if formulas["height"] == formulas["width"]:
+        return [("height, width", formulas["height"])]
+    return [("height", formulas["height"]), ("width", formulas["width"])]
 
 
-def _chosen(found: Worked, window: str | None, unit: int | None) -> list[WorkedWindow]:
+def _chosen(example: Worked, window: str | None, unit: int | None) -> list[WorkedWindow]:
     if window is None:
         if unit is not None:
-            found.window(unit)  # refuses a unit that is not there
-        return found.windows(unit)
+            example.window(unit)  # refuses a unit that is not there
+        return example.windows(unit)
     parts = window.replace(";", ",").split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise SettingError(f"--window: {window!r}; expected row and column of the output from 0, such as 1,2")
     row, column = map(int, parts)
-    units = range(found.step.output_shape[0]) if unit is None else [unit]
-    return [found.window(one, row, column) for one in units]
+    units = range(example.step.output_shape[0]) if unit is None else [unit]
+    return [example.window(one, row, column) for one in units]
 
 
-def _draw(found: Worked, chosen: Sequence[WorkedWindow], out: Path) -> Path:
+def _draw(example: Worked, chosen: Sequence[WorkedWindow], out: Path) -> Path:
     from convscope.courses import worked_drawing, worked_picture
     from convscope.runs import write_whole
 
     kind = out.suffix.lower()
     if kind not in (".svg", ".png"):
         raise SettingError(f"--out: {out} ends with {kind or 'nothing'}; expected .svg or .png")
-    drawn = worked_picture(found, chosen) if kind == ".png" else worked_drawing(found, chosen).encode("utf-8")
-    write_whole(out, drawn)
+    content = worked_picture(example, chosen) if kind == ".png" else worked_drawing(example, chosen).encode("utf-8")
+    write_whole(out, content)
     return out
 
 
-def _print_worked(found: Worked, chosen: Sequence[WorkedWindow]) -> None:
+def _print_worked(example: Worked, chosen: Sequence[WorkedWindow]) -> None:
     console = open_console(highlight=False, markup=False)
-    console.print(Text(courses.in_words(found), "bold"), *found.notes, sep="\n", soft_wrap=True)
-    inputs = [_matrix(name, one) for name, one in zip(found.channels, found.image, strict=True)]
+    console.print(Text(courses.in_words(example), "bold"), *example.notes, sep="\n", soft_wrap=True)
+    inputs = [_matrix(name, one) for name, one in zip(example.channels, example.image, strict=True)]
     units = list(dict.fromkeys(window.unit for window in chosen))
     console.print("\ninput", Columns(inputs, padding=(0, 4)), sep="\n")
-    if found.weight is not None:
+    if example.weight is not None:
         for unit in units:
-            bias = f", bias {number(found.bias[unit])}" if found.bias.any() else ""
-            names = [found.channels[n] for n in found.window(unit).channels]
-            shown = [_matrix(name, one) for name, one in zip(names, found.filter(unit), strict=True)]  # type: ignore[arg-type]
-            console.print(f"\nfilter{_of(found, unit)}{bias}", Columns(shown, padding=(0, 4)), sep="\n")
-    console.print(_products(found, chosen[:MOST]))
+            bias = f", bias {number(example.bias[unit])}" if example.bias.any() else ""
+            names = [example.channels[n] for n in example.window(unit).channels]
+            kernels = [_matrix(name, one) for name, one in zip(names, example.filter(unit), strict=True)]  # type: ignore[arg-type]
+            console.print(f"\nfilter{_of(example, unit)}{bias}", Columns(kernels, padding=(0, 4)), sep="\n")
+    console.print(_products(example, chosen[:MOST]))
     if len(chosen) > MOST:
         console.print(f"… {len(chosen)} windows in all; --window ROW,COLUMN shows one, --json all")
-    outputs = [_matrix(f"output{_of(found, unit)}", found.output[unit]) for unit in units]
+    outputs = [_matrix(f"output{_of(example, unit)}", example.output[unit]) for unit in units]
     console.print(Columns(outputs, padding=(0, 4)))
 
 
-def _of(found: Worked, unit: int) -> str:
-    if found.step.output_shape[0] == 1:
+def _of(example: Worked, unit: int) -> str:
+    if example.step.output_shape[0] == 1:
         return ""
-    return f" {found.channels[unit]}" if found.weight is None else f" of unit {unit}"
+    return f" {example.channels[unit]}" if example.weight is None else f" of unit {unit}"
 
 
 def _matrix(name: str, numbers: np.ndarray) -> Group:
@@ -201,19 +201,19 @@ def _matrix(name: str, numbers: np.ndarray) -> Group:
     return Group(*parts)
 
 
-def _products(found: Worked, chosen: Sequence[WorkedWindow]) -> Table:
-    table, named = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)), any(found.channels)
+def _products(example: Worked, chosen: Sequence[WorkedWindow]) -> Table:
+    table, named = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)), any(example.channels)
     table.add_column("row,\ncolumn", no_wrap=True)
     if named:
         table.add_column("channel", no_wrap=True)
-    table.add_column("window" if found.weight is None else "input · weight", ratio=1)
-    table.add_column("largest" if found.step.kind == "max_pool" else "sum", justify="right", no_wrap=True)
+    table.add_column("window" if example.weight is None else "input · weight", ratio=1)
+    table.add_column("largest" if example.step.kind == "max_pool" else "sum", justify="right", no_wrap=True)
     for window in chosen:
-        several = found.step.output_shape[0] > 1 and found.weight is not None
+        several = example.step.output_shape[0] > 1 and example.weight is not None
         place = f"{f'{window.unit}: ' if several else ''}{window.row}, {window.column}"
         for n, channel in enumerate(window.channels):
-            name = [found.channels[channel]] if named else []
-            table.add_row("" if n else place, *name, _terms(found, window, n), number(window.per_channel[n]))
+            name = [example.channels[channel]] if named else []
+            table.add_row("" if n else place, *name, _terms(example, window, n), number(window.per_channel[n]))
         whole = courses.add_up(window)
         if whole:
             empty = [""] * (len(table.columns) - 2)
@@ -222,16 +222,16 @@ def _products(found: Worked, chosen: Sequence[WorkedWindow]) -> Table:
     return table
 
 
-def _terms(found: Worked, window: WorkedWindow, n: int) -> Text:
+def _terms(example: Worked, window: WorkedWindow, n: int) -> Text:
     """The products of one channel, padding in grey."""
-    parts, pool = [], found.weight is None
+    parts, pool = [], example.weight is None
     for t, row in enumerate(window.rows):
         for u, column in enumerate(window.columns):
             value = window.inputs[n, t, u]
             if np.isnan(value):
                 continue
             weight = number(window.weights[n, t, u])
-            shown = number(value) if pool else f"{number(value)}·{f'({weight})' if weight[0] == '−' else weight}"
-            inside = row in range(found.image.shape[1]) and column in range(found.image.shape[2])
-            parts.append(Text(shown, "" if inside else "dim"))
-    return Text(", " if found.step.kind == "max_pool" else " + ").join(parts) if parts else Text("nothing", "dim")
+            term = number(value) if pool else f"{number(value)}·{f'({weight})' if weight[0] == '−' else weight}"
+            inside = row in range(example.image.shape[1]) and column in range(example.image.shape[2])
+            parts.append(Text(term, "" if inside else "dim"))
+    return Text(", " if example.step.kind == "max_pool" else " + ").join(parts) if parts else Text("nothing", "dim")

@@ -35,8 +35,8 @@ def study(
     from convscope.study import find_spec, run_study
 
     limit = options.read_minutes(minutes)
-    name, found = find_spec(spec, options.overrides(set_, seed, skip_bad, threads), data, net)
-    run = run_study(found, out or Path("runs") / name, device=device, track=track)
+    name, run_spec = find_spec(spec, options.overrides(set_, seed, skip_bad, threads), data, net)
+    run = run_study(run_spec, out or Path("runs") / name, device=device, track=track)
     if not json:
         print_metrics(run.metrics, run.spec.recipe)
     report = write_report(run, minutes=limit)

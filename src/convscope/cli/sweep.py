@@ -65,16 +65,16 @@ def sweep(
     from convscope.report import write_study_report
     from convscope.study import find_study, plan, sweep as run_sweep
 
-    name, found = find_study(spec, options.overrides(set_, threads=threads))
-    found = check_reproduces(found, spec)  # before anything is trained
+    name, study_spec = find_study(spec, options.overrides(set_, threads=threads))
+    study_spec = check_reproduces(study_spec, spec)  # before anything is trained
     if dry_run:
-        planned = plan(found, workers or 1, device)
+        planned = plan(study_spec, workers or 1, device)
         print_json(_plan_values(planned)) if json else _print_plan(planned)
         return
     folder = out or Path("runs") / name
     with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
         study = run_sweep(
-            found, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor,
+            study_spec, folder, workers=workers or 1, storage=storage, device=device, track=track, executor=executor,
             archive=archive,
         )  # fmt: skip
     report = write_study_report(study.path, study_sections(study.path))

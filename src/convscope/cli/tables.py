@@ -153,35 +153,35 @@ def _matrix_cells(matrix: Matrix) -> pd.DataFrame:
     return cells
 
 
-def _importance_cells(found: Importance) -> pd.DataFrame:
+def _importance_cells(importance: Importance) -> pd.DataFrame:
     rows = [
         (t.name, f"{100 * t.share:.1f}", f"{100 * t.corrected_share:.1f}", str(t.freedom),
          _MISSING if t.f is None else f"{t.f:.3g}", f"{t.corrected_p:.2g}")
-        for t in found.terms
+        for t in importance.terms
     ]  # fmt: skip
-    rows += [(rest.name, f"{100 * rest.share:.1f}", "", str(rest.freedom), "", "") for rest in found.rest]
+    rows += [(rest.name, f"{100 * rest.share:.1f}", "", str(rest.freedom), "", "") for rest in importance.rest]
     columns = ["", "share of the\nvariance %", "less what\nchance gives", "degrees of\nfreedom", "F", "p (Holm)"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _importance_note(found: Importance) -> str:
-    said = ["analysis of variance, type II"]
-    if found.missing_cells:
-        said.append(f"{found.missing_cells} combinations of the settings have no run")
-    if found.not_estimable:
-        said.append("too few runs to show interactions")
-    if not found.adds_up:
-        said.append("the shares overlap, for the grid is not even")
-    return "; ".join(said)
+def _importance_note(importance: Importance) -> str:
+    remarks = ["analysis of variance, type II"]
+    if importance.missing_cells:
+        remarks.append(f"{importance.missing_cells} combinations of the settings have no run")
+    if importance.not_estimable:
+        remarks.append("too few runs to show interactions")
+    if not importance.adds_up:
+        remarks.append("the shares overlap, for the grid is not even")
+    return "; ".join(remarks)
 
 
 def _messages(frame: pd.DataFrame) -> Iterator[str]:
     """Why runs did not finish."""
-    told = frame[frame.message.notna()]
-    for run, state, message in told.head(_MOST_MESSAGES)[["run", "state", "message"]].itertuples(index=False):
+    rows = frame[frame.message.notna()]
+    for run, state, message in rows.head(_MOST_MESSAGES)[["run", "state", "message"]].itertuples(index=False):
         yield f"{run} {state}: {message}"
-    if len(told) > _MOST_MESSAGES:
-        yield f"… and {len(told) - _MOST_MESSAGES} more; --json prints them"
+    if len(rows) > _MOST_MESSAGES:
+        yield f"… and {len(rows) - _MOST_MESSAGES} more; --json prints them"
 
 
 def _setting_header(name: str) -> str:
@@ -228,7 +228,7 @@ def _parquet(answer: Answer) -> bytes:
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "folder": str(answer.runs.folder),
         "runs": len(answer.runs),
         "states": answer.runs.states,
@@ -236,7 +236,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         "rows": json_rows(answer.frame),
     }
     if answer.matrices:
-        found["matrices"] = [
+        values["matrices"] = [
             {
                 **{key: getattr(matrix, key) for key in ("metric", "rows", "columns", "over")},
                 "row_values": matrix.cells.index.tolist(),
@@ -248,8 +248,8 @@ def _as_json(answer: Answer) -> dict[str, Any]:
             for matrix in answer.matrices
         ]
     if answer.importance:
-        found["importance"] = {**asdict(answer.importance), "in_words": importance_in_words(answer.importance)}
-    return found
+        values["importance"] = {**asdict(answer.importance), "in_words": importance_in_words(answer.importance)}
+    return values
 
 
 _WRITERS: dict[str, Callable[[Answer], str | bytes]] = {

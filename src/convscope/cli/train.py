@@ -50,8 +50,8 @@ def train(
         if find_rate and (rate := next((one for one in set_ if one.startswith("recipe.rate=")), None)):
             raise SettingError(f"train: --find-rate finds the rate that --set {rate} gives; leave one of them out")
         settings = [*options.overrides(set_, seed, skip_bad, threads), *(["recipe.rate=find"] if find_rate else [])]
-        name, found = find_spec(spec, settings, data, net)
-        run = train_study(found, out or Path("runs") / name, device=device, track=track)
+        name, run_spec = find_spec(spec, settings, data, net)
+        run = train_study(run_spec, out or Path("runs") / name, device=device, track=track)
     if launched()[0]:  # the first process speaks
         return
     if json:

@@ -132,10 +132,10 @@ def cached(
             return unpack(entry)
     if not _MAY_MAKE.get():
         raise NotCachedError(path.name)
-    made = make()
+    result = make()
     with suppress(FailedError):
-        write_entry(path, key, pack(made))
-    return made
+        write_entry(path, key, pack(result))
+    return result
 
 
 def read_entry(path: Path, key: Mapping[str, Any]) -> Entry | None:
@@ -198,16 +198,16 @@ def _digest(content: bytes) -> str:
 
 def list_entries(root: Path) -> list[ListedEntry]:
     """The entries of a root, least recently used first; what killed processes left there is removed."""
-    found: dict[tuple[str, str], list[tuple[Path, os.stat_result]]] = {}
+    entry_files: dict[tuple[str, str], list[tuple[Path, os.stat_result]]] = {}
     for kind in KINDS:
         remove_abandoned(root / kind)
         for path in (root / kind).glob("*-*.*"):
             with suppress(OSError):  # another process has just removed it
                 stat = path.stat()
                 if _NAME.fullmatch(path.stem):
-                    found.setdefault((kind, path.stem), []).append((path, stat))
+                    entry_files.setdefault((kind, path.stem), []).append((path, stat))
     entries = []
-    for (kind, stem), files in found.items():
+    for (kind, stem), files in entry_files.items():
         paths, stats = zip(*files, strict=True)
         size, used = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
         entries.append(ListedEntry(kind, stem.rpartition("-")[0], size, used, paths))

@@ -113,11 +113,11 @@ class Ray(Executor):
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive, as Ray describes them."""
-        asked_at, found = self._nodes
-        if not found or time.monotonic() - asked_at > 2:
-            found = [node for node in self._ray.nodes() if node["Alive"]]
-            self._nodes = time.monotonic(), found
-        return found
+        fetched_at, nodes = self._nodes
+        if not nodes or time.monotonic() - fetched_at > 2:
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+            self._nodes = time.monotonic(), nodes
+        return nodes
 
     def put(self, value: Any) -> Kept:
         return Kept(self._ray.put(_Shared(value)))
@@ -166,20 +166,20 @@ class Ray(Executor):
     def line(self, key: str) -> Line:
         """What a task gets to send messages by, which `messages` gives under this key."""
         if self._post is None:
-            here = self._ray.get_runtime_context().get_node_id()
-            made = self._ray.remote(num_cpus=0, max_concurrency=100_000, scheduling_strategy=self._on(here))(_Post)
-            self._post = made.remote()
+            node_id = self._ray.get_runtime_context().get_node_id()
+            actor = self._ray.remote(num_cpus=0, max_concurrency=100_000, scheduling_strategy=self._on(node_id))(_Post)
+            self._post = actor.remote()
         return Line(self._post, key)
 
     def messages(self) -> list[tuple[str, Any, bool]]:
         """What tasks have sent since the last call: key, message, and whether the task waits for `answer`."""
-        found: list[tuple[str, Any, bool]] = []
+        messages: list[tuple[str, Any, bool]] = []
         if self._post is None:
-            return found
+            return messages
         self._taken = self._taken or self._post.take.remote()
         if self._ray.wait([self._taken], timeout=0)[0]:
-            found, self._taken = self._ray.get(self._taken), None
-        return found
+            messages, self._taken = self._ray.get(self._taken), None
+        return messages
 
     def answer(self, key: str, value: Any) -> None:
         """Lets the task go on that waits for it."""
@@ -196,10 +196,10 @@ class Ray(Executor):
             name_of(node): task.options(scheduling_strategy=self._on(node["NodeID"])).remote(work, *arguments)
             for node in self.nodes()
         }
-        found: dict[str, Out] = {}
+        results: dict[str, Out] = {}
         for name, ref in refs.items():
             try:
-                found[name] = self._ray.get(ref, timeout=_NODE_S)
+                results[name] = self._ray.get(ref, timeout=_NODE_S)
             except self._ray.exceptions.GetTimeoutError:
                 raise SettingError(f"node {name} of the cluster does not answer within {_NODE_S:.0f} s") from None
             except self._ray.exceptions.RayError as error:
@@ -210,7 +210,7 @@ class Ray(Executor):
                     f"node {name} of the cluster cannot be used: {lines[-1].strip()[:200]}; install the same convscope on "
                     "every node"
                 ) from None
-        return found
+        return results
 
     def shares(self, folder: Path) -> bool:
         """Whether every node sees this folder's files at the same path."""
@@ -269,12 +269,12 @@ class Ray(Executor):
         """Where the cluster's head is, which answers; Ray itself would try for minutes."""
         from ray._private.services import canonicalize_bootstrap_address
 
-        found: str | None = address
+        head: str | None = address
         with suppress(ConnectionError):
-            found = canonicalize_bootstrap_address(address) if address == "auto" else address
-        if found in (None, "auto"):
+            head = canonicalize_bootstrap_address(address) if address == "auto" else address
+        if head in (None, "auto"):
             raise SettingError("--ray auto: no Ray cluster runs on this machine; give HOST:PORT, or: ray start --head")
-        host, _, port = str(found).rpartition(":")
+        host, _, port = str(head).rpartition(":")
         if not host or not port.isdecimal() or "/" in host:
             raise SettingError(f"--ray {address}: expected auto, local or HOST:PORT, such as 10.0.0.1:6379")
         try:
@@ -282,24 +282,24 @@ class Ray(Executor):
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingError(
-                f"--ray {address}: no cluster answers at {found} ({reason}); start one: ray start --head"
+                f"--ray {address}: no cluster answers at {head} ({reason}); start one: ray start --head"
             ) from None
-        return str(found)
+        return str(head)
 
     def _check_room(self) -> None:
         most = {kind: max(_has(node, kind) for node in self.nodes()) for kind in ("CPU", "GPU")}
-        for option, wanted, kind in (
+        for option, amount, kind in (
             ("--cpus-per-run", self.cpus, "CPU"),
             ("--gpus-per-run", self.gpus, "GPU"),
         ):
-            if wanted > most[kind]:
-                raise SettingError(f"{option} {wanted:g}: the largest node of the cluster has {most[kind]:g} {kind}s")
+            if amount > most[kind]:
+                raise SettingError(f"{option} {amount:g}: the largest node of the cluster has {most[kind]:g} {kind}s")
 
     def _check_versions(self) -> None:
         own = versions()
-        for node, there in self.on_each_node(versions).items():
+        for node, theirs in self.on_each_node(versions).items():
             if not self.allow_different:
-                _check_same(own, there, node)
+                _check_same(own, theirs, node)
 
     def _room(self, node: Mapping[str, Any]) -> int:
         room = int(_has(node, "CPU") // self.cpus)
@@ -338,7 +338,7 @@ def value_of(kept: Any) -> Any:
 
 @dataclass(frozen=True)
 class Line:
-    """By which a task sends messages to the process that gave it."""
+    """Sends messages from a task to the process that submitted it."""
 
     post: Any
     key: str
@@ -372,8 +372,8 @@ class _Post:
     async def take(self) -> list[tuple[str, Any, bool]]:
         await self.come.wait()
         self.come.clear()
-        found, self.messages = self.messages, []
-        return found
+        messages, self.messages = self.messages, []
+        return messages
 
     async def answer(self, key: str, value: Any) -> None:
         if (future := self.waiting.pop(key, None)) and not future.done():
@@ -475,8 +475,8 @@ def name_of(node: Mapping[str, Any]) -> str:
     return str(node.get("NodeName") or node["NodeManagerAddress"])
 
 
-def _check_same(own: Mapping[str, str], there: Mapping[str, str], node: str) -> None:
-    different = [f"{name} {there.get(name)}, here {own[name]}" for name in own if there.get(name) != own[name]]
+def _check_same(own: Mapping[str, str], theirs: Mapping[str, str], node: str) -> None:
+    different = [f"{name} {theirs.get(name)}, here {own[name]}" for name in own if theirs.get(name) != own[name]]
     if different:
         raise SettingError(
             f"node {node} of the cluster has {'; '.join(different)}: its results would differ in their last bits; install "

@@ -23,8 +23,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise SettingError(f"device: {name!r} is not in this machine; it has {', '.join(found)}") from None
+        names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise SettingError(f"device: {name!r} is not in this machine; it has {', '.join(names)}") from None
     return device
 
 

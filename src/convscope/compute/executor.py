@@ -314,8 +314,8 @@ def answer_of(work: Callable[[], Any]) -> tuple[str, Any]:
 def result_in(kind: str, content: Any) -> Any:
     """The result of a piece of work, or its error raised."""
     if kind == "error":
-        error, words = content
-        raise error.__new__(error, words)  # its own __init__ may want what the words were made of
+        error, message = content
+        raise error.__new__(error, message)  # its own __init__ may want what the message was made of
     return content
 
 

@@ -39,7 +39,7 @@ def chunks(items: Iterable[In], size: int) -> Iterator[list[In]]:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """So many threads for PyTorch's operations on a CPU inside, those there are for None; the last bits of a sum hang on it."""
+    """Inside, PyTorch's CPU operations use `count` threads, for None as many as before; the last bits of sums depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -42,7 +42,7 @@ def write_whole(path: Path, content: Content) -> None:
     except OSError as error:
         raise _failed(path, error) from error
     finally:
-        with suppress(OSError):  # it is renamed, or was never made; an error here must not stand for the first one
+        with suppress(OSError):  # it is renamed, or was never made; an error here must not hide the first one
             temporary.unlink()
     remove_abandoned(path.parent)
 
@@ -78,10 +78,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         ReadOnlyError: the folder, or the nearest one above it that is there, is read-only.
     """
-    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), folder)
-    if not os.access(there, os.W_OK):
+    nearest = next((place for place in (folder, *folder.parents) if os.path.exists(place)), folder)
+    if not os.access(nearest, os.W_OK):
         raise ReadOnlyError(
-            f"nothing can be written in {there}: it is read-only; choose another --out, or copy the run"
+            f"nothing can be written in {nearest}: it is read-only; choose another --out, or copy the run"
         )
 
 

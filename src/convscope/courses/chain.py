@@ -72,14 +72,14 @@ class ChainStep:
     @property
     def formulas(self) -> dict[str, str]:
         """How the figures come about, by name: height, width, parameters, multiply_adds; those that there are."""
-        found = {name: axis.formula for name, axis in zip(("height", "width"), self.axes or (), strict=False)}
+        formulas = {name: axis.formula for name, axis in zip(("height", "width"), self.axes or (), strict=False)}
         if self._weights:
-            units, own = self._weights[0], _product(self._weights[1:])
-            each = f"({own} + 1)" if self.bias else own
-            found["parameters"] = f"{units}·{each} = {self.parameters:,}"
+            units, fan_in = self._weights[0], _product(self._weights[1:])
+            each = f"({fan_in} + 1)" if self.bias else fan_in
+            formulas["parameters"] = f"{units}·{each} = {self.parameters:,}"
             places = f" · {_product(self._places)}" if self.axes else ""
-            found["multiply_adds"] = f"{_product(self._weights)}{places} = {self.multiply_adds:,}"
-        return found
+            formulas["multiply_adds"] = f"{_product(self._weights)}{places} = {self.multiply_adds:,}"
+        return formulas
 
     @property
     def figures(self) -> tuple[str, str, str, str, str]:

@@ -26,7 +26,7 @@ _MEASURED = "claims.json"
 _NOTHING = Estimate(None, None, None)
 _Z = 1.959963984540054
 _ENOUGH = 5
-"""From so many pairs of settings on their spread tells what chance does; of fewer Student's interval says nothing."""
+"""From this many pairs of settings on, their spread shows what chance does; with fewer, Student's interval says nothing."""
 
 
 ClaimVerdict = Literal["confirmed", "contradicted", "cannot be told", "not compared", "unfinished", "not run"]
@@ -54,47 +54,47 @@ class JudgedClaim:
 def judge_claims(told: Reproduces, spec: StudySpec, folder: Path, runs: Sequence[StudyRun]) -> tuple[JudgedClaim, ...]:
     """What the finished runs of a study's folder say of each claim of its report."""
     measured = _read_measured(folder)
-    found = [
+    judged = [
         _of_network(claim, measured) if claim.metric in MEASUREMENTS else _of_runs(claim, spec, runs)
         for claim in told.claims
     ]
     if told.budget == SMOKE:  # shows that all parts work, and says nothing
-        found = [replace(each, verdict="not compared") if each.basis else each for each in found]
-    return tuple(found)
+        judged = [replace(each, verdict="not compared") if each.basis else each for each in judged]
+    return tuple(judged)
 
 
 def measure_networks(study: Study, told: Reproduces) -> None:
     """Measure what claims say of one network, on the study's best run, into its claims.json; what is there already is kept."""
-    wanted = [claim.metric for claim in told.claims if claim.metric in MEASUREMENTS]
+    metrics = [claim.metric for claim in told.claims if claim.metric in MEASUREMENTS]
     ranking = study.ranking()
-    if not wanted or not ranking:
+    if not metrics or not ranking:
         return
     number = ranking[0].number
     run = next(run for run in study.runs if run.number == number and run.state == "done")
-    found = _read_measured(study.path).items()
-    known = {name: each for name, each in found if isinstance(each, dict) and each.get("run") == run.path.name}
-    for name in wanted:
-        if name not in known:
+    entries = _read_measured(study.path).items()
+    measured = {name: each for name, each in entries if isinstance(each, dict) and each.get("run") == run.path.name}
+    for name in metrics:
+        if name not in measured:
             subject = open_subject(run.path)
-            figure_of, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
-            known[name] = {**figure_of.to_json(), "basis": basis, "run": run.path.name}
-            write_whole(study.path / _MEASURED, json.dumps(known, indent=1))
+            estimate, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
+            measured[name] = {**estimate.to_json(), "basis": basis, "run": run.path.name}
+            write_whole(study.path / _MEASURED, json.dumps(measured, indent=1))
 
 
 def _read_measured(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / _MEASURED).read_text("utf-8"))
+        measured = json.loads((folder / _MEASURED).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return measured if isinstance(measured, dict) else {}
 
 
 def _of_network(claim: Claim, measured: Mapping[str, Any]) -> JudgedClaim:
     try:
-        found = measured[claim.metric]
-        difference = Estimate(*(None if found[key] is None else float(found[key]) for key in ("value", "low", "high")))
+        entry = measured[claim.metric]
+        difference = Estimate(*(None if entry[key] is None else float(entry[key]) for key in ("value", "low", "high")))
         return JudgedClaim(
-            claim, difference, f"run {found['run']}, {found['basis']}", verdict_of_claim(claim, difference)
+            claim, difference, f"run {entry['run']}, {entry['basis']}", verdict_of_claim(claim, difference)
         )
     except (KeyError, TypeError, ValueError):  # the folder may be somebody else's
         return JudgedClaim(claim)
@@ -116,15 +116,15 @@ def _of_runs(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> JudgedC
 
 def _alike(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> list[list[StudyRun]]:
     """Groups of runs that differ in what the claim is about alone: of each group the run of each term, in their order."""
-    about = {key for _, at in claim.terms for key in at}
-    found: dict[str, dict[int, StudyRun]] = defaultdict(dict)
+    about = {key for _, settings in claim.terms for key in settings}
+    groups: dict[str, dict[int, StudyRun]] = defaultdict(dict)
     for run in runs:
         rest = {key: value for key, value in run.settings.items() if not any(_overlap(key, each) for each in about)}
-        own = spec.run_spec(run.settings, run.seed)
-        for place, (_, at) in enumerate(claim.terms):
-            if matches(own, at):
-                found[json.dumps([rest, run.seed], default=str)][place] = run
-    return [[group[k] for k in range(len(claim.terms))] for group in found.values() if len(group) == len(claim.terms)]
+        run_spec = spec.run_spec(run.settings, run.seed)
+        for place, (_, settings) in enumerate(claim.terms):
+            if matches(run_spec, settings):
+                groups[json.dumps([rest, run.seed], default=str)][place] = run
+    return [[group[k] for k in range(len(claim.terms))] for group in groups.values() if len(group) == len(claim.terms)]
 
 
 def _overlap(one: str, other: str) -> bool:

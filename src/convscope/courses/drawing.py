@@ -38,15 +38,15 @@ def worked_drawing(worked: Worked, windows: Sequence[WorkedWindow] | None = None
         windows: which of its windows; by default all, or the first where there are too many to be read.
     """
     chosen = list(worked.windows() if windows is None else windows)
-    drawn = [_Drawing(worked, window) for window in chosen[:MOST_WINDOWS]]
+    drawings = [_Drawing(worked, window) for window in chosen[:MOST_WINDOWS]]
     notes = list(worked.notes)
-    if len(drawn) < len(chosen):
-        notes.append(f"the first {len(drawn)} of {len(chosen)} windows")
+    if len(drawings) < len(chosen):
+        notes.append(f"the first {len(drawings)} of {len(chosen)} windows")
     if (n_channels := len(chosen[0].channels)) > MOST_CHANNELS:
         notes.append(f"the first {MOST_CHANNELS} of {n_channels} channels")
     if max(worked.image.shape[1:]) > MOST_CELLS:
         notes.append("of the input only what lies about the window")
-    return _svg(in_words(worked), drawn, notes, worked.step.output_shape[1:])
+    return _svg(in_words(worked), drawings, notes, worked.step.output_shape[1:])
 
 
 def worked_picture(worked: Worked, windows: Sequence[WorkedWindow] | None = None) -> bytes:
@@ -55,8 +55,8 @@ def worked_picture(worked: Worked, windows: Sequence[WorkedWindow] | None = None
     from PIL import Image
 
     _with_letters()
-    drawn = vl_convert.svg_to_png(worked_drawing(worked, windows), scale=2.0)
-    with Image.open(io.BytesIO(drawn)) as image:  # vl-convert packs it ten times as large
+    picture = vl_convert.svg_to_png(worked_drawing(worked, windows), scale=2.0)
+    with Image.open(io.BytesIO(picture)) as image:  # vl-convert packs it ten times as large
         return png(np.asarray(image.convert("RGB")))
 
 
@@ -119,8 +119,8 @@ class _Drawing:
         height, width = output.shape
         output[np.arange(height * width).reshape(height, width) > window.row * width + window.column] = np.nan
         top, left = (
-            max(0, min(at - MOST_CELLS // 2, n - MOST_CELLS))
-            for at, n in ((window.row, height), (window.column, width))
+            max(0, min(place - MOST_CELLS // 2, n - MOST_CELLS))
+            for place, n in ((window.row, height), (window.column, width))
         )
         unit = f"unit {window.unit}, " if worked.step.output_shape[0] > 1 and worked.weight is not None else ""
         self.heading = f"{unit}row {window.row}, column {window.column}"
@@ -178,17 +178,17 @@ class _Drawing:
         middle = y + 22 + (self.block - 22) / 2
         pieces = [_text(x, y + 13, channel.name or "input", anchor="start", weight=600)]
 
-        def put(at: float, numbers: np.ndarray, **marks: Any) -> float:
-            pieces.append(_grid(at, middle - _CELL * len(numbers) / 2, numbers, size, **marks))
-            return at + numbers.shape[1] * size
+        def put(x0: float, numbers: np.ndarray, **marks: Any) -> float:
+            pieces.append(_grid(x0, middle - _CELL * len(numbers) / 2, numbers, size, **marks))
+            return x0 + numbers.shape[1] * size
 
-        def sign(at: float, text: str) -> float:
-            pieces.append(_text(at + _SIGN / 2, middle + 6, text, size=18, colour=_FAINT))
-            return at + _SIGN
+        def sign(x0: float, text: str) -> float:
+            pieces.append(_text(x0 + _SIGN / 2, middle + 6, text, size=18, colour=_FAINT))
+            return x0 + _SIGN
 
-        def label(at: float, text: str) -> None:
+        def label(x0: float, text: str) -> None:
             if first:
-                pieces.append(_text(at, y + 13, text, anchor="start", colour=_FAINT))
+                pieces.append(_text(x0, y + 13, text, anchor="start", colour=_FAINT))
 
         parts = ~np.isnan(channel.products)
         right = put(x, channel.numbers, marked=channel.taps, grey=channel.padding, edge=_BLUE)
@@ -199,9 +199,9 @@ class _Drawing:
         left = sign(right, "→" if channel.weights is None else "=")
         label(left, "window" if channel.weights is None else "products")
         right = put(left, channel.products, marked=parts)
-        at = sign(right, "→") + (self.totals_width - 2 * _SIGN) / 2
-        pieces.append(_text(at, middle - 12, self.operation, colour=_FAINT, size=12.5))
-        pieces.append(_text(at, middle + 6, number(channel.total), size=16, weight=600, colour=_BLUE))
+        centre = sign(right, "→") + (self.totals_width - 2 * _SIGN) / 2
+        pieces.append(_text(centre, middle - 12, self.operation, colour=_FAINT, size=12.5))
+        pieces.append(_text(centre, middle + 6, number(channel.total), size=16, weight=600, colour=_BLUE))
         return "".join(pieces)
 
 

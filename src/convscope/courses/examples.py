@@ -48,24 +48,24 @@ def worked_example(example: str | None = None, **settings: Any) -> Worked:
         >>> worked_example("report-e").output[0].tolist()
         [[45.0, 45.0], [54.0, 54.0]]
     """
-    given = {key: value for key, value in settings.items() if value is not None}
-    found = {**_base(example, image_only=bool(given.get("pool"))), **given}
-    for key in found:
+    settings_given = {key: value for key, value in settings.items() if value is not None}
+    merged = {**_base(example, image_only=bool(settings_given.get("pool"))), **settings_given}
+    for key in merged:
         if key not in _KEYS:
             raise UnknownNameError("setting", key, _KEYS, "one of a worked example's")
-    if "image" not in found:
+    if "image" not in merged:
         raise SettingError(
             "image: there is none; give numbers such as '1 2; 3 4', a file of them, or --example report-e"
         )
-    own = {key: _READ[key](key, value) if key in _READ else value for key, value in found.items()}
-    image, weight, kind = (own.pop(key, None) for key in ("image", "filter", "pool"))
+    args = {key: _READ[key](key, value) if key in _READ else value for key, value in merged.items()}
+    image, weight, kind = (args.pop(key, None) for key in ("image", "filter", "pool"))
     if kind:
-        _refuse([*(["filter"] if weight is not None else []), *own], _POOL, "a pool")
-        return worked_pool(image, kind, **own)
+        _refuse([*(["filter"] if weight is not None else []), *args], _POOL, "a pool")
+        return worked_pool(image, kind, **args)
     if weight is None:
         raise SettingError("filter: there is none; give numbers such as '1 0 -1; 1 0 -1', or pool: max (--pool max)")
-    _refuse(own, _CONV, "a convolution, whose filter has its own size" if "kernel" in own else "a convolution")
-    return worked_conv(image, weight, **own)
+    _refuse(args, _CONV, "a convolution, whose filter has its own size" if "kernel" in args else "a convolution")
+    return worked_conv(image, weight, **args)
 
 
 def pair(name: str, given: object) -> int | tuple[int, int]:
@@ -100,42 +100,42 @@ def _base(example: str | None, image_only: bool) -> dict[str, Any]:
     if example is None:
         return {}
     if Path(example).suffix.lower() in (".yaml", ".yml"):
-        found = read_settings(Path(example))
+        settings = read_settings(Path(example))
     elif example in EXAMPLES:
-        found = EXAMPLES[example]
+        settings = EXAMPLES[example]
     else:
         raise UnknownNameError("example", example, [*EXAMPLES, "FILE.yaml"])
-    return {key: found[key] for key in ("image", "channels") if key in found} if image_only else dict(found)
+    return {key: settings[key] for key in ("image", "channels") if key in settings} if image_only else dict(settings)
 
 
-def _refuse(keys: Iterable[str], known: tuple[str, ...], what: str) -> None:
+def _refuse(keys: Iterable[str], allowed: tuple[str, ...], what: str) -> None:
     for key in keys:
-        if key not in known:
+        if key not in allowed:
             raise SettingError(f"{key.replace('_', ' ')}: it does not go with {what}; leave it out")
 
 
-def _array(name: str, given: Any) -> np.ndarray:
-    return read_numbers(name, given) if isinstance(given, str) else nested(name, given)
+def _array(name: str, value: Any) -> np.ndarray:
+    return read_numbers(name, value) if isinstance(value, str) else nested(name, value)
 
 
-def _names(name: str, given: object) -> tuple[str, ...]:
-    if isinstance(given, str):
-        given = given.replace(",", " ").split()
-    if not isinstance(given, list | tuple):
-        raise SettingError(f"{name}: {given!r}; expected names such as R,G,B")
-    return tuple(map(str, given))
+def _names(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if not isinstance(value, list | tuple):
+        raise SettingError(f"{name}: {value!r}; expected names such as R,G,B")
+    return tuple(map(str, value))
 
 
-def _whole(name: str, given: object) -> int:
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise SettingError(f"{name}: {given!r}; expected a whole number")
-    return given
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SettingError(f"{name}: {value!r}; expected a whole number")
+    return value
 
 
-def _switch(name: str, given: object) -> bool:
-    if not isinstance(given, bool):
-        raise SettingError(f"{name.replace('_', ' ')}: {given!r}; expected true or false")
-    return given
+def _switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SettingError(f"{name.replace('_', ' ')}: {value!r}; expected true or false")
+    return value
 
 
 _READ: dict[str, Callable[[str, Any], Any]] = {

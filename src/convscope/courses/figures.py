@@ -26,21 +26,21 @@ def figure(run: Run, metric: str) -> tuple[float, int]:
 
 def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
     """Whether a run has these values at these dotted keys; `net: net4` is short for `net.name: net4`, as in the sweep."""
-    own = run.model_dump(mode="json")
-    return all(_is(_value(own, key), value) for key, value in at.items())
+    spec = run.model_dump(mode="json")
+    return all(_is(_value(spec, key), value) for key, value in at.items())
 
 
-def _is(own: Any, told: Any) -> bool:
-    if isinstance(own, Mapping) and isinstance(told, Mapping):
-        return all(_is(own.get(key), value) for key, value in told.items())
-    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(told, str) else own) == told
+def _is(own: Any, expected: Any) -> bool:
+    if isinstance(own, Mapping) and isinstance(expected, Mapping):
+        return all(_is(own.get(key), value) for key, value in expected.items())
+    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(expected, str) else own) == expected
 
 
-def _value(given: Any, key: str) -> Any:
+def _value(value: Any, key: str) -> Any:
     """What stands at a dotted key; a number in it is a place in a list. None where nothing does."""
     for part in key.split("."):
-        if isinstance(given, list) and part.isdecimal():
-            given = given[int(part)] if int(part) < len(given) else None
+        if isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
         else:
-            given = given.get(part) if isinstance(given, Mapping) else None
-    return given
+            value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -41,10 +41,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, or is no table of keys.
     """
-    found = _yaml("example", path)
-    if not isinstance(found, dict):
+    settings = _yaml("example", path)
+    if not isinstance(settings, dict):
         raise DataError(f"example {path}: expected keys such as image, filter and padding, a line each")
-    return found
+    return settings
 
 
 def parse_numbers(what: str, text: str) -> np.ndarray:
@@ -52,8 +52,8 @@ def parse_numbers(what: str, text: str) -> np.ndarray:
     lines = text.replace("\r", "").strip()
     filters = re.split(r"\|\||\n\s*-{3,}\s*\n", lines)
     parts = [[_rows(what, channel) for channel in re.split(r"\||\n\s*\n", one)] for one in filters]
-    found = _even(what, parts)
-    return found if len(filters) > 1 else found[0] if found.shape[1] > 1 else found[0, 0]
+    numbers = _even(what, parts)
+    return numbers if len(filters) > 1 else numbers[0] if numbers.shape[1] > 1 else numbers[0, 0]
 
 
 def _rows(what: str, text: str) -> list[list[float]]:
@@ -88,14 +88,14 @@ def nested(what: str, found: Any) -> np.ndarray:
 
 def _array(what: str, path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{what} {path}: cannot be read as an array ({_reason(error)}); write it with numpy.save"
         ) from None
-    if found.dtype.kind not in "iufb":
-        raise DataError(f"{what} {path}: an array of {found.dtype}; expected numbers")
-    return found.astype(np.float64)
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{what} {path}: an array of {array.dtype}; expected numbers")
+    return array.astype(np.float64)
 
 
 def _text(what: str, path: Path) -> str:

@@ -136,8 +136,8 @@ def folder_of(out: Path, budget: str, name: str) -> Path:
 
 
 def _largest(out: Path, name: str) -> str:
-    known = [FULL, *reversed(reproduces(find_reproduction(name), name).budgets)]
-    begun = [each for each in known if (folder_of(out, each, name) / STUDY).is_file()]
+    budgets = [FULL, *reversed(reproduces(find_reproduction(name), name).budgets)]
+    begun = [each for each in budgets if (folder_of(out, each, name) / STUDY).is_file()]
     done = [each for each in begun if _is_done(folder_of(out, each, name))]
     return [*done, *begun, FULL][0]
 
@@ -159,10 +159,10 @@ def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
             return read_reproduction(open_study(folder), name, spec)
         except ConvscopeError as error:  # one such study must not spoil the others
             problems = (str(error),)
-    told = reproduces(spec, name)
-    outcomes = tuple(_outcome(each, spec, [], told.budget) for each in told.reported)
-    claims = tuple(map(JudgedClaim, told.claims))
-    return Reproduction(name, spec, told, folder, outcomes, claims, problems=problems)
+    report = reproduces(spec, name)
+    outcomes = tuple(_outcome(each, spec, [], report.budget) for each in report.reported)
+    claims = tuple(map(JudgedClaim, report.claims))
+    return Reproduction(name, spec, report, folder, outcomes, claims, problems=problems)
 
 
 def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
@@ -173,17 +173,17 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
         name: of the shipped study.
         spec: it, at the folder's budget; figures and words are taken from here.
     """
-    told = reproduces(spec, name)
-    runs = [_readable(run, told.reported) for run in study.runs]
+    report = reproduces(spec, name)
+    runs = [_readable(run, report.reported) for run in study.runs]
     first = next((run.open().environment for run in runs if run.state == "done"), None)
     data = first["data"] if first else {"source": "", "digest": ""}
     return Reproduction(
         name=name,
         spec=spec,
-        told=told,
+        told=report,
         folder=study.path,
-        outcomes=tuple(_outcome(each, spec, runs, told.budget) for each in told.reported),
-        claims=judge_claims(told, spec, study.path, runs),
+        outcomes=tuple(_outcome(each, spec, runs, report.budget) for each in report.reported),
+        claims=judge_claims(report, spec, study.path, runs),
         n_done=sum(run.state == "done" for run in runs),
         n_runs=len(runs),
         seconds=sum(map(_seconds, runs)),
@@ -195,15 +195,15 @@ def read_reproduction(study: Study, name: str, spec: StudySpec) -> Reproduction:
     )
 
 
-def _readable(run: StudyRun, told: Sequence[Reported]) -> StudyRun:
-    """The run; where it is finished, and something that is asked of it cannot be read, as one that failed."""
+def _readable(run: StudyRun, reported: Sequence[Reported]) -> StudyRun:
+    """The run; where it is finished but a figure of it cannot be read, as one that failed."""
     if run.state != "done":
         return run
     try:
         opened = run.open()
         opened.environment["data"]["source"], opened.environment["data"]["digest"]
         opened.spec  # noqa: B018 (as what stands above: it is read)
-        for each in told:
+        for each in reported:
             if each.metric != EXACT:
                 figure(opened, each.metric)
     except DAMAGED as error:
@@ -224,24 +224,28 @@ def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterat
     yield from (f"{run.path.name} {run.state}: {run.message}" for run in runs if run.message)
 
 
-def _outcome(told: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
-    interval = proportion(round(told.value * told.n), told.n) if told.is_share and told.n else _NOTHING
-    if told.metric == EXACT:
-        return _counted(told, spec)
-    mine = [run for run in runs if matches(spec.run_spec(run.settings, run.seed), told.at)]
-    done = [run for run in mine if run.state == "done"]
+def _outcome(reported: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
+    interval = (
+        proportion(round(reported.value * reported.n), reported.n) if reported.is_share and reported.n else _NOTHING
+    )
+    if reported.metric == EXACT:
+        return _counted(reported, spec)
+    matching = [run for run in runs if matches(spec.run_spec(run.settings, run.seed), reported.at)]
+    done = [run for run in matching if run.state == "done"]
     if not done:
-        verdict: Verdict = "unfinished" if any(run.state == "unfinished" for run in mine) else "not run"
-        return Outcome(told, interval, n_missing=len(mine), verdict=verdict)
-    values, n_images = _by_seed(done, told.metric)
-    found, difference = estimate(values, n_images, told)
+        verdict: Verdict = "unfinished" if any(run.state == "unfinished" for run in matching) else "not run"
+        return Outcome(reported, interval, n_missing=len(matching), verdict=verdict)
+    values, n_images = _by_seed(done, reported.metric)
+    ours, difference = estimate(values, n_images, reported)
     n_settings = len({run.number for run in done})
-    verdict = verdict_of(difference) if told.is_share else "not compared"
+    verdict = verdict_of(difference) if reported.is_share else "not compared"
     if budget == SMOKE:
         verdict = "not compared"
-    elif any(run.state in ("waiting", "unfinished") for run in mine):
+    elif any(run.state in ("waiting", "unfinished") for run in matching):
         verdict = "unfinished"  # a mean over some of its settings is another figure
-    return Outcome(told, interval, found, difference, len(values), n_settings, len(mine) - len(done), n_images, verdict)
+    return Outcome(
+        reported, interval, ours, difference, len(values), n_settings, len(matching) - len(done), n_images, verdict
+    )
 
 
 def _by_seed(runs: Sequence[StudyRun], metric: str) -> tuple[list[float], int]:
@@ -262,18 +266,18 @@ def estimate(values: Sequence[float], n_images: int, told: Reported) -> tuple[Es
     taken to vary as ours do, so that it counts 1 beside our 1/n) and the choice of test images (binomial, on both sides). Of a
     single seed the first is unknown and left out: the interval is then that of these two runs alone.
     """
-    found = summary(values)
+    seed_summary = summary(values)
     mean = sum(values) / len(values)
-    t = float(special.stdtrit(len(values) - 1, 0.975)) if found.deviation is not None else 0.0
-    seeds = t * (found.deviation or 0.0)
-    ours, theirs = (_image_error(p, n) for p, n in ((mean, n_images), (told.value, told.n)))
+    t = float(special.stdtrit(len(values) - 1, 0.975)) if seed_summary.deviation is not None else 0.0
+    seeds = t * (seed_summary.deviation or 0.0)
+    our_error, their_error = (_image_error(p, n) for p, n in ((mean, n_images), (told.value, told.n)))
     if not told.is_share:
-        return found.mean, Estimate(mean - told.value, None, None)
-    own = math.hypot(seeds / math.sqrt(len(values)), _Z * ours)
-    between = math.hypot(seeds * math.sqrt(1 + 1 / len(values)), _Z * math.hypot(ours, theirs))
+        return seed_summary.mean, Estimate(mean - told.value, None, None)
+    half = math.hypot(seeds / math.sqrt(len(values)), _Z * our_error)
+    gap_half = math.hypot(seeds * math.sqrt(1 + 1 / len(values)), _Z * math.hypot(our_error, their_error))
     gap = mean - told.value
-    of_ours = Estimate(mean, max(0.0, mean - own), min(1.0, mean + own))
-    return of_ours, Estimate(gap, max(-1.0, gap - between), min(1.0, gap + between))
+    ours = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+    return ours, Estimate(gap, max(-1.0, gap - gap_half), min(1.0, gap + gap_half))
 
 
 def _image_error(p: float, n: int | None) -> float:
@@ -299,28 +303,30 @@ def verdict_of(difference: Estimate) -> Verdict:
     return "agrees" if max(-low, high) <= CLOSE else "cannot be told"
 
 
-def _counted(told: Reported, spec: StudySpec) -> Outcome:
+def _counted(reported: Reported, spec: StudySpec) -> Outcome:
     """Parameters, which need no run: the network is built without its weights."""
     # also of a setting that a smaller budget leaves out
-    count = parameters_of(spec.run_spec({**spec.example, **told.at}, spec.run_seeds[0]))
+    count = parameters_of(spec.run_spec({**spec.example, **reported.at}, spec.run_seeds[0]))
     if count is None:
-        return Outcome(told)
-    gap = count - told.value
-    found, difference = Estimate(float(count), None, None), Estimate(gap, None, None)
+        return Outcome(reported)
+    gap = count - reported.value
+    ours, difference = Estimate(float(count), None, None), Estimate(gap, None, None)
     return Outcome(
-        told, found=found, difference=difference, n_seeds=1, n_settings=1, verdict="differs" if gap else "equal"
+        reported, found=ours, difference=difference, n_seeds=1, n_settings=1, verdict="differs" if gap else "equal"
     )
 
 
 def parameters_of(spec: RunSpec) -> int | None:
     """Parameters of a catalogue's network for the images that it was made for; None of one that cannot be built here."""
-    own = spec.net
-    if code_in(own) is not None:  # the study's folder may be somebody else's
+    net_spec = spec.net
+    if code_in(net_spec) is not None:  # the study's folder may be somebody else's
         return None
-    one = {"classes": 1} if spec.task == "sigmoid" else {}
+    defaults = {"classes": 1} if spec.task == "sigmoid" else {}
     try:
         with torch.device("meta"):
-            net = build_net(own.name, head=own.head, replaces=own.replaces, **{**one, **own.options})
+            net = build_net(
+                net_spec.name, head=net_spec.head, replaces=net_spec.replaces, **{**defaults, **net_spec.options}
+            )
     except (ConvscopeError, NotImplementedError):
         return None
     return sum(parameter.numel() for parameter in net.parameters())

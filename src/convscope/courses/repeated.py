@@ -20,29 +20,29 @@ def study_sections(folder: Path) -> list[Section]:
         study = open_study(folder)
         if study.spec.reproduces is None:
             return []
-        each = read_reproduction(study, study.name, study.spec)
+        reproduction = read_reproduction(study, study.name, study.spec)
     except ConvscopeError:
         return []
-    told = each.told
+    report = reproduction.told
     figures = fill(
         "repeated.html",
         "convscope.courses",
-        report=told.report,
+        report=report.report,
         about=study.spec.about,
-        budget=told.budget,
-        state=state_in_words(each),
-        rows=reproduction_rows(each),
-        claims=claim_rows(each),
+        budget=report.budget,
+        state=state_in_words(reproduction),
+        rows=reproduction_rows(reproduction),
+        claims=claim_rows(reproduction),
         claims_explained=CLAIMS_EXPLAINED,
-        otherwise=told.otherwise,
-        disagrees=told.disagrees,
+        otherwise=report.otherwise,
+        disagrees=report.disagrees,
         explained=EXPLAINED,
     )
-    found = [Section("repeated", f"Report {told.report}", figures)]
+    sections = [Section("repeated", f"Report {report.report}", figures)]
     if looks := list(_looks(folder)):
-        shown = fill("looks.html", "convscope.courses", report=told.report, looks=looks)
-        found.append(Section("looks", "Looks", shown))
-    return found
+        html = fill("looks.html", "convscope.courses", report=report.report, looks=looks)
+        sections.append(Section("looks", "Looks", html))
+    return sections
 
 
 def _looks(folder: Path) -> Iterator[dict[str, Any]]:

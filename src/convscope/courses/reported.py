@@ -33,9 +33,9 @@ _METRICS = ("test_accuracy", "train_accuracy", "mean_val_accuracy", "overfit_per
 _OF_A_HEAD = re.compile(r"heads\.\w+\.accuracy")
 
 
-def _check_metric(given: str, known: Collection[str]) -> None:
-    if given not in known and not _OF_A_HEAD.fullmatch(given):
-        raise ValueError(f"{given!r}; expected one of {', '.join(known)}, heads.NAME.accuracy")
+def _check_metric(metric: str, known: Collection[str]) -> None:
+    if metric not in known and not _OF_A_HEAD.fullmatch(metric):
+        raise ValueError(f"{metric!r}; expected one of {', '.join(known)}, heads.NAME.accuracy")
 
 
 class Reported(BaseModel):
@@ -61,9 +61,9 @@ class Reported(BaseModel):
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, given: str) -> str:
-        _check_metric(given, _METRICS)
-        return given
+    def _known(cls, metric: str) -> str:
+        _check_metric(metric, _METRICS)
+        return metric
 
     @model_validator(mode="after")
     def _check(self) -> Reported:
@@ -78,7 +78,7 @@ class Reported(BaseModel):
 
 
 class Claim(BaseModel):
-    """What a report says of its networks, in a form that runs can be asked.
+    """What a report says of its networks, in a form that can be tested on runs.
 
     Attributes:
         says: the claim, in a sentence.
@@ -140,8 +140,8 @@ class ReportedLook(BaseModel):
 
     def command(self, run: str) -> str:
         """How to look again."""
-        given = ({} if self.image is None else {"image": self.image}) | self.settings
-        options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        settings = ({} if self.image is None else {"image": self.image}) | self.settings
+        options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         return shlex.join(["convscope", "look", run, self.lens, *options])
 
 
@@ -206,13 +206,13 @@ def read_reproducing(text: str, where: str, overrides: Iterable[str] = (), budge
         SettingError: see `convscope.study.read_study` and `reproduces`.
         UnknownNameError: the study has no such budget.
     """
-    given = parse_mapping(text, where).get("reproduces")
-    budgets = given.get("budgets") if isinstance(given, Mapping) else None
-    known = budgets if isinstance(budgets, Mapping) else {}
-    if budget == LAPTOP and LAPTOP not in known:  # small enough to be run as reported
+    entry = parse_mapping(text, where).get("reproduces")
+    listed = entry.get("budgets") if isinstance(entry, Mapping) else None
+    budgets = listed if isinstance(listed, Mapping) else {}
+    if budget == LAPTOP and LAPTOP not in budgets:  # small enough to be run as reported
         budget = FULL
-    settings = _settings_of_budget(known, budget, where)
-    if isinstance(given, Mapping):  # what else stands there is refused below
+    settings = _settings_of_budget(budgets, budget, where)
+    if isinstance(entry, Mapping):  # what else stands there is refused below
         settings["reproduces.budget"] = budget
     return check_reproduces(read_study(text, where, overrides, settings), where, text)
 
@@ -226,10 +226,10 @@ def check_reproduces(spec: StudySpec, where: str, text: str = "") -> StudySpec:
 
 def reproductions() -> dict[str, str]:
     """The shipped studies that repeat a report, in the order of the reports: name → a line about it."""
-    given = {name: parse_mapping(text, f"{name}.yaml") for name, text in shipped_texts().items()}
-    told = {name: one["reproduces"] for name, one in given.items() if "reproduces" in one}
-    order = sorted(told, key=lambda name: (told[name]["report"], told[name].get("place", 0), name))
-    return {name: given[name]["about"] for name in order}
+    studies = {name: parse_mapping(text, f"{name}.yaml") for name, text in shipped_texts().items()}
+    entries = {name: study["reproduces"] for name, study in studies.items() if "reproduces" in study}
+    order = sorted(entries, key=lambda name: (entries[name]["report"], entries[name].get("place", 0), name))
+    return {name: studies[name]["about"] for name in order}
 
 
 def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
@@ -244,13 +244,13 @@ def find_reproduction(name: str, budget: str = FULL) -> StudySpec:
     return read_reproducing(texts[name], name, budget=budget)
 
 
-def _settings_of_budget(known: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:
+def _settings_of_budget(budgets: Mapping[str, Any], budget: str, where: str) -> dict[str, Any]:
     """The settings of one of the known budgets, by dotted key; of "full" there are none."""
     if budget == FULL:
         return {}
-    if budget not in known:
-        raise UnknownNameError("budget", budget, dict.fromkeys([*known, LAPTOP, FULL]), f"one of {where}'s")
-    settings = known[budget]
+    if budget not in budgets:
+        raise UnknownNameError("budget", budget, dict.fromkeys([*budgets, LAPTOP, FULL]), f"one of {where}'s")
+    settings = budgets[budget]
     if not isinstance(settings, Mapping):
         raise SettingError(
             f"{where}: reproduces.budgets.{budget}: {settings!r}: expected settings by their keys, such as data.limit: 300"

@@ -82,14 +82,14 @@ def reproduce(
 
 def look_again(study: Study) -> list[LookedAt]:
     """The ways of looking that the study names, on its runs; those that are there already are kept."""
-    told = reproduces(study.spec, str(study.path))
-    known = {each.command: each for each in looks_of(study.path) if (study.path / each.picture).is_file()}
-    found = []
-    for number, asked in enumerate(told.looks, 1):
-        seen = _looked_at(study, asked, f"{LOOKS}/{number:02d}-{asked.lens}.png", known)
-        found.append(seen)
-        write_whole(study.path / LOOKS / _INDEX, json.dumps([asdict(each) for each in found], indent=1))
-    return found
+    report = reproduces(study.spec, str(study.path))
+    earlier = {each.command: each for each in looks_of(study.path) if (study.path / each.picture).is_file()}
+    looks = []
+    for number, look in enumerate(report.looks, 1):
+        looked_at = _looked_at(study, look, f"{LOOKS}/{number:02d}-{look.lens}.png", earlier)
+        looks.append(looked_at)
+        write_whole(study.path / LOOKS / _INDEX, json.dumps([asdict(each) for each in looks], indent=1))
+    return looks
 
 
 def looks_of(folder: Path) -> list[LookedAt]:
@@ -100,31 +100,31 @@ def looks_of(folder: Path) -> list[LookedAt]:
         return []
 
 
-def _looked_at(study: Study, asked: ReportedLook, picture: str, known: Mapping[str, LookedAt]) -> LookedAt:
+def _looked_at(study: Study, look: ReportedLook, picture: str, earlier: Mapping[str, LookedAt]) -> LookedAt:
     try:
-        run = _chosen(study, asked)
+        run = _chosen(study, look)
     except RequestError as error:
-        return LookedAt(asked.lens, asked.about, "", {}, problem=str(error))
-    command = asked.command(str(run.path))
-    seen = known.get(command)
-    if seen is not None and seen.picture == picture:
-        return seen
+        return LookedAt(look.lens, look.about, "", {}, problem=str(error))
+    command = look.command(str(run.path))
+    previous = earlier.get(command)
+    if previous is not None and previous.picture == picture:
+        return previous
     (study.path / LOOKS).mkdir(exist_ok=True)
-    told = LookedAt(asked.lens, asked.about, command, dict(run.settings))
+    entry = LookedAt(look.lens, look.about, command, dict(run.settings))
     try:
-        image = None if asked.image is None else str(asked.image)
-        _, found = look_at(open_subject(run.path), asked.lens, image, out=study.path / picture, **asked.settings)
+        image = None if look.image is None else str(look.image)
+        _, view = look_at(open_subject(run.path), look.lens, image, out=study.path / picture, **look.settings)
     except ConvscopeError as error:
-        return LookedAt(**{**asdict(told), "problem": str(error)})
-    return LookedAt(**{**asdict(told), "picture": picture, "heading": found.heading})
+        return LookedAt(**{**asdict(entry), "problem": str(error)})
+    return LookedAt(**{**asdict(entry), "picture": picture, "heading": view.heading})
 
 
-def _chosen(study: Study, asked: ReportedLook) -> StudyRun:
+def _chosen(study: Study, look: ReportedLook) -> StudyRun:
     """The first finished run of the best setting among those that the look belongs to."""
     done = [run for run in study.runs if run.state == "done"]
-    mine = {run.number: run for run in reversed(done) if matches(run.open().spec, asked.at)}
-    best = next((mine[each.number] for each in study.ranking() if each.number in mine), None)
+    matching = {run.number: run for run in reversed(done) if matches(run.open().spec, look.at)}
+    best = next((matching[each.number] for each in study.ranking() if each.number in matching), None)
     if best is None:
-        which = ", ".join(f"{key} {value}" for key, value in asked.at.items())
+        which = ", ".join(f"{key} {value}" for key, value in look.at.items())
         raise RequestError(f"no finished run {f'with {which} ' if which else ''}is there to look at")
     return best

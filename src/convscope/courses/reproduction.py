@@ -46,13 +46,13 @@ def value_in_words(outcome: Outcome, value: float) -> str:
 
 def found_in_words(outcome: Outcome) -> str:
     """Ours with its interval; "–" where there is none."""
-    found: Estimate = outcome.found
-    if found.value is None:
+    ours: Estimate = outcome.found
+    if ours.value is None:
         return "–"
-    value = value_in_words(outcome, found.value)
-    if found.low is None or found.high is None:
+    value = value_in_words(outcome, ours.value)
+    if ours.low is None or ours.high is None:
         return value
-    return f"{value} ({value_in_words(outcome, found.low)} to {value_in_words(outcome, found.high)})"
+    return f"{value} ({value_in_words(outcome, ours.low)} to {value_in_words(outcome, ours.high)})"
 
 
 def _with_budget(each: Reproduction, verdict: str) -> str:
@@ -176,18 +176,18 @@ def reproduction_page(found: Sequence[Reproduction], command: str) -> str:
     )
 
 
-def _how_far(found: Sequence[Reproduction]) -> str:
+def _how_far(studies: Sequence[Reproduction]) -> str:
     """Of how many studies there are finished runs as reported, and of how many at a smaller budget alone."""
-    budgets = Counter(each.budget for each in found if each.n_done)
+    budgets = Counter(each.budget for each in studies if each.n_done)
     smaller = [f"{n} at the budget `{budget}`" for budget, n in budgets.items() if budget != FULL]
     whole = f"{budgets[FULL] or 'none'} as reported (`{FULL}`)"
-    said = (
+    note = (
         "A smaller budget has fewer images, epochs or settings, so that its verdicts say nothing of the report itself."
     )
-    return f"Of {len(found)} {'study' if len(found) == 1 else 'studies'} {', '.join([*smaller, whole])}. {said}"
+    return f"Of {len(studies)} {'study' if len(studies) == 1 else 'studies'} {', '.join([*smaller, whole])}. {note}"
 
 
 def _machine(environment: Any) -> str:
-    made = environment["gpu"] or f"{environment['processor']}, {environment['cores']} cores"
+    hardware = environment["gpu"] or f"{environment['processor']}, {environment['cores']} cores"
     torch = environment["packages"].get("torch", "?")
-    return f"{made}; Python {environment['python']}, PyTorch {torch}, {environment['system']}"
+    return f"{hardware}; Python {environment['python']}, PyTorch {torch}, {environment['system']}"

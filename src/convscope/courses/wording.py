@@ -38,13 +38,13 @@ def window_in_words(step: ChainStep, short: bool = False) -> list[str]:
     if step.axes is None:
         return []
     rows, columns = step.axes
-    found = [f"{rows.kernel}×{columns.kernel}"]
+    words = [f"{rows.kernel}×{columns.kernel}"]
     for name, simplest in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0)):
         pair = tuple(_ends(axis) if name == "padding" else str(getattr(axis, name)) for axis in (rows, columns))
         if pair != (str(simplest), str(simplest)):
             lead = name[0] if short else f"{name.replace('_', ' ')} "
-            found.append(lead + (pair[0] if pair[0] == pair[1] else times(pair)))
-    return [*found, *([f"{step.groups} groups"] if step.groups > 1 else [])]
+            words.append(lead + (pair[0] if pair[0] == pair[1] else times(pair)))
+    return [*words, *([f"{step.groups} groups"] if step.groups > 1 else [])]
 
 
 def _ends(axis: Axis) -> str:
@@ -76,8 +76,8 @@ def read_shape(text: str, order: Order | None = None) -> tuple[tuple[int, int, i
         >>> read_shape("128x128x32"), read_shape("3x32x32")
         (((32, 128, 128), 'hwc'), ((3, 32, 32), 'chw'))
     """
-    at = re.fullmatch(r"(\d+)@(\d+)[x×,](\d+)", text.strip())
-    parts = at.groups() if at else text.strip().replace("×", "x").replace(",", "x").split("x")
+    match = re.fullmatch(r"(\d+)@(\d+)[x×,](\d+)", text.strip())
+    parts = match.groups() if match else text.strip().replace("×", "x").replace(",", "x").split("x")
     if len(parts) == 2:
         parts = ["1", *parts]
         order = "chw"
@@ -87,5 +87,5 @@ def read_shape(text: str, order: Order | None = None) -> tuple[tuple[int, int, i
         )
     a, b, c = map(int, parts)
     if order is None:
-        order = "hwc" if a == b != c and not at else "chw"
+        order = "hwc" if a == b != c and not match else "chw"
     return ((c, a, b), order) if order == "hwc" else ((a, b, c), order)

@@ -35,7 +35,7 @@ def chain(shape: tuple[int, int, int], layers: str) -> Chain:
         >>> chain((3, 32, 32), "c64k3p0 M c128").output_shape
         (128, 15, 15)
     """
-    found, count = Chain(shape), Counter[str]()
+    result, count = Chain(shape), Counter[str]()
     check_shape(shape)
     words = layers.split()
     # the grammar of plain networks knows square windows: it reads the numbers of rows, then those of columns
@@ -45,15 +45,15 @@ def chain(shape: tuple[int, int, int], layers: str) -> Chain:
             raise SettingError(f"{plain.text!r} is not worked by hand; leave it out, or write its plain form (c, f)")
     for word in zip(words, rows, columns, strict=True):
         for kind, add in _layers(*word):
-            if kind == "flatten" and len(found.output_shape) == 1:
+            if kind == "flatten" and len(result.output_shape) == 1:
                 continue
             count[kind] += 1
             name = kind if kind == "flatten" else f"{kind}{count[kind]}"
             try:
-                found = add(found, name)
+                result = add(result, name)
             except SettingError as error:
                 raise SettingError(f"{name}: {error}") from None
-    return found
+    return result
 
 
 def _one_side(word: str, side: int) -> str:
@@ -76,12 +76,12 @@ def _layers(text: str, rows: Word, columns: Word) -> Iterator[tuple[str, _Add]]:
     match text[0]:
         case "c":
             kernel, stride, dilation = get("k", 3), get("s", 1), get("d", 1)
-            own = (d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
-            padding = tuple(get("p", default)[side] for side, default in enumerate(own))
+            defaults = (d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+            padding = tuple(get("p", default)[side] for side, default in enumerate(defaults))
             yield "conv", _sliding(conv, n, kernel, stride, padding, dilation, groups)
         case "t":
-            found = _EXTRA.search(text)
-            extra = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+            matched = _EXTRA.search(text)
+            extra = (int(matched[1]), int(matched[2] or matched[1])) if matched else (0, 0)
             yield "up", _sliding(conv, n, get("k", 2), get("s", 2), get("p", 0), get("d", 1), groups, True, extra)
         case "M" | "A":
             kernel = get("k", 2)

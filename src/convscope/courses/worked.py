@@ -121,8 +121,8 @@ class Worked:
 
     def per_channel(self, unit: int = 0) -> Float[np.ndarray, "C H2 W2"]:
         """What each channel that a unit reads contributes to it, at every position."""
-        found = np.stack([one.per_channel for one in self.windows(unit)], -1)
-        return found.reshape(len(found), *self.step.output_shape[1:])
+        sums = np.stack([one.per_channel for one in self.windows(unit)], -1)
+        return sums.reshape(len(sums), *self.step.output_shape[1:])
 
     def filter(self, unit: int = 0) -> Float[np.ndarray, "C h w"] | None:
         """The weights of one unit, for the channels that it reads; None of a pool."""
@@ -215,7 +215,7 @@ def worked_conv(
     if transposed:
         filters, read = read * groups, filters
     kernel = weights.shape[2:]
-    found = conv(
+    chain = conv(
         pixels.shape, filters, kernel, stride, padding, dilation, groups, transposed, output_padding, bias is not None
     )
     expected = len(pixels) if transposed else len(pixels) // groups
@@ -224,7 +224,7 @@ def worked_conv(
             f"filter: it has {_n(read, 'channel')}, the input {len(pixels)}"
             f"{f' in {groups} groups' if groups > 1 else ''}; expected {expected}"
         )
-    return _worked(found, pixels, weights, _bias(bias, filters), channels, tuple(notes))
+    return _worked(chain, pixels, weights, _bias(bias, filters), channels, tuple(notes))
 
 
 def worked_pool(
@@ -254,8 +254,8 @@ def worked_pool(
         [[[2.5]]]
     """
     pixels = _image(image)
-    found = pool(pixels.shape, kind, kernel, stride, padding, dilation, up)
-    return _worked(found, pixels, None, np.zeros(len(pixels)), channels, (), count_padding)
+    chain = pool(pixels.shape, kind, kernel, stride, padding, dilation, up)
+    return _worked(chain, pixels, None, np.zeros(len(pixels)), channels, (), count_padding)
 
 
 def _worked(
@@ -277,8 +277,8 @@ def _worked(
     return Worked(chain.steps[0], image, weight, bias, names, notes, count_padding)
 
 
-def _image(given: ArrayLike) -> Float[np.ndarray, "C H W"]:
-    image = _numbers("input", given)
+def _image(values: ArrayLike) -> Float[np.ndarray, "C H W"]:
+    image = _numbers("input", values)
     if image.ndim not in (2, 3):
         raise SettingError(
             f"input: numbers of {image.ndim} axes; expected rows and columns, or channels, rows and columns"
@@ -298,25 +298,25 @@ def _four_axes(weights: np.ndarray, channels: int, groups: int, transposed: bool
 
 
 def _bias(bias: ArrayLike | None, filters: int) -> np.ndarray:
-    found = np.zeros(1) if bias is None else _numbers("bias", bias).reshape(-1)
-    if len(found) not in (1, filters):
+    numbers = np.zeros(1) if bias is None else _numbers("bias", bias).reshape(-1)
+    if len(numbers) not in (1, filters):
         raise SettingError(
-            f"bias: {_n(len(found), 'number')} for {_n(filters, 'filter')}; give one for each, or one for all"
+            f"bias: {_n(len(numbers), 'number')} for {_n(filters, 'filter')}; give one for each, or one for all"
         )
-    return np.broadcast_to(found, filters).copy()
+    return np.broadcast_to(numbers, filters).copy()
 
 
-def _numbers(what: str, given: ArrayLike) -> np.ndarray:
+def _numbers(what: str, values: ArrayLike) -> np.ndarray:
     try:
-        held = given.detach().cpu() if hasattr(given, "detach") else given
-        found = np.asarray(held, dtype=np.float64)
+        on_cpu = values.detach().cpu() if hasattr(values, "detach") else values
+        numbers = np.asarray(on_cpu, dtype=np.float64)
     except (TypeError, ValueError):
         raise SettingError(f"{what}: no numbers in even rows; every row and channel needs as many numbers") from None
-    if not found.size or found.size > MOST_NUMBERS:
-        raise SettingError(f"{what}: {found.size:,} numbers; expected from 1 to {MOST_NUMBERS:,}")
-    if not np.isfinite(found).all():
+    if not numbers.size or numbers.size > MOST_NUMBERS:
+        raise SettingError(f"{what}: {numbers.size:,} numbers; expected from 1 to {MOST_NUMBERS:,}")
+    if not np.isfinite(numbers).all():
         raise SettingError(f"{what}: there is a number that is infinite or none (NaN); expected finite numbers")
-    return found
+    return numbers
 
 
 def _on_ground(places: Sequence[int | None], axis: Axis) -> list[int]:

@@ -34,18 +34,18 @@ class Answers:
         indices, classes = {}, {}
         for target, values in self.targets.items():
             names = in_order(set(values) - {""})
-            place = {name: k for k, name in enumerate(names)} | {"": -1}
-            indices[target] = np.array([place[value] for value in values], np.int64)
+            index = {name: k for k, name in enumerate(names)} | {"": -1}
+            indices[target] = np.array([index[value] for value in values], np.int64)
             classes[target] = tuple(names)
         return indices, classes
 
     def faults(self) -> dict[int, str]:
         """The rows without a label, or without the split that others have."""
-        found: dict[int, str] = {}
+        faults: dict[int, str] = {}
         for name, values in [*self.targets.items(), ("split", self.splits or ())]:
             what = "label" if name == "class" else name
-            found |= {row: f"has no {what} in {self.where}" for row, value in enumerate(values) if not value}
-        return found
+            faults |= {row: f"has no {what} in {self.where}" for row, value in enumerate(values) if not value}
+        return faults
 
     def parts(self) -> dict[str, Int64[np.ndarray, " n"]]:
         """The rows of each split that is named; of 'all' where none is, or one alone.
@@ -55,24 +55,24 @@ class Answers:
         """
         if self.splits is None:
             return {"all": np.arange(len(next(iter(self.targets.values()))))}
-        found: dict[str, list[int]] = {}
+        by_split: dict[str, list[int]] = {}
         for row, word in enumerate(self.splits):
             split = split_of([word]) if word else "none"
             if split is None:
                 raise DataError(f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column")
-            found.setdefault(split, []).append(row)
-        found.pop("none", None)
-        if len(found) == 1:
-            found = {"all": next(iter(found.values()))}
-        return {split: np.array(rows, np.int64) for split, rows in found.items()}
+            by_split.setdefault(split, []).append(row)
+        by_split.pop("none", None)
+        if len(by_split) == 1:
+            by_split = {"all": next(iter(by_split.values()))}
+        return {split: np.array(rows, np.int64) for split, rows in by_split.items()}
 
     def group_numbers(self) -> Int64[np.ndarray, " M"] | None:
         """A number for each group; a row without one is a group by itself."""
         if self.groups is None:
             return None
-        place: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         return np.array(
-            [place.setdefault(name or f"row {row}\n", len(place)) for row, name in enumerate(self.groups)], np.int64
+            [numbers.setdefault(name or f"row {row}\n", len(numbers)) for row, name in enumerate(self.groups)], np.int64
         )
 
 
@@ -111,9 +111,9 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
 
 
 def usual_columns(columns: Iterable[str], usual: Sequence[str]) -> list[str]:
-    """The columns of a table with a usual name, in capitals or not; in the order of these names, as it is written first."""
-    found = [(usual.index(known), name != known, name) for name in columns if (known := name.strip().lower()) in usual]
-    return [name for *_, name in sorted(found)]
+    """The columns of a table with a usual name, in upper or lower case; in the order of `usual`, exact spelling first."""
+    ranks = [(usual.index(lower), name != lower, name) for name in columns if (lower := name.strip().lower()) in usual]
+    return [name for *_, name in sorted(ranks)]
 
 
 def known_column(columns: Mapping[str, Any], name: str, where: str) -> str:
@@ -133,17 +133,17 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
     Raises:
         DataError: one is no word and no whole number.
     """
-    found = []
+    texts = []
     for value in values:
         if value is None or (isinstance(value, float) and np.isnan(value)):
-            found.append("")
+            texts.append("")
         elif isinstance(value, float) and value.is_integer():
-            found.append(str(int(value)))
+            texts.append(str(int(value)))
         elif isinstance(value, str | int | np.integer):
-            found.append(str(value).strip())
+            texts.append(str(value).strip())
         else:
             raise DataError(f"{where}: {str(value)[:40]!r} is no word and no whole number; convert the column")
-    return found
+    return texts
 
 
 def roles_in_words(used: Sequence[str], answers: Answers) -> str:

@@ -62,12 +62,12 @@ def open_arrays(file: Path) -> Arrays:
     """
     arrays = _read(file)
     names = arrays.pop("classes", None)
-    found = _by_split(file, arrays)
-    images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in found.items()}
-    for split, pair in found.items():
+    pairs = _by_split(file, arrays)
+    images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in pairs.items()}
+    for split, pair in pairs.items():
         if len(pair["x"]) != len(pair["y"]):
             raise DataError(f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one each")
-    values = np.concatenate([pair["y"] for pair in found.values()])
+    values = np.concatenate([pair["y"] for pair in pairs.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
     parts = rows_of_parts({split: len(array) for split, array in images.items()})
     return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()))
@@ -101,10 +101,10 @@ def _check_sizes(file: Path, opened: IO[bytes]) -> None:
                 )
                 shape, _, dtype = header(array)
                 held = member.file_size - array.tell()
-            wanted = math.prod(shape) * dtype.itemsize
-            if min(shape, default=1) < 0 or (wanted != held and not dtype.hasobject):
-                raise DataError(f"{file}: {member.filename} says {wanted:,} bytes and holds {held:,}; save it again")
-            total += wanted
+            declared = math.prod(shape) * dtype.itemsize
+            if min(shape, default=1) < 0 or (declared != held and not dtype.hasobject):
+                raise DataError(f"{file}: {member.filename} says {declared:,} bytes and holds {held:,}; save it again")
+            total += declared
     opened.seek(0)
     if total > available_memory():
         raise DataError(
@@ -114,22 +114,22 @@ def _check_sizes(file: Path, opened: IO[bytes]) -> None:
 
 
 def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    found: dict[str, dict[str, np.ndarray]] = {}
+    pairs: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
         words = re.split(r"[-_. ]", key.lower())
         kinds = [_WORDS[word] for word in words if word in _WORDS]
         if kinds:
-            pair = found.setdefault(split_of(words) or "all", {})
+            pair = pairs.setdefault(split_of(words) or "all", {})
             if kinds[0] in pair:
                 raise DataError(f"{file}: {key} stands for the same array as another key; leave one of them out")
             pair[kinds[0]] = array
-    complete = found and all({"x", "y"} == set(pair) for pair in found.values())
-    if not complete or ("all" in found and len(found) > 1):
+    complete = pairs and all({"x", "y"} == set(pair) for pair in pairs.values())
+    if not complete or ("all" in pairs and len(pairs) > 1):
         raise DataError(
             f"{file}: has the keys {', '.join(arrays) or 'none'}; "
             "expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
         )
-    return found
+    return pairs
 
 
 def _as_images(where: str, array: np.ndarray) -> np.ndarray:
@@ -150,9 +150,9 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f" and array.size:
         if array.min() >= 0 and array.max() <= 1:
             return array
-        found = "hold NaN" if np.isnan(array).any() else f"run from {array.min():.4g} to {array.max():.4g}"
+        fault = "hold NaN" if np.isnan(array).any() else f"run from {array.min():.4g} to {array.max():.4g}"
         raise DataError(
-            f"{where}: images are {array.dtype} and {found}; floats are expected from 0 to 1: scale them first"
+            f"{where}: images are {array.dtype} and {fault}; floats are expected from 0 to 1: scale them first"
         )
     raise DataError(
         f"{where}: images are {array.dtype}; expected uint8, uint16, or floats from 0 to 1; convert them first"

@@ -145,8 +145,8 @@ def _flipped(
     if augmentation.flip == "random":
         return draws["flip"] < 0.5
     seed, epoch = (*key, 0)[:2]
-    own = torch.arange(len(draws["flip"])) if index is None else index
-    return (_coins(own.to(draws["flip"].device), seed) + epoch) % 2 == 1
+    positions = torch.arange(len(draws["flip"])) if index is None else index
+    return (_coins(positions.to(draws["flip"].device), seed) + epoch) % 2 == 1
 
 
 def _coins(index: Int[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:

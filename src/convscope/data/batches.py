@@ -89,22 +89,22 @@ def batches(
         raise SettingError(f"balance: {balance} needs a seed to draw images by; give one")
     stop = len(image_set) // size if drop_last else -(-len(image_set) // size)
     order = _order(image_set, seed, epoch, balance)
-    # by what augmentation tells images apart: those that may be drawn twice by the place of the draw
-    known_by = order if balance is None else np.arange(len(order))
+    # how augmentation tells images apart: with balance, where one may be drawn twice, by the place of the draw
+    instance_ids = order if balance is None else np.arange(len(order))
     where = torch.device(device)
 
     def made() -> Iterator[Batch]:
         pixels = _on_device(image_set.pixels, where)
         rows = image_set.index.to(pixels.device)
         targets = {name: values.to(pixels.device) for name, values in image_set.targets.items()}
-        places, known = (torch.from_numpy(values).to(pixels.device) for values in (order, known_by))
+        places, ids = (torch.from_numpy(values).to(pixels.device) for values in (order, instance_ids))
         for step in range(first_step, stop):
             part, key = slice(step * size, (step + 1) * size), (seed or 0, epoch, step)
             index = places[part]
             chosen = rows[index]
             images = _moved(rows_of(pixels, chosen), where)
             yield Batch(
-                in_unit_range(images) if augmentation is None else augment(images, augmentation, key, known[part]),
+                in_unit_range(images) if augmentation is None else augment(images, augmentation, key, ids[part]),
                 {name: _moved(values[chosen], where) for name, values in targets.items()},
                 _moved(index, where),
             )

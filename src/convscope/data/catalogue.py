@@ -107,16 +107,16 @@ def located(spec: DataSpec, folder: Path) -> DataSpec:
     What is not found stays as it is, to be named where it is missed.
     """
     source = Path(spec.source).expanduser()
-    found = next((place for place in (source, folder / source) if os.path.exists(place)), None)
+    path = next((place for place in (source, folder / source) if os.path.exists(place)), None)
     update: dict[str, Any] = {}
-    if found is not None and spec.source not in _CATALOGUE:
-        update["source"] = os.path.abspath(found)
+    if path is not None and spec.source not in _CATALOGUE:
+        update["source"] = os.path.abspath(path)
     if spec.labels and spec.labels.table:
         table = Path(spec.labels.table).expanduser()
-        places = [(found or source) / table, table, folder / table]
-        at = next((place for place in places if os.path.isfile(place)), None)
-        if at is not None:
-            update["labels"] = spec.labels.model_copy(update={"table": os.path.abspath(at)})
+        places = [(path or source) / table, table, folder / table]
+        table_path = next((place for place in places if os.path.isfile(place)), None)
+        if table_path is not None:
+            update["labels"] = spec.labels.model_copy(update={"table": os.path.abspath(table_path)})
     return spec.model_copy(update=update)
 
 
@@ -202,14 +202,14 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
         )
     beside = tables_in(tree) if images else []
     try:
-        found = open_folder(tree, words)
+        image_folder = open_folder(tree, words)
     except DataError as error:
         if beside:
             raise DataError(f"{error}; or are the labels in {beside[0]}? Then set data.labels={beside[0]}") from None
         raise
-    if beside and len(found.classes["class"]) == 1:
+    if beside and len(image_folder.classes["class"]) == 1:
         raise DataError(
-            f"{path}: {found.classes['class'][0]} would be the only class; are the labels in {beside[0]}? "
+            f"{path}: {image_folder.classes['class'][0]} would be the only class; are the labels in {beside[0]}? "
             f"Then set data.labels={beside[0]}"
         )
-    return found
+    return image_folder

@@ -108,23 +108,23 @@ class _Decoder:
         return height, width
 
     def _blocks(self, shape: tuple[int, int, int], n_threads: int, about: dict[str, Any]) -> Iterator[StoredBlock]:
-        known = frozenset(self.faults)
+        faulty = frozenset(self.faults)
 
         def decode(chunk: list[tuple[int, Item]]) -> tuple[StoredBlock, dict[int, str]]:
-            pixels, found = np.zeros((len(chunk), *shape), DTYPES[self.spec.bits]), {}
+            pixels, faults = np.zeros((len(chunk), *shape), DTYPES[self.spec.bits]), {}
             for place, (position, item) in enumerate(chunk):
-                if position in known:
+                if position in faulty:
                     continue
                 try:
                     pixels[place] = pixels_of(item, shape[0], self.spec.image_size, self.spec.bits)
                 except UnreadableError as error:
-                    found[position] = str(error)
-            return block_of(pixels), found
+                    faults[position] = str(error)
+            return block_of(pixels), faults
 
         size = max(1, min(_CHUNK, _CHUNK_BYTES // int(np.prod(shape))))
         with progress_bar("decoding", len(self.rows)) as advance:
-            for block, found in in_order(decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads):
-                for position, reason in found.items():
+            for block, faults in in_order(decode, chunks(enumerate(self.source.items(self.rows)), size), n_threads):
+                for position, reason in faults.items():
                     self._note(position, reason)
                 yield block
                 advance(len(block.pixels))

@@ -182,9 +182,9 @@ def _opened(item: Item) -> Iterator[Any]:
                     raise UnreadableError("is PostScript, a program that is not run; save it as PNG")
                 yield image
     except Image.DecompressionBombError as error:
-        found, most = re.findall(r"\d+", str(error))[:2]
+        n_pixels, limit = re.findall(r"\d+", str(error))[:2]
         raise UnreadableError(
-            f"has {int(found):,} pixels, more than the {int(most):,} that are read, as a guard against small files that "
+            f"has {int(n_pixels):,} pixels, more than the {int(limit):,} that are read, as a guard against small files that "
             "fill the memory; scale it down"
         ) from None
     except UnidentifiedImageError:

@@ -63,8 +63,8 @@ def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
     """The folders that hold the Hub's `metadata.csv` (or .jsonl, .parquet) with labels, each with that file: the root, or those
     directly in it."""
     for level in ([tree], tree.folders):
-        found = [(folder.path, folder.path / name) for folder in level for name in folder.files if name in _METADATA]
-        labelled = [(folder, file) for folder, file in found if _has_labels(file)]
+        tables = [(folder.path, folder.path / name) for folder in level for name in folder.files if name in _METADATA]
+        labelled = [(folder, file) for folder, file in tables if _has_labels(file)]
         if labelled:
             return labelled
     return []
@@ -135,17 +135,17 @@ class _Rows:
         self._row_of: dict[Path, int] = {}
         self._said: list[tuple[str, ...]] = []
 
-    def add(self, answers: Answers, names: Sequence[str], found: Sequence[Path | str]) -> None:
+    def add(self, answers: Answers, names: Sequence[str], files: Sequence[Path | str]) -> None:
         """Rows of a table: what each says, its file as it is written, and the file, or why there is none."""
-        kept: list[int] = []
-        for row, file in enumerate(found):
-            said = tuple(values[row] for values in answers.targets.values())
+        new_rows: list[int] = []
+        for row, file in enumerate(files):
+            labels = tuple(values[row] for values in answers.targets.values())
             path = Path(names[row]) if isinstance(file, str) else file
             before = None if isinstance(file, str) else self._row_of.get(path)
             if before is not None:
                 self.twice += 1
-                if self._said[before] != said:
-                    both = " and ".join("/".join(one) for one in (self._said[before], said))
+                if self._said[before] != labels:
+                    both = " and ".join("/".join(one) for one in (self._said[before], labels))
                     self.faults[before] = f"has two labels in {answers.where}: {both}"
                 continue
             place = len(self.files)
@@ -153,10 +153,10 @@ class _Rows:
                 self.faults[place] = file
             else:
                 self._row_of[path] = place
-            kept.append(row)
+            new_rows.append(row)
             self.files.append(path)
-            self._said.append(said)
-        self.answers.append(_rows_of(answers, kept))
+            self._said.append(labels)
+        self.answers.append(_rows_of(answers, new_rows))
 
     def joined(self) -> Answers:
         first = self.answers[0]
@@ -166,8 +166,8 @@ class _Rows:
 
 
 def _joined(columns: list[list[str] | None]) -> list[str] | None:
-    known = [column for column in columns if column is not None]
-    return [value for column in known for value in column] if len(known) == len(columns) else None
+    present = [column for column in columns if column is not None]
+    return [value for column in present for value in column] if len(present) == len(columns) else None
 
 
 def _rows_of(answers: Answers, rows: list[int]) -> Answers:
@@ -187,11 +187,11 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     for target, names in classes.items():
         if not names:
             raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    known = {file.resolve() for file in rows.files}
-    others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in known | tables]
+    listed = {file.resolve() for file in rows.files}
+    others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in listed | tables]
     if others:
-        shown = _some([file.relative_to(tree.path).as_posix() for file in others])
-        lines.append(f"passed over: {len(others):,} image files without a row: {shown}")
+        examples = _some([file.relative_to(tree.path).as_posix() for file in others])
+        lines.append(f"passed over: {len(others):,} image files without a row: {examples}")
     if rows.twice:
         lines.append(f"{rows.twice:,} rows name a file again")
     return ImageFolder(
@@ -210,8 +210,8 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
 def _splits_of_folders(files: Sequence[Path], root: Path) -> list[str] | None:
     """The split that each file's first folder is called like; None unless all are, some of them like train and others not."""
     tops = [file.relative_to(root).parts[0] if file.is_relative_to(root) else "" for file in files]
-    known = {top: split_in(top) for top in set(tops)}
-    splits = [known[top] or "" for top in tops]
+    by_top = {top: split_in(top) for top in set(tops)}
+    splits = [by_top[top] or "" for top in tops]
     return splits if all(splits) and "train" in splits and len(set(splits)) > 1 else None
 
 
@@ -231,14 +231,14 @@ class _Finder:
             return "stands in a row without a file"
         if "\0" not in name and (folder / name).is_file():
             return folder / name
-        found = self.by_name.get(Path(name).name, [])
-        found = [file for file in found if file.is_relative_to(folder)] or found
+        matches = self.by_name.get(Path(name).name, [])
+        matches = [file for file in matches if file.is_relative_to(folder)] or matches
         ways = Path(name).parent.parts
-        if ways and len(found) != 1:
-            found = [file for file in found if file.parent.parts[-len(ways) :] == ways]
-        if len(found) == 1:
-            return found[0]
-        return f"is the name of {len(found):,} files" if found else "is not there"
+        if ways and len(matches) != 1:
+            matches = [file for file in matches if file.parent.parts[-len(ways) :] == ways]
+        if len(matches) == 1:
+            return matches[0]
+        return f"is the name of {len(matches):,} files" if matches else "is not there"
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
@@ -321,10 +321,10 @@ def search_all(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
         DataError: it takes longer than a minute.
         FailedError: the process failed.
     """
-    given = json.dumps([pattern, names])  # ASCII, also of names that are no UTF-8
+    request = json.dumps([pattern, names])  # ASCII, also of names that are no UTF-8
     command = [sys.executable, "-I", "-c", _SEARCH]
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_LIMIT_S, check=True)
+        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=_LIMIT_S, check=True)
     except subprocess.TimeoutExpired:
         raise DataError(
             f"the pattern {pattern[:200]!r} takes more than {_LIMIT_S} s on {len(names):,} names of files; write it without "
@@ -336,5 +336,5 @@ def search_all(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
             f"the pattern {pattern[:200]!r} could not be searched for: {reason.splitlines()[-1]}"
         ) from None
     groups = tuple(re.compile(pattern).groupindex) or ("label",)
-    found = [values or [""] * len(groups) for values in json.loads(done.stdout)]
-    return {name: [values[k] for values in found] for k, name in enumerate(groups)}
+    captures = [values or [""] * len(groups) for values in json.loads(done.stdout)]
+    return {name: [values[k] for values in captures] for k, name in enumerate(groups)}

@@ -85,19 +85,19 @@ def read_tree(path: Path) -> Folder:
 
 def _read(path: Path, above: tuple[tuple[int, int], ...]) -> Folder:
     try:
-        here = os.stat(path)
+        status = os.stat(path)
         with os.scandir(path) as entries:
             visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _SYSTEM_NAMES]
     except OSError as error:
         raise DataError(f"{path}: this folder cannot be read ({error.strerror}); check its permissions") from None
-    own = (here.st_dev, here.st_ino)
-    if own in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         raise DataError(f"{path}: this link leads back to a folder that it lies in; remove it")
     folders = {entry.name for entry in visible if _is_folder(entry)}
     return Folder(
         path,
         tuple(sorted(entry.name for entry in visible if entry.name not in folders)),
-        tuple(_read(path / name, (*above, own)) for name in sorted(folders)),
+        tuple(_read(path / name, (*above, identity)) for name in sorted(folders)),
     )
 
 
@@ -170,8 +170,8 @@ def split_in(name: str) -> str | None:
         >>> split_in("test_set"), split_in("attest"), split_in("train_test")
         ('test', None, None)
     """
-    found = {split_of([word]) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} - {None}
-    return found.pop() if len(found) == 1 else None
+    splits = {split_of([word]) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} - {None}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def _without_wrapper(folder: Folder) -> Folder:
@@ -200,8 +200,10 @@ def _splits(top: Folder) -> dict[str, Folder]:
             wrong = "holds images, but no class folders" if folder.files else "is empty"
             raise _unclear(top, f"{folder.name} is called like the split {split} and {wrong}")
         elif folder.all_files():
-            told = " and ".join(named)
-            raise _unclear(top, f"{told} {'are splits' if len(named) > 1 else 'is a split'}, and {folder.name} is none")
+            names = " and ".join(named)
+            raise _unclear(
+                top, f"{names} {'are splits' if len(named) > 1 else 'is a split'}, and {folder.name} is none"
+            )
     return splits  # in the order of their names, which the division of pooled images by a seed hangs on
 
 

@@ -107,7 +107,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
     is_reduced = spec.bits == 8 and stored.about.get("deep", False)  # which entries of earlier versions do not say
     depth = ", 16 bits" if spec.bits == 16 else ", 16 bits scaled to 8 (data.bits: 16 keeps them)" if is_reduced else ""
     bands = stored.pixels.shape[1]
-    shown = (
+    bands_in_words = (
         f", {bands} bands (pictures show the first {'three' if bands > 3 else 'one'})" if bands not in (1, 3) else ""
     )
     return _Labelled(
@@ -117,7 +117,7 @@ def _decoded(spec: DataSpec) -> _Labelled:
         {target: values[rows] for target, values in source.targets.items()},
         source.classes,
         len(source),
-        f"{source.words}, {stored.about['encoding']}{depth}{repeated}{shown}",
+        f"{source.words}, {stored.about['encoding']}{depth}{repeated}{bands_in_words}",
         tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
         source.understood(),
         tuple(map(source.short_name, rows.tolist())),
@@ -139,25 +139,25 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
         first, *others = sorted(wrong)
         more = ""
         if others:
-            shown = ", ".join(source.short_name(row) for row in others[:3])
-            more = f" (and {len(others):,} more such rows: {shown}{', …' if len(others) > 3 else ''})"
+            examples = ", ".join(source.short_name(row) for row in others[:3])
+            more = f" (and {len(others):,} more such rows: {examples}{', …' if len(others) > 3 else ''})"
         raise bad_image(source.name(first), f"{wrong[first]}{more}")
     return wrong
 
 
 def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
-    chosen = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
-    key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": chosen}
+    digest = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
+    key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": digest}
     key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
     key |= {"channels": spec.channels} if spec.channels not in (None, 1, 3) else {}
     with without_warnings():
         stored = obtain(name, key, partial(filling_of, source, rows, spec))
-    found = stored.pixels.shape[1]
-    if spec.channels not in (None, found) and not {spec.channels, found} <= {1, 3}:
+    bands = stored.pixels.shape[1]
+    if spec.channels not in (None, bands) and not {spec.channels, bands} <= {1, 3}:
         raise SettingError(
-            f"channels: {spec.channels}, said here or by the network, and these images have {found}; take a network for those"
+            f"channels: {spec.channels}, said here or by the network, and these images have {bands}; take a network for those"
         )
-    if spec.channels != 3 or found != 1:
+    if spec.channels != 3 or bands != 1:
         return stored
     # the one channel three times; no pixel is copied
     return replace(stored, pixels=stored.pixels.expand(-1, 3, -1, -1), moments=stored.moments.repeat(3, axis=2))
@@ -171,15 +171,15 @@ def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
     sets, duplicates = without_test_images(divided, data.stored.digests)
     check_train_has_each_class(sets, labels, data.classes["class"], data.words)
     targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
-    made = {
+    image_sets = {
         name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes, data.names)
         for name, rows in sets.items()
     }
     mean, std = _normalization(spec, data.stored, sets["train"])
     return DataBundle(
-        train=made["train"],
-        val=made["val"],
-        test=made["test"],
+        train=image_sets["train"],
+        val=image_sets["val"],
+        test=image_sets["test"],
         name=data.name,
         classes=data.classes["class"],
         mean=mean,

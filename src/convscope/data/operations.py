@@ -228,8 +228,8 @@ def transform(
     grid = torch.stack([torch.stack([2 * x / width, 2 * y / height], -1) for y, x in sources]).to(images)
     n = max(len(images), len(changes))
     whole = images.new_ones(len(changes), 1, height, width)
-    seen, moved = (
-        F.grid_sample(each.expand(len(at), -1, -1, -1), at, mode="bilinear", padding_mode="zeros", align_corners=False)
-        for each, at in ((whole, grid), (images, grid.expand(n, -1, -1, -1)))
+    visible, moved = (
+        F.grid_sample(each.expand(len(xy), -1, -1, -1), xy, mode="bilinear", padding_mode="zeros", align_corners=False)
+        for each, xy in ((whole, grid), (images, grid.expand(n, -1, -1, -1)))
     )
-    return moved + (1 - seen) * cover
+    return moved + (1 - visible) * cover

@@ -99,8 +99,8 @@ def apply_policy(
                 continue
             ways = np.where(signed & (sign[rows] < 0.5), -1, 1)
             values = _on(images, (start + ways * strengths[rows] * (end - start)).astype(np.float32))
-            at = _on(images, rows)
-            images[at] = _OPERATIONS[name](images[at], values, padding)
+            index = _on(images, rows)
+            images[index] = _OPERATIONS[name](images[index], values, padding)
     return images
 
 

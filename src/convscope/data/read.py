@@ -52,8 +52,8 @@ def as_images(images: ImagesLike, input_shape: tuple[int, ...], bits: int = 8) -
     if isinstance(images, str | os.PathLike | Image.Image):
         return read_image(images, input_shape, bits)[None]
     if not isinstance(images, Sequence) or isinstance(images, bytes):
-        given = type(images).__name__
-        raise RequestError(f"images: a {given} is no image; give a tensor, an array, a PIL image, a path, or a list")
+        kind = type(images).__name__
+        raise RequestError(f"images: a {kind} is no image; give a tensor, an array, a PIL image, a path, or a list")
     if not images:
         raise RequestError("images: the list is empty; give one at least")
     parts = [as_images(one, input_shape, bits) for one in images]
@@ -112,11 +112,11 @@ def _of_array(images: np.ndarray, input_shape: tuple[int, ...], bits: int) -> Fl
     batch = batch[None] if batch.ndim == 3 else batch
     if batch.shape[1:] != (height, width, channels) or not len(batch):
         raise _wrong_shape(images.shape, (height, width, channels))
-    given = images.dtype.type
-    if given not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+    scalar = images.dtype.type
+    if scalar not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise RequestError(f"images are {images.dtype}; expected uint8, uint16, or floats in [0, 1]")
-    kept = given if given in (np.uint8, np.uint16, np.float64) else np.float32  # also of a foreign byte order
-    pixels = np.array(batch.transpose(0, 3, 1, 2), kept, order="C")
+    dtype = scalar if scalar in (np.uint8, np.uint16, np.float64) else np.float32  # also of a foreign byte order
+    pixels = np.array(batch.transpose(0, 3, 1, 2), dtype, order="C")
     return in_unit_range(torch.from_numpy(pixels if images.dtype.kind == "f" else of_depth(pixels, bits)))
 
 

@@ -109,9 +109,9 @@ class ImageSet:
             raise self._no_positions(int(outside[0]))
         return self.index[chosen.long()]
 
-    def _no_positions(self, given: object) -> RequestError:
+    def _no_positions(self, positions: object) -> RequestError:
         return RequestError(
-            f"images {shortened(given)}: expected positions from 0 to {len(self) - 1}, such as [0, 1], or a slice"
+            f"images {shortened(positions)}: expected positions from 0 to {len(self) - 1}, such as [0, 1], or a slice"
         )
 
 

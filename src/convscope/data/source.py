@@ -128,9 +128,9 @@ def encode_labels(
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Names of classes: by their number where all are whole numbers, otherwise as words."""
-    found = list(names)
-    whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in found)
-    return sorted(found, key=(lambda name: (int(name), name)) if whole else None)
+    unsorted = list(names)
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in unsorted)
+    return sorted(unsorted, key=(lambda name: (int(name), name)) if whole else None)
 
 
 def file_digest_of(file: Path) -> str:

@@ -46,8 +46,8 @@ class Normalization(Settings):
 
     @field_validator("mean", "std", mode="before")
     @classmethod
-    def _one_for_all(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, int | float) else given
+    def _one_for_all(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
 
     @model_validator(mode="after")
     def _of_unit_range(self) -> Normalization:
@@ -110,13 +110,13 @@ class Labels(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _bare(cls, given: Any) -> Any:
-        return {"pattern" if "(?P<" in given else "table": given} if isinstance(given, str) else given
+    def _bare(cls, value: Any) -> Any:
+        return {"pattern" if "(?P<" in value else "table": value} if isinstance(value, str) else value
 
     @field_validator("label", mode="before")
     @classmethod
-    def _one_name(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+    def _one_name(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Labels:
@@ -125,10 +125,10 @@ class Labels(Settings):
         if self.table is not None:
             raise ValueError("table and pattern exclude each other; give one of them")
         try:
-            found = re.compile(self.pattern)
+            compiled = re.compile(self.pattern)
         except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"pattern {shortened(self.pattern)} is no regular expression: {error}") from None
-        if found.groups != 1 and "label" not in found.groupindex and self.label is None:
+        if compiled.groups != 1 and "label" not in compiled.groupindex and self.label is None:
             raise ValueError(f"pattern {self.pattern!r} names no label; mark it as (?P<label>…)")
         return self
 
@@ -208,20 +208,20 @@ class DataSpec(Settings):
     normalize: (
         Annotated[
             Annotated[Literal["own", "imagenet"], Tag("name")] | Annotated[Normalization, Tag("values")],
-            Discriminator(lambda given: "name" if isinstance(given, str) else "values"),
+            Discriminator(lambda v: "name" if isinstance(v, str) else "values"),
         ]
         | None
     ) = None
 
     @model_validator(mode="before")
     @classmethod
-    def _grey_is_one_channel(cls, given: Any) -> Any:
-        """Both say so where one does."""
-        if not isinstance(given, Mapping) or (given.get("grey") is not True and given.get("channels") != 1):
-            return given
-        if given.get("channels") not in (None, 1):
-            raise ValueError(f"channels: {given['channels']} contradicts grey: true; leave one of the two out")
-        return {**given, "channels": 1, "grey": True}
+    def _grey_is_one_channel(cls, settings: Any) -> Any:
+        """Sets both grey and channels where one of them asks for grey."""
+        if not isinstance(settings, Mapping) or (settings.get("grey") is not True and settings.get("channels") != 1):
+            return settings
+        if settings.get("channels") not in (None, 1):
+            raise ValueError(f"channels: {settings['channels']} contradicts grey: true; leave one of the two out")
+        return {**settings, "channels": 1, "grey": True}
 
     @field_validator("split")
     @classmethod
@@ -253,9 +253,9 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         SettingError: a setting that does not exist or has an impossible value; the message begins with its
             key.
     """
-    given = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
+    base = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
     try:
-        return DataSpec.model_validate({**given, **settings})
+        return DataSpec.model_validate({**base, **settings})
     except ValidationError as error:
         fault = error.errors()[0]
         if not fault["loc"]:  # of several settings, which the message names

@@ -142,13 +142,13 @@ def by_groups(
     of_whole = counts / counts.sum(0)  # each group's share of each class
     order = rng.permutation(len(names))
     order = order[np.argsort(-counts[order].std(1), kind="stable")]
-    wanted, have = np.array(shares), np.zeros((len(shares), len(classes)))
+    goal, current = np.array(shares), np.zeros((len(shares), len(classes)))
     places = np.zeros(len(names), np.int64)
     for group in order:
         # only the place that takes the group changes its sum
-        before, after = have - wanted[:, None], have + of_whole[group] - wanted[:, None]
-        places[group] = ((after**2 - before**2).sum(1) / wanted).argmin()
-        have[places[group]] += of_whole[group]
+        before, after = current - goal[:, None], current + of_whole[group] - goal[:, None]
+        places[group] = ((after**2 - before**2).sum(1) / goal).argmin()
+        current[places[group]] += of_whole[group]
     return places[of_group]
 
 
@@ -158,10 +158,10 @@ def check_groups(sets: dict[str, Rows], groups: Int64[np.ndarray, " M"], names: 
     Raises:
         DataError: they are; two of the images are named.
     """
-    seen: dict[int, tuple[str, int]] = {}
+    first_of_group: dict[int, tuple[str, int]] = {}
     for split, rows in sets.items():
         for row in rows.tolist():
-            other, first = seen.setdefault(int(groups[row]), (split, row))
+            other, first = first_of_group.setdefault(int(groups[row]), (split, row))
             if other != split:
                 raise DataError(
                     f"{words}: {names[first]} ({other}) and {names[row]} ({split}) are of one group; "
@@ -201,13 +201,13 @@ def check_train_has_each_class(
 def without_test_images(sets: dict[str, Rows], digests: UInt8[np.ndarray, "M 16"]) -> tuple[dict[str, Rows], int]:
     """The sets without the train and val images that equal a test image, and how many these were."""
     in_test = {digest.tobytes() for digest in digests[sets["test"]]}
-    kept = dict(sets)
+    remaining = dict(sets)
     for name in ("train", "val"):
         new = np.array([digest.tobytes() not in in_test for digest in digests[sets[name]]], bool)
-        kept[name] = sets[name][new]
-        if not len(kept[name]):
+        remaining[name] = sets[name][new]
+        if not len(remaining[name]):
             raise SettingError(f"split: every image of {name} is a test image too; choose another one, or add images")
-    return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
+    return remaining, sum(map(len, sets.values())) - sum(map(len, remaining.values()))
 
 
 def _counts(split: str | None, n_images: int, total: int) -> dict[str, int]:

@@ -111,15 +111,15 @@ def open_hub(name: str, labels: Labels | None = None) -> Tables:
 
     try:
         with _silent("huggingface_hub"):  # it logs every attempt to reach the network
-            found = datasets.load_dataset(name)
+            splits = datasets.load_dataset(name)
     except Exception as error:  # the network, the Hub, or a script of the set: whatever it is, it ends here
         raise DataError(
             f"hub:{name}: cannot be loaded ({first_line(error)}); check the name and the network, "
             "or set CONVSCOPE_DATA to a folder that holds a copy"
         ) from error
     by_split: dict[str, list[Table]] = {}
-    for split in found:
-        table = _hub_table(f"{name} {split}", found[split])
+    for split in splits:
+        table = _hub_table(f"{name} {split}", splits[split])
         by_split.setdefault(split_of(re.split(r"[-_.]", split)) or "all", []).append(table)
     unused = by_split.pop("all", []) if len(by_split) > 1 else []  # for another use, such as 'unsupervised'
     return _tables(f"Hub {name}", by_split, labels, unused)
@@ -155,13 +155,13 @@ def open_images(file: Path) -> ImageColumn:
     return ImageColumn(table, _image_column(table, _noted(table)))
 
 
-def _tables(words: str, by_split: dict[str, list[Table]], asked: Labels | None, unused: Sequence[Table] = ()) -> Tables:
+def _tables(words: str, by_split: dict[str, list[Table]], roles: Labels | None, unused: Sequence[Table] = ()) -> Tables:
     tables = tuple(table for members in by_split.values() for table in members)
     where, noted = tables[0].name, _noted(tables[0])
     image = _image_column(tables[0], noted)
-    asked = asked or Labels()
-    names = asked.label or (_label_column(tables[0], noted),)
-    others = [name for name in (asked.split, asked.group) if name]
+    roles = roles or Labels()
+    names = roles.label or (_label_column(tables[0], noted),)
+    others = [name for name in (roles.split, roles.group) if name]
     for name in (*names, *others):
         if name not in tables[0].schema.names:
             raise UnknownNameError("column", name, tables[0].schema.names, f"in {where}")
@@ -179,8 +179,8 @@ def _tables(words: str, by_split: dict[str, list[Table]], asked: Labels | None, 
     parts, groups = rows_of_parts(sizes), None
     if others:
         columns = {name: [v for t in tables for v in _values(t, name).tolist()] for name in (*names, *others)}
-        said, _ = answers_in(columns, asked, where)
-        parts, groups = (said.parts() if asked.split else parts), said.group_numbers()
+        answers, _ = answers_in(columns, roles, where)
+        parts, groups = (answers.parts() if roles.split else parts), answers.group_numbers()
     return Tables(
         words,
         parts,
@@ -286,11 +286,11 @@ def _encoded(piece: Any) -> Iterator[Item]:
 
 
 @contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    known = logging.getLogger(logger)
-    level = known.level
-    known.setLevel(logging.CRITICAL)
+def _silent(logger_name: str) -> Iterator[None]:
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        known.setLevel(level)
+        logger.setLevel(level)

@@ -49,8 +49,8 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
     """
     title, form = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}[measure]
     chart = _curves(history, measure, title, form, test_accuracy)
-    said = _ends_in_words(history, measure, ".2%" if form else ".4f")
-    return _specification(chart.properties(width="container", description=f"{title} by epoch: {said}"))
+    summary = _ends_in_words(history, measure, ".2%" if form else ".4f")
+    return _specification(chart.properties(width="container", description=f"{title} by epoch: {summary}"))
 
 
 def _ends_in_words(history: pd.DataFrame, measure: str, number: str) -> str:
@@ -83,9 +83,9 @@ def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, t
     x = alt.X(
         "epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domain=axis_domain([1, *wide["epoch"]]), nice=False)
     )
-    shown = axis_domain([*long["value"], *([test] if test is not None and measure == "accuracy" else [])])
+    domain = axis_domain([*long["value"], *([test] if test is not None and measure == "accuracy" else [])])
     y = alt.Y(
-        "value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(domain=shown, nice=True)
+        "value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(domain=domain, nice=True)
     )
     colour = alt.Color(
         "images:N", scale=COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
@@ -115,9 +115,9 @@ def _stages(history: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
     """A line before the first epoch of each stage but the first, and the names of the stages at the top."""
     if "stage" not in history:
         return []
-    begun = history.groupby("stage", sort=False)["epoch"].min().reset_index()
-    begun["epoch"] = (begun["epoch"] - 0.5).clip(lower=1)
-    base = alt.Chart(begun).encode(x=x)
+    starts = history.groupby("stage", sort=False)["epoch"].min().reset_index()
+    starts["epoch"] = (starts["epoch"] - 0.5).clip(lower=1)
+    base = alt.Chart(starts).encode(x=x)
     rules = base.transform_filter("datum.epoch > 1").mark_rule(color="#888", strokeDash=[2, 3])
     late = 0.9 * float(history["epoch"].max())  # a name there goes to the left, or it would leave the picture
     names = [
@@ -179,13 +179,13 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
         strokeDash=[4, 4], color="#888", strokeWidth=1
     )
-    said = "; ".join(
+    summary = "; ".join(
         f"{confidence:.0%} {accuracy:.0%} of {images:,}"
         for confidence, accuracy, images in table[["confidence", "accuracy", "images"]].itertuples(index=False)
     )
     chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
     return _specification(
-        chart.properties(description=f"at each confidence the accuracy, and of how many images: {said}")
+        chart.properties(description=f"at each confidence the accuracy, and of how many images: {summary}")
     )
 
 
@@ -207,11 +207,16 @@ def curves(
         ticks: names for x = 1, 2, …
         reach: of the axis of y; by default that of the table.
     """
-    named: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if ticks:
         names = f"{json.dumps(list(ticks))}[datum.value - 1]"
-        named = {"values": list(range(1, len(ticks) + 1)), "labelExpr": names, "labelOverlap": False, "labelAngle": -35}
-    axis = alt.Axis(format="%" if percent else "d", grid=False, **named)
+        options = {
+            "values": list(range(1, len(ticks) + 1)),
+            "labelExpr": names,
+            "labelOverlap": False,
+            "labelAngle": -35,
+        }
+    axis = alt.Axis(format="%" if percent else "d", grid=False, **options)
     base = alt.Chart(table).encode(
         x=alt.X("x:Q", title=x, axis=axis, scale=alt.Scale(nice=False)),
         color=alt.Color("curve:N", sort=None, legend=alt.Legend(title=None, orient="top", symbolOpacity=1)),
@@ -234,9 +239,9 @@ def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> d
         edges: of the bins, one more than there are; the outermost are infinite.
     """
     rows = [
-        {"name": name, "low": max(low, 2 * edges[1]), "high": min(high, 2 * edges[-2]), "share": n / max(1, sum(found))}
-        for name, found in counts.items()
-        for low, high, n in zip(edges, edges[1:], found, strict=False)
+        {"name": name, "low": max(low, 2 * edges[1]), "high": min(high, 2 * edges[-2]), "share": n / max(1, sum(bins))}
+        for name, bins in counts.items()
+        for low, high, n in zip(edges, edges[1:], bins, strict=False)
         if n
     ]
     axis = alt.Axis(format="~g", values=[sign * 10**power for sign in (-1, 1) for power in range(-1, 5)] + [0])
@@ -339,8 +344,8 @@ def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
     """A chart as a picture, with axes in the letters of the other pictures."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(chart_png({**chart, "config": _PLAIN}, scale))) as shown:
-        return np.asarray(shown.convert("RGB"))
+    with Image.open(io.BytesIO(chart_png({**chart, "config": _PLAIN}, scale))) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _specification(chart: alt.TopLevelMixin) -> dict[str, Any]:

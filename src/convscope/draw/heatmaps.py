@@ -185,8 +185,8 @@ class _Cell:
 
 
 def _cell(line: str, one: Picture, side: int) -> _Cell:
-    shown = enlarge_to(one, side)
-    return _Cell(line, shown, max(shown.shape[1], round(_font(15).getlength(line))))
+    enlarged = enlarge_to(one, side)
+    return _Cell(line, enlarged, max(enlarged.shape[1], round(_font(15).getlength(line))))
 
 
 def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:

@@ -26,9 +26,9 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
         input_shape: (C, H, W) of the images.
     """
     largest = max(input_shape[1:])
-    shown = [{"name": "image", "kind": "input", "output_shape": input_shape, "parameters": 0}, *layers]
+    all_layers = [{"name": "image", "kind": "input", "output_shape": input_shape, "parameters": 0}, *layers]
     x, pieces, labels_end = 6.0, [], 0.0
-    for layer in shown:
+    for layer in all_layers:
         family = _family(layer["kind"])
         if family == "none":
             continue

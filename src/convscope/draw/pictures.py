@@ -15,10 +15,10 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 
 def picture(image: Float[Tensor, "C H W"]) -> Picture:
     """An image in [0, 1] as it is; one channel becomes grey, of more than three the first three are shown."""
-    shown = image.detach().float().cpu().clamp(0, 1)
-    if len(shown) < 3:
-        shown = shown[:1].expand(3, -1, -1)
-    return (shown[:3] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = image.detach().float().cpu().clamp(0, 1)
+    if len(pixels) < 3:
+        pixels = pixels[:1].expand(3, -1, -1)
+    return (pixels[:3] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def map_picture(feature_map: Float[Tensor, "H W"], top: float | None = None) -> Picture:

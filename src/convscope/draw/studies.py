@@ -45,8 +45,8 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8).transform_filter(inside)
     n, number = history["run"].nunique(), ".2%" if percent else ".4f"
     ends = long[long["epoch"] == last].groupby("images", sort=False)["value"].agg(["min", "max"])
-    said = "; ".join(f"{split} {low:{number}} to {high:{number}}" for split, low, high in ends.itertuples())
-    about = f"{measure} by epoch of {n} run{'' if n == 1 else 's'}, at epoch {last}: {said}"
+    ranges = "; ".join(f"{split} {low:{number}} to {high:{number}}" for split, low, high in ends.itertuples())
+    about = f"{measure} by epoch of {n} run{'' if n == 1 else 's'}, at epoch {last}: {ranges}"
     chart = alt.layer(line, points).properties(width="container", height=_LOW_PANEL, description=about)
     return chart.to_dict()
 

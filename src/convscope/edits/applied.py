@@ -91,13 +91,13 @@ def _cover(images: Images, fill: str) -> Images:
     elif fill == "noise":
         cover = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
     elif fill.startswith("#"):
-        colour = images.new_tensor([[[[int(fill[at : at + 2], 16) / 255]] for at in (1, 3, 5)]])
+        colour = images.new_tensor([[[[int(fill[start : start + 2], 16) / 255]] for start in (1, 3, 5)]])
         cover = colour if images.shape[1] == 3 else operations.luma(colour)
     return cover.expand_as(images)
 
 
 def _mean(images: Images) -> Float[Tensor, "N C 1 1"]:
-    """Of sums in float64, in which their order, another in a larger batch, does not show."""
+    """From sums in float64, where their order, which depends on the batch, makes no difference."""
     return images.mean((2, 3), keepdim=True, dtype=operations.exact(images)).to(images)
 
 

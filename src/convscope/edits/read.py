@@ -169,22 +169,22 @@ def _read_one(place: int, edit: Any) -> tuple[Any, ...]:
     name, *values = edit
     readers = _KINDS[name]
     if len(values) != len(readers):
-        wanted = ", ".join([f'"{name}"', *readers])
-        raise SettingError(f"edit {place} ({name}): {shortened(edit)}; expected [{wanted}]")
-    read = []
+        expected = ", ".join([f'"{name}"', *readers])
+        raise SettingError(f"edit {place} ({name}): {shortened(edit)}; expected [{expected}]")
+    checked = []
     for (argument, reader), value in zip(readers.items(), values, strict=True):
         try:
-            read.append(reader(value))
+            checked.append(reader(value))
         except ValueError as error:
             raise SettingError(f"edit {place} ({name}): {argument}: {shortened(value)}; {error}") from None
-    return name, *read
+    return name, *checked
 
 
 def _misfit(name: str, values: Sequence[Any], channels: int | None, n_others: int | None) -> str | None:
     """What of an edit does not fit the images."""
     if name in OF_OTHERS and n_others is not None and values[0] >= n_others:
-        there = f"there are images 0 to {n_others - 1}" if n_others else "there are no other images to take from"
-        return f"index: {values[0]}; {there}"
+        available = f"there are images 0 to {n_others - 1}" if n_others else "there are no other images to take from"
+        return f"index: {values[0]}; {available}"
     if channels in (None, 1, 3):
         return None
     if name == "jpeg":

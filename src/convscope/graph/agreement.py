@@ -56,14 +56,14 @@ def _gradients(graph: TracedGraph, pair: Tensor) -> tuple[Tensor, Tensor] | None
             first, second = _of_network(graph, pair), _of_network(graph, pair)
             pixels = _leaf(pair)
             results = graph.run(pixels, tuple(graph.results.values()))
-            ours = _gradient({key: results[operation] for key, operation in graph.results.items()}, pixels)
+            of_graph = _gradient({key: results[operation] for key, operation in graph.results.items()}, pixels)
         except Exception:  # a network may run without gradients only
             return None
         if not _alike(first, second):
             if bool(first.isfinite().all()):
                 graph.notes += ("the network answers at random: the same image gets another answer each time",)
             return None
-        return first, ours
+        return first, of_graph
 
 
 def _of_network(graph: TracedGraph, pair: Tensor) -> Tensor:

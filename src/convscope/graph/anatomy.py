@@ -311,8 +311,8 @@ def _hook(path: str, layers: list[dict[str, Any]], counted: set[int]) -> Callabl
             return
         new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
         counted.update(id(p) for p in new)
-        known = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
-        kind = known or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
+        listed = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
+        kind = listed or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
         cost = _multiply_adds(kind, module, inputs, result)
         name = _numbered(path or kind, [layer["name"] for layer in layers])
         numbers = {"parameters": sum(p.numel() for p in new), "multiply_adds": cost}
@@ -332,6 +332,6 @@ def _multiply_adds(kind: str, module: nn.Module, inputs: tuple[Any, ...], output
     return 0
 
 
-def _numbered(name: str, taken: list[str]) -> str:
-    number = 1 + sum(t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in taken)
+def _numbered(name: str, names: list[str]) -> str:
+    number = 1 + sum(t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in names)
     return name if number == 1 else f"{name}_{number}"

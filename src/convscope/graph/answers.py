@@ -35,7 +35,7 @@ def choose(graph: TracedGraph, output: str | int | None = None, n_classes: int |
     rows = {name: op for name, op in graph.results.items() if len(graph.operation(op).output_shape) == 1}
     if not rows:
         return graph
-    by_name = [name for wanted in NAMES for name in rows if name.rpartition(".")[2] == wanted]
+    by_name = [name for usual in NAMES for name in rows if name.rpartition(".")[2] == usual]
     by_width = [name for name in rows if _width(graph, name) == n_classes]
     not_auxiliary = [name for name in rows if "aux" not in name]
     name = next(iter([*by_name, *by_width, *not_auxiliary, *rows]))
@@ -61,9 +61,9 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
         if before != INPUT:
             return graph.answering(before, note)
     if answer.kind not in ("log_softmax", "softmax") and _gives_probabilities(graph):
-        found = graph.inserting(answer.name, _logarithm)
-        return found.answering(
-            found.outputs[0], "the network gives probabilities; their logarithms are taken for its logits"
+        extended = graph.inserting(answer.name, _logarithm)
+        return extended.answering(
+            extended.outputs[0], "the network gives probabilities; their logarithms are taken for its logits"
         )
     return graph
 
@@ -71,8 +71,8 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
 def _named(graph: TracedGraph, output: str | int) -> str:
     name = dict(enumerate(graph.results)).get(output, str(output)) if isinstance(output, int) else output
     if name not in graph.results:
-        known = [name or "0" for name in graph.results]
-        raise UnknownNameError("output", str(output), known, "among the network's results")
+        names = [name or "0" for name in graph.results]
+        raise UnknownNameError("output", str(output), names, "among the network's results")
     return name
 
 

@@ -56,14 +56,14 @@ def whole_image(call: Call) -> Bounds:
     """Every element sees the whole image: the bounds of an operation about which nothing is known."""
     height, width = call.image_size
     rows = torch.tensor([0.0, 0.0, -height, -width]) + _offsets()
-    found = []
+    bounds = []
     for shape, axis in zip(call.output_shapes, batch_axes(call.node), strict=True):
         if axis < 0:  # a by-product that nobody reads, else tracing would have refused it
-            found.append(torch.full(shape, NOTHING))
+            bounds.append(torch.full(shape, NOTHING))
             continue
         along = rows.repeat_interleave(shape[axis] // ROWS)  # several entries an image where axes were folded into one
-        found.append(along.view(*[-1 if a == axis else 1 for a in range(len(shape))]).expand(shape))
-    return tuple(found) if isinstance(call.node.meta["val"], list | tuple) else found[0]
+        bounds.append(along.view(*[-1 if a == axis else 1 for a in range(len(shape))]).expand(shape))
+    return tuple(bounds) if isinstance(call.node.meta["val"], list | tuple) else bounds[0]
 
 
 def elementwise(call: Call) -> Tensor:
@@ -75,9 +75,9 @@ def reduced(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
     """An output that sees all of its input along some axes, which it drops or keeps at size 1."""
 
     def bounds(call: Call) -> Bounds:
-        seen = cut_expanded(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
-        found = tuple(seen.expand(shape) for shape in call.output_shapes)
-        return found if isinstance(call.node.meta["val"], tuple) else found[0]
+        union = cut_expanded(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
+        expanded = tuple(union.expand(shape) for shape in call.output_shapes)
+        return expanded if isinstance(call.node.meta["val"], tuple) else expanded[0]
 
     return bounds
 
@@ -88,8 +88,8 @@ def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Tensor]:
     def bounds(call: Call) -> Tensor:
         if not (along := axes(call)):  # for amin no axes are all
             return elementwise(call)
-        seen = [cut_expanded(x).amin(along, keepdim=True) for x in call.inputs]
-        return reduce(torch.minimum, seen).expand(call.output_shape)
+        unions = [cut_expanded(x).amin(along, keepdim=True) for x in call.inputs]
+        return reduce(torch.minimum, unions).expand(call.output_shape)
 
     return bounds
 
@@ -134,16 +134,16 @@ def adaptive_pool(call: Call) -> Bounds:
 def matmul(call: Call) -> Tensor:
     """Element (i, j) sees row i of the left factor and column j of the right one."""
     left, right = (call[name] for name in list(call.arguments)[:2])
-    seen = [x.amin(axis, keepdim=True) for x, axis in ((left, -1), (right, -2)) if x is not None]
-    return reduce(torch.minimum, seen).expand(call.output_shape)
+    unions = [x.amin(axis, keepdim=True) for x, axis in ((left, -1), (right, -2)) if x is not None]
+    return reduce(torch.minimum, unions).expand(call.output_shape)
 
 
 def attention(call: Call) -> Tensor:
     """Each query position sees itself and, through their keys and values, all others."""
     query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
-    seen = [] if query is None else [query.amin(-1, keepdim=True)]
-    seen += [x.amin((-2, -1), keepdim=True) for x in (key, value, mask) if x is not None]
-    return reduce(torch.minimum, seen).expand(call.output_shape)
+    unions = [] if query is None else [query.amin(-1, keepdim=True)]
+    unions += [x.amin((-2, -1), keepdim=True) for x in (key, value, mask) if x is not None]
+    return reduce(torch.minimum, unions).expand(call.output_shape)
 
 
 def recurrent(call: Call) -> Bounds:

@@ -139,6 +139,6 @@ def _by_name(node: Node) -> dict[str, Any]:
         return {str(i): a for i, a in enumerate(node.args)} | dict(node.kwargs)
     arguments: dict[str, Any] = {}
     for i, parameter in enumerate(node.target._schema.arguments):
-        given = node.args[i] if i < len(node.args) else node.kwargs.get(parameter.name, parameter.default_value)
-        arguments[parameter.name] = given
+        value = node.args[i] if i < len(node.args) else node.kwargs.get(parameter.name, parameter.default_value)
+        arguments[parameter.name] = value
     return arguments

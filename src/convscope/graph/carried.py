@@ -49,8 +49,8 @@ class FunctionCall:
         arguments = list(self.arguments)
         for slot, tensor in zip(self.slots, tensors, strict=True):
             arguments[slot] = tensor
-        found = self.function.apply(*arguments)
-        return found if isinstance(found, tuple) else (found,)
+        result = self.function.apply(*arguments)
+        return result if isinstance(result, tuple) else (result,)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Result:
 
     def __call__(self, value: Tensor, *tensors: Tensor) -> Tensor:
         """The value that the function's operations gave; where gradients are wanted, the function's own result."""
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (value, *tensors))
-        return self.call.results(tensors)[self.index] if wanted else value
+        needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (value, *tensors))
+        return self.call.results(tensors)[self.index] if needs_gradient else value
 
 
 @contextmanager
@@ -79,19 +79,19 @@ def marked_functions() -> Iterator[list[FunctionCall]]:
     """
     calls: list[FunctionCall] = []
 
-    def apply(function: Any, *arguments: Any, **named: Any) -> Any:
-        found = super(_SingleLevelFunction, function).apply(*arguments, **named)
+    def apply(function: Any, *arguments: Any, **kwargs: Any) -> Any:
+        result = super(_SingleLevelFunction, function).apply(*arguments, **kwargs)
         slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
         others = [None if i in slots else a for i, a in enumerate(arguments)]
-        if function.__module__.startswith("torch.") or named or _holds_tensors(others):
-            return found
+        if function.__module__.startswith("torch.") or kwargs or _holds_tensors(others):
+            return result
         calls.append(FunctionCall(function, tuple(others), slots))
         tensors, number = [arguments[i] for i in slots], len(calls) - 1
-        if isinstance(found, Tensor):
-            return torch.ops.convscope.result(found, tensors, number, 0)
+        if isinstance(result, Tensor):
+            return torch.ops.convscope.result(result, tensors, number, 0)
         return tuple(
             torch.ops.convscope.result(one, tensors, number, i) if isinstance(one, Tensor) else one
-            for i, one in enumerate(found)
+            for i, one in enumerate(result)
         )
 
     # `Function.apply` ends in its base's; a bound `Function.apply` that a module kept is met there too.

@@ -72,46 +72,44 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     the union. An operation that convscope does not know (`Operation.known`) is taken to see the whole image.
 
     Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", for the
-        sizes on
-    the infinite plane; the boxes are worked out position by position instead, so that they hold for any
-    graph.
+        sizes on the infinite plane; the boxes are worked out position by position instead, so that they hold for any graph.
 
     Example:
         >>> receptive_fields(graph)["conv3"].size
         (7, 7)
     """
     height, width = graph.input_shape[-2:]
-    seen: dict = {graph.image: bounds.of_image(graph.input_shape)}
+    node_bounds: dict = {graph.image: bounds.of_image(graph.input_shape)}
     planes: dict = {graph.image: grids.OF_IMAGE}
     where = positions(graph)
     last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
     fields = {}
     for op in graph.operations:
-        call = Call(op.node, ROWS, seen, lambda node: graph.constant(node, ROWS), (height, width))
-        made = call.arguments.get("weight") in seen  # a layer whose very weights are worked out from the image
-        field = WHOLE if made else op.row.field
+        call = Call(op.node, ROWS, node_bounds, lambda node: graph.constant(node, ROWS), (height, width))
+        dynamic_weights = call.arguments.get("weight") in node_bounds  # worked out from the image
+        field = WHOLE if dynamic_weights else op.row.field
         planes[op.node] = field.grid(Call(op.node, ROWS, planes))
-        seen[op.node] = field.bounds(call)
-        fields[op.name] = _summary(op, seen[op.node], planes[op.node], where.get(op.name))
+        node_bounds[op.node] = field.bounds(call)
+        fields[op.name] = _summary(op, node_bounds[op.node], planes[op.node], where.get(op.name))
         for source in op.node.all_input_nodes:
             if last_reader[source] is op:
-                seen.pop(source, None)
+                node_bounds.pop(source, None)
     return fields
 
 
-def _summary(op: Operation, found: Bounds, grid: Grid | list | None, where: Positions | None) -> ReceptiveField:
+def _summary(op: Operation, op_bounds: Bounds, grid: Grid | list | None, where: Positions | None) -> ReceptiveField:
     grid = grid if isinstance(grid, Grid) else None
-    boxes = _boxes(found if isinstance(found, Tensor) else found[0], grid, where)
+    boxes = _boxes(op_bounds if isinstance(op_bounds, Tensor) else op_bounds[0], grid, where)
     if grid is not None:
         return ReceptiveField(grid.size, grid.stride, grid.centre, boxes)
     height, width = (boxes[2] - boxes[0]).max(), (boxes[3] - boxes[1]).max()
     return ReceptiveField((int(height), int(width)), None, None, boxes)
 
 
-def _boxes(found: Tensor, grid: Grid | None, where: Positions | None) -> Int[Tensor, "4 rows columns"]:
+def _boxes(op_bounds: Tensor, grid: Grid | None, where: Positions | None) -> Int[Tensor, "4 rows columns"]:
     """The union over the units at each position; over everything where there are no positions."""
     if where is not None:
-        return bounds.boxes(where.as_map(found), (2, 3))
+        return bounds.boxes(where.as_map(op_bounds), (2, 3))
     if grid is not None:
-        return bounds.boxes(found, grid.axes)
-    return bounds.boxes(found, ()).view(ROWS, 1, 1)
+        return bounds.boxes(op_bounds, grid.axes)
+    return bounds.boxes(op_bounds, ()).view(ROWS, 1, 1)

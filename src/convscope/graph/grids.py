@@ -77,17 +77,17 @@ def windowed(call: Call) -> Grid | None:
 
 
 def adaptive(call: Call) -> Grid | None:
-    found = adaptive_windows(call)
-    return _slide(call.input, found) if found else None
+    even = adaptive_windows(call)
+    return _slide(call.input, even) if even else None
 
 
 def kept_beside(axes: Callable[[Call], list[int]]) -> Callable[[Call], Grid | None]:
     """The input's grid, as long as the operation mixes only along other axes than rows and columns."""
 
     def grid(call: Call) -> Grid | None:
-        found = joined(call)
+        union = joined(call)
         n_axes = len(call.output_shape)
-        return found if found and not {a % n_axes for a in axes(call)} & set(found.axes) else None
+        return union if union and not {a % n_axes for a in axes(call)} & set(union.axes) else None
 
     return grid
 
@@ -139,11 +139,11 @@ def permuted(call: Call) -> Grid | None:
     return grid and replace(grid, axes=(order.index(grid.axes[0]), order.index(grid.axes[1])))
 
 
-def _slide(grid: Grid | None, found: tuple[Window, ...]) -> Grid | None:
-    if grid is None or grid.axes != (2, 3) or len(found) != 2:
+def _slide(grid: Grid | None, axis_windows: tuple[Window, ...]) -> Grid | None:
+    if grid is None or grid.axes != (2, 3) or len(axis_windows) != 2:
         return None
     (top, left), (bottom, right), (down, across) = grid.first, grid.last, grid.stride
-    y, x = found
+    y, x = axis_windows
     return Grid(
         axes=grid.axes,
         first=(top - y.before * down, left - x.before * across),

@@ -122,8 +122,8 @@ class Incremental:
         names = {op.name: op.node for op in self.graph.operations if op.node in axes}
         with torch.no_grad():
             image = laid_out(image)
-            found = self.graph.run(image, list(names)) if names else {}
-        maps = {node: restored(found[name], axes[node]) for name, node in names.items()}
+            results = self.graph.run(image, list(names)) if names else {}
+        maps = {node: restored(results[name], axes[node]) for name, node in names.items()}
         return Remembered(self, {self.graph.image: image, **maps})
 
 
@@ -160,9 +160,9 @@ class Remembered:
     def _finish(self, pieces: Sequence[Piece]) -> Float[Tensor, "P K"]:
         """The answer to some images from the edge on."""
         graph = self.network.graph
-        given = {node: self._whole(node, pieces) for node in self.network.edge}
-        images = given.pop(graph.image, None)
-        named = {op.name: given[op.node] for op in graph.operations if op.node in given}
+        edge = {node: self._whole(node, pieces) for node in self.network.edge}
+        images = edge.pop(graph.image, None)
+        named = {op.name: edge[op.node] for op in graph.operations if op.node in edge}
         return graph.run(images, given=named)[graph.outputs[0]]
 
     def _follow(self, patch: BoxValues) -> Maps:
@@ -190,37 +190,37 @@ class Remembered:
                 box.cut(values).copy_(new[images.start : images.stop])
         return arranged(whole, self._axes.get(node, FIRST))
 
-    def _constant(self, node: Node, made_ready: MadeReady = laid_out) -> Tensor:
+    def _constant(self, node: Node, prepare: MadeReady = laid_out) -> Tensor:
         """A value that does not depend on the image, in the form that an operation takes."""
-        if (node, made_ready) not in self._constants:
-            self._constants[node, made_ready] = made_ready(self.network.graph.constant(node, 1))
-        return self._constants[node, made_ready]
+        if (node, prepare) not in self._constants:
+            self._constants[node, prepare] = prepare(self.network.graph.constant(node, 1))
+        return self._constants[node, prepare]
 
 
 def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
     """For each operation that can be worked out inside boxes its rule and its inputs that depend on the image."""
     depending = {graph.image, *(op.node for op in graph.operations)}
-    found: dict[Node, tuple[Rule, list[Node]]] = {}
+    followed: dict[Node, tuple[Rule, list[Node]]] = {}
     for op in graph.operations:
         tensors = [source for source in op.node.all_input_nodes if is_tensor_node(source)]
         sources = [source for source in tensors if source in depending]
-        if not all(source in found or source is graph.image for source in sources):
+        if not all(source in followed or source is graph.image for source in sources):
             continue
         alike = all(batch_axes(source)[0] < 0 for source in tensors if source not in depending)
-        laid = [found[source][0].axes if source in found else FIRST for source in sources]
-        rule = rule_of(op.node, sources, laid) if alike else None
+        axes = [followed[source][0].axes if source in followed else FIRST for source in sources]
+        rule = rule_of(op.node, sources, axes) if alike else None
         if rule is not None:
-            found[op.node] = rule, sources
-    return found
+            followed[op.node] = rule, sources
+    return followed
 
 
-def _steps(rules: dict[Node, tuple[Rule, list[Node]]], kept: set[Node]) -> list[IncrementalStep]:
+def _steps(rules: dict[Node, tuple[Rule, list[Node]]], edge_nodes: set[Node]) -> list[IncrementalStep]:
     last = {source: node for node, (_, sources) in rules.items() for source in sources}
     return [
         IncrementalStep(
             node=node,
             sources=tuple(sources),
-            finished=tuple(s for s in sources if last[s] is node and s not in kept),
+            finished=tuple(s for s in sources if last[s] is node and s not in edge_nodes),
             rule=rule,
             units=shapes_at(node, 1)[0][rule.axes.index(1)],
         )

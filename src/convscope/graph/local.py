@@ -162,19 +162,19 @@ class Convolution(Windowed):
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
-        seen = changed.meet(needed)
-        change = maps.now(self.source, seen) - maps.before(self.source, seen)
+        crop = changed.meet(needed)
+        change = maps.now(self.source, crop) - maps.before(self.source, crop)
         stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
-        zeros = [_zeros(*ends) for ends in zip(seen, needed, stride, strict=True)]
-        found = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
+        zeros = [_zeros(*ends) for ends in zip(crop, needed, stride, strict=True)]
+        convolved = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
         # Zeros ahead of the first window of `needed` give outputs that lie before `box`.
-        wanted = Box(
+        part = Box(
             *(
                 Span(0, span.length).moved((n - (have.start - need.start)) // step)
-                for span, n, have, need, step in zip(box, zeros, seen, needed, stride, strict=True)
+                for span, n, have, need, step in zip(box, zeros, crop, needed, stride, strict=True)
             )
         )
-        return wanted.cut(found).add_(maps.before(self.node, box))
+        return part.cut(convolved).add_(maps.before(self.node, box))
 
 
 def _zeros(have: Span, need: Span, stride: int) -> int:

@@ -24,14 +24,14 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, image: Node, kind: Ca
     nodes = list(nodes)
     layers = _layer_nodes(nodes, net, image)
     paths = {path for path, _ in net.named_modules()}
-    taken: set[str] = set()
+    used: set[str] = set()
     names: dict[Node, str] = {}
     for node in sorted(nodes, key=lambda node: node not in layers):  # layers first: a path belongs to its module
         path = module_path(node)
         base = path if node in layers else f"{path}.{kind(node)}".lstrip(".")
         own = {base} if node in layers else set()
-        names[node] = _unused(base, taken | (paths - own))
-        taken.add(names[node])
+        names[node] = _unused(base, used | (paths - own))
+        used.add(names[node])
     return names
 
 
@@ -41,15 +41,15 @@ def _layer_nodes(nodes: list[Node], net: nn.Module, image: Node) -> set[Node]:
     for node in nodes:
         calls[_stack(node)[-1][0]].append(node)
     modules = dict(net.named_modules(remove_duplicate=False))
-    found: set[Node] = set()
+    layers: set[Node] = set()
     for call in calls.values():
         path = module_path(call[0])
         if path and _is_layer(modules.get(path)):
             with_weights = [
                 node for node in call if any(n.op == "placeholder" and n is not image for n in node.all_input_nodes)
             ]
-            found.add(with_weights[0] if len(with_weights) == 1 else call[-1])
-    return found
+            layers.add(with_weights[0] if len(with_weights) == 1 else call[-1])
+    return layers
 
 
 def _is_layer(module: nn.Module | None) -> bool:
@@ -63,9 +63,9 @@ def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:
     return [("", ("", ""))] + [(k, (v[0], str(v[1]))) for k, v in stack.items() if k != v[0]]
 
 
-def _unused(base: str, taken: set[str]) -> str:
+def _unused(base: str, used: set[str]) -> str:
     name, number = base, 1
-    while name in taken:
+    while name in used:
         number += 1
         name = f"{base}_{number}"
     return name

@@ -53,23 +53,23 @@ def mixed_units(call: Call) -> Tensor:
 
     An axis whose size changes is mixed along: a pool of three axes over the units, as in a local response norm.
     """
-    found = mean_place(_input(call), 1)
+    places = mean_place(_input(call), 1)
     for axis, (before, after) in enumerate(zip(call.input_shape, call.output_shape, strict=True)):
         if axis > 1 and before != after:
-            found = mean_place(found, axis)
-    return found.expand(call.output_shape)
+            places = mean_place(places, axis)
+    return places.expand(call.output_shape)
 
 
 def reduced(call: Call) -> Any:
     """A mean, sum or maximum over some axes."""
     dim = call["dim"]
     axes = [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
-    found = call.input
+    places = call.input
     for axis in axes:
-        found = mean_place(found, axis)
-    found = found if call["keepdim"] else found.squeeze([axis % found.ndim for axis in axes])
-    found = found.expand(call.output_shape)
-    return (found,) * len(call.output_shapes) if len(call.output_shapes) > 1 else found
+        places = mean_place(places, axis)
+    places = places if call["keepdim"] else places.squeeze([axis % places.ndim for axis in axes])
+    places = places.expand(call.output_shape)
+    return (places,) * len(call.output_shapes) if len(call.output_shapes) > 1 else places
 
 
 def multiplied(call: Call) -> Tensor:
@@ -84,9 +84,9 @@ def mean_place(places: Tensor, axis: int) -> Tensor:
     """The mean along an axis, which is kept at size 1, of what belongs somewhere."""
     if places.stride(axis) == 0 or places.shape[axis] == 1:
         return places.narrow(axis, 0, 1)
-    there = places.isfinite()
-    total = places.where(there, 0).sum(axis, keepdim=True)
-    return (total / there.sum(axis, keepdim=True)).nan_to_num(nan=NOTHING)  # 0 / 0 where nothing belongs anywhere
+    has_place = places.isfinite()
+    total = places.where(has_place, 0).sum(axis, keepdim=True)
+    return (total / has_place.sum(axis, keepdim=True)).nan_to_num(nan=NOTHING)  # 0 / 0 where nothing belongs anywhere
 
 
 def of_positions(axes: tuple[int, ...], size: tuple[int, int], order: Sequence[int], shape: tuple[int, ...]) -> Tensor:

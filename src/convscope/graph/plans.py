@@ -61,21 +61,21 @@ def cheapest(network: Incremental, ways: Sequence[Way], at_once: int, device: to
     after = [n_images * (PER_VALUE * edge + rest) for edge, rest in zip(edge_values(network), whole, strict=True)]
     largest = [prod(max(n for _, n in spans) for spans in way) for way in ways]
     fewest = max((i for i, n in enumerate(largest) if n <= at_once), default=0)  # the last whose boxes are small enough
-    found = {(fewest, 0): GAIN * after[0]}
+    costs = {(fewest, 0): GAIN * after[0]}
     for i, way in enumerate(ways):
         boxed = accumulate(_boxed(network, way, per_call))
         # What is followed has to be run for the image as it is, too.
-        found |= {(i, k): cost + whole[0] - whole[k] + after[k] for k, cost in enumerate(boxed, start=1)}
-    return min(found, key=found.__getitem__)
+        costs |= {(i, k): cost + whole[0] - whole[k] + after[k] for k, cost in enumerate(boxed, start=1)}
+    return min(costs, key=costs.__getitem__)
 
 
 def changed(network: Incremental, axis: int, spans: Sequence[Span]) -> dict[Node, list[Span]]:
     """The rows (axis 0) or columns (1) of each map that change with those of the image."""
-    at = {network.graph.image: list(spans)}
+    spans_of = {network.graph.image: list(spans)}
     for step in network.steps:
-        together = zip(*(at[source] for source in step.sources), strict=True)
-        at[step.node] = [step.rule.reach(axis, joined(of_box)) for of_box in together]
-    return at
+        together = zip(*(spans_of[source] for source in step.sources), strict=True)
+        spans_of[step.node] = [step.rule.reach(axis, joined(of_box)) for of_box in together]
+    return spans_of
 
 
 def areas(network: Incremental, way: Way) -> dict[Node, int]:
@@ -108,12 +108,12 @@ def edge_values(network: Incremental) -> list[float]:
 def _boxed(network: Incremental, way: Way, per_call: float) -> list[float]:
     """What each step costs in boxes."""
     positions, n_boxes = areas(network, way), prod(map(len, way))
-    found = []
+    costs = []
     for step in network.steps:
         work = Work(positions[step.sources[0]], positions[step.node], n_boxes)
         values = step.units * work.outputs + step.rule.copied(work)
-        found.append(IN_BOXES * (step.rule.multiply_adds(work) + PER_VALUE * values) + per_call * n_boxes)
-    return found
+        costs.append(IN_BOXES * (step.rule.multiply_adds(work) + PER_VALUE * values) + per_call * n_boxes)
+    return costs
 
 
 def _whole_after(network: Incremental, per_call: float) -> list[float]:

@@ -144,17 +144,17 @@ class _Following:
         size = next((where.size for node in sources if (where := self.known[node])), self.sizes[sources[0]])
         single = isinstance(op.node.meta["val"], Tensor)
         shape, unfolded = call.output_shape, _is_unfolded(op.node)
-        found, where = self.placed(op, call, shape, unfolded), None
-        if single and unfolded and found is None:
+        coords, where = self.placed(op, call, shape, unfolded), None
+        if single and unfolded and coords is None:
             where = found_again(shape, size)
-            found = places.of_positions(where.axes, where.size, where.order, shape) if where else None
+            coords = places.of_positions(where.axes, where.size, where.order, shape) if where else None
         elif single and unfolded:
-            same = [node for node in sources if self.places[node] is found]
+            same = [node for node in sources if self.places[node] is coords]
             size = (shape[2], shape[3]) if _is_map(op, shape) else size
-            where = self.known[same[0]] if same else _recognised(found, size)
-        if not single and isinstance(found, Tensor):
-            found = (found,) * len(call.output_shapes)  # a max pool that gives its indices too
-        self.places[op.node], self.known[op.node], self.sizes[op.node] = found, where, where.size if where else size
+            where = self.known[same[0]] if same else _recognised(coords, size)
+        if not single and isinstance(coords, Tensor):
+            coords = (coords,) * len(call.output_shapes)  # a max pool that gives its indices too
+        self.places[op.node], self.known[op.node], self.sizes[op.node] = coords, where, where.size if where else size
 
     def placed(self, op: Operation, call: Call, shape: tuple[int, ...], unfolded: bool) -> Any:
         """The places of the result, from those of what it is made of; None where they cannot be told."""
@@ -190,8 +190,8 @@ class _Following:
         """Whether it is a layer over rows of units that belong to no places, or all to the same one."""
         if op.kind not in ("conv", "dense") or self.known[op.node] or sum(n > 1 for n in op.output_shape) < 2:
             return False
-        found = self.places[op.node]
-        return found is None or all(places.are_alike(found, axis) for axis in range(1, found.ndim))
+        coords = self.places[op.node]
+        return coords is None or all(places.are_alike(coords, axis) for axis in range(1, coords.ndim))
 
 
 _RULES: dict[Any, Callable[[Call], Any]] = {
@@ -223,49 +223,49 @@ def found_again(shape: tuple[int, ...], size: Size) -> Positions | None:
     return ways[0] if len(ways) == 1 else None
 
 
-def _recognised(found: Tensor, last: Size) -> Positions | None:
+def _recognised(coords: Tensor, last: Size) -> Positions | None:
     """The positions of a result (2, …) that lies at these places; None where they are not those of one map.
 
     Where units of one position come from several places, as after patches have been merged, it lies at their mean.
     """
-    if found.ndim < 3:
+    if coords.ndim < 3:
         return None
-    if (where := _as_they_lie(found, last)) is not None:
+    if (where := _as_they_lie(coords, last)) is not None:
         return where
-    merged = [places.mean_place(found, axis).expand(found.shape) for axis in {1, found.ndim - 1}]
+    merged = [places.mean_place(coords, axis).expand(coords.shape) for axis in {1, coords.ndim - 1}]
     ways = [where for each in merged if (where := _as_they_lie(each, last)) is not None]
     return ways[0] if len(ways) == 1 else None
 
 
-def _as_they_lie(found: Tensor, last: Size) -> Positions | None:
+def _as_they_lie(coords: Tensor, last: Size) -> Positions | None:
     """Positions of a result that has one axis of units at most, if their places make up a map of the whole image."""
-    alike = [axis for axis in range(1, found.ndim) if places.are_alike(found, axis)]
-    units = [axis for axis in alike if found.shape[axis] > 1] or alike[:1]
+    alike = [axis for axis in range(1, coords.ndim) if places.are_alike(coords, axis)]
+    units = [axis for axis in alike if coords.shape[axis] > 1] or alike[:1]
     if len(units) != 1:
         return None
-    listed = found.select(units[0], 0).flatten(1)
-    there = listed[0].isfinite().nonzero().flatten()
-    (n_rows, row), (n_columns, column) = (_lines(each[there]) for each in listed)
+    listed = coords.select(units[0], 0).flatten(1)
+    placed = listed[0].isfinite().nonzero().flatten()
+    (n_rows, row), (n_columns, column) = (_lines(each[placed]) for each in listed)
     index = row * n_columns + column
     if not len(index) or not torch.equal(index.sort().values, torch.arange(n_rows * n_columns)):
         return None
     if (n_rows == 1) != (n_columns == 1) and 1 not in last:  # mixed along rows, as by a layer that reads row by row
         return None
-    order = there[index.argsort()].tolist()
+    order = placed[index.argsort()].tolist()
     in_order = range(order[0], order[0] + len(order))
-    axes = tuple(axis for axis in range(1, found.ndim) if axis != units[0])
+    axes = tuple(axis for axis in range(1, coords.ndim) if axis != units[0])
     return Positions(axes, (n_rows, n_columns), in_order if order == list(in_order) else tuple(order))
 
 
 def _lines(centres: Float[Tensor, " P"]) -> tuple[int, Int64[Tensor, " P"]]:
     """How many rows (or columns) there are, and which each position is in; none where they are not even over the image."""
-    ordered, by = centres.sort()
+    ordered, index = centres.sort()
     number = (ordered.diff(prepend=ordered[:1]) > places.SAME).cumsum(0)
     n = int(number[-1]) + 1 if len(number) else 0
     off = (ordered * n - number - 0.5).abs().amax() if n else 1
     if off > 0.5 + places.SAME * n:  # every other row, from the first on, lies a quarter of a row off
         return 0, number
-    return n, torch.empty_like(by).index_copy_(0, by, number)
+    return n, torch.empty_like(index).index_copy_(0, index, number)
 
 
 def _is_map(op: Operation, shape: tuple[int, ...]) -> bool:
@@ -277,7 +277,7 @@ def _is_unfolded(node: Node) -> bool:
     return [shapes_at(node, n)[0][:1] for n in (1, places.IMAGES)] == [(1,), (places.IMAGES,)]
 
 
-def _is_broadcast(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+def _is_broadcast(shape: Sequence[int], other: Sequence[int]) -> bool:
     """Whether a tensor of one shape stands for one of the other."""
-    ends = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(a in (1, b) for a, b in ends)
+    ends = zip(reversed(shape), reversed(other), strict=False)
+    return len(shape) <= len(other) and all(a in (1, b) for a, b in ends)

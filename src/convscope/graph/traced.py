@@ -150,26 +150,26 @@ class TracedGraph:
             constants: tensors for `build`, by name.
         """
         nodes, copies = Graph(), dict[Node, Node]()
-        placed = {key: nodes.placeholder(key) for key in constants or {}}
-        for key, placeholder in placed.items():
+        placeholders = {key: nodes.placeholder(key) for key in constants or {}}
+        for key, placeholder in placeholders.items():
             placeholder.meta = {"val": (constants or {})[key]}
         nodes.output(nodes.graph_copy(self._nodes, copies))
         node = copies[self.operation(name).node]
         readers = list(node.users)
         with nodes.inserting_before(node.next):
-            last = build(nodes, node, placed)
+            last = build(nodes, node, placeholders)
         for reader in readers:
             reader.replace_input_with(node, last)
         weights = {copies[old]: source for old, source in self._weights.items()}
-        weights |= {placed[key]: value for key, value in (constants or {}).items()}
+        weights |= {placeholders[key]: value for key, value in (constants or {}).items()}
         results = {key: copies[self._node_of[operation]] for key, operation in self.results.items()}
         results = {key: last if result is node else result for key, result in results.items()}
         graph = TracedGraph(self.net, self._root, nodes, copies[self._image], weights, results)
         answer = copies[self._node_of[self.outputs[0]]]
         named = {op.node: op.name for op in graph.operations}
-        found = graph.answering(named[last if answer is node else answer], *self.notes)
-        found.gradient_checked = self.gradient_checked
-        return found
+        extended = graph.answering(named[last if answer is node else answer], *self.notes)
+        extended.gradient_checked = self.gradient_checked
+        return extended
 
     @cached_property
     def by_name(self) -> dict[str, Operation]:
@@ -220,25 +220,25 @@ class TracedGraph:
             >>> hidden = graph.run(images, ["conv3"])
             >>> logits = graph.run(None, given=hidden)[graph.outputs[0]]
         """
-        wanted = tuple(outputs or self.outputs)
+        names = tuple(outputs or self.outputs)
         values = self._start(images, given or {})
         stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
-        for node, finished in self._plan(wanted, values):
+        for node, finished in self._plan(names, values):
             if before_each is not None:
                 before_each()
             if node not in values:
                 values[node] = self._execute(node, values.__getitem__, n, stand_ins.get(node))
             for done in finished:
                 values.pop(done, None)
-        return {name: _first(values[self._node_of[name]]) for name in wanted}
+        return {name: _first(values[self._node_of[name]]) for name in names}
 
     def check(self, images: Tensor) -> None:
         """Raises RequestError where the images have another shape than those traced."""
         if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
-            want, got = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
+            expected, shape = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
             raise RequestError(
-                f"images have the shape {got}; this graph was traced for N×{want}: resize, or trace again"
+                f"images have the shape {shape}; this graph was traced for N×{expected}: resize, or trace again"
             )
 
     def needed_for(self, name: str) -> tuple[Operation, ...]:
@@ -264,9 +264,9 @@ class TracedGraph:
         self.check(images)
         return {**values, self._image: images}
 
-    def _plan(self, wanted: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
-        """The nodes to run for those wanted, each with what nobody needs any more once it has run."""
-        nodes = tuple(self.operation(name).node for name in wanted)
+    def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
+        """The nodes to run for these layers, each with what nobody needs any more once it has run."""
+        nodes = tuple(self.operation(name).node for name in layers)
         key = nodes, frozenset(values)
         if key not in self._plans:
             if len(self._plans) >= _PLANS_HELD:
@@ -274,22 +274,22 @@ class TracedGraph:
             self._plans[key] = _with_last_uses(self._needed(nodes, values), set(nodes))
         return self._plans[key]
 
-    def _needed(self, wanted: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
-        """The nodes to run for those wanted, in order; those that already have a value end the search."""
-        found: set[Node] = set()
-        pending = list(wanted)
+    def _needed(self, layers: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
+        """The nodes to run for these layers, in order; those that already have a value end the search."""
+        needed: set[Node] = set()
+        pending = list(layers)
         while pending:
             node = pending.pop()
-            if node in found:
+            if node in needed:
                 continue
-            found.add(node)
+            needed.add(node)
             if node is self._image and node not in values:
                 raise RequestError("what was given does not suffice to run the wanted layers; pass images as well")
             if node not in values:
                 pending += [
                     source for source in node.all_input_nodes if is_tensor_node(source) or source.op == "get_attr"
                 ]
-        return [node for node in self._nodes.nodes if node in found]
+        return [node for node in self._nodes.nodes if node in needed]
 
     def _execute(
         self, node: Node, value_of: Callable[[Node], Any], n: int, stand_in: Callable[..., Any] | None = None
@@ -303,12 +303,12 @@ class TracedGraph:
         if node in self._placed:
             args, kwargs = map_aggregate((args, kwargs), self._here)
         operator: Any = node.target
-        found = stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
-        if operator is torch.ops.aten.batch_norm.default and found.requires_grad:
+        result = stand_in(operator, *args, **kwargs) if stand_in else operator(*args, **kwargs)
+        if operator is torch.ops.aten.batch_norm.default and result.requires_grad:
             # PyTorch (2.11 and 2.13, CPU) reads the gradient of a single image in a wrong order where its units lie side
             # by side, as behind a stem whose map becomes a list of tokens.
-            found.register_hook(Tensor.contiguous)
-        return found
+            result.register_hook(Tensor.contiguous)
+        return result
 
     @cached_property
     def _placed(self) -> set[Node]:
@@ -351,26 +351,26 @@ class TracedGraph:
 
 def attribute(root: nn.Module, path: str) -> Any:
     """The attribute at a dotted path of modules."""
-    found: Any = root
+    value: Any = root
     for part in path.split("."):
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def reachable(start: Node) -> list[Node]:
     """The nodes that depend on `start`, in order of execution, without those that only handle its size."""
-    found = {start}
+    dependents = {start}
     for node in start.graph.nodes:
-        if node.op == "call_function" and is_tensor_node(node) and any(s in found for s in node.all_input_nodes):
-            found.add(node)
-    return [node for node in start.graph.nodes if node in found and node is not start]
+        if node.op == "call_function" and is_tensor_node(node) and any(s in dependents for s in node.all_input_nodes):
+            dependents.add(node)
+    return [node for node in start.graph.nodes if node in dependents and node is not start]
 
 
 def _leaves(node: Node) -> list[Any]:
     """All single values among a node's arguments."""
-    found: list[Any] = []
-    map_aggregate((node.args, node.kwargs), found.append)
-    return found
+    leaves: list[Any] = []
+    map_aggregate((node.args, node.kwargs), leaves.append)
+    return leaves
 
 
 def _with_last_uses(nodes: list[Node], keep: set[Node]) -> list[tuple[Node, list[Node]]]:

@@ -146,7 +146,7 @@ def _replace_in_place(graph: Graph) -> bool:
             if twin is None or any(order[reader] > order[node] for view in views for reader in view.users):
                 return False
             node.target = twin
-            written.replace_all_uses_with(node, delete_user_cb=lambda user, at=order[node]: order[user] > at)
+            written.replace_all_uses_with(node, delete_user_cb=lambda user, place=order[node]: order[user] > place)
         elif (source := _shares_memory_with(node)) is not None:
             storage[node] = storage[source]
     return True
@@ -253,8 +253,8 @@ def simplify(graph: Graph) -> None:
 
 def _filled(value: Callable[[Node], Any]) -> Rewrite:
     def rewrite(graph: Graph, node: Node, result: Tensor) -> Node:
-        place: dict[str, Any] = {"dtype": result.dtype, "device": result.device}
-        return graph.call_function(aten.full.default, (list(result.shape), value(node)), place)
+        options: dict[str, Any] = {"dtype": result.dtype, "device": result.device}
+        return graph.call_function(aten.full.default, (list(result.shape), value(node)), options)
 
     return rewrite
 

@@ -126,10 +126,10 @@ class UnitRuns:
 
     def _outputs(self, batch: _Batch, part: _Part) -> Tensor:
         known = batch.known
-        given = {name: known[name][part.image] for name in self.beside}
-        given |= {name: part.replaced(known[name], batch.after[name], self.blocks[name]) for name in self.whole}
+        results = {name: known[name][part.image] for name in self.beside}
+        results |= {name: part.replaced(known[name], batch.after[name], self.blocks[name]) for name in self.whole}
         for name, each in self.linear.items():
-            given[name] = each.changed(known[name][part.image], batch.changes[each.source], batch.weights[name], part)
+            results[name] = each.changed(known[name][part.image], batch.changes[each.source], batch.weights[name], part)
         axis = self.intervention.unit_axis
 
         def ablate(operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -139,19 +139,19 @@ class UnitRuns:
             return result.movedim(1, axis)
 
         instead = {} if self.blocks else dict.fromkeys(self.intervention.calls, ablate)
-        return self.graph.run(given.pop(INPUT, None), [self.output], given, instead)[self.output]
+        return self.graph.run(results.pop(INPUT, None), [self.output], results, instead)[self.output]
 
     def _with_rows(self, read: set[str]) -> tuple[str, ...]:
         """What has to be known for some results that do not change: themselves, or where they have no row for each
         image (it lies along another axis, or they are several) what they are made from."""
-        found, pending = set(), set(read)
+        with_rows, pending = set(), set(read)
         while pending:
             name = pending.pop()
             if name == INPUT or _has_rows(self.graph.operation(name)):
-                found.add(name)
+                with_rows.add(name)
             else:
                 pending.update(self.graph.operation(name).inputs)
-        return tuple(sorted(found))
+        return tuple(sorted(with_rows))
 
 
 class _Batch(NamedTuple):
@@ -204,8 +204,8 @@ class _Linear:
             group = places.start // n_in
             outs = slice(group * n_out, (group + 1) * n_out)
             own = slice(places.start - group * n_in, places.stop - group * n_in)
-            seen = laid_out(change[:, places][part.image[rows]])
-            before[rows, outs] += self.apply(seen, laid_out(weight[outs, own]))
+            unit_change = laid_out(change[:, places][part.image[rows]])
+            before[rows, outs] += self.apply(unit_change, laid_out(weight[outs, own]))
         return before
 
 
@@ -256,11 +256,11 @@ class UnitPlaces(NamedTuple):
 
 def changed_by(graph: TracedGraph, layers: tuple[str, ...]) -> tuple[str, ...]:
     """The layers and all that depends on them, in order of execution."""
-    found = set(layers)
+    changed = set(layers)
     for op in graph.operations:
-        if found.intersection(op.inputs):
-            found.add(op.name)
-    return tuple(op.name for op in graph.operations if op.name in found)
+        if changed.intersection(op.inputs):
+            changed.add(op.name)
+    return tuple(op.name for op in graph.operations if op.name in changed)
 
 
 def separate_units(graph: TracedGraph, layer: str) -> dict[str, UnitPlaces]:

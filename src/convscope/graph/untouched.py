@@ -54,15 +54,15 @@ def evaluate(net: nn.Module) -> None:
 def _restore(module: nn.Module, contents: dict[str, tuple[Any, Any]]) -> None:
     attributes = vars(module)
     attributes.clear()
-    for name, (value, held) in contents.items():
+    for name, (value, saved) in contents.items():
         attributes[name] = value
-        if held is not None and not _same(value, held):
+        if saved is not None and not _same(value, saved):
             value.clear()
-            value.update(held) if isinstance(value, dict) else value.extend(held)
+            value.update(saved) if isinstance(value, dict) else value.extend(saved)
 
 
-def _same(value: dict | list, held: dict | list) -> bool:
+def _same(value: dict | list, saved: dict | list) -> bool:
     """Whether the container still holds the very same objects, in the same order."""
     if isinstance(value, dict):
-        return list(value) == list(held) and all(value[k] is held[k] for k in value)
-    return len(value) == len(held) and all(a is b for a, b in zip(value, held, strict=True))
+        return list(value) == list(saved) and all(value[k] is saved[k] for k in value)
+    return len(value) == len(saved) and all(a is b for a, b in zip(value, saved, strict=True))

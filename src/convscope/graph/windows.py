@@ -39,8 +39,8 @@ def windows(call: Call) -> tuple[Window, ...]:
 
 def transposed_windows(call: Call) -> tuple[Window, ...]:
     """The windows of a transposed convolution over its input, spread out by stride − 1 empty positions."""
-    found = windows(call)
-    return tuple(Window(w.kernel, 1, w.span - 1 - w.before, w.dilation) for w in found)
+    ordinary = windows(call)
+    return tuple(Window(w.kernel, 1, w.span - 1 - w.before, w.dilation) for w in ordinary)
 
 
 def adaptive_windows(call: Call) -> tuple[Window, ...] | None:

@@ -69,10 +69,10 @@ def tensors_of(result: Any, name: str = "") -> dict[str, Tensor]:
     """
     if isinstance(result, Tensor):
         return {name: result}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, part in _parts(result):
-        found |= tensors_of(part, f"{name}.{key}" if name else str(key))
-    return found
+        tensors |= tensors_of(part, f"{name}.{key}" if name else str(key))
+    return tensors
 
 
 def _parts(result: Any) -> list[tuple[Any, Any]]:

@@ -88,11 +88,11 @@ def ablate(
     if how != "zero_weights":
         return _with_replaced_activations(net, layers, how, images, max_memory)
     copy = _sharing_copy(net)
-    known = {path: module for path, module in _modules(copy).items() if _has_filters(module)}
+    modules = {path: module for path, module in _modules(copy).items() if _has_filters(module)}
     for layer, units in layers.items():
-        if layer not in known:
-            raise UnknownNameError("layer with filters of its own", layer, known, "in this network")
-        _zero_filters(known[layer], units, layer)
+        if layer not in modules:
+            raise UnknownNameError("layer with filters of its own", layer, modules, "in this network")
+        _zero_filters(modules[layer], units, layer)
     return copy
 
 
@@ -134,18 +134,18 @@ def interventions(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, In
         UnknownNameError: a layer is not in this network; the message lists those there are.
         RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
     """
-    known, found = positions(graph), dict[str, Intervention]()
+    places, by_layer = positions(graph), dict[str, Intervention]()
     units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(select_layers(graph, layers))
     for layer, units in units_of.items():
         for name in select_layers(graph, [layer]):
-            op, where = graph.operation(name), known.get(name)
+            op, where = graph.operation(name), places.get(name)
             n_units = count_units(op, where)
             calls = _with_same_filters(graph, op) if how == "zero_weights" else (name,)
             axis = next(axis for axis in (1, 2, 3) if where is None or axis not in where.axes)
-            none = torch.zeros(n_units, dtype=torch.bool)
-            one = found.setdefault(calls[0], Intervention(calls, torch.zeros(n_units), none, axis))
-            found[calls[0]] = one.of({*one.units, *choose_units(units, n_units, calls[0])})
-    return {op.name: found[op.name] for op in graph.operations if op.name in found}
+            no_units = torch.zeros(n_units, dtype=torch.bool)
+            intervention = by_layer.setdefault(calls[0], Intervention(calls, torch.zeros(n_units), no_units, axis))
+            by_layer[calls[0]] = intervention.of({*intervention.units, *choose_units(units, n_units, calls[0])})
+    return {op.name: by_layer[op.name] for op in graph.operations if op.name in by_layer}
 
 
 def _with_same_filters(graph: TracedGraph, op: Operation) -> tuple[str, ...]:
@@ -166,8 +166,8 @@ def _sharing_copy(net: nn.Module) -> nn.Module:
     """A copy with its own modules, buffers and gradients, whose parameters lie in the same memory."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in net.parameters()}
     # What a forward pass left on a module may hang on gradients, and such tensors cannot be deep-copied.
-    left = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
-    memo |= {id(tensor): tensor.detach().clone() for tensor in left}
+    tensors = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    memo |= {id(tensor): tensor.detach().clone() for tensor in tensors}
     try:
         return deepcopy(net, memo)
     except Exception as error:  # a module may hold anything
@@ -187,8 +187,8 @@ def _has_filters(module: nn.Module) -> bool:
 
 def _zero_filters(module: nn.Module, units: Units, layer: str) -> None:
     """Gives the module new weights, in which those of some units are 0."""
-    own = dict(module.named_parameters(recurse=False))
-    edited = {name: own[name].detach().clone() for name in ("weight", "bias") if name in own}
+    parameters = dict(module.named_parameters(recurse=False))
+    edited = {name: parameters[name].detach().clone() for name in ("weight", "bias") if name in parameters}
     by_unit = edited["weight"][None]  # (groups, units of a group, …); one group where the order of units needs none
     if isinstance(module, _ConvTransposeNd):  # kept as (in, units of a group, kh, kw), the groups one after another
         by_unit = edited["weight"].unflatten(0, (module.groups, -1)).transpose(1, 2)
@@ -198,7 +198,7 @@ def _zero_filters(module: nn.Module, units: Units, layer: str) -> None:
     if "bias" in edited:
         edited["bias"][chosen] = 0
     for name, values in edited.items():
-        setattr(module, name, nn.Parameter(values, requires_grad=own[name].requires_grad))
+        setattr(module, name, nn.Parameter(values, requires_grad=parameters[name].requires_grad))
 
 
 def _with_replaced_activations(

@@ -52,16 +52,16 @@ def select_layers(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
     Raises:
         UnknownNameError: one of them means no layer; the message lists those there are.
     """
-    wanted: set[str] = set()
+    selected: set[str] = set()
     if not isinstance(layers, Iterable) or not all(isinstance(layer, str) for layer in layers):
         raise RequestError(f"layers: {layers!r}; expected names of layers, such as ['conv1']")
     for layer in [layers] if isinstance(layers, str) else layers:
-        found = {layer} & graph.by_name.keys()
-        found = found or {op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)}
-        if not found:
+        matches = {layer} & graph.by_name.keys()
+        matches = matches or {op.name for op in graph.operations if op.kind == layer or fnmatchcase(op.name, layer)}
+        if not matches:
             raise UnknownNameError("layer", layer, graph.by_name, "in this network")
-        wanted |= found
-    return [op.name for op in graph.operations if op.name in wanted]
+        selected |= matches
+    return [op.name for op in graph.operations if op.name in selected]
 
 
 def filters(net: nn.Module, layer: str) -> Tensor:

@@ -66,8 +66,8 @@ class Attribution(Shown):
 
     def noting(self, *remarks: str | None) -> Attribution:
         """The same with remarks added to the note; None adds nothing."""
-        said = [remark for remark in (self.note, *remarks) if remark]
-        return replace(self, note="; ".join(said) or None)
+        notes = [remark for remark in (self.note, *remarks) if remark]
+        return replace(self, note="; ".join(notes) or None)
 
 
 def join(parts: Sequence[Attribution]) -> Attribution:
@@ -76,19 +76,19 @@ def join(parts: Sequence[Attribution]) -> Attribution:
     Raises:
         FailedError: a value or a probability is NaN or infinite.
     """
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts])
         for name in ("values", "target", "probability", "position")
         if getattr(parts[0], name) is not None
     }
-    if "probability" in found and not is_finite(found["probability"]):
+    if "probability" in fields and not is_finite(fields["probability"]):
         raise FailedError(OVERFLOW)
-    if not is_finite(found["values"]):
-        which = remark(~found["values"].isfinite().flatten(1).all(1), "values that are NaN or infinite")
+    if not is_finite(fields["values"]):
+        which = remark(~fields["values"].isfinite().flatten(1).all(1), "values that are NaN or infinite")
         raise FailedError(
             f"{parts[0].method} gives {which}: numbers overflow in the network, or its gradient is infinite there"
         )
-    return replace(parts[0], **found)
+    return replace(parts[0], **fields)
 
 
 def remark(images: Bool[Tensor, " N"], text: str) -> str | None:

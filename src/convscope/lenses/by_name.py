@@ -52,7 +52,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     if name not in ATTRIBUTIONS and name not in CAPTUM_METHODS:
         names = [*ATTRIBUTIONS, *CAPTUM_METHODS, "occlusion"]
         raise UnknownNameError("attribution lens", name, names, "one of convscope's or Captum's")
-    own = ATTRIBUTIONS.get(name)
-    known = list(signature(own).parameters)[3:] if own else settings_of(name)  # after graph, images, target
-    for given in settings.keys() - known:
-        raise UnknownNameError("setting", given, known, f"one of {name}")
+    lens = ATTRIBUTIONS.get(name)
+    allowed = list(signature(lens).parameters)[3:] if lens else settings_of(name)  # after graph, images, target
+    for setting in settings.keys() - allowed:
+        raise UnknownNameError("setting", setting, allowed, f"one of {name}")

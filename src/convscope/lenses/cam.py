@@ -59,8 +59,8 @@ def grad_cam(
     Source: Selvaraju et al. 2016, section 3, arXiv 1610.02391.
 
     Example:
-        >>> found = grad_cam(graph, images, layer="relu4")
-        >>> heat = found.on_image(32, 32)
+        >>> attribution = grad_cam(graph, images, layer="relu4")
+        >>> heatmap = attribution.on_image(32, 32)
     """
     return class_activation_map(graph, images, target, layer, "grad_cam", _grad_cam, relu, max_memory)
 
@@ -190,10 +190,10 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
         >>> last_map(graph, images)
         'pool3'
     """
-    known = _LAST_MAPS.setdefault(graph.image.graph, {})
-    if graph.outputs[0] not in known:
-        known[graph.outputs[0]] = _find_last_map(graph, images)
-    return known[graph.outputs[0]]
+    by_output = _LAST_MAPS.setdefault(graph.image.graph, {})
+    if graph.outputs[0] not in by_output:
+        by_output[graph.outputs[0]] = _find_last_map(graph, images)
+    return by_output[graph.outputs[0]]
 
 
 def _find_last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
@@ -224,16 +224,16 @@ def _within_attention(graph: TracedGraph, where: Mapping[str, Positions]) -> set
         if op.kind in ("attention", "matmul") and len(op.inputs) > 1
         for name in op.inputs
     ]
-    found: set[str] = set()
+    names: set[str] = set()
     while pending:
         name = pending.pop()
-        if name in found or name == INPUT:
+        if name in names or name == INPUT:
             continue
         op = graph.operation(name)
         if name not in where or op.kind == "dense" or moves_values(op):
-            found.add(name)
+            names.add(name)
             pending += op.inputs
-    return found
+    return names
 
 
 def _lost_after(graph: TracedGraph, layer: str) -> bool:
@@ -266,10 +266,10 @@ def class_activation_map(
         known: the layer's result for these images, from which the network is run on.
     """
     resolved = resolve_target(graph, images, target)
-    lost = None
+    note = None
     if layer is None:
         layer = last_map(graph, images)
-        lost = f"the map is taken at {layer}: positions are lost after it" if _lost_after(graph, layer) else None
+        note = f"the map is taken at {layer}: positions are lost after it" if _lost_after(graph, layer) else None
     places = positions(graph)
     if graph.operation(layer).name not in places:
         listed = ", ".join(list(places)[-20:]) or "none"
@@ -282,15 +282,15 @@ def class_activation_map(
             given = None if known is None else {layer: known[part].detach().requires_grad_()}
             instead = {layer: _start_gradients} if known is None else None
             results = graph.run(pixels, [layer, resolved.operation], given, instead)
-            answer, said = resolved.of(part).read(results[resolved.operation])
+            answer, fields = resolved.of(part).read(results[resolved.operation])
             gradients = gradient(answer, results[layer])
         values = weigh(where.as_map(results[layer].detach()), where.as_map(gradients))
-        parts.append(Attribution(values[:, None], method, layer=layer, **said))
-    found = join(parts).noting(lost)
-    silent = (found.values == 0).flatten(1).all(1)
-    against = (found.values <= 0).flatten(1).all(1) & ~silent
-    values = found.values.clamp(min=0) if relu else found.values
-    return replace(found, values=values).noting(
+        parts.append(Attribution(values[:, None], method, layer=layer, **fields))
+    attribution = join(parts).noting(note)
+    silent = (attribution.values == 0).flatten(1).all(1)
+    against = (attribution.values <= 0).flatten(1).all(1) & ~silent
+    values = attribution.values.clamp(min=0) if relu else attribution.values
+    return replace(attribution, values=values).noting(
         remark(silent, "all values are zero: the class does not depend on this layer here"),
         remark(against, "all values are negative: nothing in this image speaks for the class"),
     )
@@ -306,8 +306,8 @@ def _grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
-    below = 2 + activations.sum((2, 3), keepdim=True) * gradients  # both sides of α's fraction divided by g²
-    alphas = torch.where(below == 0, 0, 1 / below)
+    denominator = 2 + activations.sum((2, 3), keepdim=True) * gradients  # both sides of α's fraction divided by g²
+    alphas = torch.where(denominator == 0, 0, 1 / denominator)
     return ((alphas * gradients.clamp(min=0)).sum((2, 3), keepdim=True) * activations).sum(1)
 
 

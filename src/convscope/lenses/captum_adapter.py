@@ -114,22 +114,22 @@ def attribute(
     baselines = _baselines(images, baseline)
     captum = import_optional("captum.attr", "this attribution")
     at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
-    found, gaps = [], []
+    attributions, gaps = [], []
     for i in range(len(images)):
         part = slice(i, i + 1)
         with torch.inference_mode(False), torch.enable_grad(), _alone(seed, images.device):
             image = images[part].clone().detach()
             with torch.no_grad():
-                _, said = resolved.of(part).read(graph.run(image, [resolved.operation])[resolved.operation])
+                _, fields = resolved.of(part).read(graph.run(image, [resolved.operation])[resolved.operation])
             look = _Look(
-                graph, resolved.operation, resolved.target.task, image, int(said["target"]), baselines[part], at_once,
+                graph, resolved.operation, resolved.target.task, image, int(fields["target"]), baselines[part], at_once,
                 defaults | settings,
             )  # fmt: skip
             values, gap = run(captum, look)
-        found.append(Attribution(values.detach().to(images.dtype), method, **said))
+        attributions.append(Attribution(values.detach().to(images.dtype), method, **fields))
         gaps += [gap] if gap is not None else []
-    missed = f"the values miss the logit's rise over the baseline by at most {max(gaps):.2g}" if gaps else None
-    return join(found).noting(missed)
+    note = f"the values miss the logit's rise over the baseline by at most {max(gaps):.2g}" if gaps else None
+    return join(attributions).noting(note)
 
 
 def _integrated_gradients(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
@@ -221,7 +221,7 @@ def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:
 
 @contextmanager
 def _alone(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from `seed`, with the global states as they were afterwards; Captum's warnings unsaid."""
+    """Random numbers from `seed`; afterwards the global states are as before. Captum's warnings are silenced."""
     numpy_state = np.random.get_state()  # noqa: NPY002 (GradientShap draws from it)
     try:
         with own_random_state(device), warnings.catch_warnings():
@@ -286,10 +286,10 @@ class _Step(nn.Module):
 
     def stand_in(self, operator: Callable[..., Tensor], *arguments: Any, **more: Any) -> Tensor:
         def compute(*maps: Tensor) -> Tensor:
-            given = list(arguments)
+            inputs = list(arguments)
             for place, value in zip(self._places, maps, strict=True):
-                given[place] = value
-            return operator(*given, **more)
+                inputs[place] = value
+            return operator(*inputs, **more)
 
         self._compute = compute
         return self(*(arguments[place].clone() for place in self._places))  # a tensor of its own for Captum's hook

@@ -55,8 +55,8 @@ def saliency(
     Source: Simonyan, Vedaldi & Zisserman 2013, section 3, arXiv 1312.6034.
 
     Example:
-        >>> found = saliency(graph, images)
-        >>> found.values.shape, found.saliency().shape
+        >>> attribution = saliency(graph, images)
+        >>> attribution.values.shape, attribution.saliency().shape
         (torch.Size([8, 3, 32, 32]), torch.Size([8, 1, 32, 32]))
     """
     resolved = resolve_target(graph, images, target, layer, unit, position)
@@ -89,8 +89,8 @@ def gradient_times_input(
         >>> gradient_times_input(graph, images, target=3).values.sum((1, 2, 3))
     """
     resolved = resolve_target(graph, images, target, layer, unit, position)
-    found = follow_back(graph, images, resolved, "gradient_times_input", max_memory)
-    return replace(found, values=found.values * images)
+    attribution = follow_back(graph, images, resolved, "gradient_times_input", max_memory)
+    return replace(attribution, values=attribution.values * images)
 
 
 def follow_back(
@@ -107,11 +107,11 @@ def follow_back(
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach().requires_grad_()
             result = graph.run(pixels, [resolved.operation], instead=instead)[resolved.operation]
-            answer, said = resolved.of(part).read(result)
-            parts.append(Attribution(gradient(answer, pixels), method, **said))
-    found = join(parts)
-    flat = (found.values == 0).flatten(1).all(1)
-    return found.noting(remark(flat, "all values are zero: no small change of a pixel changes the answer"))
+            answer, fields = resolved.of(part).read(result)
+            parts.append(Attribution(gradient(answer, pixels), method, **fields))
+    attribution = join(parts)
+    silent = (attribution.values == 0).flatten(1).all(1)
+    return attribution.noting(remark(silent, "all values are zero: no small change of a pixel changes the answer"))
 
 
 def gradient(answer: Float[Tensor, " N"], source: Tensor) -> Tensor:
@@ -120,10 +120,10 @@ def gradient(answer: Float[Tensor, " N"], source: Tensor) -> Tensor:
     Raises:
         RequestError: nothing differentiable lies between the two.
     """
-    found = torch.autograd.grad(answer.sum(), source, allow_unused=True) if answer.requires_grad else (None,)
-    if found[0] is None:
+    gradients = torch.autograd.grad(answer.sum(), source, allow_unused=True) if answer.requires_grad else (None,)
+    if gradients[0] is None:
         raise RequestError("no gradient comes back: the network detaches its result on the way; ask at another layer")
-    return found[0]
+    return gradients[0]
 
 
 def bytes_of_pass(graph: TracedGraph, images: Tensor) -> int:

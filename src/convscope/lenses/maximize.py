@@ -119,8 +119,8 @@ def maximize(
         Olah, Mordvintsev & Schubert 2017, "Feature Visualization", doi 10.23915/distill.00007.
 
     Example:
-        >>> found = maximize(graph, "conv3", units=[0, 1, 2])
-        >>> found.picture.shape, found.activation > found.course[:, 0]
+        >>> result = maximize(graph, "conv3", units=[0, 1, 2])
+        >>> result.picture.shape, result.activation > result.course[:, 0]
         (torch.Size([3, 3, 32, 32]), tensor([True, True, True]))
     """
     operation = graph.operation(graph.outputs[0] if layer is None else layer)
@@ -136,13 +136,13 @@ def maximize(
         network = _Network(graph, operation, where, position, normalize)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
         check_gradient(graph, image.to(network.like))
-        way = sum(prod(op.output_shape) for op in graph.needed_for(operation.name))
+        n_activations = sum(prod(op.output_shape) for op in graph.needed_for(operation.name))
         bytes_each = (
-            2 * network.like.element_size() * (prod(graph.input_shape) + way)
+            2 * network.like.element_size() * (prod(graph.input_shape) + n_activations)
         )  # each activation and its gradient
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
-        found = [ascent.climb(network, chosen[part]) for part in parts]
-    picture, activation, course = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        results = [ascent.climb(network, chosen[part]) for part in parts]
+    picture, activation, course = (torch.cat(tensors) for tensors in zip(*results, strict=True))
     if not (course.isfinite().all() and activation.isfinite().all()):
         raise FailedError(
             f"layer {operation.name!r} gives activations that are infinite or not a number; check the network's weights"
@@ -174,10 +174,10 @@ class _Network:
         name, normalised = self.operation.name, (pictures.to(self.like) - self.mean) / self.deviation
         values = self.graph.run(normalised, [name], instead=self.instead)[name]
         maps = values if self.where is None else self.where.as_map(values)  # (N, U) or (N, U, H, W)
-        asked = maps[torch.arange(len(units), device=units.device), units]
+        activations = maps[torch.arange(len(units), device=units.device), units]
         if self.position is not None:
-            return asked[:, *self.position]
-        return asked.flatten(1).mean(1) if asked.ndim > 1 else asked
+            return activations[:, *self.position]
+        return activations.flatten(1).mean(1) if activations.ndim > 1 else activations
 
     def _normalization(self, normalize: tuple[Numbers, Numbers] | None) -> tuple[Tensor, Tensor]:
         channels = self.graph.input_shape[0]
@@ -249,10 +249,10 @@ class _Ascent:
 
 
 def _gradient(loss: Tensor, numbers: Tensor, operation: Operation) -> Tensor:
-    found = torch.autograd.grad(loss, [numbers], allow_unused=True)[0] if loss.requires_grad else None
-    if found is None:
+    gradient = torch.autograd.grad(loss, [numbers], allow_unused=True)[0] if loss.requires_grad else None
+    if gradient is None:
         raise RequestError(f"no gradient leads from layer {operation.name!r} to the image; choose another")
-    return found
+    return gradient
 
 
 def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...]:

@@ -210,8 +210,8 @@ def occlusion(
 
     Example:
         >>> grey = fill_images(images, "grey")
-        >>> found = occlusion(graph, normalise(images), normalise(grey), size=5)
-        >>> found.probabilities.shape, found.sum
+        >>> result = occlusion(graph, normalise(images), normalise(grey), size=5)
+        >>> result.probabilities.shape, result.sum
     """
     graph.check(images)
     if not len(images):
@@ -230,20 +230,20 @@ def occlusion(
     answers: list[list[Tensor]] = [[] for _ in grids]
     for image, cover in zip(images.split(1), fills.split(1), strict=True):
         remembered = {n_steps: one.remember(image) for n_steps, one in shortened.items()}
-        for grid, (side, n_steps), found in zip(grids, plans, answers, strict=True):
+        for grid, (side, n_steps), by_image in zip(grids, plans, answers, strict=True):
             at_once = shortened[n_steps].at_once(images, prod(grid.shape), room)
-            found.append(_answers(remembered[n_steps], image, cover, grid, side, at_once))
+            by_image.append(_answers(remembered[n_steps], image, cover, grid, side, at_once))
     maps = [
         OcclusionMap(
-            probabilities=_probability(task, torch.stack(found), targets),
+            probabilities=_probability(task, torch.stack(by_image), targets),
             whole=_probability(task, whole, targets),
             targets=targets,
             size=grid.size,
             stride=step,
-            logits=torch.stack(found) if logits else None,
+            logits=torch.stack(by_image) if logits else None,
             note="; ".join(filter(None, (network.note, graph.note))) or None,
         )
-        for grid, found in zip(grids, answers, strict=True)
+        for grid, by_image in zip(grids, answers, strict=True)
     ]
     return maps if isinstance(size, list) else maps[0]
 
@@ -290,9 +290,9 @@ class _Grid:
 def _cheapest(network: Incremental, grid: _Grid, images: Tensor, room: int) -> tuple[int, int]:
     """The side of the blocks, of at most `room` squares, and the number of steps to follow them that cost least."""
     sides = [side for side in BLOCK_SIDES if side**2 <= room and side < 2 * max(grid.shape)]
-    ways = [grid.cut(side) for side in sides]
+    cuts = [grid.cut(side) for side in sides]
     at_once = network.shortened(0).at_once(images, prod(grid.shape), room)
-    best, n_steps = network.cheapest(ways, at_once, images.device)
+    best, n_steps = network.cheapest(cuts, at_once, images.device)
     return sides[best], n_steps
 
 
@@ -306,10 +306,10 @@ def _answers(
 ) -> Float[Tensor, "rows columns K"]:
     """The logits at each position, with blocks of that side, and so many images at once where they are run whole."""
     blocks = list(product(grid.ranges(0, side), grid.ranges(1, side)))
-    found = remembered.run((_patch(image, fill, grid, block) for block in blocks), at_once)
+    logits = remembered.run((_patch(image, fill, grid, block) for block in blocks), at_once)
     numbered = torch.arange(prod(grid.shape), device=image.device).view(grid.shape)
     order = torch.cat([numbered[rows][:, columns].flatten() for rows, columns in blocks])
-    return found[order.argsort()].unflatten(0, grid.shape)
+    return logits[order.argsort()].unflatten(0, grid.shape)
 
 
 def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> BoxValues:
@@ -323,7 +323,7 @@ def _patch(image: Tensor, fill: Tensor, grid: _Grid, block: Block) -> BoxValues:
 def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"]:
     """The answer to the images as they are."""
     with torch.no_grad():
-        logits = torch.cat([graph.run(some)[graph.outputs[0]] for some in images.split(room)])
+        logits = torch.cat([graph.run(batch)[graph.outputs[0]] for batch in images.split(room)])
     if logits.ndim != 2:
         shape = "×".join(map(str, logits.shape[1:]))
         raise NetworkError(f"occlusion looks at logits (N, K); this network gives {shape} for an image: add its head")
@@ -333,10 +333,10 @@ def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"
 def _probability(task: Task, logits: Float[Tensor, "N *P U"], targets: Int[Tensor, " N"]) -> Float[Tensor, ...]:
     """That of each image's target, among the classes of its head; FailedError where it is no number."""
     probabilities = task.probabilities(logits)
-    found = torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
-    if not is_finite(found):
+    of_target = torch.stack([one[..., target] for one, target in zip(probabilities, targets.tolist(), strict=True)])
+    if not is_finite(of_target):
         raise FailedError(OVERFLOW)
-    return found
+    return of_target
 
 
 def _pair(key: str, value: Size) -> tuple[int, int]:

@@ -68,8 +68,8 @@ def guided_backprop(
     Source: Springenberg et al. 2014, section 3.4, arXiv 1412.6806.
 
     Example:
-        >>> found = guided_backprop(graph, images, layer="conv3", unit=5, position="max")
-        >>> found.note
+        >>> attribution = guided_backprop(graph, images, layer="conv3", unit=5, position="max")
+        >>> attribution.note
         '2 rectifiers overridden: 2 relu'
     """
     resolved = resolve_target(graph, images, target, layer, unit, position)
@@ -120,8 +120,8 @@ class PassBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        [found] = gradients
-        return found.clamp(min=0) if ctx.positive_only else found, None, None
+        [gradient] = gradients
+        return gradient.clamp(min=0) if ctx.positive_only else gradient, None, None
 
 
 def _guided(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **more: Any) -> Tensor:
@@ -141,18 +141,20 @@ def _follow_back(
     rule: Callable[..., Tensor],
     max_memory: int | None,
 ) -> Attribution:
-    on_the_way = [op for op in graph.needed_for(resolved.operation) if is_rectifier(op)]
-    if not on_the_way:
+    rectifiers = [op for op in graph.needed_for(resolved.operation) if is_rectifier(op)]
+    if not rectifiers:
         raise RequestError(
             f"no rectifier lies between the image and {resolved.operation!r}, so {method} would be the plain gradient; "
             "use saliency"
         )
-    instead = {op.name: rule for op in on_the_way}
-    kinds = Counter(_known_as(op) for op in on_the_way)
+    instead = {op.name: rule for op in rectifiers}
+    kinds = Counter(_known_as(op) for op in rectifiers)
     counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-    plural = "s" if len(on_the_way) > 1 else ""
-    found = follow_back(graph, images, resolved, method, max_memory, instead)
-    return replace(found, note=None).noting(f"{len(on_the_way)} rectifier{plural} overridden: {counts}", found.note)
+    plural = "s" if len(rectifiers) > 1 else ""
+    attribution = follow_back(graph, images, resolved, method, max_memory, instead)
+    return replace(attribution, note=None).noting(
+        f"{len(rectifiers)} rectifier{plural} overridden: {counts}", attribution.note
+    )
 
 
 def is_rectifier(op: Operation) -> bool:

@@ -17,7 +17,7 @@ from convscope.data import operations
 
 
 class Regularizer:
-    """One that does nothing: both methods as they are inherited."""
+    """The base: both methods change nothing unless overridden."""
 
     def transform(self, pictures: Float[Tensor, "N C H W"], generator: torch.Generator) -> Float[Tensor, "N C H W"]:
         """What the network is shown in this step; random numbers come from `generator`, which is on the CPU."""

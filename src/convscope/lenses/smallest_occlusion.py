@@ -65,16 +65,16 @@ def smallest_occlusion(
     shortest = min(image.shape[2:])
     step = max(1, shortest // (_SIZES if shortest <= _SMALL_PX else _SIZES_OF_PHOTOGRAPHS))
     for side in range(step, shortest + 1, step):
-        found = occlusion(graph, image, fill, side, step, target, logits=True)
-        assert found.logits is not None
-        asked = with_task(target, found.logits.shape[-1])
-        head, first = asked.task.heads[asked.head], asked.task.first_class(asked.head)
-        before, answers = int(found.targets[0]), head.logits(found.logits[0]).argmax(-1) + first
-        changed = answers != before
+        occluded = occlusion(graph, image, fill, side, step, target, logits=True)
+        assert occluded.logits is not None
+        task_target = with_task(target, occluded.logits.shape[-1])
+        head, first = task_target.task.heads[task_target.head], task_target.task.first_class(task_target.head)
+        before, predicted = int(occluded.targets[0]), head.logits(occluded.logits[0]).argmax(-1) + first
+        changed = predicted != before
         if bool(changed.any()):
-            left = found.probabilities[0].where(changed, 2.0)
-            row, column = divmod(int(left.argmin()), left.shape[1])
-            box, after = (column * step, row * step, side), int(answers[row, column])
-            return SmallestOcclusion(box, before, after, float(found.whole[0]), float(left.min()), step, side)
-    whole = float(found.whole[0])
+            remaining = occluded.probabilities[0].where(changed, 2.0)
+            row, column = divmod(int(remaining.argmin()), remaining.shape[1])
+            box, after = (column * step, row * step, side), int(predicted[row, column])
+            return SmallestOcclusion(box, before, after, float(occluded.whole[0]), float(remaining.min()), step, side)
+    whole = float(occluded.whole[0])
     return SmallestOcclusion(None, before, before, whole, whole, step, side)

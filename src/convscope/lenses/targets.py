@@ -77,24 +77,26 @@ def choose_targets(logits: Float[Tensor, "N U"], target: Target) -> Int[Tensor, 
         >>> choose_targets(torch.tensor([[0.0, 2.0], [3.0, 1.0]]), None)
         tensor([1, 0])
     """
-    asked = with_task(target, logits.shape[1])
-    if asked.classes is None:
-        return asked.task.heads[asked.head].logits(logits).argmax(1) + asked.task.first_class(asked.head)
-    n, k, classes = len(logits), len(asked.task.classes), asked.classes
+    task_target = with_task(target, logits.shape[1])
+    if task_target.classes is None:
+        return task_target.task.heads[task_target.head].logits(logits).argmax(1) + task_target.task.first_class(
+            task_target.head
+        )
+    n, k, classes = len(logits), len(task_target.task.classes), task_target.classes
     try:
-        given = torch.as_tensor(classes, device=logits.device)
+        indices = torch.as_tensor(classes, device=logits.device)
     except (TypeError, ValueError, RuntimeError):  # None among numbers, a mapping, lists of several lengths
         raise RequestError(
             f"target: {classes!r} is no class index; expected a whole number, or one for each image"
         ) from None
-    if given.dtype not in _WHOLE or given.ndim > 1:
+    if indices.dtype not in _WHOLE or indices.ndim > 1:
         raise RequestError(f"target: {classes!r} is no class index; expected a whole number, or one for each image")
-    if given.ndim == 1 and len(given) != n:
-        raise RequestError(f"target: {len(given)} targets for {n} images; give one for all, or one for each")
-    outside = given[(given < 0) | (given >= k)].flatten().tolist()
+    if indices.ndim == 1 and len(indices) != n:
+        raise RequestError(f"target: {len(indices)} targets for {n} images; give one for all, or one for each")
+    outside = indices[(indices < 0) | (indices >= k)].flatten().tolist()
     if outside:
         raise RequestError(f"target: {outside[0]} is not a class of this network; it has 0 to {k - 1}")
-    return given.expand(n).long()
+    return indices.expand(n).long()
 
 
 def with_task(target: Target, n_outputs: int) -> TaskTarget:
@@ -103,10 +105,10 @@ def with_task(target: Target, n_outputs: int) -> TaskTarget:
     Raises:
         RequestError: the task is for another number of outputs.
     """
-    asked = target if isinstance(target, TaskTarget) else TaskTarget(task_over(n_outputs), target)
-    if asked.task.outputs != n_outputs:
-        raise RequestError(f"the task is for {asked.task.outputs} outputs, and the network has {n_outputs}")
-    return asked
+    task_target = target if isinstance(target, TaskTarget) else TaskTarget(task_over(n_outputs), target)
+    if task_target.task.outputs != n_outputs:
+        raise RequestError(f"the task is for {task_target.task.outputs} outputs, and the network has {n_outputs}")
+    return task_target
 
 
 def named_target(task: Task, target: NamedTarget) -> TaskTarget:
@@ -142,8 +144,8 @@ def _index_of(task: Task, name: str) -> int:
         if names.count(name) == 1:
             return names.index(name)
     if name in own:
-        among = ", ".join(found for found, one in zip(full, own, strict=True) if one == name)
-        raise RequestError(f"target: {name!r} is a class of several heads; write one of {among}")
+        choices = ", ".join(full_name for full_name, own_name in zip(full, own, strict=True) if own_name == name)
+        raise RequestError(f"target: {name!r} is a class of several heads; write one of {choices}")
     raise UnknownNameError("class", name, task.classes, "one of this network's")
 
 
@@ -184,17 +186,17 @@ class ResolvedTarget:
         return score, {"target": target, "probability": probability.detach(), "note": self.note}
 
     def _of_units(self, result: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        said: dict[str, Any] = {"layer": self.layer, "unit": self.unit, "note": self.note}
+        fields: dict[str, Any] = {"layer": self.layer, "unit": self.unit, "note": self.note}
         if self.unit is None:
-            return result.flatten(1).sum(1), said
+            return result.flatten(1).sum(1), fields
         answers = (self.map.as_map(result) if self.map else result)[:, self.unit]
         if self.position is None:
-            return answers.reshape(len(answers), -1).sum(1), said
+            return answers.reshape(len(answers), -1).sum(1), fields
         width = answers.shape[-1]
         where = answers.flatten(1).argmax(1) if self.position == "max" else self.position[0] * width + self.position[1]
         index = torch.as_tensor(where, device=answers.device).expand(len(answers))
-        said["position"] = torch.stack([index // width, index % width], dim=1)
-        return answers.flatten(1).gather(1, index[:, None])[:, 0], said
+        fields["position"] = torch.stack([index // width, index % width], dim=1)
+        return answers.flatten(1).gather(1, index[:, None])[:, 0], fields
 
 
 def resolve_target(
@@ -236,8 +238,8 @@ def resolve_target(
 
 def _of_a_layer(graph: TracedGraph, layer: str, target: Target, unit: int | None, position: Position) -> ResolvedTarget:
     if target is not None and not (isinstance(target, TaskTarget) and target.is_default):
-        given = target.in_words if isinstance(target, TaskTarget) else repr(target)
-        raise RequestError(f"both target {given} and layer {layer!r} are given; ask about a class or about a layer")
+        words = target.in_words if isinstance(target, TaskTarget) else repr(target)
+        raise RequestError(f"both target {words} and layer {layer!r} are given; ask about a class or about a layer")
     if position is not None and unit is None:
         raise RequestError(f"position {position!r} is given without a unit; give unit= as well")
     where = positions(graph).get(graph.operation(layer).name)
@@ -259,11 +261,11 @@ def _of_a_class(
     shape = graph.operation(output).output_shape
     if len(shape) != 1:
         raise no_logits(shape)
-    asked = with_task(target, shape[0])
-    if asked.classes is None:
-        return ResolvedTarget(output, asked)
-    chosen = choose_targets(images.new_zeros(()).expand(len(images), *shape), asked)
-    return ResolvedTarget(output, replace(asked, classes=chosen))
+    task_target = with_task(target, shape[0])
+    if task_target.classes is None:
+        return ResolvedTarget(output, task_target)
+    chosen = choose_targets(images.new_zeros(()).expand(len(images), *shape), task_target)
+    return ResolvedTarget(output, replace(task_target, classes=chosen))
 
 
 def check_position(layer: str, position: Any, where: Positions | None) -> None:

@@ -68,7 +68,7 @@ def unit_effects(
     with torch.enable_grad():
         results = graph.run(image.detach().requires_grad_(), list(dict.fromkeys([*at, resolved.operation])))
         logits = results[resolved.operation]
-        score, said = resolved.read(logits)
+        score, fields = resolved.read(logits)
         layers = {name: results[name] for name in at}
         gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
     estimates = {
@@ -80,17 +80,17 @@ def unit_effects(
     owner = [(name, unit) for name, values in estimates.items() for unit in range(len(values))]
     chosen = estimate.argsort(stable=True)[:measured]
     rows = [owner[place] for place in chosen.tolist()]
-    scores, probabilities = _ablated(graph, image, layers, rows, resolved, int(said["target"][0]))
+    scores, probabilities = _ablated(graph, image, layers, rows, resolved, int(fields["target"][0]))
     change = scores - score.detach().cpu()
     order = change.argsort(stable=True)
     return UnitEffects(
         layers=[rows[k][0] for k in order.tolist()],
         units=torch.tensor([rows[k][1] for k in order.tolist()], dtype=torch.int64),
         logit_change=change[order],
-        probability_change=(probabilities - said["probability"].cpu())[order],
+        probability_change=(probabilities - fields["probability"].cpu())[order],
         estimate=estimate[chosen[order]],
-        target=int(said["target"][0]),
-        probability=float(said["probability"][0]),
+        target=int(fields["target"][0]),
+        probability=float(fields["probability"][0]),
     )
 
 

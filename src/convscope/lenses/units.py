@@ -33,14 +33,14 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     if units is None:
         return tuple(range(n_units))
     try:
-        given = torch.as_tensor(units)
+        indices = torch.as_tensor(units)
     except (TypeError, ValueError, RuntimeError):  # words, None among numbers, lists of several lengths
         raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them") from None
-    if given.is_meta or given.is_complex() or given.layout != torch.strided:
+    if indices.is_meta or indices.is_complex() or indices.layout != torch.strided:
         raise RequestError(f"units of layer {layer!r}: a tensor without whole numbers; expected a list of them")
-    if given.numel() == 0 or given.ndim > 1 or given.is_floating_point() or given.dtype == torch.bool:
+    if indices.numel() == 0 or indices.ndim > 1 or indices.is_floating_point() or indices.dtype == torch.bool:
         raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them")
-    chosen = given.reshape(-1).tolist()
+    chosen = indices.reshape(-1).tolist()
     outside = [unit for unit in chosen if not 0 <= unit < n_units]
     if outside:
         raise RequestError(f"unit {outside[0]} is not in layer {layer!r}; it has 0 to {n_units - 1}")
@@ -58,8 +58,8 @@ def count_units(operation: Operation, where: Positions | None) -> int:
     """
     shape = operation.output_shape
     if where is None and len(shape) != 1:
-        given = "×".join(map(str, shape)) or "one"
+        size = "×".join(map(str, shape)) or "one"
         raise RequestError(
-            f"layer {operation.name!r} gives {given} numbers an image, and which are a unit's is not known"
+            f"layer {operation.name!r} gives {size} numbers an image, and which are a unit's is not known"
         )
     return where.n_units(shape) if where else shape[0]

@@ -120,9 +120,9 @@ def check_options(names: Sequence[str], key: str) -> None:
     if not all(name in CATALOGUE for name in names):
         return
     own = dict.fromkeys(option for name in names for option in inspect.signature(CATALOGUE[name].plan).parameters)
-    known = [*own, *SHAPE_OPTIONS, *NetSpec.model_fields]
-    if key not in known:
-        raise UnknownNameError("option", key, known, f"one of {' or '.join(names)}'s")
+    allowed = [*own, *SHAPE_OPTIONS, *NetSpec.model_fields]
+    if key not in allowed:
+        raise UnknownNameError("option", key, allowed, f"one of {' or '.join(names)}'s")
 
 
 def _spec(name: str, init: Init, head: str | None, replaces: str | None, **options: Any) -> NetSpec:
@@ -180,8 +180,8 @@ def trained_input(spec: NetSpec) -> NaturalInput | None:
     options = spec.options | {"pretrained": False}
     prefix, colon, _ = spec.name.partition(":")
     foreign = colon and prefix not in _FOREIGN
-    found = build_natural(spec.name, None, options)[1] if foreign else natural_input(spec.name)
-    return found if found.normalize else None
+    natural = build_natural(spec.name, None, options)[1] if foreign else natural_input(spec.name)
+    return natural if natural.normalize else None
 
 
 def takes_colour_alone(name: str) -> bool:
@@ -233,32 +233,32 @@ def build_natural(
         >>> net, made_for = build_natural("timm:resnet18")
         >>> scope = Scope(net, made_for.example(), normalize=made_for.normalize)
     """
-    own, given = natural_input(name), dict(options or {})
-    channels, size = given.get("channels", own.channels), given.get("image_size")
-    asked = _shape(shape) if shape is not None else (channels, size or own.height, size or own.width)
-    if asked[1] != asked[2] and ":" not in name:
+    own, builder_options = natural_input(name), dict(options or {})
+    channels, size = builder_options.get("channels", own.channels), builder_options.get("image_size")
+    input_shape = _shape(shape) if shape is not None else (channels, size or own.height, size or own.width)
+    if input_shape[1] != input_shape[2] and ":" not in name:
         raise SettingError(f"--input {shape}: {name} takes square images")
-    made_for = own.resized(*asked)
+    made_for = own.resized(*input_shape)
     prefix, colon, rest = name.partition(":")
-    wanted = made_for.options()
+    shape_options = made_for.options()
     if colon and prefix not in _FOREIGN:  # a callable is asked in its own words, and **options may go anywhere
-        taken = named_options(prefix, rest)
-        wanted = {key: value for key, value in wanted.items() if key in taken}
+        parameters = named_options(prefix, rest)
+        shape_options = {key: value for key, value in shape_options.items() if key in parameters}
     with torch.random.fork_rng([]):
         torch.random.default_generator.manual_seed(seed)
-        net = build_net(name, **wanted | given)
+        net = build_net(name, **shape_options | builder_options)
     carried = carried_input(net, own.classes) if colon and prefix not in _FOREIGN else None
     if carried is not None:
-        made_for = carried.resized(*asked) if shape is not None or size else carried
-    return net, replace(made_for, classes=given.get("classes", made_for.classes))
+        made_for = carried.resized(*input_shape) if shape is not None or size else carried
+    return net, replace(made_for, classes=builder_options.get("classes", made_for.classes))
 
 
 def _shape(text: str) -> tuple[int, int, int]:
     """Channels, height and width."""
-    found = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
-    if found is None or 0 in map(int, found.groups()):
+    match = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
+    if match is None or 0 in map(int, match.groups()):
         raise SettingError(f"--input {text}: expected channels, height and width, such as 3x32x32")
-    channels, height, width = map(int, found.groups())
+    channels, height, width = map(int, match.groups())
     return channels, height, width
 
 
@@ -278,8 +278,8 @@ def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
             own = inspect.signature(CATALOGUE[name].plan).parameters if name in CATALOGUE else ()
-            known = [*own, *SHAPE_OPTIONS]
-            raise UnknownNameError("option", key, known, f"one of {name}'s") from None
+            allowed = [*own, *SHAPE_OPTIONS]
+            raise UnknownNameError("option", key, allowed, f"one of {name}'s") from None
         raise SettingError(f"net.{key}: {shortened(first['input'])} for {name}: {first['msg']}") from None
     except NetworkError as error:
         raise NetworkError(f"{name}: {error}") from None

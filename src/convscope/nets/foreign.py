@@ -27,11 +27,11 @@ def from_timm(name: str, options: dict[str, Any], head: str | None) -> nn.Module
     """timm's network; of images of another size than its own, where the size is built into it."""
     config = _timm_config(name)
     names = {"classes": "num_classes", "channels": "in_chans"}
-    taken = {names.get(key, key): value for key, value in options.items() if key != "image_size"}
+    kwargs = {names.get(key, key): value for key, value in options.items() if key != "image_size"}
     size = options.get("image_size", config["input_size"][1])
     if config["fixed_input_size"] and size != config["input_size"][1]:
-        taken["img_size"] = size
-    return library("timm", f"the network timm:{name}").create_model(name, **taken)
+        kwargs["img_size"] = size
+    return library("timm", f"the network timm:{name}").create_model(name, **kwargs)
 
 
 def timm_input(name: str) -> NaturalInput:
@@ -59,20 +59,22 @@ def _timm_config(name: str) -> dict[str, Any]:
 def from_torchvision(name: str, options: dict[str, Any], head: str | None) -> nn.Module:
     """torchvision's network; trained weights go with the classes of theirs alone, or under a new head."""
     models = _torchvision_models(name)
-    taken = {"num_classes" if key == "classes" else key: value for key, value in options.items() if key != "image_size"}
-    if taken.pop("channels", 3) != 3:
+    kwargs = {
+        "num_classes" if key == "classes" else key: value for key, value in options.items() if key != "image_size"
+    }
+    if kwargs.pop("channels", 3) != 3:
         raise SettingError(f"net.channels: torchvision's {name} takes images of 3 channels")
-    pretrained = taken.pop("pretrained", False)
-    if head is not None or (pretrained and taken.get("num_classes") == torchvision_input(name).classes):
-        taken.pop("num_classes", None)
-    if pretrained and "num_classes" in taken:
+    pretrained = kwargs.pop("pretrained", False)
+    if head is not None or (pretrained and kwargs.get("num_classes") == torchvision_input(name).classes):
+        kwargs.pop("num_classes", None)
+    if pretrained and "num_classes" in kwargs:
         raise SettingError(
             f"net.pretrained: the weights of torchvision's {name} end in {torchvision_input(name).classes:,} classes; "
             "give net.head too, '' for an output layer alone"
         )
     with warnings.catch_warnings():  # of changes in releases to come, which nobody here can act on
         warnings.simplefilter("ignore", FutureWarning)
-        return models.get_model(name, weights="DEFAULT" if pretrained else None, **taken)
+        return models.get_model(name, weights="DEFAULT" if pretrained else None, **kwargs)
 
 
 def torchvision_input(name: str) -> NaturalInput:
@@ -122,13 +124,15 @@ def from_callable(module: str, attribute: str, options: dict[str, Any]) -> nn.Mo
     builder = _imported(module, attribute)
     parameters = inspect.signature(builder).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    given = {key: value for key, value in options.items() if takes_all or key in parameters or key not in SHAPE_OPTIONS}
+    kwargs = {
+        key: value for key, value in options.items() if takes_all or key in parameters or key not in SHAPE_OPTIONS
+    }
     try:
-        inspect.signature(builder).bind(**given)
+        inspect.signature(builder).bind(**kwargs)
     except TypeError as error:
         raise SettingError(f"net: {module}:{attribute} does not take these options: {error}") from None
     try:
-        net = builder(**given)
+        net = builder(**kwargs)
     except SystemExit as error:
         raise NetworkError(f"{module}:{attribute} ends the program ({error}) in place of building a network") from None
     if not isinstance(net, nn.Module):
@@ -161,11 +165,11 @@ def _imported(module: str, attribute: str) -> Callable[..., Any]:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     try:
-        found = import_module(module)
+        imported = import_module(module)
     except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or exit, while it is imported
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
         raise NetworkError(f"{module}:{attribute} cannot be imported: {reason}; is its folder on PYTHONPATH?") from None
-    if not callable(getattr(found, attribute, None)):
-        known = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
-        raise UnknownNameError("callable", attribute, known, f"in module {module}")
-    return getattr(found, attribute)
+    if not callable(getattr(imported, attribute, None)):
+        callables = [key for key, value in vars(imported).items() if callable(value) and key[0] != "_"]
+        raise UnknownNameError("callable", attribute, callables, f"in module {module}")
+    return getattr(imported, attribute)

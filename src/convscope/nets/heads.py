@@ -49,16 +49,16 @@ def put_head(
     words = parse_layers(text) if text.strip() else ()
     if wrong := next((word.text for word in words if word.letter not in _OF_A_HEAD), None):
         raise SettingError(f"net.head: {wrong!r} does not go into a head; it takes f256, D0.5, B and G")
-    name, given = _place(net, replaces, torch.zeros(1, *input_shape))
-    if given.ndim not in (2, 4):
-        shape = "×".join(str(n) for n in given.shape)
+    name, features = _place(net, replaces, torch.zeros(1, *input_shape))
+    if features.ndim not in (2, 4):
+        shape = "×".join(str(n) for n in features.shape)
         raise NetworkError(
             f"net.replaces: what reaches {name!r} has shape {shape}; a head takes maps (N, C, H, W) or vectors (N, U): "
             "name another module"
         )
-    head = _head(words, tuple(given.shape[1:]), classes)
-    above, _, last = name.rpartition(".")
-    setattr(net.get_submodule(above), last, head)
+    head = _head(words, tuple(features.shape[1:]), classes)
+    parent, _, last = name.rpartition(".")
+    setattr(net.get_submodule(parent), last, head)
     setattr(net, HEAD_NAME, name)
     return head
 
@@ -74,8 +74,8 @@ def _place(net: nn.Module, replaces: str | None, image: Tensor) -> tuple[str, Te
     calls, outputs = _run(net, chosen, image)
     if not calls:
         raise NetworkError(f"net.replaces: {names[chosen[-1]]!r} computes nothing for an image; name another module")
-    module, given, made = calls[-1]
-    is_output = isinstance(made, Tensor) and isinstance(outputs, Tensor) and torch.equal(made, outputs)
+    module, arguments, result = calls[-1]
+    is_output = isinstance(result, Tensor) and isinstance(outputs, Tensor) and torch.equal(result, outputs)
     if replaces is None and not is_output:
         linear = ", ".join(dict.fromkeys(names[one] for one, _, _ in calls))
         raise NetworkError(
@@ -84,9 +84,9 @@ def _place(net: nn.Module, replaces: str | None, image: Tensor) -> tuple[str, Te
         )
     if sum(one is module for one, _, _ in calls) > 1:
         raise NetworkError(f"net.replaces: {names[module]!r} computes more than once for an image; name another module")
-    if not (given and isinstance(given[0], Tensor)):
+    if not (arguments and isinstance(arguments[0], Tensor)):
         raise NetworkError(f"net.replaces: {names[module]!r} does not take one tensor; name another module")
-    return names[module], given[0]
+    return names[module], arguments[0]
 
 
 def _run(net: nn.Module, watched: list[nn.Module], image: Tensor) -> tuple[list[tuple[nn.Module, Any, Any]], Any]:

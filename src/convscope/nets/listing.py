@@ -73,17 +73,17 @@ def listed_zoos() -> list[ListedZoo]:
     return [_zoo("timm", _of_timm), _zoo("torchvision", _of_torchvision)]
 
 
-def _zoo(name: str, listed: Any) -> ListedZoo:
+def _zoo(name: str, list_nets: Any) -> ListedZoo:
     try:
-        return ListedZoo(name, tuple(listed(library(name, f"{name}:NAME"))))
+        return ListedZoo(name, tuple(list_nets(library(name, f"{name}:NAME"))))
     except (MissingPackageError, BrokenPackageError) as error:
         return ListedZoo(name, problem=str(error))
 
 
 def _of_timm(timm: Any) -> list[ListedNet]:
     tags: dict[str, list[str]] = {}
-    for whole in timm.list_models(pretrained=True):
-        architecture, _, tag = whole.partition(".")
+    for full_name in timm.list_models(pretrained=True):
+        architecture, _, tag = full_name.partition(".")
         tags.setdefault(architecture, []).append(tag)
     configs = ((name, timm.models.get_pretrained_cfg(name)) for name in timm.list_models())
     return [
@@ -100,8 +100,8 @@ def _of_torchvision(torchvision: Any) -> list[ListedNet]:
 def _one_of_torchvision(models: Any, name: str) -> ListedNet:
     weights = getattr(models.get_model_weights(name), "DEFAULT", None)
     count = weights.meta.get("num_params") if weights is not None else None
-    known = ("ImageNet",) if weights is not None else ()
-    return ListedNet(f"torchvision:{name}", torchvision_input(name).shape, count, known)
+    names = ("ImageNet",) if weights is not None else ()
+    return ListedNet(f"torchvision:{name}", torchvision_input(name).shape, count, names)
 
 
 def searched(text: str, own: list[ListedNet], zoos: list[ListedZoo]) -> list[ListedNet]:
@@ -114,16 +114,16 @@ def searched(text: str, own: list[ListedNet], zoos: list[ListedZoo]) -> list[Lis
         SettingError: there is none; names alike are suggested.
     """
     nets = [*own, *(net for zoo in zoos for net in zoo.nets)]
-    wanted = text.lower()
-    pattern = wanted if set(text) & set("*?[") else f"*{wanted}*"
-    if found := [net for net in nets if any(fnmatchcase(name.lower(), pattern) for name in _names(net))]:
-        return found
+    query = text.lower()
+    pattern = query if set(text) & set("*?[") else f"*{query}*"
+    if matches := [net for net in nets if any(fnmatchcase(name.lower(), pattern) for name in _names(net))]:
+        return matches
     named = {name: net.name for net in reversed(nets) for name in _names(net)}
-    close = dict.fromkeys(named[name] for name in get_close_matches(wanted, named, n=_SUGGESTED))
-    meant = f"did you mean {' or '.join(close)}?" if close else "convscope nets lists what there is"
+    close = dict.fromkeys(named[name] for name in get_close_matches(query, named, n=_SUGGESTED))
+    hint = f"did you mean {' or '.join(close)}?" if close else "convscope nets lists what there is"
     absent = [zoo.name for zoo in zoos if zoo.problem]
     unseen = f"; {' and '.join(absent)} cannot be looked through (convscope nets says why)" if absent else ""
-    raise SettingError(f"--search {text}: no network has such a name; {meant}{unseen}")
+    raise SettingError(f"--search {text}: no network has such a name; {hint}{unseen}")
 
 
 def _names(net: ListedNet) -> tuple[str, str]:

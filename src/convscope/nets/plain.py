@@ -41,8 +41,8 @@ class Whitening(nn.Conv2d):
         """Computes the filters from all patches of normalised images."""
         kernel = self.kernel_size[0]
         moments = torch.zeros(self.out_channels // 2, self.out_channels // 2, dtype=torch.float64)
-        for some in images.split(256):
-            patches = nn.functional.unfold(some, kernel).transpose(1, 2).flatten(0, 1).double().cpu()
+        for batch in images.split(256):
+            patches = nn.functional.unfold(batch, kernel).transpose(1, 2).flatten(0, 1).double().cpu()
             moments += patches.T @ patches
         n_patches = len(images) * (images.shape[2] - kernel + 1) * (images.shape[3] - kernel + 1)
         values, vectors = torch.linalg.eigh(moments / n_patches)

@@ -48,10 +48,10 @@ class HeadSpec(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_kind(cls, given: Any) -> Any:
-        if not isinstance(given, str | Mapping | HeadSpec):
+    def _from_kind(cls, value: Any) -> Any:
+        if not isinstance(value, str | Mapping | HeadSpec):
             raise ValueError("expected softmax or sigmoid, or both settings, such as {kind: softmax, weight: 2}")
-        return {"kind": given} if isinstance(given, str) else given
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_serializer
     def plain(self) -> str | dict[str, Any]:
@@ -61,7 +61,7 @@ class HeadSpec(Settings):
 
 TaskSpec = Annotated[
     Annotated[HeadKind, Tag("literal[kind]")] | Annotated[dict[str, HeadSpec], Tag("dict[heads]")],
-    Discriminator(lambda given: "dict[heads]" if isinstance(given, Mapping) else "literal[kind]"),
+    Discriminator(lambda value: "dict[heads]" if isinstance(value, Mapping) else "literal[kind]"),
 ]
 """One head over the target "class"; or target → head, in the order of their outputs."""
 
@@ -212,9 +212,9 @@ def no_logits(shape: Sequence[int]) -> RequestError:
     """
     if not shape:
         return RequestError("this network answers one number an image, without an axis of classes: return shape (N, 1)")
-    what = "flatten its answer" if prod(shape) == shape[0] else "use a classifier, or ask about a layer"
+    advice = "flatten its answer" if prod(shape) == shape[0] else "use a classifier, or ask about a layer"
     return RequestError(
-        f"this network answers {'×'.join(map(str, shape))} numbers an image, not a row of logits: {what}"
+        f"this network answers {'×'.join(map(str, shape))} numbers an image, not a row of logits: {advice}"
     )
 
 
@@ -250,13 +250,13 @@ def make_task(spec: TaskSpec | Mapping[str, Any], classes: Mapping[str, tuple[st
         >>> make_task({"colour": "sigmoid", "angle": "softmax"}, classes).outputs
         4
     """
-    given = spec if isinstance(spec, Mapping) else {"class": spec}
-    if not given:
+    specs = spec if isinstance(spec, Mapping) else {"class": spec}
+    if not specs:
         raise SettingError("task: there is no head; write for example 'task: softmax', or a target with its kind")
     heads: list[Head] = []
-    for target, one in given.items():
-        asked = _head_spec(target, one)
-        kind = asked.kind
+    for target, value in specs.items():
+        head_spec = _head_spec(target, value)
+        kind = head_spec.kind
         if target not in classes:
             raise UnknownNameError("target", target, classes, "one of the data's")
         if len(classes[target]) < 2:
@@ -268,15 +268,15 @@ def make_task(spec: TaskSpec | Mapping[str, Any], classes: Mapping[str, tuple[st
                 f"task: a sigmoid tells 2 classes apart; {target!r} has {len(classes[target])}: use softmax"
             )
         start = heads[-1].start + heads[-1].width if heads else 0
-        heads.append(Head(target, kind, classes[target], start, asked.weight))
+        heads.append(Head(target, kind, classes[target], start, head_spec.weight))
     return Task(tuple(heads))
 
 
-def _head_spec(target: str, given: Any) -> HeadSpec:
+def _head_spec(target: str, value: Any) -> HeadSpec:
     try:
-        return HeadSpec.model_validate(given)
+        return HeadSpec.model_validate(value)
     except ValidationError:
         raise SettingError(
-            f"task.{target}: {given!r}; expected softmax or sigmoid, or both settings, such as "
+            f"task.{target}: {value!r}; expected softmax or sigmoid, or both settings, such as "
             "{kind: softmax, weight: 2}, the weight above 0"
         ) from None

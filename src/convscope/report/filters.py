@@ -68,11 +68,13 @@ def has_filters(subject: ReportedRun) -> bool:
 
 def effects_of(subject: ReportedRun) -> Effects | None:
     """The effect of ablating each unit in figures for the filter page; see `measured_effects`."""
-    found = measured_effects(subject)
-    if found is None:
+    effects = measured_effects(subject)
+    if effects is None:
         return None
-    words = {name: ablation_plan(subject.scope, [name]).words for name in found}
-    return {name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in found.items()}
+    words = {name: ablation_plan(subject.scope, [name]).words for name in effects}
+    return {
+        name: [_effect(one, unit, words[name]) for unit in range(len(one.measured))] for name, one in effects.items()
+    }
 
 
 def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
@@ -91,19 +93,19 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     return ablation_plan(subject.scope, layers).effects(images, dict.fromkeys(layers))
 
 
-def _effect(found: LayerEffects, unit: int, words: str) -> dict[str, Any]:
-    change = found.change(unit)
-    by_class = found.class_accuracy_after[unit] - found.class_accuracy_before
+def _effect(effects: LayerEffects, unit: int, words: str) -> dict[str, Any]:
+    change = effects.change(unit)
+    by_class = effects.class_accuracy_after[unit] - effects.class_accuracy_before
     worst = int(by_class.nan_to_num(0).argmin())
     return {
         "accuracy": change.value,
         "low": change.low,
         "high": change.high,
-        "class": found.classes[worst] if by_class[worst] < 0 else None,
+        "class": effects.classes[worst] if by_class[worst] < 0 else None,
         "class_accuracy": float(by_class[worst]),
-        "lost": int(found.lost[unit].sum()),
-        "gained": int(found.gained[unit].sum()),
-        "images": found.n_images,
+        "lost": int(effects.lost[unit].sum()),
+        "gained": int(effects.gained[unit].sum()),
+        "images": effects.n_images,
         "off": words,
     }
 
@@ -129,16 +131,16 @@ def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
 
     Args:
         subject: the run.
-        effects: of ablating each unit, shown where it is there.
+        effects: of ablating each unit, shown where given.
     """
-    found = filters(subject, effects)
+    page = filters(subject, effects)
     return fill(
         "filters.html",
         run=subject.run,
-        found=found,
+        found=page,
         filters_fit=filters_fit(subject),
         effects_left_out=effects is None and len(subject.data.test) >= _FEWEST_EFFECT_IMAGES,
-        visualization_fit=visualization_fit(subject, {layer["name"]: layer["shown"] for layer in found["layers"]}),
+        visualization_fit=visualization_fit(subject, {layer["name"]: layer["shown"] for layer in page["layers"]}),
         environment=subject.run.environment,
         style=static("report.css") + static("filters.css"),
         script=static("tables.js") + static("filters.js"),
@@ -152,7 +154,7 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
     rows, n_pictured = _rows(layers)
     place = {row: n for n, row in enumerate(rows)}
     labels = images.targets_of("class")
-    found = visualizations(subject, {layer.name: layer.shown for layer in layers})
+    feature_pictures = visualizations(subject, {layer.name: layer.shown for layer in layers})
     return {
         "classes": list(test.classes["class"]),
         "input": list(subject.run.input_shape),
@@ -168,7 +170,8 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
             "class": labels[torch.tensor(rows, dtype=torch.int64)].tolist(),
         },
         "layers": [
-            _of_layer(subject, layer, place, found.get(layer.name), (effects or {}).get(layer.name)) for layer in layers
+            _of_layer(subject, layer, place, feature_pictures.get(layer.name), (effects or {}).get(layer.name))
+            for layer in layers
         ],
     }
 
@@ -189,13 +192,13 @@ def _layers(subject: ReportedRun, images: ImageSet) -> list[_Layer]:
     # By the highest number of the map, not by its sum: then the images share what the patch shows. Of a deep layer the sum
     # before the ReLU is largest for flat, dark images, which the unit is merely not against.
     patches, statistics = patches_and_statistics(subject.scope, images, ["conv"], top=_TOP, score="max")
-    sizes = [len(found.count) for found in patches.values()]
+    sizes = [len(layer_patches.count) for layer_patches in patches.values()]
     most = max(sizes) if sum(sizes) <= _MOST_UNITS else _MOST_OF_A_LAYER
     while sum(min(size, most) for size in sizes) > _MOST_UNITS:
         most = max(1, most * 3 // 4) if most > 1 else 0
     return [
-        _Layer(name, found, statistics[name], min(size, most))
-        for (name, found), size in zip(patches.items(), sizes, strict=True)
+        _Layer(name, layer_patches, statistics[name], min(size, most))
+        for (name, layer_patches), size in zip(patches.items(), sizes, strict=True)
     ]
 
 
@@ -215,7 +218,7 @@ def _of_layer(
     subject: ReportedRun,
     layer: _Layer,
     place: dict[int, int],
-    found: Visualizations | None,
+    visualization: Visualizations | None,
     effects: Sequence[Mapping[str, Any] | None] | None,
 ) -> dict[str, Any]:
     operation, field = subject.scope.graph.operation(layer.name), subject.scope.receptive_field(layer.name)
@@ -228,7 +231,7 @@ def _of_layer(
         "field": list(field.size),
         "stride": list(field.stride) if field.stride else None,
         "weights": _weights(subject, layer),
-        "visualization": found and _visualization(found),
+        "visualization": visualization and _visualization(visualization),
         "words": _words(layer),
         "summary": _summary(layer),
         "twins": _twins(layer),
@@ -240,41 +243,41 @@ def _of_layer(
 
 def _patches(layer: _Layer, place: dict[int, int]) -> dict[str, Any]:
     """For each unit its images, strongest first: their places in the list of images, and what they give."""
-    found = layer.patches
+    patches = layer.patches
     columns: dict[str, list[Any]] = {name: [] for name in ("image", "response", "row", "column", "box")}
     for unit in range(layer.shown):
-        n = int(found.count[unit])
-        columns["image"].append([place[row] for row in found.index[unit, :n].tolist()])
-        columns["response"].append(_short(found.response[unit, :n]))
-        columns["row"].append(found.position[unit, :n, 0].tolist())
-        columns["column"].append(found.position[unit, :n, 1].tolist())
-        columns["box"].append(found.box[unit, : min(n, _PICTURES)].flatten().tolist())
-    side = found.box[..., 2:] - found.box[..., :2]
+        n = int(patches.count[unit])
+        columns["image"].append([place[row] for row in patches.index[unit, :n].tolist()])
+        columns["response"].append(_short(patches.response[unit, :n]))
+        columns["row"].append(patches.position[unit, :n, 0].tolist())
+        columns["column"].append(patches.position[unit, :n, 1].tolist())
+        columns["box"].append(patches.box[unit, : min(n, _PICTURES)].flatten().tolist())
+    side = patches.box[..., 2:] - patches.box[..., :2]
     return columns | {
         "side": int(side.max()) if side.numel() else 1,
-        "response_mean": _short(found.mean[: layer.shown]),
-        "response_max": _short(found.largest[: layer.shown]),
+        "response_mean": _short(patches.mean[: layer.shown]),
+        "response_max": _short(patches.largest[: layer.shown]),
     }
 
 
 def _statistics(layer: _Layer) -> dict[str, Any]:
-    found, shown = layer.statistics, slice(layer.shown)
+    statistics, units = layer.statistics, slice(layer.shown)
     names = ("mean", "deviation", "low", "zeros", "peak", "selectivity")
-    columns = {name: values for name in names if (values := getattr(found, name)) is not None}
-    best = found.best_class
-    return {name: _short(values[shown]) for name, values in columns.items()} | {
-        "dead": found.dead[shown].nonzero()[:, 0].tolist(),
-        "best": None if best is None else best[shown].tolist(),
+    columns = {name: values for name in names if (values := getattr(statistics, name)) is not None}
+    best = statistics.best_class
+    return {name: _short(values[units]) for name, values in columns.items()} | {
+        "dead": statistics.dead[units].nonzero()[:, 0].tolist(),
+        "best": None if best is None else best[units].tolist(),
     }
 
 
 def _summary(layer: _Layer) -> dict[str, Any]:
     """Figures of the layer as a whole."""
-    found = layer.statistics
-    whole, selectivity = found.whole, found.selectivity
+    statistics = layer.statistics
+    whole, selectivity = statistics.whole, statistics.selectivity
     return {
-        "dead": int(found.dead.sum()),
-        "alike": len(found.duplicates()),
+        "dead": int(statistics.dead.sum()),
+        "alike": len(statistics.duplicates()),
         "zeros": _four(whole["zeros"]),
         "mean": _four(whole["mean"]),
         "deviation": _four(whole["deviation"]),
@@ -286,34 +289,34 @@ def _summary(layer: _Layer) -> dict[str, Any]:
 
 def _twins(layer: _Layer) -> dict[int, list[float]]:
     """For each unit that has near-duplicates the nearest one, and their correlation."""
-    found: dict[int, list[float]] = {}
+    twins: dict[int, list[float]] = {}
     for first, second, correlation in layer.statistics.duplicates():  # the strongest pairs come first
         for unit, other in ((first, second), (second, first)):
             if unit < layer.shown:
-                found.setdefault(unit, [other, _four(correlation)])
-    return found
+                twins.setdefault(unit, [other, _four(correlation)])
+    return twins
 
 
 def _words(layer: _Layer) -> list[str]:
     """What is to be said of the layer: units that never fire, that are never silent, that do the same."""
-    found, words = layer.statistics, []
-    dead = found.dead.nonzero()[:, 0].tolist()
-    n = f"the {found.n_images:,} test images"
+    statistics, words = layer.statistics, []
+    dead = statistics.dead.nonzero()[:, 0].tolist()
+    images = f"the {statistics.n_images:,} test images"
     if dead:
         few = f"Unit {dead[0]} never fires" if len(dead) == 1 else f"{len(dead)} of {layer.units} units never fire"
         named = "" if len(dead) == 1 else f": {_listed([str(unit) for unit in dead])}"
-        words.append(f"{few} on {n}{named}. A dead unit adds nothing and can be removed.")
-    pairs = found.duplicates()
+        words.append(f"{few} on {images}{named}. A dead unit adds nothing and can be removed.")
+    pairs = statistics.duplicates()
     if pairs:
         named = _listed([f"{first} and {second} ({value:.2f})" for first, second, value in pairs], "; ")
         some = "One pair of units does" if len(pairs) == 1 else f"{len(pairs):,} pairs of units do"
         words.append(f"{some} nearly the same, by the correlation of their maps: {named}.")
-    always = (found.saturated & ~found.dead).nonzero()[:, 0].tolist()
-    if always and found.rectified:
+    always = (statistics.saturated & ~statistics.dead).nonzero()[:, 0].tolist()
+    if always and statistics.rectified:
         words.append(
             f"The ReLU never cuts {'unit' if len(always) == 1 else 'units'} {_listed([str(u) for u in always])}."
         )
-    return words or [f"Every unit fires somewhere on {n}, and no two correlate by 0.95 or more."]
+    return words or [f"Every unit fires somewhere on {images}, and no two correlate by 0.95 or more."]
 
 
 def _listed(names: list[str], between: str = ", ") -> str:
@@ -340,9 +343,9 @@ def _weights(subject: ReportedRun, layer: _Layer) -> dict[str, Any] | None:
     return {"kind": kind, "shape": shape, "inputs": inputs, "sheet": picture_sheet(pictures)}
 
 
-def _visualization(found: Visualizations) -> dict[str, Any]:
+def _visualization(visualization: Visualizations) -> dict[str, Any]:
     """The picture that maximally activates each unit, as a sheet; of photographs they are as small as the page shows them."""
-    pictures, side = found.pictures, max(found.pictures.shape[1:3])
+    pictures, side = visualization.pictures, max(visualization.pictures.shape[1:3])
     if side > _PICTURE_PX:
         size = [max(1, edge * _PICTURE_PX // side) for edge in pictures.shape[1:3]]
         small = interpolate(pictures.movedim(3, 1).float(), size, mode="bilinear", antialias=True)
@@ -350,7 +353,7 @@ def _visualization(found: Visualizations) -> dict[str, Any]:
     sheet = picture_sheet(list(pictures.numpy()), columns=16)
     if side > _PICTURE_PX:
         sheet["src"] = [Photo(whole) for whole in sheet["src"]]
-    return {"sheet": sheet, "units": len(pictures), "activation": _short(found.activation)}
+    return {"sheet": sheet, "units": len(pictures), "activation": _short(visualization.activation)}
 
 
 def _short(values: Tensor) -> list[float | None]:

@@ -17,12 +17,12 @@ def findings(subject: ReportedRun) -> list[str]:
     # said only where train accuracy is that of the images as they are, and not shown to be above test accuracy
     balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
     fit = "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
-    found = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
+    sentences = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
         about = f"{target.capitalize()}: " if len(heads) > 1 else ""
-        found += [about + s for s in (_classes(head), _confusion(head), _calibration(head)) if s]
-    return [sentence for sentence in [*found, "" if fit else _course(subject), _data(subject)] if sentence]
+        sentences += [about + s for s in (_classes(head), _confusion(head), _calibration(head)) if s]
+    return [sentence for sentence in [*sentences, "" if fit else _course(subject), _data(subject)] if sentence]
 
 
 def _accuracy(subject: ReportedRun) -> str:
@@ -161,8 +161,8 @@ def underfitting(run: Run, data: DataBundle) -> str:
     if max(train, val) >= _LOW or train - val > _CLOSE:
         return ""
     steps = [step for step in (_longer(run), _wider(run), _pretrained(run, data), _larger(data)) if step]
-    said = f"The network underfits: train accuracy is {100 * train:.1f} %, validation accuracy {100 * val:.1f} %"
-    return f"{said}. Try, in this order: {'; '.join(steps)}." if steps else f"{said}."
+    sentence = f"The network underfits: train accuracy is {100 * train:.1f} %, validation accuracy {100 * val:.1f} %"
+    return f"{sentence}. Try, in this order: {'; '.join(steps)}." if steps else f"{sentence}."
 
 
 def _longer(run: Run) -> str:

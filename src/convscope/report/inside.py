@@ -66,7 +66,7 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
     images = subject.data.test.images(rows)
     try:
         layers = [relu_after(subject.scope.graph, name) or name for name in chosen]
-        found = subject.scope.activations(images, layers) if layers else {}
+        activations = subject.scope.activations(images, layers) if layers else {}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return []
     return [
@@ -80,22 +80,22 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
                 for row, image, units in zip(rows, images, maps, strict=True)
             ],
         }
-        for name, maps in found.items()
+        for name, maps in activations.items()
     ]
 
 
 def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint: bool) -> dict[str, Any]:
     """A layer's maps of one image, of at most _MOST_UNITS units."""
-    answers, shown = subject.answers[0], units[:_MOST_UNITS]
+    answers, maps = subject.answers[0], units[:_MOST_UNITS]
     # of at most a million values, evenly: a quantile needs no more, and PyTorch's takes no more than 16 million
-    top = max(float(shown.flatten()[:: max(1, shown.numel() // 1_000_000)].quantile(0.995)), 1e-12)
+    top = max(float(maps.flatten()[:: max(1, maps.numel() // 1_000_000)].quantile(0.995)), 1e-12)
     small = picture(image)
     return {
         "row": row,
         "class": answers.head.classes[answers.true[row]],
         "image": enlarge_to(small, 160),
-        "grey": _enlarged([map_picture(unit, top) for unit in shown], ground=40),
-        "tinted": _enlarged([tinted(unit, image, top) for unit in shown], ground=40) if tint else None,
+        "grey": _enlarged([map_picture(unit, top) for unit in maps], ground=40),
+        "tinted": _enlarged([tinted(unit, image, top) for unit in maps], ground=40) if tint else None,
         "silent": int((units.flatten(1).amax(1) <= 0).sum()),
         "top": top,
     }
@@ -107,16 +107,16 @@ def spread(n: int, most: int) -> list[int]:
 
 
 def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
-    """The first training images of each class, None of one that has none; of many classes an even choice."""
+    """The first training images of each class, None for a class without any; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
     chosen = spread(len(classes), most_classes)
-    found = []
+    examples = []
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]
         pictures = [picture(image) for image in subject.data.train.images(rows)]
-        shown = sheet(pictures, columns=n, gap=2) if pictures else None
-        found.append({"class": classes[k], "picture": shown})
-    return found
+        class_sheet = sheet(pictures, columns=n, gap=2) if pictures else None
+        examples.append({"class": classes[k], "picture": class_sheet})
+    return examples
 
 
 def _enlarged(pictures: list[Picture], ground: int = 255, columns: int | None = None) -> Picture:

@@ -14,11 +14,11 @@ _PAIRS, _EXAMPLES, _CONFIDENT = 8, 8, 24
 
 def confusion_matrices(subject: ReportedRun) -> list[dict[str, Any]]:
     """For each head: its classes, its matrix, and orders of the classes to choose from."""
-    found = []
+    matrices = []
     for target, head in subject.metrics["heads"].items():
         matrix = head["confusion"]
-        found.append({"target": target, "classes": head["classes"], "matrix": matrix, "orders": orders(matrix)})
-    return found
+        matrices.append({"target": target, "classes": head["classes"], "matrix": matrix, "orders": orders(matrix)})
+    return matrices
 
 
 def orders(confusion: list[list[int]]) -> dict[str, list[int]]:
@@ -50,8 +50,8 @@ def _side_by_side(matrix: np.ndarray) -> list[int]:
 
 def confused_pairs(subject: ReportedRun) -> list[dict[str, Any]]:
     """The most frequent confusions of all heads, each with the images that were mistaken most confidently."""
-    found = [pair for head in range(len(subject.answers)) for pair in _pairs_of(subject, head)]
-    return sorted(found, key=lambda pair: -pair["images"])[:_PAIRS]
+    pairs = [pair for head in range(len(subject.answers)) for pair in _pairs_of(subject, head)]
+    return sorted(pairs, key=lambda pair: -pair["images"])[:_PAIRS]
 
 
 def _pairs_of(subject: ReportedRun, head: int) -> list[dict[str, Any]]:
@@ -76,12 +76,12 @@ def _pairs_of(subject: ReportedRun, head: int) -> list[dict[str, Any]]:
 
 def confident_errors(subject: ReportedRun) -> list[dict[str, Any]]:
     """The test images that a head got wrong with the highest probability."""
-    found = [
+    errors = [
         (-float(answers.confidence[row]), head, row)
         for head, answers in enumerate(subject.answers)
         for row in torch.nonzero(answers.wrong).flatten().tolist()
     ]
-    return [_example(subject, head, row) for _, head, row in sorted(found)[:_CONFIDENT]]
+    return [_example(subject, head, row) for _, head, row in sorted(errors)[:_CONFIDENT]]
 
 
 def _example(subject: ReportedRun, head: int, row: int) -> dict[str, Any]:

@@ -66,9 +66,9 @@ def _embed(values: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _uri(shown: Picture | Photo | bytes) -> str:
+def _uri(image: Picture | Photo | bytes) -> str:
     """A picture, or the PNG file of one, as a data URI, so that a page needs no file beside it."""
-    content = shown if isinstance(shown, bytes) else photo(shown.picture) if isinstance(shown, Photo) else png(shown)
+    content = image if isinstance(image, bytes) else photo(image.picture) if isinstance(image, Photo) else png(image)
     kind = "jpeg" if content.startswith(b"\xff\xd8") else "png"
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
 

@@ -44,23 +44,23 @@ def write_predictions_page(run: Run, files: Sequence[str], lens: str, path: Path
         UnknownNameError: there is no such lens.
     """
     check_predictions_page(lens, path)
-    scope, shown, cards = Scope(run), files[:_MOST], list[dict[str, Any]]()
-    answers = run.predict(list(shown), top=_TOP).to_dict("records")
+    scope, page_files, cards = Scope(run), files[:_MOST], list[dict[str, Any]]()
+    answers = run.predict(list(page_files), top=_TOP).to_dict("records")
     name = "class" if len(run.task.heads) == 1 else run.task.heads[0].target
     probability = "probability" if name == "class" else f"{name} probability"
     ranks = ["", *(f" {n}" for n in range(2, _TOP + 1))]
-    for start in range(0, len(shown), _AT_ONCE):
-        images = load_images(list(shown[start : start + _AT_ONCE]), run)
+    for start in range(0, len(page_files), _AT_ONCE):
+        images = load_images(list(page_files[start : start + _AT_ONCE]), run)
         for image, answer in zip(images, answers[start : start + _AT_ONCE], strict=True):
-            found = scope.attribute(lens, image)
+            attribution = scope.attribute(lens, image)
             cards.append({
                 "file": answer["file"],
                 "image": Photo(enlarge_to(picture(image), _SIDE_PX)),
-                "map": enlarge_to(small_picture(found, image), _SIDE_PX),
-                "note": found.note,
+                "map": enlarge_to(small_picture(attribution, image), _SIDE_PX),
+                "note": attribution.note,
                 "answers": [(answer[name + r], answer[probability + r]) for r in ranks if name + r in answer],
             })  # fmt: skip
-    text = fill("predictions.html", run=run, lens=lens.replace("_", " "), layer=found.layer, cards=cards,
+    text = fill("predictions.html", run=run, lens=lens.replace("_", " "), layer=attribution.layer, cards=cards,
                 total=len(files), version=__version__, style=static("report.css"))  # fmt: skip
     write_whole(path, text)
     return path

@@ -42,34 +42,36 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
     Of several heads some images for each, asked about that head.
     """
     sizes, (stride, fit) = occlusion_sizes(min(subject.run.input_shape[1:])), _occlusion_fit(subject)
-    shown = _shown(subject)
-    shown = [shown[k] for k in spread(len(shown), fit.n)] if fit.n else shown
-    rows = [row for _, row in shown]
+    selection = _shown(subject)
+    selection = [selection[k] for k in spread(len(selection), fit.n)] if fit.n else selection
+    rows = [row for _, row in selection]
     images = subject.data.test.images(rows)
     scope = subject.scope
-    asked = [scope.task.first_class(head) + int(subject.answers[head].predicted[row]) for head, row in shown]
+    classes = [scope.task.first_class(head) + int(subject.answers[head].predicted[row]) for head, row in selection]
     try:
-        occluded = scope.occlusion(images, list[Size](sizes), stride=stride, target=asked, fill=_FILL) if fit.n else []
-        attributed = {name: _attributed(subject, name, images, asked) for name in ("guided_backprop", "grad_cam")}
+        occluded = (
+            scope.occlusion(images, list[Size](sizes), stride=stride, target=classes, fill=_FILL) if fit.n else []
+        )
+        attributed = {name: _attributed(subject, name, images, classes) for name in ("guided_backprop", "grad_cam")}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
-    found = {name: one for name, one in attributed.items() if one is not None}
+    heatmaps = {name: one for name, one in attributed.items() if one is not None}
     middle = len(sizes) // 2
-    kinds = _kinds(subject, found, sizes[middle] if fit.n else None)
-    examined = validate(subject, [row for head, row in shown if head == 0], kinds)
+    kinds = _kinds(subject, heatmaps, sizes[middle] if fit.n else None)
+    examined = validate(subject, [row for head, row in selection if head == 0], kinds)
     return {
         "sizes": sizes if fit.n else [],
         "stride": stride,
         "fit": fit,
         "validation_fit": validation_fit(subject, kinds),
-        "titles": {name: _KINDS[name].title for name in found},
+        "titles": {name: _KINDS[name].title for name in heatmaps},
         "validation": validation_table(examined),
-        "cam_layer": found["grad_cam"].layer if "grad_cam" in found else None,
+        "cam_layer": heatmaps["grad_cam"].layer if "grad_cam" in heatmaps else None,
         "rows": [
             {
                 "row": row,
                 "head": head,
-                "answer": scope.class_name(asked[n]),
+                "answer": scope.class_name(classes[n]),
                 "probability": float(subject.answers[head].confidence[row]),
                 "image": enlarge_to(picture(images[n]), _SIDE_PX),
                 "random": areas["random"],
@@ -78,11 +80,11 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
                         "picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX),
                         "areas": areas["kinds"].get(name),
                     }
-                    for name, one in found.items()
+                    for name, one in heatmaps.items()
                 ],
                 "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")) if occluded else [],
             }
-            for n, (head, row) in enumerate(shown)
+            for n, (head, row) in enumerate(selection)
             for areas in [areas_of_image(examined if head == 0 else (), row)]
         ],
     }
@@ -101,9 +103,9 @@ def _shown(subject: ReportedRun) -> list[tuple[int, int]]:
     return [(head, row) for head in range(n) for row in subject.chosen_images(max(2, _MOST_CLASSES // n), head)]
 
 
-def _attributed(subject: ReportedRun, name: str, images: Tensor, asked: list[int]) -> Attribution | None:
+def _attributed(subject: ReportedRun, name: str, images: Tensor, classes: list[int]) -> Attribution | None:
     try:
-        return subject.scope.attribute(name, images, asked)
+        return subject.scope.attribute(name, images, classes)
     except RequestError:  # no rectifier to guide through, or no map to weigh
         return None
 
@@ -124,11 +126,11 @@ def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int | None) ->
     """The kinds of heatmaps as they are drawn; the covering square, if there is one, moves by more where the network is
     large."""
     side = min(subject.run.input_shape[1:])
-    drawn, coarse = _stride(side), max(1, side // 8)
+    stride, coarse = _stride(side), max(1, side // 8)
     plain = [_KINDS[name] for name in attributed]
     if size is None:
         return plain
-    kinds = [*plain, _covered(size, drawn, coarse)]
+    kinds = [*plain, _covered(size, stride, coarse)]
     return kinds if validation_fit(subject, kinds).n >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
 
 
@@ -141,8 +143,8 @@ def _stride(side: int) -> int:
     return max(1, side // 16)
 
 
-def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float] | None) -> list[dict[str, Any]]:
-    scale = drop_scale(found, slice(n, n + 1))
+def _occluded(maps: list[OcclusionMap], n: int, middle: int, areas: list[float] | None) -> list[dict[str, Any]]:
+    scale = drop_scale(maps, slice(n, n + 1))
     return [
         {
             "picture": enlarge_to(coloured(each.drop[n], scale), _SIDE_PX),
@@ -150,5 +152,5 @@ def _occluded(found: list[OcclusionMap], n: int, middle: int, areas: list[float]
             "reach": scale.high,
             "areas": areas if place == middle else None,
         }
-        for place, each in enumerate(found)
+        for place, each in enumerate(maps)
     ]

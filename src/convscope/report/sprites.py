@@ -61,7 +61,7 @@ def _image_sheet(
 
 def _small(images: ImageSet, rows: list[int], size: tuple[int, int]) -> Iterator[Tensor]:
     for start in range(0, len(rows), 256):
-        found = images.images(torch.tensor(rows[start : start + 256]))
-        if tuple(found.shape[2:]) != size:
-            found = interpolate(found, size, mode="bilinear", antialias=True)
-        yield from found
+        batch = images.images(torch.tensor(rows[start : start + 256]))
+        if tuple(batch.shape[2:]) != size:
+            batch = interpolate(batch, size, mode="bilinear", antialias=True)
+        yield from batch

@@ -66,8 +66,8 @@ def write_study_report(folder: Path, sections: Sequence[Section] = ()) -> Path:
 def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
     results = StudyResults(runs)
-    shown, spread, costs = panels(results), spread_of(results), fronts(results)
-    charts = {name: chart for panel in shown.panels for name, chart in panel.charts.items()}
+    curve_panels, spread, costs = panels(results), spread_of(results), fronts(results)
+    charts = {name: chart for panel in curve_panels.panels for name, chart in panel.charts.items()}
     charts |= {f"cost-{place}": front.chart for place, front in enumerate(costs)}
     charts |= {} if spread is None else {"spread": spread}
     return fill(
@@ -84,7 +84,7 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
         best=None if results.best is None else _row(results, results.best),
         tested=int(results.rows.test_accuracy.notna().sum()),
         groups=[_row(results, group) for group in results.groups],
-        panels=shown,
+        panels=curve_panels,
         unfinished=_unfinished(results.rows),
         commands=_commands(results),
         environment=_environment(results),
@@ -117,14 +117,14 @@ def _row(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
     }
 
 
-def _figure(metric: Metric, found: Summary) -> dict[str, Any]:
+def _figure(metric: Metric, summary: Summary) -> dict[str, Any]:
     """A mean as it is written: in full, and its interval in full and with fewer digits."""
     return {
-        "value": found.mean.value,
-        "written": metric.written(found.mean.value),
-        "interval": metric.interval(found.mean),
-        "short": metric.interval(found.mean, 1 if metric.is_share else 3),
-        "n": found.n,
+        "value": summary.mean.value,
+        "written": metric.written(summary.mean.value),
+        "interval": metric.interval(summary.mean),
+        "short": metric.interval(summary.mean, 1 if metric.is_share else 3),
+        "n": summary.n,
     }
 
 
@@ -137,25 +137,25 @@ def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _commands(results: StudyResults) -> str:
     """How to do it again, and how to read on."""
-    folder, by = results.runs.folder, ",".join(results.settings)
+    folder, settings = results.runs.folder, ",".join(results.settings)
     first = folder / results.rows.run.iloc[0]
     again = (
         f"convscope sweep {quote(str(folder / STUDY))} --out again"
         if (folder / STUDY).exists()
         else f"convscope study {quote(str(first / SPEC))} --out again/{quote(first.name)}     # and so each of the runs"
     )
-    table = f"convscope table {quote(str(folder))}{f' --by {by}' if by else ''}"
+    table = f"convscope table {quote(str(folder))}{f' --by {settings}' if settings else ''}"
     return "\n".join([again, table, f"convscope report {quote(str(folder))}"])
 
 
 def _environment(results: StudyResults) -> dict[str, Any]:
     """Versions and machine of the first run that states them."""
     for run in results.rows.run:
-        found = object_in(results.runs.folder / run / ENVIRONMENT)
-        if not found:
+        env = object_in(results.runs.folder / run / ENVIRONMENT)
+        if not env:
             continue
-        stated = {key: found[key] for key in ("convscope", "python", "system", "processor", "gpu") if found.get(key)}
-        return stated | (found["packages"] if isinstance(found.get("packages"), dict) else {})
+        stated = {key: env[key] for key in ("convscope", "python", "system", "processor", "gpu") if env.get(key)}
+        return stated | (env["packages"] if isinstance(env.get("packages"), dict) else {})
     return {}
 
 
@@ -164,51 +164,52 @@ _MOST_MATRICES = 15
 
 def terms(results: StudyResults) -> list[dict[str, Any]]:
     """Settings, interactions and the rest, a row each; none where the runs cannot tell."""
-    found = results.importance
-    if isinstance(found, str):
+    importance = results.importance
+    if isinstance(importance, str):
         return []
-    told = [
+    rows = [
         {
             "name": term.name, "share": round(term.share, 5), "corrected": term.corrected_share,
-            "p": written_p(term.corrected_p).removeprefix("p = ").removeprefix("p "), "matters": term in found.matter,
+            "p": written_p(term.corrected_p).removeprefix("p = ").removeprefix("p "),
+            "matters": term in importance.matter,
         }
-        for term in found.terms
+        for term in importance.terms
     ]  # fmt: skip
     rest = [
         {"name": part.name, "share": round(part.share, 5), "corrected": None, "p": "", "matters": False}
-        for part in found.rest
+        for part in importance.rest
     ]
-    return told + rest
+    return rows + rest
 
 
 def matrices(results: StudyResults) -> list[dict[str, Any]]:
     """Of each pair of settings, those that matter most first."""
     if len(results.settings) < 2:
         return []
-    found = results.runs.matrices(results.by_importance, [results.metric.name])
-    return [_matrix(one, results.metric) for one in found[:_MOST_MATRICES]]
+    pairs = results.runs.matrices(results.by_importance, [results.metric.name])
+    return [_matrix(one, results.metric) for one in pairs[:_MOST_MATRICES]]
 
 
-def _matrix(found: Matrix, metric: Metric) -> dict[str, Any]:
-    values = found.cells.to_numpy(np.float64)
-    known = values[np.isfinite(values)]
+def _matrix(matrix: Matrix, metric: Metric) -> dict[str, Any]:
+    values = matrix.cells.to_numpy(np.float64)
+    finite = values[np.isfinite(values)]
     return {
-        "rows": found.rows,
-        "columns": found.columns,
-        "over": ", ".join(found.over),
-        "across": [value_in_words(value) for value in found.cells.columns],
+        "rows": matrix.rows,
+        "columns": matrix.columns,
+        "over": ", ".join(matrix.over),
+        "across": [value_in_words(value) for value in matrix.cells.columns],
         "down": [
-            (value_in_words(name), [_cell(value, known, metric) for value in row])
-            for name, row in zip(found.cells.index, values, strict=True)
+            (value_in_words(name), [_cell(value, finite, metric) for value in row])
+            for name, row in zip(matrix.cells.index, values, strict=True)
         ],
     }
 
 
-def _cell(value: float, known: Float[np.ndarray, " N"], metric: Metric) -> dict[str, Any]:
-    """What is written, and how deep its colour is: from 0 for the worst of the known to 1 for the best."""
+def _cell(value: float, finite: Float[np.ndarray, " N"], metric: Metric) -> dict[str, Any]:
+    """What is written, and how deep its colour is: from 0 for the worst of the finite to 1 for the best."""
     if not np.isfinite(value):
         return {"value": None, "share": None}
-    worst = known.min() if metric.is_share else largest_near(known.tolist())
-    width = (known.max() if metric.is_share else known.min()) - worst
+    worst = finite.min() if metric.is_share else largest_near(finite.tolist())
+    width = (finite.max() if metric.is_share else finite.min()) - worst
     share = max(0.0, round((value - worst) / width, 3)) if width else 0.5
     return {"value": metric.number(value, 1 if metric.is_share else 3), "share": share}

@@ -60,14 +60,16 @@ def panels(results: StudyResults) -> Panels:
     if history.empty:
         return Panels(by, over, (), {}, 0)
     reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(_highest(history).tolist())}
-    found: list[Panel] = []
+    curve_panels: list[Panel] = []
     for values in _combinations(results, by):
-        mine = history[[row == values for row in _keys(history, by)]]
-        if len(mine):
-            charts = {f"curves-{len(found)}-{name}": _chart(mine, name, reach[name]) for name in reach}
-            found.append(Panel(results.label(dict(zip(by, values, strict=True))), mine.run.nunique(), charts))
+        matching = history[[row == values for row in _keys(history, by)]]
+        if len(matching):
+            charts = {f"curves-{len(curve_panels)}-{name}": _chart(matching, name, reach[name]) for name in reach}
+            curve_panels.append(
+                Panel(results.label(dict(zip(by, values, strict=True))), matching.run.nunique(), charts)
+            )
     beyond = int((_highest(history) > reach["loss"][1]).sum())
-    return Panels(by, over, tuple(found), reach, beyond)
+    return Panels(by, over, tuple(curve_panels), reach, beyond)
 
 
 def reach_of_losses(highest: Sequence[float]) -> tuple[float, float]:
@@ -133,15 +135,15 @@ class Front:
 
 def spread_of(results: StudyResults) -> dict[str, Any] | None:
     """The chart of all settings, the best first; None for a single one."""
-    shown, metric = results.by_metric[:_MOST_SHOWN], results.metric
-    if len(shown) < 2:
+    groups, metric = results.by_metric[:_MOST_SHOWN], results.metric
+    if len(groups) < 2:
         return None
     runs = [
         {"setting": group.label, "run": run, "value": value}
-        for group in shown
+        for group in groups
         for run, value in group.runs[["run", metric.name]].dropna().itertuples(index=False)
     ]
-    means = pd.DataFrame([_mean(results, group) for group in shown])
+    means = pd.DataFrame([_mean(results, group) for group in groups])
     table = pd.DataFrame(runs)
     highest = 1.0 if metric.is_share else largest_near(table["value"].tolist())
     return spread(means, table, metric.words, highest, percent=metric.is_share)
@@ -149,7 +151,7 @@ def spread_of(results: StudyResults) -> dict[str, Any] | None:
 
 def fronts(results: StudyResults) -> list[Front]:
     """For each cost that is known and differs; of settings whose runs all came to their end, where there are such."""
-    found = []
+    cost_fronts = []
     for key, words in _COSTS.items():
         rows = [
             {**_mean(results, group), key: value} for group in results.whole if (value := _cost(results, group, key))
@@ -159,8 +161,8 @@ def fronts(results: StudyResults) -> list[Front]:
         ahead = pareto([(row[key], results.metric.sign * row["value"]) for row in rows])
         table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
         names = tuple(rows[place]["setting"] for place in ahead)
-        found.append(Front(words, cost(table, key, words, percent=results.metric.is_share), names, len(rows)))
-    return found
+        cost_fronts.append(Front(words, cost(table, key, words, percent=results.metric.is_share), names, len(rows)))
+    return cost_fronts
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -175,9 +177,10 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _mean(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
-    found = group.summary(results.metric.name)
+    summary = group.summary(results.metric.name)
     return {
-        "setting": group.label, "value": found.mean.value, "low": found.mean.low, "high": found.mean.high, "n": found.n,
+        "setting": group.label, "value": summary.mean.value, "low": summary.mean.low, "high": summary.mean.high,
+        "n": summary.n,
     }  # fmt: skip
 
 

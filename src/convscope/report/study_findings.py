@@ -50,18 +50,20 @@ class Finding:
 
 def study_findings(results: StudyResults) -> list[Finding]:
     """All that is clear; nothing where nothing is."""
-    found = [_importance(results), _instability(results), _overfitting(results), *_returns(results)]
-    return [one for one in found if one is not None]
+    findings = [_importance(results), _instability(results), _overfitting(results), *_returns(results)]
+    return [finding for finding in findings if finding is not None]
 
 
 def _importance(results: StudyResults) -> Finding | None:
-    found = results.importance
-    if isinstance(found, str) or not found.matter:
+    importance = results.importance
+    if isinstance(importance, str) or not importance.matter:
         return None
-    first = max(found.matter, key=lambda term: term.share)
-    words = f"{first.name} matters most" if len(found.matter) > 1 else f"Only {first.name} clearly matters"
-    said = f"{importance_in_words(found)}; analysis of variance, Holm's correction for {len(found.terms)} terms"
-    return Finding("importance", f"{words} for {results.metric.words}.", said)
+    first = max(importance.matter, key=lambda term: term.share)
+    words = f"{first.name} matters most" if len(importance.matter) > 1 else f"Only {first.name} clearly matters"
+    evidence = (
+        f"{importance_in_words(importance)}; analysis of variance, Holm's correction for {len(importance.terms)} terms"
+    )
+    return Finding("importance", f"{words} for {results.metric.words}.", evidence)
 
 
 def _instability(results: StudyResults) -> Finding | None:
@@ -79,7 +81,7 @@ def _instability(results: StudyResults) -> Finding | None:
     if not ps or min(ps) * len(ps) >= 1 - _LEVEL:
         return None
     cut = cuts[int(np.argmin(ps))]
-    there, below = (
+    above, below = (
         f"{diverged[part].sum()} diverged and {stuck[part].sum()} never left chance, of {part.sum()} runs"
         for part in (rates >= cut, rates < cut)
     )
@@ -87,7 +89,7 @@ def _instability(results: StudyResults) -> Finding | None:
     return Finding(
         "instability",
         f"Training is unstable at high rates: from {_RATE} {value_in_words(cut)} on more runs {kinds}.",
-        f"There {there}; below it {below}; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
+        f"There {above}; below it {below}; Fisher's exact test, {written_p(min(1.0, min(ps) * len(ps)))}"
         f"{f', corrected for {len(ps)} cuts' if len(ps) > 1 else ''}",
     )
 
@@ -102,25 +104,25 @@ def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) ->
 
 def _overfitting(results: StudyResults) -> Finding | None:
     """Values of settings at which the gap is large, its interval widened for having looked at all of them."""
-    looked = [(key, value, gaps(rows)) for key, value, rows in _by_value(results)]
-    looked = looked or [("", None, gaps(results.ended))]
-    level = 1 - (1 - _LEVEL) / len(looked)
+    cases = [(key, value, gaps(rows)) for key, value, rows in _by_value(results)]
+    cases = cases or [("", None, gaps(results.ended))]
+    level = 1 - (1 - _LEVEL) / len(cases)
     large = []
-    for key, value, mine in looked:
-        found = summary(mine.tolist(), level, lowest=-1.0, highest=1.0)
-        if found.mean.low is not None and found.mean.low > 0 and found.mean.figures[0] > _LARGE_GAP:
-            large.append((found.mean.figures[0], key, value, found))
+    for key, value, run_gaps in cases:
+        gap = summary(run_gaps.tolist(), level, lowest=-1.0, highest=1.0)
+        if gap.mean.low is not None and gap.mean.low > 0 and gap.mean.figures[0] > _LARGE_GAP:
+            large.append((gap.mean.figures[0], key, value, gap))
     if not large:
         return None
     _, key, value, most = max(large, key=lambda one: one[0])
     where = f", most with {key} {value_in_words(value)}" if key else ""
-    n = f"{len(large)} of {len(looked)} values of the settings have a clear gap of more than 5 points; " if key else ""
+    n = f"{len(large)} of {len(cases)} values of the settings have a clear gap of more than 5 points; " if key else ""
     return Finding(
         "overfitting",
         f"The networks overfit{where}: they are right on {100 * most.mean.figures[0]:.1f} points more of the training images "
         "than of those for validation.",
         f"{n}{Metric('val_accuracy').change(most.mean)}, n = {most.n} runs"
-        f"{f', interval widened for having looked at {len(looked)}' if len(looked) > 1 else ''}",
+        f"{f', interval widened for having looked at {len(cases)}' if len(cases) > 1 else ''}",
     )
 
 
@@ -128,7 +130,7 @@ def _by_value(results: StudyResults) -> Iterator[tuple[str, Any, pd.DataFrame]]:
     for key in results.settings:
         values = results.values_of(key)
         for value in values if len(values) <= _MOST_STEPS else ():
-            yield key, value, results.ended[[mine == value for mine in results.ended[key]]]
+            yield key, value, results.ended[[entry == value for entry in results.ended[key]]]
 
 
 def _returns(results: StudyResults) -> Iterator[Finding]:
@@ -137,9 +139,9 @@ def _returns(results: StudyResults) -> Iterator[Finding]:
         values = [value for value in results.values_of(key) if value is not None]
         if not 3 <= len(values) <= _MOST_STEPS or not _numeric(pd.Series(values, dtype=object)):
             continue
-        found = _diminishing(results, key, values)
-        if found:
-            yield found
+        finding = _diminishing(results, key, values)
+        if finding:
+            yield finding
 
 
 def _diminishing(results: StudyResults, key: str, values: list[Any]) -> Finding | None:
@@ -150,13 +152,13 @@ def _diminishing(results: StudyResults, key: str, values: list[Any]) -> Finding 
     steps = [step(results, key, low, high) for low, high in pairwise(values)]
     if any(one is None for one in steps):
         return None
-    known = [one for one in steps if one is not None]
-    ps = holm([one.p for one in known])
-    gains = [results.metric.gain(one.difference) for one in known]
-    gained = [differs(one, p) and gain.figures[0] > 0 for one, gain, p in zip(known, gains, ps, strict=True)]
+    comparisons = [one for one in steps if one is not None]
+    ps = holm([one.p for one in comparisons])
+    gains = [results.metric.gain(one.difference) for one in comparisons]
+    gained = [differs(one, p) and gain.figures[0] > 0 for one, gain, p in zip(comparisons, gains, ps, strict=True)]
     n = gained.index(False) if False in gained else len(gained)
     early, late = gains[:n], gains[n:]
-    if not early or not late or any(differs(one, p) for one, p in zip(known[n:], ps[n:], strict=True)):
+    if not early or not late or any(differs(one, p) for one, p in zip(comparisons[n:], ps[n:], strict=True)):
         return None
     lowest = min(-np.inf if gain.low is None else gain.low for gain in early)
     highest = max(np.inf if gain.high is None else gain.high for gain in late)
@@ -165,7 +167,7 @@ def _diminishing(results: StudyResults, key: str, values: list[Any]) -> Finding 
     figures = [
         f"{value_in_words(low)} → {value_in_words(high)}: {results.metric.change(one.difference)}, {written_p(p)}, "
         f"n = {one.n_a}"
-        for (low, high), one, p in zip(pairwise(values), known, ps, strict=True)
+        for (low, high), one, p in zip(pairwise(values), comparisons, ps, strict=True)
     ]
     return Finding(
         "returns",
@@ -189,7 +191,7 @@ def step(results: StudyResults, key: str, low: Any, high: Any) -> SeedComparison
 
 def _blocks(results: StudyResults, key: str, value: Any) -> dict[tuple[Any, ...], float]:
     """The metric at a value, by all other settings and the seed."""
-    rows = results.ended[[mine == value for mine in results.ended[key]]].dropna(subset=[results.metric.name])
+    rows = results.ended[[entry == value for entry in results.ended[key]]].dropna(subset=[results.metric.name])
     others = [*(other for other in results.settings if other != key), "seed"]
     return dict(
         zip(rows[others].itertuples(index=False, name=None), map(float, rows[results.metric.name]), strict=True)
@@ -225,16 +227,16 @@ def never_left_chance(results: StudyResults) -> Bool[np.ndarray, " N"]:
     validation images holds it), and its loss is at least 0.95 of that of guessing. A run that does not tell its classes, or
     answers several questions, is not counted.
     """
-    found = results.rows[["run", "state", "val_accuracy", "val_loss"]].to_dict("records")
-    return np.array([row["state"] in ENDED and _at_chance(results.runs.folder, row) for row in found], bool)
+    rows = results.rows[["run", "state", "val_accuracy", "val_loss"]].to_dict("records")
+    return np.array([row["state"] in ENDED and _at_chance(results.runs.folder, row) for row in rows], bool)
 
 
 def _at_chance(folder: Path, row: dict[Hashable, Any]) -> bool:
     chance, accuracy, loss = chance_of(folder / row["run"]), float(row["val_accuracy"]), float(row["val_loss"])
     if chance is None or not np.isfinite([accuracy, loss]).all():
         return False
-    found = proportion(round(accuracy * chance.n_val), chance.n_val)
-    return found.figures[1] <= chance.accuracy and loss >= _NEAR * chance.loss
+    estimate = proportion(round(accuracy * chance.n_val), chance.n_val)
+    return estimate.figures[1] <= chance.accuracy and loss >= _NEAR * chance.loss
 
 
 def chance_of(run: Path) -> Chance | None:
@@ -243,10 +245,10 @@ def chance_of(run: Path) -> Chance | None:
     try:
         [head], n_val = metrics["heads"].values(), int(environment["data"]["images"]["val"])
         counts = np.array([sum(row) for row in head["confusion"]], np.float64)
-        is_one = head["kind"] == "softmax"
+        is_softmax = head["kind"] == "softmax"
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    if not is_one or not n_val or not counts.sum():
+    if not is_softmax or not n_val or not counts.sum():
         return None
     shares = counts[counts > 0] / counts.sum()
     return Chance(float(shares.max()), -math.fsum(shares * np.log(shares)), n_val)

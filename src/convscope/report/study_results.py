@@ -71,9 +71,9 @@ class StudyResults:
         if not self.settings:
             return [self._group({}, self.rows)]
         keys = self.runs.grouped(self.settings)[list(self.settings)]
-        own = list(self.rows[list(self.settings)].itertuples(index=False, name=None))
+        row_values = list(self.rows[list(self.settings)].itertuples(index=False, name=None))
         return [
-            self._group(dict(zip(self.settings, values, strict=True)), self.rows[[mine == values for mine in own]])
+            self._group(dict(zip(self.settings, values, strict=True)), self.rows[[row == values for row in row_values]])
             for values in keys.itertuples(index=False, name=None)
         ]
 
@@ -98,14 +98,14 @@ class StudyResults:
 
         A mean over those that are left when others diverged or were pruned would flatter a setting.
         """
-        known = self.by_metric
-        return [group for group in known if not group.not_finished] or known
+        groups = self.by_metric
+        return [group for group in groups if not group.not_finished] or groups
 
     @cached_property
     def by_metric(self) -> list[SettingGroup]:
         """All groups with figures, the best mean first; of equal ones that whose first run comes first."""
-        known = [group for group in self.groups if group.summary(self.metric.name).n]
-        return sorted(known, key=lambda group: (-self.metric.sign * self.mean(group).figures[0], group.runs.index[0]))
+        groups = [group for group in self.groups if group.summary(self.metric.name).n]
+        return sorted(groups, key=lambda group: (-self.metric.sign * self.mean(group).figures[0], group.runs.index[0]))
 
     def mean(self, group: SettingGroup) -> Estimate:
         """A group's mean of the metric, with its interval."""
@@ -129,8 +129,8 @@ class StudyResults:
         """The settings, the most important first."""
         if isinstance(self.importance, str):
             return list(self.settings)
-        told = [term.settings[0] for term in self.importance.terms if len(term.settings) == 1]
-        return told + [key for key in self.settings if key not in told]
+        ranked = [term.settings[0] for term in self.importance.terms if len(term.settings) == 1]
+        return ranked + [key for key in self.settings if key not in ranked]
 
     def values_of(self, key: str) -> list[Any]:
         """Values of a setting, in order."""
@@ -142,8 +142,8 @@ def largest_near(losses: Sequence[float]) -> float:
 
     Up to half of the runs may explode, and the scale on which all are drawn stays that of the others.
     """
-    known = np.array([loss for loss in losses if np.isfinite(loss)] or [1.0])
-    return float(known[known <= _FAR * np.median(known)].max())
+    finite = np.array([loss for loss in losses if np.isfinite(loss)] or [1.0])
+    return float(finite[finite <= _FAR * np.median(finite)].max())
 
 
 def value_in_words(value: Any) -> str:

@@ -47,11 +47,11 @@ class ReportedRun:
     @cached_property
     def answers(self) -> list[HeadPredictions]:
         """One for each head."""
-        stored, found = self.run.predictions, []
+        stored, answers = self.run.predictions, []
         for head in self.run.task.heads:
             confidence, predicted = head.logits(stored["logits"]).softmax(1).max(1)
-            found.append(HeadPredictions(head, stored[f"target.{head.target}"], predicted, confidence))
-        return found
+            answers.append(HeadPredictions(head, stored[f"target.{head.target}"], predicted, confidence))
+        return answers
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -94,10 +94,10 @@ class ReportedRun:
         answers = self.answers[head]
         classes = torch.linspace(0, len(answers.head.classes) - 1, n).round().long().unique().tolist()
         rows = [torch.nonzero((answers.true == k) & ~answers.wrong).flatten()[:1].tolist() for k in classes]
-        return [row for found in rows for row in found] or [0]
+        return [row for of_class in rows for row in of_class] or [0]
 
 
 def thumbnail(images: ImageSet, row: int) -> Picture:
     """An image, enlarged by repetition to at least 64 px."""
-    shown = picture(images[row][0])
-    return enlarge_to(shown, 64)
+    small = picture(images[row][0])
+    return enlarge_to(small, 64)

@@ -32,7 +32,7 @@ class HeatmapKind:
 
 @dataclass(frozen=True, eq=False)
 class HeatmapValidation:
-    """Of one kind of heatmap what its pixels do to the answer, and what is left of it as the weights are random."""
+    """One kind of heatmap examined: what its pixels do to the answer, and what is left of it with random weights."""
 
     kind: HeatmapKind
     rows: list[int]
@@ -59,14 +59,14 @@ def validate(subject: ReportedRun, shown: Sequence[int], kinds: Sequence[Heatmap
     rows, scope = sample(subject, shown, n), subject.scope
     images = subject.data.test.subset(rows)
     first = next(op.name for op in scope.graph.operations if op.kind in ("conv", "dense"))
-    found = []
+    validations = []
     with progress_bar("heatmap validation", len(kinds), "kinds of heatmaps") as advance:
         for kind in kinds:
             curves = scope.faithfulness(kind.lens, images, steps=_STEPS, **kind.settings)
             check = scope.randomization_check(kind.lens, images, layers=[first], **kind.at_random)
-            found.append(HeatmapValidation(kind, rows, curves, check))
+            validations.append(HeatmapValidation(kind, rows, curves, check))
             advance(1)
-    return found
+    return validations
 
 
 def validation_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
@@ -95,10 +95,10 @@ def sample(subject: ReportedRun, shown: Sequence[int], n: int) -> list[int]:
     order = torch.randperm(len(answers.true), generator=generator).tolist()
     wrong, true = answers.wrong.tolist(), answers.true.tolist()
     chosen = [row for row in shown if not wrong[row]][:n]
-    taken, turn = [0] * len(answers.head.classes), dict[int, tuple[int, int]]()
+    counts, turn = [0] * len(answers.head.classes), dict[int, tuple[int, int]]()
     for place, row in enumerate(chosen + [row for row in order if row not in chosen and not wrong[row]]):
-        turn[row] = (taken[true[row]], place)
-        taken[true[row]] += 1
+        turn[row] = (counts[true[row]], place)
+        counts[true[row]] += 1
     return sorted(turn, key=lambda row: turn[row])[:n]
 
 
@@ -156,24 +156,24 @@ def _of_pixels(curves: FaithfulnessCurves) -> str:
     tenth = f"Without its first 10 % of pixels the probability is {_figures(first)}; without 10 % at random {_figures(chance)}."
     if len(better) == 2:
         return f"finds what the answer hangs on better than chance. {tenth}"
-    said = [f"better than chance at {' and '.join(better)}"] if better else []
-    said += [f"worse than chance at {' and '.join(worse)}"] if worse else []
+    clauses = [f"better than chance at {' and '.join(better)}"] if better else []
+    clauses += [f"worse than chance at {' and '.join(worse)}"] if worse else []
     rest = [name for name in gains if name not in better + worse]
-    said += [f"no better than chance at {' and '.join(rest)}"] if rest and said else []
-    return f"is {', '.join(said) or 'no better than chance, as far as these images tell'}. {tenth}"
+    clauses += [f"no better than chance at {' and '.join(rest)}"] if rest and clauses else []
+    return f"is {', '.join(clauses) or 'no better than chance, as far as these images tell'}. {tenth}"
 
 
 def _of_weights(similarity: Estimate) -> str:
     if similarity.low is None or similarity.high is None:
         return ""
-    said = f"rank correlation {_figures(similarity)}".replace(" (95", ", 95").rstrip(")")
+    text = f"rank correlation {_figures(similarity)}".replace(" (95", ", 95").rstrip(")")
     if similarity.low > _SIMILAR:
-        return f"With all weights random its maps stay much the same ({said}): they show the image more than what was learned."
+        return f"With all weights random its maps stay much the same ({text}): they show the image more than what was learned."
     if similarity.high < _UNLIKE:
-        return f"With all weights random little is left of its maps ({said}): they depend on what was learned."
-    return f"With all weights random a part of its maps stays ({said})."
+        return f"With all weights random little is left of its maps ({text}): they depend on what was learned."
+    return f"With all weights random a part of its maps stays ({text})."
 
 
-def _figures(found: Estimate) -> str:
-    value, low, high = (f"{figure:.2f}".replace("-", "−") for figure in found.figures)
-    return value if found.low is None else f"{value} (95 %: {low} to {high})"
+def _figures(estimate: Estimate) -> str:
+    value, low, high = (f"{figure:.2f}".replace("-", "−") for figure in estimate.figures)
+    return value if estimate.low is None else f"{value} (95 %: {low} to {high})"

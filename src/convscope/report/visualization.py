@@ -67,10 +67,10 @@ def visualizations(subject: ReportedRun, units: dict[str, int]) -> dict[str, Vis
     most = visualization_fit(subject, units).n
     if not most:
         return {}
-    asked = {layer: min(n, most) for layer, n in units.items()}
-    scope, settings = subject.scope, {"units": asked, "steps": _STEPS}
+    counts = {layer: min(n, most) for layer, n in units.items()}
+    scope, settings = subject.scope, {"units": counts, "steps": _STEPS}
     return cached_scan(
-        scope, "maximized", subject.data.test, settings, Visualizations, lambda: _visualize(subject, asked)
+        scope, "maximized", subject.data.test, settings, Visualizations, lambda: _visualize(subject, counts)
     )
 
 
@@ -87,20 +87,20 @@ def _fit(subject: ReportedRun, part: str, most: int, units: Mapping[Any, int], s
     return subject.budget.fit(part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items()))
 
 
-def _visualize(subject: ReportedRun, asked: dict[str, int]) -> dict[str, Visualizations]:
-    looked_at = {layer: relu_after(subject.scope.graph, layer) or layer for layer in asked}
-    tasks = [(layer, units.tolist()) for layer, n in asked.items() for units in torch.arange(n).split(_AT_ONCE)]
+def _visualize(subject: ReportedRun, counts: dict[str, int]) -> dict[str, Visualizations]:
+    looked_at = {layer: relu_after(subject.scope.graph, layer) or layer for layer in counts}
+    tasks = [(layer, units.tolist()) for layer, n in counts.items() for units in torch.arange(n).split(_AT_ONCE)]
 
     def work(task: tuple[str, list[int]]) -> tuple[Tensor, Tensor]:
         return _pictures(subject, looked_at[task[0]], task[1])
 
-    parts: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in asked}
-    with progress_bar("feature visualization", sum(asked.values()), "units") as advance:
-        for (layer, units), made in zip(tasks, _shared(work, tasks), strict=True):
-            parts[layer].append(made)
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in counts}
+    with progress_bar("feature visualization", sum(counts.values()), "units") as advance:
+        for (layer, units), part in zip(tasks, _shared(work, tasks), strict=True):
+            parts[layer].append(part)
             advance(len(units))
-    tensors = {layer: [torch.cat(some) for some in zip(*made, strict=True)] for layer, made in parts.items()}
-    return {layer: Visualizations(layer, looked_at[layer], *some) for layer, some in tensors.items()}
+    tensors = {layer: [torch.cat(column) for column in zip(*pairs, strict=True)] for layer, pairs in parts.items()}
+    return {layer: Visualizations(layer, looked_at[layer], *pair) for layer, pair in tensors.items()}
 
 
 def _shared(work: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
@@ -112,23 +112,23 @@ def _shared(work: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
 
 
 def _pictures(subject: ReportedRun, layer: str, units: Sequence[int]) -> tuple[Tensor, Tensor]:
-    made = subject.scope.maximize(layer, units, steps=_STEPS)
-    return torch.stack([torch.from_numpy(picture(one)) for one in made.picture]), made.activation.float().cpu()
+    result = subject.scope.maximize(layer, units, steps=_STEPS)
+    return torch.stack([torch.from_numpy(picture(one)) for one in result.picture]), result.activation.float().cpu()
 
 
 def feature_visualization(subject: ReportedRun) -> dict[str, Any] | None:
     """What maximally activates the first units of the first convolution and of the last, and the classes; None where the
     network cannot be traced."""
     try:
-        asked = _asked(subject)
+        counts = _asked(subject)
     except NetworkError:
         return None
     fit = feature_visualization_fit(subject)
-    shown = {layer: min(n, fit.n) for layer, n in asked.items() if fit.n}
+    fitting = {layer: min(n, fit.n) for layer, n in counts.items() if fit.n}
     parts = []
-    with progress_bar("units", sum(shown.values()), "units") as advance:
+    with progress_bar("units", sum(fitting.values()), "units") as advance:
         for n, part in zip(
-            shown.values(), _shared(lambda task: _shown(subject, *task), list(shown.items())), strict=True
+            fitting.values(), _shared(lambda task: _shown(subject, *task), list(fitting.items())), strict=True
         ):
             parts.append(part)
             advance(n)
@@ -137,8 +137,8 @@ def feature_visualization(subject: ReportedRun) -> dict[str, Any] | None:
 
 def feature_visualization_fit(subject: ReportedRun) -> Fit:
     """How many units of a layer, and classes, at most."""
-    asked = _asked(subject)
-    return _fit(subject, "Feature visualization", max(asked.values()), asked, _SHOWN_STEPS)
+    counts = _asked(subject)
+    return _fit(subject, "Feature visualization", max(counts.values()), counts, _SHOWN_STEPS)
 
 
 def _asked(subject: ReportedRun) -> dict[str | None, int]:
@@ -153,15 +153,15 @@ def _asked(subject: ReportedRun) -> dict[str | None, int]:
 
 def _shown(subject: ReportedRun, layer: str | None, n: int) -> dict[str, Any]:
     """A sheet of the first units of a layer, or of the classes."""
-    found = subject.scope.maximize(layer, list(range(n)), steps=_SHOWN_STEPS)
+    maximized = subject.scope.maximize(layer, list(range(n)), steps=_SHOWN_STEPS)
     return {
         "layer": layer,
         "units": subject.scope.n_units(layer),
         "shown": n,
-        "names": [subject.scope.output_name(unit) for unit in found.units] if layer is None else None,
-        "low": float(found.activation.min()),
-        "high": float(found.activation.max()),
+        "names": [subject.scope.output_name(unit) for unit in maximized.units] if layer is None else None,
+        "low": float(maximized.activation.min()),
+        "high": float(maximized.activation.max()),
         "picture": sheet(
-            [enlarge_to(one, 64) for one in map(picture, found.picture)], columns=6 if layer else 5, gap=4
+            [enlarge_to(one, 64) for one in map(picture, maximized.picture)], columns=6 if layer else 5, gap=4
         ),
     }

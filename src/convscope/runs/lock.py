@@ -15,7 +15,7 @@ from convscope.errors import FolderInUseError
 
 @contextmanager
 def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Nobody else is inside `alone_in` of the same folder, as far as its file system has locks; for so long it is waited for.
+    """Nobody else is inside `alone_in` of the same folder, if its file system has locks; waits `patience_s` for that.
 
     The lock is on the folder itself, so that it leaves no file there. A folder that is missing or cannot be read is left to
     those who use it: they say what is wrong.
@@ -23,10 +23,10 @@ def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     Raises:
         FolderInUseError: another process, or another call in this one, is there.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         with suppress(OSError):  # nor do all systems and file systems lock folders
             handle = os.open(folder, os.O_RDONLY)
-            held.callback(os.close, handle)
+            stack.callback(os.close, handle)
             end = time.monotonic() + patience_s
             while not (mine := lock_descriptor(handle, blocking=False)) and time.monotonic() < end:
                 time.sleep(0.01)

@@ -46,10 +46,10 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError, RecursionError: it is missing, or damaged.
     """
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
         raise ValueError("no object is in it")
-    return found
+    return value
 
 
 def object_in(path: Path) -> dict[str, Any]:

@@ -77,10 +77,10 @@ def predict_parts(
     shards = ((n, part) for n, part in enumerate(chunks(stream, size)) if n not in done)
     todo = ((n, _named(part, names_alone)) for n, part in shards)
     run.net, run.task  # noqa: B018 (so that they travel, and no folder is needed there)
-    how = {**settings, "device": device}
-    for (n, named), content in executor.map(_predicted, todo, executor.put(run), how):
+    options = {**settings, "device": device}
+    for (n, items), content in executor.map(_predicted, todo, executor.put(run), options):
         write_whole(files[n], content)
-        advance(len(named.names))
+        advance(len(items.names))
     return files
 
 
@@ -97,11 +97,11 @@ def counts_of(files: Iterable[Path], columns: Sequence[str]) -> tuple[dict[str, 
     return counts, problems
 
 
-def _predicted(shard: tuple[int, NamedItems], run: Run, how: dict[str, Any]) -> bytes:
+def _predicted(shard: tuple[int, NamedItems], run: Run, options: dict[str, Any]) -> bytes:
     """The parquet file of a shard."""
     with without_warnings():
         rows = pd.concat(
-            list(predict_batches(run, shard[1], decoders=torch.get_num_threads(), **how)), ignore_index=True
+            list(predict_batches(run, shard[1], decoders=torch.get_num_threads(), **options)), ignore_index=True
         )
     return rows.to_parquet(index=False)
 
@@ -122,8 +122,8 @@ def _sent(item: Item, names_alone: bool) -> Item:
 
 def _seen(executor: Executor, files: Sequence[Path]) -> bool:
     """Whether the nodes see the image files, as far as the first and the last tell."""
-    looked = [str(file.absolute()) for file in (*files[:1], *files[-1:])]
-    return all(stats == _stats(looked) for stats in executor.on_each_node(_stats, looked).values())
+    paths = [str(file.absolute()) for file in (*files[:1], *files[-1:])]
+    return all(stats == _stats(paths) for stats in executor.on_each_node(_stats, paths).values())
 
 
 def _stats(files: list[str]) -> list[tuple[int, int] | None]:
@@ -136,10 +136,10 @@ def _begin(out: Path, about: dict[str, Any]) -> None:
     path = out / ABOUT
     if path.exists():
         try:
-            there = json.loads(path.read_bytes())
+            stored = json.loads(path.read_bytes())
         except ValueError:
-            there = {}
-        if different := [key for key in about if there.get(key) != about[key]]:
+            stored = {}
+        if different := [key for key in about if stored.get(key) != about[key]]:
             raise RunFolderError(f"{out} holds other predictions ({', '.join(different)} differ); choose another --out")
         return
     if out.exists() and (not out.is_dir() or any(not file.name.startswith(".") for file in out.iterdir())):

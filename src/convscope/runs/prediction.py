@@ -53,7 +53,7 @@ def predict_batches(
     batch: int | None = None,
     decoders: int | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """The answers to images, a table for each batch; see `Run.predict`. So many threads decode files, one a core by default."""
+    """Answers to images, a table for each batch; see `Run.predict`. `decoders` threads decode files, by default one a core."""
     heads = run.task.heads
     if top < 1:
         raise SettingError(f"top: {top}; expected 1 or more")
@@ -67,11 +67,11 @@ def predict_batches(
         readable = [place for place, problem in enumerate(problems) if not problem]
         rows = pd.DataFrame({"file": names})
         if readable:
-            found = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
+            by_head = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
         else:
-            found = [torch.zeros(0, len(head.classes)) for head in heads]
+            by_head = [torch.zeros(0, len(head.classes)) for head in heads]
         columns: dict[str, Any] = {}
-        for head, each in zip(heads, found, strict=True):
+        for head, each in zip(heads, by_head, strict=True):
             columns |= _columns(head, each, top, probabilities, alone=len(heads) == 1)
         answers = pd.DataFrame(columns, index=readable)
         rows = rows.join(answers)
@@ -84,29 +84,29 @@ def _probabilities(
     net: torch.nn.Module, normalize: Normalizer, heads: Sequence[Head], images: Tensor, views: Sequence[str]
 ) -> list[Float[Tensor, "N K"]]:
     """Of each head; the mean over the views."""
-    seen = _views(images, views)
+    inputs = _views(images, views)
     with left_as_found(net):
         evaluate(net)
-        outputs = [net(normalize(one)).float() for one in seen]
+        outputs = [net(normalize(one)).float() for one in inputs]
     if not all(bool(each.isfinite().all()) for each in outputs):
         raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
     return [torch.stack([head.probabilities(each) for each in outputs]).mean(0).cpu() for head in heads]
 
 
 def _views(images: Float[Tensor, "N C H W"], views: Sequence[str]) -> list[Float[Tensor, "N C H W"]]:
-    found = [images]
+    variants = [images]
     if "shifts" in views:
         height, width = images.shape[2:]
         down, across = max(1, height // 16), max(1, width // 16)
         around = pad(images, (across, across, down, down), mode="replicate")
         places = ((0, across), (2 * down, across), (down, 0), (down, 2 * across))
-        found += [around[..., top : top + height, left : left + width] for top, left in places]
-    return found + [one.flip(-1) for one in found] if "mirror" in views else found
+        variants += [around[..., top : top + height, left : left + width] for top, left in places]
+    return variants + [one.flip(-1) for one in variants] if "mirror" in views else variants
 
 
-def _columns(head: Head, found: Float[Tensor, "N K"], top: int, every: bool, alone: bool) -> dict[str, Any]:
+def _columns(head: Head, probabilities: Float[Tensor, "N K"], top: int, every: bool, alone: bool) -> dict[str, Any]:
     """The columns of one head; those of one of several begin with its target."""
-    values, classes = found.topk(min(top, found.shape[1]))
+    values, classes = probabilities.topk(min(top, probabilities.shape[1]))
     name, probability = ("class", "probability") if alone else (head.target, f"{head.target} probability")
     columns: dict[str, Any] = {}
     for place in range(values.shape[1]):
@@ -115,7 +115,7 @@ def _columns(head: Head, found: Float[Tensor, "N K"], top: int, every: bool, alo
         columns[f"{probability}{rank}"] = values[:, place].numpy()
     if every:
         before = "" if alone else f"{head.target}="
-        columns |= {f"p({before}{one})": found[:, k].numpy() for k, one in enumerate(head.classes)}
+        columns |= {f"p({before}{one})": probabilities[:, k].numpy() for k, one in enumerate(head.classes)}
     return columns
 
 
@@ -123,11 +123,11 @@ def _decoded(
     images: Any, input_shape: tuple[int, int, int], size: int, bits: int, decoders: int | None
 ) -> Iterator[tuple[list[str], Float[Tensor, "N C H W"], list[str]]]:
     """Names, pixels in [0, 1], and problems of each batch; an image with a problem is black."""
-    named: Iterable[tuple[str, Item]]
+    items: Iterable[tuple[str, Item]]
     if isinstance(images, NamedItems):
-        named = zip(images.names, images.items, strict=True)
+        items = zip(images.names, images.items, strict=True)
     elif (paths := _as_paths(images)) is not None:
-        named = ((in_text(path), path) for path in paths)
+        items = ((in_text(path), path) for path in paths)
     else:
         batch = as_images(images, input_shape, bits)
         for start in range(0, len(batch), size):
@@ -145,17 +145,17 @@ def _decoded(
                 problems[place] = str(error)
         return [name for name, _ in chunk], in_unit_range(torch.from_numpy(pixels)), problems
 
-    yield from in_order(decode, chunks(named, size), decoders or os.cpu_count() or 1)
+    yield from in_order(decode, chunks(items, size), decoders or os.cpu_count() or 1)
 
 
 def _as_paths(images: Any) -> Iterable[Path] | None:
     """The image files where paths are given; None for pixels."""
-    given = [images] if isinstance(images, str | os.PathLike) else images
-    if not isinstance(given, Sequence) or not all(isinstance(one, str | os.PathLike) for one in given):
+    paths = [images] if isinstance(images, str | os.PathLike) else images
+    if not isinstance(paths, Sequence) or not all(isinstance(one, str | os.PathLike) for one in paths):
         return None
-    if not given:
+    if not paths:
         raise DataError("no images are given; give image files, folders, or arrays")
-    return image_files(given)
+    return image_files(paths)
 
 
 def load_images(

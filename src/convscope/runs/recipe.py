@@ -20,7 +20,7 @@ FIND = "find"
 
 Rate = Annotated[
     Annotated[Literal["find"], Tag("literal[word]")] | Annotated[float, Field(gt=0), Tag("literal[number]")],
-    Discriminator(lambda given: "literal[word]" if given == FIND else "literal[number]"),
+    Discriminator(lambda value: "literal[word]" if value == FIND else "literal[number]"),
 ]
 
 Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
@@ -28,13 +28,13 @@ Schedule = Literal["constant", "step", "cosine", "one-cycle", "inverse"]
 ClassWeights = Annotated[
     Annotated[Literal["balanced"], Tag("literal[word]")]
     | Annotated[dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]], Field(min_length=1), Tag("dict[weights]")],
-    Discriminator(lambda given: "dict[weights]" if isinstance(given, Mapping) else "literal[word]"),
+    Discriminator(lambda value: "dict[weights]" if isinstance(value, Mapping) else "literal[word]"),
 ]
 """Of the classes in the training loss: "balanced", or class → weight."""
 
 
 Names = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
 """Of modules; a single one may stand by itself."""
 
@@ -187,24 +187,24 @@ class Recipe(Settings):
 
     @field_validator("class_weights", mode="before")
     @classmethod
-    def _by_name(cls, given: Any) -> Any:
+    def _by_name(cls, value: Any) -> Any:
         """Names as text, for YAML reads that of the digit 3 as a number; in one order, so that equal weights look equal."""
-        if isinstance(given, Mapping):
-            return {str(name): given[name] for name in sorted(given, key=str)}
-        if given not in (None, "balanced"):
-            raise ValueError(f"{shortened(given)}: expected balanced, or weights by class, such as {{cat: 1, dog: 3}}")
-        return given
+        if isinstance(value, Mapping):
+            return {str(name): value[name] for name in sorted(value, key=str)}
+        if value not in (None, "balanced"):
+            raise ValueError(f"{shortened(value)}: expected balanced, or weights by class, such as {{cat: 1, dog: 3}}")
+        return value
 
     @model_validator(mode="before")
     @classmethod
-    def _derive(cls, given: Any) -> Any:
+    def _derive(cls, settings: Any) -> Any:
         """Fills in what follows from the optimizer, so that a saved recipe states every value."""
-        if not isinstance(given, Mapping):
-            return given
-        optimizer = given.get("optimizer", "adamw")
+        if not isinstance(settings, Mapping):
+            return settings
+        optimizer = settings.get("optimizer", "adamw")
         derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": _DEFAULT_MOMENTA.get(optimizer, 0.0)}
-        derived |= _of_stages(given.get("stages"))
-        return {**given, **{key: value for key, value in derived.items() if given.get(key) is None}}
+        derived |= _of_stages(settings.get("stages"))
+        return {**settings, **{key: value for key, value in derived.items() if settings.get(key) is None}}
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -218,8 +218,8 @@ class Recipe(Settings):
         names = [stage.name for stage in stages]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"stages: two have the name {twice[0]!r}; give each its own")
-        if self.epochs != (whole := sum(stage.epochs for stage in stages)):
-            raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {whole}; leave it out")
+        if self.epochs != (total := sum(stage.epochs for stage in stages)):
+            raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {total}; leave it out")
         if self.train != ("all",):
             raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
         if self.resize is not None:
@@ -257,7 +257,7 @@ def _own(stage: Stage) -> dict[str, Any]:
 def _of_stages(stages: Any) -> dict[str, Any]:
     """What a recipe's epochs and rate are where it has stages; nothing where these are not as they should be."""
     try:
-        given = [stage.model_dump() if isinstance(stage, Stage) else stage for stage in stages or ()]
-        return {"epochs": sum(stage["epochs"] for stage in given), "rate": given[0]["rate"]}
+        settings = [stage.model_dump() if isinstance(stage, Stage) else stage for stage in stages or ()]
+        return {"epochs": sum(stage["epochs"] for stage in settings), "rate": settings[0]["rate"]}
     except (IndexError, KeyError, TypeError):
         return {}

@@ -33,14 +33,14 @@ def read_review(run: Run) -> pd.DataFrame:
     path = run.path / REVIEW
     try:
         with open(path, "rb") as file:
-            found = pd.read_parquet(file)
+            review = pd.read_parquet(file)
     except FileNotFoundError:
         return _table([])
     except (ValueError, OSError) as error:
         raise RunFolderError(f"{path} is damaged and cannot be read: {error}; remove it, or bring it back") from None
-    if list(found.columns) != list(_COLUMNS) or not set(found["verdict"]) <= set(get_args(Verdict)):
+    if list(review.columns) != list(_COLUMNS) or not set(review["verdict"]) <= set(get_args(Verdict)):
         raise RunFolderError(f"{path} is no review: expected the columns {', '.join(_COLUMNS)}; remove it")
-    return found
+    return review
 
 
 def write_verdict(run: Run, image: int, name: str, verdict: Verdict) -> None:

@@ -55,7 +55,7 @@ class Card:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Card:
-        """From the header of a file; KeyError, TypeError, ValueError or AttributeError where it holds none that can be."""
+        """From the header of a file; KeyError, TypeError, ValueError or AttributeError where it holds no valid one."""
         classes = {target: tuple(names) for target, names in values["classes"].items()}
         shape, mean, std = (tuple(values[key]) for key in ("input_shape", "mean", "std"))
         if [type(side) for side in shape] != [int] * 3 or min(shape) < 1 or not {len(mean), len(std)} == {shape[0]}:
@@ -162,22 +162,22 @@ class Run:
         """A row an epoch: losses in nats, accuracies as shares, seconds, learning rate; the stage, where there are any."""
         try:
             with open(self._file(HISTORY), "rb") as file:  # a name that is no UTF-8 is none for pyarrow
-                found = pd.read_parquet(file)
+                history = pd.read_parquet(file)
         except (ValueError, OSError) as error:
             raise RunFolderError(f"{self.path / HISTORY} is damaged and cannot be read: {error}") from None
-        numbers = found.select_dtypes("number").columns
+        numbers = history.select_dtypes("number").columns
         if missing := [name for name in HISTORY_FIGURES if name not in numbers]:
             raise RunFolderError(f"{self.path / HISTORY} is no history: it lacks numbers in the column {missing[0]!r}")
-        return found
+        return history
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What the test images come to, each figure with its interval; see convscope.scans.evaluate."""
-        found = self.read_json(METRICS)
-        figures = [found.get(name) for name in ("accuracy", "loss")]
-        if not (all(map(_is_figure, figures)) and isinstance(found.get("heads"), dict) and "images" in found):
+        metrics = self.read_json(METRICS)
+        figures = [metrics.get(name) for name in ("accuracy", "loss")]
+        if not (all(map(_is_figure, figures)) and isinstance(metrics.get("heads"), dict) and "images" in metrics):
             raise RunFolderError(f"{self.path / METRICS} is damaged; {_CURES[METRICS]} anew")
-        return found
+        return metrics
 
     @cached_property
     def predictions(self) -> dict[str, Tensor]:
@@ -187,14 +187,14 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
-        found = self.read_json(ENVIRONMENT)
-        about = found["data"] if isinstance(found.get("data"), dict) else {}
-        images = about.get("images")
+        environment = self.read_json(ENVIRONMENT)
+        data = environment["data"] if isinstance(environment.get("data"), dict) else {}
+        images = data.get("images")
         counted = isinstance(images, dict) and {"train", "val", "test"} <= images.keys()
-        whole = counted and isinstance(about.get("digest"), str)
-        if "packages" not in found or not whole:
+        whole = counted and isinstance(data.get("digest"), str)
+        if "packages" not in environment or not whole:
             raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
-        return found
+        return environment
 
     def load_data(self) -> DataBundle:
         """The run's data set, loaded again.
@@ -241,11 +241,11 @@ class Run:
         Example:
             >>> open_run("runs/mine").predict("photos")       # doctest: +SKIP
         """
-        found = predict_batches(
+        tables = predict_batches(
             self, images, top=top, probabilities=probabilities, views=views, device=device, batch=batch
         )
         with without_warnings():
-            return pd.concat(list(found), ignore_index=True)
+            return pd.concat(list(tables), ignore_index=True)
 
     def has(self, part: str) -> bool:
         """Whether a file of the folder is there."""
@@ -370,5 +370,5 @@ def build_from_spec(spec: RunSpec, card: Card, trained_weights: bool = True) -> 
     options = shape | spec.net.options
     if not trained_weights and "pretrained" in options:
         options["pretrained"] = False
-    own = spec.net
-    return build_net(own.name, init=own.init, head=own.head, replaces=own.replaces, **options)
+    net = spec.net
+    return build_net(net.name, init=net.init, head=net.head, replaces=net.replaces, **options)

@@ -56,12 +56,12 @@ class RunSpec(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _names(cls, given: Any) -> Any:
+    def _names(cls, settings: Any) -> Any:
         """`data: mnist` and `net: net4` are short for a source and a name."""
-        if not isinstance(given, Mapping):
-            return given
+        if not isinstance(settings, Mapping):
+            return settings
         short = ("data", "net")
-        whole = {key: {_SHORT[key]: v} if key in short and isinstance(v, str) else v for key, v in given.items()}
+        whole = {key: {_SHORT[key]: v} if key in short and isinstance(v, str) else v for key, v in settings.items()}
         columns = _label_columns(whole.get("data"))
         return whole if "task" in whole or len(columns) < 2 else whole | {"task": dict.fromkeys(columns, "softmax")}
 
@@ -91,10 +91,10 @@ def read_spec(text: str, where: str, overrides: Iterable[str] = ()) -> RunSpec:
         SettingError: no YAML, or a key or value that a spec does not have; file and key are named.
         RunFolderError: the spec is of a newer format.
     """
-    given = parse_mapping(text, where)
+    settings = parse_mapping(text, where)
     for key, value in parse_overrides(overrides).items():
-        override(given, key, value)
-    return make_spec(given, where)
+        override(settings, key, value)
+    return make_spec(settings, where)
 
 
 def parse_mapping(text: str, where: str) -> dict[str, Any]:
@@ -106,15 +106,15 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     """
     check_numbers(text, where)
     try:
-        given = load_yaml(text)
+        settings = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         kind = "" if isinstance(error, KeyTwiceError) else "this is no YAML: "
         raise SettingError(f"{where}{line}: {kind}{getattr(error, 'problem', None) or error}") from None
-    if not isinstance(given, dict):
-        raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(given).__name__}")
-    return given
+    if not isinstance(settings, dict):
+        raise SettingError(f"{where}: expected the keys data, net and recipe; found {type(settings).__name__}")
+    return settings
 
 
 def check_numbers(text: str, where: str) -> None:
@@ -123,8 +123,8 @@ def check_numbers(text: str, where: str) -> None:
     Raises:
         SettingError: there is one.
     """
-    if found := re.search(r"[0-9a-fA-F_]{4000}", text):
-        raise SettingError(f"{where}: a number of thousands of digits ({found[0][:12]}…); expected a shorter one")
+    if match := re.search(r"[0-9a-fA-F_]{4000}", text):
+        raise SettingError(f"{where}: a number of thousands of digits ({match[0][:12]}…); expected a shorter one")
 
 
 def make_spec(given: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -156,8 +156,8 @@ def shareable(spec: RunSpec) -> RunSpec:
         update["labels"] = data.labels.model_copy(update={"table": Path(data.labels.table).name})
     changes: dict[str, Any] = {"data": data.model_copy(update=update)}
     if spec.net.name.startswith("timm:"):
-        own = {key: value for key, value in spec.net.model_dump().items() if key not in _PLACES_OF_WEIGHTS}
-        changes["net"] = NetSpec.model_validate(own)
+        settings = {key: value for key, value in spec.net.model_dump().items() if key not in _PLACES_OF_WEIGHTS}
+        changes["net"] = NetSpec.model_validate(settings)
     return spec.model_copy(update=changes)
 
 
@@ -207,9 +207,9 @@ def override(given: dict[str, Any], key: str, value: Any) -> None:
     node[_place(key, last, node) if isinstance(node, list) else last] = value
 
 
-def _place(key: str, part: str, among: list[Any]) -> int:
-    if not (part.isdecimal() and int(part) < len(among)):
-        raise SettingError(f"{key}: {part!r} is no place in this list; its places are 0 to {len(among) - 1}")
+def _place(key: str, part: str, items: list[Any]) -> int:
+    if not (part.isdecimal() and int(part) < len(items)):
+        raise SettingError(f"{key}: {part!r} is no place in this list; its places are 0 to {len(items) - 1}")
     return int(part)
 
 

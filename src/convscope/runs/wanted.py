@@ -24,19 +24,19 @@ def as_network_wants(spec: RunSpec) -> RunSpec:
     trained = trained_input(net)
     natural = trained.channels if trained else 3 if takes_colour_alone(net.name) else 0
     channels = net.options.get("channels", natural)
-    wanted: dict[str, Any] = {}
+    update: dict[str, Any] = {}
     if channels == 3 and data.channels not in (None, 3):
         raise SettingError(
             f"data.channels: {data.channels}, and {net.name} takes images of 3; leave it out, and grey images get 3 channels"
         )
     if channels == 3:
-        wanted["channels"] = 3
+        update["channels"] = 3
     if trained is not None:
-        seen = trained.resized(channels, trained.height, trained.width)
+        resized = trained.resized(channels, trained.height, trained.width)
         if (
-            data.image_size is None and seen.height == seen.width and data.source != LINES
+            data.image_size is None and resized.height == resized.width and data.source != LINES
         ):  # which are drawn in one size
-            wanted["image_size"] = net.options.get("image_size", seen.height)
-        if data.normalize is None and seen.normalize is not None:
-            wanted["normalize"] = Normalization(mean=seen.normalize[0], std=seen.normalize[1])
-    return spec.model_copy(update={"data": data.model_copy(update=wanted)})
+            update["image_size"] = net.options.get("image_size", resized.height)
+        if data.normalize is None and resized.normalize is not None:
+            update["normalize"] = Normalization(mean=resized.normalize[0], std=resized.normalize[1])
+    return spec.model_copy(update={"data": data.model_copy(update=update)})

@@ -71,8 +71,8 @@ def ablation(
     Source: Morcos et al. 2018, arXiv 1803.06959; the interval: Newcombe 1998, see `paired_difference`.
 
     Example:
-        >>> found = ablation(scope, {"conv1": [3, 5]}, data.test)
-        >>> found.change(), found.change(of_class=0), found.lost, found.confusion_change
+        >>> result = ablation(scope, {"conv1": [3, 5]}, data.test)
+        >>> result.change(), result.change(of_class=0), result.lost, result.confusion_change
     """
     edited = copy(scope)
     edited.net = _ablated(scope, layers, images, how, **settings)
@@ -96,10 +96,10 @@ def _ablated(
     """An edited copy, or, where an activation is that of no module, the network with interventions in its graph."""
     if how in ("zero_activation", "mean_activation") and not all(_is_run_once(scope, layer) for layer in layers):
         return IntervenedNet(scope, interventions_over(scope, images, layers, how, **settings))
-    shown = torch.zeros(1, *scope.input_shape)  # whose pixels do not matter
+    examples = torch.zeros(1, *scope.input_shape)  # whose pixels do not matter
     if how == "mean_activation":
-        shown = images.images() if isinstance(images, ImageSet) else images
-    return ablate(scope.net, layers, how, scope.prepare(shown))
+        examples = images.images() if isinstance(images, ImageSet) else images
+    return ablate(scope.net, layers, how, scope.prepare(examples))
 
 
 def _is_run_once(scope: Subject, layer: str) -> bool:

@@ -53,15 +53,15 @@ def head_of(scope: Subject, images: Images) -> Head:
         names = images.classes["class"]
         head = Head("class", "sigmoid" if shape == (1,) else "softmax", names)
         if shape != (head.width,) or len(names) < 2 or (head.kind == "sigmoid" and len(names) != 2):
-            given = "×".join(map(str, shape))
+            size = "×".join(map(str, shape))
             raise RequestError(
-                f"the images have {len(names)} classes, and the network answers {given} numbers an image; "
+                f"the images have {len(names)} classes, and the network answers {size} numbers an image; "
                 "give images of the classes that it was trained on"
             )
-    known = images.classes.get(head.target, ())
-    if len(known) != len(head.classes):
+    classes = images.classes.get(head.target, ())
+    if len(classes) != len(head.classes):
         raise RequestError(
-            f"the images have {len(known)} classes of {head.target!r}, and the network tells {len(head.classes)} apart; "
+            f"the images have {len(classes)} classes of {head.target!r}, and the network tells {len(head.classes)} apart; "
             "give images of the classes that it was trained on"
         )
     return head

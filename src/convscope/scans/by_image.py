@@ -1,4 +1,4 @@
-"""What scans share that look at each image on its own: what they are asked, the network's results, rows by image."""
+"""What scans of single images share: their questions, and the network's results in portions."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Answers:
         if self._task is not None and not isinstance(targets, TaskTarget):
             targets = TaskTarget(self._task, targets)
         if with_task(targets, shape[0]).classes is None:
-            logits = _numbers(torch.cat([found[output] for found in self.portions(images)]))
+            logits = _numbers(torch.cat([results[output] for results in self.portions(images)]))
         else:
             logits = images.new_zeros(()).expand(len(images), *shape)
         return Questions(torch.arange(len(images)), images, choose_targets(logits, targets))
@@ -99,12 +99,12 @@ class Answers:
         """Name → tensor of some layers, for portions of the images in their order."""
         for part in portions(len(images), self._bytes_each(images, layers), images.device, self.max_memory):
             with torch.no_grad():
-                found = self.graph.run(self.prepare(images[part]), [*layers, self.graph.outputs[0]])
-            yield found
+                results = self.graph.run(self.prepare(images[part]), [*layers, self.graph.outputs[0]])
+            yield results
 
     def probabilities(self, images: Float[Tensor, "N C H W"], target: Int[Tensor, ""]) -> Float[Tensor, " N"]:
         """What the network gives one class, for each image."""
-        return torch.cat([self.probability(found, target) for found in self.portions(images)])
+        return torch.cat([self.probability(results, target) for results in self.portions(images)])
 
     def probability(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Float[Tensor, " N"]:
         """That of one class, among those of its head.

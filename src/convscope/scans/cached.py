@@ -128,11 +128,11 @@ def _unpack(entry: Entry, kind: type[R]) -> dict[str, R]:
 
 def digest_of_weights(net: nn.Module) -> str:
     """Of all parameters and buffers, with their names."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        _add(found, tensor)
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        _add(digest, tensor)
+    return digest.hexdigest()
 
 
 def digest_of_scope(scope: Untraced) -> str:
@@ -140,24 +140,24 @@ def digest_of_scope(scope: Untraced) -> str:
     become before the network, which is the normalisation; and what the outputs mean."""
     layout = re.sub(r" at 0x[0-9a-f]+", "", repr(scope.net))  # the address of a function, another in each process
     heads = scope.given_task.heads if scope.given_task else ()
-    found = hashlib.sha256(f"{layout}\n{[(head.target, head.kind, head.classes) for head in heads]}\n".encode())
-    _add(found, scope.prepare(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *scope.input_shape)))
-    return found.hexdigest()
+    digest = hashlib.sha256(f"{layout}\n{[(head.target, head.kind, head.classes) for head in heads]}\n".encode())
+    _add(digest, scope.prepare(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *scope.input_shape)))
+    return digest.hexdigest()
 
 
 def digest_of_images(images: ImageSet | Tensor) -> str:
     """Of pixels and targets, in portions: the pixels may be mapped from a file larger than the memory."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     pixels = images.pixels if isinstance(images, ImageSet) else images
     rows = images.index if isinstance(images, ImageSet) else torch.arange(len(images))
-    found.update(f"{pixels.dtype} {len(rows)} {tuple(pixels.shape[1:])}\n".encode())
+    digest.update(f"{pixels.dtype} {len(rows)} {tuple(pixels.shape[1:])}\n".encode())
     for part in rows.split(1024):
-        _add(found, rows_of(pixels, part))
+        _add(digest, rows_of(pixels, part))
     if isinstance(images, ImageSet):
         for name, classes in sorted(images.classes.items()):
-            found.update(f"{name} {json.dumps(classes)}\n".encode())
-            _add(found, images.targets_of(name))
-    return found.hexdigest()
+            digest.update(f"{name} {json.dumps(classes)}\n".encode())
+            _add(digest, images.targets_of(name))
+    return digest.hexdigest()
 
 
 def _add(digest: Any, tensor: Tensor) -> None:

@@ -48,8 +48,8 @@ def edit_effect(
     Source: the interval: Newcombe 1998, see `paired_difference`.
 
     Example:
-        >>> found = edit_effect(scope, data.test, [["rectangle", [0, 0, 8, 8], "grey"]])
-        >>> found.change(), found.change(of_class=0), found.flipped
+        >>> effect = edit_effect(scope, data.test, [["rectangle", [0, 0, 8, 8], "grey"]])
+        >>> effect.change(), effect.change(of_class=0), effect.flipped
     """
     checked = check(edits, scope.input_shape[0])
     numbered, own = with_own(checked, images if others is None else others)

@@ -137,8 +137,8 @@ class LayerEffects:
         rest |= {f"accuracy of {name}": values for name, values in by_class}
         return pd.concat([pd.DataFrame(names), figures, pd.DataFrame(rest)], axis=1)
 
-    def _over_all(self, of_classes: Tensor) -> Tensor:
-        return (of_classes.nan_to_num() * self.images_per_class).sum(-1) / self.n_images
+    def _over_all(self, class_means: Tensor) -> Tensor:
+        return (class_means.nan_to_num() * self.images_per_class).sum(-1) / self.n_images
 
     def _measured(self, values: Tensor) -> Tensor:
         return values.double().where(self.measured.view(-1, *[1] * (values.ndim - 1)), torch.nan)

@@ -59,9 +59,9 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     if stored is None:
         predictions = Predictions(run.task)
         feed_set(run, data.test, [predictions, *scans.all], device)
-        found = predictions.result()
-        with _kept_in_memory(run, "predictions", found):
-            run.write_tensors(PREDICTIONS, found, key)
+        tensors = predictions.result()
+        with _kept_in_memory(run, "predictions", tensors):
+            run.write_tensors(PREDICTIONS, tensors, key)
     else:
         run.__dict__.pop("predictions", None)
         feed_stored(stored, scans.all)
@@ -85,11 +85,11 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
     batch = evaluation_batch(run.input_shape, where, run.spec.recipe.batch)
     if (executor := executor_in_use()) and executor.is_remote:
         run.net, run.card, run.spec  # noqa: B018 (so that they travel, and no folder is needed there)
-        kept = executor.put(images), executor.put(run)
+        shared = executor.put(images), executor.put(run)
         steps = range(-(-len(images) // batch))
         with progress_bar("evaluating", len(images)) as advance:
             parts = executor.map_partitions(
-                partial(_fed_on_node, *kept, list(scans), batch), steps, lambda _: advance(batch)
+                partial(_fed_on_node, *shared, list(scans), batch), steps, lambda _: advance(batch)
             )
         for part in parts:
             for each, other in zip(scans, part, strict=True):
@@ -114,11 +114,13 @@ def _answers(task: Task, predictions: dict[str, Tensor], images: ImageSet) -> pd
     these begin with the head's target."""
     columns: dict[str, Any] = {"split": "test", "name": [images.name(i) for i in range(len(images))]}
     for head in task.heads:
-        of, before = (f"{head.target} ", f"{head.target}=") if len(task.heads) > 1 else ("", "")
-        found = head.probabilities(predictions["logits"].float())
-        for name, places in (("target", predictions[f"target.{head.target}"]), ("predicted", found.argmax(1))):
-            columns[f"{of}{name}"] = pd.Categorical.from_codes(places.tolist(), pd.Index(head.classes))
-        columns |= {f"p({before}{one})": found[:, k].numpy() for k, one in enumerate(head.classes)}
+        prefix, class_prefix = (f"{head.target} ", f"{head.target}=") if len(task.heads) > 1 else ("", "")
+        probabilities = head.probabilities(predictions["logits"].float())
+        for name, places in (("target", predictions[f"target.{head.target}"]), ("predicted", probabilities.argmax(1))):
+            columns[f"{prefix}{name}"] = pd.Categorical.from_codes(places.tolist(), pd.Index(head.classes))
+        columns |= {
+            f"p({class_prefix}{class_name})": probabilities[:, k].numpy() for k, class_name in enumerate(head.classes)
+        }
     return pd.DataFrame(columns)
 
 
@@ -208,7 +210,7 @@ class _Scans:
     def summary(self, train_accuracy: Estimate, train: ImageSet) -> dict[str, Any]:
         accuracy = self.right.result()
         overfit = difference(train_accuracy, accuracy)
-        heads = {of.head.target: _summary_of_head(of, class_counts(train, of.head)) for of in self.heads}
+        heads = {scans.head.target: _summary_of_head(scans, class_counts(train, scans.head)) for scans in self.heads}
         first = next(iter(heads.values()))
         shared = ("top5", "precision", "recall", "f1", "calibration_error")
         return {
@@ -226,8 +228,8 @@ def class_counts(images: ImageSet, head: Head) -> list[int]:
     return images.targets_of(head.target).bincount(minlength=len(head.classes)).tolist()
 
 
-def _summary_of_head(of: _OfHead, train_images: list[int]) -> dict[str, Any]:
-    matrix = of.confusion.result().numpy()
+def _summary_of_head(scans: _OfHead, train_images: list[int]) -> dict[str, Any]:
+    matrix = scans.confusion.result().numpy()
     right, images, predicted = (counts.tolist() for counts in (matrix.diagonal(), matrix.sum(1), matrix.sum(0)))
     shares = {
         "precision": list(map(proportion, right, predicted)),
@@ -236,25 +238,25 @@ def _summary_of_head(of: _OfHead, train_images: list[int]) -> dict[str, Any]:
     }
     unknown = sum(n > 0 and not p for n, p in zip(images, predicted, strict=True))
     most = max(range(len(images)), key=images.__getitem__)
-    calibration = of.calibration.result()
+    calibration = scans.calibration.result()
     bins = zip(
         *(each.tolist() for each in (calibration.count, calibration.accuracy, calibration.confidence)), strict=True
     )
     return {
-        "kind": of.head.kind,
-        "classes": list(of.head.classes),
-        "loss": of.loss.result().to_json(),
+        "kind": scans.head.kind,
+        "classes": list(scans.head.classes),
+        "loss": scans.loss.result().to_json(),
         "accuracy": proportion(sum(right), sum(images)).to_json(),
-        "most_frequent": {"class": of.head.classes[most], "share": proportion(images[most], sum(images)).value},
+        "most_frequent": {"class": scans.head.classes[most], "share": proportion(images[most], sum(images)).value},
         "train_images": train_images,
-        "top5": (of.top5.result() if of.top5 else UNDEFINED).to_json(),
+        "top5": (scans.top5.result() if scans.top5 else UNDEFINED).to_json(),
         "precision": _mean_json(shares["precision"], unknown=unknown),
         "recall": _mean_json(shares["recall"]),
         "f1": _mean_json(shares["f1"], 2),
         "calibration_error": calibration.error.to_json(),
         "per_class": [
             {"class": name, "images": images[k], **{key: shares[key][k].to_json() for key in shares}}
-            for k, name in enumerate(of.head.classes)
+            for k, name in enumerate(scans.head.classes)
         ],
         "confusion": matrix.tolist(),
         "reliability": [{"images": n, "accuracy": a, "confidence": c} for n, a, c in bins if n],
@@ -303,9 +305,9 @@ def reviewed_accuracy(run: Run) -> ReviewedAccuracy:
     review = review[review["image"] < len(right)]
 
     def accuracy(*left_out: str) -> Estimate:
-        kept = torch.ones(len(right), dtype=torch.bool)
-        kept[torch.tensor(review["image"][review["verdict"].isin(left_out)].to_numpy(copy=True))] = False
-        return proportion(int(right[kept].sum()), int(kept.sum()))
+        mask = torch.ones(len(right), dtype=torch.bool)
+        mask[torch.tensor(review["image"][review["verdict"].isin(left_out)].to_numpy(copy=True))] = False
+        return proportion(int(right[mask].sum()), int(mask.sum()))
 
     counts = (int((review["verdict"] == verdict).sum()) for verdict in ("label", "ambiguous", "model"))
     return ReviewedAccuracy(accuracy(), accuracy("label"), accuracy("label", "ambiguous"), len(right), *counts)

@@ -20,7 +20,7 @@ class ExactSum:
     """The exact sums of doubles, one for each cell of a tensor.
 
     A double is written in digits of base 2^32, each a whole number, and the digits of each place are added as such. What
-    is kept is therefore the same for the same addends in any order; only `value` rounds, once. 2^31 addends a cell may come.
+    is kept is therefore the same for the same addends in any order; only `value` rounds, once. A cell takes up to 2^31 addends.
 
     Idea: the pre-rounded summation of Demmel & Nguyen 2013, "Fast Reproducible Floating-Point Summation",
     doi:10.1109/ARITH.2013.9, with every digit kept in place of the leading ones.
@@ -78,17 +78,17 @@ class ExactSum:
             high = (digits - low) >> _BITS
             for term in (high.double() * _unit(place) * 2.0**_BITS, low.double() * _unit(place)):
                 bigger = total + term
-                kept = bigger - total
-                lost = lost + ((total - (bigger - kept)) + (term - kept))  # what the rounding left out, exactly
+                added = bigger - total
+                lost = lost + ((total - (bigger - added)) + (term - added))  # what the rounding left out, exactly
                 total = bigger
-        found = total + lost
-        if not is_finite(found):
+        value = total + lost
+        if not is_finite(value):
             raise FailedError("a sum is too large for a number of 64 bits: the network's numbers are out of scale")
-        return found
+        return value
 
     def _add_digits(self, place: int, digits: Tensor) -> None:
-        known = self._digits.get(place)
-        self._digits[place] = digits if known is None else known + digits
+        old = self._digits.get(place)
+        self._digits[place] = digits if old is None else old + digits
 
 
 def _unit(place: int) -> float:

@@ -1,4 +1,4 @@
-"""Whether a lens finds the pixels that the answer hangs on: insertion and deletion curves."""
+"""Whether a lens finds the pixels that the answer depends on: insertion and deletion curves."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ class FaithfulnessCurves:
         gains = {"deletion": self.deletion_gain, "insertion": self.insertion_gain}
         better = [name for name, gain in gains.items() if gain.low is not None and gain.low > 0]
         worse = [name for name, gain in gains.items() if gain.high is not None and gain.high < 0]
-        said = [f"beats a random order at {' and '.join(better)}"] if better else []
-        said += [f"does worse than a random order at {' and '.join(worse)}"] if worse else []
+        phrases = [f"beats a random order at {' and '.join(better)}"] if better else []
+        phrases += [f"does worse than a random order at {' and '.join(worse)}"] if worse else []
         plural = "s" if self.n > 1 else ""
-        return f"{self.method} {' but '.join(said) or 'cannot be told from a random order'} ({self.n} image{plural})"
+        return f"{self.method} {' but '.join(phrases) or 'cannot be told from a random order'} ({self.n} image{plural})"
 
 
 def faithfulness(
@@ -134,8 +134,8 @@ def faithfulness(
     Source: Petsiuk, Das & Saenko 2018, section 4.2, arXiv 1806.07421.
 
     Example:
-        >>> found = scope.faithfulness("grad_cam", images, layer="relu4")
-        >>> found.deletion_gain, found.verdict
+        >>> curves = scope.faithfulness("grad_cam", images, layer="relu4")
+        >>> curves.deletion_gain, curves.verdict
     """
     scan = Faithfulness(answers, look, method, steps, fill, seed)
     for one in one_by_one(asked, "replacing pixels"):
@@ -171,9 +171,9 @@ class Faithfulness(ByImage):
             self.rows.add(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
 
     def result(self) -> FaithfulnessCurves:
-        said = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)
+        fill = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)
         return FaithfulnessCurves(
-            self.method, said, shares=self.counts.double() / self.counts[-1], **self.rows.result()
+            self.method, fill, shares=self.counts.double() / self.counts[-1], **self.rows.result()
         )
 
     def _curves(
@@ -184,8 +184,8 @@ class Faithfulness(ByImage):
         deletion = torch.where(replaced, cover, image)
         insertion = torch.where(replaced, image, cover)[1:-1]
         random = torch.where(self._first(chance, image), cover, image)[1:-1]
-        found = self.answers.probabilities(torch.cat([deletion, insertion, random]), target)
-        down, up, by_chance = found.split([len(deletion), len(insertion), len(random)])
+        probabilities = self.answers.probabilities(torch.cat([deletion, insertion, random]), target)
+        down, up, by_chance = probabilities.split([len(deletion), len(insertion), len(random)])
         whole, none = down[:1], down[-1:]
         return {
             "deletion": down,

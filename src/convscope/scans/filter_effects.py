@@ -128,8 +128,8 @@ def filter_effects(
     Source: Morcos et al. 2018, arXiv 1803.06959; the screen: Molchanov et al. 2017, arXiv 1611.06440.
 
     Example:
-        >>> found = filter_effects(scope, data.test)["conv3"]
-        >>> found.accuracy_after.argmin(), found.change(7), found.lost_images(7)
+        >>> effects = filter_effects(scope, data.test)["conv3"]
+        >>> effects.accuracy_after.argmin(), effects.change(7), effects.lost_images(7)
     """
     check_how(how)
     if screen is not None and screen < 1:
@@ -137,13 +137,13 @@ def filter_effects(
 
     def make() -> dict[str, LayerEffects]:
         head = head_of(scope, images)
-        each = interventions_over(scope, images, layers, how, **settings)
+        by_layer = interventions_over(scope, images, layers, how, **settings)
         estimates: dict[str, Tensor] = {}
         if screen is not None:
-            first_order = FirstOrder(scope, each, head, settings.get("max_memory"))
+            first_order = FirstOrder(scope, by_layer, head, settings.get("max_memory"))
             [estimates] = scan(scope, images, [first_order], **settings)
-            each = {name: _screened(one, estimates[name], screen) for name, one in each.items()}
-        effects = FilterEffects(scope, each, head, how, estimates, settings.get("max_memory"))
+            by_layer = {name: _screened(each, estimates[name], screen) for name, each in by_layer.items()}
+        effects = FilterEffects(scope, by_layer, head, how, estimates, settings.get("max_memory"))
         [measured] = scan(scope, images, [effects], **settings)
         return measured
 
@@ -277,7 +277,7 @@ class _Sums:
         flips = flips[flips[:, 0].argsort(stable=True)]
         flips[:, 0] = units[flips[:, 0]]
         cell, was_right = flips[:, 0] * n_classes + flips[:, 2], flips[:, 2] == flips[:, 3]
-        lost, gained = (cell[of].bincount(minlength=len(chosen) * n_classes) for of in (was_right, ~was_right))
+        lost, gained = (cell[mask].bincount(minlength=len(chosen) * n_classes) for mask in (was_right, ~was_right))
         probability = self.probability.value.T / self.images
         after = torch.full((len(chosen), n_classes), torch.nan, dtype=torch.float64)
         after[units] = probability[:-1]

@@ -22,17 +22,17 @@ def imbalance_in_words(metrics: Mapping[str, Any], recipe: Recipe) -> list[str]:
         metrics: see evaluate.
         recipe: of the run; what it does against imbalance already is not advised.
     """
-    heads, found = metrics["heads"], []
+    heads, sentences = metrics["heads"], []
     for target, head in heads.items():
         about = f"{target.capitalize()}: test" if len(heads) > 1 else "Test"
         images = [sum(row) for row in head["confusion"]]
         right = sum(row[k] for k, row in enumerate(head["confusion"]))
-        said = [
+        faults = [
             *_not_better(f"{about} accuracy", right, images, head["classes"]),
             *_never_predicted(f"{target.capitalize()}: " if len(heads) > 1 else "", head, images),
         ]
-        found += _advised(said, head.get("train_images", images), recipe)
-    return found
+        sentences += _advised(faults, head.get("train_images", images), recipe)
+    return sentences
 
 
 def validation_in_words(run: Run, data: DataBundle, device: str = "auto") -> list[str]:
@@ -45,12 +45,12 @@ def validation_in_words(run: Run, data: DataBundle, device: str = "auto") -> lis
         data: its data set.
         device: see convscope.compute.choose_device.
     """
-    heads, found = run.task.heads, []
+    heads, sentences = run.task.heads, []
     for head, right in zip(heads, _right_of_heads(run, data, device), strict=True):
         about = f"{head.target.capitalize()}: validation" if len(heads) > 1 else "Validation"
-        said = _not_better(f"{about} accuracy", right, class_counts(data.val, head), head.classes)
-        found += _advised(said, class_counts(data.train, head), run.spec.recipe)
-    return found
+        faults = _not_better(f"{about} accuracy", right, class_counts(data.val, head), head.classes)
+        sentences += _advised(faults, class_counts(data.train, head), run.spec.recipe)
+    return sentences
 
 
 def _right_of_heads(run: Run, data: DataBundle, device: str) -> list[int]:
@@ -105,10 +105,10 @@ def _never_predicted(about: str, head: Mapping[str, Any], images: Sequence[int])
     return [f"{about}{len(names)} of {n} classes with test images {verb} never predicted: {listed}."]
 
 
-def _advised(said: list[str], train_images: Sequence[int], recipe: Recipe) -> list[str]:
+def _advised(sentences: list[str], train_images: Sequence[int], recipe: Recipe) -> list[str]:
     """With advice at the end of the last sentence, where the training images are uneven and nothing was done about it."""
     present = [n for n in train_images if n]
     balanced = recipe.class_weights is not None or recipe.sampling == "balanced"
-    if not said or balanced or max(present) < _UNEVEN * min(present):
-        return said
-    return [*said[:-1], f"{said[-1]} Try recipe.class_weights: balanced, or recipe.sampling: balanced."]
+    if not sentences or balanced or max(present) < _UNEVEN * min(present):
+        return sentences
+    return [*sentences[:-1], f"{sentences[-1]} Try recipe.class_weights: balanced, or recipe.sampling: balanced."]

@@ -91,9 +91,9 @@ class InvarianceCurves:
         by_layer = {layer: self.distances(layer) for layer in self.layers}
         columns = zip(self.changes, self.probabilities, self.shares_kept, strict=True)
         return [
-            {"change": str(change), "kind": change.kind, "amount": change.amount, "probability": p, "kept": kept}
-            | {"distance": {layer: found[i] for layer, found in by_layer.items()}}
-            for i, (change, p, kept) in enumerate(columns)
+            {"change": str(change), "kind": change.kind, "amount": change.amount, "probability": p, "kept": share}
+            | {"distance": {layer: estimates[i] for layer, estimates in by_layer.items()}}
+            for i, (change, p, share) in enumerate(columns)
         ]
 
 
@@ -134,8 +134,8 @@ def invariance(
     Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901, who leave the distance as it is.
 
     Example:
-        >>> found = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
-        >>> found.distances("conv1")
+        >>> curves = scope.invariance(images, ["conv"], rotate=range(0, 360, 15), shift=(), scale=())
+        >>> curves.distances("conv1")
     """
     scan = Invariance(answers, layers, changes_of(shift, rotate, scale), fill)
     for one in one_by_one(asked, "changing images"):
@@ -170,11 +170,11 @@ class Invariance(ByImage):
         """The first of the variants is the unchanged image."""
         unchanged: dict[str, Tensor] = {}
         distances, probabilities, classes = [], [], []
-        for found in self.answers.portions(variants, self.layers):
-            unchanged = unchanged or {layer: found[layer][:1] for layer in self.layers}
-            distances.append(torch.stack([distance(found[layer], unchanged[layer]) for layer in self.layers], 1))
-            probabilities.append(self.answers.probability(found, target))
-            classes.append(self.answers.classes(found, target))
+        for results in self.answers.portions(variants, self.layers):
+            unchanged = unchanged or {layer: results[layer][:1] for layer in self.layers}
+            distances.append(torch.stack([distance(results[layer], unchanged[layer]) for layer in self.layers], 1))
+            probabilities.append(self.answers.probability(results, target))
+            classes.append(self.answers.classes(results, target))
         probability, answer = torch.cat(probabilities), torch.cat(classes)
         if not is_finite(torch.cat(distances)):
             raise FailedError(f"features of {', '.join(self.layers)} are NaN, infinite or too large to be compared")
@@ -203,8 +203,8 @@ def changes_of(
         >>> [str(change) for change in changes_of([2, (0, 4)], [15], [1.5])]
         ['shift 2, 0 px', 'shift 0, 4 px', 'rotate 15°', 'scale ×1.5']
     """
-    given = amounts("shift", shift)
-    pairs = [tuple(s) if isinstance(s, Sequence) and not isinstance(s, str) else (s, 0.0) for s in given]
+    offsets = amounts("shift", shift)
+    pairs = [tuple(s) if isinstance(s, Sequence) and not isinstance(s, str) else (s, 0.0) for s in offsets]
     if wrong := [pair for pair in pairs if len(pair) != 2]:
         raise SettingError(f"shift: {shortened(wrong[0])}; expected a number of pixels down, or a pair (down, right)")
     shifts = [Change("shift", (_amount("shift", down), _amount("shift", right))) for down, right in pairs]
@@ -225,13 +225,13 @@ def amounts(name: str, given: Any) -> list[Any]:
     return list(given)
 
 
-def _amount(name: str, given: Any, above: float = -inf) -> float:
+def _amount(name: str, value: Any, above: float = -inf) -> float:
     try:
-        amount = float(given)
+        amount = float(value)
     except (TypeError, ValueError):
         amount = nan
     if not isfinite(amount) or amount <= above:
-        raise SettingError(f"{name}: {shortened(given)}; expected a finite number{' above 0' if above == 0 else ''}")
+        raise SettingError(f"{name}: {shortened(value)}; expected a finite number{' above 0' if above == 0 else ''}")
     return amount
 
 

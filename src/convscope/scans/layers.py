@@ -30,9 +30,9 @@ class LayerMap:
 
     def read(self, result: Float[Tensor, "N ..."]) -> Float[Tensor, "N U P"]:
         """The result with its positions in one axis, row by row, in float32 or float64."""
-        found = self.where.as_map(result) if self.where else result[..., None]
-        found = found if found.element_size() >= 4 else found.float()
-        return found.flatten(2).contiguous()
+        maps = self.where.as_map(result) if self.where else result[..., None]
+        maps = maps if maps.element_size() >= 4 else maps.float()
+        return maps.flatten(2).contiguous()
 
 
 def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
@@ -42,6 +42,6 @@ def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
         UnknownNameError: one of them means no layer; the message lists those there are.
         RequestError: a layer's units are not known.
     """
-    known = positions(graph)
-    found = [(graph.operation(name), known.get(name)) for name in select_layers(graph, layers)]
-    return [LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where) for op, where in found]
+    positions_of = positions(graph)
+    pairs = [(graph.operation(name), positions_of.get(name)) for name in select_layers(graph, layers)]
+    return [LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where) for op, where in pairs]

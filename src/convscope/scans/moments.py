@@ -73,9 +73,9 @@ class Moments:
     @property
     def _squares(self) -> Float64[Tensor, "U U"]:
         """The sums of all products."""
-        found = torch.zeros(self.n_units, self.n_units, dtype=torch.float64)
-        found[*self._half] = self.second.value
-        return found + found.tril(-1).T
+        squares = torch.zeros(self.n_units, self.n_units, dtype=torch.float64)
+        squares[*self._half] = self.second.value
+        return squares + squares.tril(-1).T
 
     def correlation(self, constant: Tensor) -> Float32[Tensor, "U U"] | None:
         """Pearson's, of each pair of units, image by image and position by position; 0 for units that are constant."""
@@ -84,17 +84,17 @@ class Moments:
         mean = self.mean
         covariance = self._squares / self.n - torch.outer(mean, mean)
         scale = covariance.diagonal().clamp(min=0).sqrt()
-        known = (scale > 0) & ~constant
-        scale = scale.where(known, torch.inf)
-        found = (covariance / torch.outer(scale, scale)).clamp(-1, 1)
-        found.diagonal()[known] = 1
-        return found.where(known & known[:, None], 0).float()
+        varying = (scale > 0) & ~constant
+        scale = scale.where(varying, torch.inf)
+        correlation = (covariance / torch.outer(scale, scale)).clamp(-1, 1)
+        correlation.diagonal()[varying] = 1
+        return correlation.where(varying & varying[:, None], 0).float()
 
 
 def _products(rest: Float[Tensor, "U M"]) -> Float[Tensor, "U U"]:
     """`rest @ rest.T`, of which only the blocks up to the diagonal are worked out: they are mirrored."""
-    found = rest.new_zeros(len(rest), len(rest))
+    products = rest.new_zeros(len(rest), len(rest))
     for start in range(0, len(rest), _BLOCK):
         end = min(start + _BLOCK, len(rest))
-        torch.mm(rest[start:end], rest[:end].T, out=found[start:end, :end])
-    return found.tril() + found.tril(-1).T
+        torch.mm(rest[start:end], rest[:end].T, out=products[start:end, :end])
+    return products.tril() + products.tril(-1).T

@@ -97,8 +97,8 @@ def embeddings(
     place = None if layer is None else positions(scope.graph).get(name)
 
     def make() -> dict[str, Embeddings]:
-        [found] = scan(scope, images, [_Embedding(name, place)], **settings)
-        return {"embeddings": found}
+        [result] = scan(scope, images, [_Embedding(name, place)], **settings)
+        return {"embeddings": result}
 
     if not isinstance(images, ImageSet):
         return make()["embeddings"]
@@ -128,8 +128,8 @@ def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **setti
     if n < 1:
         raise RequestError(f"n: {n}; expected 1 or more")
     rows = evenly(len(among), MOST)
-    found = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)
-    return Nearest(rows[found.index], found.similarity)
+    neighbours = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)
+    return Nearest(rows[neighbours.index], neighbours.similarity)
 
 
 def evenly(n: int, most: int) -> Int64[Tensor, " n"]:

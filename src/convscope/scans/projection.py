@@ -93,17 +93,21 @@ def project(
         raise UnknownNameError("method", method, _METHODS, "one of a projection's")
 
     def make() -> dict[str, Projection]:
-        found = embeddings(scope, images, layer, **settings)
-        rows = evenly(len(found.index), MOST_SHOWN[method])
-        features = _checked(found.features[rows], found.layer)
+        embedded = embeddings(scope, images, layer, **settings)
+        rows = evenly(len(embedded.index), MOST_SHOWN[method])
+        features = _checked(embedded.features[rows], embedded.layer)
         points = _METHODS[method](features).float()
         similarity, near = _nearest_others(features, lambda some, others: some @ others.T)
-        _, shown = _nearest_others(
+        _, near_points = _nearest_others(
             points.double(),
             lambda some, others: -torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist"),
         )
-        kept = (near[:, :, None] == shown[:, None, :]).any(dim=2).double().mean()
-        return {"projection": Projection(found.layer, method, found.index[rows], points, near, similarity, float(kept))}
+        share = (near[:, :, None] == near_points[:, None, :]).any(dim=2).double().mean()
+        return {
+            "projection": Projection(
+                embedded.layer, method, embedded.index[rows], points, near, similarity, float(share)
+            )
+        }
 
     key = {"layer": layer, "method": method} | sizes(settings)
     return cached_scan(scope, "projection", images, key, Projection, make)["projection"]
@@ -192,11 +196,11 @@ def _nearest_others(
     rows: Float[Tensor, "N D"], similarity: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Float[Tensor, "N n"], Int64[Tensor, "N n"]]:
     """For each row the most similar others: how similar they are, and which."""
-    found = []
+    parts = []
     for start in range(0, len(rows), _BLOCK):
         block = similarity(rows[start : start + _BLOCK], rows)
         own = torch.arange(len(block))
         block[own, start + own] = -torch.inf
-        found.append(largest(block, min(NEIGHBOURS, len(rows) - 1)))
-    values, columns = zip(*found, strict=True)
+        parts.append(largest(block, min(NEIGHBOURS, len(rows) - 1)))
+    values, columns = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(columns)

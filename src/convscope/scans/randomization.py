@@ -55,8 +55,8 @@ class RandomizationCheck:
     @property
     def similarities(self) -> dict[str, Estimate]:
         """For each layer the mean similarity over the images."""
-        kept = self.similarity[~self.similarity.isnan().any(1)].double()
-        return {layer: mean_of(column, -1, 1) for layer, column in zip(self.layers, kept.T.tolist(), strict=True)}
+        compared = self.similarity[~self.similarity.isnan().any(1)].double()
+        return {layer: mean_of(column, -1, 1) for layer, column in zip(self.layers, compared.T.tolist(), strict=True)}
 
     def table(self) -> pd.DataFrame:
         """A row for each layer: method, layer, mean similarity with its interval."""
@@ -70,21 +70,21 @@ class RandomizationCheck:
         From the top the layers are named whose weights can be random while the maps stay (above `SIMILAR`); where
         not even the first stays so, it is said if nearly nothing is left at the last (below `UNLIKE`).
         """
-        found = self.similarities
-        stays = list(takewhile(lambda layer: (found[layer].low or 0) > SIMILAR, self.layers))
+        means = self.similarities
+        stays = list(takewhile(lambda layer: (means[layer].low or 0) > SIMILAR, self.layers))
         if stays:
             which = (
                 stays[0] if len(stays) == 1 else f"{stays[0]} to {stays[-1]}, {len(stays)} of {len(self.layers)} layers"
             )
-            return f"{self.method} hardly depends on the weights of {which}: {_figures(found[stays[-1]])} with those random"
-        last = found[self.layers[-1]]
+            return f"{self.method} hardly depends on the weights of {which}: {_figures(means[stays[-1]])} with those random"
+        last = means[self.layers[-1]]
         if last.high is None or last.high >= UNLIKE:
             return None
         return f"{self.method} depends on the weights: {_figures(last)} with all down to {self.layers[-1]} random"
 
 
-def _figures(found: Estimate) -> str:
-    value, low, high = (round(figure, 2) + 0.0 for figure in found.figures)  # no -0.00
+def _figures(estimate: Estimate) -> str:
+    value, low, high = (round(figure, 2) + 0.0 for figure in estimate.figures)  # no -0.00
     return f"rank correlation {value:.2f} (95 % {low:.2f} to {high:.2f})"
 
 
@@ -133,8 +133,8 @@ def randomization_check(
         similarity too; it needs a scaling of the maps to be chosen, and ranks do not.
 
     Example:
-        >>> found = scope.randomization_check("guided_backprop", images)
-        >>> found.similarities, found.verdict
+        >>> result = scope.randomization_check("guided_backprop", images)
+        >>> result.similarities, result.verdict
     """
     scan = Randomization(graph, look, copied, method, layers, seed)
     scan.update(asked)
@@ -176,16 +176,16 @@ class Randomization(ByImage):
 
 def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list[str]]:
     """The layers to randomize from the top, with the parameters of each and of what follows up to the next."""
-    asked = {op.name for op in graph.operations} if layers is None else set(select_layers(graph, layers))
+    chosen = {op.name for op in graph.operations} if layers is None else set(select_layers(graph, layers))
     steps: dict[str, list[str]] = {}
     for op in graph.operations:
-        if op.name in asked and _has_filters(op, graph.net):
+        if op.name in chosen and _has_filters(op, graph.net):
             steps[op.name] = []
         if steps:
             steps[next(reversed(steps))] += op.parameters
     if not steps:
-        given = "this network" if layers is None else f"layers {', '.join(map(repr, layers))}"
-        raise RequestError(f"{given}: there are no filters to randomize; give layers such as 'conv*' or 'fc*'")
+        what = "this network" if layers is None else f"layers {', '.join(map(repr, layers))}"
+        raise RequestError(f"{what}: there are no filters to randomize; give layers such as 'conv*' or 'fc*'")
     return dict(reversed(steps.items()))
 
 
@@ -238,8 +238,8 @@ def rank_correlation(first: Float[Tensor, "N P"], second: Float[Tensor, "N P"]) 
     """
     a, b = (_centred_ranks(rows) for rows in (first, second))
     lengths = a.norm(dim=1) * b.norm(dim=1)
-    found = torch.where(lengths > 0, (a * b).sum(1) / lengths.clamp(min=1e-300), 0).clamp(-1, 1)
-    return torch.where(a.any(1), found, torch.nan)
+    correlation = torch.where(lengths > 0, (a * b).sum(1) / lengths.clamp(min=1e-300), 0).clamp(-1, 1)
+    return torch.where(a.any(1), correlation, torch.nan)
 
 
 def _centred_ranks(rows: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:

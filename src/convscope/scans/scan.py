@@ -138,7 +138,7 @@ class Subject(Untraced, Protocol):
 
     @property
     def graph(self) -> TracedGraph:
-        """Questions for only where scans look at layers."""
+        """Needed only where scans look at layers."""
 
     def receptive_field(self, layer: str) -> ReceptiveField:
         """What part of the image a layer's units see."""
@@ -187,9 +187,9 @@ def scan(
     Example:
         >>> predictions, loss = scan(scope, data.test, [Predictions(task), Loss(task.heads)])
     """
-    for name, given in (("batch_size", batch_size), ("max_memory", max_memory), ("workers", workers)):
-        if given is not None and given < 1:
-            raise SettingError(f"{name}: {given} is out of range; give 1 or more")
+    for name, value in (("batch_size", batch_size), ("max_memory", max_memory), ("workers", workers)):
+        if value is not None and value < 1:
+            raise SettingError(f"{name}: {value} is out of range; give 1 or more")
     if not len(images):
         raise RequestError("there are no images to scan; give one at least")
     if not scans:
@@ -220,11 +220,11 @@ def scan(
 
 
 def _executor(
-    scope: Subject, scans: Sequence[Scan], workers: int, given: Executor | None
+    scope: Subject, scans: Sequence[Scan], workers: int, executor: Executor | None
 ) -> AbstractContextManager[Executor]:
     """So many processes, if they can share this work; for one, this process. What is given, or in use, comes first."""
-    given = given or executor_in_use()
-    if given is None and workers == 1:
+    executor = executor or executor_in_use()
+    if executor is None and workers == 1:
         return Executor()
     if _device(scope.net).type != "cpu":
         raise SettingError(f"workers: {workers} processes share the CPU, and the network is on a GPU; give workers=1")
@@ -233,7 +233,7 @@ def _executor(
     except Exception as error:  # a module may hold anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise NetworkError(f"the network cannot be sent to other processes; give workers=1; {reason}") from error
-    return nullcontext(given) if given else LocalProcesses(workers)
+    return nullcontext(executor) if executor else LocalProcesses(workers)
 
 
 def _fed(scope: Subject, scans: Sequence[Scan], source: Iterator[Batch]) -> Sequence[Scan]:
@@ -262,9 +262,9 @@ def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
         prepared = scope.prepare(images)
         if not inside:
             return scope.net(prepared), {}
-        found = scope.graph.run(prepared, names) if names else {}
-        outputs = found[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0)
-        return outputs, found | {INPUT: prepared}
+        results = scope.graph.run(prepared, names) if names else {}
+        outputs = results[scope.graph.outputs[0]] if answers else prepared.new_empty(len(prepared), 0)
+        return outputs, results | {INPUT: prepared}
 
     return look
 
@@ -330,12 +330,12 @@ def sizes(how: PassSettings) -> dict[str, int | None]:
 
 def names_wanted(scope: Subject, scans: Sequence[Scan]) -> list[str]:
     """The operations that scans look at, in the network's order; none where the outputs are all they need."""
-    wanted = {name for each in scans for name in getattr(each, "layers", ())}
-    if not wanted:
+    names = {name for each in scans for name in getattr(each, "layers", ())}
+    if not names:
         return []
     if any(map(_needs_outputs, scans)):
-        wanted.add(scope.graph.outputs[0])
-    return [op.name for op in scope.graph.operations if op.name in wanted]
+        names.add(scope.graph.outputs[0])
+    return [op.name for op in scope.graph.operations if op.name in names]
 
 
 def _needs_outputs(each: Scan) -> bool:

@@ -54,8 +54,8 @@ def _grams(scope: _Looks, images: Tensor, layers: list[str], at_once: int) -> li
     """The centred products of the images' activations, for each layer."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for part in images.split(at_once):
-        for layer, found in scope.activations(part, layers).items():
-            rows[layer].append(found.flatten(1).cpu())
+        for layer, activations in scope.activations(part, layers).items():
+            rows[layer].append(activations.flatten(1).cpu())
     return [_gram(torch.cat(rows[layer])) for layer in layers]
 
 

@@ -105,8 +105,8 @@ class LayerStatistics:
             raise RequestError(f"least: {least} is no correlation that is recorded; give a number from {ALIKE} to 1")
         if self.pairs is None or self.correlation is None:
             raise RequestError("correlations were not asked for; scan again with correlations=True")
-        found = zip(*self.pairs.T.tolist(), self.correlation.tolist(), strict=True)
-        return sorted((pair for pair in found if pair[2] >= least), key=lambda pair: (-pair[2], pair[:2]))
+        pairs = zip(*self.pairs.T.tolist(), self.correlation.tolist(), strict=True)
+        return sorted((pair for pair in pairs if pair[2] >= least), key=lambda pair: (-pair[2], pair[:2]))
 
     @property
     def whole(self) -> dict[str, float]:
@@ -151,12 +151,12 @@ def statistics(
         FailedError: the network gives NaN or infinity.
 
     Example:
-        >>> found = statistics(scope, data.test, ["conv"])["conv3"]
-        >>> found.dead.nonzero(), found.duplicates(0.95)
+        >>> result = statistics(scope, data.test, ["conv"])["conv3"]
+        >>> result.dead.nonzero(), result.duplicates(0.95)
     """
 
-    [found] = cached_scans(scope, images, [statistics_request(scope, images, layers, correlations)], how)
-    return found
+    [records] = cached_scans(scope, images, [statistics_request(scope, images, layers, correlations)], how)
+    return records
 
 
 def statistics_request(
@@ -213,11 +213,11 @@ class Statistics:
 
     def result(self) -> dict[str, LayerStatistics]:
         """By the layer's name, in the network's order."""
-        found = {}
+        records = {}
         for layer, sums in self.parts.items():
             behind = self.rectified.get(layer)
-            found[layer] = sums.result(layer, behind.name if behind else None)
-        return found
+            records[layer] = sums.result(layer, behind.name if behind else None)
+        return records
 
 
 class _Sums:

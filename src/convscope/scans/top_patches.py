@@ -78,10 +78,10 @@ class LayerPatches:
             raise RequestError(
                 f"image {int(rows.max())} is not among these {len(images)}; give those that were scanned"
             )
-        found = images.images(rows) if isinstance(images, ImageSet) else images[rows]
+        strongest = images.images(rows) if isinstance(images, ImageSet) else images[rows]
         boxes = self.box[unit, :n].tolist()
         return [
-            image[:, top:bottom, left:right] for image, (top, left, bottom, right) in zip(found, boxes, strict=True)
+            image[:, top:bottom, left:right] for image, (top, left, bottom, right) in zip(strongest, boxes, strict=True)
         ]
 
     def table(self) -> pd.DataFrame:
@@ -122,8 +122,8 @@ class TopPatches:
         if top < 1:
             raise SettingError(f"top: {top} is out of range; give 1 or more")
         if of_class is not None and not (n_classes and 0 <= of_class < n_classes):
-            known = f"0 to {n_classes - 1}" if n_classes else "none, for the images came without"
-            raise SettingError(f"of_class: {of_class} is no class; there is {known}")
+            choices = f"0 to {n_classes - 1}" if n_classes else "none, for the images came without"
+            raise SettingError(f"of_class: {of_class} is no class; there is {choices}")
         self.maps, self.boxes, self.score, self.n_classes, self.of_class = maps, boxes, score, n_classes, of_class
         self.layers = tuple(dict.fromkeys(each.name for each in maps.values()))
         self.parts = {layer: _Ranking(each, top) for layer, each in maps.items()}
@@ -145,8 +145,8 @@ class TopPatches:
             >>> scan(scope, test, [TopPatches.of(scope, test, "conv"), Statistics.of(scope, test, "conv")])
         """
         n_classes, number = class_number(images, of_class)
-        asked = layer_maps(scope.graph, layers)
-        maps = {each.name: each if before_relu else _behind(scope.graph, each.name) for each in asked}
+        chosen = layer_maps(scope.graph, layers)
+        maps = {each.name: each if before_relu else _behind(scope.graph, each.name) for each in chosen}
         boxes = {layer: scope.receptive_field(each.name).boxes for layer, each in maps.items()}
         return cls(maps, boxes, top, score, n_classes, number)
 
@@ -173,34 +173,34 @@ class TopPatches:
 
     def _of_layer(self, layer: str, ranking: _Ranking) -> LayerPatches:
         fired = ranking.highest > 0
-        found = ranking.ranks.where(fired[:, None], NONE)
-        there = found != NONE
+        best = ranking.ranks.where(fired[:, None], NONE)
+        present = best != NONE
         columns = self.maps[layer].size[1]
         position = torch.stack([ranking.position // columns, ranking.position % columns], 2)
         boxes = self.boxes[layer]
-        at = ranking.position if boxes[0].numel() > 1 else torch.zeros_like(ranking.position)
+        flat_position = ranking.position if boxes[0].numel() > 1 else torch.zeros_like(ranking.position)
         return LayerPatches(
             layer=layer,
             looked_at=self.maps[layer].name,
             score=self.score,
-            index=indices_of(found),
-            response=values_of(found),
-            activation=ranking.activation.where(there, torch.nan),
-            position=position.where(there[:, :, None], 0),
-            box=boxes.flatten(1).T[at].where(there[:, :, None], 0),
-            count=there.sum(1),
+            index=indices_of(best),
+            response=values_of(best),
+            activation=ranking.activation.where(present, torch.nan),
+            position=position.where(present[:, :, None], 0),
+            box=boxes.flatten(1).T[flat_position].where(present[:, :, None], 0),
+            count=present.sum(1),
             fired=fired,
-            class_counts=self._class_counts(ranking.label, there),
+            class_counts=self._class_counts(ranking.label, present),
             mean=ranking.total.value / ranking.n,
             largest=ranking.largest.clone(),
             n_images=ranking.n,
         )
 
-    def _class_counts(self, label: Tensor, there: Tensor) -> Tensor | None:
+    def _class_counts(self, label: Tensor, present: Tensor) -> Tensor | None:
         if self.n_classes is None:
             return None
         units = torch.arange(len(label))[:, None].expand_as(label)
-        cells = (units * self.n_classes + label)[there]
+        cells = (units * self.n_classes + label)[present]
         return torch.bincount(cells, minlength=len(label) * self.n_classes).view(-1, self.n_classes)
 
 
@@ -222,14 +222,14 @@ class _Ranking:
         peak, response = peak.float().cpu(), response.float().cpu()
         if not bool(response.isfinite().all() & peak.isfinite().all()):
             raise FailedError(f"layer {self.layer!r} gives NaN or infinity; the network's weights are broken")
-        found, chosen = torch.cat([self.ranks, ranks(response.T, index)], 1).topk(self.ranks.shape[1])
+        best, chosen = torch.cat([self.ranks, ranks(response.T, index)], 1).topk(self.ranks.shape[1])
         unit, rank = (chosen >= self.ranks.shape[1]).nonzero().unbind(1)
         image = chosen[unit, rank] - self.ranks.shape[1]
         old = chosen.clamp(max=self.ranks.shape[1] - 1)
         self.position, self.activation, self.label = (
             values.gather(1, old) for values in (self.position, self.activation, self.label)
         )
-        self.ranks = found
+        self.ranks = best
         self.position[unit, rank] = maps[image.to(maps.device), unit.to(maps.device)].argmax(1).cpu()
         self.activation[unit, rank] = peak[image, unit]
         self.label[unit, rank] = labels[image]
@@ -240,10 +240,10 @@ class _Ranking:
 
     def merge(self, other: _Ranking) -> None:
         """Takes in what another has seen."""
-        found, chosen = torch.cat([self.ranks, other.ranks], 1).topk(self.ranks.shape[1])
+        best, chosen = torch.cat([self.ranks, other.ranks], 1).topk(self.ranks.shape[1])
         for name in ("position", "activation", "label"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)], 1).gather(1, chosen))
-        self.ranks = found
+        self.ranks = best
         self._sum_up(other.n, other.largest, other.highest)
         self.total.merge(other.total)
 
@@ -291,13 +291,13 @@ def top_patches(
     Source: Zeiler & Fergus 2014, arXiv 1311.2901, figure 2; Yosinski et al. 2015, arXiv 1506.06579.
 
     Example:
-        >>> found = top_patches(scope, data.test, ["conv*"])["conv3"]
-        >>> found.patches(data.test, unit=7)[0].shape, found.class_counts[7]
+        >>> patches = top_patches(scope, data.test, ["conv*"])["conv3"]
+        >>> patches.patches(data.test, unit=7)[0].shape, patches.class_counts[7]
     """
 
     request = patches_request(scope, images, layers, top, score, before_relu, of_class)
-    [found] = cached_scans(scope, images, [request], how)
-    return found
+    [records] = cached_scans(scope, images, [request], how)
+    return records
 
 
 def patches_request(

@@ -112,7 +112,7 @@ def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _front_matter(subject: ReportedRun, repo: str | None, given: dict[str, Any]) -> str:
+def _front_matter(subject: ReportedRun, repo: str | None, metadata: dict[str, Any]) -> str:
     """The metadata block that the Hugging Face Hub reads, with the result as its `model-index`; keys that are not ours stay."""
     run, accuracy = subject.run, subject.metrics["accuracy"]
     hub, data = hub_name(run.spec.data.source), printable(run.environment["data"]["name"])
@@ -128,15 +128,15 @@ def _front_matter(subject: ReportedRun, repo: str | None, given: dict[str, Any])
         }],
     }  # fmt: skip
     tags = ["image-classification", library, "convscope", "pytorch"]
-    own_tags = given["tags"] if isinstance(given.get("tags"), list) else []
-    known = {"datasets": [hub] if hub else None, "base_model": base_model(run)}
+    own_tags = metadata["tags"] if isinstance(metadata.get("tags"), list) else []
+    sources = {"datasets": [hub] if hub else None, "base_model": base_model(run)}
     front = {
-        **given,
+        **metadata,
         "library_name": library,
         "pipeline_tag": "image-classification",
         "tags": list(dict.fromkeys(map(str, [*tags, *own_tags]))),
         "metrics": ["accuracy"],
-        **{key: value for key, value in known.items() if value},
+        **{key: value for key, value in sources.items() if value},
         "model-index": [{"name": repo.split("/")[1] if repo else printable(run.name), "results": [result]}],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
@@ -174,12 +174,12 @@ def _code(text: str) -> str:
 
 def _failures(subject: ReportedRun) -> bytes | None:
     """The most confident errors, as a picture; None where there is none."""
-    shown = confident_errors(subject)[:_MOST_FAILURES]
-    if not shown:
+    errors = confident_errors(subject)[:_MOST_FAILURES]
+    if not errors:
         return None
     parts = [
-        (f"{_short(one['true'])}, not {_short(one['predicted'])}", picture(subject.data.test[one["row"]][0]))
-        for one in shown
+        (f"{_short(error['true'])}, not {_short(error['predicted'])}", picture(subject.data.test[error["row"]][0]))
+        for error in errors
     ]
     note = "below each its class, and what the network answers"
     return png(panel(parts, "the most confident errors on test images", side=112, columns=4, note=note))
@@ -199,8 +199,8 @@ def is_timms(run: Run) -> bool:
 
 def base_model(run: Run) -> str | None:
     """The name on the Hub of the trained weights that a network of timm's began from; None where it began from random ones."""
-    found: dict[str, Any] = getattr(run.net, "pretrained_cfg", None) or {}
-    return found.get("hf_hub_id") if run.spec.net.options.get("pretrained") and is_timms(run) else None
+    config: dict[str, Any] = getattr(run.net, "pretrained_cfg", None) or {}
+    return config.get("hf_hub_id") if run.spec.net.options.get("pretrained") and is_timms(run) else None
 
 
 def _ours(run: Run) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _ours(run: Run) -> dict[str, Any]:
 def _timms(run: Run) -> dict[str, Any]:
     """As timm's `save_for_hf` writes it; images are scaled until they cover the input, and the centre is cut out."""
     net: Any = run.net
-    own = shareable(run.spec).net.options
+    options = shareable(run.spec).net.options
     data = {
         "input_size": list(run.input_shape),
         "fixed_input_size": bool(net.pretrained_cfg.get("fixed_input_size")),
@@ -237,7 +237,7 @@ def _timms(run: Run) -> dict[str, Any]:
         "num_classes": len(run.classes),
         "num_features": net.num_features,
         "label_names": list(run.classes),
-        "model_args": {key: value for key, value in own.items() if key not in _FROM_THE_DATA},
+        "model_args": {key: value for key, value in options.items() if key not in _FROM_THE_DATA},
         "pretrained_cfg": data | layers | {"num_classes": len(run.classes), "pool_size": None, "custom_load": False},
         "library": f"convscope {__version__}",
     }

@@ -144,10 +144,10 @@ def _test_images(run: Run) -> ImageSet:
 def _form_and_path(run: Run, out: Path | None, to: str | None) -> tuple[str, Path]:
     if to is not None and to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS, "one of export's")
-    named = _ENDINGS.get(out.suffix) if out else None
-    form = to or named or "onnx"
+    implied = _ENDINGS.get(out.suffix) if out else None
+    form = to or implied or "onnx"
     endings = {form: ending for ending, form in _ENDINGS.items()}
-    if out is not None and named != form:
+    if out is not None and implied != form:
         raise SettingError(f"--out {out}: a file for {form} ends in {endings[form]}")
     stem = "model-export" if form == "safetensors" else "model"  # the run's own weights are model.safetensors
     return form, out or run.path / f"{stem}{endings[form]}"
@@ -234,12 +234,12 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
             pixels = test.pixels[test.index[start : start + _BATCH]]
             images = pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()  # as a file would hold them
             normal = (test.images(range(start, start + len(images))) - deployed.mean) / deployed.std
-            own, found = run.task.probabilities(deployed.net(normal)), program(images)
-            if not own.isfinite().all():
+            expected, exported = run.task.probabilities(deployed.net(normal)), program(images)
+            if not expected.isfinite().all():
                 raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
-            largest = max(largest, float((own - found).abs().nan_to_num(nan=torch.inf).max()))
-            differs = (_answers(run, own) != _answers(run, found)).any(1)
-            changed += int((differs | ~found.isfinite().all(1)).sum())
+            largest = max(largest, float((expected - exported).abs().nan_to_num(nan=torch.inf).max()))
+            differs = (_answers(run, expected) != _answers(run, exported)).any(1)
+            changed += int((differs | ~exported.isfinite().all(1)).sum())
             advance(len(images))
     return len(test), largest, changed
 
@@ -278,8 +278,8 @@ class Deployed(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "N height width 3"]) -> Float[Tensor, "N classes"]:
         """Probabilities of the classes."""
-        shown = self.pixels(images) / 255
-        return self.task.probabilities(self.net((shown - self.mean) / self.std))
+        scaled = self.pixels(images) / 255
+        return self.task.probabilities(self.net((scaled - self.mean) / self.std))
 
     def pixels(self, images: UInt8[Tensor, "N height width 3"]) -> Float[Tensor, "N C H W"]:
         """The images as the network sees them, before normalisation: whole numbers from 0 to 255, Pillow's or one beside."""
@@ -295,10 +295,10 @@ class Deployed(nn.Module):
         return _rounded(down @ _rounded(pixels @ across.T))
 
 
-def _weights(n: Any, length: Tensor, kept: Tensor, out: int) -> Float[Tensor, "out n"]:
-    """What each of `n` pixels in a row adds to each of `out` pixels, which share out the middle `kept` of its length."""
-    scale = kept / out
-    centre = (length - kept) / 2 + (torch.arange(out, device=length.device) + 0.5) * scale
+def _weights(n: Any, length: Tensor, middle: Tensor, out: int) -> Float[Tensor, "out n"]:
+    """What each of `n` pixels in a row adds to each of `out` pixels, which share out the `middle` of its length."""
+    scale = middle / out
+    centre = (length - middle) / 2 + (torch.arange(out, device=length.device) + 0.5) * scale
     distance = (torch.arange(n, device=length.device) + 0.5 - centre[:, None]).abs()
     weights = (1 - distance / scale.clamp(min=1)).clamp(min=0)
     return weights / weights.sum(1, keepdim=True)

@@ -131,9 +131,12 @@ def _in_words(error: BaseException, repo: str, endpoint: str) -> str:
         chain.append(inner)
     refusal = next((one for one in chain if getattr(one, "response", None) is not None), None)
     if refusal is not None:
-        status, said = refusal.response.status_code, " ".join((getattr(refusal, "server_message", None) or "").split())
+        status, reason = (
+            refusal.response.status_code,
+            " ".join((getattr(refusal, "server_message", None) or "").split()),
+        )
         cure = _CURES.get(status, "try again later").format(owner=repo.split("/")[0])
-        return f"{endpoint} refused {repo} with status {status}{f' ({said})' if said else ''}: {cure}"
+        return f"{endpoint} refused {repo} with status {status}{f' ({reason})' if reason else ''}: {cure}"
     if type(error).__name__ == "OfflineModeIsEnabled" or any(type(one).__module__.startswith("http") for one in chain):
         return (
             f"{endpoint} cannot be reached ({first_line(error)}); check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"

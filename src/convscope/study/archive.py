@@ -82,8 +82,8 @@ class Archive:
             raise RunFolderError(
                 f"{self.address} holds another study ({', '.join(different)} differ); choose another --archive"
             )
-        found = self._files.glob(f"{self._root}/{RUNS}/*/{_CONTENTS}")
-        return sorted(PurePosixPath(str(path)).parent.name for path in found)
+        paths = self._files.glob(f"{self._root}/{RUNS}/*/{_CONTENTS}")
+        return sorted(PurePosixPath(str(path)).parent.name for path in paths)
 
     def _fetch(self, name: str) -> bool:
         """Brings a run here, unless it has ended here too."""

@@ -65,8 +65,8 @@ class Pair:
         return basis(self.compared)
 
     def to_json(self) -> dict[str, Any]:
-        said = {"told_apart": self.told_apart, "verdict": self.verdict, "basis": self.basis}
-        return {"a": self.a, "b": self.b, **asdict(self.compared), "p_holm": self.p, **said}
+        conclusion = {"told_apart": self.told_apart, "verdict": self.verdict, "basis": self.basis}
+        return {"a": self.a, "b": self.b, **asdict(self.compared), "p_holm": self.p, **conclusion}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Group:
 
     @property
     def accuracy(self) -> Summary:
-        """Test accuracy over seeds; its interval stays within 0 and 1, which Student's does not know."""
+        """Test accuracy over seeds; its interval, Student's, is cut off at 0 and 1."""
         return summary(list(self.values.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
 
     @property
@@ -128,12 +128,12 @@ class Compared:
 
     def figures(self) -> pd.DataFrame:
         """A row for each metric of each run: run, metric, name (in words), value, low, high."""
-        found = {run.name: _figures_of(run) for run in self.runs}
-        metrics = dict.fromkeys(key for figures in found.values() for key in figures)
+        by_run = {run.name: _figures_of(run) for run in self.runs}
+        metrics = dict.fromkeys(key for figures in by_run.values() for key in figures)
         rows = [
             {"run": run, "metric": key, "name": _FIGURES.get(key, key), **figures[key].to_json()}
             for key in metrics
-            for run, figures in found.items()
+            for run, figures in by_run.items()
             if key in figures
         ]
         return pd.DataFrame(rows).astype({"value": float, "low": float, "high": float})
@@ -147,11 +147,11 @@ class Compared:
             return {}
         right = torch.stack([run.answers.right for run in self.runs])
         alone = right.sum(0) == 1
-        found = {}
-        for place, run in enumerate(self.runs):
+        places = {}
+        for index, run in enumerate(self.runs):
             others = [other.answers.of_true for other in self.runs if other is not run]
-            found[run.name] = clearest(run.answers.of_true, others, torch.nonzero(alone & right[place]).flatten())
-        return found
+            places[run.name] = clearest(run.answers.of_true, others, torch.nonzero(alone & right[index]).flatten())
+        return places
 
     def confusion_change(self, a: int = 0, b: int = 1) -> dict[str, Int64[ndarray, "K K"]]:
         """Confusion matrix of run `a` less that of run `b`, of each head: rows true classes, columns predicted ones."""
@@ -163,24 +163,24 @@ class Compared:
 
     def notes(self) -> list[str]:
         """What one has to know to read the comparison, in sentences."""
-        found = []
+        notes = []
         if len(self.pairs) < len(self.runs) * (len(self.runs) - 1) // 2:
             which = "Some of these runs" if self.pairs else "These runs"
-            found.append(
+            notes.append(
                 f"{which} cannot be compared on the same test images: their data differ in content, size or split."
             )
         if len(self.groups) == 1:
-            found.append("They differ in the seed alone: what lies between them is chance, not a better recipe.")
+            notes.append("They differ in the seed alone: what lies between them is chance, not a better recipe.")
         elif not self.over_seeds:
-            found.append(
+            notes.append(
                 "There is one seed of each: this tells these runs apart, not their recipes; for that, give several seeds."
             )
-        return [*found, _looked(self.looks)]
+        return [*notes, _looked(self.looks)]
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; confusion of the first run less each other, cells that differ alone."""
         figures, only, names = self.figures(), self.only_right(), self.runs[0].image_names
-        rows = sorted({row for found in only.values() for row in found.tolist()})
+        rows = sorted({row for places in only.values() for row in places.tolist()})
         return {
             "runs": [
                 {"name": run.name, "path": str(run.run.path),
@@ -195,7 +195,7 @@ class Compared:
             ],
             "over_seeds": [pair.to_json() for pair in self.over_seeds],
             "pairs": [pair.to_json() for pair in self.pairs],
-            "only_right": {name: found.tolist() for name, found in only.items()},
+            "only_right": {name: places.tolist() for name, places in only.items()},
             "image_names": {row: names[row] for row in rows if row < len(names)},  # as far as they are written down
             "confusion_change": [
                 {"a": self.runs[0].name, "b": run.name, "cells": self.moved(0, place).to_dict("records")}
@@ -238,18 +238,18 @@ def compare(runs: Sequence[Run | str | Path], *, seeds_by: str = SEED) -> Compar
         SettingError: that setting is no whole number.
 
     Example:
-        >>> found = cs.compare(["runs/wide", "runs/narrow"])            # doctest: +SKIP
-        >>> print(found.pairs[0].verdict)                               # doctest: +SKIP
+        >>> result = cs.compare(["runs/wide", "runs/narrow"])            # doctest: +SKIP
+        >>> print(result.pairs[0].verdict)                               # doctest: +SKIP
     """
-    given = runs_to_compare(runs)
-    groups = _groups(given, seeds_by)
+    opened = runs_to_compare(runs)
+    groups = _groups(opened, seeds_by)
     return Compared(
-        tuple(given),
-        tuple(differing(given)),
+        tuple(opened),
+        tuple(differing(opened)),
         tuple(groups),
-        _corrected(_pairs_on_images(given)),
+        _corrected(_pairs_on_images(opened)),
         _corrected(_pairs_over_seeds(groups)),
-        tuple(evaluated_beside(given)),
+        tuple(evaluated_beside(opened)),
     )
 
 
@@ -278,11 +278,11 @@ def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:
 
 
 def _groups(runs: Sequence[ComparedRun], seeds_by: str) -> list[Group]:
-    found: dict[str, list[ComparedRun]] = {}
+    groups: dict[str, list[ComparedRun]] = {}
     keys = [key for key in differing(runs) if key != seeds_by]
     for run in runs:
-        found.setdefault(json.dumps([run.settings.get(key, MISSING) for key in keys]), []).append(run)
-    return [_group(members, keys, seeds_by) for members in found.values()]
+        groups.setdefault(json.dumps([run.settings.get(key, MISSING) for key in keys]), []).append(run)
+    return [_group(members, keys, seeds_by) for members in groups.values()]
 
 
 def _group(runs: list[ComparedRun], keys: Sequence[str], seeds_by: str) -> Group:
@@ -295,7 +295,7 @@ def _group(runs: list[ComparedRun], keys: Sequence[str], seeds_by: str) -> Group
     label = ", ".join(f"{key} {setting_in_words(runs[0].settings.get(key, MISSING))}" for key in keys)
     if not label or len(label) > _MOST_LABEL:
         label = runs[0].name if len(runs) == 1 else f"{runs[0].name} and its seeds"
-    means = [{seed: fmean(values) for seed, values in sorted(of.items())} for of in (test, val)]
+    means = [{seed: fmean(values) for seed, values in sorted(by_seed.items())} for by_seed in (test, val)]
     overlap = max(overlap_of(run.settings) for run in runs)
     return Group(label, tuple(run.name for run in runs), means[0], means[1], overlap)
 
@@ -312,11 +312,11 @@ def _seed(run: ComparedRun, key: str) -> int:
 def _figures_of(run: ComparedRun) -> dict[str, Estimate]:
     """The validation accuracy of the kept weights, and the test figures that are defined."""
     metrics, n = run.run.metrics, int(run.run.environment["data"]["images"]["val"])
-    found = {"val_accuracy": proportion(round(float(kept_epoch(run.run)["val_accuracy"]) * n), n)}
-    found |= {key: Estimate(**metrics[key]) for key in _FIGURES if key in metrics}
+    figures = {"val_accuracy": proportion(round(float(kept_epoch(run.run)["val_accuracy"]) * n), n)}
+    figures |= {key: Estimate(**metrics[key]) for key in _FIGURES if key in metrics}
     if len(metrics["heads"]) > 1:
-        found |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in metrics["heads"].items()}
-    return {key: figure for key, figure in found.items() if figure.value is not None}
+        figures |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in metrics["heads"].items()}
+    return {key: figure for key, figure in figures.items() if figure.value is not None}
 
 
 def _looked(looks: Sequence[Path]) -> str:
@@ -327,5 +327,5 @@ def _looked(looks: Sequence[Path]) -> str:
     )
 
 
-def _summary_json(found: Summary) -> dict[str, Any]:
-    return {**found.mean.to_json(), "deviation": found.deviation, "n": found.n}
+def _summary_json(accuracy: Summary) -> dict[str, Any]:
+    return {**accuracy.mean.to_json(), "deviation": accuracy.deviation, "n": accuracy.n}

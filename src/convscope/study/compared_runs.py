@@ -70,18 +70,18 @@ class ComparedRun:
     @cached_property
     def answers(self) -> AnswersOfRun:
         """From the stored predictions."""
-        stored, found = self.run.predictions, []
+        stored, answers = self.run.predictions, []
         try:
             for head in self.run.task.heads:
                 shares = head.logits(stored["logits"]).softmax(1)
                 best, true = shares.max(1), stored[f"target.{head.target}"]
-                found.append((true, best.indices, best.values, shares.gather(1, true[:, None])[:, 0]))
+                answers.append((true, best.indices, best.values, shares.gather(1, true[:, None])[:, 0]))
         except (KeyError, RuntimeError, IndexError):
             path = self.run.path / PREDICTIONS
             raise RunFolderError(
                 f"{path} is not what this run answers; delete it, and convscope evaluate {self.run.path}"
             ) from None
-        true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*found, strict=True))
+        true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*answers, strict=True))
         return AnswersOfRun(true, predicted, probability.prod(1), of_true.prod(1))
 
     @cached_property
@@ -133,13 +133,13 @@ def differing(runs: Sequence[ComparedRun]) -> list[str]:
 def evaluated_beside(runs: Sequence[ComparedRun]) -> list[Path]:
     """All evaluated runs of the same data in the folders where the runs lie, they included: looks at the test images."""
     digests = {run.digest for run in runs}
-    found = {run.run.path.resolve() for run in runs}
-    for folder in {path.parent for path in found}:
+    paths = {run.run.path.resolve() for run in runs}
+    for folder in {path.parent for path in paths}:
         for path in folder.iterdir():
             with suppress(*DAMAGED):  # a damaged neighbour is not what was asked about
                 if (path / METRICS).exists() and Run(path).environment["data"]["digest"] in digests:
-                    found.add(path.resolve())
-    return sorted(found)
+                    paths.add(path.resolve())
+    return sorted(paths)
 
 
 def _check_evaluated(run: Run) -> None:
@@ -177,15 +177,15 @@ def _in_words(run: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """The spec by dotted keys. Of a module that was given there is no name to tell it by, so its tensors stand for it."""
-    given = run.spec.model_dump(mode="json", exclude={"format", "about"})
-    found = without_fold({key: value for key, value in flattened(given) if value != {}})
+    """The spec by dotted keys. A module of the user's own has no name, so its tensors stand for it."""
+    spec = run.spec.model_dump(mode="json", exclude={"format", "about"})
+    settings = without_fold({key: value for key, value in flattened(spec) if value != {}})
     if run.spec.net.name == GIVEN:
         tensors = read_tensors(run.path / MODEL)[0]
         shapes = hashlib.sha256("".join(f"{name} {tuple(t.shape)}\n" for name, t in tensors.items()).encode())
         numbers = sum(t.numel() for t in tensors.values())
-        found["net.tensors"] = f"{len(tensors)} of {numbers:,} numbers ({shapes.hexdigest()[:6]})"
-    return found
+        settings["net.tensors"] = f"{len(tensors)} of {numbers:,} numbers ({shapes.hexdigest()[:6]})"
+    return settings
 
 
 def _digest(run: Run) -> str:
@@ -195,6 +195,6 @@ def _digest(run: Run) -> str:
 
 
 def clearest(own: Float[Tensor, " N"], others: Sequence[Float[Tensor, " N"]], rows: Int[Tensor, " n"]) -> np.ndarray:
-    """Rows in order of how much more probable the one run finds the true answer than any other does."""
+    """Rows in order of how much more probable the run finds the true class than any other run does."""
     margin = own[rows] - torch.stack([other[rows] for other in others]).amax(0)
     return rows[margin.argsort(descending=True, stable=True)].numpy()

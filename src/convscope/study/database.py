@@ -82,14 +82,14 @@ def database_errors_in_one_line() -> Iterator[None]:
 
 def _masked(url: str) -> str:
     """An address without what stands before its host: a user's name and password."""
-    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{found}{'…' if user else ''}{at}{host}"
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at_sign, host = rest.rpartition("@")
+    return f"{scheme}{separator}{'…' if user else ''}{at_sign}{host}"
 
 
 def _with_driver(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    if not found:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
         raise SettingError(f"--storage {_masked(url)}: expected an address such as postgresql://user@host/database")
     if scheme not in ("postgresql", "postgres"):
         return url

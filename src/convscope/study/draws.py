@@ -78,7 +78,7 @@ def _values(kind: BaseDistribution) -> Iterable[Any]:
 
 
 def identity(spec: StudySpec, params: Mapping[str, Any]) -> Drawn:
-    """What two draws have in common that are the same settings, from their values as Optuna keeps them."""
+    """Equal for two draws of the same settings; from their values as Optuna keeps them."""
     return tuple(float(f"{kind.to_internal_repr(params[key]):.12g}") for key, kind in _space(spec).items())
 
 

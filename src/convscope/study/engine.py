@@ -120,8 +120,8 @@ def sweep(
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
-        with nullcontext(executor) if executor else LocalProcesses(workers) as where:
-            _engine(where)(store, where, job, view, copies).run()
+        with nullcontext(executor) if executor else LocalProcesses(workers) as pool:
+            _engine(pool)(store, pool, job, view, copies).run()
     return _came_to_something(open_study(folder))
 
 
@@ -174,8 +174,8 @@ def try_first(spec: StudySpec) -> None:
     first = as_network_wants(spec.run_spec(spec.example, spec.run_seeds[0]))
     data = load_data(first.data)
     card = make_card(data, make_task(first.task, data.train.classes))
-    tried = [{key: value} for key in spec.lists if key.split(".")[0] == "net" for value in spec.lists[key]]
-    for settings in [{}, *tried]:
+    net_settings = [{key: value} for key in spec.lists if key.split(".")[0] == "net" for value in spec.lists[key]]
+    for settings in [{}, *net_settings]:
         try:
             changed = spec.run_spec(settings, spec.run_seeds[0]) if settings else first
             build_from_spec(changed, card)
@@ -202,9 +202,9 @@ class Engine:
     def run(self) -> None:
         """Until nothing waits and nobody has anything; or until the user stops it."""
         self.view.begin(self.store.name, self.spec.metric)
-        asked, choices = (self.spec.budget.runs or 0) // len(self.spec.run_seeds), self.spec.n_choices
-        if not self.spec.is_grid and choices is not None and choices < asked:
-            self.view.say(f"there are {choices:,} different settings, not {asked:,}: the search ends with them")
+        n_settings, choices = (self.spec.budget.runs or 0) // len(self.spec.run_seeds), self.spec.n_choices
+        if not self.spec.is_grid and choices is not None and choices < n_settings:
+            self.view.say(f"there are {choices:,} different settings, not {n_settings:,}: the search ends with them")
         self.trials = self.store.trials()
         self.seen = {trial.number for trial in self.trials if self._was_finished(trial)}
         try:
@@ -257,8 +257,8 @@ class Engine:
         if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
             return self.executor.count - len(self.workers)
         waiting = sum(trial.state == TrialState.WAITING for trial in self.trials)
-        had = {owner_of(trial) for trial in self.trials if trial.state == TrialState.RUNNING}
-        return waiting - sum(owner not in had for owner in self._owners)  # those are about to take one
+        busy = {owner_of(trial) for trial in self.trials if trial.state == TrialState.RUNNING}
+        return waiting - sum(owner not in busy for owner in self._owners)  # those are about to take one
 
     def _is_late(self) -> bool:
         return self.end is not None and time.monotonic() > self.end
@@ -315,9 +315,9 @@ class Engine:
         self._tend(stopping=True)
         self._look()
         ended, total = len(self.seen), self.spec.n_trials
-        of = f"{ended} of {total}" if total else f"{ended}"
-        what = "runs" if self.spec.is_grid else "settings"
-        raise StoppedError(f"stopped with {of} {what} done; all is saved: go on with the same command")
+        progress = f"{ended} of {total}" if total else f"{ended}"
+        units = "runs" if self.spec.is_grid else "settings"
+        raise StoppedError(f"stopped with {progress} {units} done; all is saved: go on with the same command")
 
     def _look(self) -> None:
         """Reads the store, shows what is new, and finds workers elsewhere that are no more."""
@@ -361,11 +361,11 @@ class Engine:
     def _left(self, n_going: int, waiting: int | None) -> float | None:
         if waiting is None:
             return self._seconds_left()
-        took = [
+        durations = [
             seconds for trial in self.trials if trial.state == TrialState.COMPLETE and (seconds := seconds_of(trial))
         ]
-        left = fmean(took) * (waiting + n_going / 2) / self.executor.count if took else None
-        ends = [each for each in (left, self._seconds_left()) if each is not None]
+        left_s = fmean(durations) * (waiting + n_going / 2) / self.executor.count if durations else None
+        ends = [each for each in (left_s, self._seconds_left()) if each is not None]
         return min(ends) if ends else None
 
     def _going(self, trial: FrozenTrial) -> Going:
@@ -384,8 +384,8 @@ class Engine:
         settings = self.store.settings_of(trial)
         if trial.state == TrialState.COMPLETE:
             return Finished(nth, name, settings, "done", f"{trial.value:.4f}", seconds_of(trial))
-        left = outcome_of(trial)
-        return Finished(nth, name, settings, left["state"], left["message"], seconds_of(trial))
+        outcome = outcome_of(trial)
+        return Finished(nth, name, settings, outcome["state"], outcome["message"], seconds_of(trial))
 
 
 def device_in_turn(device: str, slot: int) -> str:

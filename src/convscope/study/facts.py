@@ -64,8 +64,8 @@ def find_runs(folder: Path) -> list[str]:
     s2 comes before s10. A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left
     out, and of links only those to a run itself are followed.
     """
-    found = _runs_below(str(folder), "")
-    return sorted(found, key=lambda name: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", name)])
+    paths = _runs_below(str(folder), "")
+    return sorted(paths, key=lambda path: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", path)])
 
 
 def _runs_below(folder: str, name: str) -> Iterator[str]:
@@ -88,10 +88,10 @@ def stamp(folder: str) -> str:
 
 def _stamp(path: str) -> str:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return "-"
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
@@ -135,11 +135,11 @@ def _whole(value: Any) -> int | None:
 def _text(path: Path) -> str | None:
     """What is in a file; None where there is none."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise _DamagedError(f"{path.name} is no file")
-        if found.st_size > _MOST_BYTES.get(path.name, _MOST_BYTES_OF_OTHERS):
-            raise _DamagedError(f"{path.name} is damaged: it has {found.st_size:,} bytes")
+        if status.st_size > _MOST_BYTES.get(path.name, _MOST_BYTES_OF_OTHERS):
+            raise _DamagedError(f"{path.name} is damaged: it has {status.st_size:,} bytes")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
@@ -156,8 +156,8 @@ def _state(folder: Path) -> str:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings of a spec by dotted key: {"net.width": 64}."""
-    given = _mapping(path, load_yaml, "settings are")
-    own = flattened({key: value for key, value in given.items() if key not in _NO_SETTINGS})
+    spec = _mapping(path, load_yaml, "settings are")
+    own = flattened({key: value for key, value in spec.items() if key not in _NO_SETTINGS})
     plain = bool | int | float | str | None  # all else, such as a list, is written as JSON, so that it can be compared
     return {
         key: value if isinstance(value, plain) else json.dumps(value, default=str) for key, value in own if value != {}
@@ -181,12 +181,12 @@ def _mapping(path: Path, parse: Callable[[str], Any], what: str) -> dict[str, An
     if text is None:
         return {}
     try:
-        found = parse(text)
+        content = parse(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         raise _DamagedError(f"{path.name} is damaged") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise _DamagedError(f"{path.name} is damaged: no {what} in it")
-    return found
+    return content
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -208,11 +208,11 @@ def _history(path: Path) -> pa.Table:
         if path.exists() and not path.is_file():
             raise _DamagedError(f"{path.name} is no file")
         with pq.ParquetFile(path) as file:
-            found = file.read()
-        if missing := [name for name in HISTORY_FIGURES if name not in found.column_names]:
+            table = file.read()
+        if missing := [name for name in HISTORY_FIGURES if name not in table.column_names]:
             raise _DamagedError(f"{path.name} is no history: it lacks the column {missing[0]}")
         columns = [
-            found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found), field.type)
+            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
             for field in HISTORY_SCHEMA
         ]
     except FileNotFoundError:

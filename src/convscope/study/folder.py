@@ -111,15 +111,15 @@ class Study:
         for run in self.runs:
             if run.state != "waiting":
                 runs[run.number].append(run)
-        ranked = [one for number, mine in runs.items() if (one := self._ranked(number, mine))]
+        ranked = [one for number, members in runs.items() if (one := self._ranked(number, members))]
         return sorted(ranked, key=lambda each: (bool(each.not_finished), -self.spec.sign * each.value))
 
     def _ranked(self, number: int, runs: list[StudyRun]) -> Ranked | None:
         done = [run for run in runs if run.state == "done"]
-        found = summary([self._values[run.path] for run in done])
-        if found.mean.value is None:
+        result = summary([self._values[run.path] for run in done])
+        if result.mean.value is None:
             return None
-        return Ranked(number, done[0].settings, found.mean.value, found.n, len(runs) - len(done))
+        return Ranked(number, done[0].settings, result.mean.value, result.n, len(runs) - len(done))
 
     def _planned(self) -> list[StudyRun]:
         settings = self.spec.grid()
@@ -162,9 +162,9 @@ def open_study(path: str | Path) -> Study:
 def state_of(run: Run) -> tuple[State, str]:
     """Where a run of a study stands, and why it did not come to its end."""
     if run.has(OUTCOME):
-        left = run.read_json(OUTCOME)
-        state: State = left["state"] if left["state"] in get_args(State) else "failed"
-        return state, str(left["message"])
+        outcome = run.read_json(OUTCOME)
+        state: State = outcome["state"] if outcome["state"] in get_args(State) else "failed"
+        return state, str(outcome["message"])
     if run.has(METRICS) and run.is_trained:
         return "done", ""
     return ("unfinished", "") if run.path.exists() else ("waiting", "")
@@ -186,11 +186,11 @@ def settings_of(run: RunSpec, study: StudySpec) -> dict[str, Any]:
     return {key: _at(run.model_dump(mode="json"), key, values) for key, values in study.sweep.items()}
 
 
-def _at(values: Any, key: str, results: Any) -> Any:
+def _at(values: Any, key: str, choices: Any) -> Any:
     for part in key.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     # `net: net4` is short for a mapping; so it is shown as it was asked
-    short = not isinstance(results, Range) and all(isinstance(value, str) for value in results)
+    short = not isinstance(choices, Range) and all(isinstance(value, str) for value in choices)
     return next(iter(values.values())) if short and isinstance(values, Mapping) else values
 
 

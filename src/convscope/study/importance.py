@@ -155,17 +155,17 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
 def importance_in_words(found: Importance) -> str:
     """One sentence: "Of the variance of val_accuracy over 36 runs, net.width explains 63 % (p < 0.0001); what net.kernel
     explains may be chance"."""
-    told = [
+    effects = [
         f"{term.name} explains {100 * term.share:.0f} % ({written_p(term.corrected_p)}"
         f"{' (Holm)' if term.corrected_p != term.p else ''})"
         for term in found.matter
     ]
     rest = [term.name for term in found.terms if term not in found.matter and len(term.settings) == 1]
     either = " or ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]]))
-    of = f"Of the variance of {found.metric} over {found.n:,} runs"
-    if not told:
-        return f"{of}, no setting explains more than chance might"
-    return f"{of}, {', '.join(told)}{f'; what {either} explains may be chance' if rest else ''}"
+    opening = f"Of the variance of {found.metric} over {found.n:,} runs"
+    if not effects:
+        return f"{opening}, no setting explains more than chance might"
+    return f"{opening}, {', '.join(effects)}{f'; what {either} explains may be chance' if rest else ''}"
 
 
 def _values(table: pd.DataFrame, metric: str) -> Float64[np.ndarray, " N"]:
@@ -187,11 +187,11 @@ def _levels(table: pd.DataFrame, name: str, metric: str) -> Int64[np.ndarray, " 
     _check_column(table, name)
     if name == metric:
         raise RequestError(f"{name} is the metric, and cannot be a setting too; name other columns")
-    shown = [value if isinstance(value, Hashable) else repr(value) for value in table[name]]
-    codes, levels = pd.factorize(pd.Series(shown, dtype=object), use_na_sentinel=False)
+    labels = [value if isinstance(value, Hashable) else repr(value) for value in table[name]]
+    codes, levels = pd.factorize(pd.Series(labels, dtype=object), use_na_sentinel=False)
     if len(levels) < 2:
         raise RequestError(
-            f"{name} is {shown[0]!r} in all {len(shown)} runs; leave it out, or add runs with another value"
+            f"{name} is {labels[0]!r} in all {len(labels)} runs; leave it out, or add runs with another value"
         )
     return codes.astype(np.int64)
 
@@ -239,12 +239,12 @@ class _Fit:
 
         By Cholesky's factors with pivots, which stop where a column follows from those before.
         """
-        chosen = np.concatenate([self.columns[term] for term in terms] or [np.arange(0)])
-        if not len(chosen):
+        columns = np.concatenate([self.columns[term] for term in terms] or [np.arange(0)])
+        if not len(columns):
             return 0.0, 0
-        products = self.products[np.ix_(chosen, chosen)]
+        products = self.products[np.ix_(columns, columns)]
         factors, order, rank, _ = lapack.dpstrf(products, tol=_PIVOT * products.diagonal().max(), lower=1)
-        solved, _ = lapack.dtrtrs(factors[:rank, :rank], self.slopes[chosen[order[:rank] - 1]], lower=1)
+        solved, _ = lapack.dtrtrs(factors[:rank, :rank], self.slopes[columns[order[:rank] - 1]], lower=1)
         return float(solved @ solved), int(rank)
 
     def _beyond(self, term: tuple[str, ...]) -> tuple[float, int]:
@@ -294,6 +294,6 @@ def _rest(fit: _Fit) -> tuple[Rest, ...]:
         return (Rest(f"{kind}, and chance", fit.left, fit.freedom_left, fit.left / fit.total),)
     parts = [Rest("chance", fit.within, replicates, fit.within / fit.total)]
     if freedom := fit.freedom_left - replicates:
-        left = max(0.0, fit.left - fit.within)
-        parts.append(Rest(kind, left, freedom, left / fit.total))
+        squares = max(0.0, fit.left - fit.within)
+        parts.append(Rest(kind, squares, freedom, squares / fit.total))
     return tuple(parts)

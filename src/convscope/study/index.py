@@ -80,15 +80,17 @@ def read_runs(folder: Path) -> Indexed:
 
 def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:
     """The index with a row for each name, in their order; the very same table where nothing has changed."""
-    known = dict(
+    indexed = dict(
         zip(index["run"].to_pylist(), zip(index["stamp"].to_pylist(), range(len(index)), strict=True), strict=True)
     )
-    kept = {name: known[name][1] for name, now in zip(names, stamps, strict=True) if known.get(name, ("",))[0] == now}
-    if len(kept) == len(names) == len(index) and list(kept) == list(known):
+    current = {
+        name: indexed[name][1] for name, now in zip(names, stamps, strict=True) if indexed.get(name, ("",))[0] == now
+    }
+    if len(current) == len(names) == len(index) and list(current) == list(indexed):
         return index
-    stale = [(name, now) for name, now in zip(names, stamps, strict=True) if name not in kept]
-    table = pa.concat_tables([index.take(pa.array(kept.values(), pa.int64())), *_read(folder, stale)])
-    places = {name: place for place, name in enumerate([*kept, *(name for name, _ in stale)])}
+    stale = [(name, now) for name, now in zip(names, stamps, strict=True) if name not in current]
+    table = pa.concat_tables([index.take(pa.array(current.values(), pa.int64())), *_read(folder, stale)])
+    places = {name: place for place, name in enumerate([*current, *(name for name, _ in stale)])}
     return table.take(pa.array([places[name] for name in names], pa.int64()))
 
 
@@ -125,8 +127,8 @@ def _rows(rows: list[dict[str, Any]]) -> list[pa.Table]:
         if len(rows) > 1:
             return [table for row in rows for table in _rows([row])]
         name = str(rows[0]["run"]).encode("utf-8", "backslashreplace").decode()
-        told = {"state": "damaged", "message": "what is in its files fits no table"}
-        return [pa.Table.from_pylist([{"run": name, "stamp": rows[0]["stamp"], **told}], schema=schema)]
+        damaged = {"state": "damaged", "message": "what is in its files fits no table"}
+        return [pa.Table.from_pylist([{"run": name, "stamp": rows[0]["stamp"], **damaged}], schema=schema)]
 
 
 def _packed(table: pa.Table) -> bytes:
@@ -162,7 +164,7 @@ def _test_figures(lists: pa.ChunkedArray) -> dict[str, np.ndarray]:
     values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in FIGURE[1:]], axis=1)
     figures = {}
     for code, name in enumerate(codes.dictionary.to_pylist()):
-        chosen = codes.indices.to_numpy() == code
+        mask = codes.indices.to_numpy() == code
         figures[name] = np.full((len(lists), values.shape[1]), np.nan)
-        figures[name][run[chosen]] = values[chosen]
+        figures[name][run[mask]] = values[mask]
     return figures

@@ -103,10 +103,10 @@ class Lines:
         self.standing = standing
 
     def finished(self, each: Finished) -> None:
-        of = f"{each.nth}/{self.standing.total}" if self.standing.total else f"{each.nth}"
-        took = "" if each.seconds is None else f"  {each.seconds:.1f} s"
+        progress = f"{each.nth}/{self.standing.total}" if self.standing.total else f"{each.nth}"
+        time_taken = "" if each.seconds is None else f"  {each.seconds:.1f} s"
         words = f"{self.metric} {each.words}" if each.state == "done" else f"{each.state}: {each.words}"
-        self.say(f"{of}  {each.name}  {settings_in_words(each.settings)}  {words}{took}")
+        self.say(f"{progress}  {each.name}  {settings_in_words(each.settings)}  {words}{time_taken}")
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -158,8 +158,8 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
     if standing.total:
         parts.append(_bar(ended, standing.total))
     if standing.left_s is not None and (standing.going or standing.waiting):
-        at = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
-        parts.append(Text(f"about {duration(standing.left_s)} left, until {at}"))
+        end_time = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
+        parts.append(Text(f"about {duration(standing.left_s)} left, until {end_time}"))
     if standing.best:
         best = standing.best
         seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""

@@ -83,8 +83,8 @@ class Metric:
 
     def number(self, value: float, digits: int | None = None) -> str:
         """The same without its unit."""
-        own = 2 if self.is_share else 4
-        return f"{(100 if self.is_share else 1) * value:.{own if digits is None else digits}f}"
+        default = 2 if self.is_share else 4
+        return f"{(100 if self.is_share else 1) * value:.{default if digits is None else digits}f}"
 
     def interval(self, found: Estimate, digits: int | None = None) -> str:
         """ "88.1 to 91.9"; nothing without limits."""
@@ -95,12 +95,12 @@ class Metric:
     def change(self, found: Estimate) -> str:
         """ "+1.2 points (95 %: +0.4 to +2.0)" or "−0.0300 nats"."""
         scale, unit, digits = (100, "points", 1) if self.is_share else (1, "nats", 4)
-        shown = [
+        figures = [
             f"{scale * figure:+.{digits}f}".replace("-", "−")
             for figure in (found.value, found.low, found.high)
             if figure is not None
         ]
-        return f"{shown[0]} {unit}" + (f" (95 %: {shown[1]} to {shown[2]})" if len(shown) == 3 else "")
+        return f"{figures[0]} {unit}" + (f" (95 %: {figures[1]} to {figures[2]})" if len(figures) == 3 else "")
 
 
 def metric_of(folder: Path) -> Metric:
@@ -109,10 +109,10 @@ def metric_of(folder: Path) -> Metric:
     Raises:
         SettingError: study.yaml cannot be read, or its metric is none to choose by.
     """
-    asked = _study_of(folder).get("metric", CHOSEN_BY[0])
-    if asked not in CHOSEN_BY:
-        raise SettingError(f"{folder / _STUDY}: metric {asked!r}: expected {' or '.join(CHOSEN_BY)}")
-    return Metric(asked)
+    name = _study_of(folder).get("metric", CHOSEN_BY[0])
+    if name not in CHOSEN_BY:
+        raise SettingError(f"{folder / _STUDY}: metric {name!r}: expected {' or '.join(CHOSEN_BY)}")
+    return Metric(name)
 
 
 def swept_keys(folder: Path) -> tuple[str, ...]:
@@ -128,14 +128,14 @@ def _study_of(folder: Path) -> dict[str, Any]:
     """The mapping in a folder's study.yaml, unchecked; an empty one where there is none."""
     path = folder / _STUDY
     try:  # not by runs.parse_mapping, which would load PyTorch for a table
-        found = load_yaml(settings_text(path)) if path.is_file() else None
+        study = load_yaml(settings_text(path)) if path.is_file() else None
     except yaml.YAMLError as error:
         raise SettingError(f"{path}: this is no YAML: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
         raise SettingError(f"{path} cannot be read: it is no text") from None
-    if not isinstance(found, dict | None):
-        raise SettingError(f"{path}: expected the keys of a study; found {type(found).__name__}")
-    return found or {}
+    if not isinstance(study, dict | None):
+        raise SettingError(f"{path}: expected the keys of a study; found {type(study).__name__}")
+    return study or {}
 
 
 def summary_of(name: str, values: list[float], overlap: float = 0.0) -> Summary:

@@ -73,8 +73,8 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     The estimate is the measured time of a step × steps × epochs, for the share of the cores that a worker has. Loading,
     validation and evaluation come on top.
     """
-    known = spec.grid() if spec.is_grid else drawn_beforehand(spec)
-    settings = known or [spec.example]
+    planned = spec.grid() if spec.is_grid else drawn_beforehand(spec)
+    settings = planned or [spec.example]
     places = [(number, seed) for seed in spec.run_seeds for number in range(1, len(settings) + 1)]
     places = sorted(places[: spec.n_runs] if spec.is_grid else places)
     meter = _Meter(device)
@@ -82,7 +82,7 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
         runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
     if runs and all(run.problem for run in runs):
         raise SettingError(f"none of these runs can be trained: {runs[0].problem}")
-    return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(known))
+    return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(planned))
 
 
 def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
@@ -98,12 +98,12 @@ def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: M
 
 
 def _total(spec: StudySpec, runs: list[PlannedRun], workers: int) -> float | None:
-    known = [run.seconds for run in runs if run.seconds is not None]
+    durations = [run.seconds for run in runs if run.seconds is not None]
     limit = None if spec.budget.minutes is None else 60 * spec.budget.minutes
-    if not known or spec.n_runs is None:
+    if not durations or spec.n_runs is None:
         return limit
-    whole = fmean(known) * spec.n_runs
-    total = max(whole / min(workers, spec.n_runs), max(known))
+    whole = fmean(durations) * spec.n_runs
+    total = max(whole / min(workers, spec.n_runs), max(durations))
     return total if limit is None else min(total, limit)
 
 
@@ -124,11 +124,11 @@ class _Meter:
             if time.monotonic() - self.began > _MEASURE_S:
                 return None
             self.costs[key] = _or_why_not(lambda: measure_step(run, self._loaded(run.data), self.device))
-        found = self.costs[key]
-        if isinstance(found, ConvscopeError):
-            raise found
-        self.whole.append(found.seconds * found.steps * run.recipe.epochs)
-        return found
+        cost = self.costs[key]
+        if isinstance(cost, ConvscopeError):
+            raise cost
+        self.whole.append(cost.seconds * cost.steps * run.recipe.epochs)
+        return cost
 
     def size(self, run: RunSpec) -> int:
         """Parameters of a network that is not measured."""
@@ -143,15 +143,15 @@ class _Meter:
     def _loaded(self, spec: DataSpec) -> DataBundle:
         if self.data is None or self.data[0] != spec:
             self.data = (spec, _or_why_not(load_data, spec))
-        found = self.data[1]
-        if isinstance(found, ConvscopeError):
-            raise found
-        return found
+        data = self.data[1]
+        if isinstance(data, ConvscopeError):
+            raise data
+        return data
 
 
-def _or_why_not(work: Callable[..., Made], *given: Any) -> Made | ConvscopeError:
-    """Asked for once: to find that a set cannot be downloaded takes half a minute."""
+def _or_why_not(work: Callable[..., Made], *arguments: Any) -> Made | ConvscopeError:
+    """The result or the error, to be kept: to find that a data set cannot be downloaded takes half a minute."""
     try:
-        return work(*given)
+        return work(*arguments)
     except ConvscopeError as error:
         return error

@@ -54,8 +54,8 @@ def find_spec(
         UnknownNameError: neither a shipped study nor a file.
         SettingError: the file or an override is wrong; or nothing says what to train.
     """
-    named = {key: value for key, value in (("data", data), ("net", net)) if value is not None}
-    overrides = [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items()), *overrides]
+    parts = {key: value for key, value in (("data", data), ("net", net)) if value is not None}
+    overrides = [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in parts.items()), *overrides]
     if name is None:
         if data is None or net is None:
             raise SettingError(
@@ -63,18 +63,18 @@ def find_spec(
             )
         short = "-".join(re.findall(r"[\w.]+", f"{Path(data).stem} {net}"))
         return short, read_spec("{}", "--data and --net", overrides)
-    found = _find(name)
-    if isinstance(found, Path):
-        return found.stem, load_spec(found, overrides)
-    return name, read_spec(found, f"{name}.yaml (shipped)", overrides)
+    source = _find(name)
+    if isinstance(source, Path):
+        return source.stem, load_spec(source, overrides)
+    return name, read_spec(source, f"{name}.yaml (shipped)", overrides)
 
 
 def find_study(name: str, overrides: Iterable[str] = ()) -> tuple[str, StudySpec]:
     """As find_spec, for a study of several runs."""
-    found = _find(name)
-    if isinstance(found, Path):
-        return found.stem, load_study(found, overrides)
-    return name, read_study(found, f"{name}.yaml (shipped)", overrides)
+    source = _find(name)
+    if isinstance(source, Path):
+        return source.stem, load_study(source, overrides)
+    return name, read_study(source, f"{name}.yaml (shipped)", overrides)
 
 
 def run_study(
@@ -180,9 +180,9 @@ def _ended_by_a_kill(folder: Path) -> Run | None:
 def _loaded(spec: RunSpec, data: DataBundle | None = None) -> tuple[RunSpec, DataBundle]:
     """The data, and the spec with all that was left to the network's and the data set's own defaults stated."""
     check_name(spec.net.name)  # before a download
-    wanted = as_network_wants(spec)
-    data = data or load_data(wanted.data)
-    _say_what_is_wanted(spec, wanted, data)
+    adapted = as_network_wants(spec)
+    data = data or load_data(adapted.data)
+    _say_what_is_wanted(spec, adapted, data)
     return spec.model_copy(update={"data": data.spec}), data
 
 
@@ -208,25 +208,25 @@ def _with_rate(spec: RunSpec, data: DataBundle, out: Path, device: str) -> RunSp
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RATE, chart_png(rate_curve(losses, rate)))
         least = losses["smoothed"].argmin()
-        at, loss, first = losses["rate"].iloc[least], losses["smoothed"].iloc[least], losses["smoothed"].iloc[0]
+        best_rate, loss, first = losses["rate"].iloc[least], losses["smoothed"].iloc[least], losses["smoothed"].iloc[0]
         print(  # noqa: T201
-            f"recipe.rate: {rate:g}, a quarter of {at:.2g}, where the smoothed loss of a range test is least "
+            f"recipe.rate: {rate:g}, a quarter of {best_rate:.2g}, where the smoothed loss of a range test is least "
             f"({loss:.3g}; {first:.3g} at first); picture: {out / RATE}",
             file=sys.stderr,
         )
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"rate": rate})})
 
 
-def _say_what_is_wanted(spec: RunSpec, wanted: RunSpec, data: DataBundle) -> None:
-    said = []
-    if wanted.data.image_size != spec.data.image_size:
-        said.append(f"data.image_size: {wanted.data.image_size}")
-    if wanted.data.normalize != spec.data.normalize:
-        said.append("data.normalize: as for its weights")
-    if wanted.data.channels != spec.data.channels and data.repeats_grey:
-        said.append("data.channels: 3, which repeats the channel of these grey images")
-    if said:
-        print(f"note: {spec.net.name} wants {'; '.join(said)}", file=sys.stderr)  # noqa: T201
+def _say_what_is_wanted(spec: RunSpec, adapted: RunSpec, data: DataBundle) -> None:
+    notes = []
+    if adapted.data.image_size != spec.data.image_size:
+        notes.append(f"data.image_size: {adapted.data.image_size}")
+    if adapted.data.normalize != spec.data.normalize:
+        notes.append("data.normalize: as for its weights")
+    if adapted.data.channels != spec.data.channels and data.repeats_grey:
+        notes.append("data.channels: 3, which repeats the channel of these grey images")
+    if notes:
+        print(f"note: {spec.net.name} wants {'; '.join(notes)}", file=sys.stderr)  # noqa: T201
     if data.is_reduced:
         print("note: images of 16 bits are scaled to 8; data.bits: 16 keeps them", file=sys.stderr)  # noqa: T201
 

@@ -72,8 +72,8 @@ class Range(Settings):
         step = self.step or (1 if self.is_whole else None)
         if step is None:
             return None
-        low, high, by = (Decimal(str(n)) for n in (self.low, self.high, step))
-        return int((high - low) // by) + 1
+        low, high, spacing = (Decimal(str(n)) for n in (self.low, self.high, step))
+        return int((high - low) // spacing) + 1
 
 
 class Budget(Settings):
@@ -94,7 +94,7 @@ class Budget(Settings):
 # the tags look like pydantic's own words for a part of a union, which are left out of messages
 Values = Annotated[
     Annotated[Range, Tag("dict[range]")] | Annotated[tuple[Any, ...], Tag("dict[list]")],
-    Discriminator(lambda given: "dict[range]" if isinstance(given, Mapping | Range) else "dict[list]"),
+    Discriminator(lambda values: "dict[range]" if isinstance(values, Mapping | Range) else "dict[list]"),
 ]
 
 
@@ -136,15 +136,15 @@ class StudySpec(Settings):
 
     @field_validator("sweep", mode="before")
     @classmethod
-    def _lists(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
+    def _lists(cls, sweep: Any) -> Any:
+        if not isinstance(sweep, Mapping):
             raise ValueError("expected keys with a list of values each, such as net.width: [6, 12]")
-        for key, values in given.items():
+        for key, values in sweep.items():
             if not isinstance(values, list | tuple | Mapping | Range):
                 raise ValueError(f"{key}: {values!r}: expected a list such as [6, 12], or a range {{low: …, high: …}}")
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"{key}: the list is empty; give it values, or leave the key out")
-        return {key: _numbers(values) if isinstance(values, list) else values for key, values in given.items()}
+        return {key: _numbers(values) if isinstance(values, list) else values for key, values in sweep.items()}
 
     @model_validator(mode="after")
     def _check(self) -> StudySpec:
@@ -191,8 +191,8 @@ class StudySpec(Settings):
     def n_choices(self) -> int | None:
         """Different settings that a search can draw; None where a range is continuous."""
         counts = [values.n_values if isinstance(values, Range) else len(values) for values in self.sweep.values()]
-        known = [count for count in counts if count is not None]
-        return math.prod(known) if len(known) == len(counts) else None
+        finite = [count for count in counts if count is not None]
+        return math.prod(finite) if len(finite) == len(counts) else None
 
     @property
     def n_trials(self) -> int | None:
@@ -253,22 +253,22 @@ def read_study(
     Raises:
         SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
     """
-    given = parse_mapping(text, where)
-    _override(given, settings or {})
-    _override(given, parse_overrides(overrides))
+    mapping = parse_mapping(text, where)
+    _override(mapping, settings or {})
+    _override(mapping, parse_overrides(overrides))
     lines = KeyLines(text, where)
-    check_format(given.get("format", FORMAT), where)
-    return _checked(given, lines)
+    check_format(mapping.get("format", FORMAT), where)
+    return _checked(mapping, lines)
 
 
-def _override(given: dict[str, Any], settings: Mapping[str, Any]) -> None:
+def _override(mapping: dict[str, Any], settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key.startswith("sweep."):
-            sweep = given.setdefault("sweep", {})
+            sweep = mapping.setdefault("sweep", {})
             if isinstance(sweep, dict):
                 sweep[key.removeprefix("sweep.")] = value
         else:
-            override(given, key, value)
+            override(mapping, key, value)
 
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
@@ -297,14 +297,14 @@ def run_name(number: int, seed: int) -> str:
     return f"{number:04d}-s{seed}"
 
 
-def _checked(given: dict[str, Any], lines: KeyLines) -> StudySpec:
-    own = {key: value for key, value in given.items() if key in RunSpec.model_fields}
+def _checked(mapping: dict[str, Any], lines: KeyLines) -> StudySpec:
+    own = {key: value for key, value in mapping.items() if key in RunSpec.model_fields}
     try:
         base = RunSpec.model_validate(own)
         recipe = own.get("recipe") or {}
         parts = {"data": base.data, "net": base.net, "task": base.task}
-        seeds = {} if "seeds" in given else {"seeds": (base.recipe.seed,)}
-        spec = StudySpec.model_validate({**given, **parts, **seeds, "recipe": {}})
+        seeds = {} if "seeds" in mapping else {"seeds": (base.recipe.seed,)}
+        spec = StudySpec.model_validate({**mapping, **parts, **seeds, "recipe": {}})
     except ValidationError as error:
         model = StudySpec if error.title == StudySpec.__name__ else RunSpec
         raise SettingError(f"{lines.where(_place(error))}: {describe(error, model)}") from None
@@ -328,15 +328,15 @@ def _check_values(spec: StudySpec, lines: KeyLines) -> None:
 
 
 def _check_options(spec: StudySpec, lines: KeyLines) -> None:
-    """Names a network that there is not, and an option that no network of the study has; one of several may do without."""
-    results = next((key for key in ("net.name", "net") if key in spec.lists), None)
-    nets = spec.lists[results] if results else (spec.net.name,)
+    """Refuses an unknown network, and an option that no network of the study has; of several, some may lack it."""
+    name_key = next((key for key in ("net.name", "net") if key in spec.lists), None)
+    nets = spec.lists[name_key] if name_key else (spec.net.name,)
     names = [str(net["name"] if isinstance(net, Mapping) and "name" in net else net) for net in nets]
     for name in names:
         try:
             check_name(name)
         except UnknownNameError as error:
-            path = ["sweep", results] if results else ["net", "name"]
+            path = ["sweep", name_key] if name_key else ["net", "name"]
             raise SettingError(f"{lines.where(path)}: {'.'.join(path)}: {error}") from None
     options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
     options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
@@ -348,19 +348,19 @@ def _check_options(spec: StudySpec, lines: KeyLines) -> None:
 
 
 def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
-    given = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
-    given["recipe"]["seed"] = seed
-    split = given["data"]["split"]
+    spec = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
+    spec["recipe"]["seed"] = seed
+    split = spec["data"]["split"]
     if isinstance(split, dict) and split["fold"] is None:
         division, split["fold"] = divmod(seed, split["folds"])
-        given["data"]["seed"] += division
+        spec["data"]["seed"] += division
     if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
         # these follow from the stages
-        given["recipe"] |= {"epochs": None, "rate": None}
+        spec["recipe"] |= {"epochs": None, "rate": None}
     for key, value in settings.items():
-        override(given, key, value)
+        override(spec, key, value)
     try:
-        return RunSpec.model_validate(given)
+        return RunSpec.model_validate(spec)
     except ValidationError as error:
         raise SettingError(describe(error, RunSpec)) from None
 
@@ -376,15 +376,15 @@ class KeyLines:
         node, line = self.root, None
         for part in path:
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
-            found = next(((key, value) for key, value in pairs if key.value == str(part)), None)
-            if found is None:
+            pair = next(((key, value) for key, value in pairs if key.value == str(part)), None)
+            if pair is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = pair[0].start_mark.line + 1, pair[1]
         return f"{self.file} line {line}" if line else self.file
 
 
 def _place(error: ValidationError) -> list[Any]:
-    """The path of the first complaint; a validator of the whole study begins its words with the key."""
+    """The path of the first error; the message of a validator of the whole study begins with the key."""
     first = error.errors()[0]
     words = first["msg"].removeprefix("Value error, ").split(":")[0].strip()
     path = [*first["loc"]] or ["sweep", words.removeprefix("sweep.")] if words.startswith("sweep.") else [*first["loc"]]

@@ -141,13 +141,13 @@ def compare_images(
     both, only_a, only_b, neither = (int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
     p = mcnemar(only_a, only_b)
     if min(only_a, only_b) < _FEW:
-        found = paired_difference(both, only_a, only_b, neither, level)
+        difference = paired_difference(both, only_a, only_b, neither, level)
     else:
         counts = np.array([both, only_a, only_b, neither])
-        found = bootstrap(counts, lambda t: (t[:, 1] - t[:, 2]) / t.sum(1), seed, resamples=resamples, level=level)
+        difference = bootstrap(counts, lambda t: (t[:, 1] - t[:, 2]) / t.sum(1), seed, resamples=resamples, level=level)
     if p >= 1 - level:
-        found = Estimate(found.value, min(found.figures[1], 0.0), max(found.figures[2], 0.0))
-    return ImageComparison(both, only_a, only_b, neither, found, p, level)
+        difference = Estimate(difference.value, min(difference.figures[1], 0.0), max(difference.figures[2], 0.0))
+    return ImageComparison(both, only_a, only_b, neither, difference, p, level)
 
 
 def _answers(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -227,8 +227,8 @@ def compare_seeds(
     Source: Student 1908, doi:10.1093/biomet/6.1.1; Welch 1947, doi:10.1093/biomet/34.1-2.28.
 
     Example:
-        >>> found = compare_seeds({0: 0.98, 1: 0.97, 2: 0.99}, {0: 0.96, 1: 0.96, 2: 0.96})
-        >>> found.paired, round(found.p, 3)
+        >>> result = compare_seeds({0: 0.98, 1: 0.97, 2: 0.99}, {0: 0.96, 1: 0.96, 2: 0.96})
+        >>> result.paired, round(result.p, 3)
         (True, 0.074)
     """
     for name, values in (("A", a), ("B", b)):
@@ -295,12 +295,12 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
         >>> holm([0.01, None, 0.03])
         [0.02, None, 0.03]
     """
-    known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
-    if bad := [p for p, _ in known if not 0 <= p <= 1]:
+    ranked = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    if bad := [p for p, _ in ranked if not 0 <= p <= 1]:
         raise RequestError(f"p = {bad[0]} is no probability; expected numbers in [0, 1]")
     corrected: list[float | None] = [None] * len(ps)
     highest = 0.0
-    for done, (p, place) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - done) * p))
+    for done, (p, place) in enumerate(ranked):
+        highest = max(highest, min(1.0, (len(ranked) - done) * p))
         corrected[place] = highest
     return corrected

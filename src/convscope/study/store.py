@@ -88,13 +88,13 @@ class Store:
         self._random: list[Drawn] = []
         self._url, self._alone, self._held = url, False, ExitStack()
         self.backend: BaseStorage
-        # Those wait for it who change what others may be about to change.
+        # Taken by whoever changes what others may change at the same time.
         self.lock = FileLock(folder / _LOCK, poll_interval=0.01)
-        with self.lock, quiet_optuna(), ExitStack() as undone:
+        with self.lock, quiet_optuna(), ExitStack() as cleanup:
             if url is None:
                 check_file(folder / STORE)
             self.backend = connect(url or f"sqlite:///{(folder / STORE).resolve()}")
-            undone.callback(self._disconnect)
+            cleanup.callback(self._disconnect)
             self.study = optuna.create_study(
                 storage=self.backend,
                 study_name=self.name,
@@ -104,7 +104,7 @@ class Store:
                 pruner=_pruner(self.spec),
             )
             self._agree()
-            undone.pop_all()
+            cleanup.pop_all()
 
     def fill(self) -> None:
         """Adds the units of work that are not there yet; those of a study that only minutes limit come one by one."""
@@ -207,7 +207,7 @@ class Store:
             time.sleep(_SIGNED_S)
             running = self.running()
         return sum(
-            self.requeue(trial) for trial in running if (own := owner_of(trial)) is None or is_present(own) is False
+            self.requeue(trial) for trial in running if (owner := owner_of(trial)) is None or is_present(owner) is False
         )
 
     def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -289,17 +289,21 @@ class Store:
             if not self._grid:  # two who draw at the same moment would not know of one another's settings
                 drawing.enter_context(self.lock)
                 self.study.sampler = Distinct(self.spec, trial.number, self._taken(trial.number))
-            asked = Trial(self.study, trial._trial_id)
-            drawn = {key: value_of(values, suggest(asked, key, values)) for key, values in self.spec.sweep.items()}
-        return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, asked)
+            optuna_trial = Trial(self.study, trial._trial_id)
+            drawn = {
+                key: value_of(values, suggest(optuna_trial, key, values)) for key, values in self.spec.sweep.items()
+            }
+        return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, optuna_trial)
 
     def _taken(self, trial: int) -> set[Drawn]:
         """The settings that are not to be drawn again. Those of a random search are the draws before, whoever makes them."""
         others = self.study.get_trials(deepcopy=False)
         if self.spec.sampler == "random":
             while len(self._random) < trial:
-                known = set(self._random)
-                self._random.append(identity(self.spec, Distinct(self.spec, len(self._random), known).draw(self.study)))
+                earlier = set(self._random)
+                self._random.append(
+                    identity(self.spec, Distinct(self.spec, len(self._random), earlier).draw(self.study))
+                )
             others = others[:trial]
         drawn = [other for other in others if other.number != trial and other.params.keys() >= self.spec.sweep.keys()]
         return {*self._random[:trial], *(identity(self.spec, other.params) for other in drawn)}
@@ -317,11 +321,11 @@ class Store:
             raise FolderInUseError(
                 f"{self.folder}: a sweep on a cluster is at work on it; stop it, or wait for its end"
             )
-        there = self.study.user_attrs.get("spec")
-        if there is None:
+        stored = self.study.user_attrs.get("spec")
+        if stored is None:
             self.study.set_user_attr("spec", dump_study(self.spec))
             return
-        other = read_study(there, "the study in the store")
+        other = read_study(stored, "the study in the store")
         if different := self.spec.differences(other):
             where = (self._url and "--storage") or f"{self.folder / STORE}"
             raise SettingError(

@@ -140,27 +140,27 @@ class Runs:
         self, metrics: Sequence[str] = (), epoch: str | int | None = None, *, all_settings: bool = False
     ) -> pd.DataFrame:
         """A row a run."""
-        facts, shown = self._read.facts, self._shown(epoch)
+        facts, places = self._read.facts, self._shown(epoch)
         columns: dict[str, Any] = {"run": facts["run"]}
         columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
         columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
-        columns |= {"epoch": self._epochs(shown)}
+        columns |= {"epoch": self._epochs(places)}
         for name in self._checked(metrics or METRICS):
-            columns |= self._with_interval(name, shown)
-        columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", shown)}
+            columns |= self._with_interval(name, places)
+        columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", places)}
         return pd.DataFrame({**columns, "message": facts["message"]})
 
     def grouped(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> pd.DataFrame:
         """A row for each combination of the settings' values that is there."""
-        shown, ended = self._shown(epoch), self._ended
+        places, ended = self._shown(epoch), self._ended
         counted = self.counted
-        values = {name: self._metric(name, shown) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
+        values = {name: self._metric(name, places) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
         rows = []
         for group, members in self._groups(by):
-            mine = members[counted[members]]
-            row = {**group, "runs": len(mine), "not_finished": int((~ended[members]).sum())}
+            used = members[counted[members]]
+            row = {**group, "runs": len(used), "not_finished": int((~ended[members]).sum())}
             for name in values:
-                row |= _summarised(name, values[name][mine], self.overlap(mine))
+                row |= _summarised(name, values[name][used], self.overlap(used))
             rows.append(row)
         return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
 
@@ -213,48 +213,48 @@ class Runs:
 
     def notes(self, metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[str]:
         """What one must know to read the table, a line each."""
-        found = []
+        notes = []
         folds = [bool(overlap_of(settings)) for settings in self._read.settings]
         facts = zip(self._read.facts["data"], self._read.facts["digest"], folds, strict=True)
         data = Counter((name, "folds" if of_fold else digest) for name, digest, of_fold in facts if digest)
         if any(folds):
-            found.append(
+            notes.append(
                 "runs on folds share training images; intervals over them are widened for that (Nadeau & Bengio 2003)"
             )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
             listed = [f"{n} of {name}{f' {part[:8]}' if names[name] > 1 else ''}" for (name, part), n in data.items()]
             first = ", ".join(listed[:5] + ["…"] * (len(listed) > 5))
-            found.append(f"the runs are of {len(data)} data sets ({first}); their figures cannot be compared")
-        shown = self._shown(epoch)
+            notes.append(f"the runs are of {len(data)} data sets ({first}); their figures cannot be compared")
+        places = self._shown(epoch)
         tested = sum((np.isfinite(figure[:, 0]) for figure in self._read.test.values()), np.zeros(len(self), bool))
-        other = int(((shown != self._kept) & tested).sum())
+        other = int(((places != self._kept) & tested).sum())
         if other and any(name in self._read.test for name in metrics or METRICS):
-            found.append(
+            notes.append(
                 f"test figures belong to the weights that were kept; {other} of {len(self)} runs kept another epoch's"
             )
         if copies := int((self._ended & ~self.counted).sum()):
             are = "run is" if copies == 1 else "runs are"
-            found.append(f"{copies} {are} the same to the bit as another of these, and counted once with it")
+            notes.append(f"{copies} {are} the same to the bit as another of these, and counted once with it")
         for name in metrics:
             fewer = int((self._read.test[name][:, 3] > 0).sum()) if name in self._read.test else 0
             if fewer:
-                found.append(
+                notes.append(
                     f"{name} is the mean over the classes that have one: {fewer} of {len(self)} runs lack some"
                 )
-        return found
+        return notes
 
     @cached_property
     def _all_settings(self) -> tuple[str, ...]:
         distinct = {id(settings): settings for settings in self._read.settings}  # runs of equal ones share one mapping
         return tuple(dict.fromkeys(key for settings in distinct.values() for key in settings))
 
-    def _differing(self, chosen: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
-        picked = {id(s): s for s, use in zip(self._read.settings, chosen, strict=True) if use and s}
-        differ = [key for key in self._all_settings if len({s.get(key) for s in picked.values()}) > 1]
+    def _differing(self, used: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
+        distinct = {id(s): s for s, use in zip(self._read.settings, used, strict=True) if use and s}
+        differ = [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
         # What follows from a study's sweep, as a momentum from the optimizer, is no setting of its own.
-        results = swept_keys(self.folder)
-        return tuple([key for key in differ if any(f"{key}.".startswith(f"{one}.") for one in results)] or differ)
+        swept = swept_keys(self.folder)
+        return tuple([key for key in differ if any(f"{key}.".startswith(f"{prefix}.") for prefix in swept)] or differ)
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
@@ -271,15 +271,15 @@ class Runs:
     def counted(self) -> Bool[np.ndarray, " N"]:
         """The runs that came to their end, each once: of those that are the same to the bit (settings, seed, data and
         learning curve) the first. A copy tells nothing new, and would make every interval too narrow."""
-        facts, seen = self._read.facts, set()
+        facts, distinct = self._read.facts, set()
         counted = self._ended.copy()
         keys = list(zip(map(id, self._read.settings), facts["seed"], facts["digest"], strict=True))
         often = Counter(keys)
         for run in (run for run in np.flatnonzero(counted) if often[keys[run]] > 1):
             rows = slice(*self._read.ends[run : run + 2])
             curve = b"".join(self._read.epochs[name][rows].tobytes() for name in _CURVE)
-            counted[run] = not curve or (keys[run], curve) not in seen
-            seen.add((keys[run], curve))
+            counted[run] = not curve or (keys[run], curve) not in distinct
+            distinct.add((keys[run], curve))
         return counted
 
     def _shown(self, epoch: str | int | None) -> Int[np.ndarray, " N"]:
@@ -294,10 +294,10 @@ class Runs:
             return self._best
         number = _number(epoch)
         place = ends[:-1] + number - 1
-        shown = np.where(place <= last, place, -1)
-        if (shown < 0).all():
+        places = np.where(place <= last, place, -1)
+        if (places < 0).all():
             raise RequestError(f"no run has an epoch {number}; the longest has {np.diff(ends).max()}: take a lower one")
-        return shown
+        return places
 
     @cached_property
     def _kept(self) -> Int[np.ndarray, " N"]:
@@ -305,7 +305,7 @@ class Runs:
         patient = [settings.get("recipe.patience") is not None for settings in self._read.settings]
         if not any(patient):
             return self._shown("last")
-        best = [self._best_of(run, last_stage=True) if asked else -1 for run, asked in enumerate(patient)]
+        best = [self._best_of(run, last_stage=True) if is_patient else -1 for run, is_patient in enumerate(patient)]
         return np.where(patient, best, self._shown("last"))
 
     @cached_property
@@ -326,29 +326,29 @@ class Runs:
         worse = -values if watch == "val_accuracy" else values
         return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
 
-    def _epochs(self, shown: Int[np.ndarray, " N"]) -> pd.Series:
-        values = _at(self._read.epochs["epoch"], shown)
+    def _epochs(self, places: Int[np.ndarray, " N"]) -> pd.Series:
+        values = _at(self._read.epochs["epoch"], places)
         return _integers([None if np.isnan(value) else int(value) for value in values])
 
-    def _metric(self, name: str, shown: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    def _metric(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
         if name == "seconds":
             total = np.concatenate([[0.0], np.nancumsum(self._read.epochs["seconds"])])[self._read.ends]
             return np.where(np.diff(self._read.ends) > 0, np.diff(total), np.nan)
         if name == "parameters":
             return np.array([np.nan if n is None else n for n in self._read.facts["parameters"]], np.float64)
         if name in EPOCH_FIGURES:
-            return _at(self._read.epochs[name], shown)
-        return self._test(name, shown)[:, 0]
+            return _at(self._read.epochs[name], places)
+        return self._test(name, places)[:, 0]
 
-    def _test(self, name: str, shown: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
+    def _test(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
         """A test figure with its interval, where the epoch shown is that of the weights that were tested."""
         figure = self._read.test.get(name, np.full((len(self), 4), np.nan))
-        return np.where((shown == self._kept)[:, None], figure[:, :3], np.nan)
+        return np.where((places == self._kept)[:, None], figure[:, :3], np.nan)
 
-    def _with_interval(self, name: str, shown: Int[np.ndarray, " N"]) -> dict[str, Any]:
+    def _with_interval(self, name: str, places: Int[np.ndarray, " N"]) -> dict[str, Any]:
         if name not in self._read.test:
-            return {} if name in _OF_RUN else {name: self._metric(name, shown)}
-        return dict(zip((name, f"{name}_low", f"{name}_high"), self._test(name, shown).T, strict=True))
+            return {} if name in _OF_RUN else {name: self._metric(name, places)}
+        return dict(zip((name, f"{name}_low", f"{name}_high"), self._test(name, places).T, strict=True))
 
     def _checked(self, metrics: Sequence[str]) -> list[str]:
         for name in metrics:
@@ -356,16 +356,16 @@ class Runs:
                 raise UnknownNameError("metric", name, self.metrics, "in these runs")
         return list(dict.fromkeys(metrics))
 
-    def _keys(self, by: Sequence[str]) -> list[str]:
-        keys = [SEED if key == "seed" else key for key in by]
+    def _keys(self, settings: Sequence[str]) -> list[str]:
+        keys = [SEED if key == "seed" else key for key in settings]
         for key in keys:
             if key not in self._all_settings and key != SEED:
                 raise UnknownNameError("setting", key, self.settings, "in these runs")
         return list(dict.fromkeys(keys))
 
-    def _groups(self, by: Sequence[str]) -> list[tuple[dict[str, Any], Int[np.ndarray, " M"]]]:
+    def _groups(self, settings: Sequence[str]) -> list[tuple[dict[str, Any], Int[np.ndarray, " M"]]]:
         """Each combination of values that is there, in order, with the places of its runs."""
-        keys = self._keys(by)
+        keys = self._keys(settings)
         members: dict[tuple[Any, ...], list[int]] = {}
         for place, values in enumerate(zip(*map(self._values, keys), strict=True)):
             members.setdefault(values, []).append(place)
@@ -378,9 +378,9 @@ class Runs:
         down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
         cells = pd.DataFrame(np.nan, *(pd.Index(values, dtype=object) for values in (down, across)))
         for group, members in self._groups(pair):
-            mine = values[members[self.counted[members]]]
-            if np.isfinite(mine).any():
-                cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(mine)
+            used = values[members[self.counted[members]]]
+            if np.isfinite(used).any():
+                cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
         return Matrix(*pair, metric, over, cells)
 
 
@@ -396,15 +396,20 @@ def _number(epoch: str | int) -> int:
 
 def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """Values at places; NaN where a place is -1."""
-    found = np.full(len(places), np.nan)
-    found[places >= 0] = values[places[places >= 0]]
-    return found
+    result = np.full(len(places), np.nan)
+    result[places >= 0] = values[places[places >= 0]]
+    return result
 
 
 def _summarised(name: str, values: Float[np.ndarray, " M"], overlap: float) -> dict[str, Any]:
-    found = summary_of(name, values.tolist(), overlap)
-    figures = {"": found.mean.value, "_deviation": found.deviation, "_low": found.mean.low, "_high": found.mean.high}
-    return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": found.n}
+    summary = summary_of(name, values.tolist(), overlap)
+    figures = {
+        "": summary.mean.value,
+        "_deviation": summary.deviation,
+        "_low": summary.mean.low,
+        "_high": summary.mean.high,
+    }
+    return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": summary.n}
 
 
 def _column(values: list[Any]) -> pd.Series:

@@ -50,14 +50,14 @@ def verdict(
         (difference 0.1 points, -0.4 to 0.6; p = 0.7); about 12 more seeds would be needed". What the data are is told by
         `basis`.
     """
-    found = _scaled(compared.difference, scale)
+    difference = _scaled(compared.difference, scale)
     if not differs(compared, p):
-        return _undecided(a, b, compared, p, found, unit)
-    if (found.figures[0] > 0) != higher_is_better:
+        return _undecided(a, b, compared, p, difference, unit)
+    if (difference.figures[0] > 0) != higher_is_better:
         a, b = b, a
-    if found.figures[0] < 0:
-        found = _scaled(found, -1)
-    value, low, high = _written(found)
+    if difference.figures[0] < 0:
+        difference = _scaled(difference, -1)
+    value, low, high = _written(difference)
     within = f" ({low} to {high})" if low else ""
     return f"{a} is better than {b} by {value} {unit}{within}, {_shown(compared, p)}"
 
@@ -90,16 +90,16 @@ def _shown(compared: Comparison, p: float | None) -> str:
     return written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
 
 
-def _undecided(a: str, b: str, compared: Comparison, p: float | None, found: Estimate, unit: str) -> str:
-    value, low, high = _written(found)
+def _undecided(a: str, b: str, compared: Comparison, p: float | None, difference: Estimate, unit: str) -> str:
+    value, low, high = _written(difference)
     limits = f"{low} to {high}" if low else "no interval"
-    shown = _shown(compared, p)
-    said = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {shown})"
-    return f"{said}; {_needed(compared, p)}"
+    p_in_words = _shown(compared, p)
+    sentence = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {p_in_words})"
+    return f"{sentence}; {_needed(compared, p)}"
 
 
 def _needed(compared: Comparison, p: float | None) -> str:
-    """What it would take; a p that was corrected upwards asks for as much smaller an own one."""
+    """What it would take; where p was corrected upwards, the test's own p must be smaller by the same factor."""
     alpha = 1 - compared.level
     if p and compared.p:
         alpha *= min(1.0, compared.p / p)
@@ -125,14 +125,14 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _scaled(found: Estimate, by: float) -> Estimate:
-    value, low, high = (None if f is None else f * by for f in (found.value, found.low, found.high))
-    return Estimate(value, low, high) if by > 0 else Estimate(value, high, low)
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    value, low, high = (None if f is None else f * factor for f in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, low, high) if factor > 0 else Estimate(value, high, low)
 
 
-def _written(found: Estimate) -> tuple[str, str, str]:
+def _written(estimate: Estimate) -> tuple[str, str, str]:
     """Value and limits with a tenth, more where the interval is narrow or a figure would read as 0; "" for no limit."""
-    figures = [f for f in (found.value, found.low, found.high) if f is not None]
+    figures = [f for f in (estimate.value, estimate.low, estimate.high) if f is not None]
     width = max(figures) - min(figures)
     digits = max(1, 1 - math.floor(math.log10(2 * width))) if width else 1
     while digits < 6 and any(f and not float(f"{f:.{digits}f}") for f in figures):

@@ -15,16 +15,16 @@ def setting_in_words(value: Any) -> str:
         'frozen (train fc, epochs 3), all (epochs 2)'
     """
     if isinstance(value, str):
-        named = _named(_list_in(value))
-        return value if named is None else named
-    named = _named(value if isinstance(value, list | tuple) else [value])
-    return json.dumps(value, ensure_ascii=False) if named is None else named
+        line = _named(_list_in(value))
+        return value if line is None else line
+    line = _named(value if isinstance(value, list | tuple) else [value])
+    return json.dumps(value, ensure_ascii=False) if line is None else line
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> str:
     """'net.width 6, recipe.rate 0.01'; 'the settings as they are' of a study that only repeats over seeds."""
-    told = (f"{value:.4g}" if isinstance(value, float) else setting_in_words(value) for value in settings.values())
-    words = (f"{key} {value}" for key, value in zip(settings, told, strict=True))
+    values = (f"{value:.4g}" if isinstance(value, float) else setting_in_words(value) for value in settings.values())
+    words = (f"{key} {value}" for key, value in zip(settings, values, strict=True))
     return ", ".join(words) or "the settings as they are"
 
 
@@ -47,6 +47,6 @@ def _named(parts: Any) -> str | None:
 
 def _part(part: Mapping[str, Any]) -> str:
     """ "frozen (epochs 3, rate 0.01)": what is no plain value, or not set, is left out."""
-    own = {key: value for key, value in part.items() if key != "name" and isinstance(value, bool | int | float | str)}
-    told = ", ".join(f"{key} {setting_in_words(value)}" for key, value in own.items())
-    return f"{part['name']} ({told})" if told else str(part["name"])
+    plain = {key: value for key, value in part.items() if key != "name" and isinstance(value, bool | int | float | str)}
+    details = ", ".join(f"{key} {setting_in_words(value)}" for key, value in plain.items())
+    return f"{part['name']} ({details})" if details else str(part["name"])

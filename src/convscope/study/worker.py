@@ -151,7 +151,7 @@ def value_of(run: Run, metric: str) -> float:
 
 
 def told(claim: Claim, metric: str, row: dict[str, Any], asks: bool) -> bool:
-    """Reports an epoch of a unit of work to the store; whether it is to be pruned, where that is asked."""
+    """Reports an epoch of a unit of work to the store; returns whether to prune it, where `asks` is true."""
     claim.asked.report(row[metric], row["epoch"])
     return asks and bool(claim.asked.should_prune())  # NumPy's own, of some pruners
 

@@ -18,7 +18,7 @@ MEMORY = 2**30
 """Bytes of a set's features that are kept in memory; more lie in a file of the run folder, which goes with the process."""
 
 _APART = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""How far outputs may be from the whole network's, of the largest: batches of other sizes are summed in another order."""
+"""How far outputs may be from the whole network's, relative to the largest: batches of other sizes add up in another order."""
 
 
 class NoFeaturesError(Exception):
@@ -67,7 +67,7 @@ def _from_first(module: nn.Module, learning: list[nn.Module]) -> Tail:
     if module in learning or type(module).forward is not nn.Sequential.forward:
         return Tail(module, module)
     children = list(module.children())
-    first = next(at for at, child in enumerate(children) if not set(learning).isdisjoint(child.modules()))
+    first = next(place for place, child in enumerate(children) if not set(learning).isdisjoint(child.modules()))
     return Tail(nn.Sequential(*children[first:]), children[first])
 
 
@@ -106,7 +106,7 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Of all that is kept."""
-        return sum(kept.nbytes for kept in self._kept.values())
+        return sum(features.nbytes for features in self._kept.values())
 
     @property
     def shape(self) -> torch.Size:
@@ -129,16 +129,16 @@ class Features:
             folder: of the file for large ones.
             stopping: is asked after each batch whether to leave off.
         """
-        kept: Tensor | None = None
-        for given in batches(images, batch, device=device):
-            reached = self._reach(given.images)
-            if kept is None:
-                kept = _room((len(images), *reached.shape[1:]), device, folder)
-            kept[given.index.to(kept.device)] = reached.to(kept)
+        features: Tensor | None = None
+        for chunk in batches(images, batch, device=device):
+            reached = self._reach(chunk.images)
+            if features is None:
+                features = _room((len(images), *reached.shape[1:]), device, folder)
+            features[chunk.index.to(features.device)] = reached.to(features)
             if stopping():
                 return
-        if kept is not None:
-            self._kept[images] = kept
+        if features is not None:
+            self._kept[images] = features
 
     @torch.no_grad()
     def check(self, images: ImageSet, batch: int, device: torch.device) -> None:
@@ -163,21 +163,21 @@ class Features:
             yield self._at(images, batch.index, device), batch.targets
 
     def _at(self, images: ImageSet, index: Tensor, device: torch.device) -> Tensor:
-        kept = self._kept[images]
-        return kept[index.to(kept.device)].to(device)
+        features = self._kept[images]
+        return features[index.to(features.device)].to(device)
 
     def _reach(self, images: Tensor) -> Tensor:
         """What reaches the tail; the pass ends there."""
 
-        def end(module: nn.Module, given: tuple[object, ...]) -> None:
-            raise _ReachedError(*given)
+        def end(module: nn.Module, inputs: tuple[object, ...]) -> None:
+            raise _ReachedError(*inputs)
 
         hook = self.tail.first.register_forward_pre_hook(end)
         try:
             self.logits(images)
-        except _ReachedError as reached:
-            if len(reached.args) == 1 and isinstance(reached.args[0], Tensor):
-                return reached.args[0]
+        except _ReachedError as error:
+            if len(error.args) == 1 and isinstance(error.args[0], Tensor):
+                return error.args[0]
         finally:
             hook.remove()
         raise NoFeaturesError("the part that learns does not take one tensor")

@@ -22,15 +22,15 @@ def class_weights(recipe: Recipe, task: Task, train: ImageSet) -> dict[str, Floa
     Raises:
         UnknownNameError: a class that the task does not have.
     """
-    given = recipe.class_weights
-    if given is None:
+    setting = recipe.class_weights
+    if setting is None:
         return {}
-    if given == "balanced":
+    if setting == "balanced":
         return {h.target: _balanced(train.targets_of(h.target), len(h.classes)) for h in task.heads}
-    for name in given:
+    for name in setting:
         if name not in task.classes:
             raise UnknownNameError("recipe.class_weights: class", name, task.classes, "in this task")
-    weights = torch.tensor([given.get(name, 1.0) for name in task.classes])
+    weights = torch.tensor([setting.get(name, 1.0) for name in task.classes])
     return dict(zip((h.target for h in task.heads), weights.split([len(h.classes) for h in task.heads]), strict=True))
 
 

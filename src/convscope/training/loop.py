@@ -29,7 +29,7 @@ from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
 
 _CHANCE_MULTIPLE = 1e4
-"""A loss of so many times that of guessing counts as exploded."""
+"""A loss this many times that of guessing counts as exploded."""
 
 
 @runtime_checkable
@@ -187,10 +187,10 @@ class Trainer:
         features.check(self.data.train, min(batch, self.part), self.device)
         return features
 
-    def _logits(self, net: nn.Module, given: Tensor) -> Tensor:
+    def _logits(self, net: nn.Module, inputs: Tensor) -> Tensor:
         """A network's or its tail's outputs for normalised images or features."""
         with autocast(self.device, self.dtype):
-            return net(self._laid_out(given))
+            return net(self._laid_out(inputs))
 
     def _batches(self, images: ImageSet, size: int, **order: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """What `forward` takes, and targets: of each batch its images, or their features where these are kept."""
@@ -257,10 +257,10 @@ class Trainer:
             with self.ranks.summing(self.forward, now=end == len(images)):
                 with autocast(self.device, self.dtype):
                     outputs = self.forward(self._prepare(images[rows]))
-                losses = [share * self._loss(outputs, of, rows) for share, of in mixed]
-                of_part = torch.stack(losses).sum()
-                self.ranks.backward(of_part)
-            loss += of_part.detach()
+                losses = [share * self._loss(outputs, mixed_targets, rows) for share, mixed_targets in mixed]
+                part_loss = torch.stack(losses).sum()
+                self.ranks.backward(part_loss)
+            loss += part_loss.detach()
             correct += self.task.correct(outputs.detach(), _rows(mixed[0][1], rows)).sum()
         return loss, correct
 
@@ -282,9 +282,9 @@ class Trainer:
         """Images normalised, kept features as they are; both in the recipe's memory layout."""
         return self._laid_out(self.normalize(images) if self.features is None else images)
 
-    def _laid_out(self, given: Tensor) -> Tensor:
-        layout = torch.channels_last if self.recipe.channels_last and given.ndim == 4 else torch.contiguous_format
-        return given.contiguous(memory_format=layout)
+    def _laid_out(self, inputs: Tensor) -> Tensor:
+        layout = torch.channels_last if self.recipe.channels_last and inputs.ndim == 4 else torch.contiguous_format
+        return inputs.contiguous(memory_format=layout)
 
     def _end_epoch(self) -> None:
         """Measures the epoch, and writes history and checkpoint."""
@@ -320,11 +320,11 @@ class Trainer:
         sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
         net = self.features.tail.module if self.features else self.net
         shape = self.features.shape if self.features else self.data.input_shape
-        of_all = self._batches(images, evaluation_batch(shape, self.device, self.part))
-        for given, targets in islice(of_all, self.ranks.rank, None, self.ranks.count):
+        all_batches = self._batches(images, evaluation_batch(shape, self.device, self.part))
+        for inputs, targets in islice(all_batches, self.ranks.rank, None, self.ranks.count):
             with autocast(self.device, self.dtype):
-                outputs = net(self._prepare(given))
-            loss = self.task.loss(outputs.float(), targets) * len(given)
+                outputs = net(self._prepare(inputs))
+            loss = self.task.loss(outputs.float(), targets) * len(inputs)
             sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
         loss, correct = (self.ranks.total(sums) / max(1, len(images))).tolist()
         return loss, correct
@@ -364,12 +364,12 @@ class Trainer:
     def _stop(self) -> None:
         self.run.check_there()
         save_state(self.run, self.state, self.net, self.optimizer)
-        again = f"convscope train --resume {self.run.path}"
+        command = f"convscope train --resume {self.run.path}"
         if self.run.spec.net.name == GIVEN:
-            again = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
+            command = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
         raise StoppedError(
             f"stopped in epoch {self.state.epoch + 1} of {self.whole.epochs} after step {self.state.step} of {self.steps}; "
-            f"all is saved: go on with {again}"
+            f"all is saved: go on with {command}"
         )
 
 

@@ -121,12 +121,12 @@ def make_optimizer(
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
     groups = [
         {
-            "params": found,
+            "params": parameters,
             "weight_decay": recipe.weight_decay if decays else 0.0,
             "share": share,
             **({"matrices": matrices} if muon else {}),
         }
-        for (decays, matrices, share), found in members.items()
+        for (decays, matrices, share), parameters in members.items()
     ]
     nesterov = recipe.nesterov and recipe.momentum > 0
     match recipe.optimizer:

@@ -57,12 +57,12 @@ def _owner(parameter: str) -> str:
 def _parameters_of_output(net: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[str], set[str]]:
     """The names of the parameters that come first on the ways from the output to the image, to the first matrix; and of all."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
-    some = next(iter(names))
+    first = next(iter(names))
     with left_as_found(net), torch.enable_grad():
         evaluate(net)
         for parameter in names:
             parameter.requires_grad_(parameter.is_floating_point())
-        image = torch.zeros(1, *input_shape, device=some.device, dtype=some.dtype, requires_grad=True)
+        image = torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype, requires_grad=True)
         outputs = net(image.clone())  # a forward may change its input in place
         if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
             raise NetworkError("its output is no tensor that depends on its weights")
@@ -98,32 +98,32 @@ class _Graph:
 
     def nearest(self) -> list[Tensor]:
         """The leaves that enter first, going back on each way to the image until a matrix has entered."""
-        found: list[Tensor] = []
+        leaves: list[Tensor] = []
         ways = [self.output]
-        seen = set()
+        visited = set()
         while ways:
             node = ways.pop()
-            if node in seen:
+            if node in visited:
                 continue
-            seen.add(node)
+            visited.add(node)
             beside = [one for one in self.before[node] if one not in self.of_image]
             entering = [one.variable for one in _closure(beside, self.before) if hasattr(one, "variable")]
-            found += entering
+            leaves += entering
             if not any(one.ndim > 1 for one in entering):
                 ways += [one for one in self.before[node] if one in self.of_image]
-        return found
+        return leaves
 
 
 def _closure(start: list[Any], edges: dict[Any, list[Any]]) -> list[Any]:
     """All that can be reached, itself included."""
-    found: dict[Any, None] = {}
+    nodes: dict[Any, None] = {}
     waiting = list(start)
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found[node] = None
+        if node not in nodes:
+            nodes[node] = None
             waiting += edges[node]
-    return list(found)
+    return list(nodes)
 
 
 @dataclass(frozen=True)

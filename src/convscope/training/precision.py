@@ -20,7 +20,7 @@ from convscope.runs import Recipe, Run, describe_environment
 from convscope.training.loop import Trainer
 
 FASTER = 0.8
-"""bf16 is taken on a CPU where its step takes less than so much of fp32's."""
+"""bf16 is taken on a CPU where its step takes less than this share of fp32's time."""
 
 
 def settled_precision(
@@ -38,18 +38,18 @@ def settled_precision(
         return {"format": "bf16" if torch.cuda.is_bf16_supported() else "fp32"}
     if device.type != "cpu" or not has_bf16():
         return {"format": "fp32"}
-    about = describe_environment()
+    environment = describe_environment()
     key = {
         "net": str(net),
         "recipe": timed_recipe(recipe, "auto").model_dump(mode="json", exclude={"seed", "epochs"}),
         "images": list(data.input_shape),
-        **{name: about[name] for name in ("processor", "threads", "packages")},
+        **{name: environment[name] for name in ("processor", "threads", "packages")},
     }
     return cached(
         entry_path(cache_folder(), "steps", "precision", key),
         key,
         lambda: _measured(recipe, net, data, task),
-        lambda found: Entry({"found": found}),
+        lambda precision: Entry({"found": precision}),
         lambda entry: entry.values["found"],
     )
 
@@ -57,9 +57,9 @@ def settled_precision(
 def has_bf16() -> bool:
     """Whether the processor multiplies matrices of bf16 numbers by itself, and oneDNN is not told to leave that."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
-    can = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return (
-        any(can.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+        any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
         and any(word in limit.upper() for word in ("DEFAULT", "ALL", "BF16", "FP16", "AMX"))
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from convscope.runs import Run
 Out = TypeVar("Out")
 
 _DECODING = timedelta(hours=4)
-"""So long the processes wait for each other: until the first has decoded the images."""
+"""The longest that processes wait for each other: the first decodes the images meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Ranks:
                 dist.broadcast(tensor, 0)
 
     def after_the_first(self, work: Callable[[], Out], device: torch.device) -> Out:
-        """What the work gives, which each machine's other processes do when its first has done it, and kept it in the cache."""
+        """The work's result. The first process of a machine does the work and caches it, only then the others do it."""
         if self.local == 0:
             result = work()
             self.any(False, device)

@@ -72,5 +72,5 @@ def check_sizes(net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int
         except NetworkError as error:
             raise NetworkError(f"recipe.resize: {error}; {_CURE}") from None
     if len(set(shapes.values())) > 1:
-        described = ", ".join(f"{given} for {'×'.join(map(str, size))}" for size, given in shapes.items())
-        raise NetworkError(f"recipe.resize: two images give {described} px; {_CURE}")
+        results = ", ".join(f"{output_shape} for {'×'.join(map(str, size))}" for size, output_shape in shapes.items())
+        raise NetworkError(f"recipe.resize: two images give {results} px; {_CURE}")

@@ -52,9 +52,9 @@ class Stages:
         if not self.stages:
             return
         self.learning = self.modules[number]
-        learn = {parameter for module in self.learning for parameter in module.parameters()}
+        trained = {parameter for module in self.learning for parameter in module.parameters()}
         for parameter, before in self._before.items():
-            parameter.requires_grad_(before and parameter in learn)
+            parameter.requires_grad_(before and parameter in trained)
 
     def train(self) -> None:
         """Training mode for what learns, evaluation mode for all else."""
@@ -74,16 +74,16 @@ class Stages:
 
     def words_of(self, number: int) -> str:
         """What the words `head` and `last_block` stand for in a stage: "head is fc1; "; nothing where it has none."""
-        used = [word for word in self.stages[number].train if word in WORDS and not self._matching(word)]
-        return "".join(f"{word} is {', '.join(self._part(word))}; " for word in used)
+        words = [word for word in self.stages[number].train if word in WORDS and not self._matching(word)]
+        return "".join(f"{word} is {', '.join(self._part(word))}; " for word in words)
 
     def _learning(self, stage: Stage, key: str) -> list[nn.Module]:
         """The modules that a stage names; those inside them learn as well."""
-        found = [module for pattern in stage.train for module in self._named(pattern, key)]
-        if not any(parameter.requires_grad for module in found for parameter in module.parameters()):
+        modules = [module for pattern in stage.train for module in self._named(pattern, key)]
+        if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
             names = ", ".join(stage.train)
             raise SettingError(f"{key}: {names} has no parameters to train; name a layer with weights")
-        return found
+        return modules
 
     def _named(self, pattern: str, key: str) -> list[nn.Module]:
         if pattern == _ALL:

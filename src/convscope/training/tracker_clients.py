@@ -48,9 +48,9 @@ def _kept_id(run: Run, name: str) -> str | None:
 
 
 def _keep_id(run: Run, name: str, number: str) -> None:
-    kept = run.read_json(TRACKERS) if run.has(TRACKERS) else {}
-    if kept.get(name) != number:
-        run.write_json(TRACKERS, {**kept, name: number})
+    ids = run.read_json(TRACKERS) if run.has(TRACKERS) else {}
+    if ids.get(name) != number:
+        run.write_json(TRACKERS, {**ids, name: number})
 
 
 class _TensorBoard:
@@ -70,15 +70,15 @@ class _TensorBoard:
 
         folder = run.path / TENSORBOARD
         folder.mkdir(exist_ok=True)
-        there = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-        tags = there.Tags()["scalars"]
-        self.figures = {tag: [(event.step, event.value) for event in there.Scalars(tag)] for tag in tags}
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        tags = events.Tags()["scalars"]
+        self.figures = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
         with suppress(KeyError):  # raised where nothing is there
-            self.marks = set(there.PluginTagToContent("hparams"))
+            self.marks = set(events.PluginTagToContent("hparams"))
         self.file = folder / f"events.out.tfevents.{time.time_ns()}.convscope"
         self._write(file_version="brain.Event:2")
-        shown = dict.fromkeys(("val_loss", "val_accuracy", "test_loss", "test_accuracy"), 0.0)
-        experiment, start, self.ending = hparams(flat_settings(run.spec.model_dump(mode="json")), shown)
+        metrics = dict.fromkeys(("val_loss", "val_accuracy", "test_loss", "test_accuracy"), 0.0)
+        experiment, start, self.ending = hparams(flat_settings(run.spec.model_dump(mode="json")), metrics)
         self._mark(experiment)
         self._mark(start)
         return max((step for step, _ in self.figures.get(_LAST, [])), default=0)
@@ -154,11 +154,11 @@ class _MLflow:
     def _create(self, run: Run) -> str:
         from mlflow.entities import Param
 
-        created = str(self.client.create_run(self._experiment(), run_name=run.name).info.run_id)
+        number = str(self.client.create_run(self._experiment(), run_name=run.name).info.run_id)
         settings = [Param(key, str(value)) for key, value in flat_settings(run.spec.model_dump(mode="json")).items()]
         for first in range(0, len(settings), 100):  # it takes no more at once
-            self.client.log_batch(created, params=settings[first : first + 100])
-        return created
+            self.client.log_batch(number, params=settings[first : first + 100])
+        return number
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -179,8 +179,8 @@ class _MLflow:
         self.client.log_batch(self.number, [Metric(key, value, now, epoch) for key, value in figures.items()])
 
     def results(self, epoch: int, figures: dict[str, float]) -> None:
-        there = self.client.get_run(self.number).data.metrics
-        self.row(epoch, {key: value for key, value in figures.items() if key not in there})
+        metrics = self.client.get_run(self.number).data.metrics
+        self.row(epoch, {key: value for key, value in figures.items() if key not in metrics})
 
     def close(self, status: Status) -> None:
         ends = {"finished": "FINISHED", "stopped": "KILLED"}

@@ -21,7 +21,7 @@ from convscope.training.tracker_clients import CLIENTS, Status, Tracker
 Rows = Sequence[Mapping[Any, Any]]
 
 LEFT = "no more tracking with"
-"""So the line begins that says on stderr that a tracker has failed."""
+"""How the line on stderr begins which says that a tracker has failed."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -53,12 +53,12 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
     Raises:
         TrackerError: a tracker cannot be begun. One that fails later says so, once, and the training goes on.
     """
-    told: list[_Told] = []
+    trackers: list[_Told] = []
     status: Status = "failed"
     try:
         for name in dict.fromkeys(names):
-            told.append(_begun(name, run, rows))  # noqa: PERF401 (those before one that fails are ended below)
-        yield _Beside(watcher, told) if told else watcher
+            trackers.append(_begun(name, run, rows))  # noqa: PERF401 (those before one that fails are ended below)
+        yield _Beside(watcher, trackers) if trackers else watcher
         status = "finished"
     except (StoppedError, KeyboardInterrupt):
         status = "stopped"
@@ -67,7 +67,7 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
         status = "diverged"
         raise
     finally:
-        for one in told:
+        for one in trackers:
             one.tell(lambda tracker: tracker.close(status))
 
 
@@ -89,22 +89,22 @@ def track_results(run: Run, metrics: Mapping[str, Any], names: Sequence[str]) ->
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """What `evaluate` gives, under flat names: test_accuracy, test_accuracy_low and _high (its interval) …"""
     heads = metrics["heads"] if len(metrics["heads"]) > 1 else {}
-    of_heads = {f"{key}.{name}": head[key] for name, head in heads.items() for key in ("loss", "accuracy")}
-    found: dict[str, float] = {}
-    for key, figure in {**metrics, **of_heads}.items():
+    head_figures = {f"{key}.{name}": head[key] for name, head in heads.items() for key in ("loss", "accuracy")}
+    figures: dict[str, float] = {}
+    for key, figure in {**metrics, **head_figures}.items():
         if not isinstance(figure, Mapping) or "value" not in figure or key == "train_accuracy":
             continue
         name = key if key == "overfit_percent" else f"test_{key}"
         ends = {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
-        found |= {end: float(value) for end, value in ends.items() if value is not None and math.isfinite(value)}
-    return found
+        figures |= {end: float(value) for end, value in ends.items() if value is not None and math.isfinite(value)}
+    return figures
 
 
 class _Beside:
     """A watcher, and trackers that are told of epochs alone: a step costs what it costs without them."""
 
-    def __init__(self, watcher: Watcher, told: list[_Told]) -> None:
-        self.watcher, self.told = watcher, told
+    def __init__(self, watcher: Watcher, trackers: list[_Told]) -> None:
+        self.watcher, self.told = watcher, trackers
         self.begin, self.stage, self.step, self.end = watcher.begin, watcher.stage, watcher.step, watcher.end
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -147,9 +147,9 @@ def _begun(name: str, run: Run, rows: Rows) -> _Told:
 
 
 def _catch_up(tracker: Tracker, run: Run, rows: Rows) -> None:
-    there = tracker.open(run)
+    last = tracker.open(run)
     for row in rows:
-        if row["epoch"] > there:
+        if row["epoch"] > last:
             _add(tracker, row)
 
 

@@ -85,9 +85,9 @@ def train(
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
     """
-    named = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
-    spec = make_spec({"data": data.spec, "net": named, "task": task, "recipe": recipe or Recipe()}, "train")
-    folder = Path(out) if out else Path("runs") / f"{data.name}-{named.name}"
+    net_spec = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
+    spec = make_spec({"data": data.spec, "net": net_spec, "task": task, "recipe": recipe or Recipe()}, "train")
+    folder = Path(out) if out else Path("runs") / f"{data.name}-{net_spec.name}"
     return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher, track=track)
 
 
@@ -175,8 +175,8 @@ def check_free(out: Path) -> None:
         state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
     names = os.listdir(out) if os.path.isdir(out) else [""]
-    begun = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
-    if os.path.exists(out) and not all(begun):
+    leftovers = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
+    if os.path.exists(out) and not all(leftovers):
         raise RunFolderError(f"{out} exists and is no run; choose another --out")
 
 
@@ -194,8 +194,8 @@ def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
             f"last bits from those of a run that was not interrupted; OMP_NUM_THREADS={threads_before} keeps them",
             file=sys.stderr,
         )
-    then = run.environment["data"]["digest"]
-    if then != data.digest:
+    digest = run.environment["data"]["digest"]
+    if digest != data.digest:
         raise RunFolderError(
             f"{out}: the data set {data.name!r} has changed since this run began; train again elsewhere"
         )
@@ -230,18 +230,18 @@ def check_fit(net: nn.Module, card: Card, task: Task) -> None:
     if parameter is None:
         raise NetworkError("this network has no parameters to train")
     outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
-    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-    if given != (2, task.outputs):
+    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if shape != (2, task.outputs):
         raise NetworkError(
-            f"for 2 images the network gives {given}; the task needs (2, {task.outputs}): check net.classes"
+            f"for 2 images the network gives {shape}; the task needs (2, {task.outputs}): check net.classes"
         )
 
 
 def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
     """What would otherwise show only in the first step or at the end of the first epoch."""
     if len(data.train) < 2 or len(data.val) < 1:
-        found = f"{len(data.train)} training and {len(data.val)} validation images"
-        raise SettingError(f"data: there are {found}; 2 and 1 are needed at least: check data.split and data.limit")
+        counts = f"{len(data.train)} training and {len(data.val)} validation images"
+        raise SettingError(f"data: there are {counts}; 2 and 1 are needed at least: check data.split and data.limit")
     if recipe.batch == 1 and _has_batch_norm(net):
         raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
     side = min(data.input_shape[1:])

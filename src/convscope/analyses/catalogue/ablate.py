@@ -34,9 +34,9 @@ def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> Vi
     """The difference in accuracy of each class, and the change of the confusion matrix."""
     table = result.table()
     columns = {"class": "name", "difference": "value", "difference_low": "low", "difference_high": "high"}
-    drawn = table.rename(columns=columns)[["name", "value", "low", "high"]]
+    rows = table.rename(columns=columns)[["name", "value", "low", "high"]]
     figures = [
-        chart(draw.changes(drawn, "difference of accuracy")),
+        chart(draw.changes(rows, "difference of accuracy")),
         chart(draw.moved(result.confusion_change.tolist(), result.classes)),
     ]
     units = "; ".join(f"{layer}: {', '.join(map(str, some))}" for layer, some in result.units.items())

@@ -47,13 +47,13 @@ def view(scope: Scope, request: Request, result: tuple[str, Tensor], inputs: Inp
     sample = maps.flatten()[:: max(1, maps.numel() // _SAMPLED)]
     top = max(float(sample.abs().quantile(0.995)), 1e-12)
     signed = bool((maps < 0).any())
-    shown = [draw.signed_picture(one, top) if signed else draw.map_picture(one, top) for one in maps[:_MOST_UNITS]]
-    size = max(1, 64 // max(shown[0].shape[:2]))
-    sheet = draw.sheet([draw.enlarge(one, size) for one in shown], columns=8, gap=3, ground=40)
+    pictures = [draw.signed_picture(one, top) if signed else draw.map_picture(one, top) for one in maps[:_MOST_UNITS]]
+    size = max(1, 64 // max(pictures[0].shape[:2]))
+    sheet = draw.sheet([draw.enlarge(one, size) for one in pictures], columns=8, gap=3, ground=40)
     colours = (
         f"blue below 0, red above, full colour ±{top:.3g} and beyond"
         if signed
         else f"black is 0, white {top:.3g} and above"
     )
-    heading = f"activations of {name}: {len(shown)} of {len(maps)} units"
+    heading = f"activations of {name}: {len(pictures)} of {len(maps)} units"
     return View(heading, [image, (colours, sheet)], tensors, side=sheet.shape[0])

@@ -51,22 +51,20 @@ def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs
     table = pd.concat([one.table() for one in result.values()], ignore_index=True)
     table.insert(2, "off", [plan.in_layer(layer) for layer in table["layer"]])
     n_units, table = len(table), table[table["measured"]]
-    drawn = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
+    rows = table.rename(columns={"layer": "name", "change": "value"})[["name", "value"]]
     figures = [
-        chart(
-            draw.changes(drawn.assign(low=drawn["value"], high=drawn["value"]), "change of accuracy without the unit")
-        )
+        chart(draw.changes(rows.assign(low=rows["value"], high=rows["value"]), "change of accuracy without the unit"))
     ]
     table = table.sort_values("change", kind="stable")
     everything = len(table) == n_units
     measured = f"each of {n_units}" if everything else f"{len(table)} of {n_units}"
-    chosen = None if everything else f"in each layer the {request.screen} that an estimate names first"
-    off_so = f"{measured} units ablated, each alone ({plan.words})"
+    selection = None if everything else f"in each layer the {request.screen} that an estimate names first"
+    procedure = f"{measured} units ablated, each alone ({plan.words})"
     n_images = len(sample(inputs, request.images or 1000))
-    found_so = f"on {counted(n_images, 'test image')}: {largest_loss(table)}"
+    outcome = f"on {counted(n_images, 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in result.items()}
-    heading = ", ".join(filter(None, (off_so, chosen, found_so)))
-    return View(heading, figures, tensors, table, f"{off_so}, {found_so}", chosen, side=1)
+    heading = ", ".join(filter(None, (procedure, selection, outcome)))
+    return View(heading, figures, tensors, table, f"{procedure}, {outcome}", selection, side=1)
 
 
 def largest_loss(ranked: pd.DataFrame) -> str:

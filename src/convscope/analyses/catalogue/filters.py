@@ -40,16 +40,16 @@ def view(scope: Scope, request: Request, result: dict[str, Tensor], inputs: Inpu
     [(layer, weights)] = result.items()
     if weights.shape[1] == 3:
         size = max(1, 48 // max(weights.shape[2:]))
-        shown = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:_MOST_UNITS]]
-        whole, caption = draw.sheet(shown, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
+        pictures = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:_MOST_UNITS]]
+        sheet, caption = draw.sheet(pictures, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
     else:
         one_input, top = weights.shape[1] == 1, float(weights.abs().max())
         size = max(1, (48 if one_input else 24) // max(weights.shape[2:]))
         rows, inputs_shown = min(len(weights), _MOST_UNITS if one_input else 16), min(weights.shape[1], 16)
         cells = [weights[unit, channel] for unit in range(rows) for channel in range(inputs_shown)]
-        shown = [draw.enlarge(draw.signed_picture(cell, top), size) for cell in cells]
-        whole = draw.sheet(shown, columns=8 if one_input else inputs_shown, gap=3, ground=90)
-        arranged = "" if one_input else "a row a unit, a column an input; "
-        caption = f"{arranged}blue below 0, red above, full colour ±{top:.2g}"
+        pictures = [draw.enlarge(draw.signed_picture(cell, top), size) for cell in cells]
+        sheet = draw.sheet(pictures, columns=8 if one_input else inputs_shown, gap=3, ground=90)
+        layout = "" if one_input else "a row a unit, a column an input; "
+        caption = f"{layout}blue below 0, red above, full colour ±{top:.2g}"
     heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
-    return View(heading, [(caption, whole)], result, side=whole.shape[0])
+    return View(heading, [(caption, sheet)], result, side=sheet.shape[0])

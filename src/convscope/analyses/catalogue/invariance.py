@@ -33,9 +33,9 @@ def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Input
     import pandas as pd
 
     rows = [
-        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | one.to_json()
+        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | estimate.to_json()
         for layer in result.layers
-        for n, (change, one) in enumerate(zip(result.changes, result.distances(layer), strict=True), start=1)
+        for n, (change, estimate) in enumerate(zip(result.changes, result.distances(layer), strict=True), start=1)
     ]
     table = pd.DataFrame(rows)
     names = [str(change) for change in result.changes]

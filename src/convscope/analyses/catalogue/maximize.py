@@ -43,14 +43,14 @@ def view(scope: Scope, request: Request, result: Maximized, inputs: Inputs) -> V
     else:
         heading = f"what maximally activates {result.layer}{place}: activation reached"
     tensors = {"picture": result.picture, "activation": result.activation, "course": result.course}
-    shown = [draw.picture(one) for one in result.picture]
-    if len(shown) > _LABELLED:
-        size = max(1, 64 // max(shown[0].shape[:2]))
-        whole = draw.sheet([draw.enlarge(one, size) for one in shown], columns=8, gap=3)
+    pictures = [draw.picture(one) for one in result.picture]
+    if len(pictures) > _LABELLED:
+        size = max(1, 64 // max(pictures[0].shape[:2]))
+        sheet = draw.sheet([draw.enlarge(one, size) for one in pictures], columns=8, gap=3)
         low, high = float(result.activation.min()), float(result.activation.max())
         caption = f"units {result.units[0]} to {result.units[-1]}; {low:.3g} to {high:.3g}"
-        return View(heading, [(caption, whole)], tensors, side=whole.shape[0])
+        return View(heading, [(caption, sheet)], tensors, side=sheet.shape[0])
     of_classes = request.layer is None
-    who = [scope.output_name(unit) if of_classes else f"unit {unit}" for unit in result.units]
-    captions = [f"{name}: {reached:.3g}" for name, reached in zip(who, result.activation.tolist(), strict=True)]
-    return View(heading, list(zip(captions, shown, strict=True)), tensors, side=128, columns=5)
+    names = [scope.output_name(unit) if of_classes else f"unit {unit}" for unit in result.units]
+    captions = [f"{name}: {activation:.3g}" for name, activation in zip(names, result.activation.tolist(), strict=True)]
+    return View(heading, list(zip(captions, pictures, strict=True)), tensors, side=128, columns=5)

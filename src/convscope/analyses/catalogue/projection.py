@@ -31,11 +31,11 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> Projection:
 
 def view(scope: Scope, request: Request, result: Projection, inputs: Inputs) -> View:
     """The points, and a row for each: the image's number among the test images, its class, x and y."""
-    shown = sample(inputs, _n_images(request))
+    images = sample(inputs, _n_images(request))
     table = result.table()
     table["index"] = sample_rows(inputs, _n_images(request))[result.index].numpy()
-    classes = shown.classes["class"]
-    targets = shown.targets_of("class")[result.index]
+    classes = images.classes["class"]
+    targets = images.targets_of("class")[result.index]
     table.insert(1, "class", [classes[k] for k in targets.tolist()])
     method = {"pca": "PCA", "tsne": "t-SNE"}[result.method]
     heading = f"{method} of {counted(len(table), 'test image')}, by the features of {result.layer}"

@@ -33,11 +33,11 @@ def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inp
 
     similarities = list(result.similarities.items())
     rows = [
-        {"curve": request.method, "x": n, "layer": layer} | one.to_json()
-        for n, (layer, one) in enumerate(similarities, start=1)
+        {"curve": request.method, "x": n, "layer": layer} | estimate.to_json()
+        for n, (layer, estimate) in enumerate(similarities, start=1)
     ]
     table = pd.DataFrame(rows)
-    least = min([0.0, *(one.low for _, one in similarities if one.low is not None)])
+    least = min([0.0, *(estimate.low for _, estimate in similarities if estimate.low is not None)])
     ticks, reach = list(result.layers), (math.floor(5 * least) / 5, 1.0)  # the whole way from 1 to nothing in common
     axis = "weights random from the last layer down to"
     figures = [chart(draw.curves(table, axis, "rank correlation", ticks=ticks, reach=reach))]

@@ -54,11 +54,11 @@ def view(scope: Scope, request: Request, result: ShownField, inputs: Inputs) -> 
     top, left, bottom, right = box = field.box(row, column)
     if bottom <= top or right <= left:
         raise RequestError(f"layer {request.layer!r} sees nothing of the image at row {row}, column {column}")
-    shown = draw.picture(inputs.image)
-    scale = max(1, 256 // max(shown.shape[:2]))
-    large = draw.framed(draw.enlarge(shown, scale), tuple(scale * edge for edge in box))
+    picture = draw.picture(inputs.image)
+    scale = max(1, 256 // max(picture.shape[:2]))
+    large = draw.framed(draw.enlarge(picture, scale), tuple(scale * edge for edge in box))
     figures: list[Figure] = [
-        ("image", shown),
+        ("image", picture),
         (f"rows {top} to {bottom - 1}, columns {left} to {right - 1}", large),
         ("receptive field", draw.picture(inputs.image[:, top:bottom, left:right])),
     ]
@@ -71,5 +71,5 @@ def _strongest(scope: Scope, image: Tensor, layer: str, unit: int | str | None) 
     """Where a unit of the layer answers most; of all units where none is meant."""
     name, values = maps_of(scope, image, layer)
     maps = values[0]
-    one = maps.amax(0) if unit is None else maps[unit_of(unit, maps, name)]
-    return divmod(int(one.argmax()), one.shape[1])
+    activation = maps.amax(0) if unit is None else maps[unit_of(unit, maps, name)]
+    return divmod(int(activation.argmax()), activation.shape[1])

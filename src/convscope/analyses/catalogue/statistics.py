@@ -45,7 +45,7 @@ def view(scope: Scope, request: Request, result: dict[str, LayerStatistics], inp
 
 def notable_units(result: Mapping[str, LayerStatistics], most: int = 4) -> str:
     """The dead units, those always on and the pairs alike: how many, and the first of them by name."""
-    named = {
+    groups = {
         "dead": [f"{layer} {unit}" for layer, one in result.items() for unit in one.dead.nonzero()[:, 0].tolist()],
         "always on": [f"{layer} {u}" for layer, one in result.items() for u in one.saturated.nonzero()[:, 0].tolist()],
         "pairs alike": [
@@ -55,7 +55,7 @@ def notable_units(result: Mapping[str, LayerStatistics], most: int = 4) -> str:
         ],
     }
     parts = []
-    for kind, units in named.items():
+    for kind, units in groups.items():
         more = ", …" if len(units) > most else ""
         parts.append(f"{kind}: {len(units)}" + (f" ({', '.join(units[:most])}{more})" if units else ""))
     return "; ".join(parts)

@@ -46,9 +46,9 @@ def view(scope: Scope, request: Request, result: LayerPatches, inputs: Inputs) -
     if request.unit is not None:
         return _of_unit(int(request.unit), result, images, tensors)
     table = _named(result.table(), images)
-    shown = [patch_square(result, images, unit) for unit in range(min(_MOST_UNITS, len(result.count)))]
-    heading = f"strongest patches of {result.layer}: {len(shown)} of {len(result.count)} units, nine each"
-    figures = [(f"unit {unit}", one) for unit, one in enumerate(shown)]
+    squares = [patch_square(result, images, unit) for unit in range(min(_MOST_UNITS, len(result.count)))]
+    heading = f"strongest patches of {result.layer}: {len(squares)} of {len(result.count)} units, nine each"
+    figures = [(f"unit {unit}", square) for unit, square in enumerate(squares)]
     silent = int((~result.fired).sum())
     remark = f"{counted(silent, 'unit')} without patches: never fires on these images" if silent else None
     return View(heading, figures, tensors, table, remark=remark, side=116, columns=8)

@@ -35,23 +35,23 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     if not convolutions:
         raise RequestError("this network has no convolution whose units could be ablated")
     place_of = ablation_plan(scope, convolutions).at
-    found = scope.unit_effects(inputs.image, list(dict.fromkeys(place_of.values())), target_of(scope, request.target))
+    effects = scope.unit_effects(inputs.image, list(dict.fromkeys(place_of.values())), target_of(scope, request.target))
     layer_of = {place: layer for layer, place in place_of.items()}
-    return replace(found, layers=[layer_of[place] for place in found.layers])
+    return replace(effects, layers=[layer_of[place] for place in effects.layers])
 
 
 def view(scope: Scope, request: Request, result: UnitEffects, inputs: Inputs) -> View:
     """Maps of the units, and a table of their effects."""
     import pandas as pd
 
-    shown = range(min(request.top or _TOP, int((result.logit_change < 0).sum())))
+    ranks = range(min(request.top or _TOP, int((result.logit_change < 0).sum())))
     rows = [
         {"layer": result.layers[k], "unit": int(result.units[k]), "logit_change": float(result.logit_change[k]),
          "probability_change": float(result.probability_change[k])}
-        for k in shown
+        for k in ranks
     ]  # fmt: skip
     figures: list[Figure] = [("image", draw.picture(inputs.image))]
-    for k in shown:
+    for k in ranks:
         layer, unit = result.layers[k], int(result.units[k])
         [maps] = scope.activations(inputs.image, [layer]).values()
         caption = f"{layer} {unit}: {float(result.logit_change[k]):+.2f}".replace("-", "−")
