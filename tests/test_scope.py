@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,19 @@ def test_a_run_brings_all_that_a_scope_needs() -> None:
     same = Scope(run.net, torch.zeros(1, 3, 8, 8), normalize=run.normalization)
     image = torch.rand(3, 8, 8)
     assert torch.equal(scope.logits(image), same.logits(image))
+
+
+def test_a_copy_of_a_scope_takes_images_of_as_many_bits() -> None:
+    task = make_task("softmax", {"class": tuple("abcde")})
+    scope = Scope(
+        SimpleNamespace(
+            net=network(), classes=task.classes, normalization=None, input_shape=(3, 8, 8), task=task, bits=16
+        )
+    )
+    for each in (scope, scope.ablate({}), copy(scope)):
+        torch.testing.assert_close(
+            each.images(np.full((8, 8, 3), 300, np.uint16)), torch.full((1, 3, 8, 8), 300 / 65535)
+        )
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ class Scope:
         return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: it traces the network itself, and writes to no run folder."""
+        """What a copy needs, here or in another process: it traces its network itself, and writes to no run folder."""
         left_out = ("graph", "_fields", "_positions", "run")
         return {name: value for name, value in vars(self).items() if name not in left_out} | {"run": None}
 
@@ -462,7 +462,8 @@ class Scope:
         needs_none = images is None and how != "mean_activation"
         prepared = self._example() if needs_none else None if images is None else self.prepare(images)
         edited = lenses.ablate(self.net, layers, how, prepared)
-        scope = Scope(edited, self._example(), self.classes, self._normalize, self.given_task, self._output)
+        scope = copy(self)
+        scope.net = edited
         if "graph" in vars(self) and (graph := lenses.ablated_graph(self.graph, edited, layers, how)) is not None:
             scope.graph = graph
         return scope
