@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from convscope.base.bounded import load_yaml
 from convscope.errors import SettingError, shortened
 from convscope.runs import make_spec, parse_overrides, read_spec
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
 )
+PAIRS = "a0: &a0 !!pairs [k: 1]\n" + "".join(
+    f"a{n}: &a{n} !!pairs [{', '.join([f'k: *a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+MERGED = "a0: &a0 {k0: 1}\n" + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}, k{n}: 1}}\n" for n in range(1, 2000))
 BOMBS = {
     "billions of values by aliases": (
         f"{LAUGHS}data: mnist\nnet: *a29\n",
@@ -27,6 +32,14 @@ BOMBS = {
     "a long number in hexadecimal": (
         f"data: mnist\nnet: {{name: net4, width: 0x{'f' * 3999}}}\n",
         "thousands of digits",
+    ),
+    "values in pairs": (f"{PAIRS}data: mnist\nnet: *a8\n", "aliases stand for more than 100,000 values"),
+    "values in an ordered mapping": (f"{PAIRS.replace('!!pairs', '!!omap')}net: *a8\n", "aliases stand for"),
+    "values in a set": (f"a: &a !!set {{{', '.join(map(str, range(999)))}}}\nnet: [{'*a, ' * 999}]\n", "aliases stand"),
+    "keys that are merged in": (f"{MERGED}net: *a1999\n", "more than 100,000 keys, with those that << merges in"),
+    "mappings merged one into the next": (
+        f"net:\n  - {{b: {{{MERGED.strip().replace(chr(10), ', ')}}}}}\n  - {{<<: *a1999}}\n",
+        "too many mappings merged one into the next",
     ),
     "deep keys": (f"{'? ' * 50_000}a\n", "more than 50 levels"),
 }
@@ -49,6 +62,13 @@ def test_anchors_that_people_write_are_read() -> None:
     text = "data: mnist\nnet: {name: net4}\nrecipe: {epochs: 2, stages: &s [{name: a, epochs: 2, rate: 0.1}]}\n"
     assert read_spec(text, "spec").recipe.epochs == 2
     assert read_spec("data: mnist\nnet: &n c8 M f16\nabout: *n\n", "spec").about == "c8 M f16"
+
+
+def test_a_key_of_ones_own_overrides_the_merged_one_also_where_the_mapping_is_merged_in_again() -> None:
+    text = "a: &a {k: 1}\nb: {c: [&c {<<: *a, k: 2}]}\nd: {<<: *c}\ne: {<<: [*a, *c]}\n"
+    assert load_yaml(text) == {"a": {"k": 1}, "b": {"c": [{"k": 2}]}, "d": {"k": 2}, "e": {"k": 1}}
+    doubled = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 50))
+    assert load_yaml(doubled)["a49"] == {"k": 1}
 
 
 @pytest.mark.parametrize("given", ["x" * 10_000_000, [["y" * 1000] * 1000] * 1000, {str(n): n for n in range(10_000)}])

@@ -26,18 +26,27 @@ class KeyTwiceError(yaml.constructor.ConstructorError):
 
 
 class _KeysOnce:
-    """A loader that refuses a mapping in which a key stands twice, of which YAML's own takes the last without a word."""
+    """A loader that refuses a mapping in which a key stands twice, of which YAML's own takes the last without a word; and more
+    keys than `LARGEST`, those that "<<" merges in counted beforehand."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):  # before those that "<<" merges in, which a key of one's own overrides
-                if (key.tag, key.value) in keys:
-                    raise KeyTwiceError(
-                        None, None, f"{key.value!r} is there twice; leave one of them out", key.start_mark
-                    )
-                keys.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)  # type: ignore[misc]
+    n_keys = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        names = set()
+        for key, _ in node.value:  # before those that "<<" merges in, which a key of one's own overrides
+            if _name(key) in names:
+                raise KeyTwiceError(None, None, f"{key.value!r} is there twice; leave one of them out", key.start_mark)
+            names.add(_name(key))
+        super().flatten_mapping(node)  # type: ignore[misc]
+        # a mapping that others merge in comes here again: each key stays there once
+        node.value = list({_name(key): (key, value) for key, value in node.value}.values())
+        self.n_keys += len(node.value)
+        if self.n_keys > LARGEST:
+            raise yaml.YAMLError(f"it has more than {LARGEST:,} keys, with those that << merges in")
+
+
+def _name(key: yaml.Node) -> tuple[str, str | int]:
+    return key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)
 
 
 class _SlowLoader(_KeysOnce, yaml.SafeLoader):
@@ -57,6 +66,8 @@ def load_yaml(text: str) -> Any:
         values = _parsed(text)
     except (ValueError, OverflowError, TypeError) as error:  # of a value, such as a number of 5,000 digits
         raise yaml.YAMLError(str(error)) from None
+    except RecursionError:
+        raise yaml.YAMLError("it has too many mappings merged one into the next") from None
     if _n_values(values, {}) > LARGEST:
         raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
     return values
@@ -105,7 +116,7 @@ def _n_values(value: Any, counts: dict[int, float]) -> float:
     """How many values there are, with an alias counted as often as it stands; without end where it holds itself."""
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise yaml.YAMLError("a number of thousands of digits; expected a shorter one")
-    if not isinstance(value, dict | list):
+    if not isinstance(value, dict | list | tuple | set):
         return 1
     if id(value) not in counts:
         counts[id(value)] = math.inf
