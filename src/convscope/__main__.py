@@ -34,15 +34,15 @@ def _speak_utf8() -> None:
 
     The encoding of names is fixed when Python starts: so it starts once more, as a later Python does by itself.
     """
-    ascii_names = sys.getfilesystemencoding() in ("ascii", "iso8859-1") and not sys.flags.utf8_mode
-    if ascii_names and os.name == "posix" and sys.orig_argv[1:]:
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for name, errors in {"stdin": "surrogateescape", "stdout": "replace", "stderr": "backslashreplace"}.items():
         if getattr(sys, name) is None:  # it was closed: what is printed is lost, as by Python's own print
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    ascii_names = sys.getfilesystemencoding() in ("ascii", "iso8859-1") and not sys.flags.utf8_mode
+    if ascii_names and os.name == "posix" and sys.orig_argv[1:]:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

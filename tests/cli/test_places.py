@@ -150,3 +150,10 @@ def test_a_locale_of_ascii(tmp_path: Path, reported: Run) -> None:
     assert json.loads(listed.stdout)["rows"][0]["run"] == "läuft"
     missing = call("evaluate", "Füße/nö")
     assert (missing.returncode, missing.stderr.startswith(r"convscope: F\xfc\xdfe/n\xf6 is no folder")) == (2, True)
+
+
+def test_a_locale_of_ascii_and_a_closed_stdout() -> None:
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    line = ["sh", "-c", '"$0" -m convscope --version >&-', sys.executable]
+    found = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert (found.returncode, found.stderr) == (0, "")

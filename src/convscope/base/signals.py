@@ -80,11 +80,14 @@ def stop_wish() -> Iterator[StopWish]:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
-    _open_wishes.append(wish)
-    wish.asked = any(each.asked for each in _open_wishes)  # after it is open: a signal between the two would be lost
-    before = {number: signal.signal(number, ask) for number in stop_signals()}
+    before = {number: signal.getsignal(number) for number in stop_signals()}
     try:
+        _open_wishes.append(wish)
+        wish.asked = any(each.asked for each in _open_wishes)  # after it is open: a signal between the two would be lost
+        for number in before:
+            signal.signal(number, ask)
         yield wish
     finally:
-        _open_wishes.remove(wish)
+        with suppress(ValueError):  # interrupted before it was open
+            _open_wishes.remove(wish)
         restore()
