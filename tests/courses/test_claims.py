@@ -275,7 +275,9 @@ def test_a_single_pair_is_tested_on_its_images_and_a_network_once(out: Path, mon
     for damaged in (
         "[",
         "[]",
+        "[" * 3000,
         '{"filters_off": 3}',
+        f'{{"filters_off": {{"value": 1{"0" * 400}, "low": null, "high": null, "run": "", "basis": ""}}}}',
         '{"filters_off": {"value": "x", "low": null, "high": null, "run": "", "basis": ""}}',
     ):
         (study.path / "claims.json").write_text(damaged)

@@ -74,7 +74,20 @@ def test_a_smaller_budget_says_so_and_the_looks_are_the_files(repeated: Path) ->
 def test_a_picture_that_is_gone_is_said(repeated: Path) -> None:
     folder = folder_of(repeated, "smoke", NAME)
     (folder / looks_of(folder)[0].picture).unlink()
-    assert "No picture: the file is gone." in _text(study_page(Runs(folder), study_sections(folder)), "looks")
+    page = study_page(Runs(folder), study_sections(folder))
+    assert "No picture: its file is not in the study's folder." in _text(page, "looks")
+
+
+@pytest.mark.parametrize("picture", ["/etc/hostname", "../../secret", "looks/link.png", "x" * 300])
+def test_a_picture_outside_of_the_folder_is_not_shown(repeated: Path, picture: str) -> None:
+    folder = folder_of(repeated, "smoke", NAME)
+    (repeated / "secret").write_text("secret")
+    (folder / "looks" / "link.png").symlink_to(repeated / "secret")
+    index = folder / "looks" / "looks.json"
+    index.write_text(index.read_text().replace("looks/01-filters.png", picture))
+    page = study_page(Runs(folder), study_sections(folder))
+    assert len(re.findall("<img", _section(page, "looks"))) == 1
+    assert "No picture: its file is not in the study's folder." in _text(page, "looks")
 
 
 def test_an_ordinary_study_and_a_folder_of_runs_have_no_such_part(

@@ -62,8 +62,11 @@ def test_a_picture_that_is_gone_is_drawn_again_and_a_damaged_list_is_made_anew(r
     after = _times(study.path)
     assert after.keys() == before.keys()
     assert {path.name for path, time in after.items() if time != before[path]} == {"02-saliency.png"}
-    (study.path / LOOKS / "looks.json").write_text("[{")
-    assert looks_of(study.path) == []
+    index = study.path / LOOKS / "looks.json"
+    number = index.read_text().replace('"looks/01-filters.png"', "5")
+    for damaged in ("[{", "[" * 3000, "[5]", '{"lens": 1}', number):
+        index.write_text(damaged)
+        assert looks_of(study.path) == []
     assert look_again(study) == looks_of(study.path) == first
 
 

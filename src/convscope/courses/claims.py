@@ -18,12 +18,11 @@ from convscope.courses.figures import EPOCH_SECONDS, figure, matches
 from convscope.courses.measured import MEASUREMENTS
 from convscope.courses.reported import SMOKE, Claim, Reproduces
 from convscope.errors import ConvscopeError
-from convscope.runs import write_whole
-from convscope.scans import Estimate, mean_of, proportion
+from convscope.runs import object_in, write_whole
+from convscope.scans import UNDEFINED, Estimate, mean_of, proportion
 from convscope.study import DAMAGED, Study, StudyRun, StudySpec, compare, compare_seeds
 
 _MEASURED = "claims.json"
-_NOTHING = Estimate(None, None, None)
 _Z = 1.959963984540054
 _ENOUGH = 5
 """From this many pairs of settings on, their spread shows what chance does; with fewer, Student's interval says nothing."""
@@ -46,14 +45,14 @@ class JudgedClaim:
     """
 
     claim: Claim
-    difference: Estimate = _NOTHING
+    difference: Estimate = UNDEFINED
     basis: str = ""
     verdict: ClaimVerdict = "not run"
 
 
 def judge_claims(told: Reproduces, spec: StudySpec, folder: Path, runs: Sequence[StudyRun]) -> tuple[JudgedClaim, ...]:
     """What the finished runs of a study's folder say of each claim of its report."""
-    measured = _read_measured(folder)
+    measured = object_in(folder / _MEASURED)
     judged = [
         _of_network(claim, measured) if claim.metric in MEASUREMENTS else _of_runs(claim, spec, runs)
         for claim in told.claims
@@ -71,7 +70,7 @@ def measure_networks(study: Study, told: Reproduces) -> None:
         return
     number = ranking[0].number
     run = next(run for run in study.runs if run.number == number and run.state == "done")
-    entries = _read_measured(study.path).items()
+    entries = object_in(study.path / _MEASURED).items()
     measured = {name: each for name, each in entries if isinstance(each, dict) and each.get("run") == run.path.name}
     for name in metrics:
         if name not in measured:
@@ -81,14 +80,6 @@ def measure_networks(study: Study, told: Reproduces) -> None:
             write_whole(study.path / _MEASURED, json.dumps(measured, indent=1))
 
 
-def _read_measured(folder: Path) -> dict[str, Any]:
-    try:
-        measured = json.loads((folder / _MEASURED).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return measured if isinstance(measured, dict) else {}
-
-
 def _of_network(claim: Claim, measured: Mapping[str, Any]) -> JudgedClaim:
     try:
         entry = measured[claim.metric]
@@ -96,7 +87,7 @@ def _of_network(claim: Claim, measured: Mapping[str, Any]) -> JudgedClaim:
         return JudgedClaim(
             claim, difference, f"run {entry['run']}, {entry['basis']}", verdict_of_claim(claim, difference)
         )
-    except (KeyError, TypeError, ValueError):  # the folder may be somebody else's
+    except (KeyError, TypeError, ValueError, OverflowError):  # the folder may be somebody else's
         return JudgedClaim(claim)
 
 

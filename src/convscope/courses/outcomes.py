@@ -27,7 +27,7 @@ from convscope.courses.reported import (
 from convscope.errors import ConvscopeError
 from convscope.nets import build_net, code_in
 from convscope.runs import HISTORY, RunSpec
-from convscope.scans import Estimate, proportion
+from convscope.scans import UNDEFINED, Estimate, proportion
 from convscope.study import DAMAGED, STUDY, Study, StudyRun, StudySpec, damage, open_study, summary
 
 Verdict = Literal[
@@ -38,7 +38,6 @@ CLOSE = 0.03
 """Two accuracies agree when the interval of their difference holds 0 and does not reach further than this to either side."""
 
 _Z = 1.959963984540054
-_NOTHING = Estimate(None, None, None)
 _LOSSLESS = ("cifar10", "mnist")  # as their authors published them
 
 
@@ -61,9 +60,9 @@ class Outcome:
     """
 
     reported: Reported
-    reported_interval: Estimate = _NOTHING
-    found: Estimate = _NOTHING
-    difference: Estimate = _NOTHING
+    reported_interval: Estimate = UNDEFINED
+    found: Estimate = UNDEFINED
+    difference: Estimate = UNDEFINED
     n_seeds: int = 0
     n_settings: int = 0
     n_missing: int = 0
@@ -152,14 +151,14 @@ def _is_done(folder: Path) -> bool:
 
 def _reproduction(out: Path, name: str, budget: str) -> Reproduction:
     spec = find_reproduction(name, budget)
-    folder = folder_of(out, reproduces(spec, name).budget, name)
+    report = reproduces(spec, name)
+    folder = folder_of(out, report.budget, name)
     problems: tuple[str, ...] = ()
     if (folder / STUDY).is_file():
         try:
             return read_reproduction(open_study(folder), name, spec)
         except ConvscopeError as error:  # one such study must not spoil the others
             problems = (str(error),)
-    report = reproduces(spec, name)
     outcomes = tuple(_outcome(each, spec, [], report.budget) for each in report.reported)
     claims = tuple(map(JudgedClaim, report.claims))
     return Reproduction(name, spec, report, folder, outcomes, claims, problems=problems)
@@ -226,7 +225,7 @@ def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterat
 
 def _outcome(reported: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
     interval = (
-        proportion(round(reported.value * reported.n), reported.n) if reported.is_share and reported.n else _NOTHING
+        proportion(round(reported.value * reported.n), reported.n) if reported.is_share and reported.n else UNDEFINED
     )
     if reported.metric == EXACT:
         return _counted(reported, spec)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.courses.outcomes import read_reproduction
-from convscope.courses.reproduce import looks_of
+from convscope.courses.reproduce import has_picture, looks_of
 from convscope.courses.reproduction import CLAIMS_EXPLAINED, EXPLAINED, claim_rows, reproduction_rows, state_in_words
 from convscope.errors import ConvscopeError
 from convscope.report import Section, fill
@@ -47,11 +47,9 @@ def study_sections(folder: Path) -> list[Section]:
 
 def _looks(folder: Path) -> Iterator[dict[str, Any]]:
     for each in looks_of(folder):
-        picture = folder / each.picture
-        shown = bool(each.picture) and picture.is_file()
-        content = picture.read_bytes() if shown else b""
+        content = (folder / each.picture).read_bytes() if has_picture(folder, each) else b""
         yield vars(each) | {
-            "problem": each.problem or "the file is gone",
+            "problem": each.problem or "its file is not in the study's folder",
             "content": content,
             "width": int.from_bytes(content[16:20], "big"),  # of a PNG, its header says it there
         }

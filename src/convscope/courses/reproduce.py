@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from convscope.analyses import look_at, open_subject
 from convscope.compute import Executor
@@ -73,17 +76,18 @@ def reproduce(
         >>> study = cs.courses.reproduce("net1-grid", "smoke")              # doctest: +SKIP
     """
     spec = find_reproduction(name, budget)
-    folder = folder_of(Path(out), reproduces(spec, name).budget, name)
+    told = reproduces(spec, name)
+    folder = folder_of(Path(out), told.budget, name)
     study = sweep(spec, folder, workers=workers, device=device, view=view, executor=executor)
     look_again(study)
-    measure_networks(study, reproduces(spec, name))
+    measure_networks(study, told)
     return study
 
 
 def look_again(study: Study) -> list[LookedAt]:
     """The ways of looking that the study names, on its runs; those that are there already are kept."""
     report = reproduces(study.spec, str(study.path))
-    earlier = {each.command: each for each in looks_of(study.path) if (study.path / each.picture).is_file()}
+    earlier = {each.command: each for each in looks_of(study.path) if has_picture(study.path, each)}
     looks = []
     for number, look in enumerate(report.looks, 1):
         looked_at = _looked_at(study, look, f"{LOOKS}/{number:02d}-{look.lens}.png", earlier)
@@ -95,9 +99,15 @@ def look_again(study: Study) -> list[LookedAt]:
 def looks_of(folder: Path) -> list[LookedAt]:
     """The ways of looking that a study's folder has; none where it has no such list, or a damaged one."""
     try:
-        return [LookedAt(**each) for each in json.loads((folder / LOOKS / _INDEX).read_text("utf-8"))]
-    except (OSError, ValueError, TypeError):
+        return TypeAdapter(list[LookedAt]).validate_json((folder / LOOKS / _INDEX).read_bytes())
+    except (OSError, ValueError):
         return []
+
+
+def has_picture(folder: Path, look: LookedAt) -> bool:
+    """Whether a look's picture is a file within the study's folder, which may be somebody else's."""
+    picture = folder / look.picture
+    return os.path.isfile(picture) and picture.resolve().is_relative_to(folder.resolve())
 
 
 def _looked_at(study: Study, look: ReportedLook, picture: str, earlier: Mapping[str, LookedAt]) -> LookedAt:
@@ -115,8 +125,8 @@ def _looked_at(study: Study, look: ReportedLook, picture: str, earlier: Mapping[
         image = None if look.image is None else str(look.image)
         _, view = look_at(open_subject(run.path), look.lens, image, out=study.path / picture, **look.settings)
     except ConvscopeError as error:
-        return LookedAt(**{**asdict(entry), "problem": str(error)})
-    return LookedAt(**{**asdict(entry), "picture": picture, "heading": view.heading})
+        return replace(entry, problem=str(error))
+    return replace(entry, picture=picture, heading=view.heading)
 
 
 def _chosen(study: Study, look: ReportedLook) -> StudyRun:

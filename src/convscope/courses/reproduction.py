@@ -14,7 +14,6 @@ from convscope.courses.figures import EPOCH_SECONDS
 from convscope.courses.outcomes import Outcome, Reproduction
 from convscope.courses.reported import FULL
 from convscope.report import fill
-from convscope.scans import Estimate
 from convscope.study import duration
 
 EXPLAINED = (
@@ -46,13 +45,10 @@ def value_in_words(outcome: Outcome, value: float) -> str:
 
 def found_in_words(outcome: Outcome) -> str:
     """Ours with its interval; "–" where there is none."""
-    ours: Estimate = outcome.found
-    if ours.value is None:
-        return "–"
-    value = value_in_words(outcome, ours.value)
-    if ours.low is None or ours.high is None:
-        return value
-    return f"{value} ({value_in_words(outcome, ours.low)} to {value_in_words(outcome, ours.high)})"
+    value, low, high = (None if x is None else value_in_words(outcome, x) for x in vars(outcome.found).values())
+    if value is None or low is None or high is None:
+        return value or "–"
+    return f"{value} ({low} to {high})"
 
 
 def _with_budget(each: Reproduction, verdict: str) -> str:

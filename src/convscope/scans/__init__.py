@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         validation_in_words as validation_in_words,
     )
     from convscope.scans.intervals import (
+        UNDEFINED as UNDEFINED,
         Estimate as Estimate,
         bootstrap as bootstrap,
         difference as difference,
