@@ -244,10 +244,11 @@ def test_a_looks_command_gives_all_its_options_to_the_shell() -> None:
         ({"net": {"name": "net1", "width": 4}}, True), ({"net": {"name": "net1", "width": 8}}, False),
         ({"net.width": 4, "recipe.batch": 24}, True), ({"net.width": 4, "recipe.batch": 25}, False),
         ({"net.depth": 4}, False), ({"net.depth": None}, True),
+        ({"recipe.rates": "conv1"}, False), ({"recipe.rates": {}}, True),
     ],
 )  # fmt: skip
 def test_which_runs_a_figure_belongs_to(at: dict[str, Any], expected: bool) -> None:
-    run = read_reproducing(GIVEN, NAME).run_spec({"net.width": 4}, 0)
+    run = read_reproducing(GIVEN, NAME).run_spec({"net.width": 4, "recipe.rates": {}}, 0)
     assert matches(run, at) == expected
 
 

@@ -246,12 +246,19 @@ def test_what_does_not_fit_is_told_in_a_line(text: str) -> None:
     assert BAD[text] in str(error.value)
 
 
-def test_other_requests_that_cannot_be_met() -> None:
+def test_without_layers_a_pixel_sees_itself() -> None:
+    chain = courses.Chain((3, 8, 8))
+    assert (chain.output_shape, chain.receptive_field, chain.box(2, 5)) == ((3, 8, 8), (1, 1), (2, 5, 3, 6))
+
+
+def test_other_requests_that_cannot_be_met(annotations_unchecked: None) -> None:
     with pytest.raises(SettingError, match="expected channels, height and width"):
         courses.chain((3, 0, 8), "c8")
     with pytest.raises(SettingError, match=r"position: \(9, 0\)"):
         courses.chain((3, 8, 8), "c8").box(9, 0)
     assert courses.chain((3, 9, 9), "c8k3p0 G").box() == (0, 0, 9, 9)
+    with pytest.raises(SettingError, match="pool: \\['max'\\] is not known"):
+        courses.pool((3, 8, 8), ["max"])  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="leave one of both out"):
         courses.conv((3, 8, 8), 8, 3, 2, "same", transposed=True, output_padding=1)
     with pytest.raises(SettingError, match="positions along an axis"):

@@ -96,6 +96,13 @@ def test_a_dilated_pool_whose_taps_all_lie_in_the_padding_is_pytorchs() -> None:
     assert found.to_json()["output"] == [[[None, None]]]
 
 
+def test_an_average_of_nothing_but_padding_that_does_not_count_is_no_number() -> None:
+    """PyTorch's average pools have no dilation, and so no such window."""
+    found = courses.worked_pool([[1, 2], [3, 4]], "average", kernel=2, dilation=3, padding=1, count_padding=False)
+    assert np.isnan(found.output).all()
+    assert courses.add_up(found.window()) == "0 / 0 = NaN"
+
+
 def _adds_up(found: courses.Worked) -> None:
     """Every number is the sum of its products over its divisor, and its bias."""
     for one in found.windows():
@@ -169,11 +176,31 @@ def test_other_requests_that_cannot_be_met(tmp_path: Path, annotations_unchecked
     (tmp_path / "bad.yaml").write_text("image: [1, 2\n")
     (tmp_path / "list.yaml").write_text("[1, 2]\n")
     np.save(tmp_path / "words.npy", np.array(["a"]))
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "folder.npy").mkdir()
+    with open(tmp_path / "packed.npy", "wb") as packed:
+        np.savez(packed, a=np.ones((2, 2)))
+    for name, size in (("vast", 10**15), ("vaster", 10**30)):
+        with open(tmp_path / f"{name}.npy", "wb") as said:
+            np.lib.format.write_array_header_1_0(said, {"descr": "<f8", "fortran_order": False, "shape": (size,)})
+    (tmp_path / "date.yaml").write_text("2024-02-30\n")
+    (tmp_path / "deep.json").write_text("[" * 3000)
+    (tmp_path / "huge.json").write_text(f"[[1{'0' * 400}]]")
+    (tmp_path / "pool.yaml").write_text("image: [[1]]\npool: [max]\n")
     wrong: list[tuple[dict[str, object], type[ConvscopeError], str]] = [
         ({}, SettingError, "image: there is none"),
         ({"image": "1 2"}, SettingError, "filter: there is none"),
         ({"image": "missing.csv", "pool": "max"}, DataError, "missing.csv: cannot be read"),
         ({"image": str(tmp_path / "bad.npy"), "pool": "max"}, DataError, "cannot be read as an array"),
+        *(
+            ({"image": str(tmp_path / f"{name}.npy"), "pool": "max"}, DataError, "cannot be read as an array")
+            for name in ("empty", "folder", "packed", "vast", "vaster")
+        ),
+        ({"image": str(tmp_path / "date.yaml"), "pool": "max"}, DataError, "no valid YAML"),
+        ({"image": str(tmp_path / "deep.json"), "pool": "max"}, DataError, "no valid YAML (more than 50 levels"),
+        ({"image": str(tmp_path / "huge.json"), "pool": "max"}, SettingError, "or a value that is no number"),
+        ({"image": "a\0.csv", "pool": "max"}, DataError, "cannot be read"),
+        ({"example": str(tmp_path / "pool.yaml")}, SettingError, "pool: ['max'] is not known"),
         ({"image": str(tmp_path / "words.npy"), "pool": "max"}, DataError, "expected numbers"),
         ({"example": str(tmp_path / "bad.yaml")}, DataError, "no valid YAML"),
         ({"example": str(tmp_path / "list.yaml")}, DataError, "expected keys"),
@@ -193,6 +220,8 @@ def test_other_requests_that_cannot_be_met(tmp_path: Path, annotations_unchecked
         with pytest.raises(kind) as error:
             courses.worked_example(**request)
         assert message in str(error.value)
+    with pytest.raises(SettingError, match="input: rows or channels of different length, or a value that is no number"):
+        courses.worked_conv([[10**400]], [[1]])
     with pytest.raises(SettingError, match="10,201 numbers are too many"):
         courses.worked_conv(np.ones((101, 101)), [[1]])
     with pytest.raises(SettingError, match="unit 0, row 2, column 0 is not in the output, which has 1 unit, 2 rows"):

@@ -69,7 +69,7 @@ def load_yaml(text: str) -> Any:
     except RecursionError:
         raise yaml.YAMLError("it has too many mappings merged one into the next") from None
     if _n_values(values, {}) > LARGEST:
-        raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
+        raise yaml.YAMLError(f"it has more than {LARGEST:,} values, each alias counted as often as it stands")
     return values
 
 

@@ -214,10 +214,9 @@ def _products(example: Worked, chosen: Sequence[WorkedWindow]) -> Table:
         for n, channel in enumerate(window.channels):
             name = [example.channels[channel]] if named else []
             table.add_row("" if n else place, *name, _terms(example, window, n), number(window.per_channel[n]))
-        whole = courses.add_up(window)
-        if whole:
-            empty = [""] * (len(table.columns) - 2)
-            table.add_row(*empty, Text(whole.rpartition(" = ")[0], "bold"), Text(number(window.value), "bold"))
+        terms, equals, value = courses.add_up(window).rpartition(" = ")
+        if equals:
+            table.add_row(*[""] * (len(table.columns) - 2), Text(terms, "bold"), Text(value, "bold"))
         table.add_section()
     return table
 

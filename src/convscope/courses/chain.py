@@ -155,7 +155,7 @@ class Chain:
     @property
     def receptive_field(self) -> tuple[int, int]:
         """(height, width) in pixels of what a position of the last layer sees, on a plane without borders."""
-        return self.steps[-1].receptive_field
+        return self._paths[0].field, self._paths[1].field
 
     def then(
         self,
@@ -167,9 +167,8 @@ class Chain:
         bias: bool = False,
     ) -> Chain:
         """With one more layer; by default it keeps the shape."""
-        before = self.steps[-1].paths if self.steps else tuple(map(Path, self.input_shape[1:]))
         rows, columns = (
-            path.then(axis, kind in _MIXES) for path, axis in zip(before, axes or (None, None), strict=True)
+            path.then(axis, kind in _MIXES) for path, axis in zip(self._paths, axes or (None, None), strict=True)
         )
         shape = self.output_shape
         step = ChainStep(name, kind, shape, output_shape or shape, (rows, columns), axes, groups, bias)
@@ -187,7 +186,7 @@ class Chain:
         shape = self.output_shape
         if len(shape) < 3 or not (0 <= row < shape[1] and 0 <= column < shape[2]):
             raise SettingError(f"position: ({row}, {column}) is not on the last layer's output of {times(shape)}")
-        rows, columns = (path.pixels(stop) for path, stop in zip(self.steps[-1].paths, (row, column), strict=True))
+        rows, columns = (path.pixels(stop) for path, stop in zip(self._paths, (row, column), strict=True))
         return (min(rows), min(columns), max(rows) + 1, max(columns) + 1) if rows and columns else None
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +198,11 @@ class Chain:
             "multiply_adds": self.multiply_adds,
             "layers": [step.to_json() for step in self.steps],
         }
+
+    @property
+    def _paths(self) -> tuple[Path, ...]:
+        """Along rows and columns, the windows from the image to the last layer."""
+        return self.steps[-1].paths if self.steps else tuple(map(Path, self.input_shape[1:]))
 
     def _repr_html_(self) -> str:
         rows = [[step.name, step.kind, *step.figures] for step in self.steps]
@@ -292,7 +296,7 @@ def pool(
         (16, 31, 31)
     """
     check_shape(shape)
-    if kind not in _POOLS:
+    if kind not in tuple(_POOLS):  # of a file, in which it may be a list
         raise SettingError(f"pool: {kind!r} is not known; expected max or average")
     axes = _axes(shape, kernel, kernel if stride is None else stride, padding, dilation, False, 0, up)
     for axis in axes:

@@ -33,7 +33,9 @@ def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
 def _is(own: Any, expected: Any) -> bool:
     if isinstance(own, Mapping) and isinstance(expected, Mapping):
         return all(_is(own.get(key), value) for key, value in expected.items())
-    return (next(iter(own.values())) if isinstance(own, Mapping) and isinstance(expected, str) else own) == expected
+    if isinstance(own, Mapping) and isinstance(expected, str):
+        own = next(iter(own.values()), None)
+    return bool(own == expected)
 
 
 def _value(value: Any, key: str) -> Any:

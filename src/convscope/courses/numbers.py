@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+from numpy.typing import ArrayLike
 
+from convscope.base.bounded import load_yaml
 from convscope.errors import DataError, SettingError
 
 HOW = "rows end with ; (in a file with the line), channels with | (an empty line), filters with || (a line of ---)"
@@ -52,7 +55,7 @@ def parse_numbers(what: str, text: str) -> np.ndarray:
     lines = text.replace("\r", "").strip()
     filters = re.split(r"\|\||\n\s*-{3,}\s*\n", lines)
     parts = [[_rows(what, channel) for channel in re.split(r"\||\n\s*\n", one)] for one in filters]
-    numbers = _even(what, parts)
+    numbers = even(what, parts)
     return numbers if len(filters) > 1 else numbers[0] if numbers.shape[1] > 1 else numbers[0, 0]
 
 
@@ -70,11 +73,19 @@ def _number(what: str, word: str) -> float:
         raise SettingError(f"{what}: {word!r} is no number; write for example '1 0 -1; 2 0 -2; 1 0 -1'") from None
 
 
-def _even(what: str, parts: Any) -> np.ndarray:
+def even(what: str, values: ArrayLike) -> np.ndarray:
+    """A new array, of nested lists, an array or a tensor.
+
+    Raises:
+        SettingError: it is none; says what its rows need.
+    """
     try:
-        return np.array(parts, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise SettingError(f"{what}: rows or channels of different length; {HOW}") from None
+        on_cpu = values.detach().cpu() if hasattr(values, "detach") else values
+        return np.asarray(on_cpu, dtype=np.float64).copy()
+    except (TypeError, ValueError, OverflowError):
+        raise SettingError(
+            f"{what}: rows or channels of different length, or a value that is no number; give each as many numbers"
+        ) from None
 
 
 def nested(what: str, found: Any) -> np.ndarray:
@@ -83,13 +94,14 @@ def nested(what: str, found: Any) -> np.ndarray:
         return parse_numbers(what, found)
     if isinstance(found, int | float):
         found = [[found]]
-    return _even(what, found)
+    return even(what, found)
 
 
 def _array(what: str, path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with path.open("rb") as opened:  # not by numpy.load, which takes other files too
+            array = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, ValueError, OverflowError, MemoryError) as error:  # of a header that states any size
         raise DataError(
             f"{what} {path}: cannot be read as an array ({_reason(error)}); write it with numpy.save"
         ) from None
@@ -101,15 +113,13 @@ def _array(what: str, path: Path) -> np.ndarray:
 def _text(what: str, path: Path) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{what} {path}: cannot be read ({_reason(error)}); give a text file of numbers") from None
 
 
 def _yaml(what: str, path: Path) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(_text(what, path))
+        return load_yaml(_text(what, path))
     except yaml.YAMLError as error:
         raise DataError(f"{what} {path}: no valid YAML ({_reason(error)})") from None
 

@@ -53,14 +53,15 @@ def _ends(axis: Axis) -> str:
 
 
 def add_up(window: WorkedWindow) -> str:
-    """How a number of the output comes of its channels: "9 + 18 + 18 = 45"; empty where there is nothing to add."""
+    """How a number of the output comes of its channels: "9 + 18 + 18 = 45"; empty where there is nothing to add, and
+    "0 / 0 = NaN" of an average of nothing."""
     parts = [number(value) for value in window.per_channel]
-    if window.divisor > 1:
+    if window.divisor != 1:
         parts = [f"{parts[0]} / {window.divisor}"]
     if window.bias:
         parts.append(number(window.bias))
     whole = " + ".join(parts).replace("+ −", "− ")
-    return "" if whole == number(window.value) else f"{whole} = {number(window.value)}"
+    return "" if whole == number(window.value) else f"{whole} = {number(window.value) or 'NaN'}"
 
 
 def read_shape(text: str, order: Order | None = None) -> tuple[tuple[int, int, int], Order]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from convscope.courses.chain import Chain, ChainStep, Pair, Pool, conv, pool, times
+from convscope.courses.numbers import even
 from convscope.courses.windows import Axis, Padding
 from convscope.errors import SettingError
 
@@ -243,7 +244,8 @@ def worked_pool(
     Args:
         image: (C, H, W), or (H, W) for one channel.
         kind, kernel, stride, padding, dilation, up: as of `pool`. Padding never is the largest.
-        count_padding: an average counts padding as zeros, as PyTorch does; Keras leaves it out.
+        count_padding: an average counts padding as zeros, as PyTorch does; Keras leaves it out. Of a dilated window that
+            reads nothing else the average is then 0 / 0, NaN; PyTorch's average pools have no dilation.
         channels: their names; numbers by default, none for a single one.
 
     Raises:
@@ -307,11 +309,7 @@ def _bias(bias: ArrayLike | None, filters: int) -> np.ndarray:
 
 
 def _numbers(what: str, values: ArrayLike) -> np.ndarray:
-    try:
-        on_cpu = values.detach().cpu() if hasattr(values, "detach") else values
-        numbers = np.asarray(on_cpu, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise SettingError(f"{what}: no numbers in even rows; every row and channel needs as many numbers") from None
+    numbers = even(what, values)
     if not numbers.size or numbers.size > MOST_NUMBERS:
         raise SettingError(f"{what}: {numbers.size:,} numbers; expected from 1 to {MOST_NUMBERS:,}")
     if not np.isfinite(numbers).all():
