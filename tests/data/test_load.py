@@ -345,6 +345,21 @@ class TestChannels:
         assert (one.input_shape, one.spec, one.digest) == ((1, 8, 8), grey.spec, grey.digest)
         assert one.spec.grey
 
+    def test_a_setting_wins_over_that_of_the_spec(self, tmp_path: Path) -> None:
+        write_spots(tmp_path / "colour.npz", 60)
+        grey, three = (DataSpec(source=str(tmp_path / "colour.npz"), channels=channels) for channels in (1, 3))
+        for spec, said, channels in [
+            (grey, {}, 1),
+            (grey, {"grey": False}, 3),
+            (grey, {"channels": None}, 3),
+            (grey, {"channels": 3}, 3),
+            (three, {"grey": True}, 1),
+            (three, {"channels": 1}, 1),
+        ]:
+            data = load_data(spec, **said)
+            assert (data.input_shape[0], data.spec.grey) == (channels, channels == 1)
+        assert load_data(three, grey=False).spec.channels == 3
+
     @pytest.mark.parametrize(
         ("source", "said", "expected"),
         [

@@ -254,6 +254,8 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
             key.
     """
     base = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
+    if settings.keys() & {"grey", "channels"} and (base.get("grey") or settings.get("grey")):
+        base |= {"grey": False, "channels": None}  # either of them says both
     try:
         return DataSpec.model_validate({**base, **settings})
     except ValidationError as error:
