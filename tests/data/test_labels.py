@@ -154,6 +154,30 @@ def test_several_columns_of_labels_are_several_targets(tmp_path: Path) -> None:
     assert labels_by_name(data, "site") == dict(zip(table.file, table.site, strict=True))
 
 
+def test_a_column_called_class_is_the_first_of_several(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    table = frame(colour=["red" if k % 2 else "blue" for k in range(N)]).rename(columns={"label": "class"})
+    table.to_csv(photos / "t.csv", index=False)
+
+    data = load_data(photos, labels={"table": "t.csv", "label": ["class", "colour"]})
+
+    assert data.train.classes == {"class": ("cat", "dog"), "colour": ("blue", "red")}
+    assert data.layout[0].endswith("file: file, target: class, target: colour")
+    for columns, message in [
+        (["colour", "class"], "the first column is the target 'class', as a later one is called; put that first"),
+        (["colour", "colour"], "the column 'colour' is named twice; name each once"),
+    ]:
+        with pytest.raises(SettingError, match=message):
+            load_data(photos, labels={"table": "t.csv", "label": columns})
+
+
+def test_a_column_of_labels_called_group_makes_no_groups(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    frame().rename(columns={"label": "group"}).to_csv(photos / "t.csv", index=False)
+    data = load_data(photos, labels={"table": "t.csv", "label": "group"})
+    assert (data.classes, len(data.test)) == (("cat", "dog"), 4)
+
+
 def test_the_split_column_divides(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos")
     splits = ["Training"] * 24 + ["validation"] * 8 + ["test"] * 8
@@ -180,6 +204,31 @@ def test_folders_called_like_splits_divide_where_no_column_does(tmp_path: Path) 
 
     assert names_of(data, "test") == set(files[30:])
     assert "splits by folder: test, train" in data.layout
+
+
+def test_names_of_files_that_are_called_like_splits_divide_nothing(tmp_path: Path) -> None:
+    files = [f"{'test' if k < 20 else 'train'}_{k}.png" for k in range(N)]
+    for k, file in enumerate(files):
+        (tmp_path / file).write_bytes(encoded(noise(8, 8, 3, k)))
+    frame().assign(file=files).to_csv(tmp_path / "t.csv", index=False)
+
+    data = load_data(tmp_path, labels="t.csv")
+
+    assert len(data.test) == 4
+    assert not [line for line in data.layout if "splits by folder" in line]
+
+
+def test_a_file_that_is_not_there_leaves_the_splits_of_the_folders(tmp_path: Path) -> None:
+    photos = make_photos(make_photos(tmp_path / "photos", 30, "train"), 10, "test")
+    for k in range(10):
+        (photos / "test" / f"{k:03}.png").write_bytes(encoded(noise(8, 8, 3, 100 + k)))
+    files = [f"train/{k:03}.png" for k in range(30)] + [f"test/{k:03}.png" for k in range(10)] + ["lost.png"]
+    pd.DataFrame({"file": files, "label": ["a", "b"] * 20 + ["a"]}).to_csv(photos / "t.csv", index=False)
+
+    data = load_data(photos, labels="t.csv", skip_bad=True)
+
+    assert names_of(data, "test") == set(files[30:40])
+    assert data.left_out == (("lost.png", "is not there"),)
 
 
 def faulty(photos: Path) -> pd.DataFrame:

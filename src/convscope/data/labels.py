@@ -180,9 +180,9 @@ def _rows_of(answers: Answers, rows: list[int]) -> Answers:
 
 def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tables: set[Path]) -> ImageFolder:
     answers = rows.joined()
-    if answers.splits is None and (splits := _splits_of_folders(rows.files, tree.path)):
+    if answers.splits is None and (splits := _splits_of_folders(rows, tree.path)):
         answers = Answers(answers.targets, splits, answers.groups, answers.where)
-        lines.append(f"splits by folder: {', '.join(sorted(set(splits)))}")
+        lines.append(f"splits by folder: {', '.join(sorted(set(splits) - {''}))}")
     targets, classes = answers.encoded()
     for target, names in classes.items():
         if not names:
@@ -207,12 +207,16 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     )
 
 
-def _splits_of_folders(files: Sequence[Path], root: Path) -> list[str] | None:
-    """The split that each file's first folder is called like; None unless all are, some of them like train and others not."""
-    tops = [file.relative_to(root).parts[0] if file.is_relative_to(root) else "" for file in files]
-    by_top = {top: split_in(top) for top in set(tops)}
+def _splits_of_folders(rows: _Rows, root: Path) -> list[str] | None:
+    """The split that each file's first folder is called like; None unless all are, some of them like train and others not.
+
+    Rows that cannot be used count for nothing.
+    """
+    tops = [file.relative_to(root).parent.parts[:1] if file.is_relative_to(root) else () for file in rows.files]
+    by_top = {top: split_in("".join(top)) for top in set(tops)}
     splits = [by_top[top] or "" for top in tops]
-    return splits if all(splits) and "train" in splits and len(set(splits)) > 1 else None
+    usable = {split for row, split in enumerate(splits) if row not in rows.faults}
+    return splits if all(usable) and "train" in usable and len(usable) > 1 else None
 
 
 class _Finder:
