@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from convscope.data import DataBundle, load_data
+from convscope.data.catalogue import find
 from convscope.data.labels import search_all
+from convscope.data.spec import make_spec
 from convscope.data.splits import by_groups
 from convscope.errors import DataError, SettingError, UnknownNameError
 from tests.data.samples import encoded, noise
@@ -479,6 +483,52 @@ def test_parquet_files_have_other_targets_and_groups(tmp_path: Path) -> None:
         load_data(tmp_path / "set.parquet", labels={"label": "grade", "group": "patients"})
     with pytest.raises(DataError, match="holds its labels itself"):
         load_data(tmp_path / "set.parquet", labels="t.csv")
+
+
+def write_table(file: Path, n: int = N, first: int = 0, **columns: list[Any]) -> Path:
+    """A parquet file of images and these columns, whose label is a ClassLabel called `kind`."""
+    images = [{"bytes": encoded(noise(8, 8, 3, first + k))} for k in range(n)]
+    table = pa.table({"image": images, "kind": [k % 2 for k in range(n)], **columns})
+    features = {"kind": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
+    note = json.dumps({"info": {"features": features}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": note}), file)
+    return file
+
+
+def test_a_parquet_file_needs_no_name_of_its_column_of_labels_beside_that_of_groups(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "set.parquet", patient=[f"p{k // 4}" for k in range(N)])
+    data = load_data(file, labels={"group": "patient"})
+    assert data.classes == ("ant", "bee")
+    assert_groups_apart(data, {f"set.parquet row {k}": k // 4 for k in range(N)})
+
+
+def test_a_null_in_a_group_column_is_a_group_of_its_own(tmp_path: Path) -> None:
+    """20 rows of 5 patients, and 20 without one, as in a table of text."""
+    patients = [k // 4 if k < 20 else None for k in range(N)]
+    write_table(tmp_path / "set.parquet", patient=patients)
+    photos = make_photos(tmp_path / "photos")
+    frame(patient=["" if patient is None else str(patient) for patient in patients]).to_csv(photos / "t.csv")
+
+    for source, labels in [(tmp_path / "set.parquet", {}), (photos, {"table": str(photos / "t.csv")})]:
+        _, found = find(make_spec(source, {"labels": labels | {"group": "patient"}}))
+        assert found.groups is not None
+        assert found.groups.tolist() == [k // 4 for k in range(20)] + list(range(5, 25))
+
+
+def test_a_null_in_a_split_column_is_named_or_left_out(tmp_path: Path) -> None:
+    splits: list[Any] = ["train"] * 30 + ["test"] * 9 + [None]
+    file = write_table(tmp_path / "set.parquet", part=splits)
+    with pytest.raises(DataError, match=r"set.parquet row 39: has no split in parquet .*set.parquet"):
+        load_data(file, labels={"split": "part"})
+    data = load_data(file, labels={"split": "part"}, skip_bad=True)
+    assert (len(data.train) + len(data.val), len(data.test)) == (30, 9)
+    assert data.left_out == ((f"{file} row 39", f"has no split in parquet {file}"),)
+
+
+def test_an_empty_split_column_leaves_the_splits_of_the_files(tmp_path: Path) -> None:
+    for k, name in enumerate(("train", "test")):
+        write_table(tmp_path / f"{name}.parquet", first=k * N, part=[None] * N)
+    assert len(load_data(tmp_path, labels={"split": "part"}).test) == N
 
 
 def test_images_know_their_names_in_every_source(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import torch
 
-from convscope.data import Augmentation, DataSpec, augment, batches, data_names, load, load_data, store
+from convscope.data import Augmentation, DataSpec, ImageStream, augment, batches, data_names, load, load_data, store
 from convscope.errors import DataError, MissingPackageError, SettingError, UnknownNameError
 from tests.conftest import spots_of, write_spots
 
@@ -187,6 +187,18 @@ class TestParquet:
         data = load_data(tmp_path / "all.parquet")
         assert (data.classes, data.input_shape) == (("ant", "bee"), (1, 8, 8))
         assert data.train.targets["class"][:2].tolist() == [1, 0]
+
+    def test_links_are_followed_and_hidden_folders_passed_over(self, tmp_path: Path) -> None:
+        for place, first in (("real", 0), ("set/.old", 100)):
+            (tmp_path / place).mkdir(parents=True)
+            pictures = [encoded(noise(8, 8, 3, first + k)) for k in range(20)]
+            write_parquet(tmp_path / place / "0.parquet", pictures, ["bee", "ant"] * 10)
+        (tmp_path / "set" / "train").symlink_to("../real")
+        data = load_data(tmp_path / "set")
+        assert len(data.train) + len(data.val) + len(data.test) == 20
+        assert [name for name, _ in ImageStream([tmp_path / "set"])] == [
+            f"{tmp_path / 'set' / 'train' / '0.parquet'}:{row}" for row in range(20)
+        ]
 
 
 class TestHub:

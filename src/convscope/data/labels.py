@@ -56,7 +56,7 @@ def open_labelled(tree: Folder, labels: Labels, words: str | None = None) -> Ima
         raise DataError(
             f"{table}: there is no such table of labels, neither in {tree.path} nor here; check data.labels"
         )
-    return _by_tables(tree, [(tree.path, table)], labels, words)
+    return open_tables(tree, [(tree.path, table)], labels, words)
 
 
 def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
@@ -70,13 +70,6 @@ def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
     return []
 
 
-def open_metadata(
-    tree: Folder, found: list[tuple[Path, Path]], labels: Labels | None, words: str | None = None
-) -> ImageFolder:
-    """The images of a folder with the Hub's metadata; as `open_labelled`."""
-    return _by_tables(tree, found, labels or Labels(), words)
-
-
 def tables_in(tree: Folder) -> list[str]:
     """The names of files in a folder that may be tables of labels."""
     return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
@@ -87,8 +80,8 @@ def _has_labels(file: Path) -> bool:
     return "file_name" in columns and bool(usual_columns(columns, LABEL_COLUMNS))
 
 
-def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
-    """Each table's files are below its own folder."""
+def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
+    """As `open_labelled`; each table stands with the folder that its files are below."""
     finder = _Finder(tree)
     rows = _Rows()
     lines: list[str] = []
