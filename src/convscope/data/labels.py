@@ -96,7 +96,8 @@ def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, w
         answers, used = answers_in(columns, labels, file.name)
         files = as_texts(columns[known_column(columns, name, str(file))], str(file))
         rows.add(answers, files, [finder.find(folder, one) for one in files])
-        lines.append(f"{_place(file, tree.path)}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
+        place = file.relative_to(tree.path).as_posix() if file.is_relative_to(tree.path) else file.name
+        lines.append(f"{place}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
         if others := [one for one in columns if one not in (name, *used)]:
             lines.append(f"columns that are not used: {_some(others, 10)}")
     return _source(tree, rows, lines, words, {file.resolve() for _, file in tables})
@@ -290,10 +291,6 @@ _READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
 
 def _some(names: Sequence[str], most: int = _SHOWN) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
-def _place(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 _LIMIT_S = 60
