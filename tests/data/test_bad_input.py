@@ -199,7 +199,13 @@ def test_npz_never_unpickles(tmp_path: Path, cache: Path) -> None:
             {"x": np.full((3, 4, 4), 7.0), "y": np.arange(3)},
             "images are float64 and run from 7 to 7; floats are expected from 0 to 1",
         ),
-        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.arange(2)}, "3 images and 2 labels"),
+        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.arange(2)}, "3 images and labels of shape (2,); give one each"),
+        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.int64(1)}, "3 images and labels of shape (); give one each"),
+        ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.zeros((3, 2), int)}, "labels of shape (3, 2); give one each"),
+        (
+            {"x": np.zeros((3, 4, 4), np.uint8), "y": np.arange(3), "classes": np.array("ant")},
+            "classes have the shape (); expected a row of names, one for each class",
+        ),
         ({"x": np.zeros((3, 4, 4), np.uint8), "y": np.zeros(3)}, "expected one integer or one string"),
     ],
 )

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from convscope.data import DataBundle, load_data
+from convscope.data.catalogue import find
 from convscope.data.labels import search_all
+from convscope.data.spec import make_spec
 from convscope.data.splits import by_groups
 from convscope.errors import DataError, SettingError, UnknownNameError
 from tests.data.samples import encoded, noise
@@ -154,6 +158,30 @@ def test_several_columns_of_labels_are_several_targets(tmp_path: Path) -> None:
     assert labels_by_name(data, "site") == dict(zip(table.file, table.site, strict=True))
 
 
+def test_a_column_called_class_is_the_first_of_several(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    table = frame(colour=["red" if k % 2 else "blue" for k in range(N)]).rename(columns={"label": "class"})
+    table.to_csv(photos / "t.csv", index=False)
+
+    data = load_data(photos, labels={"table": "t.csv", "label": ["class", "colour"]})
+
+    assert data.train.classes == {"class": ("cat", "dog"), "colour": ("blue", "red")}
+    assert data.layout[0].endswith("file: file, target: class, target: colour")
+    for columns, message in [
+        (["colour", "class"], "the first column is the target 'class', as a later one is called; put that first"),
+        (["colour", "colour"], "the column 'colour' is named twice; name each once"),
+    ]:
+        with pytest.raises(SettingError, match=message):
+            load_data(photos, labels={"table": "t.csv", "label": columns})
+
+
+def test_a_column_of_labels_called_group_makes_no_groups(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    frame().rename(columns={"label": "group"}).to_csv(photos / "t.csv", index=False)
+    data = load_data(photos, labels={"table": "t.csv", "label": "group"})
+    assert (data.classes, len(data.test)) == (("cat", "dog"), 4)
+
+
 def test_the_split_column_divides(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos")
     splits = ["Training"] * 24 + ["validation"] * 8 + ["test"] * 8
@@ -180,6 +208,31 @@ def test_folders_called_like_splits_divide_where_no_column_does(tmp_path: Path) 
 
     assert names_of(data, "test") == set(files[30:])
     assert "splits by folder: test, train" in data.layout
+
+
+def test_names_of_files_that_are_called_like_splits_divide_nothing(tmp_path: Path) -> None:
+    files = [f"{'test' if k < 20 else 'train'}_{k}.png" for k in range(N)]
+    for k, file in enumerate(files):
+        (tmp_path / file).write_bytes(encoded(noise(8, 8, 3, k)))
+    frame().assign(file=files).to_csv(tmp_path / "t.csv", index=False)
+
+    data = load_data(tmp_path, labels="t.csv")
+
+    assert len(data.test) == 4
+    assert not [line for line in data.layout if "splits by folder" in line]
+
+
+def test_a_file_that_is_not_there_leaves_the_splits_of_the_folders(tmp_path: Path) -> None:
+    photos = make_photos(make_photos(tmp_path / "photos", 30, "train"), 10, "test")
+    for k in range(10):
+        (photos / "test" / f"{k:03}.png").write_bytes(encoded(noise(8, 8, 3, 100 + k)))
+    files = [f"train/{k:03}.png" for k in range(30)] + [f"test/{k:03}.png" for k in range(10)] + ["lost.png"]
+    pd.DataFrame({"file": files, "label": ["a", "b"] * 20 + ["a"]}).to_csv(photos / "t.csv", index=False)
+
+    data = load_data(photos, labels="t.csv", skip_bad=True)
+
+    assert names_of(data, "test") == set(files[30:40])
+    assert data.left_out == (("lost.png", "is not there"),)
 
 
 def faulty(photos: Path) -> pd.DataFrame:
@@ -430,6 +483,52 @@ def test_parquet_files_have_other_targets_and_groups(tmp_path: Path) -> None:
         load_data(tmp_path / "set.parquet", labels={"label": "grade", "group": "patients"})
     with pytest.raises(DataError, match="holds its labels itself"):
         load_data(tmp_path / "set.parquet", labels="t.csv")
+
+
+def write_table(file: Path, n: int = N, first: int = 0, **columns: list[Any]) -> Path:
+    """A parquet file of images and these columns, whose label is a ClassLabel called `kind`."""
+    images = [{"bytes": encoded(noise(8, 8, 3, first + k))} for k in range(n)]
+    table = pa.table({"image": images, "kind": [k % 2 for k in range(n)], **columns})
+    features = {"kind": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
+    note = json.dumps({"info": {"features": features}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": note}), file)
+    return file
+
+
+def test_a_parquet_file_needs_no_name_of_its_column_of_labels_beside_that_of_groups(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "set.parquet", patient=[f"p{k // 4}" for k in range(N)])
+    data = load_data(file, labels={"group": "patient"})
+    assert data.classes == ("ant", "bee")
+    assert_groups_apart(data, {f"set.parquet row {k}": k // 4 for k in range(N)})
+
+
+def test_a_null_in_a_group_column_is_a_group_of_its_own(tmp_path: Path) -> None:
+    """20 rows of 5 patients, and 20 without one, as in a table of text."""
+    patients = [k // 4 if k < 20 else None for k in range(N)]
+    write_table(tmp_path / "set.parquet", patient=patients)
+    photos = make_photos(tmp_path / "photos")
+    frame(patient=["" if patient is None else str(patient) for patient in patients]).to_csv(photos / "t.csv")
+
+    for source, labels in [(tmp_path / "set.parquet", {}), (photos, {"table": str(photos / "t.csv")})]:
+        _, found = find(make_spec(source, {"labels": labels | {"group": "patient"}}))
+        assert found.groups is not None
+        assert found.groups.tolist() == [k // 4 for k in range(20)] + list(range(5, 25))
+
+
+def test_a_null_in_a_split_column_is_named_or_left_out(tmp_path: Path) -> None:
+    splits: list[Any] = ["train"] * 30 + ["test"] * 9 + [None]
+    file = write_table(tmp_path / "set.parquet", part=splits)
+    with pytest.raises(DataError, match=r"set.parquet row 39: has no split in parquet .*set.parquet"):
+        load_data(file, labels={"split": "part"})
+    data = load_data(file, labels={"split": "part"}, skip_bad=True)
+    assert (len(data.train) + len(data.val), len(data.test)) == (30, 9)
+    assert data.left_out == ((f"{file} row 39", f"has no split in parquet {file}"),)
+
+
+def test_an_empty_split_column_leaves_the_splits_of_the_files(tmp_path: Path) -> None:
+    for k, name in enumerate(("train", "test")):
+        write_table(tmp_path / f"{name}.parquet", first=k * N, part=[None] * N)
+    assert len(load_data(tmp_path, labels={"split": "part"}).test) == N
 
 
 def test_images_know_their_names_in_every_source(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import torch
 
-from convscope.data import Augmentation, DataSpec, augment, batches, data_names, load, load_data, store
+from convscope.data import Augmentation, DataSpec, ImageStream, augment, batches, data_names, load, load_data, store
 from convscope.errors import DataError, MissingPackageError, SettingError, UnknownNameError
 from tests.conftest import spots_of, write_spots
 
@@ -188,6 +188,18 @@ class TestParquet:
         assert (data.classes, data.input_shape) == (("ant", "bee"), (1, 8, 8))
         assert data.train.targets["class"][:2].tolist() == [1, 0]
 
+    def test_links_are_followed_and_hidden_folders_passed_over(self, tmp_path: Path) -> None:
+        for place, first in (("real", 0), ("set/.old", 100)):
+            (tmp_path / place).mkdir(parents=True)
+            pictures = [encoded(noise(8, 8, 3, first + k)) for k in range(20)]
+            write_parquet(tmp_path / place / "0.parquet", pictures, ["bee", "ant"] * 10)
+        (tmp_path / "set" / "train").symlink_to("../real")
+        data = load_data(tmp_path / "set")
+        assert len(data.train) + len(data.val) + len(data.test) == 20
+        assert [name for name, _ in ImageStream([tmp_path / "set"])] == [
+            f"{tmp_path / 'set' / 'train' / '0.parquet'}:{row}" for row in range(20)
+        ]
+
 
 class TestHub:
     def test_through_datasets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,6 +356,21 @@ class TestChannels:
         one, grey = (load_data(tmp_path / "colour.npz", **said) for said in ({"channels": 1}, {"grey": True}))
         assert (one.input_shape, one.spec, one.digest) == ((1, 8, 8), grey.spec, grey.digest)
         assert one.spec.grey
+
+    def test_a_setting_wins_over_that_of_the_spec(self, tmp_path: Path) -> None:
+        write_spots(tmp_path / "colour.npz", 60)
+        grey, three = (DataSpec(source=str(tmp_path / "colour.npz"), channels=channels) for channels in (1, 3))
+        for spec, said, channels in [
+            (grey, {}, 1),
+            (grey, {"grey": False}, 3),
+            (grey, {"channels": None}, 3),
+            (grey, {"channels": 3}, 3),
+            (three, {"grey": True}, 1),
+            (three, {"channels": 1}, 1),
+        ]:
+            data = load_data(spec, **said)
+            assert (data.input_shape[0], data.spec.grey) == (channels, channels == 1)
+        assert load_data(three, grey=False).spec.channels == 3
 
     @pytest.mark.parametrize(
         ("source", "said", "expected"),

@@ -174,3 +174,14 @@ def test_changed_files_are_decoded_again(tmp_path: Path) -> None:
 
 def test_available_memory() -> None:
     assert 2**20 < store.available_memory() < 2**50
+
+
+def test_the_memory_of_a_container_is_what_its_limit_leaves_beside_idle_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 bytes 90 are taken, 30 of them by files that were read; then all of them by the program."""
+    figures: dict[str, int | None] = {"meminfo": 1000, "memory.max": 100, "memory.current": 90, "memory.stat": 30}
+    monkeypatch.setattr(store, "_figure", lambda path, *named: figures[Path(path).name])
+    assert store.available_memory() == 40
+    figures |= {"memory.current": 100, "memory.stat": 0}
+    assert store.available_memory() == 0
+    figures["memory.max"] = None
+    assert store.available_memory() == 1000

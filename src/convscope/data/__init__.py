@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Normalization as Normalization,
         check_unit_range as check_unit_range,
     )
+    from convscope.data.store import available_memory as available_memory
     from convscope.data.stream import ImageStream as ImageStream, NamedItems as NamedItems
 else:
     load_when_used(__name__)

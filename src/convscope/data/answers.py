@@ -94,8 +94,9 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
             f"{where}: has the columns {', '.join(columns)}; expected one of labels ({', '.join(LABEL_COLUMNS)}): rename "
             "it, or name it with data.labels.label"
         )
+    others = [name for name in columns if name not in targets]
     split, group = (
-        known_column(columns, named, where) if named else next(iter(usual_columns(columns, [usual])), None)
+        known_column(columns, named, where) if named else next(iter(usual_columns(others, [usual])), None)
         for named, usual in ((labels.split, "split"), (labels.group, "group"))
     )
     texts = {name: as_texts(columns[name], f"{where}, column {name}") for name in targets}
@@ -148,7 +149,7 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
 
 def roles_in_words(used: Sequence[str], answers: Answers) -> str:
     """Which column says what."""
-    n = max(1, len(answers.targets) - 1)
+    n = len(answers.targets) - (used[0] != "class") or 1
     roles = [f"{'class' if n == 1 else 'target'}: {name}" for name in used[:n]]
     rest = list(used[n:])
     if answers.groups is not None:

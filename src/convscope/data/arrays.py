@@ -65,9 +65,12 @@ def open_arrays(file: Path) -> Arrays:
     pairs = _by_split(file, arrays)
     images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in pairs.items()}
     for split, pair in pairs.items():
-        if len(pair["x"]) != len(pair["y"]):
-            raise DataError(f"{file}: {split} has {len(pair['x'])} images and {len(pair['y'])} labels; give one each")
-    values = np.concatenate([pair["y"] for pair in pairs.values()])
+        n_images, shape = len(pair["x"]), pair["y"].shape
+        if shape not in ((n_images,), (n_images, 1)):
+            raise DataError(f"{file}: {split} has {n_images} images and labels of shape {shape}; give one each")
+    if names is not None and names.ndim != 1:
+        raise DataError(f"{file}: classes have the shape {names.shape}; expected a row of names, one for each class")
+    values = np.concatenate([pair["y"].ravel() for pair in pairs.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
     parts = rows_of_parts({split: len(array) for split, array in images.items()})
     return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()))

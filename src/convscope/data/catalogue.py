@@ -9,7 +9,7 @@ from typing import Any
 
 from convscope.data.arrays import open_arrays
 from convscope.data.folders import open_folder
-from convscope.data.labels import metadata_of, open_labelled, open_metadata, tables_in
+from convscope.data.labels import metadata_of, open_labelled, open_tables, tables_in
 from convscope.data.layouts import read_tree
 from convscope.data.source import Source
 from convscope.data.spec import DataSpec, Labels
@@ -132,8 +132,7 @@ def find(spec: DataSpec) -> tuple[str, Source]:
     source, labels = spec.source, spec.labels
     if entry := _CATALOGUE.get(source):
         return source, _open_known(entry, labels)
-    if source.startswith("hub:"):
-        name = source.removeprefix("hub:").strip("/ ")
+    if (name := hub_name(source)) is not None:
         if not name:
             raise DataError(f"{source}: names no set; write hub:owner/name, such as hub:ylecun/mnist")
         return name.rsplit("/", 1)[-1], open_hub(name, _columns_alone(labels, source))
@@ -170,7 +169,7 @@ def _open_path(path: Path, words: str | None = None, labels: Labels | None = Non
     if path.is_dir():
         return _open_folder(path, words, labels)
     if path.suffix == ".parquet":
-        return open_parquet(path, words, _columns_alone(labels, str(path)))
+        return open_parquet(path, [path], words, _columns_alone(labels, str(path)))
     if path.suffix == ".npz":
         if labels:
             raise DataError(f"{path}: holds its labels as arrays; leave data.labels out")
@@ -186,8 +185,8 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
     if labels and (labels.table or labels.pattern):
         return open_labelled(tree, labels, words)
     if metadata := metadata_of(tree):
-        return open_metadata(tree, metadata, labels, words)
-    tables = [file for file in tree.all_files() if file.suffix == ".parquet"]
+        return open_tables(tree, metadata, labels or Labels(), words)
+    tables = tree.parquet_files()
     images = [folder for folder in tree.below() if folder.images]
     if tables and len(images) > 1:  # a single one may hold the pictures of a page about the tables
         raise DataError(
@@ -195,7 +194,7 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
             "give the one or the other, or name the table that holds the labels with data.labels"
         )
     if tables:
-        return open_parquet(path, words, labels)
+        return open_parquet(path, tables, words, labels)
     if labels:
         raise DataError(
             f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"

@@ -129,7 +129,10 @@ def of_depth(pixels: Num[np.ndarray, "*shape"], bits: int) -> UInt[np.ndarray, "
 def _bands(item: Item, channels: int, decode: bool = True) -> UInt[np.ndarray, "H W C"]:
     """The bands of a TIFF file, whatever Pillow takes them for; undecoded they are 0."""
     if isinstance(item, Path):
-        item = _bytes_of(item)
+        try:
+            item = item.read_bytes()
+        except OSError as error:
+            raise UnreadableError(f"cannot be read ({error.strerror})") from None
     if not isinstance(item, bytes) or item[:4] not in _TIFF:
         raise UnreadableError(f"is no TIFF file, the only kind that is read with {channels} channels")
     tifffile = import_optional("tifffile", "a TIFF file of several bands", "tiff")
@@ -147,13 +150,6 @@ def _bands(item: Item, channels: int, decode: bool = True) -> UInt[np.ndarray, "
     if values.dtype.type not in DTYPES.values():
         raise UnreadableError(f"has bands of {values.dtype}; save them as uint8 or uint16")
     return values.astype(values.dtype.type, copy=False).transpose(*axes, *others)
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read ({error.strerror})") from None
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def open_labelled(tree: Folder, labels: Labels, words: str | None = None) -> Ima
         raise DataError(
             f"{table}: there is no such table of labels, neither in {tree.path} nor here; check data.labels"
         )
-    return _by_tables(tree, [(tree.path, table)], labels, words)
+    return open_tables(tree, [(tree.path, table)], labels, words)
 
 
 def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
@@ -70,13 +70,6 @@ def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
     return []
 
 
-def open_metadata(
-    tree: Folder, found: list[tuple[Path, Path]], labels: Labels | None, words: str | None = None
-) -> ImageFolder:
-    """The images of a folder with the Hub's metadata; as `open_labelled`."""
-    return _by_tables(tree, found, labels or Labels(), words)
-
-
 def tables_in(tree: Folder) -> list[str]:
     """The names of files in a folder that may be tables of labels."""
     return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
@@ -87,8 +80,8 @@ def _has_labels(file: Path) -> bool:
     return "file_name" in columns and bool(usual_columns(columns, LABEL_COLUMNS))
 
 
-def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
-    """Each table's files are below its own folder."""
+def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
+    """As `open_labelled`; each table stands with the folder that its files are below."""
     finder = _Finder(tree)
     rows = _Rows()
     lines: list[str] = []
@@ -103,7 +96,8 @@ def _by_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, wo
         answers, used = answers_in(columns, labels, file.name)
         files = as_texts(columns[known_column(columns, name, str(file))], str(file))
         rows.add(answers, files, [finder.find(folder, one) for one in files])
-        lines.append(f"{_place(file, tree.path)}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
+        place = file.relative_to(tree.path).as_posix() if file.is_relative_to(tree.path) else file.name
+        lines.append(f"{place}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
         if others := [one for one in columns if one not in (name, *used)]:
             lines.append(f"columns that are not used: {_some(others, 10)}")
     return _source(tree, rows, lines, words, {file.resolve() for _, file in tables})
@@ -180,9 +174,9 @@ def _rows_of(answers: Answers, rows: list[int]) -> Answers:
 
 def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tables: set[Path]) -> ImageFolder:
     answers = rows.joined()
-    if answers.splits is None and (splits := _splits_of_folders(rows.files, tree.path)):
+    if answers.splits is None and (splits := _splits_of_folders(rows, tree.path)):
         answers = Answers(answers.targets, splits, answers.groups, answers.where)
-        lines.append(f"splits by folder: {', '.join(sorted(set(splits)))}")
+        lines.append(f"splits by folder: {', '.join(sorted(set(splits) - {''}))}")
     targets, classes = answers.encoded()
     for target, names in classes.items():
         if not names:
@@ -207,12 +201,16 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     )
 
 
-def _splits_of_folders(files: Sequence[Path], root: Path) -> list[str] | None:
-    """The split that each file's first folder is called like; None unless all are, some of them like train and others not."""
-    tops = [file.relative_to(root).parts[0] if file.is_relative_to(root) else "" for file in files]
-    by_top = {top: split_in(top) for top in set(tops)}
+def _splits_of_folders(rows: _Rows, root: Path) -> list[str] | None:
+    """The split that each file's first folder is called like; None unless all are, some of them like train and others not.
+
+    Rows that cannot be used count for nothing.
+    """
+    tops = [file.relative_to(root).parent.parts[:1] if file.is_relative_to(root) else () for file in rows.files]
+    by_top = {top: split_in("".join(top)) for top in set(tops)}
     splits = [by_top[top] or "" for top in tops]
-    return splits if all(splits) and "train" in splits and len(set(splits)) > 1 else None
+    usable = {split for row, split in enumerate(splits) if row not in rows.faults}
+    return splits if all(usable) and "train" in usable and len(usable) > 1 else None
 
 
 class _Finder:
@@ -293,10 +291,6 @@ _READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
 
 def _some(names: Sequence[str], most: int = _SHOWN) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
-def _place(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 _LIMIT_S = 60

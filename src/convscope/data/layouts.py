@@ -73,6 +73,10 @@ class Folder:
         """Its files and those of all folders below it, in the order of their paths."""
         return sorted(folder.path / name for folder in self.below() for name in folder.files)
 
+    def parquet_files(self) -> list[Path]:
+        """Its parquet files and those of all folders below it, in the order of their paths."""
+        return [file for file in self.all_files() if file.suffix == ".parquet"]
+
 
 def read_tree(path: Path) -> Folder:
     """All folders and files below a folder, links followed.

@@ -6,11 +6,10 @@ colours does nothing to images that have not three channels. Posterizing and equ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import cos, radians, sin
+from math import ceil, cos, pi, radians, sin
 from typing import Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 def rotate(images: Images, degrees: Values, padding: Padding) -> Images:
     """Turned about the centre, bilinear."""
-    cosine, sine = torch.cos(degrees * (math.pi / 180)), torch.sin(degrees * (math.pi / 180))
+    cosine, sine = torch.cos(degrees * (pi / 180)), torch.sin(degrees * (pi / 180))
     nothing = torch.zeros_like(sine)
     return _resample(images, (cosine, -sine, nothing), (sine, cosine, nothing), padding)
 
@@ -177,7 +176,7 @@ def blur(images: Images, deviation_px: float) -> Images:
 @lru_cache(maxsize=16)
 def _gaussian(side: int, deviation_px: float) -> Float64[np.ndarray, "S S"]:
     """For each place along an axis the weight of every place; those beyond the border count for the one at it."""
-    radius = math.ceil(3 * deviation_px)
+    radius = ceil(3 * deviation_px)
     offsets = np.arange(-radius, radius + 1)
     bell = np.exp(-0.5 * (offsets / deviation_px) ** 2)
     weights = np.zeros((side, side))

@@ -118,6 +118,16 @@ class Labels(Settings):
     def _one_name(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("label")
+    @classmethod
+    def _one_target_each(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for place, name in enumerate(columns := names or ()):
+            if name in columns[:place]:
+                raise ValueError(f"the column {name!r} is named twice; name each once")
+            if place and name == "class":
+                raise ValueError("the first column is the target 'class', as a later one is called; put that first")
+        return names
+
     @model_validator(mode="after")
     def _check(self) -> Labels:
         if self.pattern is None:
@@ -254,6 +264,8 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
             key.
     """
     base = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
+    if settings.keys() & {"grey", "channels"} and (base.get("grey") or settings.get("grey")):
+        base |= {"grey": False, "channels": None}  # either of them says both
     try:
         return DataSpec.model_validate({**base, **settings})
     except ValidationError as error:

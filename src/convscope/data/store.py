@@ -109,7 +109,10 @@ def available_memory() -> int:
     figures = [_figure("/proc/meminfo", "MemAvailable:", 1024)]
     limit = _figure("/sys/fs/cgroup/memory.max")
     if limit is not None:
-        figures.append(limit - (_figure("/sys/fs/cgroup/memory.current") or 0))
+        idle = (
+            _figure("/sys/fs/cgroup/memory.stat", "inactive_file") or 0
+        )  # of files: counts as taken, and is given back
+        figures.append(limit - (_figure("/sys/fs/cgroup/memory.current") or 0) + idle)
     return max(0, min((figure for figure in figures if figure is not None), default=4 << 30))
 
 

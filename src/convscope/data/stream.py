@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convscope.data.folders import image_files, in_text
 from convscope.data.images import Item
+from convscope.data.layouts import read_tree
 from convscope.data.tables import ImageColumn, open_images
 from convscope.errors import DataError
 
@@ -41,7 +42,7 @@ class ImageStream:
                 tables = [path] if path.suffix == ".parquet" else []
                 files = [] if tables else list(image_files([path]))
             except DataError:
-                files, tables = [], sorted(path.rglob("*.parquet")) if path.is_dir() else []
+                files, tables = [], read_tree(path).parquet_files() if path.is_dir() else []
                 if not tables:
                     raise
             self.sources += [*files, *map(open_images, tables)]

@@ -80,7 +80,7 @@ class Tables(Source):
         return self.name(row).rsplit("/", 1)[-1]
 
 
-def open_parquet(path: Path, words: str | None = None, labels: Labels | None = None) -> Tables:
+def open_parquet(path: Path, files: Sequence[Path], words: str | None = None, labels: Labels | None = None) -> Tables:
     """The images of a parquet file, or of all the parquet files in a folder.
 
     Their splits are read off their names, as in `train-00000-of-00001.parquet` or `default/train/0.parquet`.
@@ -88,7 +88,6 @@ def open_parquet(path: Path, words: str | None = None, labels: Labels | None = N
     Raises:
         DataError: a file is damaged, or no column holds images or labels.
     """
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     by_split: dict[str, list[Table]] = {}
     for file in files:
         own = file.relative_to(path.parent if path.is_file() else path)
@@ -170,17 +169,18 @@ def _tables(words: str, by_split: dict[str, list[Table]], roles: Labels | None, 
             raise DataError(
                 f"{table.name}: lacks the column {lacking[0]!r}, which {where} has; give each split the same columns"
             )
+    columns = {name: _values(tables, name) for name in (*names, *others)}
     targets, classes = {}, {}
     for name in names:
-        values = np.concatenate([_values(table, name) for table in tables])
+        values = _labels(tables, columns[name], name)
         targets[name], classes[name] = encode_labels(values, noted.get(name, {}).get("names") or None, where)
     first = {"class": names[0]} | ({name: name for name in names} if len(names) > 1 else {})
     sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    parts, groups = rows_of_parts(sizes), None
+    parts, groups, faults = rows_of_parts(sizes), None, {}
     if others:
-        columns = {name: [v for t in tables for v in _values(t, name).tolist()] for name in (*names, *others)}
-        answers, _ = answers_in(columns, roles, where)
-        parts, groups = (answers.parts() if roles.split else parts), answers.group_numbers()
+        answers, _ = answers_in(columns, roles.model_copy(update={"label": names}), words)
+        parts = parts if answers.splits is None else answers.parts()
+        groups, faults = answers.group_numbers(), answers.faults()
     return Tables(
         words,
         parts,
@@ -191,6 +191,7 @@ def _tables(words: str, by_split: dict[str, list[Table]], roles: Labels | None, 
         tables,
         tuple(unused),
         groups=groups,
+        faults=faults,
     )
 
 
@@ -259,11 +260,14 @@ def _holds_bytes(kind: Any) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def _values(table: Table, column: str) -> np.ndarray:
-    import pyarrow as pa
+def _values(tables: Sequence[Table], column: str) -> list[Any]:
+    return [value for table in tables for piece in table.pieces(column) for value in piece.to_pylist()]
 
-    values: list[Any] = [value for piece in table.pieces(column) for value in piece.to_pylist()]
-    if pa.types.is_integer(table.schema.field(column).type):
+
+def _labels(tables: Sequence[Table], values: list[Any], column: str) -> np.ndarray:
+    from pyarrow import types
+
+    if all(types.is_integer(table.schema.field(column).type) for table in tables):
         return np.array([-1 if value is None else value for value in values], np.int64)  # null is 'no label'
     return np.array(values)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import torch
 
+from convscope.data import available_memory
 from convscope.errors import RequestError
 
 SHARE = 0.25
@@ -14,14 +14,11 @@ SHARE = 0.25
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on the CPU what the system counts as available."""
+    """Bytes that are free on a device; on the CPU `available_memory`."""
     if device.type == "cuda":  # what PyTorch holds for later use counts as taken there, and is free for it
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, AttributeError):  # not every system tells
-        return 4 << 30
+    return available_memory()
 
 
 def portions(n: int, bytes_each: int, device: torch.device, max_memory: int | None = None) -> Iterator[slice]:
@@ -35,7 +32,7 @@ def portions(n: int, bytes_each: int, device: torch.device, max_memory: int | No
     Raises:
         RequestError: the budget is not positive.
     """
-    budget = int(SHARE * free_memory(device)) if max_memory is None else max_memory
+    budget = max(1, int(SHARE * free_memory(device))) if max_memory is None else max_memory
     if budget <= 0:
         raise RequestError(f"max_memory: {max_memory} bytes; expected a number above 0")
     size = max(1, budget // max(1, bytes_each))
