@@ -31,6 +31,7 @@ from convscope.nets.foreign import (
 from convscope.nets.heads import put_head
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
+from convscope.nets.text import is_text
 
 Init = Literal["default", "xavier", "he", "dirac"]
 
@@ -110,8 +111,7 @@ def build_net(
 
 def check_name(name: str) -> None:
     """Raises UnknownNameError for a name that is no text of layers and not in the catalogue; other libraries are not asked."""
-    text = re.match(r"[cfMAGBDREW](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
-    if ":" not in name and name not in CATALOGUE and not text:
+    if ":" not in name and name not in CATALOGUE and not is_text(name):
         raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
 
 
@@ -283,6 +283,10 @@ def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -
         raise SettingError(f"net.{key}: {shortened(first['input'])} for {name}: {first['msg']}") from None
     except NetworkError as error:
         raise NetworkError(f"{name}: {error}") from None
+    except RuntimeError as error:  # PyTorch's, where no memory holds the weights
+        raise NetworkError(
+            f"{name}: cannot be built: {first_line(error)}; take fewer units or a smaller kernel"
+        ) from error
 
 
 @contextmanager
