@@ -244,13 +244,16 @@ def build_natural(
     if colon and prefix not in _FOREIGN:  # a callable is asked in its own words, and **options may go anywhere
         parameters = named_options(prefix, rest)
         shape_options = {key: value for key, value in shape_options.items() if key in parameters}
+    all_options = shape_options | builder_options
     with torch.random.fork_rng([]):
         torch.random.default_generator.manual_seed(seed)
-        net = build_net(name, **shape_options | builder_options)
+        net = build_net(name, **all_options)
     carried = carried_input(net, own.classes) if colon and prefix not in _FOREIGN else None
     if carried is not None:
-        made_for = carried.resized(*input_shape) if shape is not None or size else carried
-    return net, replace(made_for, classes=builder_options.get("classes", made_for.classes))
+        if shape is None:
+            input_shape = all_options.get("channels", carried.channels), size or carried.height, size or carried.width
+        made_for = carried.resized(*input_shape)
+    return net, replace(made_for, classes=all_options.get("classes", made_for.classes))
 
 
 def _shape(text: str) -> tuple[int, int, int]:
