@@ -224,8 +224,8 @@ def test_a_chain_as_a_page_and_as_json() -> None:
 BAD = {
     "c8k9p0": "conv1: kernel: a window of 9 does not fit into 8 positions; take",
     "c8k4d3p0": "dilation 3 makes it 10 wide",
-    "c8s0": "stride: 0 is out of range",
-    "c8k0": "kernel: 0 is out of range",
+    "c8s0": "s takes a whole number from 1 to 65536",
+    "c8k0": "k takes a whole number from 1 to 65536",
     "c8g2": "groups: 2 groups do not divide 3 channels and 8 filters",
     "Mp2": "padding: 2 is more than half of the pool's window of 2",
     "t8k2p9": "cuts off the whole output",
@@ -233,9 +233,9 @@ BAD = {
     "x8": "'x8' is no layer",
     "f10 c8": "comes after a dense layer",
     "": "is empty",
-    "c70000k1 c0": "needs a whole number of units above 0",
-    "c70000k1": "filters: 70000 is out of range",
-    "c8p70000": "padding: 70000 is out of range",
+    "c70000k1 c0": "needs a whole number of units from 1 to 65536",
+    "c70000k1": "needs a whole number of units from 1 to 65536",
+    "c8p70000": "p takes a whole number from 0 to 65536",
 }
 
 

@@ -144,6 +144,71 @@ def test_hooks_where_export_fails() -> None:
     assert Anatomy.from_json(table.to_json()) == table
 
 
+class Conv(nn.Module):
+    """A user's layer, with weights of another name than torch's have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale[:, None, None]
+
+
+class Dense(Conv):
+    pass
+
+
+class Giving(nn.Module):
+    """Gives no tensor."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, x: Tensor) -> object:
+        return self.result
+
+
+class Oddities(Deciding):
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.giving = nn.Sequential(Conv(), Dense()), nn.ModuleList(map(Giving, (None, 3, {"a": "b"})))
+        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.giving:
+            layer(x)
+        return super().forward(self.up(input=self.own(x)))
+
+
+def test_hooks_on_layers_that_are_not_as_torchs() -> None:
+    table = anatomy(Oddities(), torch.zeros(1, 3, 8, 8))
+    assert [(layer.name, layer.kind, layer.parameters, layer.multiply_adds) for layer in table.layers[:3]] == [
+        ("own.0", "conv", 3, 0),
+        ("own.1", "dense", 3, 0),
+        ("up", "conv_transpose", 39, 3 * 3 * 4 * 64),
+    ]
+    assert table.layers[3].name == "conv"  # what gives no tensor has no row
+
+
+def test_a_layer_is_numbered_by_its_own_calls_alone() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv_1, self.conv, self.fc = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+            self.conv_2 = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(self.conv_1(x))
+            if x.isfinite().all():
+                x = self.conv_2(self.conv(x))
+            return self.fc(x.mean((2, 3)))
+
+    layers = anatomy(Named(), torch.zeros(1, 3, 8, 8)).layers
+    assert [layer.name for layer in layers] == ["conv_1", "conv", "conv_3", "conv_2", "fc"]
+
+
 def test_an_example_of_the_wrong_size() -> None:
     with pytest.raises(NetworkError, match="does not run on 3×30×30 images") as error:
         anatomy(vgg_like(), torch.zeros(1, 3, 30, 30))

@@ -109,6 +109,15 @@ def test_a_single_sigmoid() -> None:
     torch.testing.assert_close(graph.run(EXAMPLE)[graph.outputs[0]].sigmoid(), net(EXAMPLE))
 
 
+@pytest.mark.parametrize(("width", "advice"), [(1, ""), (4, ", and probabilities are one softmax over the classes")])
+@pytest.mark.parametrize("give", [nn.Sigmoid(), nn.LogSigmoid()])
+def test_logits_stand_before_a_sigmoid_and_its_logarithm(give: nn.Module, width: int, advice: str) -> None:
+    net = Net(lambda a, h, f: give(h[:, :width]))
+    graph = answering_logits(trace(net, EXAMPLE))
+    torch.testing.assert_close(give(graph.run(EXAMPLE)[graph.outputs[0]]), net(EXAMPLE))
+    assert f"; its logits are taken before it{advice}" in (graph.note or "")
+
+
 @pytest.mark.parametrize(
     "give", [lambda z: z, lambda z: z.log_softmax(1), lambda z: z.relu(), lambda z: z.tanh()], ids=range(4)
 )

@@ -1,18 +1,50 @@
+import itertools
 import sys
 import types
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from convscope.errors import NetworkError, SettingError, UnknownNameError
-from convscope.nets import build_net
+from convscope.errors import ConvscopeError, NetworkError, SettingError, UnknownNameError
+from convscope.nets import build_net, check_name
 
 
 def test_a_plain_text_is_a_network() -> None:
     net = build_net("c4 M f8", classes=3, channels=1, image_size=8)
     assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("text", ["Wek3 c16 M f10", "X f10", "Mus2 c8", "c8k0", "fo", "M"])
+def test_whatever_is_in_the_grammar_is_a_text_and_no_name(text: str) -> None:
+    check_name(text)
+
+
+@pytest.mark.parametrize("name", ["net9", "Bert", "Convnet 2", "mixer_b16", "efficientnet_b0", "regnet"])
+def test_a_longer_word_is_a_name_and_no_text(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        check_name(name)
+
+
+def test_every_short_text_builds_a_network_that_runs_or_gives_one_error() -> None:
+    numbers, many = ("", "0", "4", ".", "9" * 5000), ("0", "2", "9" * 5000, "0" * 5000 + "9")
+    settings = ("", *"bneluo", *(f"{key}{n}" for key in "kspdg" for n in many))
+    words = [f"{letter}{number}{setting}" for letter in "cfMAGXBDREW" for number in numbers for setting in settings]
+    pair = ("c4", "c4bk1", "c4d2p0", "f4", "f4n", "Mk3s2p1u", "Ap1", "G", "X", "Bn", "D0.5", "W", "fo")
+    images, n_built = torch.zeros(2, 3, 5, 5), 0
+    for text in (*words, *map(" ".join, itertools.product(pair, repeat=2))):
+        with suppress(ConvscopeError):
+            net = build_net(text, classes=3, image_size=5).eval()
+            assert net(images).shape == (2, 3), text
+            n_built += 1
+    assert n_built > 100
+
+
+def test_weights_that_no_memory_holds_give_one_line() -> None:
+    with pytest.raises(NetworkError, match=r"^c65536k9999p9999: cannot be built: .*memory"):
+        build_net("c65536k9999p9999")
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

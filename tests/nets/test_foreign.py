@@ -194,6 +194,18 @@ def test_what_is_given_comes_before_what_it_was_made_for(
     assert net.eval()(found.example()).shape == (1, expected.classes)
 
 
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [({}, (3, 160, 160)), ({"channels": 1}, (1, 160, 160)), ({"channels": 1, "image_size": 64}, (1, 64, 64))],
+)
+def test_what_a_callable_was_given_comes_before_what_its_network_carries(
+    mine: None, options: dict[str, int], shape: tuple[int, int, int]
+) -> None:
+    net, made_for = build_natural("mine:timm_of", options=options)
+    assert (made_for.classes, made_for.shape, made_for.normalize) == (6, shape, ((0.5,) * shape[0],) * 2)
+    assert net.eval()(made_for.example()).shape == (1, 6)
+
+
 def test_other_channels_are_normalised_by_the_mean_over_its_own() -> None:
     normalize = natural_input("timm:resnet18").resized(1, 32, 32).normalize
     assert normalize is not None
@@ -231,9 +243,18 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> None:
         net.load_state_dict({name: torch.ones_like(p).cumsum(0) for name, p in net.state_dict().items()})
         return net
 
+    def timm_of(classes: int = 6, channels: int = 3) -> nn.Module:
+        return build_net("timm:test_resnet", classes=classes, channels=channels)
+
     module = types.ModuleType("mine")
     vars(module).update(
-        tiny=tiny, given=given, timm=Timm, half_trained=half_trained, trained=trained, anything=_anything
+        tiny=tiny,
+        given=given,
+        timm=Timm,
+        timm_of=timm_of,
+        half_trained=half_trained,
+        trained=trained,
+        anything=_anything,
     )
     monkeypatch.setitem(sys.modules, "mine", module)
 

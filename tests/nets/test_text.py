@@ -34,7 +34,13 @@ def test_words_with_all_letters() -> None:
         ("Ws2", "letter 's' does not go with 'W'"),
         ("f c8", "'f' has no number of units"),
         ("c8 fob", "'fob' has no number of units"),
-        ("E2", "takes no number"),
+        ("E2", "takes no number$"),
+        ("c8 X5", "'X5' takes no number$"),
+        ("c8 X.", "'X.' takes no number$"),
+        ("c8s0", "'c8s0': s takes a whole number from 1 to 65536"),
+        ("c8p65537", "'c8p65537': p takes a whole number from 0 to 65536"),
+        ("Wk0", "k takes a whole number from 1"),
+        ("f65537", "needs a whole number of units from 1 to 65536, such as f64"),
     ],
 )
 def test_wrong_words_are_named(text: str, expected: str) -> None:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from convscope.errors import NetworkError
 from convscope.graph.calls import Call
 from convscope.graph.fields import receptive_fields
+from convscope.graph.naming import unused
 from convscope.graph.traced import TracedGraph
 from convscope.graph.tracing import check_images, trace
 from convscope.graph.untouched import evaluate, left_as_found
-from convscope.graph.wrapped import opened
+from convscope.graph.wrapped import opened, tensors_of
 
 CONVOLUTIONAL = ("conv", "conv_transpose")
 DENSE = ("dense",)
@@ -279,7 +280,7 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dic
     """The modules that have no children, or parameters of their own, in the order in which they finish.
 
     Of each call its name, kind, output_shape, parameters and multiply_adds, as in `Layer`. Multiply-adds are known for
-    convolutions and dense layers. The network is left as it was found.
+    PyTorch's convolutions and dense layers. The network is left as it was found.
 
     Raises:
         NetworkError: the network does not run on the example.
@@ -289,9 +290,11 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dic
     net = opened(net, example)
     with left_as_found(net), torch.no_grad():
         evaluate(net)
-        for path, module in net.named_modules():
+        modules = dict(net.named_modules())
+        for path, module in modules.items():
             if not any(module.children()) or list(module.parameters(recurse=False)):
-                module.register_forward_hook(_hook(path, layers, counted))
+                hook = _hook(path, modules.keys() - {path}, layers, counted)
+                module.register_forward_hook(hook, with_kwargs=True)
         try:
             net(example[:1].detach().clone())
         except Exception as error:  # whatever a network's own code may raise
@@ -304,34 +307,29 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dic
     return layers
 
 
-def _hook(path: str, layers: list[dict[str, Any]], counted: set[int]) -> Callable[[nn.Module, Any, Any], None]:
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        result = output if isinstance(output, Tensor) else next((o for o in output if isinstance(o, Tensor)), None)
+def _hook(path: str, others: set[str], layers: list[dict[str, Any]], counted: set[int]) -> Callable[..., None]:
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        result = next(iter(tensors_of(output).values()), None)
         if result is None:
             return
         new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
         counted.update(id(p) for p in new)
         listed = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
         kind = listed or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
-        cost = _multiply_adds(kind, module, inputs, result)
-        name = _numbered(path or kind, [layer["name"] for layer in layers])
+        cost = _multiply_adds(listed, module, (*args, kwargs.get("input"))[0], result)
+        name = unused(path or kind, others.union(layer["name"] for layer in layers))
         numbers = {"parameters": sum(p.numel() for p in new), "multiply_adds": cost}
         layers.append({"name": name, "kind": kind, "output_shape": tuple(result.shape[1:]), **numbers})
 
     return note
 
 
-def _multiply_adds(kind: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
-    """Every weight is used once at every position."""
+def _multiply_adds(kind: str | None, module: nn.Module, source: Any, output: Tensor) -> int:
+    """Every weight is used once at every position; a user's own layers are not known."""
     if kind == "conv":
         return module.weight.numel() * prod(output.shape[2:])  # type: ignore[operator]
     if kind == "conv_transpose":
-        return module.weight.numel() * prod(inputs[0].shape[2:])  # type: ignore[operator]
+        return module.weight.numel() * prod(source.shape[2:])  # type: ignore[operator]
     if kind == "dense":
         return module.weight.numel() * prod(output.shape[1:-1])  # type: ignore[operator]
     return 0
-
-
-def _numbered(name: str, names: list[str]) -> str:
-    number = 1 + sum(t == name or (t.rpartition("_")[0] == name and t.rpartition("_")[2].isdigit()) for t in names)
-    return name if number == 1 else f"{name}_{number}"

@@ -46,7 +46,7 @@ def choose(graph: TracedGraph, output: str | int | None = None, n_classes: int |
 
 
 def answering_logits(graph: TracedGraph) -> TracedGraph:
-    """The graph with its answer before a softmax or sigmoid that the network ends in.
+    """The graph with its answer before a softmax, sigmoid or log sigmoid that the network ends in.
 
     A network that gives probabilities in another way answers their logarithms: the softmax of these is the same
     probabilities. It is noticed by one run on noise.
@@ -54,9 +54,9 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
     answer = graph.operation(graph.outputs[0])
     if len(answer.output_shape) != 1 or answer.n_parameters:
         return graph
-    if answer.kind in ("softmax", "sigmoid"):
+    if answer.kind in ("softmax", "sigmoid", "log_sigmoid"):
         before, note = answer.inputs[0], f"the network ends in a {answer.kind}; its logits are taken before it"
-        if answer.kind == "sigmoid" and answer.output_shape != (1,):
+        if answer.kind != "softmax" and answer.output_shape != (1,):
             note = f"{note}, and probabilities are one softmax over the classes, not a sigmoid of each"
         if before != INPUT:
             return graph.answering(before, note)

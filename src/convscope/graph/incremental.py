@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -33,9 +33,6 @@ anew each time, whole passes take longer. Fewer than 4 images lose more to the c
 
 Piece = tuple[Maps, range]
 """Some of the images of a patch, followed to the edge."""
-
-MadeReady = Callable[[Tensor], Tensor]
-"""What brings a weight into the form that an operation takes."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class Remembered:
         self.network, self._maps = network, maps
         self._axes = {step.node: step.rule.axes for step in network.steps}
         self._on_cpu = maps[network.graph.image].device.type == "cpu"
-        self._constants: dict[tuple[Node, MadeReady], Tensor] = {}
+        self._constants: dict[Node, Tensor] = {}
 
     def run(self, patches: Iterable[BoxValues], at_once: int = LARGEST_BATCH) -> Float[Tensor, "P K"]:
         """The network's answer to each changed image, P counted over all patches.
@@ -190,11 +187,11 @@ class Remembered:
                 box.cut(values).copy_(new[images.start : images.stop])
         return arranged(whole, self._axes.get(node, FIRST))
 
-    def _constant(self, node: Node, prepare: MadeReady = laid_out) -> Tensor:
+    def _constant(self, node: Node) -> Tensor:
         """A value that does not depend on the image, in the form that an operation takes."""
-        if (node, prepare) not in self._constants:
-            self._constants[node, prepare] = prepare(self.network.graph.constant(node, 1))
-        return self._constants[node, prepare]
+        if node not in self._constants:
+            self._constants[node] = laid_out(self.network.graph.constant(node, 1))
+        return self._constants[node]
 
 
 def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:

@@ -63,7 +63,7 @@ class Maps:
         self,
         n: int,
         remembered: Mapping[Node, Tensor],
-        constant: Callable[..., Tensor],
+        constant: Callable[[Node], Tensor],
         patches: dict[Node, BoxValues],
     ) -> None:
         self.n, self.patches, self.constant, self._remembered = n, patches, constant, remembered

@@ -30,7 +30,7 @@ def name_operations(nodes: Iterable[Node], net: nn.Module, image: Node, kind: Ca
         path = module_path(node)
         base = path if node in layers else f"{path}.{kind(node)}".lstrip(".")
         own = {base} if node in layers else set()
-        names[node] = _unused(base, used | (paths - own))
+        names[node] = unused(base, used | (paths - own))
         used.add(names[node])
     return names
 
@@ -63,7 +63,8 @@ def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:
     return [("", ("", ""))] + [(k, (v[0], str(v[1]))) for k, v in stack.items() if k != v[0]]
 
 
-def _unused(base: str, used: set[str]) -> str:
+def unused(base: str, used: set[str]) -> str:
+    """The name, with a number from 2 on where it is in use."""
     name, number = base, 1
     while name in used:
         number += 1

@@ -69,6 +69,7 @@ class TracedGraph:
         results: for each tensor that the network returns its name, a key, field or index ("" for a single one), and that of
             its operation.
         outputs: names of the operations that give them; the network's answer to the question of the class comes first.
+        image: the node that stands for the batch of images.
         input_shape: (C, H, W) of the images that it takes.
         notes: what a reader of its answers has to know, a line each.
         gradient_checked: whether the graph's gradient is known to be the network's own.
@@ -83,7 +84,7 @@ class TracedGraph:
         weights: Mapping[Node, str | Tensor],
         results: Mapping[str, Node],
     ) -> None:
-        self.net, self._root, self._nodes, self._image, self._weights = net, root, nodes, image, weights
+        self.net, self._root, self._nodes, self.image, self._weights = net, root, nodes, image, weights
         self._plans: dict[tuple[Any, ...], list[tuple[Node, list[Node]]]] = {}
         self.notes: tuple[str, ...] = ()
         self.gradient_checked = False
@@ -112,15 +113,10 @@ class TracedGraph:
         return any(MIXED in note for note in self.notes)
 
     @property
-    def image(self) -> Node:
-        """The node that stands for the batch of images."""
-        return self._image
-
-    @property
     def device(self) -> torch.device:
         """Where the network's weights lie now; of one without weights, where it was traced."""
         weights = chain(self.net.parameters(), self.net.buffers())
-        return next((weight.device for weight in weights), self._image.meta["val"].device)
+        return next((weight.device for weight in weights), self.image.meta["val"].device)
 
     def over(self, net: nn.Module) -> TracedGraph:
         """The same operations over another network: a copy of this one, whose weights have other values."""
@@ -164,7 +160,7 @@ class TracedGraph:
         weights |= {placeholders[key]: value for key, value in (constants or {}).items()}
         results = {key: copies[self._node_of[operation]] for key, operation in self.results.items()}
         results = {key: last if result is node else result for key, result in results.items()}
-        graph = TracedGraph(self.net, self._root, nodes, copies[self._image], weights, results)
+        graph = TracedGraph(self.net, self._root, nodes, copies[self.image], weights, results)
         answer = copies[self._node_of[self.outputs[0]]]
         named = {op.node: op.name for op in graph.operations}
         extended = graph.answering(named[last if answer is node else answer], *self.notes)
@@ -262,7 +258,7 @@ class TracedGraph:
         if images is None:
             return values
         self.check(images)
-        return {**values, self._image: images}
+        return {**values, self.image: images}
 
     def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
         """The nodes to run for these layers, each with what nobody needs any more once it has run."""
@@ -283,7 +279,7 @@ class TracedGraph:
             if node in needed:
                 continue
             needed.add(node)
-            if node is self._image and node not in values:
+            if node is self.image and node not in values:
                 raise RequestError("what was given does not suffice to run the wanted layers; pass images as well")
             if node not in values:
                 pending += [
@@ -316,7 +312,7 @@ class TracedGraph:
         return {node for node in self._nodes.nodes if torch.device in map(type, _leaves(node))}
 
     def _here(self, argument: Any) -> Any:
-        traced_on = self._image.meta["val"].device.type
+        traced_on = self.image.meta["val"].device.type
         return self.device if isinstance(argument, torch.device) and argument.type == traced_on else argument
 
     def _operation(self, node: Node, names: Mapping[Node, str], counted: set[int]) -> Operation:

@@ -124,12 +124,7 @@ def _branch(stack: Stack, layers: str) -> Stack:
 
 
 def _joined(maps: list[Tensor], join: Join) -> Tensor:
-    if join == "concat":
-        return torch.cat(maps, dim=1)
-    total = maps[0]
-    for more in maps[1:]:
-        total = total + more
-    return total
+    return torch.cat(maps, dim=1) if join == "concat" else sum(maps[1:], start=maps[0])
 
 
 Cell = Literal["rnn", "lstm", "gru"]

@@ -31,6 +31,7 @@ from convscope.nets.foreign import (
 from convscope.nets.heads import put_head
 from convscope.nets.natural import SHAPE_OPTIONS, NaturalInput
 from convscope.nets.plain import plain_net
+from convscope.nets.text import is_text
 
 Init = Literal["default", "xavier", "he", "dirac"]
 
@@ -110,8 +111,7 @@ def build_net(
 
 def check_name(name: str) -> None:
     """Raises UnknownNameError for a name that is no text of layers and not in the catalogue; other libraries are not asked."""
-    text = re.match(r"[cfMAGBDREW](?![A-Za-z_]{2})", name) and re.search(r"[\d ]", name)  # a longer word is a name
-    if ":" not in name and name not in CATALOGUE and not text:
+    if ":" not in name and name not in CATALOGUE and not is_text(name):
         raise UnknownNameError("network", name, CATALOGUE, f"in the catalogue{elsewhere(name)}")
 
 
@@ -244,13 +244,16 @@ def build_natural(
     if colon and prefix not in _FOREIGN:  # a callable is asked in its own words, and **options may go anywhere
         parameters = named_options(prefix, rest)
         shape_options = {key: value for key, value in shape_options.items() if key in parameters}
+    all_options = shape_options | builder_options
     with torch.random.fork_rng([]):
         torch.random.default_generator.manual_seed(seed)
-        net = build_net(name, **shape_options | builder_options)
+        net = build_net(name, **all_options)
     carried = carried_input(net, own.classes) if colon and prefix not in _FOREIGN else None
     if carried is not None:
-        made_for = carried.resized(*input_shape) if shape is not None or size else carried
-    return net, replace(made_for, classes=builder_options.get("classes", made_for.classes))
+        if shape is None:
+            input_shape = all_options.get("channels", carried.channels), size or carried.height, size or carried.width
+        made_for = carried.resized(*input_shape)
+    return net, replace(made_for, classes=all_options.get("classes", made_for.classes))
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -283,6 +286,10 @@ def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -
         raise SettingError(f"net.{key}: {shortened(first['input'])} for {name}: {first['msg']}") from None
     except NetworkError as error:
         raise NetworkError(f"{name}: {error}") from None
+    except RuntimeError as error:  # PyTorch's, where no memory holds the weights
+        raise NetworkError(
+            f"{name}: cannot be built: {first_line(error)}; take fewer units or a smaller kernel"
+        ) from error
 
 
 @contextmanager

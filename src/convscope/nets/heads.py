@@ -122,7 +122,7 @@ def _head(words: tuple[Word, ...], shape: tuple[int, ...], classes: int) -> nn.M
     """An nn.Sequential with names as in a plain network; the output layer alone where it stands alone."""
     stack = Stack(shape[0], shape[1] if len(shape) == 3 else None, math.prod(shape[1:]))
     for word in words:
-        if word.letter in "GX" and stack.side is None:
+        if word.letter == "G" and stack.side is None:
             raise SettingError(f"net.head: {word.letter!r} pools maps, and vectors reach this head; leave it out")
         stack.add_word(word)
     head = stack.finished(classes)

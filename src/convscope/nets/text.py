@@ -35,7 +35,8 @@ from pydantic import Field
 
 from convscope.errors import SettingError
 
-Count = Annotated[int, Field(ge=1, le=65536)]
+MOST = 65536
+Count = Annotated[int, Field(ge=1, le=MOST)]
 
 _WORD = re.compile(r"([cfMAGXBDREW])(\d*\.?\d*)((?:[kspdg]\d+|[blneou])*)")
 _LETTER = re.compile(r"([kspdg])(\d+)|([blneou])")
@@ -53,6 +54,12 @@ class Word:
     number: float | None = None
     settings: dict[str, int] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
+
+
+def is_text(name: str) -> bool:
+    """Whether a network's name is meant as a text of layers: a word of it is in the grammar, or begins as "c64" does."""
+    matches = ((word, _WORD.match(word)) for word in name.split())
+    return any(match and (match[2] or match.end() == len(word)) for word, match in matches)
 
 
 def parse_layers(text: str) -> tuple[Word, ...]:
@@ -92,15 +99,18 @@ def _parse_word(text: str) -> Word:
         )
     letter, number, rest = match.groups()
     letters = [(key or flag, value) for key, value, flag in _LETTER.findall(rest)]
-    for key, _ in letters:
+    for key, value in letters:
         if key not in _ALLOWED[letter]:
             allowed = ", ".join(_ALLOWED[letter]) or "none"
             raise SettingError(f"layers: {text!r}: the letter {key!r} does not go with {letter!r}; allowed: {allowed}")
+        least = 0 if key == "p" else 1
+        if value and not least <= float(value) <= MOST:
+            raise SettingError(f"layers: {text!r}: {key} takes a whole number from {least} to {MOST}")
     return Word(
         text,
         letter,
         _checked_number(text, letter, number),
-        {key: int(value) for key, value in letters if value},
+        {key: int(float(value)) for key, value in letters if value},
         frozenset(key for key, value in letters if not value),
     )
 
@@ -108,10 +118,11 @@ def _parse_word(text: str) -> Word:
 def _checked_number(text: str, letter: str, number: str) -> float | None:
     if letter == "f" and not number:
         return None
-    if letter in "cf" and not (number.isdigit() and int(number) > 0):
-        raise SettingError(f"layers: {text!r} needs a whole number of units above 0, such as {letter}64")
+    if letter in "cf" and not (number.isdigit() and 1 <= float(number) <= MOST):
+        raise SettingError(f"layers: {text!r} needs a whole number of units from 1 to {MOST}, such as {letter}64")
     if letter == "D" and not (number and number != "." and 0 <= float(number) < 1):
         raise SettingError(f"layers: {text!r} needs a share from 0 to below 1, such as D0.3")
-    if letter in "MAWGBRE" and number:
-        raise SettingError(f"layers: {text!r} takes no number; a kernel is written {letter}k{number}")
+    if letter not in "cfD" and number:
+        hint = f"; a kernel is written {letter}k{number}" if "k" in _ALLOWED[letter] and number.isdigit() else ""
+        raise SettingError(f"layers: {text!r} takes no number{hint}")
     return float(number) if number else None
