@@ -104,7 +104,9 @@ def step_seconds(trainer: Trainer) -> float:
 
 def _timed(trainer: Trainer) -> Iterator[float]:
     augmentation = trainer.recipe.augmentation
-    source = batches(trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation)
+    source = batches(
+        trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation, drop_last=True
+    )
     first = began = time.perf_counter()
     for number, batch in enumerate(islice(cycle(source), _STEPS), 1):
         trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU
