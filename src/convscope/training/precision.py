@@ -17,6 +17,7 @@ from convscope.compute import Entry, cache_folder, cached, entry_path
 from convscope.data import DataBundle, batches
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
+from convscope.training.device import number_format
 from convscope.training.loop import Trainer
 
 FASTER = 0.8
@@ -32,12 +33,8 @@ def settled_precision(
     `seconds_a_step` says what they took; the choice is cached, so that the same training on the same machine makes it again.
     Other devices compute in fp32. The network is left as it was.
     """
-    if recipe.precision != "auto":
-        return {"format": recipe.precision}
-    if device.type == "cuda":
-        return {"format": "bf16" if torch.cuda.is_bf16_supported() else "fp32"}
-    if device.type != "cpu" or not has_bf16():
-        return {"format": "fp32"}
+    if recipe.precision != "auto" or device.type != "cpu" or not has_bf16():
+        return {"format": "bf16" if number_format(recipe, device) is torch.bfloat16 else "fp32"}
     environment = describe_environment()
     key = {
         "net": str(net),
