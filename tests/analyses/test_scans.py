@@ -291,6 +291,7 @@ def test_a_verdict_is_said_once(reported: Run) -> None:
         ({"lens": "top-patches", "layer": "conv1", "unit": 8}, RequestError, "unit 8 is not in layer 'conv1'"),
         ({"lens": "faithfulness", "method": "grad_cm"}, UnknownNameError, "attribution lens 'grad_cm'"),
         ({"lens": "ablate", "units": "conv1"}, SettingError, "--units conv1: expected layers with their units"),
+        ({"lens": "ablate", "units": "conv1:²"}, SettingError, "--units conv1:²: expected layers with their units"),
         ({"lens": "ablate", "units": "conv1:9"}, RequestError, "unit 9 is not in layer 'conv1'; it has 0 to 7"),
         (
             {"lens": "ablate", "units": "pool1:0", "how": "zero_weights"},

@@ -22,6 +22,18 @@ def put_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return made
 
 
+def test_numbers_are_short_whatever_they_are_rounded_to() -> None:
+    written = {-0.0: "0", 999.4: "999", 999.7: "1,000", -999.7: "−1,000", 1000: "1,000", 12345: "12,300"}
+    assert {value: page._short(value) for value in written} == written
+    assert [page._short(value) for value in (9_994_000, 9_999_999, 0.00012344)] == ["9,990,000", "1e+07", "0.000123"]
+
+
+def test_what_is_rounded_to_0_has_no_sign() -> None:
+    assert [page._figure(value) for value in (-0.006, -0.004, 0.0, None)] == ["−0.01", "0.00", "0.00", "–"]
+    points = {-0.0006: "−0.1", -0.0004: "0.0", 0: "0.0", 0.0004: "0.0", 0.0006: "+0.1", 0.1: "+10.0", None: "–"}
+    assert {value: page._points(value) for value in points} == points
+
+
 def test_the_script_is_put_together_once(put_together: list[str], tmp_path: Path) -> None:
     assert [page.vega(), page.vega()] == ["var vega = '<\\/script>'"] * 2
     assert len(put_together) == 1

@@ -105,6 +105,11 @@ def test_a_folder_of_other_predictions_is_refused(run: Run, photos: Path, tmp_pa
         predict_parts(run, [photos / "0"], out, shard=20, top=2)
     with pytest.raises(RunFolderError, match=r"holds other predictions \(images, digest differ\)"):
         predict_parts(run, [photos], out, shard=20)
+    (out / "predictions.json").write_text("[]")
+    with pytest.raises(
+        RunFolderError, match=r"holds other predictions \(weights, settings, images, digest, shard differ\)"
+    ):
+        predict_parts(run, [photos], out)
     with pytest.raises(RunFolderError, match="holds no predictions"):
         predict_parts(run, [photos / "0"], photos / "0")
     (tmp_path / "empty").mkdir()

@@ -1,5 +1,6 @@
 """Answers to new images: by hand from the file to the probability, and what is done with files of every kind."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 import convscope as cs
 from convscope.errors import DataError, RequestError, SettingError, UnknownNameError
+from convscope.nets import Head, Task
 from convscope.runs import Run
 
 
@@ -123,6 +125,31 @@ def test_of_several_heads_each_has_its_columns(tmp_path: Path) -> None:
         "file", "colour", "colour probability", *names[: len(run.task.heads[0].classes)],
         "angle", "angle probability", *names[len(run.task.heads[0].classes) :], "problem",
     ]  # fmt: skip
+
+
+def answering(run: Run, *heads: Head) -> Run:
+    """The same run, as if its three outputs were those of these heads."""
+    other = copy(run)
+    vars(other)["task"] = Task(heads)
+    return other
+
+
+def test_targets_that_are_called_like_a_column_have_columns_of_their_own(reported: Run, photos: Path) -> None:
+    heads = Head("problem", "sigmoid", ("no", "yes")), Head("file", "softmax", ("a", "b"), start=1)
+    found = answering(reported, *heads).predict([photos / "a.bmp", photos / "inner" / "most" / "f.jpg"])
+    assert list(found) == [
+        "file", "problem class", "problem probability", "file class", "file probability", "problem",
+    ]  # fmt: skip
+    assert found["problem"].tolist() == ["", "is no image"]
+    assert found["problem class"][0] in ("no", "yes")
+    assert found["file class"].isna().tolist() == [False, True]
+
+
+def test_two_columns_of_one_name_are_refused(reported: Run, photos: Path) -> None:
+    heads = Head("a", "sigmoid", ("no", "yes")), Head("a 2", "softmax", ("x", "y"), start=1)
+    assert list(answering(reported, *heads).predict(photos / "a.bmp").filter(like="a")) != []
+    with pytest.raises(SettingError, match=r"^two columns of the answers would be called 'a 2'; give the targets of "):
+        answering(reported, *heads).predict(photos / "a.bmp", top=2)
 
 
 def test_images_as_the_run_takes_them(reported: Run, photos: Path) -> None:

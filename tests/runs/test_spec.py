@@ -79,6 +79,7 @@ def test_heads_are_written_short_or_with_a_weight() -> None:
         ("{data: mnist, net: net1, recipe: {epochs: many}}", "here: recipe.epochs: 'many': Input should be a valid integer"),
         ("{data: mnist, net: net1, recipe: {optimizer: sdg}}", "here: recipe.optimizer: 'sdg': Input should be 'sgd'"),
         ("{data: mnist, net: net1, recipe: {optimizer: sgd, momentum: 0}}", "here: recipe: nesterov: needs a momentum above 0"),
+        ("{data: mnist, net: net1, recipe: {optimizer: [adam]}}", "here: recipe.optimizer: ['adam']: Input should be 'sgd'"),
         ("{data: {source: mnist, split: 70/50}, net: net1, task: {a: b}}", "here: task.a.kind: 'b': Input should be 'softmax'"),
         ("{data: lines, net: net1, task: sofmax}", "here: task: 'sofmax': Input should be 'softmax' or 'sigmoid'"),
         ("{data: lines, net: net1, task: {angle: 3}}", "here: task.angle: expected softmax or sigmoid, or both settings"),
@@ -197,6 +198,18 @@ def test_a_place_in_a_list_can_be_overridden() -> None:
 def test_stages_that_cannot_be_are_named(override: str, expected: str) -> None:
     with pytest.raises(SettingError, match=expected):
         read_spec(STAGED, "here", [override])
+
+
+@pytest.mark.parametrize("key", ["recipe.train.0.x", "recipe.train.0.x.y"])
+def test_a_word_in_a_list_has_no_settings_of_its_own(key: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{key}: '0' is a value, it has no settings of its own$"):
+        read_spec("{data: mnist, net: net1, recipe: {train: [head]}}", "here", [f"{key}=1"])
+
+
+def test_settings_of_a_part_that_is_null_are_set() -> None:
+    written = dump_spec(read_spec(TEXT, "here"))
+    spec = read_spec(written, "here", ["recipe.resize.start_px=16", "data.labels.table=names.csv"])
+    assert (spec.recipe.resize.start_px, spec.data.labels.table) == (16, "names.csv")
 
 
 def test_class_weights_are_a_word_or_numbers_by_class() -> None:

@@ -133,6 +133,26 @@ def test_measuring_leaves_the_training_as_it_was(spots: Make, tmp_path: Path, mo
     assert models[0] == models[1]
 
 
+def test_a_last_batch_that_is_not_full_is_not_timed(spots: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training leaves it out, and batch norm of a single image cannot be computed."""
+    sizes, data = [], spots()
+    step = Trainer._step
+
+    def noted(self: Trainer, images: torch.Tensor, *given: Any) -> Any:
+        sizes.append(len(images))
+        return step(self, images, *given)
+
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(Trainer, "_step", noted)
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    net(data.train.images([0, 1]))
+    task, n = make_task("softmax", data.train.classes), len(data.train)
+    for batch, timed in ((n - 1, n - 1), (2 * n, n)):
+        sizes.clear()
+        precision.settled_precision(Recipe(batch=batch, rate=0.01), net, data, task, torch.device("cpu"))
+        assert set(sizes) == {timed}
+
+
 def test_what_a_recipe_names_is_taken(spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda: pytest.fail("nothing is to be chosen"))
     run = train(

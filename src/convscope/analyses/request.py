@@ -33,7 +33,7 @@ def _position(value: Any) -> Any:
     if not isinstance(value, str) or value == "max":
         return value
     parts = value.split(",")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise ValueError("expected row and column, such as 3,5, or max")
     return int(parts[0]), int(parts[1])
 
@@ -50,7 +50,7 @@ def _sizes(value: Any) -> Any:
     sizes: list[Any] = []
     for part in value.split(","):
         sides = part.strip().replace("×", "x").split("x")
-        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+        if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
             raise ValueError("expected pixels, such as 5, 4x8 (down, across), or several: 3,5,9")
         sizes.append(int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1])))
     return sizes
@@ -64,7 +64,7 @@ def _units(value: Any) -> Any:
         raise ValueError("it names no unit; expected layers with their units, such as 'conv1:0,1 conv3:7'")
     for part in value.split():
         layer, colon, numbers = part.rpartition(":")
-        if not colon or not layer or not all(number.isdigit() for number in numbers.split(",")):
+        if not colon or not layer or not all(number.isdecimal() for number in numbers.split(",")):
             raise ValueError("expected layers with their units, such as 'conv1:0,1 conv3:7'")
         units.setdefault(layer, []).extend(int(number) for number in numbers.split(","))
     return units

@@ -140,14 +140,15 @@ def _check_ending(option: str, path: Path | None, ending: str, reason: str) -> N
 
 
 def _image(subject: OpenedNetwork, image: str) -> Tensor:
-    if not image.isdigit() and (subject.run is None or os.path.exists(image)):
+    number = int(image) if image.isdecimal() and len(image) < 10 else None
+    if number is None and (subject.run is None or os.path.exists(image)):
         return subject.scope.images(image)[0]
     if subject.run is None:
         raise SettingError(f"--image {image}: a network that is no run has no test images; give a file")
     test = subject.run.load_data().test
-    if image.isdigit() and int(image) >= len(test):
+    if number is not None and number >= len(test):
         raise SettingError(f"--image {image}: there are test images 0 to {len(test) - 1}")
-    place = int(image) if image.isdigit() else test.find(image)
+    place = test.find(image) if number is None else number
     if place is None:
         raise DataError(f"{image}: there is no such file, nor a test image of that name or number; check --image")
     return test[place][0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from convscope.base.console import printable_json, progress_bar
 from convscope.cli.show import json_rows
 from convscope.errors import DataError, SettingError
-from convscope.runs import PROBLEM, Run, check_writable, write_whole
+from convscope.runs import PROBLEM, Run, check_writable, class_columns, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,8 @@ class Answers:
             raise DataError("no images are given; give image files or folders, or their names on stdin")
         self.files = [str(path) for path in image_files(names)]
         self.problems: list[tuple[str, str]] = []
-        self.counts: dict[str, Counter[str]] = {head.target: Counter() for head in run.task.heads}
+        self.columns = class_columns(run.task.heads)
+        self.counts: dict[str, Counter[str]] = {target: Counter() for target in self.columns}
 
     def counted(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """The same tables; classes and problems are counted on the way.
@@ -57,8 +58,8 @@ class Answers:
         """
         with progress_bar("predicting", len(self.files)) as advance:
             for rows in batches:
-                for head, counts in self.counts.items():
-                    counts.update(rows["class" if len(self.counts) == 1 else head].dropna())
+                for target, column in self.columns.items():
+                    self.counts[target].update(rows[column].dropna())
                 bad = rows[rows[PROBLEM] != ""]
                 self.problems += zip(bad["file"], bad[PROBLEM], strict=True)
                 advance(len(rows))
@@ -88,7 +89,7 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
     stream = ImageStream([name for one in given for name in (_names_on_stdin() if one == "-" else [one]) if name])
     with progress_bar("predicting", len(stream)) as advance:
         files = predict_parts(run, stream, out, executor, advance=advance, **how)
-    columns = {head.target: "class" if len(run.task.heads) == 1 else head.target for head in run.task.heads}
+    columns = class_columns(run.task.heads)
     counts, problems = counts_of(files, list(columns.values()))
     if len(problems) == len(stream):
         raise DataError(f"{problems[0][0]}: {problems[0][1]}; none of {len(stream):,} files could be read")

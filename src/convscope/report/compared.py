@@ -132,8 +132,7 @@ def _panel(
 
 
 def _written(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return (text if float(text) else f"{0:.{digits}f}").replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def _unbounded(estimate: Estimate) -> bool:

@@ -78,11 +78,11 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+    return "–" if value is None else f"{value:z.2f}".replace("-", "−")
 
 
 def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−") if value else "0.0"
+    return "–" if value is None else f"{100 * value:+z.1f}".replace("+0.0", "0.0").replace("-", "−")
 
 
 def _interval(figure: dict[str, float | None], scale: float = 100, digits: int = 1) -> str:
@@ -97,5 +97,6 @@ def _side(value: int | list[int] | None) -> str:
 
 def _short(value: float) -> str:
     """To three digits, without exponents where it can be."""
-    text = f"{float(f'{value:.3g}'):,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}"
-    return text.replace("-", "−")
+    rounded = float(f"{value:.3g}")
+    style = "z,.0f" if 1e3 <= abs(rounded) < 1e7 else "z.3g"
+    return f"{rounded:{style}}".replace("-", "−")

@@ -68,7 +68,7 @@ def _importance(results: StudyResults) -> Finding | None:
 
 def _instability(results: StudyResults) -> Finding | None:
     """A rate from which on more runs diverge, or never leave chance, than below it; the clearest cut of all."""
-    counted = results.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
+    counted = results.rows.state.isin((*ENDED, "diverged")).to_numpy(bool)
     rows = results.rows[counted]
     if _RATE not in results.settings or not _numeric(rows[_RATE]):
         return None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from convscope.runs.parts import counts_of as counts_of, predict_parts as predict_parts
     from convscope.runs.prediction import (
         PROBLEM as PROBLEM,
+        class_columns as class_columns,
         load_images as load_images,
         predict_batches as predict_batches,
     )

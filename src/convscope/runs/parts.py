@@ -20,7 +20,7 @@ import torch
 from convscope.compute import Executor, check_writable, choose_device, chunks, evaluation_batch, write_whole
 from convscope.data import ImageStream, Item, NamedItems, without_warnings
 from convscope.errors import RunFolderError
-from convscope.runs.names import MODEL
+from convscope.runs.names import MODEL, object_in
 from convscope.runs.prediction import PROBLEM, predict_batches
 from convscope.runs.run import Run
 
@@ -135,10 +135,7 @@ def _begin(out: Path, about: dict[str, Any]) -> None:
     """Makes the folder, or finds that it holds answers to the same question."""
     path = out / ABOUT
     if path.exists():
-        try:
-            stored = json.loads(path.read_bytes())
-        except ValueError:
-            stored = {}
+        stored = object_in(path)
         if different := [key for key in about if stored.get(key) != about[key]]:
             raise RunFolderError(f"{out} holds other predictions ({', '.join(different)} differ); choose another --out")
         return

@@ -42,6 +42,14 @@ PROBLEM = "problem"
 """The column that says why an image could not be read; empty where it could."""
 
 
+def class_columns(heads: Sequence[Head]) -> dict[str, str]:
+    """Target → the column of its classes: "class" of a single head; else the target's name, with "class" behind it where
+    another column is called so."""
+    if len(heads) == 1:
+        return {heads[0].target: "class"}
+    return {head.target: f"{head.target} class" if head.target in ("file", PROBLEM) else head.target for head in heads}
+
+
 def predict_batches(
     run: Run,
     images: ImagesLike | Sequence[str | os.PathLike[str]] | NamedItems,
@@ -72,7 +80,13 @@ def predict_batches(
             by_head = [torch.zeros(0, len(head.classes)) for head in heads]
         columns: dict[str, Any] = {}
         for head, each in zip(heads, by_head, strict=True):
-            columns |= _columns(head, each, top, probabilities, alone=len(heads) == 1)
+            more = _columns(head, each, class_columns(heads)[head.target], top, probabilities, alone=len(heads) == 1)
+            if twice := sorted(columns.keys() & more.keys()):
+                raise SettingError(
+                    f"two columns of the answers would be called {twice[0]!r}; give the targets of the data other names, "
+                    "and train again"
+                )
+            columns |= more
         answers = pd.DataFrame(columns, index=readable)
         rows = rows.join(answers)
         rows[PROBLEM] = problems
@@ -104,10 +118,12 @@ def _views(images: Float[Tensor, "N C H W"], views: Sequence[str]) -> list[Float
     return variants + [one.flip(-1) for one in variants] if "mirror" in views else variants
 
 
-def _columns(head: Head, probabilities: Float[Tensor, "N K"], top: int, every: bool, alone: bool) -> dict[str, Any]:
-    """The columns of one head; those of one of several begin with its target."""
+def _columns(
+    head: Head, probabilities: Float[Tensor, "N K"], name: str, top: int, every: bool, alone: bool
+) -> dict[str, Any]:
+    """The columns of one head, `name` that of its classes; those of one of several begin with its target."""
     values, classes = probabilities.topk(min(top, probabilities.shape[1]))
-    name, probability = ("class", "probability") if alone else (head.target, f"{head.target} probability")
+    probability = "probability" if alone else f"{head.target} probability"
     columns: dict[str, Any] = {}
     for place in range(values.shape[1]):
         rank = f" {place + 1}" if place else ""

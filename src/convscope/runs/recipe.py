@@ -201,7 +201,7 @@ class Recipe(Settings):
         """Fills in what follows from the optimizer, so that a saved recipe states every value."""
         if not isinstance(settings, Mapping):
             return settings
-        optimizer = settings.get("optimizer", "adamw")
+        optimizer = str(settings.get("optimizer", "adamw"))
         derived = {"rate": _DEFAULT_RATES.get(optimizer), "momentum": _DEFAULT_MOMENTA.get(optimizer, 0.0)}
         derived |= _of_stages(settings.get("stages"))
         return {**settings, **{key: value for key, value in derived.items() if settings.get(key) is None}}

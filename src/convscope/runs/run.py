@@ -233,7 +233,8 @@ class Run:
             batch: how many at once.
         Returns:
             Columns `file` (of pixels their number, from 0); for each head its classes and probabilities, of several heads under
-            the name of its target; and `problem`, which says why a file could not be read.
+            the name of its target (`problem class` of a target `problem`); and `problem`, which says why a file could not be
+            read.
         Raises:
             DataError: a path is not there, or a folder holds no image.
             RequestError: pixels are not as the network takes them.

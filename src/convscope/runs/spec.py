@@ -195,13 +195,12 @@ def override(given: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         if isinstance(node, list):
             node = node[_place(key, part, node)]
-            continue
-        if isinstance(node.get(part), str):
-            short = (
-                "kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part)
-            )  # a bare word of a head is its kind
-            node[part] = {short: node[part]}
-        node = node.setdefault(part, {})
+        else:
+            below = node.get(part)
+            if isinstance(below, str):  # a bare word of a head is its kind
+                below = {"kind" if key.startswith(f"task.{part}.") else _SHORT.get(part, part): below}
+            node[part] = {} if below is None else below
+            node = node[part]
         if not isinstance(node, dict | list):
             raise SettingError(f"{key}: {part!r} is a value, it has no settings of its own")
     node[_place(key, last, node) if isinstance(node, list) else last] = value

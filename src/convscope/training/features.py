@@ -113,9 +113,6 @@ class Features:
         """Of an image's features."""
         return next(iter(self._kept.values())).shape[1:]
 
-    def __contains__(self, images: ImageSet) -> bool:
-        return images in self._kept
-
     @torch.no_grad()
     def keep(
         self, images: ImageSet, batch: int, device: torch.device, folder: Path, stopping: Callable[[], bool]

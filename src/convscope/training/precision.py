@@ -17,6 +17,7 @@ from convscope.compute import Entry, cache_folder, cached, entry_path
 from convscope.data import DataBundle, batches
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
+from convscope.training.device import number_format
 from convscope.training.loop import Trainer
 
 FASTER = 0.8
@@ -32,12 +33,8 @@ def settled_precision(
     `seconds_a_step` says what they took; the choice is cached, so that the same training on the same machine makes it again.
     Other devices compute in fp32. The network is left as it was.
     """
-    if recipe.precision != "auto":
-        return {"format": recipe.precision}
-    if device.type == "cuda":
-        return {"format": "bf16" if torch.cuda.is_bf16_supported() else "fp32"}
-    if device.type != "cpu" or not has_bf16():
-        return {"format": "fp32"}
+    if recipe.precision != "auto" or device.type != "cpu" or not has_bf16():
+        return {"format": "bf16" if number_format(recipe, device) is torch.bfloat16 else "fp32"}
     environment = describe_environment()
     key = {
         "net": str(net),
@@ -104,7 +101,9 @@ def step_seconds(trainer: Trainer) -> float:
 
 def _timed(trainer: Trainer) -> Iterator[float]:
     augmentation = trainer.recipe.augmentation
-    source = batches(trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation)
+    source = batches(
+        trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation, drop_last=True
+    )
     first = began = time.perf_counter()
     for number, batch in enumerate(islice(cycle(source), _STEPS), 1):
         trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU

@@ -33,7 +33,8 @@ def view(scope: Scope, request: Request, result: Projection, inputs: Inputs) -> 
     """The points, and a row for each: the image's number among the test images, its class, x and y."""
     images = sample(inputs, _n_images(request))
     table = result.table()
-    table["index"] = sample_rows(inputs, _n_images(request))[result.index].numpy()
+    rows = sample_rows(inputs, _n_images(request))[result.index]
+    table["index"] = rows.numpy()
     classes = images.classes["class"]
     targets = images.targets_of("class")[result.index]
     table.insert(1, "class", [classes[k] for k in targets.tolist()])
@@ -43,8 +44,7 @@ def view(scope: Scope, request: Request, result: Projection, inputs: Inputs) -> 
         f"the picture keeps {100 * result.kept:.1f} % of the {counted(result.neighbours.shape[1], 'nearest neighbour')} that "
         "an image has by its features"
     )
-    tensors = {name: getattr(result, name) for name in ("index", "points", "neighbours", "similarity")}
-    tensors["index"] = sample_rows(inputs, _n_images(request))[result.index]
+    tensors = {"index": rows} | {name: getattr(result, name) for name in ("points", "neighbours", "similarity")}
     figures = [chart(draw.points(table, classes))]
     return View(f"{heading}; {remark}", figures, tensors, table, heading, remark, side=1)
 

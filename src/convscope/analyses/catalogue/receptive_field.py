@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convscope import draw
@@ -27,29 +26,20 @@ class Request(ImageRequest):
     position: Position = None
 
 
-@dataclass(frozen=True, eq=False)
-class ShownField:
-    """The receptive fields of a layer, and the position whose field is shown."""
-
-    field: ReceptiveField
-    row: int
-    column: int
-
-
-def compute(scope: Scope, request: Request, inputs: Inputs) -> ShownField:
-    """The position asked for: by default the middle one, and for "max" where the unit, or any, answers most."""
+def compute(scope: Scope, request: Request, inputs: Inputs) -> tuple[ReceptiveField, int, int]:
+    """The fields and the position asked for: by default the middle, for "max" where the unit, or any, answers most."""
     field = scope.receptive_field(request.layer)
     if request.position == "max":
-        return ShownField(field, *_strongest(scope, inputs.image, request.layer, request.unit))
+        return field, *_strongest(scope, inputs.image, request.layer, request.unit)
     rows, columns = field.boxes.shape[1:]
-    return ShownField(field, *(request.position or (rows // 2, columns // 2)))
+    return field, *(request.position or (rows // 2, columns // 2))
 
 
-def view(scope: Scope, request: Request, result: ShownField, inputs: Inputs) -> View:
+def view(scope: Scope, request: Request, result: tuple[ReceptiveField, int, int], inputs: Inputs) -> View:
     """The image with a frame around the field, and that patch alone."""
     import torch
 
-    field, row, column = result.field, result.row, result.column
+    field, row, column = result
     rows, columns = field.boxes.shape[1:]
     top, left, bottom, right = box = field.box(row, column)
     if bottom <= top or right <= left:

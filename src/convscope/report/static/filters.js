@@ -5,7 +5,7 @@ const { classes, layers, images } = found;
 const whole = (n) => n.toLocaleString("en");
 function short(v, digits = 3) {
   if (v == null) return "–";
-  const size = Math.abs(v), rounded = +v.toPrecision(digits);
+  const rounded = +v.toPrecision(digits), size = Math.abs(rounded);
   const text = size >= 1e3 && size < 1e7 ? whole(rounded) : size && (size >= 1e7 || size < 1e-3) ? v.toExponential(1) : String(rounded);
   return text.replaceAll("-", "−");
 }
