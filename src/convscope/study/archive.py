@@ -94,7 +94,7 @@ class Archive:
         try:
             contents = _checked_contents(self._files.cat_file(f"{place}/{_CONTENTS}"))
             files = {file: self._files.cat_file(f"{place}/{file}") for file in contents}
-        except (json.JSONDecodeError, FileNotFoundError):
+        except (ValueError, RecursionError, FileNotFoundError):
             return False
         if any(_entry(files[file]) != contents[file] for file in contents):
             return False  # half of an upload: it is trained here and copied again
@@ -190,7 +190,9 @@ def _entry(content: bytes) -> list[Any]:
 
 def _checked_contents(text: bytes) -> Mapping[str, Any]:
     """What archive.json lists; no name in it leaves the run's folder."""
-    listed: Mapping[str, Any] = json.loads(text)
+    listed = json.loads(text)
+    if not isinstance(listed, dict):
+        raise ValueError("expected names of files")
     for name in listed:
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or "\\" in name or name.startswith("/"):
