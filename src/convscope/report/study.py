@@ -19,7 +19,7 @@ from convscope.report.study_curves import fronts, panels, spread_of
 from convscope.report.study_findings import study_findings
 from convscope.report.study_results import SettingGroup, StudyResults, largest_near, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
-from convscope.study import Matrix, Metric, Runs, Summary, written_p
+from convscope.study import ENDED, Matrix, Metric, Runs, Summary, written_p
 
 STUDY = "study.yaml"
 
@@ -129,7 +129,7 @@ def _figure(metric: Metric, summary: Summary) -> dict[str, Any]:
 
 
 def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    chosen = rows[~rows.state.isin(("finished", "trained"))]
+    chosen = rows[~rows.state.isin(ENDED)]
     return [
         {"run": row.run, "state": row.state, "message": row.message or ""} for row in chosen.itertuples(index=False)
     ]

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from convscope.report.study_results import ENDED, StudyResults, gaps, value_in_words
+from convscope.report.study_results import StudyResults, gaps, value_in_words
 from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 from convscope.study import (
+    ENDED,
     Metric,
     SeedComparison,
     compare_seeds,
@@ -68,7 +69,7 @@ def _importance(results: StudyResults) -> Finding | None:
 
 def _instability(results: StudyResults) -> Finding | None:
     """A rate from which on more runs diverge, or never leave chance, than below it; the clearest cut of all."""
-    counted = results.rows.state.isin(("finished", "trained", "diverged")).to_numpy(bool)
+    counted = results.rows.state.isin((*ENDED, "diverged")).to_numpy(bool)
     rows = results.rows[counted]
     if _RATE not in results.settings or not _numeric(rows[_RATE]):
         return None

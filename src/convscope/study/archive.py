@@ -20,8 +20,8 @@ from typing import Any
 
 from convscope.base.optional import import_optional
 from convscope.errors import ConvscopeError, FailedError, MissingPackageError, RunFolderError, SettingError, first_line
-from convscope.runs import METRICS, OUTCOME, Run, write_whole
-from convscope.study.folder import RUNS, STUDY, read_files, write_files
+from convscope.runs import Run, write_whole
+from convscope.study.folder import RUNS, STUDY, has_ended, read_files, write_files
 from convscope.study.spec import StudySpec, dump_study, read_study
 
 _CONTENTS, _DATABASE = "archive.json", "study.db"
@@ -87,7 +87,7 @@ class Archive:
 
     def _fetch(self, name: str) -> bool:
         """Brings a run here, unless it has ended here too."""
-        if _has_ended(run := Run(self.folder / RUNS / name)):
+        if has_ended(run := Run(self.folder / RUNS / name)):
             self._there.add(name)
             return False
         place = f"{self._root}/{RUNS}/{name}"
@@ -112,7 +112,7 @@ class Archive:
         runs = self.folder / RUNS
         names = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
         for name in sorted(names - self._there - self._going.keys()):
-            if _has_ended(Run(runs / name)):
+            if has_ended(Run(runs / name)):
                 self._going[name] = self._threads.submit(self._copy, name)
         return [f"archive {self.address}: {reason}; it is tried again" for reason in sorted(failed)]
 
@@ -178,10 +178,6 @@ def _opened(address: str) -> tuple[Any, str]:
             f"--archive {address}: {first_line(error)}; expected an address such as s3://bucket/folder"
         ) from None
     return files, str(root).rstrip("/")
-
-
-def _has_ended(run: Run) -> bool:
-    return run.has(OUTCOME) or (run.has(METRICS) and run.is_trained)
 
 
 def _entry(content: bytes) -> list[Any]:

@@ -170,9 +170,14 @@ def state_of(run: Run) -> tuple[State, str]:
         outcome = run.read_json(OUTCOME)
         state: State = outcome["state"] if outcome["state"] in get_args(State) else "failed"
         return state, str(outcome["message"])
-    if run.has(METRICS) and run.is_trained:
+    if has_ended(run):
         return "done", ""
     return ("unfinished", "") if run.path.exists() else ("waiting", "")
+
+
+def has_ended(run: Run) -> bool:
+    """Whether a run of a study is trained and evaluated, or has an outcome."""
+    return run.has(OUTCOME) or (run.has(METRICS) and run.is_trained)
 
 
 DAMAGED = (ConvscopeError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)

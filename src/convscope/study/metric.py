@@ -70,10 +70,7 @@ class Metric:
 
     def gain(self, change: Estimate) -> Estimate:
         """A change of the metric, turned so that more is better."""
-        if self.sign > 0:
-            return change
-        value, low, high = (None if figure is None else -figure for figure in (change.value, change.low, change.high))
-        return Estimate(value, high, low)
+        return change.scaled(self.sign)
 
     def written(self, value: float | None, digits: int | None = None) -> str:
         """ "90.00 %" or "0.3456"; "–" for None."""
