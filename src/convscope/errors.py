@@ -37,8 +37,8 @@ _REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = 8
 
 
 def shortened(value: Any) -> str:
-    """A value as a message quotes it: its `repr`, with the middle left out of what is long, wide or deep."""
-    text = _REPR.repr(value)
+    """A value as a message quotes it: its `repr` in one line, with the middle left out of what is long, wide or deep."""
+    text = " ".join(line.strip() for line in _REPR.repr(value).splitlines())  # an array's has several lines
     return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
 
 

@@ -1,7 +1,10 @@
+import math
+
 import numpy as np
+import pytest
 import torch
 
-from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, scale_of
+from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, remarked, scale_of
 
 
 def test_a_map_with_negatives_has_a_scale_about_zero_and_white_there() -> None:
@@ -21,6 +24,19 @@ def test_a_map_without_negatives_rises_in_lightness_from_zero() -> None:
     red, green, blue = (coloured(values, scale)[0, :, c].astype(float) for c in range(3))
     assert (np.diff(0.2126 * red + 0.7152 * green + 0.0722 * blue) > 0).all()
     assert scale_of(torch.zeros(2, 2), "").high == 1.0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_is_no_number_is_grey_and_does_not_change_the_scale(signed: bool) -> None:
+    values = torch.tensor([[math.nan, 2.0, 0.0, math.inf]])
+    scale = scale_of(values, "", signed)
+    assert scale == Scale(-2.0 if signed else 0.0, 2.0, "", open=True)
+    shown = coloured(values, scale)
+    assert shown[0, 0].tolist() == [128, 128, 128]
+    assert (shown[0, 3] == shown[0, 1]).all()
+    assert (shown[0, 1:3] == coloured(values[:, 1:3], scale)[0]).all()
+    assert overlay(torch.zeros(1, 1, 4), values, scale, strength=1.0)[0, 0].tolist() == [128, 128, 128]
+    assert scale_of(torch.full((2, 2), math.nan), "", signed) == scale_of(torch.zeros(2, 2), "", signed)
 
 
 def test_an_overlay_is_the_grey_image_where_the_map_is_zero() -> None:
@@ -70,6 +86,14 @@ def test_a_panel_breaks_into_rows_and_draws_names_of_any_alphabet() -> None:
     assert high.shape[0] > 2 * 64 > high.shape[1] - 64
     drawn = [panel([(name, parts[0][1])], "") for name in ("é", "e", "×", "ж")]
     assert len({one.tobytes() for one in drawn}) == 4
+
+
+@pytest.mark.parametrize("broken", ["two\nlines", "two\r\nlines", "two\x85lines", "two\u2029lines"])
+def test_a_line_break_in_a_name_is_drawn_as_a_space(broken: str) -> None:
+    one = np.zeros((4, 4, 3), np.uint8)
+    expected = panel([("two lines", one)], "two lines", note="two lines")
+    assert (panel([(broken, one)], broken, note=broken) == expected).all()
+    assert (remarked(one, broken) == remarked(one, "two lines")).all()
 
 
 def test_long_ticks_have_room_beside_the_label() -> None:

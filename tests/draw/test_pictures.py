@@ -1,4 +1,5 @@
 import io
+import math
 
 import numpy as np
 import pytest
@@ -64,6 +65,14 @@ def test_signed_values_are_blue_white_red() -> None:
     assert low[0] == 0
     assert high[0] == 255
     assert high[2] == 0
+
+
+def test_what_is_no_number_is_black_and_the_others_keep_their_colours() -> None:
+    values = torch.tensor([[1.0, math.nan, 2.0, 0.5]])
+    for draw in (map_picture, signed_picture, lambda one: filter_picture(one[None])):
+        shown = draw(values)
+        assert shown[0, 1].tolist() == [0, 0, 0]
+        assert (shown[:, [0, 2, 3]] == draw(values[:, [0, 2, 3]])).all()
 
 
 def test_a_sheet_has_rows_and_gaps() -> None:

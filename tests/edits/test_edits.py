@@ -270,6 +270,7 @@ def test_an_image_has_the_same_result_in_every_batch(edit: list[Any], shape: tup
     whole = apply(images, edit, others)
     for row in (0, 17, len(images) - 1):
         assert torch.equal(apply(images[row : row + 1], edit, others)[0], whole[row])
+    assert torch.equal(apply(images[:0], edit, others), images[:0])
 
 
 def test_the_given_images_and_the_random_state_stay() -> None:
@@ -409,6 +410,7 @@ def test_images_to_take_from_may_be_a_set() -> None:
         ([["brightness", -1]], "factor: -1; expected a number from 0 to 100"),
         ([["noise", 0.1, 1.5]], r"^edit 1 \(noise\): seed: 1.5; expected a whole number"),
         ([["jpeg", 0]], "quality: 0; expected a whole number from 1 to 100"),
+        ([["paint", np.zeros((2, 2)), 2, "grey"]], r"points: array\(.*expected 1 to 2,000 points"),
         ([["paint", [], 2, "grey"]], "points: .*expected 1 to 2,000 points"),
         ([["paint", [[0, 0]] * 2001, 2, "grey"]], "points: .*expected 1 to 2,000 points"),
         ([["paint", [[0, 0]] * 2000, 2, "grey"]] * 11, "strokes of 22,000 points in all; expected at most 20,000"),

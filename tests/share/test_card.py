@@ -15,7 +15,7 @@ from PIL import Image
 
 from convscope.base.console import printable
 from convscope.data import DataBundle, hub_name
-from convscope.errors import RunFolderError
+from convscope.errors import RunFolderError, SettingError
 from convscope.runs import METRICS, Run, make_spec, open_run
 from convscope.share import write_card
 from convscope.study import run_study
@@ -150,11 +150,24 @@ def test_a_data_set_of_the_hub_is_named_as_there(source: str, name: str | None) 
 
 
 def test_a_readme_of_somebody_elses_is_not_replaced(command: Command, reported: Run, tmp_path: Path) -> None:
-    for text in ("# My project\n", "---\ntags: [x]\n---\n# A\n", "---\n- a\n---\n", ""):
+    tags = (
+        "[x]",
+        "5",
+        "null",
+        "true",
+        "{convscope: 1}",
+        "no convscope",
+        "[[convscope]]",
+        "[convscope, {a: b}]",
+        "2026-01-01",
+    )
+    blocks = (f"---\ntags: {value}\n---\n# A\n" for value in tags)
+    for text in ("# My project\n", "---\n- a\n---\n", "---\nconvscope\n---\n", "---\n5\n---\n", "", *blocks):
         (tmp_path / "README.md").write_text(text)
         done = command("card", reported.path, "--out", tmp_path)
         assert done.status == 2
         assert f"{tmp_path / 'README.md'}" in done.complaint
+        assert "\n" not in done.complaint.strip()
         assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("README.md", text)]
 
 
@@ -175,6 +188,15 @@ def test_the_folder_of_hostile_names_opens(hostile: Path) -> None:
     assert set(answers["class"]) <= set(run.classes)
     config = json.loads((hostile / "config.json").read_text("utf-8"))
     assert sorted(config["id2label"].values()) == sorted(run.classes)
+
+
+@pytest.mark.parametrize("repo", ["spots", "a/b/c", "somebody/", "some body/spots", ""])
+def test_a_name_that_is_no_repositorys_is_refused_before_anything_is_written(
+    reported: Run, tmp_path: Path, repo: str
+) -> None:
+    with pytest.raises(SettingError, match=f"^'{repo}' is no name for a repository; expected owner/name"):
+        write_card(reported, tmp_path / "card", repo=repo)
+    assert not (tmp_path / "card").exists()
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_what_is_missing_here_is_fetched_and_what_is_missing_there_is_copied(
     assert copied == (folder / "runs" / names[0] / MODEL).read_bytes()
 
 
-@pytest.mark.parametrize("harm", ["no contents", "another model", "half of the contents"])
+@pytest.mark.parametrize("harm", ["no contents", "another model", "half of the contents", "contents of another kind"])
 def test_half_of_an_upload_is_done_again(text: str, whole: Study, harm: str, tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
     swept(text, Path(shutil.copytree(whole.path, tmp_path / "study")), str(shelf))
@@ -99,6 +99,8 @@ def test_half_of_an_upload_is_done_again(text: str, whole: Study, harm: str, tmp
         contents.unlink()
     elif harm == "another model":
         (harmed / MODEL).write_bytes(b"half")
+    elif harm == "contents of another kind":
+        contents.write_text("[5]")
     else:
         contents.write_bytes(contents.read_bytes()[:100])
     assert results(swept(text, tmp_path / "elsewhere", str(shelf))) == results(whole)

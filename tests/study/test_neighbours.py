@@ -101,3 +101,13 @@ def test_a_run_of_a_users_own_beside_damaged_ones(study: Path) -> None:
     (study / RUNS / "0001-s0" / "environment.json").write_text(json.dumps([]))
     assert len(table(study)) == 4
     assert compare([made.path, study / RUNS / "0002-s0"])
+
+
+def test_a_folder_whose_name_is_no_runs_is_passed_over_in_a_search(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: {low: 0.01, high: 0.1}", sampler="random", budget={"runs": 3})
+    (tmp_path / STUDY).write_text(text)
+    users_own = ("0001-s0-old", "0001-s0-s1", "0001-s٣", "0001-s01", "1-s0", "00002-s0", "2-s", "old-0001-s0")
+    for name in ("0001-s0", "10000-s3", *users_own):
+        (tmp_path / RUNS / name).mkdir(parents=True)
+    (tmp_path / RUNS / "0002-s0").touch()
+    assert [each.path.name for each in open_study(tmp_path).runs] == ["0001-s0", "10000-s3"]

@@ -151,6 +151,7 @@ def test_data_beside_the_file_are_found_from_anywhere(tmp_path: Path, monkeypatc
         ("  epochs: 2", "  epocs: 2", "study.yaml line 6: recipe.epocs: there is no such setting"),
         ("epochs: 2", "epochs: -2", "study.yaml line 6: recipe.epochs: -2: Input should be greater than or equal to 1"),
         ("recipe:\n  epochs", "recipe: [", "study.yaml line 5: this is no YAML|study.yaml line 6: this is no YAML"),
+        ("data: mnist", "data: \x07", "study.yaml: this is no YAML: unacceptable character #x0007: control characters"),
         ("net.width: [6, 12, 18]", "net.width: []", "line 8: sweep: net.width: the list is empty"),
         ("net.width: [6, 12, 18]", "net.width: 6", "line 8: sweep: net.width: 6: expected a list such as"),
         ("net.width: [6, 12, 18]", "net.width: [6, 6]", "line 8: sweep.net.width: 6 is there twice"),

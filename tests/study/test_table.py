@@ -397,6 +397,15 @@ def test_what_follows_from_a_setting_of_a_study_is_none_itself(grid: Path) -> No
     assert Runs(grid).settings == ("net.width", "net.kernel", "recipe.optimizer")
 
 
+@pytest.mark.parametrize("sweep", ["5", "net.width", "[net.width]", "true", "2026-01-01"])
+def test_a_sweep_that_is_no_mapping_is_refused_in_one_line(grid: Path, sweep: str) -> None:
+    (grid / "study.yaml").write_text(f"sweep: {sweep}\n")
+    with pytest.raises(
+        SettingError, match=r"^[^\n]*study\.yaml: sweep: [^\n]+: expected keys with a list of values each"
+    ):
+        table(grid)
+
+
 def test_class_weights_are_one_setting_in_tables_and_importance(grid: Path) -> None:
     """A word, weights by class, and none: three values of one setting, not a setting for each class."""
     values = [None, "balanced", {"0": 1.0, "1": 3.0}]

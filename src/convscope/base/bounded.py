@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from convscope.errors import SettingError
+from convscope.errors import SettingError, first_line
 
 DEEPEST, LARGEST, LONGEST = 50, 100_000, 2**20
 """Levels, values and characters that a spec may have, each alias counted as often as it stands: far above any that a person
@@ -128,5 +128,7 @@ def _n_values(value: Any, counts: dict[int, float]) -> float:
 def _parsed(text: str) -> Any:
     try:
         return yaml.load(text, Loader=FastLoader)  # noqa: S506 (both are safe loaders)
+    except yaml.reader.ReaderError as error:  # a character that YAML does not have, said in two lines
+        raise yaml.YAMLError(first_line(error)) from None
     except yaml.YAMLError:
         return yaml.load(text, Loader=_SlowLoader)  # noqa: S506

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.draw.pictures import Picture, enlarge_to, picture
+from convscope.draw.pictures import Picture, enlarge_to, largest, picture
 
 # dark violet over magenta and orange to pale yellow, rising evenly in lightness (CIELAB L* 5 … 97)
 _SEQUENTIAL = (
@@ -38,6 +38,7 @@ _DIVERGING = (
 _INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
 _MARK = (230, 60, 40)
 _WARNING = (255, 226, 138)
+_NO_NUMBER = (128, 128, 128)  # grey, which is on neither scale
 _GAP, _TOP, _LINE, _BAR, _BAND = 16, 40, 30, 96, 30  # pixels
 
 
@@ -62,17 +63,18 @@ class Scale:
 
 
 def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False, share: float = 1.0) -> Scale:
-    """The scale of a map: from 0 up, or symmetric about 0 where it is `signed` or has negatives.
+    """The scale of a map's finite values: from 0 up, or symmetric about 0 where it is `signed` or has negatives.
 
     Args:
         share: of the positions that it spans; the rest, further from 0, gets the colour of its ends. For maps of which
             single pixels would else leave all others pale.
     """
     signed = signed or bool((values < 0).any())
-    whole = float(values.abs().max())
-    reach = float(values.detach().abs().float().flatten().quantile(share)) if share < 1 else whole
+    sizes = values.detach().abs()
+    whole = largest(sizes)
+    reach = float(sizes[sizes.isfinite()].float().quantile(share)) if whole and share < 1 else whole
     reach = reach or whole
-    beyond = reach < whole
+    beyond = bool((sizes > reach).any())
     if signed:
         reach = max(reach, 1e-12)
         return Scale(-reach, reach, label, beyond)
@@ -80,12 +82,13 @@ def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False, sha
 
 
 def coloured(values: Float[Tensor, "H W"], scale: Scale) -> Picture:
-    """A map in the colours of its scale."""
+    """A map in the colours of its scale; grey where it has no number."""
     share = (values.detach().float().cpu() - scale.low) / max(scale.high - scale.low, 1e-12)
     anchors = np.array(_DIVERGING if scale.signed else _SEQUENTIAL)
     places = np.linspace(0, 1, len(anchors))
     channels = [np.interp(share.clamp(0, 1).numpy(), places, anchors[:, c]) for c in range(3)]
-    return np.rint(np.stack(channels, -1)).astype(np.uint8)
+    numbers = ~share.isnan()[..., None].numpy()
+    return np.where(numbers, np.rint(np.stack(channels, -1)), _NO_NUMBER).astype(np.uint8)
 
 
 def on_image(values: Float[Tensor, "h w"], height: int, width: int) -> Float[Tensor, "H W"]:
@@ -102,8 +105,9 @@ def overlay(
     grown = on_image(values.detach().cpu(), height, width)
     grey = image.detach().cpu().float().mean(0, keepdim=True).clamp(0, 1)
     ground = picture(grey).astype(np.float32)
-    share = (grown.abs() / max(abs(scale.low), abs(scale.high), 1e-12)).clamp(0, 1).numpy()[..., None] * strength
-    return np.rint(ground * (1 - share) + coloured(grown, scale) * share).astype(np.uint8)
+    share = (grown.abs() / max(abs(scale.low), abs(scale.high), 1e-12)).nan_to_num(1.0).clamp(0, 1)
+    opacity = share.numpy()[..., None] * strength
+    return np.rint(ground * (1 - opacity) + coloured(grown, scale) * opacity).astype(np.uint8)
 
 
 def framed(shown: Picture, box: tuple[int, int, int, int]) -> Picture:
@@ -136,14 +140,16 @@ def panel(
     """
     from PIL import Image, ImageDraw
 
-    cells = [_cell(line, one, side) for line, one in parts]
+    heading, note = _one_line(heading), _one_line(note or "")
+    cells = [(_one_line(line), enlarge_to(one, side)) for line, one in parts]
     across = columns or len(cells)
     rows = [cells[first : first + across] for first in range(0, len(cells), across)]
-    width_of = max(cell.width for cell in cells) if len(rows) > 1 else 0  # columns stand below each other
-    widths = [[max(width_of, cell.width) for cell in row] for row in rows]
-    heights = [max(cell.picture.shape[0] for cell in row) for row in rows]
+    widths = [[max(one.shape[1], round(_font(15).getlength(line))) for line, one in row] for row in rows]
+    if len(rows) > 1:  # columns stand below each other
+        widths = [[max(map(max, widths))] * len(row) for row in rows]
+    heights = [max(one.shape[0] for _, one in row) for row in rows]
     bar = _bar_width(scale) if scale else 0
-    lines = max(_font(18).getlength(heading), _font(15).getlength(note or "")) + 2 * _GAP
+    lines = max(_font(18).getlength(heading), _font(15).getlength(note)) + 2 * _GAP
     width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
     below = sum(heights) + _LINE * len(rows)
     canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
@@ -152,9 +158,9 @@ def panel(
     y = _TOP
     for row, row_widths, height in zip(rows, widths, heights, strict=True):
         x = _GAP
-        for cell, cell_width in zip(row, row_widths, strict=True):
-            canvas.paste(Image.fromarray(cell.picture), (x, y))
-            draw.text((x, y + height + 6), cell.line, fill=_FAINT, font=_font(15))
+        for (line, one), cell_width in zip(row, row_widths, strict=True):
+            canvas.paste(Image.fromarray(one), (x, y))
+            draw.text((x, y + height + 6), line, fill=_FAINT, font=_font(15))
             x += cell_width + _GAP
         y += height + _LINE
     if note:
@@ -168,6 +174,7 @@ def remarked(shown: Picture, remark: str) -> Picture:
     """A picture under a line on a band of its own."""
     from PIL import Image, ImageDraw
 
+    remark = _one_line(remark)
     width = max(shown.shape[1], round(_font(18).getlength(remark)) + 2 * _GAP)
     canvas = Image.new("RGB", (width, shown.shape[0] + _BAND), _PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -177,16 +184,9 @@ def remarked(shown: Picture, remark: str) -> Picture:
     return np.asarray(canvas)
 
 
-@dataclass(frozen=True)
-class _Cell:
-    line: str
-    picture: Picture
-    width: int
-
-
-def _cell(line: str, one: Picture, side: int) -> _Cell:
-    enlarged = enlarge_to(one, side)
-    return _Cell(line, enlarged, max(enlarged.shape[1], round(_font(15).getlength(line))))
+def _one_line(text: str) -> str:
+    """Text with a space for each line break, such as one in the name of a class: Pillow measures a single line alone."""
+    return " ".join(text.splitlines())
 
 
 def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:

@@ -15,14 +15,15 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 
 def picture(image: Float[Tensor, "C H W"]) -> Picture:
     """An image in [0, 1] as it is; one channel becomes grey, of more than three the first three are shown."""
-    pixels = image.detach().float().cpu().clamp(0, 1)
+    pixels = image.detach().float().cpu().nan_to_num(0).clamp(0, 1)
     if len(pixels) < 3:
         pixels = pixels[:1].expand(3, -1, -1)
     return (pixels[:3] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def map_picture(feature_map: Float[Tensor, "H W"], top: float | None = None) -> Picture:
-    """A feature map in grey: 0 and below is black, `top` (by default the map's own maximum) is white."""
+    """A feature map in grey: 0 and below, and what is no number, is black; `top` (by default the map's own largest finite
+    value) is white."""
     return picture(_scaled(feature_map, top)[None])
 
 
@@ -40,13 +41,13 @@ def tinted_picture(
 def filter_picture(weights: Float[Tensor, "C h w"], top: float | None = None) -> Picture:
     """A filter on image channels in colour: grey is weight 0; ±`top` (by default the largest weight) is black or white."""
     weights = weights.detach().float().cpu()
-    return picture(0.5 + 0.5 * weights / (top or weights.abs().max().clamp_min(1e-12)))
+    return picture(0.5 + 0.5 * weights / (top or max(largest(weights.abs()), 1e-12)))
 
 
 def signed_picture(values: Float[Tensor, "H W"], top: float | None = None) -> Picture:
     """Signed values on a diverging scale: blue below 0, white at 0, red above; ±`top` is fully saturated."""
     values = values.detach().float().cpu()
-    share = (values / (top or values.abs().max().clamp_min(1e-12))).clamp(-1, 1)
+    share = (values / (top or max(largest(values.abs()), 1e-12))).clamp(-1, 1)
     fade = 1 - share.abs()
     red, green, blue = torch.where(share > 0, 1, fade), fade, torch.where(share < 0, 1, fade)
     return picture(torch.stack([red, 0.15 + 0.85 * green, blue]))
@@ -109,7 +110,13 @@ def photo(shown: Picture, quality: int = 85) -> bytes:
     return min(buffer.getvalue(), exact.getvalue(), key=len)
 
 
+def largest(values: Float[Tensor, ...]) -> float:
+    """The largest finite value; 0 where there is none."""
+    finite = values[values.isfinite()]
+    return float(finite.max()) if len(finite) else 0.0
+
+
 def _scaled(feature_map: Float[Tensor, "H W"], top: float | None) -> Float[Tensor, "H W"]:
     values = feature_map.detach().float().cpu()
-    peak = float(values.max()) if top is None else top
+    peak = largest(values) if top is None else top
     return (values / peak).clamp(0, 1) if peak > 0 else torch.zeros_like(values)

@@ -43,6 +43,8 @@ def apply(images: Images, edits: str | Sequence[Any], others: Others | None = No
     """
     checked = check(edits, images.shape[1], 0 if others is None else len(others))
     edited = images.clone(memory_format=torch.contiguous_format)
+    if not len(edited):
+        return edited
     for name, *values in checked:
         if name in OF_OTHERS:
             values[0] = _other(others, values[0], edited)
@@ -121,7 +123,7 @@ def _noise(images: Images, deviation: float, seed: int) -> Images:
 
 def _jpeg(images: Images, quality: int) -> Images:
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()  # (N, H, W) or (N, H, W, 3)
-    decoded = np.stack([_through_jpeg(one, quality) for one in pixels]) if len(pixels) else pixels
+    decoded = np.stack([_through_jpeg(one, quality) for one in pixels])
     return torch.from_numpy(decoded).to(images).div_(255).view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from convscope.report.study_results import ENDED, StudyResults, gaps, value_in_words
+from convscope.report.study_results import StudyResults, gaps, value_in_words
 from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 from convscope.study import (
+    ENDED,
     Metric,
     SeedComparison,
     compare_seeds,

@@ -13,9 +13,8 @@ from jaxtyping import Float
 
 from convscope.errors import RequestError
 from convscope.scans import Estimate
-from convscope.study import Importance, Metric, Runs, Summary, metric_of, setting_in_words, summary_of
+from convscope.study import ENDED, Importance, Metric, Runs, Summary, metric_of, setting_in_words, summary_of
 
-ENDED = ("finished", "trained")
 SHOWN = ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "test_loss", "train_loss")
 """Figures of the table, as far as the runs have them."""
 _FAR = 3.0

@@ -26,6 +26,11 @@ class Estimate:
         """(value, low, high); zeros where it is not defined."""
         return self.value or 0.0, self.low or 0.0, self.high or 0.0
 
+    def scaled(self, factor: float) -> Estimate:
+        """Each figure times a factor; a negative one turns the interval round."""
+        value, low, high = (None if f is None else f * factor for f in (self.value, self.low, self.high))
+        return Estimate(value, low, high) if factor > 0 else Estimate(value, high, low)
+
     def to_json(self) -> dict[str, float | None]:
         return {"value": self.value, "low": self.low, "high": self.high}
 

@@ -13,7 +13,7 @@ from convscope import __version__
 from convscope.base.console import printable, printable_json
 from convscope.data import hub_name
 from convscope.draw import panel, picture, png
-from convscope.errors import DataError, RunFolderError, SettingError
+from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
 from convscope.runs import GIVEN, MODEL, SPEC, Run, check_writable, dump_spec, parse_mapping, shareable, write_whole
@@ -35,9 +35,11 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: a README.md is there that is no such card, or whose metadata block is no YAML.
+        SettingError: `repo` is no such name; or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
+    if repo is not None:
+        check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
     check_writable(folder)
@@ -78,9 +80,23 @@ def _publishers_own(path: Path) -> tuple[dict[str, Any], str | None]:
         metadata = parse_mapping(block[1], str(path)) if block else {}
     except SettingError as error:
         raise SettingError(f"{error}; mend its metadata block, or remove the file") from None
-    if "convscope" not in (metadata.get("tags") or ()):
+    tags = metadata.get("tags")
+    if not isinstance(tags, list) or "convscope" not in tags:
         raise SettingError(f"{path} is there, and is no model card of convscope's: choose another folder with --out")
+    if wrong := [tag for tag in tags if not isinstance(tag, str | int | float)]:
+        raise SettingError(f"{path}: tags: {shortened(wrong[0])}: expected a word; mend its metadata block")
     return metadata, section[1] if section else None
+
+
+def check_repo(repo: str) -> None:
+    """Refuses a name that no repository of the Hub can have.
+
+    Raises:
+        SettingError: it is one.
+    """
+    part = r"\b[\w.-]{1,96}\b"
+    if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or re.search(r"--|\.\.|\.git$", repo):
+        raise SettingError(f"{repo!r} is no name for a repository; expected owner/name of letters, digits, -, _ and .")
 
 
 def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
@@ -128,13 +144,12 @@ def _front_matter(subject: ReportedRun, repo: str | None, metadata: dict[str, An
         }],
     }  # fmt: skip
     tags = ["image-classification", library, "convscope", "pytorch"]
-    own_tags = metadata["tags"] if isinstance(metadata.get("tags"), list) else []
     sources = {"datasets": [hub] if hub else None, "base_model": base_model(run)}
     front = {
         **metadata,
         "library_name": library,
         "pipeline_tag": "image-classification",
-        "tags": list(dict.fromkeys(map(str, [*tags, *own_tags]))),
+        "tags": list(dict.fromkeys(map(str, [*tags, *metadata.get("tags", ())]))),
         "metrics": ["accuracy"],
         **{key: value for key, value in sources.items() if value},
         "model-index": [{"name": repo.split("/")[1] if repo else printable(run.name), "results": [result]}],

@@ -13,7 +13,7 @@ from convscope.base.console import silenced
 from convscope.base.optional import import_optional
 from convscope.errors import FailedError, SettingError, first_line
 from convscope.runs import MODEL, SPEC, Run
-from convscope.share.card import CARD, CONFIG, FAILURES, write_card
+from convscope.share.card import CARD, CONFIG, FAILURES, check_repo, write_card
 
 _LOG_IN = "log in with `hf auth login`, or put a token that may write into HF_TOKEN"
 
@@ -70,7 +70,7 @@ def publish_run(
         FailedError: the Hub refused it, or cannot be reached; the folder is complete all the same.
     """
     hub = import_optional("huggingface_hub", "publishing", "publish")
-    _check_name(repo)
+    check_repo(repo)
     if not dry_run:
         token = hub.get_token()
         if token is None:
@@ -99,18 +99,6 @@ def publish_run(
 
 
 _FILES = (CARD, CONFIG, MODEL, SPEC, FAILURES)
-
-
-def _check_name(repo: str) -> None:
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo)
-        wrong = repo.count("/") != 1
-    except ValueError:
-        wrong = True
-    if wrong:
-        raise SettingError(f"{repo!r} is no name for a repository; expected owner/name of letters, digits, -, _ and .")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from convscope.study.compare import Compared as Compared, Group as Group, Pair as Pair, compare as compare
     from convscope.study.compared_runs import ComparedRun as ComparedRun
     from convscope.study.engine import sweep as sweep
+    from convscope.study.facts import ENDED as ENDED
     from convscope.study.folder import (
         DAMAGED as DAMAGED,
         STUDY as STUDY,

@@ -20,8 +20,8 @@ from typing import Any
 
 from convscope.base.optional import import_optional
 from convscope.errors import ConvscopeError, FailedError, MissingPackageError, RunFolderError, SettingError, first_line
-from convscope.runs import METRICS, OUTCOME, Run, write_whole
-from convscope.study.folder import RUNS, STUDY, read_files, write_files
+from convscope.runs import Run, write_whole
+from convscope.study.folder import RUNS, STUDY, has_ended, read_files, write_files
 from convscope.study.spec import StudySpec, dump_study, read_study
 
 _CONTENTS, _DATABASE = "archive.json", "study.db"
@@ -87,14 +87,14 @@ class Archive:
 
     def _fetch(self, name: str) -> bool:
         """Brings a run here, unless it has ended here too."""
-        if _has_ended(run := Run(self.folder / RUNS / name)):
+        if has_ended(run := Run(self.folder / RUNS / name)):
             self._there.add(name)
             return False
         place = f"{self._root}/{RUNS}/{name}"
         try:
             contents = _checked_contents(self._files.cat_file(f"{place}/{_CONTENTS}"))
             files = {file: self._files.cat_file(f"{place}/{file}") for file in contents}
-        except (json.JSONDecodeError, FileNotFoundError):
+        except (ValueError, RecursionError, FileNotFoundError):
             return False
         if any(_entry(files[file]) != contents[file] for file in contents):
             return False  # half of an upload: it is trained here and copied again
@@ -112,7 +112,7 @@ class Archive:
         runs = self.folder / RUNS
         names = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
         for name in sorted(names - self._there - self._going.keys()):
-            if _has_ended(Run(runs / name)):
+            if has_ended(Run(runs / name)):
                 self._going[name] = self._threads.submit(self._copy, name)
         return [f"archive {self.address}: {reason}; it is tried again" for reason in sorted(failed)]
 
@@ -180,17 +180,15 @@ def _opened(address: str) -> tuple[Any, str]:
     return files, str(root).rstrip("/")
 
 
-def _has_ended(run: Run) -> bool:
-    return run.has(OUTCOME) or (run.has(METRICS) and run.is_trained)
-
-
 def _entry(content: bytes) -> list[Any]:
     return [len(content), blake2b(content, digest_size=16).hexdigest()]
 
 
 def _checked_contents(text: bytes) -> Mapping[str, Any]:
     """What archive.json lists; no name in it leaves the run's folder."""
-    listed: Mapping[str, Any] = json.loads(text)
+    listed = json.loads(text)
+    if not isinstance(listed, dict):
+        raise ValueError("expected names of files")
     for name in listed:
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or "\\" in name or name.startswith("/"):

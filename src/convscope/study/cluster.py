@@ -36,13 +36,12 @@ from convscope.errors import (
     StoppedError,
     UnknownNameError,
 )
-from convscope.runs import METRICS, OUTCOME, Run, RunSpec, as_network_wants
+from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
 from convscope.study.archive import Archive
 from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
-from convscope.study.folder import RUNS, STUDY, read_files, write_files
+from convscope.study.folder import STUDY, has_ended, read_files, write_files
 from convscope.study.live import Going
-from convscope.study.spec import run_name
-from convscope.study.store import Claim, Store, deaths_of, place
+from convscope.study.store import Claim, Store, deaths_of
 from convscope.study.worker import Ended, Job, Reporter, is_done, told, trained, value_of
 from convscope.training import LEFT
 
@@ -179,9 +178,7 @@ class ClusterEngine(Engine):
 
     def _was_finished(self, trial: FrozenTrial) -> bool:
         """Whether an earlier driver, whose units of work were in its memory, came to its end."""
-        number, seeds = place(self.spec, trial.number)
-        runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
-        return trial.state.is_finished() or all(run.has(OUTCOME) or run.has(METRICS) for run in runs)
+        return trial.state.is_finished() or all(map(has_ended, self._runs_of(trial)))
 
     def _tick(self, wish: StopWish) -> None:
         if wish.asked:

@@ -19,11 +19,11 @@ from convscope.errors import SettingError, UnknownNameError
 from convscope.runs import Run
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
+from convscope.study.facts import SEED
 from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of, summary
 from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
 from convscope.study.words import setting_in_words
 
-SEED = "recipe.seed"
 _MOST_LABEL = 48  # letters of settings that still read as a name
 _FIGURES = {
     "val_accuracy": "validation accuracy",

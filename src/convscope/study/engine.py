@@ -301,10 +301,13 @@ class Engine:
             outcome = {"state": "failed", "message": message, "attempts": deaths_of(trial)}
             self._run_of(trial).write_json(OUTCOME, outcome)
 
+    def _runs_of(self, trial: FrozenTrial) -> list[Run]:
+        number, seeds = place(self.spec, trial.number)
+        return [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+
     def _run_of(self, trial: FrozenTrial) -> Run:
         """The run of a unit of work that is being trained."""
-        number, seeds = place(self.spec, trial.number)
-        runs = [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+        runs = self._runs_of(trial)
         return next((run for run in runs if not run.has(METRICS)), runs[-1])
 
     def _stop(self) -> None:

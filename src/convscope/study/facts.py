@@ -31,6 +31,9 @@ OF_FOLDS = ("data.split.fold", "data.seed")
 
 OVERFIT = "overfit_percent"
 
+ENDED = ("finished", "trained")
+"""States of a run that came to the end of its training; see FACTS."""
+
 FACTS = pa.schema([
     ("settings", pa.string()),  # all but the seed, as JSON by dotted key
     ("seed", pa.int64()),

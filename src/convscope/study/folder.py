@@ -7,6 +7,7 @@ runs/0007-s2/    the run of setting 7 with seed 2, as any run folder; outcome.js
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from convscope.study.statistics import summary
 STUDY, RUNS = "study.yaml", "runs"
 _LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
 """Files that say how far a run is: they are written after all that they speak of."""
+
+_RUN_NAME = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})-s(0|[1-9][0-9]*)")
+"""As run_name writes it; a folder of another name, such as a copy, is the user's own."""
 
 State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
 
@@ -128,9 +132,10 @@ class Study:
         return [self._run(number, seed, settings[number - 1]) for number, seed in planned]
 
     def _found(self) -> list[StudyRun]:
-        folders = sorted((self.path / RUNS).glob("[0-9]*-s[0-9]*"))
-        places = [tuple(map(int, folder.name.split("-s"))) for folder in folders if folder.is_dir()]
-        return [self._run(number, seed, None) for number, seed in sorted(places)]
+        folders = (folder for folder in (self.path / RUNS).glob("*-s*") if folder.is_dir())
+        matches = (_RUN_NAME.fullmatch(folder.name) for folder in folders)
+        places = sorted((int(match[1]), int(match[2])) for match in matches if match)
+        return [self._run(number, seed, None) for number, seed in places]
 
     def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
         run = Run(self.path / RUNS / run_name(number, seed))
@@ -165,9 +170,14 @@ def state_of(run: Run) -> tuple[State, str]:
         outcome = run.read_json(OUTCOME)
         state: State = outcome["state"] if outcome["state"] in get_args(State) else "failed"
         return state, str(outcome["message"])
-    if run.has(METRICS) and run.is_trained:
+    if has_ended(run):
         return "done", ""
     return ("unfinished", "") if run.path.exists() else ("waiting", "")
+
+
+def has_ended(run: Run) -> bool:
+    """Whether a run of a study is trained and evaluated, or has an outcome."""
+    return run.has(OUTCOME) or (run.has(METRICS) and run.is_trained)
 
 
 DAMAGED = (ConvscopeError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)

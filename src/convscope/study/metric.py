@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from convscope.base.bounded import load_yaml, settings_text
-from convscope.errors import SettingError
+from convscope.errors import SettingError, shortened
 from convscope.scans import Estimate
 from convscope.study.statistics import Summary, summary
 
@@ -70,10 +70,7 @@ class Metric:
 
     def gain(self, change: Estimate) -> Estimate:
         """A change of the metric, turned so that more is better."""
-        if self.sign > 0:
-            return change
-        value, low, high = (None if figure is None else -figure for figure in (change.value, change.low, change.high))
-        return Estimate(value, high, low)
+        return change.scaled(self.sign)
 
     def written(self, value: float | None, digits: int | None = None) -> str:
         """ "90.00 %" or "0.3456"; "–" for None."""
@@ -119,9 +116,15 @@ def swept_keys(folder: Path) -> tuple[str, ...]:
     """The keys that a study's runs were asked to differ in; none where the folder is no study's.
 
     Raises:
-        SettingError: study.yaml cannot be read.
+        SettingError: study.yaml cannot be read, or its sweep has no keys.
     """
-    return tuple(_study_of(folder).get("sweep") or ())
+    sweep = _study_of(folder).get("sweep") or {}
+    if not isinstance(sweep, dict):
+        raise SettingError(
+            f"{folder / _STUDY}: sweep: {shortened(sweep)}: expected keys with a list of values each, "
+            "such as net.width: [6, 12]"
+        )
+    return tuple(sweep)
 
 
 def _study_of(folder: Path) -> dict[str, Any]:

@@ -261,13 +261,9 @@ class Store:
             self.backend.remove_session()
             self.backend.engine.dispose()
 
-    @property
-    def _id(self) -> int:
-        return self.study._study_id
-
     def running(self) -> list[FrozenTrial]:
         """Those that some worker has."""
-        return self.backend.get_all_trials(self._id, deepcopy=False, states=(TrialState.RUNNING,))
+        return self.backend.get_all_trials(self.study._study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
     def _is_going_on(self, claim: Claim) -> bool:
         """Another machine that took us for dead may have given it back; whoever claims it next finds the folder finished."""

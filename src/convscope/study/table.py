@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from convscope.errors import RequestError, SettingError, UnknownNameError
-from convscope.study.facts import EPOCH_FIGURES, OVERFIT, SEED
+from convscope.study.facts import ENDED, EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
 from convscope.study.metric import summary_of, swept_keys
@@ -24,7 +24,6 @@ from convscope.study.statistics import overlap_of
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
 """What a table shows unless others are named; the first is the one that settings are chosen by."""
 
-_TO_THE_END = ("finished", "trained")
 _MOST_VALUES = 50  # of a setting, for a matrix
 _OF_RUN = ("parameters", "seconds")
 _CURVE = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -265,7 +264,7 @@ class Runs:
 
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
-        return np.array([state in _TO_THE_END for state in self._read.facts["state"]])
+        return np.array([state in ENDED for state in self._read.facts["state"]])
 
     @cached_property
     def counted(self) -> Bool[np.ndarray, " N"]:

@@ -50,13 +50,13 @@ def verdict(
         (difference 0.1 points, -0.4 to 0.6; p = 0.7); about 12 more seeds would be needed". What the data are is told by
         `basis`.
     """
-    difference = _scaled(compared.difference, scale)
+    difference = compared.difference.scaled(scale)
     if not differs(compared, p):
         return _undecided(a, b, compared, p, difference, unit)
     if (difference.figures[0] > 0) != higher_is_better:
         a, b = b, a
     if difference.figures[0] < 0:
-        difference = _scaled(difference, -1)
+        difference = difference.scaled(-1)
     value, low, high = _written(difference)
     within = f" ({low} to {high})" if low else ""
     return f"{a} is better than {b} by {value} {unit}{within}, {_shown(compared, p)}"
@@ -123,11 +123,6 @@ def _about(more: int | None, most: int, what: str, each: str = "") -> str:
 def counted(n: int, what: str) -> str:
     """ "1 run", "2,000 runs"."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    value, low, high = (None if f is None else f * factor for f in (estimate.value, estimate.low, estimate.high))
-    return Estimate(value, low, high) if factor > 0 else Estimate(value, high, low)
 
 
 def _written(estimate: Estimate) -> tuple[str, str, str]:

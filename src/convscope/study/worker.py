@@ -15,9 +15,9 @@ from convscope.base.signals import stop_wish
 from convscope.compute import present
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
-from convscope.runs import METRICS, OUTCOME, Run, RunSpec, as_network_wants
+from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
 from convscope.scans import kept_epoch
-from convscope.study.folder import DAMAGED, STUDY, damage, state_of
+from convscope.study.folder import DAMAGED, STUDY, damage, has_ended, state_of
 from convscope.study.run import run_study
 from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
@@ -135,7 +135,7 @@ def is_done(run: Run) -> bool:
     """
     if run.has(OUTCOME):
         raise Ended(*state_of(run))
-    return run.has(METRICS) and run.is_trained
+    return has_ended(run)
 
 
 def value_of(run: Run, metric: str) -> float:
