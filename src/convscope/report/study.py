@@ -17,7 +17,7 @@ from convscope import __version__
 from convscope.report.page import fill, static, vega
 from convscope.report.study_curves import fronts, panels, spread_of
 from convscope.report.study_findings import study_findings
-from convscope.report.study_results import ENDED, SettingGroup, StudyResults, largest_near, value_in_words
+from convscope.report.study_results import SettingGroup, StudyResults, largest_near, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
 from convscope.study import ENDED, Matrix, Metric, Runs, Summary, written_p
 
