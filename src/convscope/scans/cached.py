@@ -113,7 +113,7 @@ def _pack(records: Mapping[str, Any]) -> Entry:
                 tensors[f"{layer}/{entry.name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             else:
                 values[layer][entry.name] = value
-    table = pd.concat([record.table() for record in records.values()]).to_parquet(index=False)
+    table = pd.concat([record.table() for record in records.values()] or [pd.DataFrame()]).to_parquet(index=False)
     return Entry({"records": values}, {".parquet": table, ".safetensors": save(tensors)})
 
 
