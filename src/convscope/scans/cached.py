@@ -96,8 +96,9 @@ def cached_scans(
     def made() -> list[Any]:
         return scan(scope, images, [request.make() for request in requests], **how)
 
+    keys = [{**each.settings, **sizes(how, each.settings)} for each in requests]
     return [
-        cached_scan(scope, each.name, images, {**each.settings, **sizes(how)}, each.kind, lambda k=k: made()[k])  # type: ignore[misc]
+        cached_scan(scope, each.name, images, keys[k], each.kind, lambda k=k: made()[k])  # type: ignore[misc]
         for k, each in enumerate(requests)
     ]
 
