@@ -455,18 +455,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def node_name() -> str:
-    """In a task: of the node that it runs on."""
-    import ray
-
-    own = ray.get_runtime_context().get_node_id()
-    return _name_in_process(own)
-
-
 @cache
-def _name_in_process(own: str) -> str:
+def node_name() -> str:
+    """In a task: of the node that it runs on, where its process stays."""
     import ray
 
+    own: str = ray.get_runtime_context().get_node_id()
     return next((name_of(node) for node in ray.nodes() if node["NodeID"] == own), own[:8])
 
 
