@@ -115,6 +115,12 @@ def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(("name", "least"), [("cpus", 1), ("gpus", 0), ("tasks", 1)])
+def test_a_number_that_is_too_small_is_refused_before_anything_is_begun(name: str, least: int) -> None:
+    with pytest.raises(SettingError, match=f"^{name}: {least - 1} is out of range; give {least} or more$"):
+        Ray("nowhere", **{name: least - 1})
+
+
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*arguments: object) -> None:
         raise MissingPackageError("ray", "a cluster (--ray)", "ray")

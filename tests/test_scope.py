@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from convscope.errors import DataError, NetworkError, RequestError, RunFolderError, UnknownNameError
+from convscope.errors import DataError, NetworkError, RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.lenses import ATTRIBUTIONS, CAPTUM_METHODS
 from convscope.nets import make_task
 from convscope.runs import Run
@@ -241,6 +241,24 @@ MISSPELT: dict[str, Callable[[Scope, Tensor], Any]] = {
 def test_a_misspelt_setting_is_refused_with_those_there_are(oblong: Scope, name: str) -> None:
     with pytest.raises(UnknownNameError, match=f"^setting '{name}' is not one of .*; .*there is [^\n]+$"):
         MISSPELT[name](oblong, torch.rand(2, 3, *SIDES))
+
+
+def test_a_misspelt_setting_of_a_scan_may_be_meant_for_one_of_its_own(oblong: Scope) -> None:
+    images = torch.rand(2, 3, *SIDES)
+    with pytest.raises(UnknownNameError, match=r"'tops' .*; did you mean 'top'\? there is layers, top, .*, batch_size"):
+        oblong.top_patches(images, "conv1", tops=3)
+    with pytest.raises(UnknownNameError, match=r"'hwo' .*; did you mean 'how'\? there is layers, how, batch_size"):
+        oblong.ablation({"conv1": [0]}, images, hwo="zero_weights")
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("name", ["top", "batch_size", "max_memory", "workers"])
+@pytest.mark.parametrize(("value", "written"), [("3", "'3'"), (2.5, "2.5"), (0, "0"), (True, "True")])
+def test_a_count_that_is_none_is_refused(oblong: Scope, name: str, value: object, written: str) -> None:
+    with pytest.raises(
+        SettingError, match=f"^{name}: {written}.*; (give 1 or more|expected a whole number from 1 up)$"
+    ):
+        oblong.top_patches(torch.rand(2, 3, *SIDES), "conv1", **{name: value})
 
 
 def test_a_misspelt_keyword_of_a_lens(oblong: Scope) -> None:

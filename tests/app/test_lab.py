@@ -169,6 +169,13 @@ def test_units_that_are_off_are_zero_where_they_are_read(address: str, runs: lis
     assert {unit for unit, change in zip(header["units"], header["change"], strict=True) if change} <= {2, 5}
 
 
+def test_units_named_by_two_layers_that_are_read_at_one_place_are_all_off(runs: list[Run]) -> None:
+    explored, image = ExploredRun(runs[0]), runs[0].load_data().test[3][0]
+    expected = explored.scope.ablate({"relu1": [0, 1]}, "zero_activation").probabilities(image)
+    assert explored.scope_without({"conv1": [0], "relu1": [1]}).probabilities(image).equal(expected)
+    assert explored.scope_without({"conv1": [0, 1], "relu1": [1]}).probabilities(image).equal(expected)
+
+
 def test_a_newer_edit_ends_the_answer_to_an_older_one(runs: list[Run]) -> None:
     """Wherever it comes: within the network, between layers, before the attribution."""
     work = Lab(ExploredRun(runs[0]))

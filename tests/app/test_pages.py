@@ -69,6 +69,15 @@ def test_the_overview_has_the_runs_own_figures(address: str, reported: Run) -> N
     assert f"95 %: {100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}" in text
 
 
+def test_a_page_is_that_of_its_path_whatever_the_query_says(address: str) -> None:
+    expected = words(page(address, "/overview"))
+    for name in ("zzz", "units"):
+        assert words(page(address, f"/overview?name={name}")) == expected
+    for setting in ("name", "ending"):
+        status, body, _ = get(address, f"/api/analyses/grad_cam?image=2&{setting}=.png")
+        assert (status, f"--{setting}: grad_cam has no such setting" in json.loads(body)["error"]) == (400, True)
+
+
 def test_with_units_off_the_overview_says_what_they_do(address: str, reported: Run) -> None:
     from convscope.analyses import ablation_plan
     from convscope.scope import Scope

@@ -141,3 +141,11 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         write_folder_whole(tmp_path / "some", {"d.txt": "1", "e.txt": "2"})
     assert [file.name for file in tmp_path.rglob("*")] == ["some", "c.txt"]
     assert os.listdir(tmp_path) == ["some"]
+
+
+def test_a_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    write_folder_whole(tmp_path / "some", {"a.txt": "1"})
+    with pytest.raises(WriteError, match="No such file or directory"):
+        write_folder_whole(tmp_path / "some", {})
+    assert (tmp_path / "some" / "a.txt").read_text() == "1"
+    assert os.listdir(tmp_path) == ["some"]

@@ -152,3 +152,4 @@ def test_why_a_process_ended() -> None:
     assert reason_of(3, []) == "it ended with status 3"
     assert "SIGKILL, as the system does when memory runs out" in reason_of(-9, [])
     assert reason_of(-15, ["a warning"]) == "it was ended by SIGTERM"
+    assert reason_of(-40, []) == "it was ended by signal 40"  # one of those for real time, most of which have no name

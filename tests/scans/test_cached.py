@@ -48,6 +48,11 @@ def test_found_again_without_running_the_network(scope: Scope, ask: str, monkeyp
     assert list(table["layer"].unique()) == ["conv1", "conv2", "fc"]
 
 
+@pytest.mark.parametrize("ask", ["top_patches", "statistics", "filter_effects"])
+def test_of_no_layers_there_are_no_records(scope: Scope, ask: str) -> None:
+    assert [getattr(scope, ask)(make_images(), []) for _ in range(2)] == [{}, {}]
+
+
 def test_patches_and_statistics_from_one_pass_are_those_of_two(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
     passes, run = [], TracedGraph.run
 

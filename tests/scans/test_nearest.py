@@ -94,8 +94,10 @@ def test_of_a_trained_run(reported: Run) -> None:
 
 def test_wrong_requests() -> None:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, 3))
-    with pytest.raises(RequestError, match="n: 0; expected 1 or more"):
+    with pytest.raises(RequestError, match="n: 0 is out of range; give 1 or more"):
         make_scope().nearest(make_images(), make_images(), 0)
+    with pytest.raises(RequestError, match="setting 'm' is not one of this scan's; there is n, batch_size"):
+        make_scope().nearest(make_images(), make_images(), m=3)  # type: ignore[call-arg]
     bare = nn.Sequential(nn.Conv2d(3, 3, (HEIGHT, WIDTH)), nn.Flatten())
     with pytest.raises(RequestError, match="reads its logits from the image itself"):
         embeddings(Scope(bare.eval(), torch.zeros(1, 3, HEIGHT, WIDTH)), make_images())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,13 +52,21 @@ class AblationPlan:
         Raises:
             RequestError: a layer has no such unit.
         """
+        ablation = self.scope.ablation(self.units_at(units), images, self.how)
+        return replace(ablation, units={layer: list(some) for layer, some in units.items()})
+
+    def units_at(self, units: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+        """Units by the operation in whose result they are replaced, where several layers may have one operation.
+
+        Raises:
+            RequestError: a layer has no such unit.
+        """
         units_at: dict[str, list[int]] = {}
         for layer, some in units.items():
             if self.at[layer] != layer:  # so that an error names the layer of the request
                 lenses.choose_units(some, self.scope.n_units(layer), layer)
             units_at.setdefault(self.at[layer], []).extend(some)
-        ablation = self.scope.ablation(units_at, images, self.how)
-        return replace(ablation, units={layer: list(some) for layer, some in units.items()})
+        return units_at
 
 
 def ablation_plan(scope: Scope, layers: Iterable[str], how: str | None = None) -> AblationPlan:

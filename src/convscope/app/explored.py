@@ -128,13 +128,11 @@ class ExploredRun:
         key = repr(sorted((layer, sorted(units)) for layer, units in off.items() if units))
         with self._loading:
             if key not in self._scopes:
-                chosen = {layer: list(units) for layer, units in off.items() if units}
+                chosen = {layer: units for layer, units in off.items() if units}
                 for layer, units in chosen.items():
                     self.check_unit(layer, *units)
-                operations = ablation_plan(self.scope, chosen).at
-                self._scopes[key] = self.scope.ablate(
-                    {operations[layer]: units for layer, units in chosen.items()}, "zero_activation"
-                )
+                plan = ablation_plan(self.scope, chosen)
+                self._scopes[key] = self.scope.ablate(plan.units_at(chosen), plan.how)
                 while len(self._scopes) > _SCOPES_HELD:
                     self._scopes.popitem(last=False)
             self._scopes.move_to_end(key)
@@ -158,7 +156,7 @@ class ExploredRun:
         return self.test[row][0]
 
     def png(self, split: str, row: int, side: int = 0, box: str = "") -> bytes:
-        """An image of its data as a file, enlarged by repetition to at least `side` px; or its part in a box.
+        """An image of its data as a file, or its part in a box; enlarged as far as its longer side is within `side` px.
 
         Raises:
             RequestError: there is no such image, or the box is not "top,left,bottom,right" within it.

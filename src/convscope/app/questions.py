@@ -36,7 +36,6 @@ from convscope.scans import (
 
 _EFFECT_IMAGES = 1000
 _SIMILARITY_IMAGES = 300
-_NEAREST = 8
 
 
 def strongest(explored: ExploredRun) -> tuple[dict[str, LayerPatches], dict[str, LayerStatistics]]:
@@ -110,7 +109,7 @@ def _cached_tensors(
 
 def nearest(explored: ExploredRun, row: int) -> Nearest:
     """The training images that are nearest to a test image, by the features that the logits are read from."""
-    return explored.scope.nearest(explored.test.subset([row]), explored.data.train, _NEAREST)
+    return explored.scope.nearest(explored.test.subset([row]), explored.data.train)
 
 
 def projection(explored: ExploredRun, layer: str | None, method: str) -> Projection:

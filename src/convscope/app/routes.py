@@ -221,7 +221,7 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
     async def image(
         request: Request, row: int, run: int = 0, side: int = 0, box: str = "", split: str = "test"
     ) -> Response:
-        """An image of the run's data, enlarged by repetition to at least `side` px.
+        """An image of the run's data, enlarged by repetition as far as its longer side is within `side` px.
 
         Of its part in `box`, where that is given: top,left,bottom,right.
         """
@@ -268,39 +268,32 @@ def attribution_of(explored: ExploredRun, row: int, lens: str, off: UnitsOff) ->
 
 def add_analyses(app: FastAPI, explorer: Explorer) -> None:
     """Each analysis of the catalogue as a route of its own, with the settings of its request."""
-    for name in names():
-        entry = find(name)
-        parameters = [
-            {"name": key, "in": "query", "required": field.is_required(), "schema": {"type": "string"},
-             "description": field.description or ""}
-            for key, field in entry.request.model_fields.items()
-        ]  # fmt: skip
+    for entry in map(find, names()):
         for ending in ("", ".png", ".safetensors"):
+            _add_analysis(app, explorer, entry, ending)
 
-            async def ask(
-                request: Request,
-                run: int = 0,
-                image: str = "",
-                edit: str = "[]",
-                name: str = name,
-                ending: str = ending,
-            ) -> Response:
-                own = find(name).request.model_fields
-                settings = {
-                    key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE
-                }
-                explored = explorer.runs[run]
-                pixels = await explorer.by_network(_image_for, explorer, run, find(name), image, edit, settings)
-                if name in LIVE_LENSES:
-                    result = await explorer.by_network(partial(analysis, explored, name, pixels, settings))
-                    return _as_response(result, ending)
-                result = await explorer.answer(explored, "analysis", name, name=name, image=pixels, settings=settings)
-                return _as_response(result, ending)
 
-            app.get(
-                f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=entry.about,
-                openapi_extra={"parameters": parameters},
-            )(ask)  # fmt: skip
+def _add_analysis(app: FastAPI, explorer: Explorer, entry: Analysis, ending: str) -> None:
+    name, own = entry.name, entry.request.model_fields
+    parameters = [
+        {"name": key, "in": "query", "required": field.is_required(), "schema": {"type": "string"},
+         "description": field.description or ""}
+        for key, field in own.items()
+    ]  # fmt: skip
+
+    @app.get(
+        f"/api/analyses/{name}{ending}", name=f"{name}{ending}", summary=entry.about,
+        openapi_extra={"parameters": parameters},
+    )  # fmt: skip
+    async def ask(request: Request, run: int = 0, image: str = "", edit: str = "[]") -> Response:
+        settings = {key: value for key, value in request.query_params.items() if key in own or key not in _OF_ROUTE}
+        explored = explorer.runs[run]
+        pixels = await explorer.by_network(_image_for, explorer, run, entry, image, edit, settings)
+        if name in LIVE_LENSES:
+            result = await explorer.by_network(partial(analysis, explored, name, pixels, settings))
+        else:
+            result = await explorer.answer(explored, "analysis", name, name=name, image=pixels, settings=settings)
+        return _as_response(result, ending)
 
 
 def _image_for(

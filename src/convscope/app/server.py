@@ -110,12 +110,15 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     async def start() -> Response:
         return RedirectResponse("/overview")
 
-    for name in pages.PAGES:
-
-        async def page(request: Request, name: str = name) -> Response:
+    def add_page(
+        name: str,
+    ) -> None:  # a function of its own, for FastAPI reads each parameter of a route from the query
+        @app.get(f"/{name}", include_in_schema=False)
+        async def page(request: Request) -> Response:
             return await _page(explorer, name, request.query_params, {})
 
-        app.get(f"/{name}", include_in_schema=False)(page)
+    for name in pages.PAGES:
+        add_page(name)
 
     @app.get("/unit/{layer}/{unit}", include_in_schema=False)
     async def unit(request: Request, layer: str, unit: str) -> Response:

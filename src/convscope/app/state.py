@@ -57,7 +57,7 @@ class State:
         return f"/{page}" + (f"?{urlencode(parameters, quote_via=quote, safe=':,;')}" if parameters else "")
 
     def image(self, row: int, side: int, box: str = "") -> str:
-        """The address of a test image, or of its part in a box, at least so many px wide."""
+        """The address of a test image, or of its part in a box, enlarged as far as its longer side is within `side` px."""
         return f"/images/{row}.png?run={self.number}{f'&box={box}' if box else ''}&side={side}"
 
 

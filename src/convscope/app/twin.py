@@ -37,7 +37,6 @@ _MANY, _FEW = 200, 40  # mistakes of small images, and of large ones
 _SMALL = 64 * 64
 _EXAMPLES = 4  # misclassified, and as many right ones
 _LOOKS = ("grad_cam", "smallest_occlusion", "unit_effects")
-_NEAREST = 8
 
 
 def write_twin(run: Run, trust: bool = False) -> str:
@@ -175,7 +174,7 @@ class _Copy:
         self.state.wanted.update(("test", row) for row in rows)
         near: dict[int, dict[str, Any]] = {}
         if rows:
-            nearest = self.run.scope.nearest(test.subset(rows), self.run.data.train, _NEAREST)
+            nearest = self.run.scope.nearest(test.subset(rows), self.run.data.train)
             near = dict(zip(rows, nearest_of(self.run, nearest), strict=True))
             self.state.wanted.update(("train", k) for k in nearest.index.flatten().tolist())
         for row in rows:

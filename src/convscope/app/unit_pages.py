@@ -141,24 +141,18 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
         return None
     if weights.ndim != 4 or len(weights) != run.scope.n_units(layer):
         return None
-    kernels = weights[unit]
+    kernels, (source, target) = weights[unit], _neighbours(run, layer)
     if "input" in run.scope.graph.operation(layer).inputs and len(kernels) in (1, 3):
         pixels = filter_picture(kernels) if len(kernels) == 3 else signed_picture(kernels[0])
         reads = [{"unit": None, "picture": enlarge_to(pixels, 96), "size": float(kernels.norm())}]
     else:
-        reads = _largest(kernels, len(kernels) == weights.shape[1] and _reads_all(run, layer, len(kernels)))
-    source, target = _neighbours(run, layer)
+        reads = _largest(kernels, source is not None and run.scope.n_units(source) == len(kernels))
     read_by = []
     if target is not None:
         next_weights = run.scope.filters(target)
         if next_weights.ndim == 4 and next_weights.shape[1] == len(weights):
             read_by = _largest(next_weights[:, unit], True)
     return {"reads": reads, "source": source, "read_by": read_by, "target": target}
-
-
-def _reads_all(run: ExploredRun, layer: str, inputs: int) -> bool:
-    source = _neighbours(run, layer)[0]
-    return source is not None and run.scope.n_units(source) == inputs
 
 
 def _largest(kernels: Any, named: bool, most: int = 8) -> list[dict[str, Any]]:

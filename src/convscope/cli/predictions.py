@@ -42,7 +42,7 @@ class Answers:
         if explain is not None:
             check_predictions_page(explain, page)
             check_writable(page.parent)
-        names = [name for one in given for name in (_names_on_stdin() if one == "-" else [one]) if name]
+        names = _names(given)
         if not names:
             raise DataError("no images are given; give image files or folders, or their names on stdin")
         self.files = [str(path) for path in image_files(names)]
@@ -86,7 +86,7 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
     from convscope.data import ImageStream
     from convscope.runs import counts_of, predict_parts
 
-    stream = ImageStream([name for one in given for name in (_names_on_stdin() if one == "-" else [one]) if name])
+    stream = ImageStream(_names(given))
     with progress_bar("predicting", len(stream)) as advance:
         files = predict_parts(run, stream, out, executor, advance=advance, **how)
     columns = class_columns(run.task.heads)
@@ -115,8 +115,13 @@ def _say(line: str) -> None:
     print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
 
 
-def _names_on_stdin() -> list[str]:
-    return [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+def _names(given: list[str]) -> list[str]:
+    """Of images: those given, where "-" stands for those on stdin, one a line."""
+
+    def on_stdin() -> list[str]:
+        return [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+
+    return [name for one in given for name in (on_stdin() if one == "-" else [one]) if name]
 
 
 def _no_formula(cell: Any) -> Any:

@@ -35,9 +35,8 @@ def serve(
         from convscope.cli.show import print_line
 
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(
-                1
-            )  # a second one would keep a core from the sockets; slow questions have their own process
+            # A second one would keep a core from the sockets; slow questions have their own process.
+            torch.set_num_threads(1)
         template = "explorer: {}  (Ctrl-C ends it)"
         serve(folders, host, port, trust=trust_code, tell=lambda address: print_line(template.format(address)))
     finally:

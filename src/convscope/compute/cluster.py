@@ -83,7 +83,7 @@ class Ray(Executor):
         checkpoint_s: float = 30.0,
         allow_different: bool = False,
     ) -> None:
-        for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("tasks", tasks or 1, 1)):
+        for name, value, least in (("cpus", cpus, 1), ("gpus", gpus, 0), ("tasks", 1 if tasks is None else tasks, 1)):
             if value < least:
                 raise SettingError(f"{name}: {value} is out of range; give {least} or more")
         self.cpus, self.gpus, self.tasks, self.shared_disk = cpus, gpus, tasks, shared_disk
@@ -455,18 +455,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def node_name() -> str:
-    """In a task: of the node that it runs on."""
-    import ray
-
-    own = ray.get_runtime_context().get_node_id()
-    return _name_in_process(own)
-
-
 @cache
-def _name_in_process(own: str) -> str:
+def node_name() -> str:
+    """In a task: of the node that it runs on, where its process stays."""
     import ray
 
+    own: str = ray.get_runtime_context().get_node_id()
     return next((name_of(node) for node in ray.nodes() if node["NodeID"] == own), own[:8])
 
 

@@ -329,7 +329,8 @@ def reason_of(status: int, lines: Sequence[str]) -> str:
     if status >= 0:
         return next((line.strip() for line in reversed(lines) if line.strip()), f"it ended with status {status}")
     memory = ", as the system does when memory runs out" if status == -signal.SIGKILL else ""
-    return f"it was ended by {signal.Signals(-status).name}{memory}"
+    name = next((each.name for each in signal.Signals if each == -status), f"signal {-status}")
+    return f"it was ended by {name}{memory}"
 
 
 def share_of_cores(count: int) -> int:

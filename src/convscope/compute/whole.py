@@ -67,6 +67,9 @@ def write_folder_whole(folder: Path, files: Mapping[str, bytes | str]) -> None:
     except OSError as error:
         raise _failed(folder, error) from error
     finally:
+        if not folder.exists():  # the new one could not take its place
+            with suppress(OSError):
+                os.replace(old, folder)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     remove_abandoned(folder.parent)

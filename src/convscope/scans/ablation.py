@@ -74,6 +74,7 @@ def ablation(
         >>> result = ablation(scope, {"conv1": [3, 5]}, data.test)
         >>> result.change(), result.change(of_class=0), result.lost, result.confusion_change
     """
+    of_pass = sizes(settings, ["layers", "how"])
     edited = copy(scope)
     edited.net = _ablated(scope, layers, images, how, **settings)
     if isinstance(edited.net, IntervenedNet):  # for its answers alone: the graph is that of the network as it is
@@ -87,7 +88,7 @@ def ablation(
         return {"ablation": Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))}
 
     request = {"units": list(map(list, units.items())), "how": how}
-    return cached_scan(scope, "ablation", images, request | sizes(settings), Ablation, make)["ablation"]
+    return cached_scan(scope, "ablation", images, request | of_pass, Ablation, make)["ablation"]
 
 
 def _ablated(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convscope.data import ImageSet
 from convscope.errors import FailedError, RequestError
+from convscope.graph import is_finite
 from convscope.nets import Head
 from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan
 
@@ -31,7 +32,7 @@ def answered(head: Head, outputs: Float[Tensor, "R K"], labels: Int64[Tensor, " 
     Raises:
         FailedError: an output is no finite number.
     """
-    if not bool(outputs.isfinite().all()):
+    if not is_finite(outputs):
         raise FailedError("with units ablated the network answers with NaN or infinity; its weights are broken")
     logits = head.logits(outputs.float().cpu())
     probability = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]

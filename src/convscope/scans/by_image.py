@@ -59,6 +59,12 @@ def cover_of(one: Questions, fill: Fill) -> Float[Tensor, "C H W"]:
     return fill_images(one.images, fill)[0]
 
 
+def check_map(values: Tensor) -> None:
+    """Raises FailedError where a value that a lens gives is no finite number."""
+    if not is_finite(values):
+        raise FailedError("the lens gives NaN or infinity; look at the network's weights, they may be broken")
+
+
 class Answers:
     """A network's results for images in [0, 1], in portions that fit the memory; no gradients.
 

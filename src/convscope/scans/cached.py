@@ -96,8 +96,9 @@ def cached_scans(
     def made() -> list[Any]:
         return scan(scope, images, [request.make() for request in requests], **how)
 
+    keys = [{**each.settings, **sizes(how, each.settings)} for each in requests]
     return [
-        cached_scan(scope, each.name, images, {**each.settings, **sizes(how)}, each.kind, lambda k=k: made()[k])  # type: ignore[misc]
+        cached_scan(scope, each.name, images, keys[k], each.kind, lambda k=k: made()[k])  # type: ignore[misc]
         for k, each in enumerate(requests)
     ]
 
@@ -113,7 +114,7 @@ def _pack(records: Mapping[str, Any]) -> Entry:
                 tensors[f"{layer}/{entry.name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             else:
                 values[layer][entry.name] = value
-    table = pd.concat([record.table() for record in records.values()]).to_parquet(index=False)
+    table = pd.concat([record.table() for record in records.values()] or [pd.DataFrame()]).to_parquet(index=False)
     return Entry({"records": values}, {".parquet": table, ".safetensors": save(tensors)})
 
 

@@ -61,7 +61,8 @@ def edit_effect(
         return {"edit_effect": EditEffect(edits=listed, **answers_of_both(scope, changed, images, **settings))}
 
     request = {"edits": listed, "others": None if own is None else digest_of_images(own)}
-    return cached_scan(scope, "edit_effect", images, request | sizes(settings), EditEffect, make)["edit_effect"]
+    key = request | sizes(settings, request)
+    return cached_scan(scope, "edit_effect", images, key, EditEffect, make)["edit_effect"]
 
 
 def _prepared(scope: Subject, edits: Edits, others: Tensor | None, images: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convscope.errors import FailedError, RequestError, SettingError
+from convscope.errors import RequestError, SettingError
 from convscope.lenses import Attribution, Fill
-from convscope.scans.by_image import Answers, Questions, TiedLens, cover_of, one_by_one
+from convscope.scans.by_image import Answers, Questions, TiedLens, check_map, cover_of, one_by_one
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage
+from convscope.scans.scan import ByImage, check_count
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
 """Lenses that say how much a pixel matters, not what it adds; their channels are taken together by size."""
@@ -153,10 +153,10 @@ class Faithfulness(ByImage):
         self, answers: Answers, look: TiedLens, method: str, steps: int = 20, fill: Fill = "blur", seed: int = 0
     ) -> None:
         n_pixels = answers.graph.input_shape[-2] * answers.graph.input_shape[-1]
-        if not 1 <= steps <= n_pixels:
+        check_count("steps", steps)
+        if steps > n_pixels:
             raise SettingError(f"steps: {steps}; expected 1 to {n_pixels}, the number of pixels")
-        if seed < 0:
-            raise SettingError(f"seed: {seed} is out of range; give 0 or more")
+        check_count("seed", seed, 0)
         self.answers, self.look, self.method, self.fill, self.seed = answers, look, method, fill, seed
         self.counts = torch.tensor([k * n_pixels // steps for k in range(steps + 1)])
 
@@ -219,7 +219,6 @@ def importance(found: Attribution | Tensor, height: int, width: int) -> Float[Te
                 f"the lens gives a tensor of shape {tuple(found.shape)}; expected (N, H, W) or (N, C, H, W)"
             )
         found = Attribution(found if found.ndim == 4 else found[:, None], "map")
-    if not bool(found.values.isfinite().all()):
-        raise FailedError("the lens gives NaN or infinity; look at the network's weights, they may be broken")
+    check_map(found.values)
     large = found.on_image(height, width) if found.values.shape[2:] != (height, width) else found.values
     return large.abs().amax(1) if found.method in GRADIENTS else large.sum(1)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from convscope.errors import SettingError
 from convscope.graph import INPUT, Intervention, TracedGraph, UnitRuns, check_gradient
 from convscope.lenses import UnitsOf, check_how, interventions
 from convscope.nets import Head
@@ -20,7 +19,7 @@ from convscope.scans.cached import cached_scan
 from convscope.scans.effects import LayerEffects
 from convscope.scans.exact import ExactSum
 from convscope.scans.room import MAX_MEMORY, rows_that_fit
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan, sizes
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, check_count, scan, sizes
 from convscope.scans.statistics import statistics
 
 
@@ -132,8 +131,8 @@ def filter_effects(
         >>> effects.accuracy_after.argmin(), effects.change(7), effects.lost_images(7)
     """
     check_how(how)
-    if screen is not None and screen < 1:
-        raise SettingError(f"screen: {screen} is out of range; give 1 or more, or None to measure all")
+    if screen is not None:
+        check_count("screen", screen)
 
     def make() -> dict[str, LayerEffects]:
         head = head_of(scope, images)
@@ -149,7 +148,7 @@ def filter_effects(
 
     named = dict(layers) if isinstance(layers, Mapping) else layers
     request = {"layers": named, "how": how, "screen": screen}
-    return cached_scan(scope, "filter-effects", images, request | sizes(settings), LayerEffects, make)
+    return cached_scan(scope, "filter-effects", images, request | sizes(settings, request), LayerEffects, make)
 
 
 def interventions_over(

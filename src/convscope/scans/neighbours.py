@@ -15,7 +15,7 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
 from convscope.scans.cached import cached_scan
-from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan, sizes
+from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, check_count, scan, sizes
 
 MOST = 20_000
 """Images among which nearest ones are looked for: of a larger set so many, evenly."""
@@ -93,6 +93,7 @@ def embeddings(
         RequestError: there are no images, or no layer is given and the network reads its logits from the image itself.
         UnknownNameError: there is no such layer; the message lists those there are.
     """
+    key = sizes(settings, ["layer"])
     name = read_by_logits(scope.graph) if layer is None else scope.graph.operation(layer).name
     place = None if layer is None else positions(scope.graph).get(name)
 
@@ -102,8 +103,8 @@ def embeddings(
 
     if not isinstance(images, ImageSet):
         return make()["embeddings"]
-    key = sizes(settings) | ({} if layer is None else {"mean_of": name})
-    return cached_scan(scope, "embeddings", images, key, Embeddings, make)["embeddings"]
+    mean_of = {} if layer is None else {"mean_of": name}
+    return cached_scan(scope, "embeddings", images, key | mean_of, Embeddings, make)["embeddings"]
 
 
 def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
@@ -120,13 +121,13 @@ def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **setti
         settings: batch_size, max_memory, workers, progress; see `scan`.
 
     Raises:
-        RequestError: as `embeddings`, or n is below 1.
+        RequestError: as `embeddings`, or n is no whole number above 0.
 
     Example:
         >>> nearest(scope, data.test.images([7]), data.train).index
     """
-    if n < 1:
-        raise RequestError(f"n: {n}; expected 1 or more")
+    check_count("n", n)
+    sizes(settings, ["n"])  # refuses a misspelt one with those of this function
     rows = evenly(len(among), MOST)
     neighbours = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)
     return Nearest(rows[neighbours.index], neighbours.similarity)

@@ -109,8 +109,8 @@ def project(
             )
         }
 
-    key = {"layer": layer, "method": method} | sizes(settings)
-    return cached_scan(scope, "projection", images, key, Projection, make)["projection"]
+    request = {"layer": layer, "method": method}
+    return cached_scan(scope, "projection", images, request | sizes(settings, request), Projection, make)["projection"]
 
 
 def write_embeddings(run: Run, images: ImageSet, shown: Projection) -> Path:

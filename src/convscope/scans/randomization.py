@@ -13,12 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.compute import own_random_state
-from convscope.errors import FailedError, RequestError, SettingError
+from convscope.errors import RequestError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
-from convscope.scans.by_image import Questions, TiedLens
+from convscope.scans.by_image import Questions, TiedLens, check_map
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage
+from convscope.scans.scan import ByImage, check_count
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""
@@ -156,8 +156,7 @@ class Randomization(ByImage):
         layers: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        if seed < 0:
-            raise SettingError(f"seed: {seed} is out of range; give 0 or more")
+        check_count("seed", seed, 0)
         self.look, self.copied, self.method, self.seed = look, copied, method, seed
         self.steps = _cascade(graph, layers)
 
@@ -224,8 +223,7 @@ def strength(found: Attribution | Tensor) -> Float[Tensor, "N P"]:
         FailedError: a value is no finite number.
     """
     values = found.values if isinstance(found, Attribution) else found if found.ndim == 4 else found[:, None]
-    if not bool(values.isfinite().all()):
-        raise FailedError("the lens gives NaN or infinity; look at the network's weights, they may be broken")
+    check_map(values)
     return values.abs().amax(1).flatten(1)
 
 

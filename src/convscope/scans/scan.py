@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
+from numbers import Integral
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
@@ -23,8 +24,16 @@ from torch import Tensor, nn
 from convscope.base.console import progress_bar
 from convscope.compute import Executor, LocalProcesses, executor_in_use, own_random_state, value_of
 from convscope.data import Batch, ImageSet, batches
-from convscope.errors import FailedError, NetworkError, RequestError, SettingError, UnknownNameError, WorkerError
-from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights, evaluate, left_as_found
+from convscope.errors import (
+    FailedError,
+    NetworkError,
+    RequestError,
+    SettingError,
+    UnknownNameError,
+    WorkerError,
+    shortened,
+)
+from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights, evaluate, is_finite, left_as_found
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
 
@@ -180,7 +189,7 @@ def scan(
 
     Raises:
         RequestError: there are no images, or they do not fit the network.
-        SettingError: batch_size, max_memory or workers is not positive, or there are workers for a GPU.
+        SettingError: batch_size, max_memory or workers is no whole number above 0, or there are workers for a GPU.
         NetworkError: the network cannot be traced, or not be sent to other processes.
         FailedError: the network's weights or answers are NaN or infinite, or a process was ended.
 
@@ -188,8 +197,8 @@ def scan(
         >>> predictions, loss = scan(scope, data.test, [Predictions(task), Loss(task.heads)])
     """
     for name, value in (("batch_size", batch_size), ("max_memory", max_memory), ("workers", workers)):
-        if value is not None and value < 1:
-            raise SettingError(f"{name}: {value} is out of range; give 1 or more")
+        if value is not None:
+            check_count(name, value)
     if not len(images):
         raise RequestError("there are no images to scan; give one at least")
     if not scans:
@@ -249,11 +258,11 @@ def _fed_steps(images: Any, scope: Any, scans: Sequence[Scan], size: int, steps:
     return _fed(value_of(scope), scans, islice(source, len(numbers)))
 
 
-TiedLens = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+Look = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 """From images in [0, 1] to the network's outputs and the results of the layers that scans asked for."""
 
 
-def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
+def look_through(scope: Subject, scans: Sequence[Scan]) -> Look:
     """How to look at images: by the network itself, which need not be traceable, or by its graph where layers are asked for."""
     names, answers = names_wanted(scope, scans), any(map(_needs_outputs, scans))
     inside = any(getattr(each, "layers", ()) for each in scans)
@@ -271,7 +280,7 @@ def look_through(scope: Subject, scans: Sequence[Scan]) -> TiedLens:
 
 @torch.no_grad()
 def feed(
-    net: nn.Module, look: TiedLens, source: Iterable[Batch], scans: Sequence[Scan], advance: Callable[[int], None]
+    net: nn.Module, look: Look, source: Iterable[Batch], scans: Sequence[Scan], advance: Callable[[int], None]
 ) -> None:
     """Shows batches to all scans, in one pass of the network, in evaluation mode.
 
@@ -301,7 +310,7 @@ def checked(seen: BatchOutputs) -> BatchOutputs:
     Raises:
         FailedError: there is one that is not; figures of such a network would be nonsense.
     """
-    if not bool(seen.outputs.isfinite().all()):
+    if not is_finite(seen.outputs):
         raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
     return seen
 
@@ -317,14 +326,25 @@ def cut(images: Images, size: int, device: torch.device | str = "cpu", first: in
         yield Batch(part, {}, torch.arange(start, start + len(part)))
 
 
-def sizes(how: PassSettings) -> dict[str, int | None]:
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises SettingError where the value of a setting is no whole number from `least` up."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise SettingError(f"{name}: {shortened(value)}; expected a whole number from {least} up")
+    if value < least:
+        raise SettingError(f"{name}: {value} is out of range; give {least} or more")
+
+
+def sizes(how: PassSettings, own: Iterable[str]) -> dict[str, int | None]:
     """Of the settings of `scan` those on which the last bits of a result may depend.
 
+    Args:
+        how: the settings of `scan`, and what was misspelt.
+        own: the names of the scan's own settings, any of which may be meant by what was misspelt.
     Raises:
-        UnknownNameError: `scan` has no such setting. It would say so itself, but is not run where a result was kept.
+        UnknownNameError: there is no such setting. `scan` would say so itself, but is not run where a result was kept.
     """
     for name in how.keys() - PassSettings.__annotations__.keys():
-        raise UnknownNameError("setting", name, PassSettings.__annotations__, "one of this scan's")
+        raise UnknownNameError("setting", name, (*own, *PassSettings.__annotations__), "one of this scan's")
     return {"batch_size": how.get("batch_size"), "max_memory": how.get("max_memory")}
 
 

@@ -18,7 +18,7 @@ from convscope.graph import TracedGraph, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
 from convscope.scans.exact import ExactSum
 from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, check_count
 
 Score = Literal["sum", "max", "mean"]
 """How one number is made of a unit's feature map: over its positions."""
@@ -119,8 +119,7 @@ class TopPatches:
     ) -> None:
         if score not in SCORES:
             raise SettingError(f"score: {score!r}; expected one of {', '.join(SCORES)}")
-        if top < 1:
-            raise SettingError(f"top: {top} is out of range; give 1 or more")
+        check_count("top", top)
         if of_class is not None and not (n_classes and 0 <= of_class < n_classes):
             choices = f"0 to {n_classes - 1}" if n_classes else "none, for the images came without"
             raise SettingError(f"of_class: {of_class} is no class; there is {choices}")
