@@ -30,17 +30,17 @@ def test_what_is_freed_is_not_fetched_from_the_system_anew() -> None:
 
 GIVEN_BACK = """
 import torch
-from convscope.base.memory import give_back, tune_memory
+from convscope.base.memory import memory_returned, tune_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
 tune_memory()
-kept = [torch.zeros(2**24) for _ in range(8)]  # 512 MB
-top = torch.zeros(1)
-del kept
-before = resident()
-give_back()
+with memory_returned():
+    kept = [torch.zeros(2**24) for _ in range(8)]  # 512 MB
+    top = torch.zeros(1)
+    del kept
+    before = resident()
 print(before - resident())
 """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of mallopt in malloc.h
 
@@ -25,34 +27,25 @@ def tune_memory() -> None:
             mallopt(parameter, value)
 
 
-class _Allocated(ctypes.Structure):
-    """mallinfo2 of malloc.h."""
+@contextmanager
+def memory_returned() -> Iterator[None]:
+    """After the body the system gets what the process has freed and kept, for the next part of a command needs other memory.
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    )
-
-
-def give_back() -> None:
-    """Gives the system what this process has freed and kept, between parts of a command that need other memory.
-
-    Below 128 MB nothing is done: to look for cycles takes as long as the training of a small network.
+    Where the body took less than 128 MB nothing is done: to look for reference cycles takes longer than to train a small
+    network.
     """
-    with suppress(AttributeError, OSError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallinfo2.restype = _Allocated
-        if libc.mallinfo2().fordblks > 2**27:
-            gc.collect()
-            libc.malloc_trim(0)
+    before = _resident()
+    yield
+    if _resident() - before > 2**27:
+        gc.collect()
+        with suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as figures:
+            return int(figures.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from shlex import quote
 
-from convscope.base.memory import give_back
+from convscope.base.memory import memory_returned
 from convscope.compute import write_whole
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
@@ -106,12 +106,12 @@ def run_study(
     if os.path.exists(out / SPEC) and (run := open_run(out, trust=True)).is_trained:
         _check_same(run, spec, data)
     else:
-        run = train_spec(
-            spec, data, out, device=device, resume=os.path.exists(out / SPEC), watcher=watcher, track=track
-        )
-    give_back()
-    track_results(run, evaluate(run, data, device), track)
-    give_back()
+        with memory_returned():
+            run = train_spec(
+                spec, data, out, device=device, resume=os.path.exists(out / SPEC), watcher=watcher, track=track
+            )
+    with memory_returned():
+        track_results(run, evaluate(run, data, device), track)
     return run
 
 
