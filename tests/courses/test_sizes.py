@@ -256,7 +256,9 @@ def test_other_requests_that_cannot_be_met(annotations_unchecked: None) -> None:
         courses.chain((3, 0, 8), "c8")
     with pytest.raises(SettingError, match=r"position: \(9, 0\)"):
         courses.chain((3, 8, 8), "c8").box(9, 0)
-    assert courses.chain((3, 9, 9), "c8k3p0 G").box() == (0, 0, 9, 9)
+    for word in "GX":
+        chain = courses.chain((3, 9, 9), f"c8k3p0 {word}")
+        assert (chain.output_shape, chain.box()) == ((8, 1, 1), (0, 0, 9, 9))
     with pytest.raises(SettingError, match="pool: \\['max'\\] is not known"):
         courses.pool((3, 8, 8), ["max"])  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="leave one of both out"):

@@ -17,7 +17,7 @@ Pair = int | tuple[int, int]
 Pool = Literal["max", "average"]
 _POOLS: dict[str, str] = {"max": "max_pool", "average": "avg_pool"}
 _TITLES = ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride")
-_MIXES = ("adaptive_avg_pool", "dense")
+_MIXES = ("adaptive_avg_pool", "adaptive_max_pool", "dense")
 """Layers that read all positions."""
 
 
@@ -27,7 +27,8 @@ class ChainStep:
 
     Attributes:
         name: such as conv1.
-        kind: conv, conv_transpose, max_pool, avg_pool, adaptive_avg_pool, batch_norm, dropout, flatten or dense.
+        kind: conv, conv_transpose, max_pool, avg_pool, adaptive_avg_pool, adaptive_max_pool, batch_norm, dropout, flatten or
+            dense.
         input_shape, output_shape: (C, H, W), or (units,) once the maps are flattened.
         paths: along rows and columns, the windows from the image to this layer.
         axes: its own windows along rows and columns, where there are any.

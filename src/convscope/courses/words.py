@@ -88,8 +88,9 @@ def _layers(text: str, rows: Word, columns: Word) -> Iterator[tuple[str, _Add]]:
             steps = tuple(get("s", default)[side] for side, default in enumerate(kernel))
             kind = "max" if text[0] == "M" else "average"
             yield "pool", _sliding(pool, kind, kernel, steps, get("p", 0), up="u" in rows.flags)
-        case "G":
-            yield "pool", lambda chain, name: chain.then(name, "adaptive_avg_pool", (chain.output_shape[0], 1, 1))
+        case "G" | "X":
+            kind = "adaptive_avg_pool" if text[0] == "G" else "adaptive_max_pool"
+            yield "pool", lambda chain, name: chain.then(name, kind, (chain.output_shape[0], 1, 1))
         case "f":
             yield "flatten", lambda chain, name: chain.then(name, "flatten", (prod(chain.output_shape),))
             yield "fc", lambda chain, name: chain.then(name, "dense", (n,), bias=True)

@@ -201,7 +201,7 @@ def _at(values: Any, key: str, choices: Any) -> Any:
         values = values.get(part) if isinstance(values, Mapping) else None
     # `net: net4` is short for a mapping; so it is shown as it was asked
     short = not isinstance(choices, Range) and all(isinstance(value, str) for value in choices)
-    return next(iter(values.values())) if short and isinstance(values, Mapping) else values
+    return next(iter(values.values()), None) if short and isinstance(values, Mapping) else values
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
