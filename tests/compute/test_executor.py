@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -93,6 +96,26 @@ def test_work_that_is_killed_has_ended_and_more_may_come(tmp_path: Path) -> None
         assert executor.submit(pow, 2, 3).result() == 8
 
 
+def test_work_that_is_submitted_at_the_end_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalProcesses(1)
+    ending = threading.Thread(target=executor.__exit__)
+    submit = executor._threads.submit
+
+    def while_it_ends(*call: Any) -> Future[Any]:
+        future = submit(*call)
+        ending.start()
+        ending.join(0.3)
+        return future
+
+    monkeypatch.setattr(executor._threads, "submit", while_it_ends)
+    with pytest.raises(WorkerError, match="it was ended"):
+        executor.submit(pow, 2, 3).result()
+    ending.join()
+    assert not executor._processes
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(pow, 2, 3)
+
+
 def test_a_wish_to_stop_is_heard_while_a_process_starts(tmp_path: Path) -> None:
     with LocalProcesses(1) as executor:
         future = executor.submit(work.wait_for_stop, tmp_path / "begun", tmp_path / "ended")
@@ -104,7 +127,9 @@ def test_a_wish_to_stop_is_heard_while_a_process_starts(tmp_path: Path) -> None:
 
 PARENT = """
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 from convscope.compute import LocalProcesses
 from tests.compute import work
 LocalProcesses(1).submit(work.wait_for_stop, *map(Path, sys.argv[1:]))

@@ -171,7 +171,7 @@ class LocalProcesses(Executor):
         self._processes: set[_Process] = set()
         self._idle: list[_Process] = []
         self._killing = False
-        self._starting = Lock()  # so that a wish to stop finds a process that is being started
+        self._starting = Lock()  # so that a wish to stop or end finds what is being started
 
     def submit(self, work: Callable[..., Out], *arguments: Any) -> Future[Out]:
         return self._submit(cloudpickle.dumps((work, arguments, False)))
@@ -212,12 +212,15 @@ class LocalProcesses(Executor):
         self._killing = False
 
     def __exit__(self, *error: object) -> None:
+        with self._starting:
+            self._threads.shutdown(wait=False)  # no work is taken from here on, so that none is missed
         self.kill()
         self._threads.shutdown()
 
     def _submit(self, *call: Any) -> Future[Any]:
-        future = self._threads.submit(self._run, *call)
-        self._futures.add(future)
+        with self._starting:
+            future = self._threads.submit(self._run, *call)
+            self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
 
