@@ -168,7 +168,7 @@ def test_a_column_called_class_is_the_first_of_several(tmp_path: Path) -> None:
     assert data.train.classes == {"class": ("cat", "dog"), "colour": ("blue", "red")}
     assert data.layout[0].endswith("file: file, target: class, target: colour")
     for columns, message in [
-        (["colour", "class"], "the first column is the target 'class', as a later one is called; put that first"),
+        (["colour", "class"], "the first column becomes the target 'class'; give the column 'class' first"),
         (["colour", "colour"], "the column 'colour' is named twice; name each once"),
     ]:
         with pytest.raises(SettingError, match=message):

@@ -110,9 +110,8 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
     async def start() -> Response:
         return RedirectResponse("/overview")
 
-    def add_page(
-        name: str,
-    ) -> None:  # a function of its own, for FastAPI reads each parameter of a route from the query
+    # A function of its own, for FastAPI reads each parameter of a route from the query.
+    def add_page(name: str) -> None:
         @app.get(f"/{name}", include_in_schema=False)
         async def page(request: Request) -> Response:
             return await _page(explorer, name, request.query_params, {})

@@ -83,9 +83,8 @@ def stop_wish() -> Iterator[StopWish]:
     before = {number: signal.getsignal(number) for number in stop_signals()}
     try:
         _open_wishes.append(wish)
-        wish.asked = any(
-            each.asked for each in _open_wishes
-        )  # after it is open: a signal between the two would be lost
+        # After it is open: a signal between the two would be lost.
+        wish.asked = any(each.asked for each in _open_wishes)
         for number in before:
             signal.signal(number, ask)
         yield wish

@@ -125,7 +125,9 @@ class Labels(Settings):
             if name in columns[:place]:
                 raise ValueError(f"the column {name!r} is named twice; name each once")
             if place and name == "class":
-                raise ValueError("the first column is the target 'class', as a later one is called; put that first")
+                raise ValueError(
+                    f"{list(columns)}: the first column becomes the target 'class'; give the column 'class' first"
+                )
         return names
 
     @model_validator(mode="after")

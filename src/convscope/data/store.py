@@ -109,9 +109,8 @@ def available_memory() -> int:
     figures = [_figure("/proc/meminfo", "MemAvailable:", 1024)]
     limit = _figure("/sys/fs/cgroup/memory.max")
     if limit is not None:
-        idle = (
-            _figure("/sys/fs/cgroup/memory.stat", "inactive_file") or 0
-        )  # of files: counts as taken, and is given back
+        # Cached files that are not in use count as taken, and are given back.
+        idle = _figure("/sys/fs/cgroup/memory.stat", "inactive_file") or 0
         figures.append(limit - (_figure("/sys/fs/cgroup/memory.current") or 0) + idle)
     return max(0, min((figure for figure in figures if figure is not None), default=4 << 30))
 
