@@ -1,13 +1,15 @@
 """The study cifar10's recipe against airbench94 (Jordan 2024, arXiv 2404.00498) on the same CPU, images, threads and precision.
 
     git clone https://github.com/KellerJordan/cifar10-airbench
-    python bench/cifar.py cifar10-airbench [--epochs 8] [--width 32] [--batch 2000] [--limit N] [--threads N] [--smoke]
+    python bench/cifar.py cifar10-airbench [--epochs 8] [--width 32] [--batch 2000] [--limit N] [--threads N]
+        [--precision fp32|bf16] [--smoke]
 
 airbench94_muon.py is no part of convscope: it is read as text from the clone (or its git directory), and run with the
 substitutions below, which take away the GPU, half precision, compilation and the download. Network, optimizer, schedule,
-augmentation and batch size are its own. Both train in fp32 on the images that convscope does not validate with, by their own
-recipes, for the same number of epochs and at the same width. Time is that of the training steps with their images, without
-validation. Accuracy is that of the test images as they are; airbench's own figure, over flipped and moved copies, is beside it.
+augmentation and batch size are its own. Both train in one precision (bf16: in autocast) on the images that convscope does not
+validate with, by their own recipes, for the same number of epochs and at the same width. Time is that of the training steps
+with their images, without validation. Accuracy is that of the test images as they are; airbench's own figure, over flipped
+and moved copies, is beside it.
 --smoke: 2,000 images, one epoch, width 8: shows that the program runs, no more.
 """
 
@@ -17,6 +19,7 @@ import argparse
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,7 +39,7 @@ SUBSTITUTIONS = (
     ("with open(sys.argv[0]) as f:\n    code = f.read()\n", ""),
     ("import torchvision\nimport torchvision.transforms as T\n", ""),
     ("@torch.compile\n", ""),
-    ("G.bfloat16()", "G.float()"),
+    ("G.bfloat16()", "G.to(PRECISION)"),
     (
         """        data_path = os.path.join(path, "train.pt" if train else "test.pt")
         if not os.path.exists(data_path):
@@ -107,6 +110,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=2000, help="of airbench")
     options.add_argument("--limit", type=int, help="images of data.limit")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options.add_argument("--smoke", action="store_true")
     given = options.parse_args()
     if given.smoke:
@@ -117,7 +121,7 @@ def main() -> None:
     data = cs.load_data("cifar10", limit=given.limit)
     print(describe(torch.device("cpu")))
     numbers = f"{len(data.train):,} training images, {len(data.test):,} test images"
-    print(f"width {given.width}, {given.epochs} epochs, {numbers}, precision fp32")
+    print(f"width {given.width}, {given.epochs} epochs, {numbers}, precision {given.precision}")
     ours = _ours(data, given)
     theirs = _theirs(program, data, given)
     print(f"time of airbench / time of convscope: wall {theirs[0] / ours[0]:.2f}, processor {theirs[1] / ours[1]:.2f}")
@@ -144,7 +148,7 @@ def substituted(text: str) -> str:
 
 
 def _ours(data: DataBundle, given: argparse.Namespace) -> tuple[float, float]:
-    changes = {"epochs": given.epochs, "precision": "fp32", "threads": given.threads}
+    changes = {"epochs": given.epochs, "precision": given.precision, "threads": given.threads}
     recipe = find_spec("cifar10")[1].recipe.model_copy(update=changes)
     torch.manual_seed(recipe.seed)
     net = build_net("air-cifar", init="dirac", width=given.width)
@@ -158,12 +162,14 @@ def _ours(data: DataBundle, given: argparse.Namespace) -> tuple[float, float]:
 def _theirs(program: str, data: DataBundle, given: argparse.Namespace) -> tuple[float, float]:
     torch.manual_seed(0)
     sets = {name: _as_peer(getattr(data, name)) for name in ("train", "test")}
+    precision = torch.bfloat16 if given.precision == "bf16" else torch.float32
     names: dict[str, Any] = {
-        "__name__": "airbench", "DATA": sets, "Clock": Clock,
+        "__name__": "airbench", "DATA": sets, "Clock": Clock, "PRECISION": precision,
         "WIDTH": given.width, "BATCH": given.batch, "EPOCHS": given.epochs,
     }  # fmt: skip
     exec(compile(program, PEER, "exec"), names)
     model = names["CifarNet"]().to(memory_format=torch.channels_last)
+    model.forward = _in(precision, model)
     names["print_columns"](names["logging_columns_list"], is_head=True)
     with_copies = names["main"](0, model)
     accuracy = names["evaluate"](model, names["CifarLoader"]("", train=False), tta_level=0)
@@ -171,6 +177,17 @@ def _theirs(program: str, data: DataBundle, given: argparse.Namespace) -> tuple[
     found = _told("airbench", round(accuracy * n), n, Clock.spent[:-1])  # the last is its evaluation with copies
     print(f"airbench with flipped and moved copies of the test images: {100 * with_copies:.2f} %")
     return found
+
+
+def _in(precision: torch.dtype, model: torch.nn.Module) -> Callable[..., torch.Tensor]:
+    """Its pass, in training in this precision."""
+    forward = model.forward
+
+    def passed(*given: Any, **options: Any) -> torch.Tensor:
+        with torch.autocast("cpu", precision, enabled=model.training and precision != torch.float32):
+            return forward(*given, **options).float()
+
+    return passed
 
 
 def _as_peer(images: ImageSet) -> dict[str, Any]:
