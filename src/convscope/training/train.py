@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
 from convscope.compute import own_random_state, threads
 from convscope.data import DataBundle, Normalizer, batches
-from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
+from convscope.errors import ConvscopeError, NetworkError, RunFolderError, SettingError, StoppedError
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
 from convscope.runs import (
     CHECKPOINT,
@@ -110,7 +112,11 @@ def train_spec(
     card = make_card(data, task)
     with together(device) as (ranks, where), own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
-        given, net = net is not None, build_from_spec(spec, card) if net is None else net
+        given = net is not None
+        if net is None:
+            net = build_from_spec(spec, card)
+        elif not _is_built_so(net, spec, card):
+            spec = spec.model_copy(update={"net": NetSpec(name=GIVEN)})
         check_fit(net, card, task)
         check_images(net, data, spec.recipe)
         check_shares(net, spec.recipe, ranks, where)
@@ -158,6 +164,17 @@ def make_card(data: DataBundle, task: Task) -> Card:
     return Card(data.input_shape, data.mean, data.std, classes, heads)
 
 
+def _is_built_so(net: nn.Module, spec: RunSpec, card: Card) -> bool:
+    """Whether the spec still says what a given network is: its owner may have changed it since build_net."""
+    try:
+        built = build_from_spec(spec, card, trained_weights=False)
+    except ConvscopeError:
+        return False
+    shapes, own = ({name: value.shape for name, value in one.state_dict().items()} for one in (built, net))
+    words, own_words = (re.sub("0x[0-9a-f]+", "", str(one)) for one in (built, net))  # without addresses in memory
+    return shapes == own and words == own_words
+
+
 def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool, precision: dict[str, Any]) -> Run:
     """A new run folder."""
     check_free(out)
@@ -172,7 +189,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
 def check_free(out: Path) -> None:
     """Refuses a folder that holds a run, or anything but what is there of a run that was killed when it began."""
     if os.path.exists(out / SPEC):
-        state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
+        unfinished = f"an unfinished run (convscope train --resume {quote(str(out))})"
+        state = "a finished run" if Run(out).is_trained else unfinished
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
     names = os.listdir(out) if os.path.isdir(out) else [""]
     leftovers = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
