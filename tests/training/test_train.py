@@ -23,6 +23,7 @@ from convscope.errors import (
     FailedError,
     FolderInUseError,
     NetworkError,
+    RequestError,
     RunFolderError,
     SettingError,
     StoppedError,
@@ -450,6 +451,21 @@ def test_networks_that_do_not_fit_are_refused_before_anything_is_written(spots: 
         train(build_net(NET, classes=7, image_size=8), spots(), _recipe(), tmp_path / "run", device="cpu")
     with pytest.raises(NetworkError, match="cannot take images of 3×8×8"):
         train(build_net(NET, classes=3, image_size=12), spots(), _recipe(), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_what_is_no_network_no_data_or_no_watcher_is_one_line(spots: Make, tmp_path: Path) -> None:
+    data, frozen = spots(), _net().requires_grad_(False)
+    for given, error, message in [
+        ({"net": "net4"}, NetworkError, "'net4' is no torch.nn.Module; convscope.build_net makes one"),
+        ({"net": frozen}, NetworkError, "or all are frozen"),
+        ({"net": _net().double()}, NetworkError, "are torch.float64; training keeps them in float32: give net.float()"),
+        ({"data": "photos"}, RequestError, "'photos' is no data set; convscope.load_data makes one"),
+        ({"watcher": print}, RequestError, "expected an object with begin, stage, step, epoch and end"),
+    ]:
+        with pytest.raises(error, match=re.escape(message)):
+            train(**{"net": _net(), "data": data, "recipe": _recipe(), "out": tmp_path / "run", **given})
     assert not (tmp_path / "run").exists()
 
 

@@ -363,11 +363,13 @@ class Trainer:
         epoch = self.state.epoch
         rate = self._rate(step)
         key = f"recipe.stages.{self.state.stage}.rate" if self.whole.stages else "recipe.rate"
-        good = f"the last good checkpoint is that of epoch {epoch}" if epoch else "there is no good checkpoint yet"
+        good = "there is no good checkpoint yet"
+        if epoch:
+            good = f"the last good checkpoint is that of epoch {epoch} (the course is in {HISTORY})"
         clip = ", or recipe.clip_norm=1" if self.recipe.clip_norm is None else ""
         return DivergedError(
             f"{self.run.path}: the loss is {loss:.4g} in epoch {epoch + 1}, step {step + 1}, at rate {rate:.3g}; {good}; "
-            f"try a lower {key}{clip} (the course is in {HISTORY})"
+            f"try a lower {key}{clip}"
         )
 
     def _stop(self) -> None:

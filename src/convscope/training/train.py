@@ -19,7 +19,15 @@ from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
 from convscope.compute import own_random_state, threads
 from convscope.data import DataBundle, Normalizer, batches
-from convscope.errors import ConvscopeError, NetworkError, RunFolderError, SettingError, StoppedError
+from convscope.errors import (
+    ConvscopeError,
+    NetworkError,
+    RequestError,
+    RunFolderError,
+    SettingError,
+    StoppedError,
+    shortened,
+)
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
 from convscope.runs import (
     CHECKPOINT,
@@ -78,8 +86,9 @@ def train(
         track: also tell "tensorboard" (in `out`/tensorboard), "mlflow" or "wandb" of the settings and of every epoch.
     Raises:
         RunFolderError: `out` holds another run already, or nothing to resume.
-        NetworkError: the network does not fit the images or the task.
+        NetworkError: the network does not fit the images or the task, or has no weights that can be trained.
         SettingError: the task is none, or the data has too few images.
+        RequestError: net, data or watcher is none.
         DivergedError, StoppedError: see Trainer.fit.
         UnknownNameError: a class, module or tracker is not known.
         MissingPackageError, TrackerError: a tracker is not installed, or cannot be begun.
@@ -87,6 +96,15 @@ def train(
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
     """
+    if not isinstance(net, nn.Module):
+        raise NetworkError(f"net: {shortened(net)} is no torch.nn.Module; convscope.build_net makes one of a name")
+    if not isinstance(data, DataBundle):
+        raise RequestError(f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name or a path")
+    if watcher is not None and not isinstance(watcher, Watcher):
+        raise RequestError(
+            f"watcher: {shortened(watcher)}; expected an object with begin, stage, step, epoch and end, as "
+            "convscope.training.Silent has them"
+        )
     net_spec = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
     spec = make_spec({"data": data.spec, "net": net_spec, "task": task, "recipe": recipe or Recipe()}, "train")
     folder = Path(out) if out else Path("runs") / f"{data.name}-{net_spec.name}"
@@ -244,10 +262,15 @@ def fit_whitening(net: nn.Module, data: DataBundle) -> None:
 
 def check_fit(net: nn.Module, card: Card, task: Task) -> None:
     """One pass of two blank images: the network must give (2, outputs)."""
-    parameter = next(net.parameters(), None)
-    if parameter is None:
-        raise NetworkError("this network has no parameters to train")
-    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
+    parameters = list(net.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise NetworkError("this network has no parameters to train, or all are frozen (requires_grad)")
+    wrong = [one.dtype for one in parameters if one.is_floating_point() and one.dtype != torch.float32]
+    if wrong:
+        raise NetworkError(
+            f"the weights of this network are {wrong[0]}; training keeps them in float32: give net.float()"
+        )
+    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameters[0].device))
     shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if shape != (2, task.outputs):
         raise NetworkError(
