@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convscope.base.console import progress_bar
 from convscope.compute import choose_device, evaluation_batch, executor_in_use, value_of
 from convscope.data import DataBundle, ImageSet, Normalizer, batches
 from convscope.errors import ReadOnlyError, RequestError, RunFolderError, shortened
 from convscope.nets import Head, Task
-from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_review, read_tensors
+from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, moved, read_review, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
@@ -111,7 +111,7 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
             for each, other in zip(scans, part, strict=True):
                 each.merge(other)
         return
-    with _moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
+    with moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
         feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
 
 
@@ -148,16 +148,6 @@ def _kept_in_memory(run: Run, part: str, values: dict[str, Any]) -> Iterator[Non
         yield
     except ReadOnlyError:
         run.__dict__[part] = values
-
-
-@contextmanager
-def _moved(net: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """The network on a device; afterwards, also after an error, it is where it was."""
-    before = next((parameter.device for parameter in net.parameters()), device)
-    try:
-        yield net.to(device)
-    finally:
-        net.to(before)
 
 
 def _digest(run: Run) -> str:
