@@ -4,10 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from convscope.report.findings import _calibration, _classes, _confusion, _overfitting
-from convscope.runs import Recipe
+from convscope.report.findings import _accuracy, _calibration, _classes, _confusion, _course, _overfitting
+from convscope.runs import Recipe, Stage
 from convscope.scans import proportion
 
 
@@ -44,7 +46,7 @@ def test_equally_hard_classes_are_rarely_told_apart() -> None:
         matrix = [[0] * 20 for _ in range(20)]
         for i, n in enumerate(right.tolist()):
             matrix[i][i], matrix[i][(i + 1) % 20] = n, 400 - n
-        named += _classes(_head(matrix)).startswith("Classes differ")
+        named += _classes(_head(matrix)).startswith("Recall differs")
     assert named <= 22
 
 
@@ -52,6 +54,11 @@ def test_a_class_that_is_clearly_harder_is_named() -> None:
     head = _head([[300, 100], [20, 380]])
     assert _classes(head).startswith("Recall differs between classes: it is lowest for “k0”, 75.0 %")
     assert "and highest for “k1”, 95.0 %" in _classes(head)
+
+
+def _subject(recipe: Recipe, gap: tuple[float, float, float] = (0.0, -1.0, 1.0)) -> Any:
+    metrics = {"overfit_percent": dict(zip(("value", "low", "high"), gap, strict=True))}
+    return SimpleNamespace(run=SimpleNamespace(spec=SimpleNamespace(recipe=recipe)), metrics=metrics)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +74,65 @@ def test_a_class_that_is_clearly_harder_is_named() -> None:
 )
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_overfitting_is_read_from_train_accuracy_only_where_it_can_be(changes: dict[str, Any], expected: str) -> None:
-    metrics = {"overfit_percent": {"value": 0.1, "low": -0.4, "high": 0.4}}
-    subject = SimpleNamespace(run=SimpleNamespace(spec=SimpleNamespace(recipe=Recipe(**changes))), metrics=metrics)
-    assert _overfitting(subject).startswith(expected)  # type: ignore[arg-type]
+    assert _overfitting(_subject(Recipe(**changes), (0.1, -0.4, 0.4))).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [
+        ((-1.2, -2.0, 0.1), "There is no sign of overfitting: train and test accuracy differ by 1.2 points."),
+        (
+            (4.0, -2.0, 11.0),
+            "Whether the network overfits cannot be told: train accuracy less test accuracy is 4.0 points "
+            "(95 % interval -2.0 to 11.0).",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_a_wide_interval_shows_neither_overfitting_nor_that_there_is_none(
+    gap: tuple[float, float, float], expected: str
+) -> None:
+    assert _overfitting(_subject(Recipe(), gap)) == expected
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_of_several_heads_the_most_frequent_combination_is_what_a_constant_answer_gets_right() -> None:
+    """Red and large go together: one constant answer is right for both of 3 images of 5, not for 0.6 × 0.8."""
+    targets = {"colour": torch.tensor([0, 0, 0, 1, 1]), "size": torch.tensor([1, 1, 1, 1, 0])}
+    subject = SimpleNamespace(
+        metrics={"accuracy": {"value": 0.8, "low": 0.4, "high": 0.9}, "images": 5, "heads": dict.fromkeys(targets)},
+        data=SimpleNamespace(test=SimpleNamespace(targets_of=targets.__getitem__)),
+    )
+    assert _accuracy(subject).endswith("always predicting the most frequent combination of classes would give 60.0 %.")
+    del subject.metrics["heads"]["colour"]
+    assert _accuracy(subject).endswith("always predicting the most frequent class would give 80.0 %.")
+
+
+def _course_of(losses: list[float], accuracies: list[float], of_stages: list[str] | None = None, **recipe: Any) -> str:
+    history = {"epoch": range(1, len(losses) + 1), "val_loss": losses, "val_accuracy": accuracies}
+    subject = _subject(Recipe(**recipe))
+    subject.run.history = pd.DataFrame(history | ({"stage": of_stages} if of_stages else {}))
+    return _course(subject)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_patience_is_advised_only_where_it_would_have_helped() -> None:
+    rises = [1.0, 0.5, 0.7, 0.8]
+    course = "The validation loss was lowest in epoch 2 of 4 and rose afterwards"
+    assert _course_of(rises, [0.5, 0.8, 0.8, 0.7]) == f"{course}: patience would have helped."
+    better = _course_of(rises, [0.5, 0.8, 0.8, 0.9])
+    assert better == f"{course}, while validation accuracy went from 80.0 to 90.0 %."
+    assert _course_of(rises, [0.5, 0.8, 0.8, 0.7], patience=2) == ""
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_the_course_is_that_of_the_last_stage() -> None:
+    stages = tuple(Stage(name=name, epochs=3, rate=0.1) for name in ("head", "all"))
+    names = ["head"] * 3 + ["all"] * 3
+    flat = [0.5] * 6
+    assert _course_of([0.2, 0.3, 0.4, 0.9, 0.9, 0.9], flat, names, stages=stages) == ""
+    found = _course_of([0.2, 0.3, 0.4, 0.7, 0.8, 0.9], flat, names, stages=stages)
+    assert found.startswith("The validation loss was lowest in epoch 4 of 6")
 
 
 def test_calibration_in_words() -> None:
@@ -81,3 +144,19 @@ def test_calibration_in_words() -> None:
     assert "overconfident" in _calibration(head([(100, 0.5, 0.8)], 0.3, 0.4))
     assert "underconfident" in _calibration(head([(100, 0.8, 0.5)], 0.3, 0.4))
     assert "well calibrated" in _calibration(head([(100, 0.8, 0.805)], 0.005, 0.015))
+
+
+def test_right_probabilities_are_rarely_said_to_be_wrong() -> None:
+    """100 networks whose probabilities are right, of 200 test images each, with three bins: five may be named by chance."""
+    generator = np.random.default_rng(0)
+    images, confidence = np.array([40, 60, 100]), np.array([0.55, 0.75, 0.95])
+    named = 0
+    for right in generator.binomial(images, confidence, (100, 3)):
+        rows = [
+            {"images": int(n), "accuracy": r / n, "confidence": float(c)}
+            for n, r, c in zip(images, right, confidence, strict=True)
+        ]
+        error = float(abs(right - images * confidence).sum() / 200)
+        said = _calibration({"reliability": rows, "calibration_error": {"value": error, "low": 0.0, "high": 2 * error}})
+        named += "not shown to be badly" not in said and "well calibrated" not in said
+    assert named <= 10

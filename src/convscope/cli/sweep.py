@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,7 +124,7 @@ def _print_study(study: Study, report: Path) -> None:
         if run.message:
             print_line(f"{run.path.name} {run.state}: {run.message}")
     print_line(f"report: {report}")
-    print_line(f"next: convscope table {study.path}")
+    print_line(f"next: convscope table {quote(str(study.path))}")
 
 
 def _study_values(study: Study, report: Path) -> dict[str, Any]:

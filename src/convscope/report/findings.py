@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import numpy as np
+import torch
 
 from convscope.data import LINES, DataBundle
 from convscope.report.subject import ReportedRun
-from convscope.runs import Run
-from convscope.scans import imbalance_in_words, kept_epoch, proportion
+from convscope.runs import Recipe, Run
+from convscope.scans import imbalance_in_words, kept_epoch, of_last_stage, proportion
 
 
 def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
-    imbalance = imbalance_in_words(subject.metrics, subject.run.spec.recipe)
+    recipe, gap = subject.run.spec.recipe, subject.metrics["overfit_percent"]
+    imbalance = imbalance_in_words(subject.metrics, recipe)
     # said only where train accuracy is that of the images as they are, and not shown to be above test accuracy
-    balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
-    fit = "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
+    fit = "" if _other_images(recipe) or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
     sentences = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
@@ -28,18 +30,17 @@ def findings(subject: ReportedRun) -> list[str]:
 def _accuracy(subject: ReportedRun) -> str:
     metrics = subject.metrics
     figure = metrics["accuracy"]
-    chance = math.prod(max(map(sum, head["confusion"])) / metrics["images"] for head in metrics["heads"].values())
+    targets = torch.stack([subject.data.test.targets_of(target) for target in metrics["heads"]])
+    most = int(targets.unique(dim=1, return_counts=True)[1].max())
+    answer = "class" if len(targets) == 1 else "combination of classes"
     return (
         f"Test accuracy is {_percent(figure)} on {metrics['images']:,} images; "
-        f"always predicting the most frequent class would give {100 * chance:.1f} %."
+        f"always predicting the most frequent {answer} would give {100 * most / metrics['images']:.1f} %."
     )
 
 
 def _overfitting(subject: ReportedRun) -> str:
-    recipe = subject.run.spec.recipe
-    mixed = "training images that are mixed in pairs" if recipe.mixup or recipe.cutmix else ""
-    drawn = "class-balanced draws of the training images" if recipe.sampling == "balanced" else ""
-    if images := mixed or drawn:
+    if images := _other_images(subject.run.spec.recipe):
         return f"Train accuracy is that of {images}: its difference from test accuracy does not show overfitting."
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
@@ -50,10 +51,22 @@ def _overfitting(subject: ReportedRun) -> str:
         )
     if gap["high"] < -0.5:
         return (
-            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training "
-            "images harder, and the running average includes earlier weights."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: it is a running average, which includes "
+            "earlier weights, and augmentation and dropout, where there are any, make the training images harder."
         )
-    return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
+    if gap["high"] > 5:
+        return (
+            f"Whether the network overfits cannot be told: train accuracy less test accuracy is {gap['value']:.1f} points "
+            f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
+        )
+    return f"There is no sign of overfitting: train and test accuracy differ by {abs(gap['value']):.1f} points."
+
+
+def _other_images(recipe: Recipe) -> str:
+    """Of which images train accuracy is, where these are not the training images as they are."""
+    if recipe.mixup or recipe.cutmix:
+        return "training images that are mixed in pairs"
+    return "class-balanced draws of the training images" if recipe.sampling == "balanced" else ""
 
 
 def _classes(head: dict[str, Any]) -> str:
@@ -101,20 +114,40 @@ def _calibration(head: dict[str, Any]) -> str:
     figure = f"the calibration error is {100 * error['value']:.1f} points"
     if error["high"] < 0.02:
         return f"The probabilities are well calibrated: {figure}."
+    if error["value"] <= _error_by_chance(head["reliability"]):
+        return f"The probabilities are not shown to be badly calibrated: {figure}, as chance may give on {images:,} images."
     if abs(bias) < 0.5 * error["value"]:
         return f"The probabilities are not calibrated, in both directions: {figure}."
     return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
 
 
+def _error_by_chance(bins: list[dict[str, Any]]) -> float:
+    """The calibration error that right probabilities exceed on one of twenty sets of so many images.
+
+    Idea: Bröcker & Smith 2007, "Increasing the reliability of reliability diagrams", doi:10.1175/WAF993.1.
+    """
+    images, confidence = (np.array([one[key] for one in bins]) for key in ("images", "confidence"))
+    right = np.random.default_rng(0).binomial(images, confidence.clip(0, 1), (1000, len(bins)))
+    return float(np.percentile(abs(right - images * confidence).sum(1) / images.sum(), 95))
+
+
 def _course(subject: ReportedRun) -> str:
     history, recipe = subject.run.history, subject.run.spec.recipe.parts[-1]
-    losses = history["val_loss"]
+    rows = of_last_stage(history)
+    losses = rows["val_loss"]
     best = int(losses.argmin())
-    if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
-        course = f"was lowest in epoch {best + 1} of {len(history)} and rose afterwards"
-        return f"The validation loss {course}: patience would have helped."
+    if len(rows) < 3 or recipe.patience is not None:
+        return ""
+    if best <= len(rows) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
+        course = (
+            f"The validation loss was lowest in epoch {rows['epoch'].iloc[best]} of {len(history)} and rose afterwards"
+        )
+        before, after = (100 * rows["val_accuracy"].iloc[place] for place in (best, -1))
+        if after > before:
+            return f"{course}, while validation accuracy went from {before:.1f} to {after:.1f} %."
+        return f"{course}: patience would have helped."
     anneals = recipe.schedule in {"one-cycle", "cosine"}  # there the loss falls to the end, whatever the length
-    if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and recipe.patience is None and not anneals:
+    if losses.iloc[-1] < 0.97 * losses.iloc[-2] and not anneals:
         return "The validation loss was still falling when the training ended: more epochs may help."
     return ""
 
@@ -170,9 +203,7 @@ def _longer(run: Run) -> str:
 
     While a rate is annealed the loss falls however long the training is.
     """
-    rows, recipe = run.history, run.spec.recipe.parts[-1]
-    if "stage" in rows:
-        rows = rows[rows["stage"] == rows["stage"].iloc[-1]]
+    rows, recipe = of_last_stage(run.history), run.spec.recipe.parts[-1]
     if len(rows) < recipe.epochs:  # patience ended it
         return ""
     if len(rows) == 1:

@@ -167,7 +167,7 @@ def resume_run(
         run.check_trust()
         if run.is_trained:
             raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
-        data = ranks.after_the_first(lambda: load_data(run.spec.data), where)
+        data = ranks.after_the_first(run.load_data, where)
         return train_spec(run.spec, data, folder, device=device, resume=True, watcher=watcher, track=track)
 
 
