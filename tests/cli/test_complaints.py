@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
     ("arguments", "expected"),
     [
         (["studdy"], "No such command 'studdy'. Did you mean 'study'?"),
+        (["train", "lines", "--epochs", "3"], "No such option: --epochs; convscope train --help lists what there is"),
         (["study"], "give a study, such as lines, or --data and --net"),
         (["study", "mnits"], "study 'mnits' is not shipped, and no YAML file; did you mean 'mnist'?"),
         (["study", "none.yaml"], "study file 'none.yaml' is not there"),

@@ -43,7 +43,7 @@ def _run(
     run.history = pd.DataFrame({"train_loss": losses, "val_loss": losses, "rate": rates[:n], **accuracies})
     run.spec = RunSpec(
         data=DataSpec(source="photos"), net=NetSpec(**({"name": "net1"} | (net or {}))),
-        recipe=Recipe(**({"epochs": n} | recipe)),
+        recipe=Recipe(**({"epochs": n, "batch": 8} | recipe)),
     )  # fmt: skip
     return run
 
@@ -107,6 +107,14 @@ def test_of_several_stages_the_last_is_looked_at(grey: DataBundle) -> None:
 def test_where_patience_ended_the_training_more_epochs_are_not_advised(grey: DataBundle) -> None:
     assert "more epochs" in underfitting(_run(losses=FALLING, patience=2), grey)
     assert "more epochs" not in underfitting(_run(losses=FALLING, patience=2, epochs=9), grey)
+
+
+def test_a_smaller_batch_where_an_epoch_has_few_steps(grey: DataBundle) -> None:
+    n = len(grey.train)
+    said = _steps(underfitting(_run(batch=n // 2), grey))
+    assert said[0] == f"a smaller recipe.batch (an epoch has 2 steps of {n // 2} images)"
+    assert _steps(underfitting(_run(batch=4 * n), grey))[0].endswith(f"(an epoch has 1 step of {n} images)")
+    assert "recipe.batch" not in underfitting(_run(batch=n // 10), grey)
 
 
 def test_a_wider_or_pretrained_network_where_it_is_not_pretrained(grey: DataBundle, spots: Make) -> None:

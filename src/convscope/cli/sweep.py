@@ -19,19 +19,26 @@ _MOST = 20
 def sweep(
     spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
     set_: options.Set = [],  # noqa: B006 (typer copies it)
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study; runs/NAME if left out.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             metavar="N",
             min=1,
-            help="Processes that share the cores, 1 by default; more have fewer threads each: see --threads. With --ray: runs "
-            "at a time, as many as there is room for by default.",
+            help="Processes that share the cores, 1 if left out; each has its share of the threads, see --threads. With --ray: "
+            "runs at a time, as many as there is room for if left out.",
         ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Database for several machines, postgresql://…; a file in the folder if left out.",
+        ),
     ] = None,
     archive: Annotated[
         str | None,

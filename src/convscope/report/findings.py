@@ -177,6 +177,7 @@ def _times(n: int) -> str:
 
 _LOW, _CLOSE = 0.9, 0.05
 _FALLS = 0.97  # times the loss of the epoch before, or less
+_FEW_STEPS = 10  # in an epoch
 
 
 def underfitting(run: Run, data: DataBundle) -> str:
@@ -193,9 +194,18 @@ def underfitting(run: Run, data: DataBundle) -> str:
     train, val = float(row["train_accuracy"]), float(row["val_accuracy"])
     if max(train, val) >= _LOW or train - val > _CLOSE:
         return ""
-    steps = [step for step in (_longer(run), _wider(run), _pretrained(run, data), _larger(data)) if step]
+    advice = (_smaller_batch(run, data), _longer(run), _wider(run), _pretrained(run, data), _larger(data))
+    steps = [step for step in advice if step]
     sentence = f"The network underfits: train accuracy is {100 * train:.1f} %, validation accuracy {100 * val:.1f} %"
     return f"{sentence}. Try, in this order: {'; '.join(steps)}." if steps else f"{sentence}."
+
+
+def _smaller_batch(run: Run, data: DataBundle) -> str:
+    images = min(run.spec.recipe.batch, len(data.train))
+    steps = len(data.train) // images
+    if steps >= _FEW_STEPS:
+        return ""
+    return f"a smaller recipe.batch (an epoch has {steps} step{'s' if steps > 1 else ''} of {images:,} images)"
 
 
 def _longer(run: Run) -> str:

@@ -11,7 +11,7 @@ from convscope import draw
 from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import ImageRequest, Target
+from convscope.analyses.request import TOP, ImageRequest, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import RequestError
 
@@ -26,7 +26,7 @@ class Request(ImageRequest):
     """The units of the convolutions whose ablation lowers the target's logit of an image most."""
 
     target: Target = None
-    top: Annotated[int | None, Field(ge=1, le=200, description="How many units; 12 by default.")] = None
+    top: Annotated[int | None, Field(ge=1, le=200, description=TOP)] = None
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
