@@ -120,6 +120,6 @@ def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
 def _digest_of(file: Path) -> str:
     """Of the file's bytes; a file that cannot be read is reported when it is opened as an image."""
     try:
-        return file_digest_of(file) if file.is_file() else "no file"
+        return file_digest_of(file) if os.path.isfile(file) else "no file"
     except DataError:
         return "unreadable"

@@ -7,6 +7,7 @@ same in each file's path below the folder of the images.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -126,7 +127,7 @@ class _Rows:
         self.answers: list[Answers] = []
         self.faults: dict[int, str] = {}
         self.twice = 0
-        self._row_of: dict[Path, int] = {}
+        self.row_of: dict[Path, int] = {}
         self._said: list[tuple[str, ...]] = []
 
     def add(self, answers: Answers, names: Sequence[str], files: Sequence[Path | str]) -> None:
@@ -134,8 +135,8 @@ class _Rows:
         new_rows: list[int] = []
         for row, file in enumerate(files):
             labels = tuple(values[row] for values in answers.targets.values())
-            path = Path(names[row]) if isinstance(file, str) else file
-            before = None if isinstance(file, str) else self._row_of.get(path)
+            path = Path(names[row] or f"row {row + 1} of {answers.where}") if isinstance(file, str) else file
+            before = None if isinstance(file, str) else self.row_of.get(path)
             if before is not None:
                 self.twice += 1
                 if self._said[before] != labels:
@@ -146,7 +147,7 @@ class _Rows:
             if isinstance(file, str):
                 self.faults[place] = file
             else:
-                self._row_of[path] = place
+                self.row_of[path] = place
             new_rows.append(row)
             self.files.append(path)
             self._said.append(labels)
@@ -181,7 +182,7 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     for target, names in classes.items():
         if not names:
             raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    listed = {file.resolve() for file in rows.files}
+    listed = {file.resolve() for file in rows.row_of}
     others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in listed | tables]
     if others:
         examples = _some([file.relative_to(tree.path).as_posix() for file in others])
@@ -217,6 +218,7 @@ class _Finder:
     """Finds the image that a table names: by its path, or by its name or its name without ending, where one file has it."""
 
     def __init__(self, tree: Folder) -> None:
+        self.root = tree.path
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for folder in tree.below():
             for name in folder.images:
@@ -226,17 +228,24 @@ class _Finder:
     def find(self, folder: Path, name: str) -> Path | str:
         """The file, or why there is none."""
         if not name:
-            return "stands in a row without a file"
-        if "\0" not in name and (folder / name).is_file():
+            return "names no file"
+        if os.path.isfile(folder / name):
             return folder / name
-        matches = self.by_name.get(Path(name).name, [])
+        path = Path(name.replace("\\", "/").lstrip("/"))  # as Windows writes it, or counted from the top of the images
+        matches = self.by_name.get(path.name, [])
         matches = [file for file in matches if file.is_relative_to(folder)] or matches
-        ways = Path(name).parent.parts
-        if ways and len(matches) != 1:
-            matches = [file for file in matches if file.parent.parts[-len(ways) :] == ways]
+        if path.parent.name and os.path.isdir(folder / path.parent):
+            matches = [file for file in matches if file.parent == folder / path.parent]
+        elif len(matches) > 1:  # a longer path, as of another machine, or a shorter one
+            matches = [file for file in matches if _end_alike(path.parent, file.parent.relative_to(self.root))]
         if len(matches) == 1:
             return matches[0]
         return f"is the name of {len(matches):,} files" if matches else "is not there"
+
+
+def _end_alike(one: Path, other: Path) -> bool:
+    """Whether the shorter of two paths is the end of the longer."""
+    return all(a == b for a, b in zip(reversed(one.parts), reversed(other.parts), strict=False))
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
@@ -269,7 +278,8 @@ def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
     mark = max(",;\t", key=head.count) if file.suffix.lower() == ".csv" else "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        return pd.read_csv(file, sep=mark, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        rows = pd.read_csv(file, sep=mark, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    return rows[rows.fillna("").ne("").any(axis=1)]  # spreadsheets write rows of separators alone
 
 
 def _read_json(file: Path, pd: Any) -> pd.DataFrame:
