@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.data import load_data
+from convscope.data import image_files, load_data
 from convscope.errors import DataError
 
 from .samples import encoded, make_folder, noise
@@ -66,7 +66,12 @@ def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "ant" / ".DS_Store").write_text("")
     (tmp_path / "ant" / "Thumbs.db").write_text("")
-    assert load_data(tmp_path).left_out == ()
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "ant" / "@eaDir").mkdir()
+    (tmp_path / "ant" / "@eaDir" / "thumbnail.png").write_bytes(encoded(noise(8, 8, 3, 100)))
+    data = load_data(tmp_path)
+    assert (len(data.train) + len(data.val) + len(data.test), data.left_out) == (20, ())
+    assert len(list(image_files([tmp_path]))) == 20
 
 
 def test_empty_class_folder(tmp_path: Path, cache: Path) -> None:

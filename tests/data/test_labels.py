@@ -58,7 +58,12 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     "excel.csv": lambda table, file: table.to_csv(file, index=False, encoding="utf-8-sig"),
     "labels.tsv": lambda table, file: table.to_csv(file, index=False, sep="\t"),
     "labels.jsonl": lambda table, file: table.to_json(file, orient="records", lines=True),
+    "pipes.csv": lambda table, file: table.to_csv(file, index=False, sep="|"),
+    "spaces.csv": lambda table, file: file.write_text(
+        "file, label\n" + "".join(f'{row.file}, "{row.label}"\n' for row in table.itertuples())
+    ),
     "labels.parquet": lambda table, file: table.to_parquet(file, index=False),
+    "index.parquet": lambda table, file: table.set_index("file").to_parquet(file),
 }
 
 
@@ -296,11 +301,28 @@ def test_what_is_wrong_is_named_and_counted(tmp_path: Path) -> None:
     assert [(Path(name).name, reason) for name, reason in data.left_out] == [
         ("003.png", "has no label in t.csv"),
         ("lost.png", "is not there"),
-        ("009.png", "has two labels in t.csv: dog and eel" if 9 % 4 == 0 else "has two labels in t.csv: cat and eel"),
+        ("009.png", "has two rows in t.csv that differ: cat and eel"),
     ]
     assert "2 rows name a file again" in data.layout
     assert "passed over: 1 image files without a row: images/005.png" in data.layout
     assert sum(len(part) for part in (data.train, data.val, data.test)) == N - 3
+
+
+def test_a_file_in_two_splits_is_named(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    table = frame(split=["train"] * 30 + ["test"] * 10)
+    pd.concat([table, table.iloc[[5]].assign(split="test")]).to_csv(photos / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"005.png: has two rows in t.csv that differ: cat/train and cat/test;"):
+        load_data(photos, labels="t.csv")
+
+
+def test_a_whole_number_that_is_missing_in_a_parquet_table_is_no_label(tmp_path: Path) -> None:
+    photos, table = make_photos(tmp_path / "photos"), frame()
+    table["label"] = pd.array([None, *[k % 2 for k in range(1, N)]], dtype="Int64")
+    table.to_parquet(photos / "t.parquet")
+    data = load_data(photos, labels="t.parquet", skip_bad=True)
+    assert data.classes == ("0", "1")
+    assert data.left_out == ((str(photos / "images/000.png"), "has no label in t.parquet"),)
 
 
 def test_a_name_that_two_files_have_is_not_guessed(tmp_path: Path) -> None:

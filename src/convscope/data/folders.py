@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from convscope.data.images import Item
-from convscope.data.layouts import Folder, has_image_ending, understood
+from convscope.data.layouts import Folder, has_image_ending, is_hidden, understood
 from convscope.data.source import Source, file_digest_of, rows_of_parts
 from convscope.errors import DataError
 
@@ -45,10 +45,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
     found, visited = False, {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         inside = [(name, os.path.realpath(os.path.join(place, name))) for name in sorted(folders)]
-        folders[:] = [name for name, real in inside if not name.startswith(".") and real not in visited]
+        folders[:] = [name for name, real in inside if not is_hidden(name) and real not in visited]
         visited.update(real for _, real in inside)
         for name in sorted(files):
-            if not name.startswith(".") and has_image_ending(name):
+            if not is_hidden(name) and has_image_ending(name):
                 found = True
                 yield Path(place, name)
     if not found:

@@ -134,14 +134,15 @@ class _Rows:
         """Rows of a table: what each says, its file as it is written, and the file, or why there is none."""
         new_rows: list[int] = []
         for row, file in enumerate(files):
-            labels = tuple(values[row] for values in answers.targets.values())
+            columns = [*answers.targets.values(), *([answers.splits] if answers.splits else [])]
+            said = tuple(values[row] for values in columns)
             path = Path(names[row] or f"row {row + 1} of {answers.where}") if isinstance(file, str) else file
             before = None if isinstance(file, str) else self.row_of.get(path)
             if before is not None:
                 self.twice += 1
-                if self._said[before] != labels:
-                    both = " and ".join("/".join(one) for one in (self._said[before], labels))
-                    self.faults[before] = f"has two labels in {answers.where}: {both}"
+                if self._said[before] != said:
+                    both = " and ".join("/".join(one) for one in (self._said[before], said))
+                    self.faults[before] = f"has two rows in {answers.where} that differ: {both}"
                 continue
             place = len(self.files)
             if isinstance(file, str):
@@ -150,7 +151,7 @@ class _Rows:
                 self.row_of[path] = place
             new_rows.append(row)
             self.files.append(path)
-            self._said.append(labels)
+            self._said.append(said)
         self.answers.append(_rows_of(answers, new_rows))
 
     def joined(self) -> Answers:
@@ -275,11 +276,25 @@ def _read(file: Path) -> dict[str, list[Any]]:
 def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
     with file.open(encoding="utf-8-sig", newline="") as opened:
         head = opened.readline()
-    mark = max(",;\t", key=head.count) if file.suffix.lower() == ".csv" else "\t"
+    mark = max(",;\t|", key=head.count) if file.suffix.lower() == ".csv" else "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        rows = pd.read_csv(file, sep=mark, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        rows = pd.read_csv(
+            file,
+            sep=mark,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            skipinitialspace=True,
+        )
     return rows[rows.fillna("").ne("").any(axis=1)]  # spreadsheets write rows of separators alone
+
+
+def _read_parquet(file: Path, pd: Any) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    return pd.DataFrame(parquet.read_table(file).to_pydict(), dtype=object)  # an index of pandas among the columns
 
 
 def _read_json(file: Path, pd: Any) -> pd.DataFrame:
@@ -295,7 +310,7 @@ _READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
     ".tsv": _read_csv,
     ".jsonl": _read_json,
     ".ndjson": _read_json,
-    ".parquet": lambda file, pd: pd.read_parquet(file),
+    ".parquet": _read_parquet,
 }
 
 

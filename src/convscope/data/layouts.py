@@ -23,7 +23,7 @@ from convscope.errors import DataError
 
 LAYOUT = "expected train/<class>/…, val/<class>/…, test/<class>/… or <class>/…"
 
-_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
+_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}  # of macOS, NAS, disks
 _IMAGE_ENDINGS = re.compile(
     r"\.(avif|bmp|dib|gif|hei[cf]|ico|j2k|jfif|jp2|jpe?g?|p[bgnp]m|pcx|png|tga|tiff?|webp)", re.IGNORECASE
 )
@@ -33,6 +33,11 @@ _NO_CLASSES = re.compile("(image|img|label|mask|annotation)s?", re.IGNORECASE)
 def has_image_ending(name: str) -> bool:
     """Whether a file's name ends as those of images do."""
     return bool(_IMAGE_ENDINGS.fullmatch(os.path.splitext(name)[1]))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or what systems and file managers leave."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def _read(path: Path, above: tuple[tuple[int, int], ...]) -> Folder:
     try:
         status = os.stat(path)
         with os.scandir(path) as entries:
-            visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _SYSTEM_NAMES]
+            visible = [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise DataError(f"{path}: this folder cannot be read ({error.strerror}); check its permissions") from None
     identity = (status.st_dev, status.st_ino)
