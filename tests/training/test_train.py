@@ -633,3 +633,11 @@ def test_a_resumed_training_says_where_its_threads_changed(
     _with_threads(1, lambda: train(_net(), data, recipe, tmp_path / "run", device="cpu", resume=True, watcher=Silent()))
     said = capsys.readouterr().err
     assert re.search(note, said) if note else said == ""
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_a_loader_of_pytorch_is_no_data(tmp_path: Path) -> None:
+    loader: Any = torch.utils.data.DataLoader([0])
+    with pytest.raises(SettingError, match=r"^data: a DataLoader; expected what load_data gives"):
+        train(_net(), loader, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -77,7 +77,7 @@ def train(
     Raises:
         RunFolderError: `out` holds another run already, or nothing to resume.
         NetworkError: the network does not fit the images or the task.
-        SettingError: the task is none, or the data has too few images.
+        SettingError: the task is none, or the data is not that of load_data or has too few images.
         DivergedError, StoppedError: see Trainer.fit.
         UnknownNameError: a class, module or tracker is not known.
         MissingPackageError, TrackerError: a tracker is not installed, or cannot be begun.
@@ -85,6 +85,8 @@ def train(
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
     """
+    if not isinstance(data, DataBundle):
+        raise SettingError(f"data: a {type(data).__name__}; expected what load_data gives, of a folder or an .npz file")
     net_spec = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
     spec = make_spec({"data": data.spec, "net": net_spec, "task": task, "recipe": recipe or Recipe()}, "train")
     folder = Path(out) if out else Path("runs") / f"{data.name}-{net_spec.name}"
