@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from convscope.data.source import split_of
@@ -76,11 +77,16 @@ class Folder:
 
     def all_files(self) -> list[Path]:
         """Its files and those of all folders below it, in the order of their paths."""
+        return self._all_files
+
+    @cached_property
+    def _all_files(self) -> list[Path]:
         return sorted(folder.path / name for folder in self.below() for name in folder.files)
 
     def parquet_files(self) -> list[Path]:
         """Its parquet files and those of all folders below it, in the order of their paths."""
-        return [file for file in self.all_files() if file.suffix == ".parquet"]
+        paths = (folder.path / name for folder in self.below() for name in folder.files if name.endswith(".parquet"))
+        return sorted(paths)
 
 
 def read_tree(path: Path) -> Folder:
