@@ -101,7 +101,7 @@ def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, w
         lines.append(f"{place}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
         if others := [one for one in columns if one not in (name, *used)]:
             lines.append(f"columns that are not used: {_some(others, 10)}")
-    return _source(tree, rows, lines, words, {file.resolve() for _, file in tables})
+    return _source(tree, rows, lines, words)
 
 
 def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
@@ -116,7 +116,7 @@ def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
     rows = _Rows()
     rows.add(answers, shorts, list(files))
     lines = [f"{n_fit:,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(used, answers)}"]
-    return _source(tree, rows, lines, words, set())
+    return _source(tree, rows, lines, words)
 
 
 class _Rows:
@@ -174,7 +174,7 @@ def _rows_of(answers: Answers, rows: list[int]) -> Answers:
     return Answers(targets, chosen(answers.splits), chosen(answers.groups), answers.where)
 
 
-def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tables: set[Path]) -> ImageFolder:
+def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None) -> ImageFolder:
     answers = rows.joined()
     if answers.splits is None and (splits := _splits_of_folders(rows, tree.path)):
         answers = Answers(answers.targets, splits, answers.groups, answers.where)
@@ -183,8 +183,10 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     for target, names in classes.items():
         if not names:
             raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    listed = {file.resolve() for file in rows.row_of}
-    others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in listed | tables]
+    others = [file for file in tree.all_files() if has_image_ending(file.name) and file not in rows.row_of]
+    if others:  # they may be links to files that are named, or these links to them
+        listed = {file.resolve() for file in rows.row_of}
+        others = [file for file in others if file.resolve() not in listed]
     if others:
         examples = _some([file.relative_to(tree.path).as_posix() for file in others])
         lines.append(f"passed over: {len(others):,} image files without a row: {examples}")
@@ -223,7 +225,7 @@ class _Finder:
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for folder in tree.below():
             for name in folder.images:
-                for key in {name, Path(name).stem}:
+                for key in {name, os.path.splitext(name)[0]}:
                     self.by_name[key].append(folder.path / name)
 
     def find(self, folder: Path, name: str) -> Path | str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +73,13 @@ class Tables(Source):
                 start = stop
 
     def name(self, row: int) -> str:
-        for table in self.tables:
-            if row < table.n_rows:
-                return f"{table.name} row {row}"
-            row -= table.n_rows
-        raise IndexError(row)
+        place = bisect_right(self._ends, row)
+        return f"{self.tables[place].name} row {row - self._ends[place] + self.tables[place].n_rows}"
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The number of rows up to the end of each table."""
+        return list(accumulate(table.n_rows for table in self.tables))
 
     def short_name(self, row: int) -> str:
         return self.name(row).rsplit("/", 1)[-1]
