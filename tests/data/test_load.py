@@ -160,6 +160,12 @@ class TestArrays:
         assert torch.equal(data.test.pixels[:, 0], torch.from_numpy(grey))
         assert data.test.targets_of().tolist() == [0, 1, 0, 1]
 
+    def test_arrays_of_other_names_are_told(self, tmp_path: Path) -> None:
+        pixels = np.stack([noise(8, 8, 1, k) for k in range(20)])
+        np.savez(tmp_path / "set.npz", x=pixels, y=np.arange(20) % 2, class_names=["ant", "bee"])
+        data = load_data(tmp_path / "set.npz")
+        assert (data.classes, data.layout) == (("0", "1"), ("arrays that are not used: class_names",))
+
     def test_colour_with_class_names(self, tmp_path: Path) -> None:
         images = np.stack([noise(5, 7, 3, k) for k in range(20)])
         np.savez(tmp_path / "set.npz", x=images, y=np.arange(20) % 2, classes=np.array(["ant", "bee", "cat"]))
