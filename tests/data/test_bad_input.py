@@ -280,6 +280,26 @@ def test_columns_with_other_names(tmp_path: Path, cache: Path) -> None:
     fails(cache, tmp_path / "all.parquet", "has the columns text, mood; expected one of images")
 
 
+@pytest.mark.parametrize(
+    ("notes", "classes"),
+    [
+        (b"{cut", ("0", "1")),
+        (b"[]", ("0", "1")),
+        (b'{"info": null}', ("0", "1")),
+        (b'{"info": {"features": null}}', ("0", "1")),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 3}}}}', ("0", "1")),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [7, 8]}}}}', ("7", "8")),
+    ],
+)
+def test_damaged_notes_of_a_parquet_file(tmp_path: Path, notes: bytes, classes: tuple[str, ...]) -> None:
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "all.parquet"
+    write_parquet(file, [encoded(noise(8, 8, 3, k)) for k in range(20)], [0, 1] * 10)
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": notes}), file)
+    assert load_data(file).classes == classes
+
+
 def test_what_datasets_saved_says_how_to_write_it(tmp_path: Path, cache: Path) -> None:
     for file in ("train/data-00000-of-00001.arrow", "train/state.json", "dataset_dict.json"):
         (tmp_path / file).parent.mkdir(exist_ok=True)

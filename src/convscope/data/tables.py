@@ -231,9 +231,12 @@ def _hub_table(name: str, dataset: Any) -> Table:
 
 
 def _noted(table: Table) -> dict[str, dict[str, Any]]:
-    """What the Hub notes of each column."""
-    noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
+    """What the Hub notes of each column; nothing where there are no such notes, or damaged ones."""
+    try:
+        noted = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _image_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
@@ -275,7 +278,8 @@ def _class_names(tables: Sequence[Table], column: str) -> list[str] | None:
     Raises:
         DataError: two tables note others, so that a number stands for two classes.
     """
-    by_table = [(names, table.name) for table in tables if (names := _noted(table).get(column, {}).get("names"))]
+    noted = [(_noted(table).get(column, {}).get("names"), table.name) for table in tables]
+    by_table = [(list(map(str, names)), where) for names, where in noted if names and isinstance(names, list)]
     for names, where in by_table:
         if names != by_table[0][0]:
             raise DataError(
