@@ -462,6 +462,7 @@ def test_what_is_no_network_no_data_or_no_watcher_is_one_line(spots: Make, tmp_p
         ({"net": frozen}, NetworkError, "or all are frozen"),
         ({"net": _net().double()}, NetworkError, "are torch.float64; training keeps them in float32: give net.float()"),
         ({"data": "photos"}, RequestError, "'photos' is no data set; convscope.load_data makes one"),
+        ({"data": torch.utils.data.DataLoader([0])}, RequestError, "is no data set; convscope.load_data makes one"),
         ({"watcher": print}, RequestError, "expected an object with begin, stage, step, epoch and end"),
     ]:
         with pytest.raises(error, match=re.escape(message)):

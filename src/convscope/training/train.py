@@ -99,7 +99,9 @@ def train(
     if not isinstance(net, nn.Module):
         raise NetworkError(f"net: {shortened(net)} is no torch.nn.Module; convscope.build_net makes one of a name")
     if not isinstance(data, DataBundle):
-        raise RequestError(f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name or a path")
+        raise RequestError(
+            f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name, a folder or a file"
+        )
     if watcher is not None and not isinstance(watcher, Watcher):
         raise RequestError(
             f"watcher: {shortened(watcher)}; expected an object with begin, stage, step, epoch and end, as "
