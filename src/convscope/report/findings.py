@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import torch
 
 from convscope.data import LINES, DataBundle
 from convscope.report.subject import ReportedRun
@@ -28,7 +29,9 @@ def findings(subject: ReportedRun) -> list[str]:
 def _accuracy(subject: ReportedRun) -> str:
     metrics = subject.metrics
     figure = metrics["accuracy"]
-    chance = math.prod(max(map(sum, head["confusion"])) / metrics["images"] for head in metrics["heads"].values())
+    # of several heads: right is an image that is in the most frequent class of each
+    of_most_frequent = torch.stack([answers.true == answers.true.mode().values for answers in subject.answers])
+    chance = float(of_most_frequent.all(0).double().mean())
     return (
         f"Test accuracy is {_percent(figure)} on {metrics['images']:,} images; "
         f"always predicting the most frequent class would give {100 * chance:.1f} %."
@@ -53,13 +56,15 @@ def _overfitting(subject: ReportedRun) -> str:
             f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training "
             "images harder, and the running average includes earlier weights."
         )
-    return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
+    told = "There is no sign of overfitting" if gap["high"] <= 5 else "Whether the network overfits cannot be told"
+    value, low, high = (f"{gap[key]:z.1f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{told}: train accuracy less test accuracy is {value} points (95 % interval {low} to {high})."
 
 
 def _classes(head: dict[str, Any]) -> str:
     """Names the extremes only where their intervals stay apart when widened for having looked at all classes."""
     rows = [row for row in head["per_class"] if row["images"]]
-    if all(row["recall"]["value"] == 1 for row in rows):
+    if len(rows) < 2 or all(row["recall"]["value"] == 1 for row in rows):
         return ""
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
     high, low = (_widened(row, len(rows)) for row in (worst, best))
@@ -85,47 +90,64 @@ def _confusion(head: dict[str, Any]) -> str:
     if not wrong:
         return "No test image is misclassified."
     n, i, j = max(pairs, key=lambda pair: pair[0])
+    alike = sum(pair[0] == n for pair in pairs)
+    if alike > 1:
+        return (
+            f"{alike:,} pairs of classes are confused most often, {_times(n)} each; there are {wrong:,} errors in all."
+        )
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
     one, other = f"“{names[i]}”", f"“{names[j]}”"
     pair = f"{one} was predicted as {other} {_times(matrix[i][j])}, {other} as {one} {_times(matrix[j][i])}"
     if len(names) == 2:
         return f"{pair}."
+    if wrong == 1:
+        return f"One test image is misclassified: {one} was predicted as {other}."
     return f"The most confused pair: {pair}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
 
 
 def _calibration(head: dict[str, Any]) -> str:
-    error = head["calibration_error"]
-    images = sum(b["images"] for b in head["reliability"])
-    bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
-    figure = f"the calibration error is {100 * error['value']:.1f} points"
+    error, bins = head["calibration_error"], head["reliability"]
+    images = sum(b["images"] for b in bins)
+    confidence, accuracy = (sum(b["images"] * b[key] for b in bins) / images for key in ("confidence", "accuracy"))
+    figure, bias = f"the calibration error is {100 * error['value']:.1f} points", confidence - accuracy
     if error["high"] < 0.02:
         return f"The probabilities are well calibrated: {figure}."
-    if abs(bias) < 0.5 * error["value"]:
-        return f"The probabilities are not calibrated, in both directions: {figure}."
-    return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if _apart(confidence, accuracy, images) and abs(bias) >= 0.5 * error["value"]:
+        return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if any(_apart(b["confidence"], b["accuracy"], b["images"], len(bins)) for b in bins):
+        return f"The probabilities are not calibrated: {figure}."
+    return f"Whether the probabilities are calibrated cannot be told from {images:,} test image{'s' * (images > 1)}: {figure}."
+
+
+def _apart(confidence: float, accuracy: float, images: int, looks: int = 1) -> bool:
+    """Whether a confidence lies outside the interval of the accuracy, widened for so many looks (Bonferroni)."""
+    _, low, high = proportion(round(accuracy * images), images, 1 - 0.05 / looks).figures
+    return not low <= confidence <= high
 
 
 def _course(subject: ReportedRun) -> str:
     history, recipe = subject.run.history, subject.run.spec.recipe.parts[-1]
     losses = history["val_loss"]
     best = int(losses.argmin())
+    if recipe.patience is not None:
+        return ""
     if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
         course = f"was lowest in epoch {best + 1} of {len(history)} and rose afterwards"
         return f"The validation loss {course}: patience would have helped."
     anneals = recipe.schedule in {"one-cycle", "cosine"}  # there the loss falls to the end, whatever the length
-    if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and recipe.patience is None and not anneals:
+    if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and not anneals:
         return "The validation loss was still falling when the training ended: more epochs may help."
     return ""
 
 
 def _data(subject: ReportedRun) -> str:
-    data, notes = subject.data, []
-    if data.duplicates:
-        notes.append(f"{data.duplicates:,} training images whose pixels equal those of a test image were left out")
-    if data.left_out:
-        notes.append(f"{len(data.left_out):,} files could not be read and were left out")
-    return f"Of the data, {' and '.join(notes)}." if notes else ""
+    left_out = {
+        "training image{} with the pixels of a test image": subject.data.duplicates,
+        "file{} that could not be read": len(subject.data.left_out),
+    }
+    notes = [f"{n:,} {what.format('s' * (n > 1))}" for what, n in left_out.items() if n]
+    return f"Left out of the data: {' and '.join(notes)}." if notes else ""
 
 
 def _name(row: dict[str, Any]) -> str:
