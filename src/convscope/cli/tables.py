@@ -90,7 +90,9 @@ def _markdown_table(cells: pd.DataFrame, left: int) -> str:
     names = [_in_one_line(name) for name in cells.columns]
     rule = [":---" if place < left else "---:" for place in range(len(names))]
     rows = [names, rule, *(list(row) for row in cells.itertuples(index=False))]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
+    )
 
 
 def _in_one_line(name: str) -> str:
