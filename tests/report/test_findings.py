@@ -91,6 +91,22 @@ def _overfits(value: float, low: float, high: float, **recipe: Any) -> Any:
 
 
 @pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    ("augmentation", "kinds", "why"),
+    [
+        ({}, [], "the running average includes earlier weights."),
+        ({"crop": 2}, ["dropout"], "augmentation makes the training images harder, dropout leaves out units, and the "),
+    ],
+)
+def test_test_accuracy_above_train_accuracy_is_put_down_to_what_the_recipe_has(
+    augmentation: dict[str, int], kinds: list[str], why: str
+) -> None:
+    subject = _overfits(-3.0, -5.0, -1.0, augmentation=augmentation)
+    subject.anatomy = SimpleNamespace(layers=[SimpleNamespace(kind=kind) for kind in kinds])
+    assert _overfitting(subject).startswith(f"Test accuracy is 3.0 points above train accuracy: {why}")
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_few_test_images_do_not_tell_whether_a_network_overfits() -> None:
     assert _overfitting(_overfits(4.0, -1.0, 9.0)) == (
         "Whether the network overfits cannot be told: train accuracy less test accuracy is 4.0 points "

@@ -52,9 +52,16 @@ def _overfitting(subject: ReportedRun) -> str:
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:
+        used = {
+            "augmentation makes the training images harder, ": any(
+                not part.augmentation.is_off for part in recipe.parts
+            ),
+            "dropout leaves out units, ": any(layer.kind == "dropout" for layer in subject.anatomy.layers),
+        }
+        why = "".join(words for words, is_used in used.items() if is_used)
         return (
-            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training "
-            "images harder, and the running average includes earlier weights."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: {why}{'and ' * bool(why)}the running average "
+            "includes earlier weights."
         )
     told = "There is no sign of overfitting" if gap["high"] <= 5 else "Whether the network overfits cannot be told"
     value, low, high = (f"{gap[key]:z.1f}".replace("-", "−") for key in ("value", "low", "high"))
