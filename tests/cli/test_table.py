@@ -154,6 +154,9 @@ def test_importance(command: Command, grid: Path) -> None:
     found = command("table", grid, "--importance", "--metric", "val_loss", "--json").json["importance"]
     assert sum(part["share"] for part in found["terms"] + found["rest"]) == pytest.approx(1)
     assert found["in_words"] in answer.out
+    assert "counts as chance" not in answer.out
+    of_one = command("table", grid, "--importance", "--metric", "val_loss", "--by", "net.width").out
+    assert of_one.splitlines()[-1] == "analysis of variance, type II; what net.kernel did counts as chance"
 
 
 @pytest.mark.parametrize(

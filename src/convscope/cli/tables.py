@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,7 @@ def _markdown_table(cells: pd.DataFrame, left: int) -> str:
     names = [_in_one_line(name) for name in cells.columns]
     rule = [":---" if place < left else "---:" for place in range(len(names))]
     rows = [names, rule, *(list(row) for row in cells.itertuples(index=False))]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-    )
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _in_one_line(name: str) -> str:
@@ -117,7 +115,7 @@ def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
     if answer.importance:
         yield f"\n{importance_in_words(answer.importance)}"
         yield _importance_cells(answer.importance), 1
-        yield _importance_note(answer.importance)
+        yield _importance_note(answer.importance, answer.runs.settings)
 
 
 def _run_cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,8 +164,10 @@ def _importance_cells(importance: Importance) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _importance_note(importance: Importance) -> str:
-    remarks = ["analysis of variance, type II"]
+def _importance_note(importance: Importance, settings: Sequence[str]) -> str:
+    remarks, named = ["analysis of variance, type II"], {name for term in importance.terms for name in term.settings}
+    if others := [key for key in settings if key not in named]:
+        remarks.append(f"what {' and '.join(others)} did counts as chance")
     if importance.missing_cells:
         remarks.append(f"{importance.missing_cells} combinations of the settings have no run")
     if importance.not_estimable:
