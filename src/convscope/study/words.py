@@ -8,7 +8,7 @@ from typing import Any
 
 
 def setting_in_words(value: Any) -> str:
-    """A setting's value in a line, as YAML has it: true, null, 0.01. Networks and stages by their names, with their plain settings.
+    """A setting's value in a line, as YAML has it: true, null, 0.01. Networks and stages by their names and plain settings.
 
     Example:
         >>> setting_in_words([{"name": "frozen", "train": "fc", "epochs": 3}, {"name": "all", "epochs": 2, "rate": None}])
