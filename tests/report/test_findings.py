@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from convscope.report.findings import _accuracy, _calibration, _classes, _confusion, _course, _overfitting
+from convscope.report.findings import _accuracy, _calibration, _classes, _confusion, _course, _data, _overfitting
 from convscope.runs import Recipe, Stage
 from convscope.scans import proportion
 
@@ -37,6 +37,15 @@ def test_the_more_frequent_direction_of_a_confusion_is_named_first() -> None:
     assert _confusion(_head([[90, 7], [2, 90]])) == "“k0” was predicted as “k1” 7 times, “k1” as “k0” twice."
 
 
+def test_no_pair_is_named_where_several_are_confused_as_often() -> None:
+    assert _confusion(_head([[9, 1, 0], [0, 9, 1], [0, 0, 9]])) == (
+        "2 pairs of classes are confused most often, once each; there are 2 errors in all."
+    )
+    assert _confusion(_head([[9, 0, 0], [0, 9, 0], [0, 1, 9]])) == (
+        "One test image is misclassified: “k2” was predicted as “k1”."
+    )
+
+
 def test_equally_hard_classes_are_rarely_told_apart() -> None:
     """20 classes of 400 images, all of accuracy 0.9: with a level of 5 % in all, 200 trials may name one 10 + 12 times."""
     generator = np.random.default_rng(0)
@@ -48,6 +57,10 @@ def test_equally_hard_classes_are_rarely_told_apart() -> None:
             matrix[i][i], matrix[i][(i + 1) % 20] = n, 400 - n
         named += _classes(_head(matrix)).startswith("Recall differs")
     assert named <= 22
+
+
+def test_one_class_alone_is_not_compared() -> None:
+    assert _classes(_head([[7, 3], [0, 0]])) == ""
 
 
 def test_a_class_that_is_clearly_harder_is_named() -> None:
@@ -75,24 +88,6 @@ def _subject(recipe: Recipe, gap: tuple[float, float, float] = (0.0, -1.0, 1.0))
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_overfitting_is_read_from_train_accuracy_only_where_it_can_be(changes: dict[str, Any], expected: str) -> None:
     assert _overfitting(_subject(Recipe(**changes), (0.1, -0.4, 0.4))).startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("gap", "expected"),
-    [
-        ((-1.2, -2.0, 0.1), "There is no sign of overfitting: train and test accuracy differ by 1.2 points."),
-        (
-            (4.0, -2.0, 11.0),
-            "Whether the network overfits cannot be told: train accuracy less test accuracy is 4.0 points "
-            "(95 % interval -2.0 to 11.0).",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("annotations_unchecked")
-def test_a_wide_interval_shows_neither_overfitting_nor_that_there_is_none(
-    gap: tuple[float, float, float], expected: str
-) -> None:
-    assert _overfitting(_subject(Recipe(), gap)) == expected
 
 
 @pytest.mark.usefixtures("annotations_unchecked")
@@ -135,15 +130,57 @@ def test_the_course_is_that_of_the_last_stage() -> None:
     assert found.startswith("The validation loss was lowest in epoch 4 of 6")
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    ("augmentation", "kinds", "why"),
+    [
+        ({}, [], "the running average includes earlier weights."),
+        ({"crop": 2}, ["dropout"], "augmentation makes the training images harder, dropout leaves out units, and the "),
+    ],
+)
+def test_test_accuracy_above_train_accuracy_is_put_down_to_what_the_recipe_has(
+    augmentation: dict[str, int], kinds: list[str], why: str
+) -> None:
+    subject = _subject(Recipe(augmentation=augmentation), (-3.0, -5.0, -1.0))
+    subject.anatomy = SimpleNamespace(layers=[SimpleNamespace(kind=kind) for kind in kinds])
+    assert _overfitting(subject).startswith(f"Test accuracy is 3.0 points above train accuracy: {why}")
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_few_test_images_do_not_tell_whether_a_network_overfits() -> None:
+    assert _overfitting(_subject(Recipe(), (4.0, -1.0, 9.0))) == (
+        "Whether the network overfits cannot be told: train accuracy less test accuracy is 4.0 points "
+        "(95 % interval −1.0 to 9.0)."
+    )
+    assert _overfitting(_subject(Recipe(), (-0.04, -0.4, 0.3))) == (
+        "There is no sign of overfitting: train accuracy less test accuracy is 0.0 points (95 % interval −0.4 to 0.3)."
+    )
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_what_was_left_out_of_the_data() -> None:
+    def told(duplicates: int, *left_out: str) -> str:
+        return _data(SimpleNamespace(data=SimpleNamespace(duplicates=duplicates, left_out=left_out)))
+
+    assert told(1) == "Left out of the data: 1 training image with the pixels of a test image."
+    assert told(0, "a.jpg", "b.jpg") == "Left out of the data: 2 files that could not be read."
+    assert told(0) == ""
+
+
 def test_calibration_in_words() -> None:
     def head(bins: list[tuple[int, float, float]], error: float, high: float) -> dict[str, Any]:
         rows = [{"images": n, "accuracy": a, "confidence": c} for n, a, c in bins]
         return {"reliability": rows, "calibration_error": {"value": error, "low": error / 2, "high": high}}
 
-    assert "not calibrated, in both directions" in _calibration(head([(50, 0.3, 0.6), (50, 0.9, 0.6)], 0.3, 0.4))
+    assert "are not calibrated: the calibration error is 30.0 points" in _calibration(
+        head([(50, 0.3, 0.6), (50, 0.9, 0.6)], 0.3, 0.4)
+    )
     assert "overconfident" in _calibration(head([(100, 0.5, 0.8)], 0.3, 0.4))
     assert "underconfident" in _calibration(head([(100, 0.8, 0.5)], 0.3, 0.4))
     assert "well calibrated" in _calibration(head([(100, 0.8, 0.805)], 0.005, 0.015))
+    assert _calibration(head([(2, 0.5, 0.6), (6, 1.0, 0.9)], 0.1, 0.3)) == (
+        "Whether the probabilities are calibrated cannot be told from 8 test images: the calibration error is 10.0 points."
+    )
 
 
 def test_right_probabilities_are_rarely_said_to_be_wrong() -> None:
@@ -158,5 +195,5 @@ def test_right_probabilities_are_rarely_said_to_be_wrong() -> None:
         ]
         error = float(abs(right - images * confidence).sum() / 200)
         said = _calibration({"reliability": rows, "calibration_error": {"value": error, "low": 0.0, "high": 2 * error}})
-        named += "not shown to be badly" not in said and "well calibrated" not in said
+        named += "cannot be told" not in said and "well calibrated" not in said
     assert named <= 10

@@ -91,14 +91,16 @@ def sweep(
 
 def _print_plan(planned: Plan) -> None:
     from convscope.cli.show import print_line, print_table
-    from convscope.study import duration
+    from convscope.study import duration, setting_in_words
 
     keys = list(planned.runs[0].settings)
     rows = []
     for run in planned.runs[: 5 * _MOST]:
         size = "" if run.parameters is None else f"{run.parameters:,}"
         time = run.problem or ("" if run.seconds is None else duration(run.seconds))
-        rows.append([f"{run.number:04d}-s{run.seed}", *(str(run.settings[key]) for key in keys), size, time])
+        rows.append(
+            [f"{run.number:04d}-s{run.seed}", *(setting_in_words(run.settings[key]) for key in keys), size, time]
+        )
     title = "" if planned.is_known else "the settings follow from results; this one stands for all"
     print_table(title, ["run", *keys, "parameters", "time"], rows)
     if len(planned.runs) > len(rows):
@@ -115,11 +117,17 @@ def _plan_values(planned: Plan) -> dict[str, Any]:
 
 def _print_study(study: Study, report: Path) -> None:
     from convscope.cli.show import print_line, print_table
+    from convscope.study import setting_in_words
 
     ranking, metric = study.ranking(), study.spec.metric
     keys, lost = list(study.spec.sweep), any(each.not_finished for each in ranking)
     rows = [
-        [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
+        [
+            f"{each.number:04d}",
+            *(setting_in_words(each.settings.get(key, "")) for key in keys),
+            f"{each.value:.4f}",
+            str(each.n),
+        ]
         + ([str(each.not_finished or "")] if lost else [])
         for each in ranking[:_MOST]
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from convscope.data import LINES, DataBundle
@@ -40,7 +39,8 @@ def _accuracy(subject: ReportedRun) -> str:
 
 
 def _overfitting(subject: ReportedRun) -> str:
-    if images := _other_images(subject.run.spec.recipe):
+    recipe = subject.run.spec.recipe
+    if images := _other_images(recipe):
         return f"Train accuracy is that of {images}: its difference from test accuracy does not show overfitting."
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
@@ -50,16 +50,20 @@ def _overfitting(subject: ReportedRun) -> str:
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:
+        used = {
+            "augmentation makes the training images harder, ": any(
+                not part.augmentation.is_off for part in recipe.parts
+            ),
+            "dropout leaves out units, ": any(layer.kind == "dropout" for layer in subject.anatomy.layers),
+        }
+        why = "".join(words for words, is_used in used.items() if is_used)
         return (
-            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: it is a running average, which includes "
-            "earlier weights, and augmentation and dropout, where there are any, make the training images harder."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: {why}{'and ' * bool(why)}the running average "
+            "includes earlier weights."
         )
-    if gap["high"] > 5:
-        return (
-            f"Whether the network overfits cannot be told: train accuracy less test accuracy is {gap['value']:.1f} points "
-            f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
-        )
-    return f"There is no sign of overfitting: train and test accuracy differ by {abs(gap['value']):.1f} points."
+    told = "There is no sign of overfitting" if gap["high"] <= 5 else "Whether the network overfits cannot be told"
+    value, low, high = (f"{gap[key]:z.1f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{told}: train accuracy less test accuracy is {value} points (95 % interval {low} to {high})."
 
 
 def _other_images(recipe: Recipe) -> str:
@@ -72,7 +76,7 @@ def _other_images(recipe: Recipe) -> str:
 def _classes(head: dict[str, Any]) -> str:
     """Names the extremes only where their intervals stay apart when widened for having looked at all classes."""
     rows = [row for row in head["per_class"] if row["images"]]
-    if all(row["recall"]["value"] == 1 for row in rows):
+    if len(rows) < 2 or all(row["recall"]["value"] == 1 for row in rows):
         return ""
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
     high, low = (_widened(row, len(rows)) for row in (worst, best))
@@ -98,37 +102,40 @@ def _confusion(head: dict[str, Any]) -> str:
     if not wrong:
         return "No test image is misclassified."
     n, i, j = max(pairs, key=lambda pair: pair[0])
+    alike = sum(pair[0] == n for pair in pairs)
+    if alike > 1:
+        return (
+            f"{alike:,} pairs of classes are confused most often, {_times(n)} each; there are {wrong:,} errors in all."
+        )
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
     one, other = f"“{names[i]}”", f"“{names[j]}”"
     pair = f"{one} was predicted as {other} {_times(matrix[i][j])}, {other} as {one} {_times(matrix[j][i])}"
     if len(names) == 2:
         return f"{pair}."
+    if wrong == 1:
+        return f"One test image is misclassified: {one} was predicted as {other}."
     return f"The most confused pair: {pair}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
 
 
 def _calibration(head: dict[str, Any]) -> str:
-    error = head["calibration_error"]
-    images = sum(b["images"] for b in head["reliability"])
-    bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
-    figure = f"the calibration error is {100 * error['value']:.1f} points"
+    error, bins = head["calibration_error"], head["reliability"]
+    images = sum(b["images"] for b in bins)
+    confidence, accuracy = (sum(b["images"] * b[key] for b in bins) / images for key in ("confidence", "accuracy"))
+    figure, bias = f"the calibration error is {100 * error['value']:.1f} points", confidence - accuracy
     if error["high"] < 0.02:
         return f"The probabilities are well calibrated: {figure}."
-    if error["value"] <= _error_by_chance(head["reliability"]):
-        return f"The probabilities are not shown to be badly calibrated: {figure}, as chance may give on {images:,} images."
-    if abs(bias) < 0.5 * error["value"]:
-        return f"The probabilities are not calibrated, in both directions: {figure}."
-    return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if _apart(confidence, accuracy, images) and abs(bias) >= 0.5 * error["value"]:
+        return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if any(_apart(b["confidence"], b["accuracy"], b["images"], len(bins)) for b in bins):
+        return f"The probabilities are not calibrated: {figure}."
+    return f"Whether the probabilities are calibrated cannot be told from {images:,} test image{'s' * (images > 1)}: {figure}."
 
 
-def _error_by_chance(bins: list[dict[str, Any]]) -> float:
-    """The calibration error that right probabilities exceed on one of twenty sets of so many images.
-
-    Idea: Bröcker & Smith 2007, "Increasing the reliability of reliability diagrams", doi:10.1175/WAF993.1.
-    """
-    images, confidence = (np.array([one[key] for one in bins]) for key in ("images", "confidence"))
-    right = np.random.default_rng(0).binomial(images, confidence.clip(0, 1), (1000, len(bins)))
-    return float(np.percentile(abs(right - images * confidence).sum(1) / images.sum(), 95))
+def _apart(confidence: float, accuracy: float, images: int, looks: int = 1) -> bool:
+    """Whether a confidence lies outside the interval of the accuracy, widened for so many looks (Bonferroni)."""
+    _, low, high = proportion(round(accuracy * images), images, 1 - 0.05 / looks).figures
+    return not low <= confidence <= high
 
 
 def _course(subject: ReportedRun) -> str:
@@ -153,12 +160,12 @@ def _course(subject: ReportedRun) -> str:
 
 
 def _data(subject: ReportedRun) -> str:
-    data, notes = subject.data, []
-    if data.duplicates:
-        notes.append(f"{data.duplicates:,} training images whose pixels equal those of a test image were left out")
-    if data.left_out:
-        notes.append(f"{len(data.left_out):,} files could not be read and were left out")
-    return f"Of the data, {' and '.join(notes)}." if notes else ""
+    left_out = {
+        "training image{} with the pixels of a test image": subject.data.duplicates,
+        "file{} that could not be read": len(subject.data.left_out),
+    }
+    notes = [f"{n:,} {what.format('s' * (n > 1))}" for what, n in left_out.items() if n]
+    return f"Left out of the data: {' and '.join(notes)}." if notes else ""
 
 
 def _name(row: dict[str, Any]) -> str:
