@@ -81,6 +81,32 @@ def test_the_strongest_neuron_of_a_layer_is_the_highest_number_of_its_maps(repor
     assert f"of conv1, unit {unit}, row {row}, column {column}" in found.heading
 
 
+class _UnitsLast(nn.Module):
+    """A map, the same with its 6 units last, and a row of 4 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.wider, self.fc = nn.Conv2d(3, 3, 2, stride=2), nn.Linear(3, 6), nn.Linear(6, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.wider(self.conv(images).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_units_that_come_last_are_shown_as_maps_and_the_strongest_is_one_of_them() -> None:
+    torch.manual_seed(3)
+    net, image = _UnitsLast().eval(), torch.rand(3, 8, 8)
+    scope = Scope(net, image[None])
+    values = scope.activations(image, ["wider"])["wider"][0]  # (rows, columns, units)
+    row, column, unit = (values == values.max()).nonzero()[0].tolist()
+    assert torch.equal(look(scope, "activations", image=image, layer="wider").tensors["wider"][0], values.movedim(2, 0))
+    assert look(scope, "saliency", image=image, layer="wider", unit="max").heading == f"saliency: of wider, unit {unit}"
+    found = look(scope, "receptive_field", image=image, layer="wider", unit="max", position="max")
+    assert f"at row {row}, column {column} of 4×4" in found.heading
+    strongest = int(scope.logits(image)[0].argmax())
+    found = look(scope, "saliency", image=image, layer="fc", unit="max")
+    assert found.heading == f"saliency: of fc, unit {strongest}"
+
+
 def test_an_edited_image_is_shown_to_the_lens(reported: Run, tmp_path: Path) -> None:
     test = reported.load_data().test
     wanted = [["paste", 5, [0, 0, 4, 4], [2, 2]], ["rotate", 15]]
