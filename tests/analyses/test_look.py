@@ -53,6 +53,17 @@ def test_the_first_filters_are_those_of_the_module_that_convolves() -> None:
     assert torch.equal(found.tensors["0"], net[0].weight)
 
 
+@pytest.mark.parametrize(
+    ("channels", "units", "expected"),
+    [(3, 64, ""), (1, 65, "; the first 64 units"), (17, 16, "; the first 16 inputs"),
+     (17, 17, "; the first 16 units and 16 inputs")],
+)  # fmt: skip
+def test_of_many_filters_the_heading_says_which_are_shown(channels: int, units: int, expected: str) -> None:
+    net = nn.Sequential(nn.Conv2d(channels, units, 2), nn.Flatten(), nn.Linear(units, 2)).eval()
+    heading = look(Scope(net, torch.zeros(1, channels, 2, 2)), "filters").heading
+    assert heading == f"filters of 0: {units} x {channels} x 2 x 2{expected}"
+
+
 def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
     path, found = look_at(
         open_subject(reported.path),
