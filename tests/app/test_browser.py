@@ -215,6 +215,18 @@ def test_an_image_that_comes_late_is_not_shown_as_the_original_of_the_next(explo
 _AS_IT_IS = "document.querySelector('#attribution canvas').toDataURL()"
 
 
+def test_a_file_that_is_too_large_is_refused_in_words(
+    address: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope.app.guard.LARGEST_BODY", 1_000)
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://{address}/lab?image=3")
+        settled(page)
+        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(2_000)})
+        until(page, "document.querySelector('#about-image').textContent.endsWith('the body has more than 0 MB')")
+
+
 def test_a_comparison_goes_on_where_the_server_was_away(grid: Path, browser: Any) -> None:
     with served(grid) as address, browser.new_context() as context:
         page, closed = context.new_page(), list[int]()

@@ -38,8 +38,8 @@ export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}
 export async function ask(address, options = {}) {
   if (client.copy) return copiedAnswer(new URL(address, "http://copy"), options);
   const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
-  const found = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
-  if (!answer.ok) throw new Error(found.error ?? `the server answered ${answer.status}`);
+  const found = await (answer.headers.get("content-type") === "application/json" ? answer.json() : answer.text());
+  if (!answer.ok) throw new Error(found.error ?? (typeof found === "string" && !found.startsWith("<") ? found.trim() : `the server answered ${answer.status}`));
   return found;
 }
 
