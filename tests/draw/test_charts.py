@@ -135,7 +135,7 @@ def test_bands_and_intervals_reach_from_low_to_high() -> None:
         "x": ("low", "change of accuracy"), "x2": ("high", None), "y": ("name", None),
     }  # fmt: skip
     assert _axes(points) == {"x": ("value", "change of accuracy"), "y": ("name", None)}
-    assert points["encoding"]["x"]["axis"]["format"] == "+.1%"  # shares
+    assert points["encoding"]["x"]["axis"]["format"] == "+~%"  # shares, and small ones apart
 
 
 def test_a_histogram_says_what_share_of_the_numbers_lies_in_each_bin() -> None:

@@ -270,7 +270,7 @@ def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
         x: title of the axis.
     """
     base = alt.Chart(table).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=True)))
-    axis = alt.Axis(format="+.1%", grid=False)
+    axis = alt.Axis(format="+~%", grid=False)
     interval = base.mark_rule(color=TRAIN, opacity=0.35).encode(x=alt.X("low:Q", title=x, axis=axis), x2="high:Q")
     points = base.mark_circle(color=TRAIN, size=42, opacity=0.75).encode(
         x=alt.X("value:Q", title=x, axis=axis),
