@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -106,9 +107,14 @@ def ablated_graph(graph: TracedGraph, edited: nn.Module, layers: Mapping[str, Un
     """The graph of a network that `ablate` made, from that of the network before, so that it need not be traced again.
 
     Returns:
-        None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere.
+        None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere; or its
+        weights are another module's too, under whose name the graph may read them.
     """
     graph, before = graph.over(edited), graph
+    holders = Counter(weight for module in before.net.modules() for weight in module.parameters(recurse=False))
+    edits = (weight for layer in layers for weight in before.net.get_submodule(layer).parameters(recurse=False))
+    if how == "zero_weights" and any(holders[weight] > 1 for weight in edits):
+        return None
     for layer in layers if how != "zero_weights" else ():
         if [op.name for op in before.operations if op.module == layer] != [layer]:
             return None
