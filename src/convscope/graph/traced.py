@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.node import map_aggregate
 
 from convscope.errors import RequestError, UnknownNameError
@@ -56,6 +57,11 @@ class Operation:
     known: bool
     node: Node = field(repr=False)
     row: Row = field(repr=False)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether the values of the images decide how many rows it has, as behind a mask of them; then no row is an image's."""
+        return bool(free_unbacked_symbols(self.node.meta["val"]))
 
 
 class TracedGraph:

@@ -18,7 +18,7 @@ from convscope.errors import NetworkError, RequestError, SettingError, UnknownNa
 from convscope.graph import Intervention, Operation, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 from convscope.lenses.memory import portions
-from convscope.lenses.units import Units, choose_units, count_units
+from convscope.lenses.units import Units, choose_units, count_units, layers_with_units
 
 HOW = ("zero_weights", "zero_activation", "mean_activation")
 """What can become of an ablated unit; see `ablate`."""
@@ -141,7 +141,7 @@ def interventions(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, In
         RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
     """
     places, by_layer = positions(graph), dict[str, Intervention]()
-    units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(select_layers(graph, layers))
+    units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(layers_with_units(graph, layers))
     for layer, units in units_of.items():
         for name in select_layers(graph, [layer]):
             op, where = graph.operation(name), places.get(name)
