@@ -18,6 +18,7 @@ from convscope.analyses import ablation_plan
 from convscope.data import ImageSet
 from convscope.draw import filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
+from convscope.lenses import convolutions
 from convscope.report.budget import MINUTES, Fit
 from convscope.report.page import Photo, fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
@@ -60,9 +61,9 @@ class _Layer:
 
 
 def has_filters(subject: ReportedRun) -> bool:
-    """Whether the network has convolutions, and can be traced."""
+    """Whether the network has convolutions whose units are known, and can be traced."""
     try:
-        return any(operation.kind == "conv" for operation in subject.scope.graph.operations)
+        return bool(convolutions(subject.scope.graph))
     except NetworkError:
         return False
 
@@ -84,7 +85,7 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
     """
     graph, test = subject.scope.graph, subject.data.test
-    layers = [op.name for op in graph.operations if op.kind == "conv"]
+    layers = convolutions(graph)
     n_units = sum(subject.scope.n_units(layer) for layer in layers)
     afford = _EFFECT_COST * subject.budget.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
     n = int(min(_MOST_EFFECT_IMAGES, len(test), afford))
@@ -119,7 +120,7 @@ def filters_fit(subject: ReportedRun) -> Fit:
     Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
     """
     graph, test = subject.scope.graph, subject.data.test
-    maps = {op.name: op.output_shape for op in graph.operations if op.kind == "conv"}
+    maps = {name: graph.operation(name).output_shape for name in convolutions(graph)}
     batch = batch_that_fits(graph, list(maps), test)
     each = subject.work + sum(
         prod(size) * (size[0] / 2 + _PER_NUMBER) + size[0] ** 2 * _PER_PAIR / batch for size in maps.values()

@@ -24,6 +24,7 @@ from convscope.draw import (
 )
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
+from convscope.lenses import convolutions
 from convscope.report.page import Photo
 from convscope.report.subject import LARGE_PX, ReportedRun
 
@@ -63,11 +64,11 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
     One scale for all maps of an image: white is the level that half a percent of its activations exceed. Those of the
     first layer also in the image's colours.
     """
-    convolutions = [layer.name for layer in subject.anatomy.layers if layer.kind == "conv"]
-    chosen = [convolutions[k] for k in spread(len(convolutions), _MOST_LAYERS)]
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
     try:
+        names = convolutions(subject.scope.graph)
+        chosen = [names[k] for k in spread(len(names), _MOST_LAYERS)]
         layers = [relu_after(subject.scope.graph, name) or name for name in chosen]
         activations = subject.scope.activations(images, layers) if layers else {}
     except NetworkError:  # it cannot be traced; the anatomy's note says so

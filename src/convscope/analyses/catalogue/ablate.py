@@ -10,6 +10,7 @@ from convscope.analyses.request import How, Units
 from convscope.analyses.testset import SampleRequest, chart, counted, sample
 from convscope.analyses.view import View
 from convscope.errors import RequestError
+from convscope.lenses import convolutions
 
 if TYPE_CHECKING:
     from convscope.scans import Ablation, Estimate
@@ -53,10 +54,10 @@ def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> Vi
 
 def _first_units(scope: Scope) -> dict[str, list[int]]:
     """Two of each of the first five convolutions; one where there is no more."""
-    convolutions = [op.name for op in scope.graph.operations if op.kind == "conv"]
-    if not convolutions:
+    names = convolutions(scope.graph)
+    if not names:
         raise RequestError("this network has no convolution; name units with --units")
-    return {name: list(range(min(2, scope.n_units(name)))) for name in convolutions[:5]}
+    return {name: list(range(min(2, scope.n_units(name)))) for name in names[:5]}
 
 
 def _percent(figure: Estimate) -> str:

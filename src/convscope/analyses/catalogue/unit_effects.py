@@ -14,6 +14,7 @@ from convscope.analyses.attribution import target_of
 from convscope.analyses.request import TOP, ImageRequest, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import RequestError
+from convscope.lenses import convolutions
 
 if TYPE_CHECKING:
     from convscope.lenses import UnitEffects
@@ -31,10 +32,10 @@ class Request(ImageRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     """The units of all convolutions, replaced by 0 where the next layer reads them; each by the convolution's name."""
-    convolutions = [operation.name for operation in scope.graph.operations if operation.kind == "conv"]
-    if not convolutions:
+    names = convolutions(scope.graph)
+    if not names:
         raise RequestError("this network has no convolution whose units could be ablated")
-    place_of = ablation_plan(scope, convolutions).at
+    place_of = ablation_plan(scope, names).at
     effects = scope.unit_effects(inputs.image, list(dict.fromkeys(place_of.values())), target_of(scope, request.target))
     layer_of = {place: layer for layer, place in place_of.items()}
     return replace(effects, layers=[layer_of[place] for place in effects.layers])
