@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from convscope import draw
+from convscope import draw, lenses
 from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
 from convscope.analyses.request import TOP, ImageRequest, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import RequestError
-from convscope.lenses import convolutions
 
 if TYPE_CHECKING:
     from convscope.lenses import UnitEffects
@@ -32,7 +31,7 @@ class Request(ImageRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     """The units of all convolutions, replaced by 0 where the next layer reads them; each by the convolution's name."""
-    names = convolutions(scope.graph)
+    names = lenses.convolutions(scope.graph)
     if not names:
         raise RequestError("this network has no convolution whose units could be ablated")
     place_of = ablation_plan(scope, names).at
