@@ -6,7 +6,7 @@
 #   make lint       format, lint, types, arrows between rooms
 #   make bench      speed, as ratios and against the machine's limit
 #   make faults     kills, full and read-only disks, hostile files: tried and passed (slow; as root, for small disks)
-#   make zoo        every lens on ninety networks of timm, torchvision and of unusual modules: docs/networks.md
+#   make zoo        every lens on 89 networks of timm, torchvision and of unusual modules: docs/networks.md
 #   make docs       what is generated in docs/
 #   make site       the documentation as a site: build/site/index.html
 #   make licences   the licences of all packages that are needed: docs/licences.md

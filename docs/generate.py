@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import os
 import sys
@@ -127,7 +128,7 @@ def _help(verb: str) -> str:
 
 def _settings(title: str, model: type[BaseModel]) -> str:
     rows = [f"| `{name}` | `{_default(field)}` |" for name, field in model.model_fields.items()]
-    about = "\n".join(line.removeprefix("    ") for line in (model.__doc__ or "").strip().splitlines())
+    about = inspect.cleandoc(model.__doc__ or "")  # as it is written, or without its indentation from Python 3.13 on
     return f"### {title}\n\n```text\n{about}\n```\n\n| key | default |\n| --- | --- |\n" + "\n".join(rows)
 
 

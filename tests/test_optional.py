@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from PIL import Image
 
 from convscope.base.optional import import_optional
@@ -58,7 +58,7 @@ def _taken_out(packages: set[str]) -> dict[str, ModuleType]:
         ("raise ValueError", BrokenPackageError, r"\(ValueError: no reason given\); repair"),
         (OTHER_BUILD, BrokenPackageError,
          r"\(RuntimeError: operator torchvision::nms does not exist\); torchvision was made for another build of PyTorch than "
-         rf"{re.escape(torch.__version__)}, which is installed: install the two together"),
+         rf"{re.escape(version('torch'))}, which is installed: install the two together"),
         ('raise ImportError("odd/_C.so: undefined symbol: _ZN3c10")', BrokenPackageError,
          "; odd was made for another build of PyTorch"),
     ],

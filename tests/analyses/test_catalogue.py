@@ -101,6 +101,14 @@ def test_help_has_each_analysis_and_option(command: Command) -> None:
         assert all(f"{option_of(option)} " in shown for option in find(name).request.model_fields)
 
 
+def test_an_option_says_the_same_in_all_analyses_for_the_help_shows_it_once() -> None:
+    said: dict[str, set[str | None]] = {}
+    for name in names():
+        for option, field in find(name).request.model_fields.items():
+            said.setdefault(option, set()).add(field.description)
+    assert {option: texts for option, texts in said.items() if len(texts) > 1} == {}
+
+
 def test_the_catalogue_and_its_requests_need_no_pytorch() -> None:
     code = (
         "import sys; from convscope.analyses import find, names; "
@@ -117,8 +125,9 @@ def test_the_catalogue_and_its_requests_need_no_pytorch() -> None:
         (("--stride=x",), "--stride x: Input should be a valid integer"),
         (
             ("--layr", "conv1"),
-            "--layr: occlusion has no such setting; leave it out (its settings: target, size, stride",
+            "--layr: occlusion has no such setting; leave it out (its settings: --target, --size, --stride",
         ),
+        (("--strid", "1"), "--strid: occlusion has no such setting; did you mean --stride? (its settings: --target"),
         ((), "--image: occlusion needs one; give a file, or the index of a test image"),
     ],
 )

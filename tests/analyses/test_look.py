@@ -53,6 +53,17 @@ def test_the_first_filters_are_those_of_the_module_that_convolves() -> None:
     assert torch.equal(found.tensors["0"], net[0].weight)
 
 
+@pytest.mark.parametrize(
+    ("channels", "units", "expected"),
+    [(3, 64, ""), (1, 65, "; the first 64 units"), (17, 16, "; the first 16 inputs"),
+     (17, 17, "; the first 16 units and 16 inputs")],
+)  # fmt: skip
+def test_of_many_filters_the_heading_says_which_are_shown(channels: int, units: int, expected: str) -> None:
+    net = nn.Sequential(nn.Conv2d(channels, units, 2), nn.Flatten(), nn.Linear(units, 2)).eval()
+    heading = look(Scope(net, torch.zeros(1, channels, 2, 2)), "filters").heading
+    assert heading == f"filters of 0: {units} x {channels} x 2 x 2{expected}"
+
+
 def test_the_tensor_is_the_lenss_own(reported: Run, tmp_path: Path) -> None:
     path, found = look_at(
         open_subject(reported.path),
@@ -79,6 +90,32 @@ def test_the_strongest_neuron_of_a_layer_is_the_highest_number_of_its_maps(repor
     maps = Scope(reported).activations(image[None], ["conv1"])["conv1"][0]
     unit, row, column = (maps == maps.max()).nonzero()[0].tolist()
     assert f"of conv1, unit {unit}, row {row}, column {column}" in found.heading
+
+
+class _UnitsLast(nn.Module):
+    """A map, the same with its 6 units last, and a row of 4 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.wider, self.fc = nn.Conv2d(3, 3, 2, stride=2), nn.Linear(3, 6), nn.Linear(6, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.wider(self.conv(images).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_units_that_come_last_are_shown_as_maps_and_the_strongest_is_one_of_them() -> None:
+    torch.manual_seed(3)
+    net, image = _UnitsLast().eval(), torch.rand(3, 8, 8)
+    scope = Scope(net, image[None])
+    values = scope.activations(image, ["wider"])["wider"][0]  # (rows, columns, units)
+    row, column, unit = (values == values.max()).nonzero()[0].tolist()
+    assert torch.equal(look(scope, "activations", image=image, layer="wider").tensors["wider"][0], values.movedim(2, 0))
+    assert look(scope, "saliency", image=image, layer="wider", unit="max").heading == f"saliency: of wider, unit {unit}"
+    found = look(scope, "receptive_field", image=image, layer="wider", unit="max", position="max")
+    assert f"at row {row}, column {column} of 4×4" in found.heading
+    strongest = int(scope.logits(image)[0].argmax())
+    found = look(scope, "saliency", image=image, layer="fc", unit="max")
+    assert found.heading == f"saliency: of fc, unit {strongest}"
 
 
 def test_an_edited_image_is_shown_to_the_lens(reported: Run, tmp_path: Path) -> None:

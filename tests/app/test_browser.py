@@ -184,6 +184,87 @@ def test_another_run_is_chosen_on_every_page(grid: Path, browser: Any) -> None:
             assert "This cannot be shown" not in page.locator("main").inner_text()
 
 
+def test_who_goes_back_finds_the_controls_of_the_page(explore: Explorer) -> None:
+    with explore("/map") as page:
+        until(page, "document.querySelector('#points')?.dataset.drawn > 0")
+        page.select_option("#layer", "conv1")
+        page.wait_for_url("**layer=conv1**")
+        page.go_back()
+        until(page, "document.querySelector('#points')?.dataset.drawn > 0")
+        assert page.locator("#layer").input_value() == ""
+
+
+def test_an_image_that_comes_late_is_not_shown_as_the_original_of_the_next(explore: Explorer) -> None:
+    with explore("/lab?image=3") as page:
+        settled(page)
+        page.route("**/images/4.png*", lambda route: (page.wait_for_timeout(400), route.continue_()))
+        page.keyboard.press("n")
+        page.wait_for_timeout(100)
+        page.keyboard.press("n")
+        settled(page)
+        page.wait_for_timeout(600)
+        page.locator("label:has-text('rotate') input").fill("40")
+        settled(page)
+        shown = page.evaluate(_AS_IT_IS)
+        page.goto(page.url)
+        settled(page)
+        page.wait_for_timeout(100)
+        assert page.evaluate(_AS_IT_IS) == shown
+
+
+_AS_IT_IS = "document.querySelector('#attribution canvas').toDataURL()"
+
+
+def test_a_file_that_is_too_large_is_refused_in_words(
+    address: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope.app.guard.LARGEST_BODY", 1_000)
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://{address}/lab?image=3")
+        settled(page)
+        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(2_000)})
+        until(page, "document.querySelector('#about-image').textContent.endsWith('the body has more than 0 MB')")
+
+
+def test_a_comparison_goes_on_where_the_server_was_away(grid: Path, browser: Any) -> None:
+    with served(grid) as address, browser.new_context() as context:
+        page, closed = context.new_page(), list[int]()
+
+        def first_closed(socket: Any) -> None:
+            socket.connect_to_server()
+            if len(closed) < 2:
+                closed.append(1)
+                socket.close()
+
+        page.route_web_socket("**/lab/socket", first_closed)
+        page.goto(f"http://{address}/compare?run=0&with=1")
+        until(page, "document.querySelector('#both').textContent.includes('does not answer')")
+        until(
+            page, "[...document.querySelectorAll('#both figcaption')].every((e) => e.textContent.includes('evidence'))"
+        )
+
+
+def test_the_table_of_runs_stays_sorted_as_it_follows_a_training(grid: Path, browser: Any) -> None:
+    going = grid / "runs" / "0000-s0"
+    for name in ("model.safetensors", "metrics.json", "predictions.safetensors"):
+        (going / name).unlink()
+    (going / "checkpoint.safetensors").touch()
+    with served(grid / "runs") as address, browser.new_context() as context:
+        page = context.new_page()
+        page.clock.install()
+        page.goto(f"http://{address}/runs")
+        page.click("#runs-table th button:text('test accuracy')")
+        page.click("#runs-table th button:text('test accuracy')")
+        with page.expect_response("**/runs"):
+            page.clock.fast_forward(3000)
+        page.wait_for_timeout(300)
+        assert page.locator("#runs-table [aria-sort=ascending]").inner_text().startswith("test accuracy")
+        assert page.evaluate("document.activeElement.textContent") == "test accuracy"
+        page.goto(f"http://{address}/compare?run=1")
+        assert page.locator("[data-goes=with] option").count() == 6  # of eight one is at work, and one is the other
+
+
 def test_the_keyboard_draws(explore: Explorer) -> None:
     with explore("/lab?image=3") as page:
         settled(page)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from convscope.analyses import names
-from convscope.app import ExploredRuns, pages
+from convscope.app import ExploredRuns, pages, unit_pages
 from convscope.app.explorer import Explorer
 from convscope.app.pages import compare
 from convscope.app.state import State
@@ -145,6 +145,14 @@ def test_a_cell_of_the_confusion_matrix_has_its_images(address: str, reported: R
         rows = ((true == 1) & (predicted == k)).nonzero()[:, 0].tolist()
         text = page(address, f"/images?true=1&predicted={k}")
         assert sorted(map(int, re.findall(r"/images/(\d+)\.png", text))) == rows
+
+
+def test_a_sheet_of_some_units_says_of_how_many(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Here are the first" not in page(address, "/units")
+    monkeypatch.setattr(unit_pages, "_MOST_UNITS", 3)
+    text = page(address, "/units")
+    assert "Here are the first 3 of 8." in text
+    assert text.count('class="unit-card"') == 3
 
 
 def test_a_units_page_has_its_strongest_patches(address: str, reported: Run) -> None:

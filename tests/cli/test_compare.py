@@ -61,6 +61,22 @@ def test_more_than_six_pairs_are_one_table(command: Command, plant: Plant, tmp_p
     assert "They differ in the seed alone" in found.out
 
 
+def test_each_pair_of_many_names_its_own_test_where_they_differ(command: Command, plant: Plant, tmp_path: Path) -> None:
+    """Five widths, the last of which was run with other seeds."""
+    paths = [
+        plant(f"w{width}-s{seed}", wrong=range(width + seed * width), width=width, seed=seed + 5 * (width == 5)).path
+        for width in range(1, 6)
+        for seed in range(2)
+    ]
+    lines = command("compare", *paths).out.splitlines()
+    assert lines[0] == "Over seeds, which tells recipes apart"
+    rows = [line for line in lines[1:13] if line.startswith("net.width")]
+    assert [("Welch" in row, "paired" in row) for row in rows] == [
+        ("width 5" in row, "width 5" not in row) for row in rows
+    ]
+    assert len(rows) == 10
+
+
 def test_a_picture_shows_a_sheet_for_each_side(command: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
     found = command("compare", *pair, "--out", tmp_path / "both.png")
     assert found.out.splitlines()[-1] == f"written: {tmp_path / 'both.png'}"

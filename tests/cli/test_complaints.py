@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
     ("arguments", "expected"),
     [
         (["studdy"], "No such command 'studdy'. Did you mean 'study'?"),
+        (["train", "lines", "--epochs", "3"], "No such option: --epochs; convscope train --help lists what there is"),
         (["study"], "give a study, such as lines, or --data and --net"),
         (["study", "mnits"], "study 'mnits' is not shipped, and no YAML file; did you mean 'mnist'?"),
         (["study", "none.yaml"], "study file 'none.yaml' is not there"),
@@ -129,7 +130,8 @@ def test_a_folder_of_a_run_or_a_study_says_how_to_go_on(command: Command, tmp_pa
         (tmp_path / name).mkdir()
         (tmp_path / name / file).touch()
     assert f"convscope train --resume {tmp_path / 'run'}" in command("train", tmp_path / "run").complaint
-    assert f"convscope sweep {tmp_path / 'study' / 'study.yaml'}" in command("study", tmp_path / "study").complaint
+    study = tmp_path / "study"
+    assert f"convscope sweep {study / 'study.yaml'} --out {study}" in command("study", study).complaint
 
 
 def test_python_dash_m(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def asked(tmp_path: Path) -> Path:
 
 
 def test_a_grid_from_file_to_ranking_and_again(command: Command, asked: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
+    out = tmp_path / "my study"
     first = command("sweep", asked, "--out", out, "--device", "cpu", "--json")
     assert first.status == 0
     assert [(run["number"], run["seed"], run["state"]) for run in first.json["runs"]] == [
@@ -36,7 +36,7 @@ def test_a_grid_from_file_to_ranking_and_again(command: Command, asked: Path, tm
     assert f"report: {out / 'report.html'}" in again.out
     assert (again.status, again.err) == (0, "")
     assert f"{out}: the best settings by val_accuracy" in again.out
-    assert again.out.splitlines()[-1] == f"next: convscope table {out}"
+    assert again.out.splitlines()[-1] == f"next: convscope table '{out}'"
     assert (out / "study.yaml").read_text() == dump_study(read_study(asked.read_text(), "asked"))
 
 

@@ -124,6 +124,13 @@ def test_markdown_is_a_table(command: Command, grid: Path) -> None:
     )
 
 
+def test_a_setting_of_several_lines_stays_in_its_row(command: Command, tmp_path: Path) -> None:
+    for name, layers in (("a", "c8b M\nf8"), ("b", "c8b | f8")):
+        make_run(tmp_path / name, 0.9, layers=layers)
+    lines = command("table", tmp_path, "--format", "md", "--metric", "val_accuracy").out.splitlines()
+    assert [line.split(" | ")[1] for line in lines if line.startswith(("| a", "| b"))] == ["c8b M f8", r"c8b \| f8"]
+
+
 def test_csv_is_data_and_notes_are_not(command: Command, grid: Path) -> None:
     answer = command("table", grid, "--format", "csv", "--epoch", "1")
     rows = list(csv.DictReader(io.StringIO(answer.out)))
@@ -147,6 +154,9 @@ def test_importance(command: Command, grid: Path) -> None:
     found = command("table", grid, "--importance", "--metric", "val_loss", "--json").json["importance"]
     assert sum(part["share"] for part in found["terms"] + found["rest"]) == pytest.approx(1)
     assert found["in_words"] in answer.out
+    assert "counts as chance" not in answer.out
+    of_one = command("table", grid, "--importance", "--metric", "val_loss", "--by", "net.width").out
+    assert of_one.splitlines()[-1] == "analysis of variance, type II; what net.kernel did counts as chance"
 
 
 @pytest.mark.parametrize(

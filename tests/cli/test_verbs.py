@@ -155,6 +155,7 @@ def test_version_and_help(command: Command) -> None:
     assert command("--version").out.startswith("convscope 0.")
     shown = command("--help").out
     assert all(verb in shown for verb in ("study", "train", "evaluate", "report", "anatomy", "data"))
+    assert "..." not in shown.partition("Commands:")[2]  # no line is cut off
     assert run(["study", "--help"]) == 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.data import load_data
+from convscope.data import image_files, load_data
 from convscope.errors import DataError
 
 from .samples import encoded, make_folder, noise
@@ -66,7 +66,12 @@ def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "ant" / ".DS_Store").write_text("")
     (tmp_path / "ant" / "Thumbs.db").write_text("")
-    assert load_data(tmp_path).left_out == ()
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "ant" / "@eaDir").mkdir()
+    (tmp_path / "ant" / "@eaDir" / "thumbnail.png").write_bytes(encoded(noise(8, 8, 3, 100)))
+    data = load_data(tmp_path)
+    assert (len(data.train) + len(data.val) + len(data.test), data.left_out) == (20, ())
+    assert len(list(image_files([tmp_path]))) == 20
 
 
 def test_empty_class_folder(tmp_path: Path, cache: Path) -> None:
@@ -239,12 +244,69 @@ def test_rows_without_image_or_label(tmp_path: Path, cache: Path) -> None:
     assert len(load_data(tmp_path / "all.parquet", skip_bad=True).left_out) == 2
 
 
+def test_words_without_a_label_in_a_parquet_file(tmp_path: Path, cache: Path) -> None:
+    pictures = [encoded(noise(8, 8, 3, k)) for k in range(20)]
+    write_parquet(tmp_path / "all.parquet", pictures, ["bee", "ant"] * 9 + ["", None])
+    fails(cache, tmp_path / "all.parquet", "row 18: has the label -1", "(and 1 more such rows: all.parquet row 19)")
+    data = load_data(tmp_path / "all.parquet", skip_bad=True)
+    assert (data.classes, len(data.left_out)) == (("ant", "bee"), 2)
+
+
+@pytest.mark.parametrize("labels", [[[1], [1, 2]] * 10, [[1, 2]] * 20, [0.5, 1.5] * 10, [{"kind": 1}] * 20])
+def test_labels_that_are_no_words_and_no_whole_numbers(tmp_path: Path, cache: Path, labels: list) -> None:
+    write_parquet(tmp_path / "all.parquet", [encoded(noise(8, 8, 3, k)) for k in range(20)], labels)
+    said = f"all.parquet, column label: {str(labels[0])!r} is no word and no whole number; convert the column"
+    fails(cache, tmp_path / "all.parquet", said)
+
+
+def test_a_number_that_stands_for_two_classes(tmp_path: Path, cache: Path) -> None:
+    for name, first in (("train", 0), ("test", 20)):
+        features = {"label": {"_type": "ClassLabel", "names": ["ant", "bee"] if first else ["bee", "ant"]}}
+        pictures = [encoded(noise(8, 8, 3, first + k)) for k in range(20)]
+        write_parquet(tmp_path / f"{name}.parquet", pictures, [0, 1] * 10, features)
+    fails(
+        cache,
+        tmp_path,
+        "train.parquet: names the classes of 'label' ['bee', 'ant'], and",
+        "test.parquet ['ant', 'bee']; write both with the same names in the same order",
+    )
+
+
 def test_columns_with_other_names(tmp_path: Path, cache: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"text": ["a"], "mood": [1]}), tmp_path / "all.parquet")
     fails(cache, tmp_path / "all.parquet", "has the columns text, mood; expected one of images")
+
+
+@pytest.mark.parametrize(
+    ("notes", "classes"),
+    [
+        (b"{cut", ("0", "1")),
+        (b"[]", ("0", "1")),
+        (b'{"info": null}', ("0", "1")),
+        (b'{"info": {"features": null}}', ("0", "1")),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 3}}}}', ("0", "1")),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [7, 8]}}}}', ("7", "8")),
+    ],
+)
+def test_damaged_notes_of_a_parquet_file(tmp_path: Path, notes: bytes, classes: tuple[str, ...]) -> None:
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "all.parquet"
+    write_parquet(file, [encoded(noise(8, 8, 3, k)) for k in range(20)], [0, 1] * 10)
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": notes}), file)
+    assert load_data(file).classes == classes
+
+
+def test_what_datasets_saved_says_how_to_write_it(tmp_path: Path, cache: Path) -> None:
+    for file in ("train/data-00000-of-00001.arrow", "train/state.json", "dataset_dict.json"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    fails(
+        cache, tmp_path, "holds data-00000-of-00001.arrow", "write each split as parquet: dataset['train'].to_parquet"
+    )
 
 
 def test_nothing_can_be_read(tmp_path: Path, cache: Path) -> None:

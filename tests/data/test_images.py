@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from convscope.data.images import Header, Item, UnreadableError, header_of, pixels_of
 
@@ -192,13 +192,31 @@ def test_animation_gives_its_first_frame() -> None:
     assert (pixels_of(item, 1, None) == 10).all()
 
 
-def test_camera_orientation_is_applied() -> None:
-    pixels = noise(4, 6, 3, 0)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by a quarter clockwise
-    item = saved(Image.fromarray(pixels), "PNG", exif=exif)
-    assert (header_of(item).height, header_of(item).width) == (6, 4)
-    assert np.array_equal(pixels_of(item, 3, None), np.rot90(pixels, -1).transpose(2, 0, 1))
+@pytest.mark.parametrize("orientation", range(10))
+def test_camera_orientation_is_applied(orientation: int) -> None:
+    image, exif = Image.fromarray(noise(4, 6, 3, 0)), Image.Exif()
+    exif[0x0112] = orientation
+    item = saved(image, "PNG", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(item))))
+    assert (header_of(item).height, header_of(item).width) == upright.shape[:2]
+    assert np.array_equal(pixels_of(item, 3, None), upright.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"garbage and more",
+        bytes(20),
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abc\0\0\0\0\0",  # the orientation is a word
+        # turned by a quarter, and the unit of the resolution is a word
+        b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01\x28\0\x02\0\0\0\x02a\0\0\0\0\0\0\0",
+    ],
+)
+def test_broken_notes_of_a_camera_harm_no_pixel(notes: bytes) -> None:
+    pixels = noise(4, 4, 3, 0)
+    item = saved(Image.fromarray(pixels), "PNG", exif=b"Exif\0\0" + notes)
+    found = pixels_of(item, 3, None)
+    assert any(np.array_equal(np.rot90(pixels, turns).transpose(2, 0, 1), found) for turns in (0, -1))
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (20, 20), (10, 13)])
@@ -222,6 +240,14 @@ def test_grey_is_luma() -> None:
 def test_no_image(item: bytes) -> None:
     with pytest.raises(UnreadableError):
         header_of(item)
+
+
+def test_heic_is_an_image_that_is_not_read(tmp_path: Path) -> None:
+    item = b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(100)
+    (tmp_path / "IMG_1.HEIC").write_bytes(item)
+    for one in (item, tmp_path / "IMG_1.HEIC"):
+        with pytest.raises(UnreadableError, match=r"is HEIC, .* save it as JPEG or PNG"):
+            header_of(one)
 
 
 @pytest.mark.parametrize("encoding", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])

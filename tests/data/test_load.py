@@ -160,6 +160,12 @@ class TestArrays:
         assert torch.equal(data.test.pixels[:, 0], torch.from_numpy(grey))
         assert data.test.targets_of().tolist() == [0, 1, 0, 1]
 
+    def test_arrays_of_other_names_are_told(self, tmp_path: Path) -> None:
+        pixels = np.stack([noise(8, 8, 1, k) for k in range(20)])
+        np.savez(tmp_path / "set.npz", x=pixels, y=np.arange(20) % 2, class_names=["ant", "bee"])
+        data = load_data(tmp_path / "set.npz")
+        assert (data.classes, data.layout) == (("0", "1"), ("arrays that are not used: class_names",))
+
     def test_colour_with_class_names(self, tmp_path: Path) -> None:
         images = np.stack([noise(5, 7, 3, k) for k in range(20)])
         np.savez(tmp_path / "set.npz", x=images, y=np.arange(20) % 2, classes=np.array(["ant", "bee", "cat"]))
@@ -187,6 +193,16 @@ class TestParquet:
         data = load_data(tmp_path / "all.parquet")
         assert (data.classes, data.input_shape) == (("ant", "bee"), (1, 8, 8))
         assert data.train.targets["class"][:2].tolist() == [1, 0]
+
+    @pytest.mark.parametrize(
+        ("labels", "classes"), [([1.0, 0.0], ("0", "1")), ([True, False], ("False", "True")), ([" b", "a"], ("a", "b"))]
+    )
+    def test_labels_are_read_as_those_of_other_tables(
+        self, tmp_path: Path, labels: list, classes: tuple[str, ...]
+    ) -> None:
+        write_parquet(tmp_path / "all.parquet", [encoded(noise(8, 8, 1, k)) for k in range(20)], labels * 10)
+        data = load_data(tmp_path / "all.parquet")
+        assert (data.classes, data.train.targets["class"][:2].tolist()) == (classes, [1, 0])
 
     def test_links_are_followed_and_hidden_folders_passed_over(self, tmp_path: Path) -> None:
         for place, first in (("real", 0), ("set/.old", 100)):
@@ -269,6 +285,13 @@ class TestSettings:
         make_folder(tmp_path)
         with pytest.raises(SettingError, match=message) as caught:
             load_data(tmp_path, **settings)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.usefixtures("annotations_unchecked")
+    @pytest.mark.parametrize("source", [np.zeros((2, 8, 8, 3)), [torch.zeros(3, 8, 8)], None, b"lines"])
+    def test_arrays_are_to_be_written_first(self, source: Any) -> None:
+        with pytest.raises(SettingError, match=r"^source: .* expected a name or a path: .* \.npz file") as caught:
+            load_data(source)
         assert "\n" not in str(caught.value)
 
     def test_lines_keep_their_size(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -82,8 +84,15 @@ def test_each_class_is_in_train_and_sizes_are_kept(values: list[int], seed: int)
 
 
 def test_a_set_without_an_image() -> None:
-    with pytest.raises(SettingError, match="split: leaves no image for"):
-        divide({"all": np.arange(2)}, np.zeros(2, np.int64), None, 0, 2)
+    parts, none = {"all": np.arange(2)}, np.zeros(2, np.int64)
+    with pytest.raises(SettingError, match=r"leaves no image for val \(images: 2, classes: 1\)"):
+        divide(parts, none, None, 0, 2)
+    with pytest.raises(SettingError, match=r"leaves no image for test \(images: 2, classes: 2\)"):
+        divide(parts, np.arange(2), None, 0, 2)
+    with warnings.catch_warnings(action="error"), pytest.raises(SettingError, match=r"\(images: 2, groups: 2\)"):
+        divide(parts, none, None, 0, 2, np.arange(2))
+    with warnings.catch_warnings(action="error"), pytest.raises(SettingError, match=r"\(images: 2, groups: 1\)"):
+        divide(parts, none, None, 0, 2, none)
 
 
 def test_equal_images_leave_train_and_val() -> None:

@@ -103,6 +103,13 @@ def test_panels_of_several_runs_have_the_values_of_their_splits() -> None:
         assert values == HISTORY[f"{split}_loss"].tolist()
 
 
+def test_a_panel_has_every_epoch_of_many_long_runs() -> None:
+    """51 runs of 50 epochs: more rows than Altair takes by itself."""
+    history = pd.DataFrame({"run": np.repeat(np.arange(51), 50), "epoch": [*range(1, 51)] * 51})
+    chart = run_curves(history.assign(train_loss=1.0, val_loss=1.0), "loss", (0.0, 2.0))
+    assert len(_rows(chart, "images", "value")) == 51 * 50 * 2
+
+
 def test_reliability_has_confidence_across_and_accuracy_up() -> None:
     chart = reliability([{"images": 10, "accuracy": 0.5, "confidence": 0.6}])
     assert _axes(chart["layer"][1]) == {"x": ("confidence", "confidence"), "y": ("accuracy", "accuracy")}
@@ -128,7 +135,7 @@ def test_bands_and_intervals_reach_from_low_to_high() -> None:
         "x": ("low", "change of accuracy"), "x2": ("high", None), "y": ("name", None),
     }  # fmt: skip
     assert _axes(points) == {"x": ("value", "change of accuracy"), "y": ("name", None)}
-    assert points["encoding"]["x"]["axis"]["format"] == "+.1%"  # shares
+    assert points["encoding"]["x"]["axis"]["format"] == "+~%"  # shares, and small ones apart
 
 
 def test_a_histogram_says_what_share_of_the_numbers_lies_in_each_bin() -> None:

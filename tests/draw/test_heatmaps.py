@@ -104,3 +104,14 @@ def test_long_ticks_have_room_beside_the_label() -> None:
         for by in (1e4, 1)
     )
     assert long.shape[1] > short.shape[1]
+
+
+def test_beside_a_low_picture_the_colour_bar_has_room_for_its_words() -> None:
+    """Of an image of 8 rows: as much is written as beside one of 300."""
+    low, high = (
+        panel([("", np.full((rows, 100, 3), 255, np.uint8))], "", Scale(-1, 1, "a label of the colours"), side=100)
+        for rows in (8, 300)
+    )
+    ticks, label = slice(150, -24), slice(-24, None)
+    for columns in (ticks, label):
+        assert (low[:, columns] < 200).any(2).sum() == (high[:, columns] < 200).any(2).sum() > 0

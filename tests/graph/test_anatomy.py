@@ -77,6 +77,22 @@ def test_products_of_activations() -> None:
     assert table.note == "taken to see the whole image, for want of a rule: matmul_2 (aten.einsum.default)"
 
 
+def test_an_ellipsis_stands_for_the_axes_it_takes_in() -> None:
+    """Products of rows of 5 with each other, in 2 maps; then 2 units into 3, at 4×5 positions."""
+
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores = torch.einsum("...ij,...kj->...ik", x, x)
+            return torch.einsum("uc,nc...->nu...", self.weight, x) + scores.sum((1, 2, 3))[:, None, None, None]
+
+    table = anatomy(Mixing(), torch.zeros(1, 2, 4, 5))
+    assert [layer.multiply_adds for layer in table.layers if layer.kind == "matmul"] == [2 * 4 * 4 * 5, 3 * 2 * 4 * 5]
+
+
 def test_recurrent_layers_use_each_weight_at_each_step() -> None:
     table = anatomy(Recurrent(nn.GRU), torch.zeros(1, 1, 7, 8))
     gru = next(layer for layer in table.layers if layer.kind == "gru")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convscope.errors import UnknownNameError
 from convscope.graph import answering_logits, trace
+from convscope.lenses import saliency
 
 Both = namedtuple("Both", "aux, out")
 EXAMPLE = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -101,6 +102,13 @@ def test_probabilities_get_no_second_softmax(give: Callable[[Tensor], Tensor], n
     assert note in (graph.note or "")
     if "ends in" in note:
         torch.testing.assert_close(logits, net.head(net.conv(EXAMPLE).relu().mean((2, 3)) * 5), rtol=1e-5, atol=1e-6)
+
+
+def test_of_probabilities_the_gradient_is_that_of_their_logarithm() -> None:
+    net = Net(lambda a, h, f: PROBABILITIES["mean of two"][0](h))
+    graph, pixels = answering_logits(trace(net, EXAMPLE)), EXAMPLE.clone().requires_grad_()
+    expected = torch.autograd.grad(net(pixels)[:, 1].log().sum(), pixels)[0]
+    torch.testing.assert_close(saliency(graph, EXAMPLE, 1).values, expected)
 
 
 def test_a_single_sigmoid() -> None:

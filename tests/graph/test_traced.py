@@ -154,6 +154,25 @@ def test_weights_that_are_worked_out_belong_to_the_layer_that_uses_them() -> Non
     assert [(op.name, op.kind, op.n_parameters) for op in graph.operations] == [("0", "conv", 2 + 18 + 2)]
 
 
+class Iterated(nn.Module):
+    """Reads each of its steps twice, as an orthogonal weight's iteration does."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        for _ in range(40):
+            weight = 1.5 * weight - 0.5 * weight**3
+        return weight
+
+
+def test_a_weight_is_worked_out_once_however_often_its_steps_are_read() -> None:
+    """Each of 40 steps anew for each of its readers would never end."""
+    conv = nn.Conv2d(1, 2, 3)
+    nn.utils.parametrize.register_parametrization(conv, "weight", Iterated())
+    graph = trace(chain(conv), torch.zeros(1, 1, 5, 5))
+    op = graph.operation("0")
+    assert op.parameters == ("0.parametrizations.weight.original", "0.bias")
+    assert torch.equal(graph.constant(op.node.args[1], 1), conv.weight)
+
+
 def test_names() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

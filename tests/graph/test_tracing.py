@@ -4,7 +4,9 @@ import copy
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_images_that_act_on_each_other_are_refused() -> None:
 
     with pytest.raises(NetworkError, match=r"aten.mean.default works out one value from all images of a batch"):
         trace(Centred(), torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("answer", [lambda x: "cat", lambda x: None, lambda x: torch.zeros(x.shape[0], 3), lambda x: x])
+def test_an_answer_that_no_operation_works_out_from_the_images_is_refused(answer: Callable[[Tensor], Any]) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return answer(x)
+
+    with pytest.raises(NetworkError, match="network Constant gives no tensor that is worked out from the images"):
+        trace(Constant(), torch.zeros(1, 1, 2, 2))
 
 
 def test_threads_trace_one_after_the_other() -> None:

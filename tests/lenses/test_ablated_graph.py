@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from convscope.graph import trace
 from convscope.lenses import ablate, ablated_graph
 from convscope.lenses.occlusion import occlusion
+from convscope.scope import Scope
 from tests.lenses.lens_networks import Mixed, evaluated
 
 IMAGES = torch.randn(3, 3, 9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -44,3 +47,14 @@ def test_a_part_of_several_operations_is_traced_again() -> None:
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(4 * 7 * 6, 3)).double()
     edited = ablate(net, {"0": [1]}, "zero_activation", IMAGES)
     assert ablated_graph(trace(net, IMAGES), edited, {"0": [1]}, "zero_activation") is None
+
+
+@pytest.mark.parametrize("layer", ["0", "2"])
+def test_of_two_modules_with_the_same_weights_one_is_silenced(layer: str) -> None:
+    net: Any = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.Flatten(), nn.Linear(216, 4))
+    net[2].weight = net[0].weight
+    images = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(1))
+    scope = Scope(net, images)
+    scope.logits(images)  # it has been traced
+    found = scope.ablate({layer: [1]})
+    torch.testing.assert_close(found.logits(images), found.net(images), rtol=0, atol=1e-6)

@@ -213,6 +213,20 @@ def test_each_image_alone_where_images_act_on_each_other(name: str) -> None:
     torch.testing.assert_close(values, alone, rtol=0, atol=1e-12)
 
 
+def test_variants_of_an_image_and_pictures_of_units_stand_alone_there_too() -> None:
+    torch.manual_seed(0)
+    net, image = Standardized().double().eval(), torch.rand(1, 3, 7, 6, dtype=torch.float64)
+    scope = Scope(net, image)
+    found, before = scope.unit_effects(image, ["conv"], 1), scope.logits(image)[0, 1]
+    for unit, change in zip(found.units.tolist(), found.logit_change, strict=True):
+        values = net.conv(image).detach()
+        values[:, unit] = 0
+        after = net.fc(net.norm(values).relu().mean((2, 3)))[0, 1]
+        torch.testing.assert_close(change, after.detach() - before)
+    both, second = (scope.maximize("fc", units, steps=3) for units in ([0, 1], [1]))
+    assert torch.equal(both.picture[1], second.picture[0])
+
+
 class Stem(nn.Module):
     """A convolution and batch norm whose map becomes a list of tokens, as in hybrid vision transformers."""
 

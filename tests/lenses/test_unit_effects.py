@@ -43,14 +43,16 @@ def _without(scope: Scope, image: Tensor, layer: str, unit: int) -> Tensor:
         return graph.run(scope.prepare(image), instead={layer: silenced})[graph.outputs[0]]
 
 
-def test_by_hand() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_by_hand(dtype: torch.dtype) -> None:
     """Two units of a 1×1 convolution, a ReLU, a sum: the logit falls by what the unit adds to it."""
     net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
         net[3].weight.copy_(torch.stack([torch.ones(8), torch.zeros(8)]))
-    image = torch.tensor([[[[0.1, 0.2], [0.3, 0.4]]]])
-    found = Scope(net, image).unit_effects(image, ["1"], 0)
+    image = torch.tensor([[[[0.1, 0.2], [0.3, 0.4]]]], dtype=dtype)
+    found = Scope(net.to(dtype), image).unit_effects(image, ["1"], 0)
+    assert found.logit_change.dtype == dtype
     assert (found.layers, found.units.tolist()) == (["1", "1"], [0, 1])
     assert found.logit_change.tolist() == pytest.approx([-2.0, 0.0])
     assert found.estimate.tolist() == pytest.approx([-2.0, 0.0])  # all is linear where the ReLU lets it through

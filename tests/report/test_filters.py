@@ -98,6 +98,17 @@ def test_dead_and_double_units_are_named(planted: Run) -> None:
     assert f"1 and {COPY} (1.00)" in words
 
 
+def test_of_a_convolution_without_a_relu_no_unit_is_called_dead() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.Flatten())
+    with torch.no_grad():
+        net[0].weight[:, 0, 0, 0], net[0].bias[:] = torch.tensor([1.0, -1.0]), torch.tensor([0.0, -1.0])
+    images = torch.rand(6, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    scope = Scope(net, torch.zeros(1, 1, 4, 5))
+    patches, statistics = scope.top_patches(images, "0")["0"], scope.statistics(images, "0")["0"]
+    words = filters_module._words(filters_module._Layer("0", patches, statistics, 2))
+    assert words == ["No two units correlate by 0.95 or more."]
+
+
 def test_what_excites_the_units_is_kept(planted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = ReportedRun(planted, planted.load_data())
     monkeypatch.setattr(Scope, "maximize", lambda *asked, **settings: pytest.fail("made again"))
@@ -324,6 +335,18 @@ def test_an_effect_names_the_class_that_loses_most() -> None:
     assert (effect["class"], effect["class_accuracy"]) == ("c", pytest.approx(-0.5))
     assert (effect["lost"], effect["gained"], effect["images"]) == (7, 6, 40)
     assert effect["accuracy"] == pytest.approx(-1 / 40)
+
+
+def test_a_class_without_images_is_not_the_one_that_loses_most() -> None:
+    """Its accuracy is no number, which JSON does not know: one such entry would leave the page blank."""
+    found = LayerEffects(
+        "conv2", "zero_weights", list("ab"), torch.tensor([0, 10]), torch.tensor([0, 5]),
+        torch.full((2,), 0.5, dtype=torch.float64), torch.tensor([[0, 0]]), torch.tensor([[0, 1]]),
+        torch.full((1, 2), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), torch.zeros(0, 5).long(),
+        torch.ones(1, dtype=torch.bool), None,
+    )  # fmt: skip
+    effect = filters_module._effect(found, 0, "0 behind the ReLU")
+    assert (effect["class"], effect["class_accuracy"]) == (None, 0.0)
 
 
 @pytest.mark.browser

@@ -58,6 +58,13 @@ def test_the_mouse_finds_every_cell_of_96_classes(page_96: Any, reported_96: Run
     expect(page_96.locator(".readout")).to_have_text(re.compile(f"^{re.escape(said)}"))
 
 
+def test_on_paper_a_long_table_is_whole(page_96: Any) -> None:
+    page_96.emulate_media(media="print")
+    shown, whole = page_96.locator("#classes .tall").evaluate("box => [box.clientHeight, box.scrollHeight]")
+    page_96.emulate_media(media="screen")
+    assert shown == whole
+
+
 def test_the_order_of_classes_can_be_chosen(page_96: Any) -> None:
     canvas = page_96.locator(".confusion canvas")
     before = canvas.evaluate("(c) => c.toDataURL()")

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from convscope import draw
+from convscope.data import ImageSet
 from convscope.report import page
+from convscope.report.page import Photo
+from convscope.report.subject import thumbnail
 
 SCRIPT = "var vega = '</script>'"
 
@@ -26,6 +30,17 @@ def test_numbers_are_short_whatever_they_are_rounded_to() -> None:
     written = {-0.0: "0", 999.4: "999", 999.7: "1,000", -999.7: "−1,000", 1000: "1,000", 12345: "12,300"}
     assert {value: page._short(value) for value in written} == written
     assert [page._short(value) for value in (9_994_000, 9_999_999, 0.00012344)] == ["9,990,000", "1e+07", "0.000123"]
+
+
+def test_a_large_image_is_shown_smaller_as_a_photograph_and_a_small_one_pixel_by_pixel() -> None:
+    def images(height: int, width: int) -> ImageSet:
+        pixels = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        return ImageSet(pixels, torch.arange(1), {"class": torch.zeros(1, dtype=torch.int64)}, {"class": ("a", "b")})
+
+    large = thumbnail(images(200, 400), 0)
+    assert isinstance(large, Photo)
+    assert large.picture.shape == (80, 160, 3)
+    assert thumbnail(images(8, 16), 0).shape == (32, 64, 3)
 
 
 def test_what_is_rounded_to_0_has_no_sign() -> None:

@@ -43,7 +43,7 @@ def _run(
     run.history = pd.DataFrame({"train_loss": losses, "val_loss": losses, "rate": rates[:n], **accuracies})
     run.spec = RunSpec(
         data=DataSpec(source="photos"), net=NetSpec(**({"name": "net1"} | (net or {}))),
-        recipe=Recipe(**({"epochs": n} | recipe)),
+        recipe=Recipe(**({"epochs": n, "batch": 8} | recipe)),
     )  # fmt: skip
     return run
 
@@ -109,6 +109,14 @@ def test_where_patience_ended_the_training_more_epochs_are_not_advised(grey: Dat
     assert "more epochs" not in underfitting(_run(losses=FALLING, patience=2, epochs=9), grey)
 
 
+def test_a_smaller_batch_where_an_epoch_has_few_steps(grey: DataBundle) -> None:
+    n = len(grey.train)
+    said = _steps(underfitting(_run(batch=n // 2), grey))
+    assert said[0] == f"a smaller recipe.batch (an epoch has 2 steps of {n // 2} images)"
+    assert _steps(underfitting(_run(batch=4 * n), grey))[0].endswith(f"(an epoch has 1 step of {n} images)")
+    assert "recipe.batch" not in underfitting(_run(batch=n // 10), grey)
+
+
 def test_a_wider_or_pretrained_network_where_it_is_not_pretrained(grey: DataBundle, spots: Make) -> None:
     own, pretrained = _run(), _run(net={"name": "lite0", "pretrained": True})
     coloured = replace(spots(), spec=DataSpec(source="photos"))
@@ -156,7 +164,8 @@ def test_a_source_says_how_large_its_images_are(tmp_path: Path) -> None:
 def test_a_run_that_hardly_learned_is_told_so_and_one_that_learned_is_not(spots: Make, tmp_path: Path) -> None:
     data = spots(1200)
     said = []
-    for name, settings in {"slow": {"rate": 1e-4, "epochs": 2}, "whole": {"rate": 0.01, "epochs": 4}}.items():
+    slow = {"rate": 1e-4, "epochs": 2}
+    for name, settings in {"slow": slow, "whole": {"rate": 0.01, "epochs": 4}, "mixed": slow | {"mixup": 0.2}}.items():
         torch.manual_seed(2)
         net = build_net("c8b M c8b f16b", classes=3, image_size=8)
         run = train(net, data, Recipe(batch=24, **settings), tmp_path / name, device="cpu", watcher=Silent())
@@ -164,4 +173,4 @@ def test_a_run_that_hardly_learned_is_told_so_and_one_that_learned_is_not(spots:
         said.append([sentence for sentence in findings(ReportedRun(run, data)) if "underfits" in sentence])
     assert len(said[0]) == 1
     assert "Try, in this order: " in said[0][0]
-    assert said[1] == []
+    assert said[1] == said[2] == []  # of mixed images train accuracy says nothing

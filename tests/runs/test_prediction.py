@@ -71,6 +71,16 @@ def test_a_network_in_training_mode_answers_as_it_is_and_is_left_so(reported: Ru
         reported.net.eval()
 
 
+def test_the_network_is_where_it_was_after_the_answers(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device without numbers stands for a GPU: on it the network fails."""
+    moves: list[str] = []
+    monkeypatch.setattr(reported.net, "forward", lambda images: 1 / 0)
+    monkeypatch.setattr(reported.net, "to", lambda device: moves.append(str(device)) or reported.net)
+    with pytest.raises(ZeroDivisionError):
+        reported.predict(reported.load_data().test[0][0], device="meta")
+    assert moves == ["meta", "cpu"]
+
+
 def test_folders_are_gone_through_and_what_cannot_be_read_is_named(reported: Run, photos: Path) -> None:
     found = reported.predict(photos)
     names = ["a.bmp", "b.png", "inner/c.png", "inner/most/d.png", "inner/most/e.jpg", "inner/most/f.jpg"]

@@ -75,6 +75,15 @@ def test_data_that_changed_since_is_refused(run: Run, spots: Callable[..., DataB
         open_run(run.path).load_data()
 
 
+def test_data_that_moved_are_found_where_the_spec_says(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "spots.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(RunFolderError, match=r"not at .*spots\.npz any more, .* as data\.source, where they are"):
+        open_run(run.path).load_data()
+    spec = run.path / SPEC
+    spec.write_text(spec.read_text().replace("spots.npz", "moved.npz"))
+    assert open_run(run.path).load_data().digest == run.environment["data"]["digest"]
+
+
 def test_damaged_json_is_named(run: Run) -> None:
     (run.path / "metrics.json").write_text("{")
     with pytest.raises(RunFolderError, match=r"metrics\.json is damaged"):

@@ -11,13 +11,13 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch.nn import functional as F
 
 from convscope.data import DataBundle, load_data
-from convscope.errors import FailedError
+from convscope.errors import FailedError, RequestError
 from convscope.nets import build_net
 from convscope.runs import ANSWERS, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate
 from convscope.study import table
 from convscope.training import Silent, train
-from tests.conftest import spots_of
+from tests.conftest import spots_of, write_spots
 from tests.gpus import on_gpu
 
 
@@ -72,6 +72,17 @@ def test_other_images_or_other_weights_are_predicted_anew(
         expected = F.cross_entropy(run.net(images), targets).item()
     run.write_model(run.net, run.card)
     assert evaluate(open_run(run.path), shifted, "cpu")["loss"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_of_other_classes_or_another_shape_are_refused(trained: tuple[Run, DataBundle], tmp_path: Path) -> None:
+    """Classes 1, 2 and 3 would be counted as the run's 0, 1 and 2."""
+    run, data = trained
+    others = replace(data, digest="other", test=replace(data.test, classes={"class": ("1", "2", "3")}))
+    larger = load_data(str(write_spots(tmp_path / "larger.npz", 240)), image_size=9)
+    for given, message in ((others, "its classes of 'class' are"), (larger, "images are 3×9×9, and .* takes 3×8×8")):
+        with pytest.raises(RequestError, match=message):
+            evaluate(run, given, "cpu")
+    assert not run.has(PREDICTIONS)
 
 
 def test_many_large_images_are_predicted_a_few_at_a_time(tmp_path: Path) -> None:

@@ -159,6 +159,18 @@ def test_without_classes_and_without_correlations() -> None:
     assert found["fc"].rectified is None
 
 
+def test_without_a_relu_no_unit_is_dead_or_always_on() -> None:
+    """As of a linear convolution before a sum: what is below 0 everywhere is read like anything else."""
+    net = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 2, 1), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()))
+    with torch.no_grad():
+        net.conv.weight[:, 0, 0, 0], net.conv.bias[:] = torch.tensor([1.0, -1.0]), torch.tensor([0.5, -0.5])
+    images = torch.rand(6, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = Scope(net, torch.zeros(1, 1, 4, 5)).statistics(images, ["conv"])["conv"]
+    assert (found.zeros.tolist(), found.rectified) == ([0.0, 1.0], None)
+    assert not found.dead.any()
+    assert not found.saturated.any()
+
+
 def test_the_relu_that_follows() -> None:
     class Joined(nn.Module):
         def __init__(self) -> None:

@@ -20,7 +20,7 @@ import convscope as cs
 from convscope.data import DataBundle, load_data
 from convscope.errors import RequestError, RunFolderError, SettingError, UnknownNameError
 from convscope.nets import build_net
-from convscope.runs import ANSWERS, MODEL, OUTCOME, PREDICTIONS, Recipe, Run, open_run
+from convscope.runs import ANSWERS, METRICS, MODEL, OUTCOME, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate, kept_epoch
 from convscope.study import ImageComparison, compare
 from convscope.training import Silent, train
@@ -253,6 +253,16 @@ def test_json_holds_all_of_it_and_no_number_that_json_lacks(plant: Plant, spotte
     assert sum(cell["images"] for cell in found["confusion_change"][0]["cells"]) == 0
 
 
+def test_a_figure_without_an_interval_has_null_for_its_limits(plant: Plant) -> None:
+    runs = [plant("a", wrong=[0]), plant("b")]
+    for run in runs:  # as of a single test image
+        run.write_json(METRICS, run.metrics | {"loss": {"value": 0.5, "low": None, "high": None}})
+    found = compare([run.path for run in runs]).to_json()
+    assert json.loads(json.dumps(found, allow_nan=False))["runs"][0]["figures"]["loss"] == {
+        "value": 0.5, "low": None, "high": None,
+    }  # fmt: skip
+
+
 def test_an_image_is_right_where_every_head_is(tmp_path: Path) -> None:
     data = load_data("lines", limit=960)
     task = {"colour": "sigmoid", "angle": "softmax"}
@@ -273,7 +283,9 @@ def test_an_image_is_right_where_every_head_is(tmp_path: Path) -> None:
     assert isinstance(found.pairs[0].compared, ImageComparison)
     assert (found.pairs[0].compared.only_a, found.pairs[0].compared.only_b) == expected
     assert set(found.confusion_change()) == {"colour", "angle"}
-    assert {"accuracy of colour", "accuracy of angle"} <= set(found.figures()["metric"])
+    metrics = set(found.figures()["metric"])
+    assert {"accuracy of colour", "accuracy of angle"} <= metrics
+    assert not {"top5", "calibration_error"} & metrics  # which are those of the first head alone
     first = found.runs[0]
     assert first.named(first.answers.true[0]) == (
         f"{data.test.classes['colour'][data.test.targets_of('colour')[0]]}, "
@@ -303,7 +315,7 @@ def test_folders_of_one_name_are_told_by_their_paths(plant: Plant, tmp_path: Pat
 
 
 def test_bad_requests(plant: Plant, reported_96: Run, tmp_path: Path) -> None:
-    a, b = plant("a"), plant("b", wrong=[1])
+    a, b = plant("a"), plant("my b", wrong=[1])
     with pytest.raises(RequestError, match=r"expected two or more runs, such as runs/a runs/b; given 1"):
         compare([a])
     with pytest.raises(RequestError, match="a is given twice; give each run once"):
@@ -315,11 +327,11 @@ def test_bad_requests(plant: Plant, reported_96: Run, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="nowhere is no folder"):
         compare([a, tmp_path / "nowhere"])
     (b.path / "metrics.json").unlink()
-    with pytest.raises(RunFolderError, match=r"b has no test figures yet: convscope evaluate .*b makes them"):
+    with pytest.raises(RunFolderError, match=r"my b has no test figures yet: convscope evaluate '.*my b' makes them"):
         compare([a, b])
     (b.path / MODEL).unlink()
     with pytest.raises(
-        RunFolderError, match=r"b is not trained to its end: convscope train --resume .*b takes it there"
+        RunFolderError, match=r"my b is not trained to its end: convscope train --resume '.*my b' takes it there"
     ):
         compare([a, b])
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -243,6 +244,22 @@ def test_what_is_there_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="holds no study"):
         open_study(tmp_path / "other")
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_whose_folder_was_deleted_is_said_not_to_be_trained_again(tmp_path: Path) -> None:
+    text, view = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1), Looking()
+    study, store = worked(tmp_path / "study", text)
+    store.close()
+    shutil.rmtree(study.runs[1].path)
+    sweep(dict_of(text), study.path, view=view, device="cpu")
+    assert view.lines == [
+        "0002-s0: done before, and now without a folder; to train what is gone again, delete "
+        f"{study.path / 'study.db'} too"
+    ]
+    (study.path / "study.db").unlink()
+    again, store = worked(study.path, text)
+    store.close()
+    assert [run.state for run in again.runs] == ["done", "done"]
 
 
 def test_what_every_run_would_stumble_over_is_found_before_the_first(text: str, tmp_path: Path) -> None:

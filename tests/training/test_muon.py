@@ -102,3 +102,10 @@ def test_which_parameters_are_matrices_and_at_which_rates() -> None:
         **dict.fromkeys([net[0].bias, net[1].weight, net[1].bias, net[3].bias, net[5].bias], (False, 0.0, 0.005)),
     }  # fmt: skip
     assert {id(parameter): pytest.approx(values) for parameter, values in expected.items()} == found
+
+
+def test_where_the_output_layer_does_not_learn_all_else_takes_orthogonal_steps() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    net[2].requires_grad_(False)
+    groups = make_optimizer(net, Recipe(optimizer="muon")).param_groups
+    assert [group["params"] for group in groups if group["matrices"]] == [[net[0].weight]]

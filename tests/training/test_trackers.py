@@ -167,6 +167,19 @@ def test_a_run_that_mlflow_lost_is_put_there_again(spots: Make, tmp_path: Path, 
     _assert_mlflow_has(mlflow, _train(data, tmp_path / "run", "mlflow", resume=True))
 
 
+def test_names_with_signs_that_mlflow_does_not_take(spots: Make, tmp_path: Path, mlflow: Any) -> None:
+    recipe = Recipe(epochs=1, batch=24, rates={"conv*": 0.5})
+    run = train(_net(), spots(), recipe, tmp_path / "run", device="cpu", track=["mlflow"], watcher=Silent())
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    head = {"loss": figure, "accuracy": figure}
+    for _ in range(2):
+        track_results(run, {"accuracy": figure, "heads": {"angle (°)": head, "size": head}}, ["mlflow"])
+    found = _run_of(mlflow)
+    assert found.data.params["recipe.rates.conv_"] == "0.5"
+    assert found.data.metrics["test_accuracy.angle ___"] == 0.5
+    assert len(mlflow.get_metric_history(found.info.run_id, "test_accuracy.angle ___")) == 1
+
+
 def test_a_diverged_training_has_failed(spots: Make, tmp_path: Path, tensorboard: Any, mlflow: Any) -> None:
     from tensorboard.plugins.hparams import metadata
     from tensorboard.plugins.hparams.api_pb2 import Status

@@ -23,6 +23,7 @@ from convscope.errors import (
     FailedError,
     FolderInUseError,
     NetworkError,
+    RequestError,
     RunFolderError,
     SettingError,
     StoppedError,
@@ -148,13 +149,15 @@ def test_interrupted_and_resumed_gives_the_same_bits(
     data, recipe = spots(), _recipe(**{"rate": 0.004} | changes)
     train(_net(text=net), data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
     stop = _StopAt(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(StoppedError, match=r"stopped in epoch 2 of 3 after step 2 .*convscope train --resume"):
-        train(_net(text=net), data, recipe, tmp_path / "halves", device="cpu", watcher=stop)
-    assert not (tmp_path / "halves" / MODEL).exists()
-    train(_net(seed=9, text=net), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
-    assert _digest(tmp_path / "whole") == _digest(tmp_path / "halves")
+    with pytest.raises(
+        StoppedError, match=r"stopped in epoch 2 of 3 after step 2 .*convscope train --resume '.*two halves'$"
+    ):
+        train(_net(text=net), data, recipe, tmp_path / "two halves", device="cpu", watcher=stop)
+    assert not (tmp_path / "two halves" / MODEL).exists()
+    train(_net(seed=9, text=net), data, recipe, tmp_path / "two halves", device="cpu", resume=True, watcher=Silent())
+    assert _digest(tmp_path / "whole") == _digest(tmp_path / "two halves")
     timeless = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "rate"]
-    whole, halves = (open_run(tmp_path / name).history[timeless] for name in ("whole", "halves"))
+    whole, halves = (open_run(tmp_path / name).history[timeless] for name in ("whole", "two halves"))
     pd.testing.assert_frame_equal(whole, halves, check_exact=True)
 
 
@@ -251,6 +254,17 @@ def test_lookahead_takes_half_of_every_five_steps(spots: Make, tmp_path: Path, m
     torch.testing.assert_close(run.net.conv1.weight, slow)
 
 
+@pytest.mark.parametrize("averaging", ["ema", "lookahead"])
+def test_a_mean_that_a_checkpoint_kept_goes_where_the_network_is(averaging: Any) -> None:
+    """The device without numbers stands for a GPU."""
+    kept = {name: tensor.clone() for name, tensor in _net().state_dict().items() if "conv" in name}
+    net = _net().to("meta", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averages = Averaging(net, _recipe(averaging=averaging, ema_decay=0.5), kept)
+    averages.step(4, last=True)
+    assert {tensor.device.type for tensor in kept.values()} == {"meta"}
+    assert kept["conv1.weight"].stride() == net.conv1.weight.stride()
+
+
 def test_rates_of_modules(spots: Make, tmp_path: Path) -> None:
     """A hundredth of the rate moves plain SGD's weights by a hundredth in the first step; the last name that matches counts."""
     moved = {}
@@ -324,6 +338,19 @@ def test_a_module_of_the_users_own_is_given_again_to_reopen(spots: Make, tmp_pat
     assert open_run(run.path, make()).net(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
 
 
+@pytest.mark.parametrize(("layer", "change"), [("relu1", nn.GELU()), ("conv1", nn.Conv2d(3, 8, 5, padding=2))])
+def test_a_network_that_was_changed_after_it_was_built_is_one_of_the_users_own(
+    spots: Make, tmp_path: Path, layer: str, change: nn.Module
+) -> None:
+    """Built from the spec's name it would have other layers: other answers, or weights that do not fit."""
+    net = _net()
+    setattr(net, layer, change)
+    run = train(net, spots(), _recipe(epochs=1), tmp_path / "run", device="cpu", watcher=Silent())
+    assert getattr(run.net, layer) is change
+    with pytest.raises(NetworkError, match="open it with open_run"):
+        open_run(run.path).net  # noqa: B018
+
+
 def test_patience_stops_and_restores_the_best_weights(spots: Make, tmp_path: Path) -> None:
     recipe = _recipe(epochs=40, rate=0.05, schedule="constant", patience=2, watch="val_accuracy")
     run = train(_net(), spots(), recipe, tmp_path / "run", device="cpu", watcher=Silent())
@@ -366,6 +393,18 @@ def test_an_impossible_rate_is_told_with_epoch_step_and_rate(spots: Make, tmp_pa
     with pytest.raises(DivergedError, match=r"the loss is .* in epoch 1, step \d+, at rate 1e\+09; there is no good"):
         train(_net(), spots(), recipe, tmp_path / "run", device="cpu", watcher=Silent())
     assert not (tmp_path / "run" / MODEL).exists()
+
+
+def test_a_gpu_without_memory_for_a_batch_is_told_with_what_to_take(spots: Make, tmp_path: Path) -> None:
+    class Large(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return super().forward(images)
+
+    net = Large(nn.Flatten(), nn.Linear(192, 3))
+    with pytest.raises(FailedError, match=r"step of 24 images of 3×8×8; take a smaller recipe\.batch"):
+        train(net, spots(), _recipe(), tmp_path / "run", device="cpu", watcher=Silent())
 
 
 def test_weights_that_turn_to_nan_name_the_last_good_checkpoint(spots: Make, tmp_path: Path) -> None:
@@ -412,6 +451,22 @@ def test_networks_that_do_not_fit_are_refused_before_anything_is_written(spots: 
         train(build_net(NET, classes=7, image_size=8), spots(), _recipe(), tmp_path / "run", device="cpu")
     with pytest.raises(NetworkError, match="cannot take images of 3×8×8"):
         train(build_net(NET, classes=3, image_size=12), spots(), _recipe(), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_what_is_no_network_no_data_or_no_watcher_is_one_line(spots: Make, tmp_path: Path) -> None:
+    data, frozen = spots(), _net().requires_grad_(False)
+    for given, error, message in [
+        ({"net": "net4"}, NetworkError, "'net4' is no torch.nn.Module; convscope.build_net makes one"),
+        ({"net": frozen}, NetworkError, "or all are frozen"),
+        ({"net": _net().double()}, NetworkError, "are torch.float64; training keeps them in float32: give net.float()"),
+        ({"data": "photos"}, RequestError, "'photos' is no data set; convscope.load_data makes one"),
+        ({"data": torch.utils.data.DataLoader([0])}, RequestError, "is no data set; convscope.load_data makes one"),
+        ({"watcher": print}, RequestError, "expected an object with begin, stage, step, epoch and end"),
+    ]:
+        with pytest.raises(error, match=re.escape(message)):
+            train(**{"net": _net(), "data": data, "recipe": _recipe(), "out": tmp_path / "run", **given})
     assert not (tmp_path / "run").exists()
 
 
@@ -532,11 +587,14 @@ def test_a_given_network_is_resumed_from_its_own_first_weights(spots: Make, tmp_
 
 
 @on_gpu
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
-def test_a_training_on_a_gpu_is_resumed_and_evaluated(spots: Make, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"optimizer": "sgd"}, {"averaging": "ema"}, {"averaging": "lookahead"}, {"optimizer": "rmsprop", "patience": 2}],
+)
+def test_a_training_on_a_gpu_is_resumed_and_evaluated(spots: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
     from convscope.scans import evaluate
 
-    data, recipe = spots(), _recipe(optimizer=optimizer, rate=0.004)
+    data, recipe = spots(), _recipe(rate=0.004, **changes)
     stop = _StopAt(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(StoppedError):
         train(_net(), data, recipe, tmp_path / "run", device="cuda", watcher=stop)

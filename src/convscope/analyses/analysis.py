@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import analyses, edits, graph
 from convscope.analyses.attribution import ATTRIBUTIONS, attribution, view as view_of_attribution
+from convscope.analyses.maps import strongest_unit
 from convscope.analyses.request import Reads, Request, checked
 from convscope.errors import SettingError, UnknownNameError
 
@@ -117,7 +118,9 @@ def look(
     inputs = Inputs(image, test)  # type: ignore[arg-type]
     graph.check_weights(scope.net)
     if settings.get("unit") == "max":
-        request = request.model_copy(update={"unit": _strongest_unit(scope, image, settings.get("layer"))})
+        if image is None or settings.get("layer") is None:
+            raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
+        request = request.model_copy(update={"unit": strongest_unit(scope, image, settings["layer"])})
     view = analysis.view(scope, request, analysis.compute(scope, request, inputs), inputs)
     if edit is not None and image is not None:
         view = replace(view, heading=f"{view.heading}; image edited: {edits.describe(edit)}")
@@ -138,11 +141,3 @@ def request_of(analysis: Analysis, settings: Mapping[str, Any], image: Tensor | 
     if analysis.reads != "image" and image is not None and settings.get("unit") != "max":
         raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
     return checked(analysis.name, analysis.request, settings)
-
-
-def _strongest_unit(scope: Scope, image: Tensor | None, layer: str | None) -> int:
-    """The unit of a layer that answers an image most."""
-    if image is None or layer is None:
-        raise SettingError("--unit max: the unit that answers an image most; give --image and --layer too")
-    [activations] = scope.activations(image, [layer])[layer]  # (units, …)
-    return int(activations.flatten(1).amax(1).argmax())

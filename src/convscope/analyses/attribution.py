@@ -67,7 +67,7 @@ _BY_CAPTUM = {
     "lrp": "Layer-wise relevance propagation, the ε-rule (Bach et al. 2015), through Captum.",
 }
 _STEPS = Annotated[int | None, Field(ge=1, description="Steps from the baseline to the image; 50 by default.")]
-_EPSILON = Annotated[float | None, Field(gt=0, description="Of the ε-rule; 1e-9 by default.")]
+_EPSILON = Annotated[float | None, Field(gt=0, description="ε of the rule; 1e-9 by default.")]
 _SETTINGS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"n_steps": (_STEPS, None)},
     "smooth_grad": {"n_samples": (NSamples, None), "noise": (Noise, None)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -105,13 +106,17 @@ Target = Annotated[
 Sizes = Annotated[
     list[int | tuple[int, int]] | None,
     BeforeValidator(_sizes),
-    Field(description="Of the occluding square in pixels: 5, 4x8, or several."),
+    Field(
+        description="Sides of the occluding square in pixels: 5, 4x8, or several: 5,9; a seventh of the image by default."
+    ),
 ]
-Stride = Annotated[int | None, Field(ge=1, description="Of the square in pixels.")]
+Stride = Annotated[
+    int | None, Field(ge=1, description="Step of the square in pixels; 1 by default, above 64 px a 28th of the image.")
+]
 Fill = Annotated[
     float | str | None,
     BeforeValidator(_fill),
-    Field(description="Of the square: grey, mean, zero, blur, or a number in 0 … 1."),
+    Field(description="What covers the image: grey (default), mean, zero, blur, or a number in 0 … 1."),
 ]
 Units = Annotated[
     dict[str, list[int]] | None,
@@ -125,6 +130,7 @@ How = Annotated[
         "or zero_weights."
     ),
 ]
+TOP = "How many of the strongest images, 20 by default; of unit_effects how many units, 12 by default."
 METHOD = "The attribution to examine: grad_cam by default; of a projection pca, the default, or tsne."
 Method = Annotated[str, AfterValidator(lambda name: name.replace("-", "_")), Field(description=METHOD)]
 Edits = Annotated[
@@ -132,8 +138,14 @@ Edits = Annotated[
     BeforeValidator(_edits),
     Field(description='Edits of each image: a list such as [["rectangle", [0, 0, 8, 8], "grey"], ["rotate", 15]].'),
 ]
-NImages = Annotated[int | None, Field(ge=1, description="How many test images, evenly over the set.")]
-
+NImages = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="How many test images, evenly over the set; by default 50 in faithfulness, invariance and randomization, "
+        "1,000 in edit_effect and filter_effects, 2,000 in projection, all in ablate.",
+    ),
+]
 NSamples = Annotated[int | None, Field(ge=1, description="How many noisy copies or random points; 50 by default.")]
 Noise = Annotated[
     float | None,
@@ -171,8 +183,10 @@ def _in_one_line(name: str, request: type[Request], error: ValidationError) -> s
     if first["type"] == "missing":
         return f"{option}: {name} needs one{_WHERE_FROM.get(setting, '')}"
     if first["type"] == "extra_forbidden":
-        fields = ", ".join(request.model_fields) or "none"
-        return f"{option}: {name} has no such setting; leave it out (its settings: {fields})"
+        fields = ", ".join(map(option_of, request.model_fields)) or "none"
+        close = get_close_matches(setting, request.model_fields, n=1)
+        cure = f"did you mean {option_of(close[0])}?" if close else "leave it out"
+        return f"{option}: {name} has no such setting; {cure} (its settings: {fields})"
     message = first["msg"].removeprefix("Value error, ")
     value = first["input"]
     return f"{option} {value if isinstance(value, str) and len(value) <= 80 else shortened(value)}: {message}"

@@ -108,7 +108,6 @@ def _without(ablation: Ablation) -> dict[str, Any]:
 def lab(state: State, know: Know) -> dict[str, Any]:
     """The image lab: layers, classes and lenses to choose from; the rest comes by its socket."""
     run = state.run
-    others = [{"number": n, "name": each.name} for n, each in enumerate(state.runs) if each.is_evaluated]
     query = state.query
     start = {
         "image": query.get("image", "0"), "edits": query.get("edits", "[]"), "lens": query.get("lens", run.lenses[0]),
@@ -123,7 +122,6 @@ def lab(state: State, know: Know) -> dict[str, Any]:
         "n_images": len(run.test),
         "targets": run.test.targets_of("class").tolist(),
         "test_classes": run.test.classes["class"],
-        "runs": others,
         "start": start,
     }
 
@@ -277,7 +275,7 @@ def compare(state: State, know: Know) -> dict[str, Any]:
     image = read_number(state.query.get("image", "0"), "image")
     same = run.run.environment["data"]["digest"] == other.run.environment["data"]["digest"]
     return {
-        "other": other, "other_number": number, "pair": _pair(run, other) if same else None,
+        "other": other, "other_number": number, "others": evaluated, "pair": _pair(run, other) if same else None,
         "lenses": [name for name in run.lenses if name in other.lenses],
         "image": min(image, len(run.test) - 1, len(other.test) - 1), "n_images": min(len(run.test), len(other.test)),
         "edits": _listed(state.query.get("edits", "[]")), "cka": _cka(know, run, other) if same else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -49,6 +50,8 @@ def serve(
     bound_port = listening.getsockname()[1]
     url_host = "127.0.0.1" if host in ("localhost", "127.0.0.1") else f"[{host}]" if ":" in host else host
     config = _config(create_app(runs, token))
+    # Questions that are ended by Ctrl-C are no error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful shutdown" not in str(record.msg))
     tell(f"http://{url_host}:{bound_port}/" + (f"?token={token}" if token else ""))
     with suppress(KeyboardInterrupt):  # the way to end it
         uvicorn.Server(config).run(sockets=[listening])

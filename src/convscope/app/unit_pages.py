@@ -26,7 +26,8 @@ def units(state: State, know: Know) -> dict[str, Any]:
     strongest = know("strongest", "the strongest images of every unit")
     layer_effects = know("effects", "the effect of every unit") if strongest else None
     sheet = [] if strongest is None else _sheet(strongest, chosen, layer_effects)
-    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": strongest is not None, "test": run.test}
+    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": strongest is not None, "test": run.test,
+            "n_units": run.scope.n_units(chosen)}  # fmt: skip
 
 
 def _sheet(strongest: Any, layer: str, layer_effects: Any) -> list[dict[str, Any]]:

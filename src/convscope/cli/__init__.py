@@ -47,7 +47,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; goes with every verb.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; goes with every command.")
     ] = False,
 ) -> None:
     pass
@@ -98,7 +98,9 @@ def _run(arguments: list[str]) -> int:
         return _complain(error, str(error), error.exit_status, debug)
     except _UsageError as error:
         message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-        return _complain(error, f"{message}; convscope --help lists what there is", 2, debug)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "convscope"
+        return _complain(error, f"{message}; {command} --help lists what there is", 2, debug)
     except (typer.Abort, KeyboardInterrupt) as error:
         return _complain(error, INTERRUPTED, 1, debug)
     except BrokenPipeError:  # the reader of our output has gone, as in `convscope anatomy net4 | head`

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import Json, Set
+from convscope.cli.options import Json
 
 if TYPE_CHECKING:
     from convscope.graph import Anatomy
@@ -20,7 +20,10 @@ def anatomy(
     input: Annotated[
         str | None, typer.Option("--input", metavar="CxHxW", help="Shape of the images; the network's own by default.")
     ] = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the network; may be given several times."),
+    ] = [],  # noqa: B006 (typer copies it)
     json: Json = False,
 ) -> None:
     """Print a table of a network's operations.

@@ -16,15 +16,21 @@ def cache(
     ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what was not used for longest.")] = False,
     limit: Annotated[
-        str | None, typer.Option("--limit", metavar="SIZE", help="What --prune leaves, such as 2GB.")
+        str | None,
+        typer.Option(
+            "--limit",
+            metavar="SIZE",
+            help="What --prune leaves, such as 2GB; CONVSCOPE_CACHE_LIMIT, or 256MB of a run, if left out.",
+        ),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all entries.")] = False,
     json: Json = False,
 ) -> None:
-    """List what is cached: decoded images, results of scans, indexes of tables, the script of charts.
+    """List what is cached, or remove it.
 
-    What was removed is made again when it is needed. The cache is in CONVSCOPE_CACHE, by default the user's cache folder, and
-    takes at most CONVSCOPE_CACHE_LIMIT, by default 20GB: what was not used for longest goes first."""
+    Decoded images, results of scans, indexes of tables, the script of charts. What was removed is made again when it is
+    needed. The cache is in CONVSCOPE_CACHE, by default the user's cache folder, and takes at most CONVSCOPE_CACHE_LIMIT, by
+    default 20GB: what was not used for longest goes first."""
     from datetime import datetime
 
     from convscope import compute

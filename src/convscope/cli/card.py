@@ -17,9 +17,10 @@ def card(
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Write a model card: README.md with the Hub's metadata, weights, config.json, the recipe, and the worst errors.
+    """Write a model card.
 
-    Accuracy and per-class figures carry their intervals. What the model is meant for is left to be filled in."""
+    A folder of README.md with the Hub's metadata, weights, config.json, the recipe, and the worst errors. Accuracy and
+    per-class figures carry their intervals. What the model is meant for is left to be filled in."""
     from convscope.cli.show import print_line
     from convscope.share import write_card
 

@@ -16,7 +16,8 @@ def compare(
         typer.Argument(metavar="RUN RUN …", help="Folders of two or more evaluated runs of the same classes."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="A page, .html, or the pictures alone, .png.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write a page there, .html, or the pictures alone, .png."),
     ] = None,
     seeds_by: Annotated[
         str, typer.Option("--seeds-by", metavar="KEY", help="Runs that differ in this setting alone are a group.")

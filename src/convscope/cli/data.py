@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli.options import Json, Set, SkipBad
+from convscope.cli.options import Json, SkipBad
 
 if TYPE_CHECKING:
     from convscope.data import DataBundle
@@ -20,7 +20,10 @@ def data(
     name: Annotated[
         str | None, typer.Argument(help="A name (mnist …), a path, or hub:owner/name; all names if left out.")
     ] = None,
-    set_: Set = [],  # noqa: B006 (typer copies it)
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting such as image_size=64; may be given several times."),
+    ] = [],  # noqa: B006 (typer copies it)
     skip_bad: SkipBad = False,
     json: Json = False,
 ) -> None:

@@ -14,18 +14,27 @@ def export(
     run: RunDir,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="FORMAT", help="onnx, torch (torch.export) or safetensors (weights alone)."),
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="onnx, torch (torch.export) or safetensors (weights alone); if left out by the ending of --out, else onnx.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The file; model.onnx in the run folder if left out.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The file; model.onnx, model.pt2 or model-export.safetensors in the run folder if left out.",
+        ),
     ] = None,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Without the test images, where the data are not at hand.")
+        bool, typer.Option("--unverified", help="Leave the test images out, where the data are not at hand.")
     ] = False,
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
-    """Write a trained run as one file that others use without convscope.
+    """Write a trained run as one file, for use without convscope.
 
     ONNX and torch files take raw pixels, uint8 (N, height, width, 3) of any size, and give probabilities: resizing,
     normalisation and softmax are inside. All test images are run through the file; if one changes its class it is not kept."""

@@ -49,7 +49,7 @@ def look(
         ),
     ] = [],  # noqa: B006 (typer copies it)
     image: Annotated[
-        str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by number.")
+        str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by its number or name.")
     ] = None,
     edit: Annotated[
         str | None,
@@ -68,37 +68,57 @@ def look(
         ),
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="With the trained weights that its library has; else they are random.")
+        bool,
+        typer.Option(
+            "--pretrained", help="With --net: with the trained weights that its library has; else they are random."
+        ),
     ] = False,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of random weights; 0 by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="With --net: seed of the random weights, 0 if left out.")
+    ] = None,
     set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Of its builder; may be given several times.")
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="With --net: an option of the network; may be given several times."
+        ),
     ] = [],  # noqa: B006 (typer copies it)
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Its .safetensors file.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="With --net: its weights, a .safetensors file.")
+    ] = None,
     input: Annotated[
         str | None,
-        typer.Option("--input", metavar="CxHxW", help="The shape of its images; the network's own by default."),
+        typer.Option(
+            "--input", metavar="CxHxW", help="With --net: shape of the images, the network's own if left out."
+        ),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", metavar="M,…", help="Its normalisation, by channel; the network's own by default."),
+        typer.Option(
+            "--mean",
+            metavar="M,…",
+            help="With --net: mean that images are normalised by, a number a channel; the network's own if left out.",
+        ),
     ] = None,
-    deviation: Annotated[str | None, typer.Option("--deviation", metavar="D,…", help="Likewise.")] = None,
+    deviation: Annotated[
+        str | None, typer.Option("--deviation", metavar="D,…", help="With --net: standard deviation, likewise.")
+    ] = None,
     classes: Annotated[
-        Path | None, typer.Option("--classes", metavar="FILE", help="Names of its classes, one a line.")
+        Path | None, typer.Option("--classes", metavar="FILE", help="With --net: names of the classes, one a line.")
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             metavar="NAME|INDEX",
-            help="Which of its several results is the answer; logits or out by default.",
+            help="With --net: which of several results is the answer; the one called logits or out if left out.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png by default.")
+        Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png if left out.")
     ] = None,
-    raw: Annotated[Path | None, typer.Option("--raw", metavar="FILE", help="The tensors as safetensors.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", metavar="FILE", help="Also write the tensors there, as safetensors.")
+    ] = None,
     catalogue: Annotated[
         bool, typer.Option("--list", help="List the lenses and scans; with --json the schemas of their requests.")
     ] = False,
@@ -108,7 +128,7 @@ def look(
     allow_different: AllowDifferent = False,
     json: Json = False,
 ) -> None:
-    """Look at an image through a lens, or at the test images in a scan.
+    """Look at an image, or at all test images.
 
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """

@@ -17,7 +17,9 @@ _TAGS_SHOWN = 3
 def nets(
     search: Annotated[
         str | None,
-        typer.Option("--search", metavar="TEXT", help="Those whose names hold TEXT, or match it: vit, 'timm:*lite*'."),
+        typer.Option(
+            "--search", metavar="TEXT", help="List those whose names hold TEXT, or match it: vit, 'timm:*lite*'."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -15,29 +15,45 @@ if TYPE_CHECKING:
     from convscope.runs import Run
 
 Set = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given several times.")
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, such as recipe.epochs=20; may be given several times."
+    ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME|PATH", help="The data set; with --net it makes a spec unnecessary."),
+    typer.Option("--data", metavar="NAME|PATH", help="The data set; with --net no spec is needed."),
 ]
 Net = Annotated[
     str | None,
     typer.Option("--net", metavar="NAME", help="The network: a name, a plain text, timm:NAME, module:callable."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec; runs/NAME if left out."),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Compute on auto, cpu, cuda, cuda:1 or mps.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", help="Seed of weights, order and augmentation; that of the spec (0) if left out."
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", min=1, help="CPU threads in training, kept in the spec: the same bits anywhere."
+        "--threads",
+        metavar="N",
+        min=1,
+        help="CPU threads in training, all cores if left out; the spec keeps the number, for the same bits elsewhere.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 Track = Annotated[
     list[str],
-    typer.Option("--track", metavar="NAME", help="Tell tensorboard, mlflow or wandb too; may be given several times."),
+    typer.Option(
+        "--track", metavar="NAME", help="Also write to tensorboard, mlflow or wandb; may be given several times."
+    ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, and count them.")]
 TrustCode = Annotated[
@@ -56,23 +72,28 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         "--ray",
-        metavar="auto|HOST:PORT",
-        help="Work on a Ray cluster: auto is the one that runs on this machine, local begins one here.",
+        metavar="auto|local|HOST:PORT",
+        help="Work on a Ray cluster: auto is the one that this machine belongs to, local begins one here.",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", min=1, help="Processes of this machine that share the cores.")
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="With a folder as --out: processes that share the cores."),
 ]
 CpusPerRun = Annotated[
     int, typer.Option("--cpus-per-run", metavar="N", min=1, help="With --ray: cores, and threads, of each task.")
 ]
 GpusPerRun = Annotated[
-    float, typer.Option("--gpus-per-run", metavar="F", min=0, help="With --ray: of each task; 0.5 lets two share one.")
+    float,
+    typer.Option(
+        "--gpus-per-run", metavar="F", min=0, help="With --ray: GPUs of each task; 0.5 lets two tasks share one."
+    ),
 ]
 AllowDifferent = Annotated[
     bool,
     typer.Option(
-        "--allow-different", help="With --ray: nodes with other versions or processors too; last bits may then differ."
+        "--allow-different",
+        help="With --ray: also take nodes with other versions or processors; the last bits may then differ.",
     ),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/lines.")]

@@ -26,19 +26,26 @@ def predict(
             "also of those in parquet files, and the same command goes on after a kill.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="So many classes of each image.")] = 1,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="A column for each class.")] = False,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="The K most probable classes of each image.")
+    ] = 1,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Add a column for each class.")] = False,
     tta: Annotated[
         str,
         typer.Option(
-            "--tta", metavar="VIEW,…", help="Mean over changed images: mirror, shifts (by a sixteenth, four ways)."
+            "--tta",
+            metavar="VIEW,…",
+            help="Mean over changed images: mirror, shifts (four ways, by a sixteenth of the side), or mirror,shifts.",
         ),
     ] = "",
     explain: Annotated[
-        str | None, typer.Option("--explain", metavar="LENS", help="Write a page with each answer's map, see --page.")
+        str | None,
+        typer.Option(
+            "--explain", metavar="LENS", help="Write a page with the map of each answer, such as grad_cam; see --page."
+        ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--page", metavar="FILE", help="The page of --explain; predictions.html if left out.")
+        Path | None, typer.Option("--page", metavar="FILE", help="File of that page; predictions.html if left out.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a file could not be read.")] = False,
     device: options.Device = "auto",

@@ -12,21 +12,29 @@ from convscope.cli.options import Json, RunDir, TrustCode, opened
 
 def publish(
     run: RunDir,
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Of the repository on the Hub.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hub.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a private repository, which nobody else sees.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder, list its files, and send nothing.")
     ] = False,
-    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Of the commit.")] = None,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            "--message", metavar="TEXT", help="Message of the commit; a line with name and version if left out."
+        ),
+    ] = None,
     trust_code: TrustCode = False,
     json: Json = False,
 ) -> None:
-    """Publish a trained run on the Hugging Face Hub: the folder of convscope card, in one commit.
+    """Publish a trained run on the Hugging Face Hub.
 
-    A repository that is there is updated. The token is that of huggingface_hub: HF_TOKEN, or its login."""
+    Sends the folder of convscope card in one commit. A repository that is there is updated. The token is that of
+    huggingface_hub: HF_TOKEN, or its login."""
     from convscope.cli.show import print_json, print_line
     from convscope.share import publish_run
 

@@ -27,7 +27,7 @@ def report(
     allow_different: options.AllowDifferent = False,
     json: options.Json = False,
 ) -> None:
-    """Write the illustrated report of a run, or of all runs below a folder.
+    """Write the illustrated report of a run or a study.
 
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
     from convscope.cli.show import print_json, print_line, print_metrics

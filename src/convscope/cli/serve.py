@@ -19,14 +19,22 @@ def serve(
     ],
     host: Annotated[
         str,
-        typer.Option("--host", help="The address to listen at; one that others reach asks for the token it prints."),
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Listen at this address; if others can reach it, they need the token that is printed.",
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any that is free.")] = 8765,
+    port: Annotated[
+        int,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen at this port; 0 takes any that is free."),
+    ] = 8765,
     trust_code: TrustCode = False,
 ) -> None:
-    """Explore runs in a browser: edit an image and see every layer change, look at units, mistakes, a map of the test set.
+    """Explore runs in a browser.
 
-    Needs no internet, no account and no database. Ctrl-C ends it."""
+    Edit an image and see every layer change; look at units, mistakes, a map of the test images. Needs no internet, no
+    account and no database. Ctrl-C ends it."""
     gc.disable()  # what is loaded stays, and to look through it again and again takes a quarter of the start
     try:
         import torch

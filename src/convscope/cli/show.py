@@ -168,12 +168,15 @@ def _print_pairs(title: str, pairs: tuple[Pair, ...]) -> None:
     from convscope.study import written_p
 
     if len(pairs) > _MOST_SENTENCES:
+        bases = [pair.basis for pair in pairs]
+        differ = len(set(bases)) > 1  # by tests of their own, as where some have other seeds
         rows = [
-            (pair.a, pair.b, _points(pair), written_p(pair.p), "yes" if pair.told_apart else "no") for pair in pairs
+            (pair.a, pair.b, _points(pair), written_p(pair.p), "yes" if pair.told_apart else "no", *([basis] * differ))
+            for pair, basis in zip(pairs, bases, strict=True)
         ]
-        columns = ("A", "B", "A less B, points", "p (Holm)", "told apart")
-        print_line(f"{title}: {pairs[0].basis}")
-        print_table("", columns, rows, left=2)
+        columns = ("A", "B", "A less B, points", "p (Holm)", "told apart", *(["by"] * differ))
+        print_line(title if differ else f"{title}: {bases[0]}")
+        print_table("", columns, rows, left=2, text=differ)
         print_line("")
     elif pairs:
         print_line("\n".join([title, *(f"  {pair.verdict}; {pair.basis}" for pair in pairs), ""]))
@@ -230,8 +233,10 @@ def _print_moved(compared: Compared) -> None:
     if cells is None or cells.empty:
         return
     a, b = compared.names[:2]
+    several = len(compared.runs[0].run.task.heads) > 1
     rows = [
-        (row["true"], row["predicted"], f"{row['images']:+,}") for row in cells.head(_MOST_CELLS).to_dict("records")
+        (f"{row['head']}={row['true']}" if several else row["true"], row["predicted"], f"{row['images']:+,}")
+        for row in cells.head(_MOST_CELLS).to_dict("records")
     ]
     print_line(f"Confusion matrix, images of {a} less those of {b}")
     print_table("", ("true", "predicted", "images"), rows, left=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,19 +19,26 @@ _MOST = 20
 def sweep(
     spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
     set_: options.Set = [],  # noqa: B006 (typer copies it)
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study; runs/NAME if left out.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             metavar="N",
             min=1,
-            help="Processes that share the cores, 1 by default; more have fewer threads each: see --threads. With --ray: runs "
-            "at a time, as many as there is room for by default.",
+            help="Processes that share the cores, 1 if left out; each has its share of the threads, see --threads. With --ray: "
+            "runs at a time, as many as there is room for if left out.",
         ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="Database for several machines: postgresql://…")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Database for several machines, postgresql://…; a file in the folder if left out.",
+        ),
     ] = None,
     archive: Annotated[
         str | None,
@@ -83,14 +91,16 @@ def sweep(
 
 def _print_plan(planned: Plan) -> None:
     from convscope.cli.show import print_line, print_table
-    from convscope.study import duration
+    from convscope.study import duration, setting_in_words
 
     keys = list(planned.runs[0].settings)
     rows = []
     for run in planned.runs[: 5 * _MOST]:
         size = "" if run.parameters is None else f"{run.parameters:,}"
         time = run.problem or ("" if run.seconds is None else duration(run.seconds))
-        rows.append([f"{run.number:04d}-s{run.seed}", *(str(run.settings[key]) for key in keys), size, time])
+        rows.append(
+            [f"{run.number:04d}-s{run.seed}", *(setting_in_words(run.settings[key]) for key in keys), size, time]
+        )
     title = "" if planned.is_known else "the settings follow from results; this one stands for all"
     print_table(title, ["run", *keys, "parameters", "time"], rows)
     if len(planned.runs) > len(rows):
@@ -107,11 +117,17 @@ def _plan_values(planned: Plan) -> dict[str, Any]:
 
 def _print_study(study: Study, report: Path) -> None:
     from convscope.cli.show import print_line, print_table
+    from convscope.study import setting_in_words
 
     ranking, metric = study.ranking(), study.spec.metric
     keys, lost = list(study.spec.sweep), any(each.not_finished for each in ranking)
     rows = [
-        [f"{each.number:04d}", *(str(each.settings.get(key, "")) for key in keys), f"{each.value:.4f}", str(each.n)]
+        [
+            f"{each.number:04d}",
+            *(setting_in_words(each.settings.get(key, "")) for key in keys),
+            f"{each.value:.4f}",
+            str(each.n),
+        ]
         + ([str(each.not_finished or "")] if lost else [])
         for each in ranking[:_MOST]
     ]
@@ -123,7 +139,7 @@ def _print_study(study: Study, report: Path) -> None:
         if run.message:
             print_line(f"{run.path.name} {run.state}: {run.message}")
     print_line(f"report: {report}")
-    print_line(f"next: convscope table {study.path}")
+    print_line(f"next: convscope table {quote(str(study.path))}")
 
 
 def _study_values(study: Study, report: Path) -> dict[str, Any]:

@@ -16,19 +16,30 @@ def table(
         str, typer.Option("--by", metavar="KEY,…", help="Group by these settings: net.width,net.kernel.")
     ] = "",
     metric: Annotated[
-        list[str], typer.Option("--metric", metavar="NAME", help="Show this one; may be given several times.")
+        list[str],
+        typer.Option(
+            "--metric", metavar="NAME", help="Show this metric, such as test_accuracy; may be given several times."
+        ),
     ] = [],  # noqa: B006 (typer copies it)
     epoch: Annotated[
         str | None,
-        typer.Option("--epoch", metavar="best|last|N", help="Of each run; that of the weights it kept by default."),
+        typer.Option(
+            "--epoch",
+            metavar="best|last|N",
+            help="Figures of this epoch; that of the weights which the run kept if left out.",
+        ),
     ] = None,
     format: Annotated[
         Literal["text", "md", "csv", "parquet", "json"] | None,
-        typer.Option("--format", help="As the ending of --out says, else text."),
+        typer.Option("--format", help="Format of the table; if left out as the ending of --out says, else text."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the table there.")] = None,
-    all_settings: Annotated[bool, typer.Option("--all", help="Every setting, not only those that differ.")] = False,
-    importance: Annotated[bool, typer.Option("--importance", help="Which settings matter for the metric.")] = False,
+    all_settings: Annotated[
+        bool, typer.Option("--all", help="Show every setting, not only those that differ.")
+    ] = False,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Show which settings matter for the metric.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Print a table of all runs below a folder, finished or not.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
     if answer.importance:
         yield f"\n{importance_in_words(answer.importance)}"
         yield _importance_cells(answer.importance), 1
-        yield _importance_note(answer.importance)
+        yield _importance_note(answer.importance, answer.runs.settings)
 
 
 def _run_cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -164,8 +164,10 @@ def _importance_cells(importance: Importance) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _importance_note(importance: Importance) -> str:
-    remarks = ["analysis of variance, type II"]
+def _importance_note(importance: Importance, settings: Sequence[str]) -> str:
+    remarks, named = ["analysis of variance, type II"], {name for term in importance.terms for name in term.settings}
+    if others := [key for key in settings if key not in named]:
+        remarks.append(f"what {' and '.join(others)} did counts as chance")
     if importance.missing_cells:
         remarks.append(f"{importance.missing_cells} combinations of the settings have no run")
     if importance.not_estimable:

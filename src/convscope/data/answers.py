@@ -59,7 +59,9 @@ class Answers:
         for row, word in enumerate(self.splits):
             split = split_of([word]) if word else "none"
             if split is None:
-                raise DataError(f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column")
+                raise DataError(
+                    f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column; mend or rename it"
+                )
             by_split.setdefault(split, []).append(row)
         by_split.pop("none", None)
         if len(by_split) == 1:

@@ -36,6 +36,10 @@ class Arrays(Source):
 
     file: Path
     images: tuple[np.ndarray, ...]
+    unused: tuple[str, ...]
+
+    def understood(self) -> tuple[str, ...]:
+        return (f"arrays that are not used: {', '.join(self.unused)}",) if self.unused else ()
 
     def digest(self) -> str:
         return file_digest_of(self.file)
@@ -73,7 +77,8 @@ def open_arrays(file: Path) -> Arrays:
     values = np.concatenate([pair["y"].ravel() for pair in pairs.values()])
     labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
     parts = rows_of_parts({split: len(array) for split, array in images.items()})
-    return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()))
+    unused = tuple(key for key in arrays if not _kinds(key))
+    return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()), unused)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -119,10 +124,8 @@ def _check_sizes(file: Path, opened: IO[bytes]) -> None:
 def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     pairs: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
-        words = re.split(r"[-_. ]", key.lower())
-        kinds = [_WORDS[word] for word in words if word in _WORDS]
-        if kinds:
-            pair = pairs.setdefault(split_of(words) or "all", {})
+        if kinds := _kinds(key):
+            pair = pairs.setdefault(split_of(_words(key)) or "all", {})
             if kinds[0] in pair:
                 raise DataError(f"{file}: {key} stands for the same array as another key; leave one of them out")
             pair[kinds[0]] = array
@@ -133,6 +136,15 @@ def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, 
             "expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
         )
     return pairs
+
+
+def _words(key: str) -> list[str]:
+    return re.split(r"[-_. ]", key.lower())
+
+
+def _kinds(key: str) -> list[str]:
+    """Whether a key names images, 'x', or labels, 'y'."""
+    return [_WORDS[word] for word in _words(key) if word in _WORDS]
 
 
 def _as_images(where: str, array: np.ndarray) -> np.ndarray:

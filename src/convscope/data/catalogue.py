@@ -199,16 +199,19 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
         raise DataError(
             f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"
         )
+    if not images and (arrow := next((file for file in tree.all_files() if file.suffix == ".arrow"), None)):
+        raise DataError(
+            f"{path}: holds {arrow.name}, as save_to_disk of `datasets` writes it, which is not read; write each split "
+            "as parquet: dataset['train'].to_parquet('train.parquet')"
+        )
     beside = tables_in(tree) if images else []
+    hint = f"are the labels in {' or '.join(beside)}? Then set data.labels={beside[0] if len(beside) == 1 else 'NAME'}"
     try:
         image_folder = open_folder(tree, words)
     except DataError as error:
         if beside:
-            raise DataError(f"{error}; or are the labels in {beside[0]}? Then set data.labels={beside[0]}") from None
+            raise DataError(f"{error}; or {hint}") from None
         raise
     if beside and len(image_folder.classes["class"]) == 1:
-        raise DataError(
-            f"{path}: {image_folder.classes['class'][0]} would be the only class; are the labels in {beside[0]}? "
-            f"Then set data.labels={beside[0]}"
-        )
+        raise DataError(f"{path}: {image_folder.classes['class'][0]} would be the only class; {hint}")
     return image_folder

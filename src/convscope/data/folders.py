@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
+from convscope.compute import chunks, in_order
 from convscope.data.images import Item
-from convscope.data.layouts import Folder, has_image_ending, understood
+from convscope.data.layouts import Folder, has_image_ending, is_hidden, understood
 from convscope.data.source import Source, file_digest_of, rows_of_parts
 from convscope.errors import DataError
 
@@ -36,7 +37,7 @@ def image_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
             raise DataError(f"{path}: there is no such file or folder; give image files, or folders that hold some")
 
 
-def in_text(path: Path) -> str:
+def in_text(path: Path | str) -> str:
     """A path as every file format can hold it: bytes of its name that are no text are written out."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
@@ -45,10 +46,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
     found, visited = False, {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         inside = [(name, os.path.realpath(os.path.join(place, name))) for name in sorted(folders)]
-        folders[:] = [name for name, real in inside if not name.startswith(".") and real not in visited]
+        folders[:] = [name for name, real in inside if not is_hidden(name) and real not in visited]
         visited.update(real for _, real in inside)
         for name in sorted(files):
-            if not name.startswith(".") and has_image_ending(name):
+            if not is_hidden(name) and has_image_ending(name):
                 found = True
                 yield Path(place, name)
     if not found:
@@ -70,9 +71,9 @@ class ImageFolder(Source):
     layout: tuple[str, ...]
 
     def digest(self) -> str:
-        with ThreadPoolExecutor() as pool:
-            contents = pool.map(_digest_of, self.files)
-            lines = [f"{self.short_name(row)} {content}" for row, content in enumerate(contents)]
+        parts = in_order(lambda files: list(map(_digest_of, files)), chunks(self.files, 64), os.cpu_count() or 1)
+        contents = chain.from_iterable(parts)
+        lines = [f"{self.short_name(row)} {content}" for row, content in enumerate(contents)]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
     def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
@@ -82,8 +83,7 @@ class ImageFolder(Source):
         return in_text(self.files[row])
 
     def short_name(self, row: int) -> str:
-        file = self.files[row]
-        return in_text(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
+        return in_text(str(self.files[row]).removeprefix(f"{self.root}{os.sep}"))
 
     def understood(self) -> tuple[str, ...]:
         return self.layout
@@ -120,6 +120,6 @@ def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
 def _digest_of(file: Path) -> str:
     """Of the file's bytes; a file that cannot be read is reported when it is opened as an image."""
     try:
-        return file_digest_of(file) if file.is_file() else "no file"
+        return file_digest_of(file) if os.path.isfile(file) else "no file"
     except DataError:
         return "unreadable"

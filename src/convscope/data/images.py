@@ -37,7 +37,18 @@ DTYPES: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16}
 _LUMA = (19595, 38470, 7471)  # 65536ths of red, green and blue (ITU-R 601), as Pillow's
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _ORIENTATION = 0x0112  # the Exif tag
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins; the last two are BigTIFF
+_HEIC = "is HEIC, as iPhones write it, which is not read; save it as JPEG or PNG"
 
 
 class UnreadableError(Exception):
@@ -104,8 +115,8 @@ def pixels_of(
             return np.concatenate([pixels_of(np.ascontiguousarray(band), 1, image_size, bits) for band in bands])
     with _opened(item) as image:
         keeps_depth = _keeps_depth(image, bits)
-        if _orientation(image) != 1:
-            image = ImageOps.exif_transpose(image)
+        if (orientation := _orientation(image)) in _TURN:
+            image = image.transpose(_TURN[orientation])
         # of floats, which every version of Pillow resizes
         image = Image.fromarray(np.asarray(image).astype(np.float32)) if keeps_depth else _eight_bits(image, channels)
         if image_size is not None:
@@ -184,7 +195,7 @@ def _opened(item: Item) -> Iterator[Any]:
             "fill the memory; scale it down"
         ) from None
     except UnidentifiedImageError:
-        raise UnreadableError("is no image") from None
+        raise UnreadableError(_HEIC if _is_heic(item) else "is no image") from None
     except (UnreadableError, MemoryError):
         raise
     except PermissionError as error:
@@ -193,8 +204,20 @@ def _opened(item: Item) -> Iterator[Any]:
         raise UnreadableError(f"is damaged or cut short ({error})") from None
 
 
+def _is_heic(item: Any) -> bool:
+    if isinstance(item, Path):
+        with item.open("rb") as file:
+            item = file.read(12)
+    return item[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1")
+
+
 def _orientation(image: Any) -> int:
-    return int(image.getexif().get(_ORIENTATION, 1)) if "exif" in image.info else 1
+    """1 to 8, as the camera noted it; 1 where its notes are broken, which harms no pixel."""
+    try:
+        noted = image.getexif().get(_ORIENTATION) if "exif" in image.info else 1
+        return noted if noted in _TURN else 1
+    except Exception:  # on broken notes Pillow raises nearly anything
+        return 1
 
 
 def _is_deep(image: Any) -> bool:

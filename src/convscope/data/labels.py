@@ -7,6 +7,7 @@ same in each file's path below the folder of the images.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, w
         lines.append(f"{place}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
         if others := [one for one in columns if one not in (name, *used)]:
             lines.append(f"columns that are not used: {_some(others, 10)}")
-    return _source(tree, rows, lines, words, {file.resolve() for _, file in tables})
+    return _source(tree, rows, lines, words)
 
 
 def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
@@ -115,7 +116,7 @@ def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
     rows = _Rows()
     rows.add(answers, shorts, list(files))
     lines = [f"{n_fit:,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(used, answers)}"]
-    return _source(tree, rows, lines, words, set())
+    return _source(tree, rows, lines, words)
 
 
 class _Rows:
@@ -126,30 +127,31 @@ class _Rows:
         self.answers: list[Answers] = []
         self.faults: dict[int, str] = {}
         self.twice = 0
-        self._row_of: dict[Path, int] = {}
+        self.row_of: dict[Path, int] = {}
         self._said: list[tuple[str, ...]] = []
 
     def add(self, answers: Answers, names: Sequence[str], files: Sequence[Path | str]) -> None:
         """Rows of a table: what each says, its file as it is written, and the file, or why there is none."""
         new_rows: list[int] = []
         for row, file in enumerate(files):
-            labels = tuple(values[row] for values in answers.targets.values())
-            path = Path(names[row]) if isinstance(file, str) else file
-            before = None if isinstance(file, str) else self._row_of.get(path)
+            columns = [*answers.targets.values(), *([answers.splits] if answers.splits else [])]
+            said = tuple(values[row] for values in columns)
+            path = Path(names[row] or f"row {row + 1} of {answers.where}") if isinstance(file, str) else file
+            before = None if isinstance(file, str) else self.row_of.get(path)
             if before is not None:
                 self.twice += 1
-                if self._said[before] != labels:
-                    both = " and ".join("/".join(one) for one in (self._said[before], labels))
-                    self.faults[before] = f"has two labels in {answers.where}: {both}"
+                if self._said[before] != said:
+                    both = " and ".join("/".join(one) for one in (self._said[before], said))
+                    self.faults[before] = f"has two rows in {answers.where} that differ: {both}"
                 continue
             place = len(self.files)
             if isinstance(file, str):
                 self.faults[place] = file
             else:
-                self._row_of[path] = place
+                self.row_of[path] = place
             new_rows.append(row)
             self.files.append(path)
-            self._said.append(labels)
+            self._said.append(said)
         self.answers.append(_rows_of(answers, new_rows))
 
     def joined(self) -> Answers:
@@ -172,7 +174,7 @@ def _rows_of(answers: Answers, rows: list[int]) -> Answers:
     return Answers(targets, chosen(answers.splits), chosen(answers.groups), answers.where)
 
 
-def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tables: set[Path]) -> ImageFolder:
+def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None) -> ImageFolder:
     answers = rows.joined()
     if answers.splits is None and (splits := _splits_of_folders(rows, tree.path)):
         answers = Answers(answers.targets, splits, answers.groups, answers.where)
@@ -181,8 +183,10 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None, tabl
     for target, names in classes.items():
         if not names:
             raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    listed = {file.resolve() for file in rows.files}
-    others = [f for f in tree.all_files() if has_image_ending(f.name) and f.resolve() not in listed | tables]
+    others = [file for file in tree.all_files() if has_image_ending(file.name) and file not in rows.row_of]
+    if others:  # they may be links to files that are named, or these links to them
+        listed = {file.resolve() for file in rows.row_of}
+        others = [file for file in others if file.resolve() not in listed]
     if others:
         examples = _some([file.relative_to(tree.path).as_posix() for file in others])
         lines.append(f"passed over: {len(others):,} image files without a row: {examples}")
@@ -217,26 +221,34 @@ class _Finder:
     """Finds the image that a table names: by its path, or by its name or its name without ending, where one file has it."""
 
     def __init__(self, tree: Folder) -> None:
+        self.root = tree.path
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for folder in tree.below():
             for name in folder.images:
-                for key in {name, Path(name).stem}:
+                for key in {name, os.path.splitext(name)[0]}:
                     self.by_name[key].append(folder.path / name)
 
     def find(self, folder: Path, name: str) -> Path | str:
         """The file, or why there is none."""
         if not name:
-            return "stands in a row without a file"
-        if "\0" not in name and (folder / name).is_file():
+            return "names no file"
+        if os.path.isfile(folder / name):
             return folder / name
-        matches = self.by_name.get(Path(name).name, [])
+        path = Path(name.replace("\\", "/").lstrip("/"))  # as Windows writes it, or counted from the top of the images
+        matches = self.by_name.get(path.name, [])
         matches = [file for file in matches if file.is_relative_to(folder)] or matches
-        ways = Path(name).parent.parts
-        if ways and len(matches) != 1:
-            matches = [file for file in matches if file.parent.parts[-len(ways) :] == ways]
+        if path.parent.name and os.path.isdir(folder / path.parent):
+            matches = [file for file in matches if file.parent == folder / path.parent]
+        elif len(matches) > 1:  # a longer path, as of another machine, or a shorter one
+            matches = [file for file in matches if _end_alike(path.parent, file.parent.relative_to(self.root))]
         if len(matches) == 1:
             return matches[0]
         return f"is the name of {len(matches):,} files" if matches else "is not there"
+
+
+def _end_alike(one: Path, other: Path) -> bool:
+    """Whether the shorter of two paths is the end of the longer."""
+    return all(a == b for a, b in zip(reversed(one.parts), reversed(other.parts), strict=False))
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
@@ -266,10 +278,25 @@ def _read(file: Path) -> dict[str, list[Any]]:
 def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
     with file.open(encoding="utf-8-sig", newline="") as opened:
         head = opened.readline()
-    mark = max(",;\t", key=head.count) if file.suffix.lower() == ".csv" else "\t"
+    mark = max(",;\t|", key=head.count) if file.suffix.lower() == ".csv" else "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        return pd.read_csv(file, sep=mark, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        rows = pd.read_csv(
+            file,
+            sep=mark,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            skipinitialspace=True,
+        )
+    return rows[rows.fillna("").ne("").any(axis=1)]  # spreadsheets write rows of separators alone
+
+
+def _read_parquet(file: Path, pd: Any) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    return pd.DataFrame(parquet.read_table(file).to_pydict(), dtype=object)  # an index of pandas among the columns
 
 
 def _read_json(file: Path, pd: Any) -> pd.DataFrame:
@@ -285,7 +312,7 @@ _READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
     ".tsv": _read_csv,
     ".jsonl": _read_json,
     ".ndjson": _read_json,
-    ".parquet": lambda file, pd: pd.read_parquet(file),
+    ".parquet": _read_parquet,
 }
 
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from convscope.data.source import split_of
@@ -23,7 +24,7 @@ from convscope.errors import DataError
 
 LAYOUT = "expected train/<class>/…, val/<class>/…, test/<class>/… or <class>/…"
 
-_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
+_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}  # of macOS, NAS, disks
 _IMAGE_ENDINGS = re.compile(
     r"\.(avif|bmp|dib|gif|hei[cf]|ico|j2k|jfif|jp2|jpe?g?|p[bgnp]m|pcx|png|tga|tiff?|webp)", re.IGNORECASE
 )
@@ -33,6 +34,11 @@ _NO_CLASSES = re.compile("(image|img|label|mask|annotation)s?", re.IGNORECASE)
 def has_image_ending(name: str) -> bool:
     """Whether a file's name ends as those of images do."""
     return bool(_IMAGE_ENDINGS.fullmatch(os.path.splitext(name)[1]))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or what systems and file managers leave."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,16 @@ class Folder:
 
     def all_files(self) -> list[Path]:
         """Its files and those of all folders below it, in the order of their paths."""
+        return self._all_files
+
+    @cached_property
+    def _all_files(self) -> list[Path]:
         return sorted(folder.path / name for folder in self.below() for name in folder.files)
 
     def parquet_files(self) -> list[Path]:
         """Its parquet files and those of all folders below it, in the order of their paths."""
-        return [file for file in self.all_files() if file.suffix == ".parquet"]
+        paths = (folder.path / name for folder in self.below() for name in folder.files if name.endswith(".parquet"))
+        return sorted(paths)
 
 
 def read_tree(path: Path) -> Folder:
@@ -91,7 +102,7 @@ def _read(path: Path, above: tuple[tuple[int, int], ...]) -> Folder:
     try:
         status = os.stat(path)
         with os.scandir(path) as entries:
-            visible = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _SYSTEM_NAMES]
+            visible = [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise DataError(f"{path}: this folder cannot be read ({error.strerror}); check its permissions") from None
     identity = (status.st_dev, status.st_ino)

@@ -153,7 +153,7 @@ class DataBundle:
         duplicates: how many images were taken out of train and val because a test image has the same pixels.
         spec: the settings, with the catalogue's defaults filled in; `load_data(spec)` gives this bundle
             again.
-        layout: what the folders of an image folder were taken for, a line each; empty for other sources.
+        layout: what the folders of an image folder were taken for, a line each; of other sources what is not used.
         is_reduced: whether images of 16 bits were scaled to 8, as far as is known.
         own_side: median of the images' shorter side in the source, before `spec.image_size`, in pixels; None for generated
             images, and for those that an older convscope decoded.

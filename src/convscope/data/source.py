@@ -100,7 +100,7 @@ def encode_labels(
     """Labels as indices into class names.
 
     Integers with names are indices already. Without names the distinct values, in their order, are the classes;
-    negative integers, by custom 'no label', are none and stay negative.
+    negative integers, by custom 'no label', are none and stay negative, and '' is −1.
 
     Args:
         values: integers or strings, one an image; a second axis of length one is dropped.
@@ -121,16 +121,16 @@ def encode_labels(
     if names is not None:
         return values.astype(np.int64), tuple(names)
     distinct, places = np.unique(values, return_inverse=True)
-    classes = in_order(str(value) for value in distinct if values.dtype.kind == "U" or value >= 0)
+    classes = in_order(str(value) for value in distinct if (value != "" if values.dtype.kind == "U" else value >= 0))
     index = {name: k for k, name in enumerate(classes)}
     return np.array([index.get(str(value), -1) for value in distinct], np.int64)[places], tuple(classes)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of classes: by their number where all are whole numbers, otherwise as words."""
+    """Names of classes: by their number where all are numbers, such as 2 and 10.0, otherwise as words."""
     unsorted = list(names)
-    whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in unsorted)
-    return sorted(unsorted, key=(lambda name: (int(name), name)) if whole else None)
+    are_numbers = all(re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18})?", name) for name in unsorted)
+    return sorted(unsorted, key=(lambda name: (float(name), name)) if are_numbers else None)
 
 
 def file_digest_of(file: Path) -> str:

@@ -265,6 +265,11 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         SettingError: a setting that does not exist or has an impossible value; the message begins with its
             key.
     """
+    if not isinstance(source, str | os.PathLike | DataSpec):
+        raise SettingError(
+            f"source: {shortened(source)}; expected a name or a path: of arrays write an .npz file, "
+            "numpy.savez('set.npz', x=images, y=labels)"
+        )
     base = source.model_dump() if isinstance(source, DataSpec) else {"source": os.fspath(source)}
     if settings.keys() & {"grey", "channels"} and (base.get("grey") or settings.get("grey")):
         base |= {"grey": False, "channels": None}  # either of them says both

@@ -90,14 +90,19 @@ def divide(
             continue
         if groups is None:
             chosen = _sparing_each_class(stratified(labels[rest], count, generator(name, seed)), labels[rest])
+        elif count >= len(rest):
+            chosen = np.ones(len(rest), bool)
         else:
-            shares = [count / max(1, len(rest)), 1 - count / max(1, len(rest))]
+            shares = [count / len(rest), 1 - count / len(rest)]
             chosen = by_groups(labels[rest], groups[rest], shares, generator(name, seed)) == 0
         done[name], rest = rest[chosen], rest[~chosen]
     done["train"] = rest
     if empty := [name for name, rows in done.items() if not len(rows)]:
-        few = f" {len(np.unique(groups)):,} groups are too few for it;" if groups is not None else ""
-        raise SettingError(f"split: leaves no image for {empty[0]};{few} choose another one, or add images")
+        what, values = ("classes", labels) if groups is None else ("groups", groups)
+        raise SettingError(
+            f"split: leaves no image for {empty[0]} (images: {len(labels):,}, {what}: {len(np.unique(values)):,}); "
+            "choose another one, or add images"
+        )
     return done
 
 

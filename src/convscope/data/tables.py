@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from convscope.data.answers import answers_in, usual_columns
+from convscope.data.answers import answers_in, as_texts, usual_columns
 from convscope.data.images import Item
 from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
-from convscope.errors import DataError, UnknownNameError, first_line
+from convscope.errors import DataError, UnknownNameError, first_line, shortened
 
 _BATCH = 256
 
@@ -70,11 +73,13 @@ class Tables(Source):
                 start = stop
 
     def name(self, row: int) -> str:
-        for table in self.tables:
-            if row < table.n_rows:
-                return f"{table.name} row {row}"
-            row -= table.n_rows
-        raise IndexError(row)
+        place = bisect_right(self._ends, row)
+        return f"{self.tables[place].name} row {row - self._ends[place] + self.tables[place].n_rows}"
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The number of rows up to the end of each table."""
+        return list(accumulate(table.n_rows for table in self.tables))
 
     def short_name(self, row: int) -> str:
         return self.name(row).rsplit("/", 1)[-1]
@@ -173,7 +178,7 @@ def _tables(words: str, by_split: dict[str, list[Table]], roles: Labels | None, 
     targets, classes = {}, {}
     for name in names:
         values = _labels(tables, columns[name], name)
-        targets[name], classes[name] = encode_labels(values, noted.get(name, {}).get("names") or None, where)
+        targets[name], classes[name] = encode_labels(values, _class_names(tables, name), where)
     first = {"class": names[0]} | ({name: name for name in names} if len(names) > 1 else {})
     sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
     parts, groups, faults = rows_of_parts(sizes), None, {}
@@ -226,9 +231,12 @@ def _hub_table(name: str, dataset: Any) -> Table:
 
 
 def _noted(table: Table) -> dict[str, dict[str, Any]]:
-    """What the Hub notes of each column."""
-    noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
+    """What the Hub notes of each column; nothing where there are no such notes, or damaged ones."""
+    try:
+        noted = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _image_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
@@ -264,12 +272,30 @@ def _values(tables: Sequence[Table], column: str) -> list[Any]:
     return [value for table in tables for piece in table.pieces(column) for value in piece.to_pylist()]
 
 
+def _class_names(tables: Sequence[Table], column: str) -> list[str] | None:
+    """The names of a column's classes, as the Hub notes them.
+
+    Raises:
+        DataError: two tables note others, so that a number stands for two classes.
+    """
+    noted = [(_noted(table).get(column, {}).get("names"), table.name) for table in tables]
+    by_table = [(list(map(str, names)), where) for names, where in noted if names and isinstance(names, list)]
+    for names, where in by_table:
+        if names != by_table[0][0]:
+            raise DataError(
+                f"{where}: names the classes of {column!r} {shortened(names)}, and {by_table[0][1]} "
+                f"{shortened(by_table[0][0])}; write both with the same names in the same order"
+            )
+    return by_table[0][0] if by_table else None
+
+
 def _labels(tables: Sequence[Table], values: list[Any], column: str) -> np.ndarray:
+    """Integers, of which −1 is 'no label', or words, of which '' is."""
     from pyarrow import types
 
     if all(types.is_integer(table.schema.field(column).type) for table in tables):
-        return np.array([-1 if value is None else value for value in values], np.int64)  # null is 'no label'
-    return np.array(values)
+        return np.array([-1 if value is None else value for value in values], np.int64)
+    return np.array(as_texts(values, f"{tables[0].name}, column {column}"), str)
 
 
 def _content_digest(table: Table, *columns: str) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         picture as picture,
         png as png,
         sheet as sheet,
+        shrink_to as shrink_to,
         signed_picture as signed_picture,
         tinted_picture as tinted_picture,
     )

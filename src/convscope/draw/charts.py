@@ -50,7 +50,7 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
     title, form = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}[measure]
     chart = _curves(history, measure, title, form, test_accuracy)
     summary = _ends_in_words(history, measure, ".2%" if form else ".4f")
-    return _specification(chart.properties(width="container", description=f"{title} by epoch: {summary}"))
+    return specification(chart.properties(width="container", description=f"{title} by epoch: {summary}"))
 
 
 def _ends_in_words(history: pd.DataFrame, measure: str, number: str) -> str:
@@ -154,7 +154,7 @@ def rate_curve(table: pd.DataFrame, rate: float) -> dict[str, Any]:
     name = chosen.mark_text(align="left", dx=4, baseline="top", color=VAL).encode(y=alt.value(2), text="name:N")
     chart = alt.layer(steps, line, rule, name).properties(width=460, height=230)
     about = f"loss over learning rate in {len(table)} steps, smoothed from {low:.4g} to {high:.4g}; chosen is {rate:g}"
-    return _specification(chart.properties(description=about))
+    return specification(chart.properties(description=about))
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for confidence, accuracy, images in table[["confidence", "accuracy", "images"]].itertuples(index=False)
     )
     chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
-    return _specification(
+    return specification(
         chart.properties(description=f"at each confidence the accuracy, and of how many images: {summary}")
     )
 
@@ -228,7 +228,7 @@ def curves(
         y=alt.Y("value:Q", title=y, scale=scale),
         tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)],
     )
-    return _specification(alt.layer(band, line).properties(width=520, height=260))
+    return specification(alt.layer(band, line).properties(width=520, height=260))
 
 
 def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> d
         .properties(width=520, height=48)
         .resolve_scale(y="independent")
     )
-    return _specification(chart)
+    return specification(chart)
 
 
 def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
         x: title of the axis.
     """
     base = alt.Chart(table).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=True)))
-    axis = alt.Axis(format="+.1%", grid=False)
+    axis = alt.Axis(format="+~%", grid=False)
     interval = base.mark_rule(color=TRAIN, opacity=0.35).encode(x=alt.X("low:Q", title=x, axis=axis), x2="high:Q")
     points = base.mark_circle(color=TRAIN, size=42, opacity=0.75).encode(
         x=alt.X("value:Q", title=x, axis=axis),
@@ -278,7 +278,7 @@ def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
     )
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(color="#888", strokeDash=[4, 4]).encode(x="at:Q")
     height = max(60, 24 * table["name"].nunique())
-    return _specification(alt.layer(zero, interval, points).properties(width=460, height=height))
+    return specification(alt.layer(zero, interval, points).properties(width=460, height=height))
 
 
 def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
@@ -315,7 +315,7 @@ def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, 
         )
     )
     side = 28 * len(classes) if few else 336
-    return _specification(alt.layer(*([cells, figures] if few else [cells])).properties(width=side, height=side))
+    return specification(alt.layer(*([cells, figures] if few else [cells])).properties(width=side, height=side))
 
 
 def points(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
@@ -337,7 +337,7 @@ def points(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
         color=alt.Color("class:N", scale=alt.Scale(domain=list(classes), range=colours), legend=legend),
         shape=alt.Shape("class:N", scale=alt.Scale(domain=list(classes), range=list(shape.values())), legend=legend),
     )
-    return _specification(chart.properties(width=480, height=420))
+    return specification(chart.properties(width=480, height=420))
 
 
 def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
@@ -348,8 +348,9 @@ def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
         return np.asarray(image.convert("RGB"))
 
 
-def _specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    with alt.data_transformers.enable("default", max_rows=None):  # a history may have thousands of epochs
+def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """As Vega-Lite takes it, of any number of rows."""
+    with alt.data_transformers.enable("default", max_rows=None):  # Altair refuses more than 5,000
         return chart.to_dict()
 
 

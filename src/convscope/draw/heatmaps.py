@@ -148,10 +148,10 @@ def panel(
     if len(rows) > 1:  # columns stand below each other
         widths = [[max(map(max, widths))] * len(row) for row in rows]
     heights = [max(one.shape[0] for _, one in row) for row in rows]
-    bar = _bar_width(scale) if scale else 0
+    bar, bar_height = (_bar_width(scale), _bar_height(scale, heights[0])) if scale else (0, 0)
     lines = max(_font(18).getlength(heading), _font(15).getlength(note)) + 2 * _GAP
     width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
-    below = sum(heights) + _LINE * len(rows)
+    below = max(sum(heights) + _LINE * len(rows), bar_height)
     canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((_GAP, 11), heading, fill=_INK, font=_font(18))
@@ -164,9 +164,9 @@ def panel(
             x += cell_width + _GAP
         y += height + _LINE
     if note:
-        draw.text((_GAP, y + 2), note, fill=_FAINT, font=_font(15))
+        draw.text((_GAP, _TOP + below + 2), note, fill=_FAINT, font=_font(15))
     if scale:
-        _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, heights[0])
+        _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, bar_height)
     return np.asarray(canvas)
 
 
@@ -211,6 +211,11 @@ def _ticks(scale: Scale) -> list[str]:
 def _bar_width(scale: Scale) -> int:
     """Of the bar with its ticks and its label, in pixels."""
     return max(_BAR, 19 + round(max(map(_font(14).getlength, _ticks(scale)))) + 4 + 24)
+
+
+def _bar_height(scale: Scale, beside: int) -> int:
+    """That of the pictures beside it, but so that its label and three ticks have room."""
+    return max(beside, round(_font(14).getlength(scale.label)) + 1, 3 * 16)
 
 
 @lru_cache

@@ -85,6 +85,15 @@ def enlarge_to(shown: Picture, side: int) -> Picture:
     return enlarge(shown, max(1, side // max(shown.shape[:2])))
 
 
+def shrink_to(shown: Picture, side: int) -> Picture:
+    """The picture with its longer side at most `side`; what is larger is averaged."""
+    from PIL import Image
+
+    image = Image.fromarray(shown)
+    image.thumbnail((side, side))
+    return np.asarray(image)
+
+
 def png(shown: Picture) -> bytes:
     """The picture as a PNG file."""
     from PIL import Image

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from convscope.draw.charts import COLOURS, TRAIN, VAL
+from convscope.draw.charts import COLOURS, TRAIN, VAL, specification
 
 _LOW_PANEL, _MOST_TICKS = 150, 8
 _NAME_LETTERS = 28  # in a line of a row's name
@@ -48,7 +48,7 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     ranges = "; ".join(f"{split} {low:{number}} to {high:{number}}" for split, low, high in ends.itertuples())
     about = f"{measure} by epoch of {n} run{'' if n == 1 else 's'}, at epoch {last}: {ranges}"
     chart = alt.layer(line, points).properties(width="container", height=_LOW_PANEL, description=about)
-    return chart.to_dict()
+    return specification(chart)
 
 
 def spread(
@@ -88,7 +88,7 @@ def spread(
         width="container", height=row_px * len(names), autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         description=f"mean {title} of {len(groups)} settings, from {first} to {last}",
     )  # fmt: skip
-    return chart.to_dict()
+    return specification(chart)
 
 
 def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> 
         color=colour, tooltip=["setting:N", *figures, "n:Q", alt.Tooltip(f"{key}:Q", title=title, format=",.4~r")]
     )
     about = f"value against {title} of {len(table)} settings, {int(table['front'].sum())} of them on the Pareto front"
-    return alt.layer(front, dots).properties(width="container", height=220, description=about).to_dict()
+    return specification(alt.layer(front, dots).properties(width="container", height=220, description=about))
 
 
 def _axis(percent: bool) -> str:

@@ -62,8 +62,12 @@ def answering_logits(graph: TracedGraph) -> TracedGraph:
             return graph.answering(before, note)
     if answer.kind not in ("log_softmax", "softmax") and _gives_probabilities(graph):
         extended = graph.inserting(answer.name, _logarithm)
+        logarithm = extended.outputs[0]
+        [clamped] = extended.operation(logarithm).inputs
+        [own] = extended.operation(clamped).inputs  # what the network itself gives, with which gradients are compared
+        extended.results = {key: own if name == logarithm else name for key, name in extended.results.items()}
         return extended.answering(
-            extended.outputs[0], "the network gives probabilities; their logarithms are taken for its logits"
+            logarithm, "the network gives probabilities; their logarithms are taken for its logits"
         )
     return graph
 

@@ -48,13 +48,15 @@ def attention(call: Call) -> int:
 
 
 def einsum(call: Call) -> int:
-    """One product for each combination of all the letters; exact for two factors and no ellipsis."""
+    """One product for each combination of all the letters and of what an ellipsis stands for; exact for two factors."""
     terms = call.arguments["equation"].replace(" ", "").split("->")[0].split(",")
     factors = [shapes_at(node, call.n)[0] for node in call.arguments["tensors"]]
-    if len(factors) < 2 or "..." in call.arguments["equation"]:
-        return 0
-    letters = {c: size for term, shape in zip(terms, factors, strict=True) for c, size in zip(term, shape, strict=True)}
-    return prod(letters.values())
+    sizes: dict[str | int, int] = {}
+    for term, shape in zip(terms, factors, strict=True):
+        head, _, tail = term.partition("...")
+        axes = [*head, *range(len(head) + len(tail) - len(shape), 0), *tail]  # an ellipsis' are aligned at their ends
+        sizes |= {axis: max(n, sizes.get(axis, 1)) for axis, n in zip(axes, shape, strict=True)}
+    return prod(sizes.values()) if len(factors) > 1 else 0
 
 
 def recurrent(call: Call) -> int:

@@ -152,6 +152,8 @@ class _Following:
             same = [node for node in sources if self.places[node] is coords]
             size = (shape[2], shape[3]) if _is_map(op, shape) else size
             where = self.known[same[0]] if same else _recognised(coords, size)
+            if where and op.kind in ("conv", "conv_transpose") and where.unit_axis(len(shape)) != 1:
+                where = None  # it slides over units, as a gate of channels does
         if not single and isinstance(coords, Tensor):
             coords = (coords,) * len(call.output_shapes)  # a max pool that gives its indices too
         self.places[op.node], self.known[op.node], self.sizes[op.node] = coords, where, where.size if where else size

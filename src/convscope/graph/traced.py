@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.node import map_aggregate
 
 from convscope.errors import RequestError, UnknownNameError
@@ -56,6 +57,11 @@ class Operation:
     known: bool
     node: Node = field(repr=False)
     row: Row = field(repr=False)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether the values of the images decide how many rows it has, as behind a mask of them; then no row is an image's."""
+        return bool(free_unbacked_symbols(self.node.meta["val"]))
 
 
 class TracedGraph:
@@ -247,8 +253,11 @@ class TracedGraph:
 
     def constant(self, node: Node, n: int) -> Tensor:
         """The value of a tensor that does not depend on the image, for a batch of `n` images."""
+        values: dict[Node, Any] = {}
         with torch.no_grad():
-            return self._execute(node, lambda source: self.constant(source, n), n)
+            for needed in self._needed([node], values):
+                values[needed] = self._execute(needed, values.__getitem__, n)
+        return values[node]
 
     def _start(self, images: Tensor | None, given: Mapping[str, Tensor]) -> dict[Node, Any]:
         values: dict[Node, Any] = {self.operation(name).node: value for name, value in given.items()}
@@ -339,10 +348,15 @@ class TracedGraph:
 
     def _weight_paths(self, node: Node, names: Mapping[Node, str]) -> list[str]:
         """The network's own tensors that the node uses, also through operations that only prepare weights."""
-        sources = [source for source in node.all_input_nodes if source not in names]
-        paths = [p for source in sources for p in self._weight_paths(source, names)]
-        own = self._weights.get(node)
-        return [own] if isinstance(own, str) else paths
+        paths, pending, met = list[str](), [node], {node}
+        while pending:
+            source = pending.pop()
+            if isinstance(own := self._weights.get(source), str):
+                paths.append(own)
+            new = [one for one in source.all_input_nodes if one not in names and one not in met]
+            met.update(new)
+            pending += reversed(new)
+        return paths
 
 
 def attribute(root: nn.Module, path: str) -> Any:

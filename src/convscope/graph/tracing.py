@@ -77,6 +77,10 @@ def trace(
     returned = next(iter(reversed(program.graph.nodes))).args[0]
     results = dict(zip(names or map(str, range(len(returned))), returned, strict=True))
     graph = TracedGraph(net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results)
+    if not graph.results:
+        raise NetworkError(
+            f"network {type(net).__name__} gives no tensor that is worked out from the images; return logits (N, classes)"
+        )
     graph.notes = tuple(_notes(graph))
     return choose(graph, output, n_classes)
 

@@ -79,6 +79,12 @@ if TYPE_CHECKING:
         with_task as with_task,
     )
     from convscope.lenses.unit_effects import UnitEffects as UnitEffects, unit_effects as unit_effects
-    from convscope.lenses.units import Units as Units, choose_units as choose_units, count_units as count_units
+    from convscope.lenses.units import (
+        Units as Units,
+        choose_units as choose_units,
+        convolutions as convolutions,
+        count_units as count_units,
+        layers_with_units as layers_with_units,
+    )
 else:
     load_when_used(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -17,7 +18,7 @@ from convscope.errors import NetworkError, RequestError, SettingError, UnknownNa
 from convscope.graph import Intervention, Operation, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 from convscope.lenses.memory import portions
-from convscope.lenses.units import Units, choose_units, count_units
+from convscope.lenses.units import Units, choose_units, count_units, layers_with_units
 
 HOW = ("zero_weights", "zero_activation", "mean_activation")
 """What can become of an ablated unit; see `ablate`."""
@@ -106,9 +107,14 @@ def ablated_graph(graph: TracedGraph, edited: nn.Module, layers: Mapping[str, Un
     """The graph of a network that `ablate` made, from that of the network before, so that it need not be traced again.
 
     Returns:
-        None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere.
+        None where that cannot be: a layer is no single operation of the graph, or its activation is replaced elsewhere; or its
+        weights are another module's too, under whose name the graph may read them.
     """
     graph, before = graph.over(edited), graph
+    holders = Counter(weight for module in before.net.modules() for weight in module.parameters(recurse=False))
+    edits = (weight for layer in layers for weight in before.net.get_submodule(layer).parameters(recurse=False))
+    if how == "zero_weights" and any(holders[weight] > 1 for weight in edits):
+        return None
     for layer in layers if how != "zero_weights" else ():
         if [op.name for op in before.operations if op.module == layer] != [layer]:
             return None
@@ -135,7 +141,7 @@ def interventions(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, In
         RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
     """
     places, by_layer = positions(graph), dict[str, Intervention]()
-    units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(select_layers(graph, layers))
+    units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(layers_with_units(graph, layers))
     for layer, units in units_of.items():
         for name in select_layers(graph, [layer]):
             op, where = graph.operation(name), places.get(name)

@@ -276,7 +276,8 @@ def class_activation_map(
         raise RequestError(f"layer {layer!r} has no rows and columns, and a map needs them; there is {listed}")
     where = places[layer]
     parts = []
-    for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
+    bytes_each = bytes_of_pass(graph, images, resolved.operation)
+    for part in portions(len(images), bytes_each, images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach()
             given = None if known is None else {layer: known[part].detach().requires_grad_()}

@@ -113,7 +113,8 @@ def attribute(
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
     captum = import_optional("captum.attr", "this attribution")
-    at_once = next(portions(2**31, bytes_of_pass(graph, images), images.device, max_memory)).stop
+    bytes_each = bytes_of_pass(graph, images, resolved.operation)
+    at_once = next(portions(2**31, bytes_each, images.device, max_memory)).stop
     attributions, gaps = [], []
     for i in range(len(images)):
         part = slice(i, i + 1)

@@ -103,7 +103,8 @@ def follow_back(
 ) -> Attribution:
     """The gradient of what is asked with respect to the image, through `instead` in place of some operations."""
     parts = []
-    for part in portions(len(images), bytes_of_pass(graph, images), images.device, max_memory):
+    bytes_each = bytes_of_pass(graph, images, resolved.operation)
+    for part in portions(len(images), bytes_each, images.device, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach().requires_grad_()
             result = graph.run(pixels, [resolved.operation], instead=instead)[resolved.operation]
@@ -126,12 +127,12 @@ def gradient(answer: Float[Tensor, " N"], source: Tensor) -> Tensor:
     return gradients[0]
 
 
-def bytes_of_pass(graph: TracedGraph, images: Tensor) -> int:
-    """About what one image takes on the way there and back: each operation's result and its gradient.
+def bytes_of_pass(graph: TracedGraph, images: Tensor, output: str) -> int:
+    """About what one image takes on the way to an operation and back: each result on it, and its gradient.
 
     Without bound where images act on each other, so that each is looked at alone.
     """
     if graph.mixes_images:
         return sys.maxsize
-    numbers = sum(prod(op.output_shape) for op in graph.operations)
+    numbers = sum(prod(op.output_shape) for op in graph.needed_for(output))
     return 2 * numbers * images.element_size()

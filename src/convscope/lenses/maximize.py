@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from convscope.graph import (
     positions,
     receptive_fields,
 )
+from convscope.lenses.gradients import bytes_of_pass
 from convscope.lenses.memory import portions
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
@@ -136,10 +137,7 @@ def maximize(
         network = _Network(graph, operation, where, position, normalize)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
         check_gradient(graph, image.to(network.like))
-        n_activations = sum(prod(op.output_shape) for op in graph.needed_for(operation.name))
-        bytes_each = (
-            2 * network.like.element_size() * (prod(graph.input_shape) + n_activations)
-        )  # each activation and its gradient
+        bytes_each = bytes_of_pass(graph, image.to(network.like), operation.name)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
         results = [ascent.climb(network, chosen[part]) for part in parts]
     picture, activation, course = (torch.cat(tensors) for tensors in zip(*results, strict=True))

@@ -104,14 +104,14 @@ def _ablated(
     target: int,
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """The target's logit and probability with each unit ablated."""
-    scores, probabilities = torch.empty(len(rows)), torch.empty(len(rows))
+    scores, probabilities = torch.empty((2, len(rows)), dtype=image.dtype)
     assert resolved.target is not None
-    task = resolved.target.task
+    task, at_once = resolved.target.task, 1 if graph.mixes_images else _AT_ONCE
     for name, result in layers.items():
         of_layer = [k for k, row in enumerate(rows) if row[0] == name]
         axis = _unit_axis(graph, name)
-        for start in range(0, len(of_layer), _AT_ONCE):
-            part = of_layer[start : start + _AT_ONCE]
+        for start in range(0, len(of_layer), at_once):
+            part = of_layer[start : start + at_once]
             changed = result.detach().repeat_interleave(len(part), 0)
             for place, k in enumerate(part):
                 changed[place].select(axis - 1, rows[k][1]).zero_()

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import Operation, Positions
+from convscope.graph import Operation, Positions, TracedGraph, positions
+from convscope.lenses.activations import select_layers
 
 Units = int | Sequence[int] | Int[Tensor, " U"] | None
 """What lenses take as `units`: one unit of the layer, several, or None for all of them."""
@@ -47,6 +48,28 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     return tuple(chosen)
 
 
+def convolutions(graph: TracedGraph) -> list[str]:
+    """The convolutions whose units are known, see `count_units`, in the network's order."""
+    return [op.name for op in graph.operations if op.kind == "conv" and _has_units(graph, op)]
+
+
+def layers_with_units(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
+    """The layers that are meant, see `select_layers`; those of a kind or a pattern only if their units are known.
+
+    All of them where no layer's are, so that a message names the first.
+    """
+    names = select_layers(graph, layers)
+    called = [layers] if isinstance(layers, str) else list(layers)
+    return [name for name in names if name in called or _has_units(graph, graph.operation(name))] or names
+
+
+def _has_units(graph: TracedGraph, operation: Operation) -> bool:
+    try:
+        return count_units(operation, positions(graph).get(operation.name)) > 0
+    except RequestError:
+        return False
+
+
 def count_units(operation: Operation, where: Positions | None) -> int:
     """How many units an operation has: maps, or neurons.
 
@@ -54,8 +77,13 @@ def count_units(operation: Operation, where: Positions | None) -> int:
         where: its positions, see `convscope.graph.positions`; None where it has none.
 
     Raises:
-        RequestError: it is not known which of its numbers are a unit's.
+        RequestError: it is not known which of its numbers are a unit's, or which of its rows are an image's.
     """
+    if operation.is_routed:
+        raise RequestError(
+            f"layer {operation.name!r} runs on as many rows as the images decide, and none of them is an image's; ask about a "
+            "layer before or behind it"
+        )
     shape = operation.output_shape
     if where is None and len(shape) != 1:
         size = "×".join(map(str, shape)) or "one"

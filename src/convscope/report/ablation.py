@@ -12,6 +12,7 @@ from torch import Tensor
 from convscope.analyses import ablation_plan
 from convscope.draw import coloured, enlarge_to, scale_of
 from convscope.errors import NetworkError
+from convscope.lenses import convolutions
 from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import Ablation, Estimate, LayerEffects
@@ -71,7 +72,7 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
 def chosen_filters(subject: ReportedRun) -> dict[str, list[int]]:
     """The first two filters of the first five convolutions that have filters of their own."""
     modules, scope = dict(subject.scope.net.named_modules()), subject.scope
-    names = [op.name for op in scope.graph.operations if op.kind == "conv" and op.name in modules]
+    names = [name for name in convolutions(scope.graph) if name in modules]
     own = [name for name in names if "weight" in dict(modules[name].named_parameters(recurse=False))]
     return {name: list(range(min(_UNITS, scope.n_units(name)))) for name in own[:_LAYERS]}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from operator import mul
+from shlex import quote
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from convscope.analyses import ablation_plan
 from convscope.data import ImageSet
 from convscope.draw import filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
+from convscope.lenses import convolutions
 from convscope.report.budget import MINUTES, Fit
 from convscope.report.page import Photo, fill, static
 from convscope.report.sprites import image_sheets, picture_sheet
@@ -59,9 +61,9 @@ class _Layer:
 
 
 def has_filters(subject: ReportedRun) -> bool:
-    """Whether the network has convolutions, and can be traced."""
+    """Whether the network has convolutions whose units are known, and can be traced."""
     try:
-        return any(operation.kind == "conv" for operation in subject.scope.graph.operations)
+        return bool(convolutions(subject.scope.graph))
     except NetworkError:
         return False
 
@@ -83,7 +85,7 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     They lie evenly over the set. For all images, or a larger network: `scope.filter_effects`.
     """
     graph, test = subject.scope.graph, subject.data.test
-    layers = [op.name for op in graph.operations if op.kind == "conv"]
+    layers = convolutions(graph)
     n_units = sum(subject.scope.n_units(layer) for layer in layers)
     afford = _EFFECT_COST * subject.budget.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
     n = int(min(_MOST_EFFECT_IMAGES, len(test), afford))
@@ -95,8 +97,10 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
 
 def _effect(effects: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     change = effects.change(unit)
-    by_class = effects.class_accuracy_after[unit] - effects.class_accuracy_before
-    worst = int(by_class.nan_to_num(0).argmin())
+    by_class = (effects.class_accuracy_after[unit] - effects.class_accuracy_before).nan_to_num(
+        0
+    )  # a class without images
+    worst = int(by_class.argmin())
     return {
         "accuracy": change.value,
         "low": change.low,
@@ -116,7 +120,7 @@ def filters_fit(subject: ReportedRun) -> Fit:
     Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
     """
     graph, test = subject.scope.graph, subject.data.test
-    maps = {op.name: op.output_shape for op in graph.operations if op.kind == "conv"}
+    maps = {name: graph.operation(name).output_shape for name in convolutions(graph)}
     batch = batch_that_fits(graph, list(maps), test)
     each = subject.work + sum(
         prod(size) * (size[0] / 2 + _PER_NUMBER) + size[0] ** 2 * _PER_PAIR / batch for size in maps.values()
@@ -158,7 +162,7 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
     return {
         "classes": list(test.classes["class"]),
         "input": list(subject.run.input_shape),
-        "run": str(subject.run.path),
+        "run": quote(str(subject.run.path)),
         "tests": n,
         "top": _TOP,
         "pictures": _PICTURES,
@@ -305,18 +309,19 @@ def _words(layer: _Layer) -> list[str]:
     if dead:
         few = f"Unit {dead[0]} never fires" if len(dead) == 1 else f"{len(dead)} of {layer.units} units never fire"
         named = "" if len(dead) == 1 else f": {_listed([str(unit) for unit in dead])}"
-        words.append(f"{few} on {images}{named}. A dead unit adds nothing and can be removed.")
+        words.append(f"{few} on {images}{named}. On these images a dead unit adds nothing.")
     pairs = statistics.duplicates()
     if pairs:
         named = _listed([f"{first} and {second} ({value:.2f})" for first, second, value in pairs], "; ")
         some = "One pair of units does" if len(pairs) == 1 else f"{len(pairs):,} pairs of units do"
         words.append(f"{some} nearly the same, by the correlation of their maps: {named}.")
     always = (statistics.saturated & ~statistics.dead).nonzero()[:, 0].tolist()
-    if always and statistics.rectified:
+    if always:
         words.append(
             f"The ReLU never cuts {'unit' if len(always) == 1 else 'units'} {_listed([str(u) for u in always])}."
         )
-    return words or [f"Every unit fires somewhere on {images}, and no two correlate by 0.95 or more."]
+    fires = f"Every unit fires somewhere on {images}, and no" if statistics.rectified else "No"
+    return words or [f"{fires} two units correlate by 0.95 or more."]
 
 
 def _listed(names: list[str], between: str = ", ") -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import torch
 
 from convscope.data import LINES, DataBundle
 from convscope.report.subject import ReportedRun
-from convscope.runs import Run
-from convscope.scans import imbalance_in_words, kept_epoch, proportion
+from convscope.runs import Recipe, Run
+from convscope.scans import imbalance_in_words, kept_epoch, of_last_stage, proportion
 
 
 def findings(subject: ReportedRun) -> list[str]:
     """Sentences about the run, the most important first."""
-    imbalance = imbalance_in_words(subject.metrics, subject.run.spec.recipe)
+    recipe, gap = subject.run.spec.recipe, subject.metrics["overfit_percent"]
+    imbalance = imbalance_in_words(subject.metrics, recipe)
     # said only where train accuracy is that of the images as they are, and not shown to be above test accuracy
-    balanced, gap = subject.run.spec.recipe.sampling == "balanced", subject.metrics["overfit_percent"]
-    fit = "" if balanced or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
+    fit = "" if _other_images(recipe) or gap["low"] > 0.5 else underfitting(subject.run, subject.data)
     sentences = [_accuracy(subject), *imbalance, _overfitting(subject), fit]
     heads = subject.metrics["heads"]
     for target, head in heads.items():
@@ -28,18 +29,18 @@ def findings(subject: ReportedRun) -> list[str]:
 def _accuracy(subject: ReportedRun) -> str:
     metrics = subject.metrics
     figure = metrics["accuracy"]
-    chance = math.prod(max(map(sum, head["confusion"])) / metrics["images"] for head in metrics["heads"].values())
+    targets = torch.stack([subject.data.test.targets_of(target) for target in metrics["heads"]])
+    most = int(targets.unique(dim=1, return_counts=True)[1].max())
+    answer = "class" if len(targets) == 1 else "combination of classes"
     return (
         f"Test accuracy is {_percent(figure)} on {metrics['images']:,} images; "
-        f"always predicting the most frequent class would give {100 * chance:.1f} %."
+        f"always predicting the most frequent {answer} would give {100 * most / metrics['images']:.1f} %."
     )
 
 
 def _overfitting(subject: ReportedRun) -> str:
     recipe = subject.run.spec.recipe
-    mixed = "training images that are mixed in pairs" if recipe.mixup or recipe.cutmix else ""
-    drawn = "class-balanced draws of the training images" if recipe.sampling == "balanced" else ""
-    if images := mixed or drawn:
+    if images := _other_images(recipe):
         return f"Train accuracy is that of {images}: its difference from test accuracy does not show overfitting."
     gap = subject.metrics["overfit_percent"]
     if gap["low"] > 0.5:
@@ -49,17 +50,33 @@ def _overfitting(subject: ReportedRun) -> str:
             f"(95 % interval {gap['low']:.1f} to {gap['high']:.1f})."
         )
     if gap["high"] < -0.5:
+        used = {
+            "augmentation makes the training images harder, ": any(
+                not part.augmentation.is_off for part in recipe.parts
+            ),
+            "dropout leaves out units, ": any(layer.kind == "dropout" for layer in subject.anatomy.layers),
+        }
+        why = "".join(words for words, is_used in used.items() if is_used)
         return (
-            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: augmentation and dropout make the training "
-            "images harder, and the running average includes earlier weights."
+            f"Test accuracy is {-gap['value']:.1f} points above train accuracy: {why}{'and ' * bool(why)}the running average "
+            "includes earlier weights."
         )
-    return f"There is no sign of overfitting: train and test accuracy differ by {gap['value']:.1f} points."
+    told = "There is no sign of overfitting" if gap["high"] <= 5 else "Whether the network overfits cannot be told"
+    value, low, high = (f"{gap[key]:z.1f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{told}: train accuracy less test accuracy is {value} points (95 % interval {low} to {high})."
+
+
+def _other_images(recipe: Recipe) -> str:
+    """Of which images train accuracy is, where these are not the training images as they are."""
+    if recipe.mixup or recipe.cutmix:
+        return "training images that are mixed in pairs"
+    return "class-balanced draws of the training images" if recipe.sampling == "balanced" else ""
 
 
 def _classes(head: dict[str, Any]) -> str:
     """Names the extremes only where their intervals stay apart when widened for having looked at all classes."""
     rows = [row for row in head["per_class"] if row["images"]]
-    if all(row["recall"]["value"] == 1 for row in rows):
+    if len(rows) < 2 or all(row["recall"]["value"] == 1 for row in rows):
         return ""
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
     high, low = (_widened(row, len(rows)) for row in (worst, best))
@@ -85,47 +102,70 @@ def _confusion(head: dict[str, Any]) -> str:
     if not wrong:
         return "No test image is misclassified."
     n, i, j = max(pairs, key=lambda pair: pair[0])
+    alike = sum(pair[0] == n for pair in pairs)
+    if alike > 1:
+        return (
+            f"{alike:,} pairs of classes are confused most often, {_times(n)} each; there are {wrong:,} errors in all."
+        )
     if matrix[j][i] > matrix[i][j]:
         i, j = j, i
     one, other = f"“{names[i]}”", f"“{names[j]}”"
     pair = f"{one} was predicted as {other} {_times(matrix[i][j])}, {other} as {one} {_times(matrix[j][i])}"
     if len(names) == 2:
         return f"{pair}."
+    if wrong == 1:
+        return f"One test image is misclassified: {one} was predicted as {other}."
     return f"The most confused pair: {pair}; together {100 * n / wrong:.0f} % of {wrong:,} errors."
 
 
 def _calibration(head: dict[str, Any]) -> str:
-    error = head["calibration_error"]
-    images = sum(b["images"] for b in head["reliability"])
-    bias = sum(b["images"] * (b["confidence"] - b["accuracy"]) for b in head["reliability"]) / images
-    figure = f"the calibration error is {100 * error['value']:.1f} points"
+    error, bins = head["calibration_error"], head["reliability"]
+    images = sum(b["images"] for b in bins)
+    confidence, accuracy = (sum(b["images"] * b[key] for b in bins) / images for key in ("confidence", "accuracy"))
+    figure, bias = f"the calibration error is {100 * error['value']:.1f} points", confidence - accuracy
     if error["high"] < 0.02:
         return f"The probabilities are well calibrated: {figure}."
-    if abs(bias) < 0.5 * error["value"]:
-        return f"The probabilities are not calibrated, in both directions: {figure}."
-    return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if _apart(confidence, accuracy, images) and abs(bias) >= 0.5 * error["value"]:
+        return f"The network is {'over' if bias > 0 else 'under'}confident: {figure}."
+    if any(_apart(b["confidence"], b["accuracy"], b["images"], len(bins)) for b in bins):
+        return f"The probabilities are not calibrated: {figure}."
+    return f"Whether the probabilities are calibrated cannot be told from {images:,} test image{'s' * (images > 1)}: {figure}."
+
+
+def _apart(confidence: float, accuracy: float, images: int, looks: int = 1) -> bool:
+    """Whether a confidence lies outside the interval of the accuracy, widened for so many looks (Bonferroni)."""
+    _, low, high = proportion(round(accuracy * images), images, 1 - 0.05 / looks).figures
+    return not low <= confidence <= high
 
 
 def _course(subject: ReportedRun) -> str:
     history, recipe = subject.run.history, subject.run.spec.recipe.parts[-1]
-    losses = history["val_loss"]
+    rows = of_last_stage(history)
+    losses = rows["val_loss"]
     best = int(losses.argmin())
-    if len(history) >= 3 and best <= len(history) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
-        course = f"was lowest in epoch {best + 1} of {len(history)} and rose afterwards"
-        return f"The validation loss {course}: patience would have helped."
+    if len(rows) < 3 or recipe.patience is not None:
+        return ""
+    if best <= len(rows) - 3 and losses.iloc[-1] > 1.05 * losses.iloc[best]:
+        course = (
+            f"The validation loss was lowest in epoch {rows['epoch'].iloc[best]} of {len(history)} and rose afterwards"
+        )
+        before, after = (100 * rows["val_accuracy"].iloc[place] for place in (best, -1))
+        if after > before:
+            return f"{course}, while validation accuracy went from {before:.1f} to {after:.1f} %."
+        return f"{course}: patience would have helped."
     anneals = recipe.schedule in {"one-cycle", "cosine"}  # there the loss falls to the end, whatever the length
-    if len(history) >= 3 and losses.iloc[-1] < 0.97 * losses.iloc[-2] and recipe.patience is None and not anneals:
+    if losses.iloc[-1] < 0.97 * losses.iloc[-2] and not anneals:
         return "The validation loss was still falling when the training ended: more epochs may help."
     return ""
 
 
 def _data(subject: ReportedRun) -> str:
-    data, notes = subject.data, []
-    if data.duplicates:
-        notes.append(f"{data.duplicates:,} training images whose pixels equal those of a test image were left out")
-    if data.left_out:
-        notes.append(f"{len(data.left_out):,} files could not be read and were left out")
-    return f"Of the data, {' and '.join(notes)}." if notes else ""
+    left_out = {
+        "training image{} with the pixels of a test image": subject.data.duplicates,
+        "file{} that could not be read": len(subject.data.left_out),
+    }
+    notes = [f"{n:,} {what.format('s' * (n > 1))}" for what, n in left_out.items() if n]
+    return f"Left out of the data: {' and '.join(notes)}." if notes else ""
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -144,6 +184,7 @@ def _times(n: int) -> str:
 
 _LOW, _CLOSE = 0.9, 0.05
 _FALLS = 0.97  # times the loss of the epoch before, or less
+_FEW_STEPS = 10  # in an epoch
 
 
 def underfitting(run: Run, data: DataBundle) -> str:
@@ -160,9 +201,18 @@ def underfitting(run: Run, data: DataBundle) -> str:
     train, val = float(row["train_accuracy"]), float(row["val_accuracy"])
     if max(train, val) >= _LOW or train - val > _CLOSE:
         return ""
-    steps = [step for step in (_longer(run), _wider(run), _pretrained(run, data), _larger(data)) if step]
+    advice = (_smaller_batch(run, data), _longer(run), _wider(run), _pretrained(run, data), _larger(data))
+    steps = [step for step in advice if step]
     sentence = f"The network underfits: train accuracy is {100 * train:.1f} %, validation accuracy {100 * val:.1f} %"
     return f"{sentence}. Try, in this order: {'; '.join(steps)}." if steps else f"{sentence}."
+
+
+def _smaller_batch(run: Run, data: DataBundle) -> str:
+    images = min(run.spec.recipe.batch, len(data.train))
+    steps = len(data.train) // images
+    if steps >= _FEW_STEPS:
+        return ""
+    return f"a smaller recipe.batch (an epoch has {steps} step{'s' if steps > 1 else ''} of {images:,} images)"
 
 
 def _longer(run: Run) -> str:
@@ -170,9 +220,7 @@ def _longer(run: Run) -> str:
 
     While a rate is annealed the loss falls however long the training is.
     """
-    rows, recipe = run.history, run.spec.recipe.parts[-1]
-    if "stage" in rows:
-        rows = rows[rows["stage"] == rows["stage"].iloc[-1]]
+    rows, recipe = of_last_stage(run.history), run.spec.recipe.parts[-1]
     if len(rows) < recipe.epochs:  # patience ended it
         return ""
     if len(rows) == 1:

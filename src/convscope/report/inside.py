@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,15 @@ from convscope.draw import (
     network_map,
     picture,
     sheet,
+    shrink_to,
     signed_picture,
     tinted_picture as tinted,
 )
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
-from convscope.report.subject import ReportedRun
+from convscope.lenses import convolutions
+from convscope.report.page import Photo
+from convscope.report.subject import LARGE_PX, ReportedRun
 
 _SHEET_PX = 520
 _MOST_UNITS = 64
@@ -60,11 +64,11 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
     One scale for all maps of an image: white is the level that half a percent of its activations exceed. Those of the
     first layer also in the image's colours.
     """
-    convolutions = [layer.name for layer in subject.anatomy.layers if layer.kind == "conv"]
-    chosen = [convolutions[k] for k in spread(len(convolutions), _MOST_LAYERS)]
     rows = subject.chosen_images()
     images = subject.data.test.images(rows)
     try:
+        names = convolutions(subject.scope.graph)
+        chosen = [names[k] for k in spread(len(names), _MOST_LAYERS)]
         layers = [relu_after(subject.scope.graph, name) or name for name in chosen]
         activations = subject.scope.activations(images, layers) if layers else {}
     except NetworkError:  # it cannot be traced; the anatomy's note says so
@@ -113,9 +117,11 @@ def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> 
     examples = []
     for k in chosen:
         rows = torch.nonzero(targets == k).flatten()[:n]
-        pictures = [picture(image) for image in subject.data.train.images(rows)]
-        class_sheet = sheet(pictures, columns=n, gap=2) if pictures else None
-        examples.append({"class": classes[k], "picture": class_sheet})
+        pictures = [shrink_to(picture(image), LARGE_PX) for image in subject.data.train.images(rows)]
+        shown: Picture | Photo | None = sheet(pictures, columns=n, gap=2) if pictures else None
+        if isinstance(shown, np.ndarray) and max(subject.run.input_shape[1:]) > LARGE_PX:
+            shown = Photo(shown)
+        examples.append({"class": classes[k], "picture": shown})
     return examples
 
 

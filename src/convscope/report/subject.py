@@ -13,10 +13,11 @@ from torch import Tensor
 
 from convscope.compute import Entry, cached
 from convscope.data import DataBundle, ImageSet
-from convscope.draw import Picture, enlarge_to, picture
+from convscope.draw import Picture, enlarge_to, picture, shrink_to
 from convscope.graph import Anatomy
 from convscope.nets import Head
 from convscope.report.budget import MINUTES, PER_VALUE, Budget
+from convscope.report.page import Photo
 from convscope.runs import ANATOMY, Run
 from convscope.scans import digest_of_scope
 from convscope.scope import Scope
@@ -85,8 +86,8 @@ class ReportedRun:
         first = task.first_class(head)
         return task.classes[first : first + len(task.heads[head].classes)]
 
-    def thumbnail(self, row: int) -> Picture:
-        """A test image, enlarged by repetition to at least 64 px."""
+    def thumbnail(self, row: int) -> Picture | Photo:
+        """A test image; see `thumbnail`."""
         return thumbnail(self.data.test, row)
 
     def chosen_images(self, n: int = 3, head: int = 0) -> list[int]:
@@ -97,7 +98,11 @@ class ReportedRun:
         return [row for of_class in rows for row in of_class] or [0]
 
 
-def thumbnail(images: ImageSet, row: int) -> Picture:
-    """An image, enlarged by repetition to at least 64 px."""
-    small = picture(images[row][0])
-    return enlarge_to(small, 64)
+LARGE_PX = 160
+"""Twice the side at which a page shows an image beside others: what is larger is made smaller, and a JPEG."""
+
+
+def thumbnail(images: ImageSet, row: int) -> Picture | Photo:
+    """An image, enlarged by repetition to at least 64 px, or made smaller to `LARGE_PX`."""
+    whole = picture(images[row][0])
+    return enlarge_to(whole, 64) if max(whole.shape[:2]) <= LARGE_PX else Photo(shrink_to(whole, LARGE_PX))

@@ -18,6 +18,7 @@ from convscope.compute import share_threads
 from convscope.draw import enlarge_to, picture, sheet
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
+from convscope.lenses import convolutions
 from convscope.report.budget import Fit
 from convscope.report.subject import ReportedRun
 from convscope.scans import cached_scan
@@ -144,9 +145,9 @@ def feature_visualization_fit(subject: ReportedRun) -> Fit:
 def _asked(subject: ReportedRun) -> dict[str | None, int]:
     """How many units of each layer; None stands for the classes."""
     graph, scope = subject.scope.graph, subject.scope
-    convolutions = [op.name for op in graph.operations if op.kind == "conv"]
-    most = [(name, _UNITS["deep"]) for name in convolutions[1:][-1:]]
-    most = [(name, _UNITS["first"]) for name in convolutions[:1]] + most
+    names = convolutions(graph)
+    most = [(name, _UNITS["deep"]) for name in names[1:][-1:]]
+    most = [(name, _UNITS["first"]) for name in names[:1]] + most
     layers: list[tuple[str | None, int]] = [(relu_after(graph, name) or name, n) for name, n in most]
     return {layer: min(n, scope.n_units(layer)) for layer, n in [*layers, (None, _CLASSES)]}
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         PROBLEM as PROBLEM,
         class_columns as class_columns,
         load_images as load_images,
+        moved as moved,
         predict_batches as predict_batches,
     )
     from convscope.runs.recipe import FIND as FIND, Recipe as Recipe, Resize as Resize, Stage as Stage

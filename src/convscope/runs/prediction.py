@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -70,27 +71,40 @@ def predict_batches(
             raise UnknownNameError("view", view, get_args(View), "one of test-time augmentation's")
     where = choose_device(device)
     size = batch or evaluation_batch(run.input_shape, where)
-    net, normalize = run.net.to(where), Normalizer(*run.normalization, where)
-    for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits, decoders):
-        readable = [place for place, problem in enumerate(problems) if not problem]
-        rows = pd.DataFrame({"file": names})
-        if readable:
-            by_head = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
-        else:
-            by_head = [torch.zeros(0, len(head.classes)) for head in heads]
-        columns: dict[str, Any] = {}
-        for head, each in zip(heads, by_head, strict=True):
-            more = _columns(head, each, class_columns(heads)[head.target], top, probabilities, alone=len(heads) == 1)
-            if twice := sorted(columns.keys() & more.keys()):
-                raise SettingError(
-                    f"two columns of the answers would be called {twice[0]!r}; give the targets of the data other names, "
-                    "and train again"
+    normalize = Normalizer(*run.normalization, where)
+    with moved(run.net, where) as net:
+        for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits, decoders):
+            readable = [place for place, problem in enumerate(problems) if not problem]
+            rows = pd.DataFrame({"file": names})
+            if readable:
+                by_head = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
+            else:
+                by_head = [torch.zeros(0, len(head.classes)) for head in heads]
+            columns: dict[str, Any] = {}
+            for head, each in zip(heads, by_head, strict=True):
+                more = _columns(
+                    head, each, class_columns(heads)[head.target], top, probabilities, alone=len(heads) == 1
                 )
-            columns |= more
-        answers = pd.DataFrame(columns, index=readable)
-        rows = rows.join(answers)
-        rows[PROBLEM] = problems
-        yield rows
+                if twice := sorted(columns.keys() & more.keys()):
+                    raise SettingError(
+                        f"two columns of the answers would be called {twice[0]!r}; give the targets of the data other names, "
+                        "and train again"
+                    )
+                columns |= more
+            answers = pd.DataFrame(columns, index=readable)
+            rows = rows.join(answers)
+            rows[PROBLEM] = problems
+            yield rows
+
+
+@contextmanager
+def moved(net: torch.nn.Module, device: torch.device) -> Iterator[torch.nn.Module]:
+    """The network on a device; afterwards, also after an error, it is where it was."""
+    before = next((parameter.device for parameter in net.parameters()), device)
+    try:
+        yield net.to(device)
+    finally:
+        net.to(before)
 
 
 @torch.no_grad()

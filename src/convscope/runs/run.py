@@ -200,8 +200,14 @@ class Run:
         """The run's data set, loaded again.
 
         Raises:
-            RunFolderError: its content is not what the run was trained on.
+            RunFolderError: it is not where it was, or its content is not what the run was trained on.
         """
+        source = self.spec.data.source
+        if os.path.isabs(source) and not os.path.exists(source):
+            raise RunFolderError(
+                f"{self.path}: its data are not at {source} any more, or not on this machine; bring them there, or write "
+                f"into {self.path / SPEC}, as data.source, where they are"
+            )
         data = load_data(self.spec.data)
         digest = self.environment["data"]["digest"]
         if digest != data.digest:

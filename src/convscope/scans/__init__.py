@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ReviewedAccuracy as ReviewedAccuracy,
         evaluate as evaluate,
         kept_epoch as kept_epoch,
+        of_last_stage as of_last_stage,
         reviewed_accuracy as reviewed_accuracy,
     )
     from convscope.scans.exact import ExactSum as ExactSum

@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convscope.base.console import progress_bar
 from convscope.compute import choose_device, evaluation_batch, executor_in_use, value_of
 from convscope.data import DataBundle, ImageSet, Normalizer, batches
-from convscope.errors import ReadOnlyError, RunFolderError
+from convscope.errors import ReadOnlyError, RequestError, RunFolderError, shortened
 from convscope.nets import Head, Task
-from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, read_review, read_tensors
+from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, moved, read_review, read_tensors
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
@@ -50,9 +50,12 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         than the test accuracy, and their difference shows no overfitting.
     Raises:
         RunFolderError: the training is not finished, or the data has changed.
+        RequestError: other data was given, of other classes or of another shape.
         FailedError: the network answers with NaN or infinity.
     """
     data = data or run.load_data()
+    if data.digest != run.environment["data"]["digest"]:
+        _check_alike(run, data)
     scans = _Scans(run.task)
     key = {"model": _digest(run), "data": data.digest, "split": "test"}
     stored = _stored(run, key)
@@ -72,6 +75,19 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
+
+
+def _check_alike(run: Run, data: DataBundle) -> None:
+    """Refuses images of other classes, whose numbers would mean others of the run's, or of another shape."""
+    for head in run.task.heads:
+        if (classes := data.test.classes.get(head.target)) != head.classes:
+            raise RequestError(
+                f"{data.name}: its classes of {head.target!r} are {shortened(classes)}, and {run.path} knows "
+                f"{shortened(head.classes)}; evaluate images of the same classes, in the same order"
+            )
+    if data.input_shape != run.input_shape:
+        theirs, own = ("×".join(map(str, shape)) for shape in (data.input_shape, run.input_shape))
+        raise RequestError(f"{data.name}: its images are {theirs}, and {run.path} takes {own}; load them in that shape")
 
 
 def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "auto") -> None:
@@ -95,7 +111,7 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
             for each, other in zip(scans, part, strict=True):
                 each.merge(other)
         return
-    with _moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
+    with moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
         feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
 
 
@@ -134,16 +150,6 @@ def _kept_in_memory(run: Run, part: str, values: dict[str, Any]) -> Iterator[Non
         run.__dict__[part] = values
 
 
-@contextmanager
-def _moved(net: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """The network on a device; afterwards, also after an error, it is where it was."""
-    before = next((parameter.device for parameter in net.parameters()), device)
-    try:
-        yield net.to(device)
-    finally:
-        net.to(before)
-
-
 def _digest(run: Run) -> str:
     return hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest() if run.is_trained else ""
 
@@ -163,13 +169,16 @@ def _stored(run: Run, key: dict[str, str]) -> BatchOutputs | None:
 def kept_epoch(run: Run) -> pd.Series:
     """The row of a run's history in which its weights were kept: under patience the best one (of the last stage), else
     the last."""
-    history, recipe = run.history, run.spec.recipe
+    rows, recipe = of_last_stage(run.history), run.spec.recipe
     if recipe.patience is None:
-        return history.iloc[-1]
-    if "stage" in history:
-        history = history[history["stage"] == history["stage"].iloc[-1]]
-    column = history[recipe.watch]
-    return history.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
+        return rows.iloc[-1]
+    column = rows[recipe.watch]
+    return rows.iloc[int(column.argmax() if recipe.watch == "val_accuracy" else column.argmin())]
+
+
+def of_last_stage(history: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a history's last stage; all where it has no stages."""
+    return history[history["stage"] == history["stage"].iloc[-1]] if "stage" in history else history
 
 
 def _train_accuracy(run: Run) -> Estimate:

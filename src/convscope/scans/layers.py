@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.graph import Positions, TracedGraph, positions
-from convscope.lenses import count_units, select_layers
+from convscope.lenses import count_units, layers_with_units
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,5 @@ def layer_maps(graph: TracedGraph, layers: Sequence[str]) -> list[LayerMap]:
         RequestError: a layer's units are not known.
     """
     positions_of = positions(graph)
-    pairs = [(graph.operation(name), positions_of.get(name)) for name in select_layers(graph, layers)]
+    pairs = [(graph.operation(name), positions_of.get(name)) for name in layers_with_units(graph, layers)]
     return [LayerMap(op.name, count_units(op, where), where.size if where else (1, 1), where) for op, where in pairs]

@@ -65,13 +65,14 @@ class LayerStatistics:
 
     @property
     def dead(self) -> Bool[Tensor, " U"]:
-        """Units that never fire: the largest number before the ReLU is not positive."""
-        return self.peak <= 0
+        """Units that never fire: the ReLU that follows cuts all that they give. None where no ReLU follows: there a negative
+        number is read as well."""
+        return (self.peak <= 0) & (self.rectified is not None)
 
     @property
     def saturated(self) -> Bool[Tensor, " U"]:
-        """Units that are always on: the ReLU never cuts them, so they are linear on this data."""
-        return self.zeros == 0
+        """Units that are always on: the ReLU never cuts them, so they are linear on this data. None where no ReLU follows."""
+        return (self.zeros == 0) & (self.rectified is not None)
 
     @property
     def selectivity(self) -> Float64[Tensor, " U"] | None:
@@ -90,10 +91,10 @@ class LayerStatistics:
 
     @property
     def best_class(self) -> Int64[Tensor, " U"] | None:
-        """The class with the largest mean; -1 for a dead unit."""
+        """The class with the largest mean; -1 for a unit that is never positive."""
         if self.class_means is None:
             return None
-        return self.class_means.nan_to_num(-torch.inf).argmax(1).where(~self.dead, -1)
+        return self.class_means.nan_to_num(-torch.inf).argmax(1).where(self.peak > 0, -1)
 
     def duplicates(self, least: float = 0.95) -> list[tuple[int, int, float]]:
         """Pairs of units whose outputs correlate at least so much: (unit, later unit, correlation), strongest first.

@@ -24,37 +24,42 @@ from convscope.runs import ENVIRONMENT, MODEL, Run, check_writable, load_weights
 
 Format = Literal["onnx", "torch", "safetensors"]
 
-_ONNX = """import json, numpy as np, onnxruntime
-from PIL import Image
-session = onnxruntime.InferenceSession({path!r})
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-image = np.asarray(Image.open("photo.jpg").convert("RGB"))[None]
-[probabilities] = session.run(None, {{"images": image}})
-print(classes[probabilities[0].argmax()], probabilities[0].max())
+_READ = """from PIL import Image, ImageOps
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")  # upright
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+pixels = np.array(photo.convert("RGB"))[None]
 """
 
-_TORCH = """import json, numpy as np, torch
-from PIL import Image
-about = {{"about.json": ""}}
-program = torch.export.load({path!r}, extra_files=about).module()
-classes = json.loads(json.loads(about["about.json"])["classes"])
-image = torch.from_numpy(np.array(Image.open("photo.jpg").convert("RGB")))[None]
-probabilities = program(image)[0]
-print(classes[probabilities.argmax()], float(probabilities.max()))
+_SAY = """for head, classes in json.loads(about["heads"]).items():
+    part, probabilities = probabilities[: len(classes)], probabilities[len(classes) :]
+    print(head, classes[part.argmax()], float(part.max()))
 """
+
+_ONNX = f"""import json, numpy as np, onnxruntime
+{_READ}session = onnxruntime.InferenceSession(PATH)
+about = session.get_modelmeta().custom_metadata_map
+probabilities = session.run(["probabilities"], dict(images=pixels))[0][0]
+{_SAY}"""
+
+_TORCH = f"""import json, numpy as np, torch
+{_READ}files = dict.fromkeys(["about.json"], "")
+program = torch.export.load(PATH, extra_files=files).module()
+about = json.loads(files["about.json"])
+probabilities = program(torch.from_numpy(pixels))[0]
+{_SAY}"""
 
 _SAFETENSORS = """import json
 from safetensors import safe_open
-with safe_open({path!r}, framework="pt") as file:
+with safe_open(PATH, framework="pt") as file:
     about = json.loads(file.metadata()["convscope"])
-    weights = {{name: file.get_tensor(name) for name in file.keys()}}
+    weights = {name: file.get_tensor(name) for name in file.keys()}
 print(about["classes"], about["mean"], about["std"], list(weights)[:3])
 """
 
 
 def example_of(form: str, path: Path) -> str:
     """The lines for a file of that format."""
-    return {"onnx": _ONNX, "torch": _TORCH, "safetensors": _SAFETENSORS}[form].format(path=str(path))
+    return {"onnx": _ONNX, "torch": _TORCH, "safetensors": _SAFETENSORS}[form].replace("PATH", repr(str(path)))
 
 
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -159,7 +164,7 @@ def _about(run: Run) -> dict[str, str]:
     return {
         "classes": json.dumps(list(run.task.classes), ensure_ascii=False),
         "heads": json.dumps(heads, ensure_ascii=False),
-        "input": "uint8 images (N, height, width, 3) of any size, red, green and blue as in the file",
+        "input": "uint8 images (N, height, width, 3) of any size: red, green and blue, upright, on white where transparent",
         "output": "the probability of each of the classes; those of each head sum to 1",
         "run": run.name,
         "weights sha256": hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest(),

@@ -33,6 +33,7 @@ _FIGURES = {
     "overfit_percent": "overfit, points",
     "calibration_error": "calibration error",
 }
+_OF_FIRST_HEAD = ("top5", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,13 @@ class Compared:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; confusion of the first run less each other, cells that differ alone."""
-        figures, only, names = self.figures(), self.only_right(), self.runs[0].image_names
+        only, names = self.only_right(), self.runs[0].image_names
         rows = sorted({row for places in only.values() for row in places.tolist()})
         return {
             "runs": [
                 {"name": run.name, "path": str(run.run.path),
                  "settings": {key: run.settings[key] for key in self.settings if key in run.settings},
-                 "figures": figures[figures["run"] == run.name].set_index("metric")[["value", "low", "high"]].to_dict("index")}
+                 "figures": {key: figure.to_json() for key, figure in _figures_of(run).items()}}
                 for run in self.runs
             ],
             "groups": [
@@ -310,12 +311,14 @@ def _seed(run: ComparedRun, key: str) -> int:
 
 
 def _figures_of(run: ComparedRun) -> dict[str, Estimate]:
-    """The validation accuracy of the kept weights, and the test figures that are defined."""
+    """The validation accuracy of the kept weights, and the test figures that are defined; of several heads those of all, and
+    the accuracy of each."""
     metrics, n = run.run.metrics, int(run.run.environment["data"]["images"]["val"])
     figures = {"val_accuracy": proportion(round(float(kept_epoch(run.run)["val_accuracy"]) * n), n)}
-    figures |= {key: Estimate(**metrics[key]) for key in _FIGURES if key in metrics}
-    if len(metrics["heads"]) > 1:
-        figures |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in metrics["heads"].items()}
+    heads = metrics["heads"] if len(metrics["heads"]) > 1 else {}
+    keys = [key for key in _FIGURES if key in metrics and not (heads and key in _OF_FIRST_HEAD)]
+    figures |= {key: Estimate(**metrics[key]) for key in keys}
+    figures |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in heads.items()}
     return {key: figure for key, figure in figures.items() if figure.value is not None}
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class ComparedRun:
         except (KeyError, RuntimeError, IndexError):
             path = self.run.path / PREDICTIONS
             raise RunFolderError(
-                f"{path} is not what this run answers; delete it, and convscope evaluate {self.run.path}"
+                f"{path} is not what this run answers; delete it, and convscope evaluate {quote(str(self.run.path))}"
             ) from None
         true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*answers, strict=True))
         return AnswersOfRun(true, predicted, probability.prod(1), of_true.prod(1))
@@ -151,14 +152,18 @@ def _check_evaluated(run: Run) -> None:
         )
     if not run.is_trained:
         raise RunFolderError(
-            f"{run.path} is not trained to its end: convscope train --resume {run.path} takes it there, "
-            f"then convscope evaluate {run.path}"
+            f"{run.path} is not trained to its end: convscope train --resume {quote(str(run.path))} takes it there, "
+            f"then convscope evaluate {quote(str(run.path))}"
         )
     if not (run.has(METRICS) and run.has(PREDICTIONS)):
-        raise RunFolderError(f"{run.path} has no test figures yet: convscope evaluate {run.path} makes them")
+        raise RunFolderError(
+            f"{run.path} has no test figures yet: convscope evaluate {quote(str(run.path))} makes them"
+        )
     accuracy = run.metrics.get("accuracy")
     if not (isinstance(accuracy, dict) and isinstance(accuracy.get("value"), int | float)):
-        raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {run.path}")
+        raise RunFolderError(
+            f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {quote(str(run.path))}"
+        )
 
 
 def _check_classes(runs: Sequence[Run]) -> None:

@@ -39,6 +39,7 @@ from convscope.study.run import find_study
 from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
 from convscope.study.store import (
     MOST_DEATHS,
+    STORE,
     Store,
     deaths_of,
     life_of,
@@ -207,6 +208,13 @@ class Engine:
             self.view.say(f"there are {choices:,} different settings, not {n_settings:,}: the search ends with them")
         self.trials = self.store.trials()
         self.seen = {trial.number for trial in self.trials if self._was_finished(trial)}
+        if self.spec.is_grid and self.job.storage is None:
+            ended = [run for trial in self.trials if self._was_finished(trial) for run in self._runs_of(trial)]
+            if gone := [run.name for run in ended if not run.path.exists()]:
+                self.view.say(
+                    f"{', '.join(gone[:5])}{', …' * (len(gone) > 5)}: done before, and now without a folder; to train "
+                    f"what is gone again, delete {self.store.folder / STORE} too"
+                )
         try:
             with stop_wish() as wish:
                 while self._goes_on():

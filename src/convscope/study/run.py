@@ -167,7 +167,7 @@ def resume_run(
         run.check_trust()
         if run.is_trained:
             raise RunFolderError(f"{folder} holds a finished run; there is nothing to resume")
-        data = ranks.after_the_first(lambda: load_data(run.spec.data), where)
+        data = ranks.after_the_first(run.load_data, where)
         return train_spec(run.spec, data, folder, device=device, resume=True, watcher=watcher, track=track)
 
 
@@ -250,7 +250,8 @@ def _find(name: str) -> Path | str:
         raise SettingError(f"{path} is a run's folder; to go on with it: convscope train --resume {quote(str(path))}")
     if (path / "study.yaml").is_file():
         raise SettingError(
-            f"{path} is a study's folder; to go on with it: convscope sweep {quote(str(path / 'study.yaml'))}"
+            f"{path} is a study's folder; to go on with it: "
+            f"convscope sweep {quote(str(path / 'study.yaml'))} --out {quote(str(path))}"
         )
     if path.is_dir() or path.suffix.lower() in _OF_DATA or path.name in set(data_names()) - set(texts):
         raise SettingError(

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def setting_in_words(value: Any) -> str:
-    """A setting's value as YAML has it: true, null, 0.01. Networks and stages by their names, with their plain settings.
+    """A setting's value in a line, as YAML has it: true, null, 0.01. Networks and stages by their names and plain settings.
 
     Example:
         >>> setting_in_words([{"name": "frozen", "train": "fc", "epochs": 3}, {"name": "all", "epochs": 2, "rate": None}])
@@ -16,7 +16,7 @@ def setting_in_words(value: Any) -> str:
     """
     if isinstance(value, str):
         line = _named(_list_in(value))
-        return value if line is None else line
+        return " ".join(value.splitlines()) if line is None else line
     line = _named(value if isinstance(value, list | tuple) else [value])
     return json.dumps(value, ensure_ascii=False) if line is None else line
 

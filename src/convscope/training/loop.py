@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
+from shlex import quote
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from convscope.base.signals import StopWish
 from convscope.compute import evaluation_batch
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
-from convscope.errors import DivergedError, StoppedError
+from convscope.errors import DivergedError, FailedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
@@ -238,10 +239,17 @@ class Trainer:
         else:
             torch.manual_seed(seed)
         set_rate(self.optimizer, self._rate(self.state.step))
-        loss, correct = self._backward(images, targets)
-        if self.recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
+        try:
+            loss, correct = self._backward(images, targets)
+            if self.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            shape = "×".join(map(str, self.data.input_shape))
+            raise FailedError(
+                f"the memory of {self.device} does not hold a step of {self.part} images of {shape}; take a smaller "
+                "recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller network"
+            ) from error
         self.optimizer.zero_grad()
         return loss, correct
 
@@ -355,16 +363,19 @@ class Trainer:
         epoch = self.state.epoch
         rate = self._rate(step)
         key = f"recipe.stages.{self.state.stage}.rate" if self.whole.stages else "recipe.rate"
-        good = f"the last good checkpoint is that of epoch {epoch}" if epoch else "there is no good checkpoint yet"
+        good = "there is no good checkpoint yet"
+        if epoch:
+            good = f"the last good checkpoint is that of epoch {epoch} (the course is in {HISTORY})"
+        clip = ", or recipe.clip_norm=1" if self.recipe.clip_norm is None else ""
         return DivergedError(
             f"{self.run.path}: the loss is {loss:.4g} in epoch {epoch + 1}, step {step + 1}, at rate {rate:.3g}; {good}; "
-            f"try a lower {key}, or recipe.clip_norm=1 (the course is in {HISTORY})"
+            f"try a lower {key}{clip}"
         )
 
     def _stop(self) -> None:
         self.run.check_there()
         save_state(self.run, self.state, self.net, self.optimizer)
-        command = f"convscope train --resume {self.run.path}"
+        command = f"convscope train --resume {quote(str(self.run.path))}"
         if self.run.spec.net.name == GIVEN:
             command = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
         raise StoppedError(

@@ -114,9 +114,10 @@ def make_optimizer(
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     weights = [parameter for parameter in trained if parameter.ndim > 1]
     others = [parameter for parameter in trained if parameter.ndim <= 1]
+    output = next((one for one in reversed(list(net.parameters())) if one.ndim > 1), None)
     members = defaultdict(list)
     for parameter in weights + others:
-        matrices = muon and parameter.ndim > 1 and parameter is not weights[-1]
+        matrices = muon and parameter.ndim > 1 and parameter is not output
         share = recipe.adam_rate / rate if muon and not matrices else 1.0
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
     groups = [
@@ -194,10 +195,11 @@ class Averaging:
         kept: the mean so far, by name in the network's state; filled from the weights where it is empty.
     """
 
+    @torch.no_grad()
     def __init__(self, net: nn.Module, recipe: Recipe, kept: dict[str, Tensor]) -> None:
         self.net, self.recipe, self.kept = net, recipe, kept
-        if recipe.averaging != "none" and not kept:
-            kept |= {name: tensor.detach().clone() for name, tensor in self._averaged().items()}
+        if recipe.averaging != "none":  # what a checkpoint kept moves to the weights' device and memory layout
+            kept |= {name: live.clone().copy_(kept.get(name, live)) for name, live in self._averaged().items()}
 
     def _averaged(self) -> dict[str, Tensor]:
         """Weights and, of ema, the statistics of batch norm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -155,7 +156,9 @@ class _MLflow:
         from mlflow.entities import Param
 
         number = str(self.client.create_run(self._experiment(), run_name=run.name).info.run_id)
-        settings = [Param(key, str(value)) for key, value in flat_settings(run.spec.model_dump(mode="json")).items()]
+        settings = [
+            Param(_plain(key), str(value)) for key, value in flat_settings(run.spec.model_dump(mode="json")).items()
+        ]
         for first in range(0, len(settings), 100):  # it takes no more at once
             self.client.log_batch(number, params=settings[first : first + 100])
         return number
@@ -176,15 +179,20 @@ class _MLflow:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        self.client.log_batch(self.number, [Metric(key, value, now, epoch) for key, value in figures.items()])
+        self.client.log_batch(self.number, [Metric(_plain(key), value, now, epoch) for key, value in figures.items()])
 
     def results(self, epoch: int, figures: dict[str, float]) -> None:
         metrics = self.client.get_run(self.number).data.metrics
-        self.row(epoch, {key: value for key, value in figures.items() if key not in metrics})
+        self.row(epoch, {key: value for key, value in figures.items() if _plain(key) not in metrics})
 
     def close(self, status: Status) -> None:
         ends = {"finished": "FINISHED", "stopped": "KILLED"}
         self.client.set_terminated(self.number, ends.get(status, "FAILED"))
+
+
+def _plain(key: str) -> str:
+    """A key with _ for what MLflow takes in no name: of "recipe.rates.blocks*" the star."""
+    return re.sub(r"[^/\w.\- :]", "_", key)
 
 
 class _WandB:

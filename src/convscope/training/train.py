@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -17,7 +19,15 @@ from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
 from convscope.compute import own_random_state, threads
 from convscope.data import DataBundle, Normalizer, batches
-from convscope.errors import NetworkError, RunFolderError, SettingError, StoppedError
+from convscope.errors import (
+    ConvscopeError,
+    NetworkError,
+    RequestError,
+    RunFolderError,
+    SettingError,
+    StoppedError,
+    shortened,
+)
 from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
 from convscope.runs import (
     CHECKPOINT,
@@ -76,8 +86,9 @@ def train(
         track: also tell "tensorboard" (in `out`/tensorboard), "mlflow" or "wandb" of the settings and of every epoch.
     Raises:
         RunFolderError: `out` holds another run already, or nothing to resume.
-        NetworkError: the network does not fit the images or the task.
+        NetworkError: the network does not fit the images or the task, or has no weights that can be trained.
         SettingError: the task is none, or the data has too few images.
+        RequestError: net, data or watcher is none.
         DivergedError, StoppedError: see Trainer.fit.
         UnknownNameError: a class, module or tracker is not known.
         MissingPackageError, TrackerError: a tracker is not installed, or cannot be begun.
@@ -85,6 +96,17 @@ def train(
     Example:
         >>> run = cs.train(cs.build_net("net1"), cs.load_data("cifar10"), out="runs/first")   # doctest: +SKIP
     """
+    if not isinstance(net, nn.Module):
+        raise NetworkError(f"net: {shortened(net)} is no torch.nn.Module; convscope.build_net makes one of a name")
+    if not isinstance(data, DataBundle):
+        raise RequestError(
+            f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name, a folder or a file"
+        )
+    if watcher is not None and not isinstance(watcher, Watcher):
+        raise RequestError(
+            f"watcher: {shortened(watcher)}; expected an object with begin, stage, step, epoch and end, as "
+            "convscope.training.Silent has them"
+        )
     net_spec = getattr(net, "convscope_spec", NetSpec(name=GIVEN))
     spec = make_spec({"data": data.spec, "net": net_spec, "task": task, "recipe": recipe or Recipe()}, "train")
     folder = Path(out) if out else Path("runs") / f"{data.name}-{net_spec.name}"
@@ -110,7 +132,11 @@ def train_spec(
     card = make_card(data, task)
     with together(device) as (ranks, where), own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
-        given, net = net is not None, build_from_spec(spec, card) if net is None else net
+        given = net is not None
+        if net is None:
+            net = build_from_spec(spec, card)
+        elif not _is_built_so(net, spec, card):
+            spec = spec.model_copy(update={"net": NetSpec(name=GIVEN)})
         check_fit(net, card, task)
         check_images(net, data, spec.recipe)
         check_shares(net, spec.recipe, ranks, where)
@@ -158,6 +184,17 @@ def make_card(data: DataBundle, task: Task) -> Card:
     return Card(data.input_shape, data.mean, data.std, classes, heads)
 
 
+def _is_built_so(net: nn.Module, spec: RunSpec, card: Card) -> bool:
+    """Whether the spec still says what a given network is: its owner may have changed it since build_net."""
+    try:
+        built = build_from_spec(spec, card, trained_weights=False)
+    except ConvscopeError:
+        return False
+    shapes, own = ({name: value.shape for name, value in one.state_dict().items()} for one in (built, net))
+    words, own_words = (re.sub("0x[0-9a-f]+", "", str(one)) for one in (built, net))  # without addresses in memory
+    return shapes == own and words == own_words
+
+
 def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bool, precision: dict[str, Any]) -> Run:
     """A new run folder."""
     check_free(out)
@@ -172,7 +209,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
 def check_free(out: Path) -> None:
     """Refuses a folder that holds a run, or anything but what is there of a run that was killed when it began."""
     if os.path.exists(out / SPEC):
-        state = "a finished run" if Run(out).is_trained else f"an unfinished run (convscope train --resume {out})"
+        unfinished = f"an unfinished run (convscope train --resume {quote(str(out))})"
+        state = "a finished run" if Run(out).is_trained else unfinished
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
     names = os.listdir(out) if os.path.isdir(out) else [""]
     leftovers = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]
@@ -226,10 +264,15 @@ def fit_whitening(net: nn.Module, data: DataBundle) -> None:
 
 def check_fit(net: nn.Module, card: Card, task: Task) -> None:
     """One pass of two blank images: the network must give (2, outputs)."""
-    parameter = next(net.parameters(), None)
-    if parameter is None:
-        raise NetworkError("this network has no parameters to train")
-    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameter.device, dtype=parameter.dtype))
+    parameters = list(net.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise NetworkError("this network has no parameters to train, or all are frozen (requires_grad)")
+    wrong = [one.dtype for one in parameters if one.is_floating_point() and one.dtype != torch.float32]
+    if wrong:
+        raise NetworkError(
+            f"the weights of this network are {wrong[0]}; training keeps them in float32: give net.float()"
+        )
+    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameters[0].device))
     shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if shape != (2, task.outputs):
         raise NetworkError(

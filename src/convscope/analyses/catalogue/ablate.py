@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convscope import analyses, draw
+from convscope import analyses, draw, lenses
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import How, Units
 from convscope.analyses.testset import SampleRequest, chart, counted, sample
@@ -53,10 +53,10 @@ def view(scope: Scope, request: Request, result: Ablation, inputs: Inputs) -> Vi
 
 def _first_units(scope: Scope) -> dict[str, list[int]]:
     """Two of each of the first five convolutions; one where there is no more."""
-    convolutions = [op.name for op in scope.graph.operations if op.kind == "conv"]
-    if not convolutions:
+    names = lenses.convolutions(scope.graph)
+    if not names:
         raise RequestError("this network has no convolution; name units with --units")
-    return {name: list(range(min(2, scope.n_units(name)))) for name in convolutions[:5]}
+    return {name: list(range(min(2, scope.n_units(name)))) for name in names[:5]}
 
 
 def _percent(figure: Estimate) -> str:

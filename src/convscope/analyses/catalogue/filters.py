@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from convscope.scope import Scope
 
-_MOST_UNITS = 64
+_MOST_UNITS, _MOST_DEEP = 64, 16
 
 
 class Request(Base):
@@ -38,18 +38,22 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, Tensor]
 def view(scope: Scope, request: Request, result: dict[str, Tensor], inputs: Inputs) -> View:
     """Filters on the image in colour, of one input side by side; deeper ones in a row a unit, a column an input."""
     [(layer, weights)] = result.items()
+    few = weights.shape[1] in (1, 3)  # inputs: a filter is one picture, or one in colour
+    rows, inputs_shown = min(len(weights), _MOST_UNITS if few else _MOST_DEEP), min(weights.shape[1], _MOST_DEEP)
     if weights.shape[1] == 3:
         size = max(1, 48 // max(weights.shape[2:]))
-        pictures = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:_MOST_UNITS]]
+        pictures = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:rows]]
         sheet, caption = draw.sheet(pictures, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
     else:
-        one_input, top = weights.shape[1] == 1, float(weights.abs().max())
-        size = max(1, (48 if one_input else 24) // max(weights.shape[2:]))
-        rows, inputs_shown = min(len(weights), _MOST_UNITS if one_input else 16), min(weights.shape[1], 16)
+        top = float(weights.abs().max())
+        size = max(1, (48 if few else 24) // max(weights.shape[2:]))
         cells = [weights[unit, channel] for unit in range(rows) for channel in range(inputs_shown)]
         pictures = [draw.enlarge(draw.signed_picture(cell, top), size) for cell in cells]
-        sheet = draw.sheet(pictures, columns=8 if one_input else inputs_shown, gap=3, ground=90)
-        layout = "" if one_input else "a row a unit, a column an input; "
+        sheet = draw.sheet(pictures, columns=8 if few else inputs_shown, gap=3, ground=90)
+        layout = "" if few else "a row a unit, a column an input; "
         caption = f"{layout}blue below 0, red above, full colour ±{top:.2g}"
     heading = f"filters of {layer}: {' x '.join(map(str, weights.shape))}"
+    counts = ((rows, len(weights), "units"), (inputs_shown, weights.shape[1], "inputs"))
+    if first := " and ".join(f"{shown} {what}" for shown, n, what in counts if shown < n):
+        heading += f"; the first {first}"
     return View(heading, [(caption, sheet)], result, side=sheet.shape[0])

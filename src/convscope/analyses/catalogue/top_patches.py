@@ -9,7 +9,7 @@ from pydantic import Field
 
 from convscope import draw
 from convscope.analyses.analysis import Inputs
-from convscope.analyses.request import Layer, Unit
+from convscope.analyses.request import TOP, Layer, Unit
 from convscope.analyses.testset import TestSetRequest, counted
 from convscope.analyses.view import View
 
@@ -32,7 +32,7 @@ class Request(TestSetRequest):
 
     layer: Layer
     unit: Unit = None
-    top: Annotated[int | None, Field(ge=1, description="How many of the strongest images; 20 by default.")] = None
+    top: Annotated[int | None, Field(ge=1, description=TOP)] = None
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> LayerPatches:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from convscope import draw
+from convscope import draw, lenses
 from convscope.analyses.ablation import ablation_plan
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
-from convscope.analyses.request import ImageRequest, Target
+from convscope.analyses.request import TOP, ImageRequest, Target
 from convscope.analyses.view import Figure, View
 from convscope.errors import RequestError
 
@@ -26,15 +26,15 @@ class Request(ImageRequest):
     """The units of the convolutions whose ablation lowers the target's logit of an image most."""
 
     target: Target = None
-    top: Annotated[int | None, Field(ge=1, le=200, description="How many units; 12 by default.")] = None
+    top: Annotated[int | None, Field(ge=1, le=200, description=TOP)] = None
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> UnitEffects:
     """The units of all convolutions, replaced by 0 where the next layer reads them; each by the convolution's name."""
-    convolutions = [operation.name for operation in scope.graph.operations if operation.kind == "conv"]
-    if not convolutions:
+    names = lenses.convolutions(scope.graph)
+    if not names:
         raise RequestError("this network has no convolution whose units could be ablated")
-    place_of = ablation_plan(scope, convolutions).at
+    place_of = ablation_plan(scope, names).at
     effects = scope.unit_effects(inputs.image, list(dict.fromkeys(place_of.values())), target_of(scope, request.target))
     layer_of = {place: layer for layer, place in place_of.items()}
     return replace(effects, layers=[layer_of[place] for place in effects.layers])

@@ -38,8 +38,8 @@ export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}
 export async function ask(address, options = {}) {
   if (client.copy) return copiedAnswer(new URL(address, "http://copy"), options);
   const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
-  const found = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
-  if (!answer.ok) throw new Error(found.error ?? `the server answered ${answer.status}`);
+  const found = await (answer.headers.get("content-type") === "application/json" ? answer.json() : answer.text());
+  if (!answer.ok) throw new Error(found.error ?? (typeof found === "string" && !found.startsWith("<") ? found.trim() : `the server answered ${answer.status}`));
   return found;
 }
 
@@ -63,6 +63,25 @@ export function newestOnly(work) {
     }
     working = false;
   };
+}
+
+// The socket of the lab, opened again where it closes: `opened` may ask, `told` is given messages, `framed` frames by header and
+// bytes, `lost` what to say meanwhile. Gives what sends a request, where the socket is open.
+export function labSocket(opened, told, framed, lost) {
+  let socket;
+  function connect() {
+    socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lab/socket`);
+    socket.binaryType = "arraybuffer";
+    socket.addEventListener("open", opened);
+    socket.addEventListener("close", () => { lost("The server does not answer. It is tried again …"); setTimeout(connect, 1500); });
+    socket.addEventListener("message", ({ data: message }) => {
+      if (typeof message === "string") { told(JSON.parse(message)); return; }
+      const length = new DataView(message).getUint32(0, true);
+      framed(JSON.parse(new TextDecoder().decode(new Uint8Array(message, 4, length))), new Uint8Array(message, 4 + length));
+    });
+  }
+  connect();
+  return (request) => { if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(request)); };
 }
 
 // Browsers refuse many changes of the address, Safari more than 100 in 30 s: it is written every 400 ms at most, and before a
@@ -135,6 +154,10 @@ $("#switch-on")?.addEventListener("click", (event) => {
   event.preventDefault();
   location.href = address.href;
 });
+
+// Who goes back finds what the address says, not controls as they were left.
+for (const control of document.querySelectorAll("select, input")) control.autocomplete = "off";
+addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
 
 for (const select of document.querySelectorAll("[data-goes]")) {
   select.addEventListener("change", () => {

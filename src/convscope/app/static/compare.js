@@ -1,5 +1,5 @@
 // One image, with the same edits, as two networks see it.
-import { $, data, drawMap, element, link, percent, writeAddress } from "./common.js";
+import { $, data, drawMap, element, labSocket, link, percent, writeAddress } from "./common.js";
 
 const about = data("compare-data");
 let image = about.image, seq = 0;
@@ -8,18 +8,9 @@ const places = about.runs.map((_, k) => {
   $("#both").append(element("figure", {}, element("h3", {}, about.names[k]), element("div", { class: "two" }, picture, map), bars, words));
   return { picture, map, bars, words };
 });
-const sockets = about.runs.map((_, k) => {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lab/socket`);
-  socket.binaryType = "arraybuffer";
-  socket.addEventListener("open", () => ask(k));
-  socket.addEventListener("message", ({ data: message }) => (typeof message === "string" ? answer(k, JSON.parse(message)) : frame(k, message)));
-  return socket;
-});
+const tell = about.runs.map((_, k) => labSocket(() => ask(k), (message) => answer(k, message), (header, bytes) => frame(k, header, bytes), (words) => { places[k].words.textContent = words; }));
 
-function ask(k) {
-  if (sockets[k].readyState !== WebSocket.OPEN) return;
-  sockets[k].send(JSON.stringify({ seq, run: about.runs[k], image, edits: about.edits, lens: $("#lens").value }));
-}
+const ask = (k) => tell[k]({ seq, run: about.runs[k], image, edits: about.edits, lens: $("#lens").value });
 
 function askBoth() {
   seq += 1;
@@ -44,12 +35,12 @@ function answer(k, message) {
   }));
 }
 
-function frame(k, buffer) {
-  const length = new DataView(buffer).getUint32(0, true), header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length))), bytes = new Uint8Array(buffer, 4 + length);
+function frame(k, header, bytes) {
   if (header.seq !== seq) return;
   if (header.layer === "input") {
     const [height, width] = header.shape, c = places[k].picture.getContext("2d");
     places[k].picture.width = width; places[k].picture.height = height;
+    places[k].picture.parentElement.style.setProperty("--aspect", String(width / height));
     const pixels = c.createImageData(width, height);
     for (let p = 0; p < width * height; p++) { pixels.data.set(bytes.subarray(3 * p, 3 * p + 3), 4 * p); pixels.data[4 * p + 3] = 255; }
     c.putImageData(pixels, 0, 0);

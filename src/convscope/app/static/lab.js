@@ -1,5 +1,5 @@
 // The image lab: an image that is edited, and what the network answers at once. Its state is its address.
-import { $, ask, client, data, drawMap, element, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
+import { $, ask, client, data, drawMap, element, labSocket, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
 
 const lab = data("lab-data");
 const [, HEIGHT, WIDTH] = lab.shape;
@@ -29,15 +29,7 @@ const query = () => ({
 
 // ---- the socket ----
 
-let socket = null, waiting = false;
-
-function connect() {
-  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lab/socket`);
-  socket.binaryType = "arraybuffer";
-  socket.addEventListener("open", () => { $("#status").textContent = ""; send(); });
-  socket.addEventListener("close", () => { $("#about-image").textContent = "The server does not answer. It is tried again …"; setTimeout(connect, 1500); });
-  socket.addEventListener("message", ({ data: message }) => (typeof message === "string" ? receive(JSON.parse(message)) : receiveFrame(message)));
-}
+let waiting = false;
 
 function changed() {
   box = null;
@@ -49,15 +41,14 @@ function changed() {
 }
 
 function send() {
-  if (socket?.readyState !== WebSocket.OPEN) return;
   seq += 1;
   document.body.dataset.asked = seq;
   startOfRequest = performance.now();
-  socket.send(JSON.stringify({ seq, run: client.run, image: state.image, edits: state.edits, layers: state.layers, show: isEdited() ? state.show : "value", off: client.off, lens: state.lens && state.lens !== "none" ? state.lens : null }));
+  tell({ seq, run: client.run, image: state.image, edits: state.edits, layers: state.layers, show: isEdited() ? state.show : "value", off: client.off, lens: state.lens && state.lens !== "none" ? state.lens : null });
 }
 
 function receive(message) {
-  if (message.error && !message.done) { $("#verdict").textContent = message.error; return; }
+  if (message.error && !message.done) { $("#about-image").textContent = `${known()}.`; $("#verdict").textContent = message.error; return; }
   if (message.seq !== seq) return;
   if (message.done) {
     if (message.error) $("#attribution-caption").textContent = message.error;
@@ -71,9 +62,7 @@ function receive(message) {
   showAnswer();
 }
 
-function receiveFrame(buffer) {
-  const length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length))), bytes = new Uint8Array(buffer, 4 + length);
+function receiveFrame(header, bytes) {
   if (header.seq !== seq) return;
   if (header.layer === "input") { pixels = bytes; drawPicture(); if (!state.edits.length) original = bytes; }
   else if (header.layer === "attribution") drawAttribution(header, bytes);
@@ -88,6 +77,7 @@ const canvas = $("#picture"), context = canvas.getContext("2d"), small = documen
 const SCALE = Math.max(1, Math.ceil(384 / SIDE));
 small.width = WIDTH; small.height = HEIGHT;
 canvas.width = WIDTH * SCALE; canvas.height = HEIGHT * SCALE;
+$("#lab").style.setProperty("--aspect", String(WIDTH / HEIGHT));
 
 function toCanvas(bytes, target = small) {
   target.width = WIDTH; target.height = HEIGHT;
@@ -237,15 +227,17 @@ $("#undo").addEventListener("click", () => goTo(history.at - 1));
 $("#redo").addEventListener("click", () => goTo(history.at + 1));
 $("#reset").addEventListener("click", () => { setEdits([]); commit(); });
 $("#copy-link").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(new URL(link("lab", query()), location.href).href).catch(() => {});
-  $("#status").textContent = "the link is copied";
+  const address = new URL(link("lab", query()), location.href).href;
+  const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
+  $("#status").textContent = copied ? "The link is copied." : "The browser does not let this page copy; the link is its address.";
 });
 
 // ---- sliders: each is one edit of its kind in the list ----
 
+const HALF = SIDE >> 1;  // whole, or the slider would not stop at 0
 const SLIDERS = [
-  ["shift right", "shift", -SIDE / 2, SIDE / 2, 1, 0, (v, edit) => ["shift", v, edit ? edit[2] : 0], (edit) => edit[1]],
-  ["shift down", "shift", -SIDE / 2, SIDE / 2, 1, 0, (v, edit) => ["shift", edit ? edit[1] : 0, v], (edit) => edit[2]],
+  ["shift right", "shift", -HALF, HALF, 1, 0, (v, edit) => ["shift", v, edit ? edit[2] : 0], (edit) => edit[1]],
+  ["shift down", "shift", -HALF, HALF, 1, 0, (v, edit) => ["shift", edit ? edit[1] : 0, v], (edit) => edit[2]],
   ["rotate", "rotate", -180, 180, 1, 0, (v) => ["rotate", v], (edit) => edit[1], "°"],
   ["scale", "scale", 0.4, 2.5, 0.05, 1, (v) => ["scale", v], (edit) => edit[1], "×"],
   ["brightness", "brightness", 0, 2.5, 0.05, 1, (v) => ["brightness", v], (edit) => edit[1], "×"],
@@ -284,6 +276,7 @@ function showState() {
 
 const trueClass = () => (typeof state.image === "number" && lab.testClasses.length === probabilities?.length ? lab.targets[state.image] : null);
 const name = (k) => lab.classes[k] ?? `class ${k}`;
+const known = () => typeof state.image === "number" ? `Test image ${state.image}, ${lab.testClasses[lab.targets[state.image]] ?? ""}` : "Your image";
 const largest = (values) => values.indexOf(Math.max(...values));
 
 function showAnswer() {
@@ -299,8 +292,7 @@ function showAnswer() {
     return row;
   }));
   const was = largest(before), is = largest(probabilities);
-  const known = typeof state.image === "number" ? `Test image ${state.image}, ${lab.testClasses[lab.targets[state.image]] ?? ""}` : "Your image";
-  $("#about-image").textContent = `${known}: predicted ${name(was)} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
+  $("#about-image").textContent = `${known()}: predicted ${name(was)} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
   $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : was === is
     ? `Still ${name(is)}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
     : `Now ${name(is)} (${percent(probabilities[is])}); ${name(was)} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`;
@@ -405,12 +397,13 @@ function drawAttribution(header, bytes) {
 // ---- which image ----
 
 async function loadOriginal() {
+  const image = state.image;
   original = null;
   const address = typeof state.image === "number" ? `/images/${state.image}.png?run=${client.run}` : `/uploads/${state.image}.png?run=${client.run}`;
   const picture = new Image();
   picture.src = address;
   await picture.decode().catch(() => {});
-  if (!picture.width) return;
+  if (!picture.width || image !== state.image) return;
   const canvas = element("canvas", { width: WIDTH, height: HEIGHT }), c = canvas.getContext("2d");
   c.drawImage(picture, 0, 0, WIDTH, HEIGHT);
   const found = c.getImageData(0, 0, WIDTH, HEIGHT).data;
@@ -520,6 +513,5 @@ addEventListener("keydown", (event) => {
 prepareLayers();
 showState();
 showVersions();
-loadOriginal();
-connect();
-askWhatMatters();
+const loaded = loadOriginal();
+const tell = labSocket(() => loaded.then(() => { send(); askWhatMatters(); }), receive, receiveFrame, (words) => { $("#about-image").textContent = words; });

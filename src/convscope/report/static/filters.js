@@ -197,7 +197,7 @@ function unitOf(layer, unit) {
   const link = el("a", { className: `unit${layer.weights?.sheet ? "" : " plain"}`, href: key(layer, unit), "aria-label": said },
     el("span", { className: "name" }, el("b", { textContent: unit }), value == null ? null : el("span", { className: "value", textContent: sort.show(value) })),
     layer.weights?.sheet ? el("span", { className: "weights" }) : null,
-    silent ? el("span", { className: "none", textContent: "never fires" }) : Object.assign(canvasOf(108), { className: "nine" }),
+    silent ? el("span", { className: "none", textContent: dead ? "never fires" : "never above 0" }) : Object.assign(canvasOf(108), { className: "nine" }),
     marks.length ? el("span", { className: "marks" }, ...marks) : null);
   link.unit = [layer, unit];
   return link;
@@ -305,11 +305,12 @@ function ofItself(layer, unit) {
 }
 
 function ofFigures(layer, unit) {
+  const behind = layer.relu ? " after the ReLU" : "";
   const facts = [
     ["mean response", short(layer.response_mean[unit])], ["largest response", short(layer.response_max[unit])],
     ["receptive field", `${layer.field.join("×")} px`], ["mean", short(layer.mean[unit])], ["deviation", short(layer.deviation[unit])],
-    ["zeros after the ReLU", percent(layer.zeros[unit], 1)],
-    ["peak after the ReLU", short(layer.peak[unit])],
+    [`zeros${behind}`, percent(layer.zeros[unit], 1)],
+    [`peak${behind}`, short(layer.peak[unit])],
     layer.selectivity ? ["selectivity", layer.selectivity[unit].toFixed(2)] : null,
     layer.best ? ["best class", layer.best[unit] < 0 ? "none" : classes[layer.best[unit]]] : null,
   ].filter(Boolean);
@@ -337,7 +338,7 @@ function called(image) {
 function ofImages(layer, unit) {
   const list = layer.image[unit].slice(0, found.pictures);
   const heading = el("h3", { textContent: list.length ? "The images it answers to most" : "Images" });
-  if (!list.length) return [heading, el("p", { className: "said", textContent: "None: before its ReLU it is never above 0 on the test images." })];
+  if (!list.length) return [heading, el("p", { className: "said", textContent: "None: its map is never above 0 on the test images." })];
   const ratio = found.input[1] / found.input[2];
   const figures = list.map((image, k) => {
     const name = classes[images.class[image]], canvas = canvasOf(128, ratio, `${called(image)}: ${name}`);
