@@ -97,9 +97,8 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
 
 def _effect(effects: LayerEffects, unit: int, words: str) -> dict[str, Any]:
     change = effects.change(unit)
-    by_class = (effects.class_accuracy_after[unit] - effects.class_accuracy_before).nan_to_num(
-        0
-    )  # a class without images
+    changes = effects.class_accuracy_after[unit] - effects.class_accuracy_before
+    by_class = changes.nan_to_num(0)  # of a class without images
     worst = int(by_class.argmin())
     return {
         "accuracy": change.value,
