@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -37,20 +38,17 @@ def test_it_says_its_address_serves_and_ends_while_a_question_is_answered(
     with started(str(reported.path), "--port", "0") as process:
         assert process.stdout is not None
         address = re.search(r"http://(127\.0\.0\.1:\d+)/ ", process.stdout.readline())[1]  # type: ignore[index]
-        statuses: list[int] = []
-        assert get(address, "/overview")[0] == 200
-        question = "/api/analyses/maximize?layer=conv1&unit=0"
-        asking = Thread(target=lambda: statuses.append(get(address, question)[0]))
-        asking.start()
-        while not (children := _children(process.pid)):
-            time.sleep(0.05)
-        start = time.monotonic()
-        process.send_signal(ending)
-        _, errors = process.communicate(timeout=60)
-        assert time.monotonic() - start < 5
-        assert (errors, process.returncode in (0, 1)) == ("", True)
-        asking.join()
-    assert statuses == [503]
+        with closing(HTTPConnection(address, timeout=60)) as connection:
+            connection.request("GET", "/api/analyses/maximize?layer=conv1&unit=0")
+            assert get(address, "/overview")[0] == 200  # after the question, which the server has by now
+            while not (children := _children(process.pid)):
+                time.sleep(0.05)
+            start = time.monotonic()
+            process.send_signal(ending)
+            _, errors = process.communicate(timeout=60)
+            assert time.monotonic() - start < 5
+            assert (errors, process.returncode in (0, 1)) == ("", True)
+            assert connection.getresponse().status == 503
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
