@@ -199,7 +199,7 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
         raise DataError(
             f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"
         )
-    if not images and (arrow := next((file for file in tree.all_files() if file.suffix == ".arrow"), None)):
+    if not images and (arrow := next((file for file in tree.all_files if file.suffix == ".arrow"), None)):
         raise DataError(
             f"{path}: holds {arrow.name}, as save_to_disk of `datasets` writes it, which is not read; write each split "
             "as parquet: dataset['train'].to_parquet('train.parquet')"

@@ -103,7 +103,7 @@ def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
     for split, by_class in layout.classes.items():
         before = len(files)
         for name, folder in by_class.items():
-            files += folder.all_files()
+            files += folder.all_files
             labels += [classes.index(name)] * (len(files) - len(labels))
         sizes[split] = len(files) - before
     return ImageFolder(

@@ -105,7 +105,7 @@ def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, w
 
 
 def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
-    files = [file for file in tree.all_files() if has_image_ending(file.name)]
+    files = [file for file in tree.all_files if has_image_ending(file.name)]
     shorts = [file.relative_to(tree.path).as_posix() for file in files]
     columns = search_all(str(labels.pattern), shorts)
     n_fit = sum(any(texts) for texts in zip(*columns.values(), strict=True))
@@ -183,7 +183,7 @@ def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None) -> I
     for target, names in classes.items():
         if not names:
             raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    others = [file for file in tree.all_files() if has_image_ending(file.name) and file not in rows.row_of]
+    others = [file for file in tree.all_files if has_image_ending(file.name) and file not in rows.row_of]
     if others:  # they may be links to files that are named, or these links to them
         listed = {file.resolve() for file in rows.row_of}
         others = [file for file in others if file.resolve() not in listed]

@@ -75,12 +75,9 @@ class Folder:
         for folder in self.folders:
             yield from folder.below()
 
+    @cached_property
     def all_files(self) -> list[Path]:
         """Its files and those of all folders below it, in the order of their paths."""
-        return self._all_files
-
-    @cached_property
-    def _all_files(self) -> list[Path]:
         return sorted(folder.path / name for folder in self.below() for name in folder.files)
 
     def parquet_files(self) -> list[Path]:
@@ -143,7 +140,7 @@ class Layout:
         """A line for each split, for each class that is called like a split, and for what is passed over."""
         lines = [
             f"{split}: {_counted(len(classes), 'class', 'es')}, "
-            f"{_counted(sum(len(f.all_files()) for f in classes.values()), 'file')} in {self._place(self.splits[split].path)}"
+            f"{_counted(sum(len(f.all_files) for f in classes.values()), 'file')} in {self._place(self.splits[split].path)}"
             for split in ("train", "val", "test", "all")
             if (classes := self.classes.get(split))
         ]
@@ -214,7 +211,7 @@ def _splits(top: Folder) -> dict[str, Folder]:
         elif split:
             wrong = "holds images, but no class folders" if folder.files else "is empty"
             raise _unclear(top, f"{folder.name} is called like the split {split} and {wrong}")
-        elif folder.all_files():
+        elif folder.all_files:
             names = " and ".join(named)
             raise _unclear(
                 top, f"{names} {'are splits' if len(named) > 1 else 'is a split'}, and {folder.name} is none"
@@ -241,7 +238,7 @@ def _classes(level: Folder) -> dict[str, Folder]:
         raise _unclear(
             level, f"{_counted(n, 'image')} ({first} …) beside the class folders {'has' if n == 1 else 'have'} no class"
         )
-    if empty := [folder for folder in level.folders if not folder.all_files()]:
+    if empty := [folder for folder in level.folders if not folder.all_files]:
         raise DataError(f"{empty[0].path}: this class folder is empty; put images into it or remove it")
     names = [folder.name for folder in level.folders]
     if len(names) > 1 and all(map(_NO_CLASSES.fullmatch, names)):

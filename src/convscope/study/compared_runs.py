@@ -150,20 +150,17 @@ def _check_evaluated(run: Run) -> None:
             f"{run.path} did not come to its end: {outcome.get('state', 'failed')}, so it has no test figures "
             f"({outcome.get('message', 'no reason is known')}); leave it out"
         )
+    path = quote(str(run.path))
     if not run.is_trained:
         raise RunFolderError(
-            f"{run.path} is not trained to its end: convscope train --resume {quote(str(run.path))} takes it there, "
-            f"then convscope evaluate {quote(str(run.path))}"
+            f"{run.path} is not trained to its end: convscope train --resume {path} takes it there, "
+            f"then convscope evaluate {path}"
         )
     if not (run.has(METRICS) and run.has(PREDICTIONS)):
-        raise RunFolderError(
-            f"{run.path} has no test figures yet: convscope evaluate {quote(str(run.path))} makes them"
-        )
+        raise RunFolderError(f"{run.path} has no test figures yet: convscope evaluate {path} makes them")
     accuracy = run.metrics.get("accuracy")
     if not (isinstance(accuracy, dict) and isinstance(accuracy.get("value"), int | float)):
-        raise RunFolderError(
-            f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {quote(str(run.path))}"
-        )
+        raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {path}")
 
 
 def _check_classes(runs: Sequence[Run]) -> None:

@@ -266,7 +266,7 @@ def check_fit(net: nn.Module, card: Card, task: Task) -> None:
     """One pass of two blank images: the network must give (2, outputs)."""
     parameters = list(net.parameters())
     if not any(parameter.requires_grad for parameter in parameters):
-        raise NetworkError("this network has no parameters to train, or all are frozen (requires_grad)")
+        raise NetworkError("this network has no parameters to train, or all are frozen: set requires_grad on some")
     wrong = [one.dtype for one in parameters if one.is_floating_point() and one.dtype != torch.float32]
     if wrong:
         raise NetworkError(
