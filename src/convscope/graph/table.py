@@ -62,9 +62,10 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
 
 
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
-_REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
 _CONV = Field(bounds.convolution, grids.convolution)
 _CONV_TRANSPOSE = Field(bounds.transposed_convolution)
+_DENSE = _mixed(lambda call: [-1])
 _POOL = Field(bounds.pool, grids.windowed)
 _ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
 _MATMUL = Field(bounds.matmul)
@@ -78,7 +79,7 @@ _TABLE: dict[str, Row] = {
     "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
     "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.linear.default": Row("dense", _mixed(lambda call: [-1]), costs.dense),
+    "aten.linear.default": Row("dense", _DENSE, costs.dense),
     "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
     "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),
@@ -90,6 +91,10 @@ _TABLE: dict[str, Row] = {
     "aten.rnn_relu.input": Row("rnn", _RECURRENT, costs.recurrent),
     "aten.lstm.input": Row("lstm", _RECURRENT, costs.recurrent),
     "aten.gru.input": Row("gru", _RECURRENT, costs.recurrent),
+    "aten.rnn_tanh_cell.default": Row("rnn", _DENSE, costs.recurrent),
+    "aten.rnn_relu_cell.default": Row("rnn", _DENSE, costs.recurrent),
+    "aten.lstm_cell.default": Row("lstm", _DENSE, costs.recurrent),
+    "aten.gru_cell.default": Row("gru", _DENSE, costs.recurrent),
     # norms and other layers that mix along axes
     # without running statistics batch norm measures each map as a whole
     "aten.batch_norm.default": Row("batch_norm", _mixed(lambda call: _positions(call) if call["training"] else [])),
@@ -110,15 +115,22 @@ _TABLE: dict[str, Row] = {
     **{f"aten.avg_pool{n}d.default": Row("avg_pool", _POOL) for n in (1, 2, 3)},
     **{f"aten.adaptive_avg_pool{n}d.default": Row("adaptive_avg_pool", _ADAPTIVE) for n in (1, 2, 3)},
     **{f"aten.adaptive_max_pool{n}d.default": Row("adaptive_max_pool", _ADAPTIVE) for n in (1, 2, 3)},
-    "aten.mean.dim": Row("mean", _REDUCED),
-    "aten.sum.dim_IntList": Row("sum", _REDUCED),
-    "aten.amax.default": Row("max", _REDUCED),
-    "aten.amin.default": Row("min", _REDUCED),
-    "aten.max.dim": Row("max", _REDUCED),
-    "aten.min.dim": Row("min", _REDUCED),
-    "aten.var.correction": Row("var", _REDUCED),
-    "aten.std.correction": Row("std", _REDUCED),
-    "aten.linalg_vector_norm.default": Row("norm", _REDUCED),
+    "aten.mean.dim": Row("mean", REDUCED),
+    "aten.sum.dim_IntList": Row("sum", REDUCED),
+    "aten.amax.default": Row("max", REDUCED),
+    "aten.amin.default": Row("min", REDUCED),
+    "aten.max.dim": Row("max", REDUCED),
+    "aten.min.dim": Row("min", REDUCED),
+    "aten.var.correction": Row("var", REDUCED),
+    "aten.std.correction": Row("std", REDUCED),
+    "aten.var.dim": Row("var", REDUCED),
+    "aten.std.dim": Row("std", REDUCED),
+    "aten.var_mean.correction": Row("var", REDUCED),
+    "aten.var_mean.dim": Row("var", REDUCED),
+    "aten.prod.dim_int": Row("prod", REDUCED),
+    "aten.median.dim": Row("median", REDUCED),
+    "aten.logsumexp.default": Row("logsumexp", REDUCED),
+    "aten.linalg_vector_norm.default": Row("norm", REDUCED),
     # elementwise operators that torch does not tag so
     "aten.hardswish.default": Row("hardswish", ELEMENTWISE),
     "aten.prelu.default": Row("prelu", ELEMENTWISE),
@@ -151,14 +163,25 @@ _TABLE: dict[str, Row] = {
     "aten.unsqueeze.default": Row("unsqueeze", _MOVED),
     "aten.expand.default": Row("expand", _MOVED),
     "aten.repeat.default": Row("repeat", _MOVED),
+    "aten.tile.default": Row("repeat", _MOVED),
+    "aten.repeat_interleave.self_int": Row("repeat", _MOVED),
     "aten.select.int": Row("select", _MOVED),
     "aten.narrow.default": Row("slice", _MOVED),
     "aten.unbind.int": Row("split", _MOVED),
+    "aten.tensor_split.sections": Row("split", _MOVED),
+    "aten.tensor_split.indices": Row("split", _MOVED),
+    "aten.unfold.default": Row("unfold", _MOVED),
+    "aten.im2col.default": Row("unfold", Field(bounds.patches)),
+    "aten.diagonal.default": Row("diagonal", _MOVED),
     "aten.stack.default": Row("stack", _MOVED),
     "aten.roll.default": Row("roll", _MOVED),
     "aten.flip.default": Row("flip", _MOVED),
+    "aten.fliplr.default": Row("flip", _MOVED),
+    "aten.flipud.default": Row("flip", _MOVED),
+    "aten.rot90.default": Row("rot90", _MOVED),
     "aten.index.Tensor": Row("index", _MOVED),
     "aten.index_select.default": Row("index", _MOVED),
+    "aten.gather.default": Row("gather", _MOVED),
     "aten.select_scatter.default": Row("select_scatter", _MOVED),
     "aten.slice_scatter.default": Row("slice_scatter", _MOVED),
     "aten.pixel_shuffle.default": Row("pixel_shuffle", _MOVED),
