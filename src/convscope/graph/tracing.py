@@ -321,7 +321,9 @@ _REWRITES: dict[Any, Rewrite] = {
     **dict.fromkeys((aten.new_full.default, aten.full_like.default), _given),
     aten.expand_as.default: _reshaped(aten.expand.default),
     # A view holds for the strides of the device that it was traced on.
-    **dict.fromkeys((aten.view.default, aten.view_as.default), _reshaped(aten.reshape.default)),
+    **dict.fromkeys(
+        (aten.view.default, aten.view_as.default, aten._unsafe_view.default), _reshaped(aten.reshape.default)
+    ),
     aten.reshape_as.default: _reshaped(aten.reshape.default),
     **dict.fromkeys((aten.type_as.default, aten.to.other, aten.to.dtype_layout, aten.to.device), _as_type),
     aten.copy.default: _copied,
