@@ -147,7 +147,8 @@ def check_names(classes: Sequence[str], where: str) -> None:
     """Refuses names of classes that tables and figures could not tell apart or write in a line.
 
     Raises:
-        DataError: two classes have one name, or a name is empty, of several lines, with control characters, or of bytes that are no text.
+        DataError: two classes have one name, or a name is empty, of several lines or other control characters, or of bytes
+            that are no text.
     """
     if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
         raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
