@@ -100,6 +100,7 @@ NETWORKS = {
         Calling(lambda x: F.scaled_dot_product_attention(x, *[x[:, 2:, 2:4]] * 2, enable_gqa=True)[:, 0, 2, :1]),
         (4, 5, 3),
     ),
+    "gates": (chain(nn.Conv2d(1, 4, 3), nn.GLU(1), nn.Conv2d(2, 1, 2)), (1, 6, 5)),
     "padded patches": (Calling(lambda x: F.unfold(x, (3, 2), dilation=2, padding=1, stride=2)[:, 1:3, 1]), (2, 7, 6)),
     "shuffled": (Shuffle(), (3, 8, 9)),
     "pixels as units": (Focus(), (3, 8, 10)),

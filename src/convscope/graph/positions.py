@@ -207,6 +207,7 @@ _RULES: dict[Any, Callable[[Call], Any]] = {
     "attention": places.mixed_last,
     "matmul": places.multiplied,
     **dict.fromkeys(("conv", "max_pool", "avg_pool"), places.mixed_units),
+    "glu": lambda call: places.mean_place(call.input, call["dim"]).expand(call.output_shape),
     REDUCED.bounds: places.reduced,
 }
 
