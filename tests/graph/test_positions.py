@@ -128,6 +128,7 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "halves of units": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
     "gated": lambda x: F.glu(torch.cat([x, torch.full_like(x, 99.0)], 1), 1).transpose(2, 3),
+    "summed by what is not known": lambda x: torch.einsum("nchw->nchw", x.flip(3)),
     "by index": lambda x: x.flatten(2)[:, :, torch.arange(23, -1, -1)],
 }
 

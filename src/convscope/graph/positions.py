@@ -163,8 +163,9 @@ class _Following:
         """The places of the result, from those of what it is made of; None where they cannot be told."""
         if _is_map(op, shape):
             return self.placed_map(call, shape, unfolded)
-        if not op.known:
-            return None
+        if not op.known:  # taken to leave positions where they are, if it keeps the shape
+            sources = [node for node in op.node.all_input_nodes if self.known.get(node)]
+            return next((self.places[node] for node in sources if self.places[node].shape == shape), None)
         rule = _RULES.get(op.row.field.bounds) or _RULES.get(op.kind)
         if rule is None:
             return self.placed_elementwise(op, shape)
