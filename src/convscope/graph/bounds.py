@@ -102,39 +102,34 @@ def group_norm(call: Call) -> Tensor:
 
 
 def convolution(call: Call) -> Tensor:
-    x = _units(call.input, call["groups"]).amin(2)
-    for axis, window in enumerate(windows(call), start=2):
-        x = _slide(x, axis, window, call.output_shape[axis])
+    x = _slide(_units(call.input, call["groups"]).amin(2), windows(call), call.output_shape)
     return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
 
 
 def transposed_convolution(call: Call) -> Tensor:
     x = _units(call.input, call["groups"]).amin(2)
-    apart, close = windows(call), transposed_windows(call)
-    for axis, (spread, window) in enumerate(zip(apart, close, strict=True), start=2):
-        x = _slide(_insert_gaps(x, axis, spread.stride), axis, window, call.output_shape[axis])
+    for axis, window in enumerate(windows(call), start=2):
+        x = _insert_gaps(x, axis, window.stride)
+    x = _slide(x, transposed_windows(call), call.output_shape)
     return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
 
 
 def pool(call: Call) -> Bounds:
-    x, first = _ahead_of_pool(call)
-    for axis, window in enumerate(windows(call), start=first):
-        x = _slide(x, axis, window, call.output_shape[axis])
+    x = _slide(_units_cut(call), windows(call), call.output_shape)
     return _as_yielded(x.expand(call.output_shape), call)
 
 
 def adaptive_pool(call: Call) -> Bounds:
-    x, first = _ahead_of_pool(call)
-    for axis in range(first, x.ndim):
+    x = _units_cut(call)
+    for axis in range(x.ndim - call.n_spatial, x.ndim):
         spans = adaptive_spans(call.input_shape[axis], call.output_shape[axis])
         x = torch.stack([x.narrow(axis, a, b - a).amin(axis) for a, b in spans], axis)
     return _as_yielded(x.expand(call.output_shape), call)
 
 
-def _ahead_of_pool(call: Call) -> tuple[Tensor, int]:
-    """The input, and the first axis that is slid along: 2, or 1 where the pool takes the batch for units."""
-    first = len(call.input_shape) - call.n_spatial
-    return cut_expanded(call.input, axes=tuple(range(1, first))), first
+def _units_cut(call: Call) -> Tensor:
+    """The input of a pool; one that lacks the batch's axis takes the images for units, and has no other axis to cut."""
+    return cut_expanded(call.input, axes=tuple(range(1, len(call.input_shape) - call.n_spatial)))
 
 
 def matmul(call: Call) -> Tensor:
@@ -231,12 +226,14 @@ def _spread_groups(x: Tensor, n_units: int) -> Tensor:
     return x if groups == 1 else x.repeat_interleave(n_units // groups, dim=1)
 
 
-def _slide(x: Tensor, axis: int, window: Window, n_outputs: int) -> Tensor:
-    """The union over each of the window's `n_outputs` positions along `axis`."""
-    after = (n_outputs - 1) * window.stride + window.span - window.before - x.shape[axis]
-    padding = [0, 0] * (x.ndim - 1 - axis) + [window.before, after]  # negative: those positions are never read
-    taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
-    return taps[..., :: window.dilation].amin(-1)
+def _slide(x: Tensor, axis_windows: Sequence[Window], shape: Sequence[int]) -> Tensor:
+    """The union over each position of the windows along the last axes, of which there are as many as in `shape`."""
+    for axis, window in enumerate(axis_windows, start=x.ndim - len(axis_windows)):
+        after = (shape[axis] - 1) * window.stride + window.span - window.before - x.shape[axis]
+        padding = [0, 0] * (x.ndim - 1 - axis) + [window.before, after]  # negative: those positions are never read
+        taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
+        x = taps[..., :: window.dilation].amin(-1)
+    return x
 
 
 def _insert_gaps(x: Tensor, axis: int, stride: int) -> Tensor:

@@ -49,10 +49,6 @@ def _dim(call: Call) -> list[int]:
     return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
 
 
-def _normalized(call: Call) -> list[int]:
-    return list(range(-len(call["normalized_shape"]), 0))
-
-
 def _positions(call: Call) -> list[int]:
     return list(range(2, len(call.input_shape)))
 
@@ -87,7 +83,7 @@ _OPERATORS: dict[Field, str] = {
     Field(lambda call: (bounds.elementwise(call),), grids.joined): "_native_batch_norm_legit_no_training.default",
     _INSTANCE_NORM: "instance_norm.default",
     Field(bounds.group_norm): "group_norm.default",
-    _mixed(_normalized): "layer_norm.default rms_norm.default",
+    _mixed(lambda call: list(range(-len(call["normalized_shape"]), 0))): "layer_norm.default rms_norm.default",
     _mixed(_dim): "softmax.int log_softmax.int glu.default",
     _POOL: "max_pool1d.default max_pool2d.default max_pool3d.default max_pool2d_with_indices.default "
     "max_pool3d_with_indices.default avg_pool1d.default avg_pool2d.default avg_pool3d.default",
