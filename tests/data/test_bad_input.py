@@ -367,7 +367,8 @@ def test_images_without_a_pixel(tmp_path: Path, cache: Path, shape: tuple[int, .
     ("names", "said"),
     [
         (["a", "b", "a"], "two classes have the name 'a'; give each its own"),
-        (["a", "b\nc", "d"], r"the class 'b\nc' has no name of one line; rename it"),
+        (["a", "b\nc", "d"], r"the class 'b\nc' has no name of one line without control characters; rename it"),
+        (["a", "b\x1b[31mc", "d"], "has no name of one line"),
         (["a", "b\u2028c", "d"], "has no name of one line"),
         (["a", "", "d"], "the class '' has no name of one line"),
     ],

@@ -56,6 +56,8 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     "labels.csv": lambda table, file: table.to_csv(file, index=False),
     "semicolons.csv": lambda table, file: table.to_csv(file, index=False, sep=";"),
     "excel.csv": lambda table, file: table.to_csv(file, index=False, encoding="utf-8-sig"),
+    "unicode text.csv": lambda table, file: table.to_csv(file, index=False, encoding="utf-16", sep="\t"),
+    "separator named.csv": lambda table, file: file.write_text("sep=;\n" + table.to_csv(index=False, sep=";")),
     "labels.tsv": lambda table, file: table.to_csv(file, index=False, sep="\t"),
     "labels.jsonl": lambda table, file: table.to_json(file, orient="records", lines=True),
     "pipes.csv": lambda table, file: table.to_csv(file, index=False, sep="|"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,60 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.rnn(x.squeeze(1))[0][:, 4])
+
+
+class Cells(nn.Module):
+    """A cell of an LSTM, then one of a GRU, take the first rows of the image one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(8, 6), nn.GRUCell(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, state = None, None
+        for row in range(3):
+            states = self.lstm(x[:, 0, row], states)
+            state = self.gru(states[0], state)
+        return state
+
+
+class Started(nn.Module):
+    """Learned steps, or rows of the image, with a first state that is made of its last pixels."""
+
+    def __init__(self, of_image: bool) -> None:
+        super().__init__()
+        self.first, self.rnn = nn.Linear(2, 6), nn.GRU(8, 6)
+        self.steps = None if of_image else nn.Parameter(torch.ones(3, 1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[:, 0].transpose(0, 1) if self.steps is None else self.steps.expand(-1, x.shape[0], -1)
+        return self.rnn(rows, self.first(x[:, 0, -1, -2:])[None])[0][1]
+
+
+class Calling(nn.Module):
+    """Does to its images what a function does."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class FullPrecision(nn.Module):
+    """A part of it, and a part of that, runs without autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            x = self.conv(x.float())
+            with torch.autocast("cuda", enabled=False):
+                x = self.relu(x)
+        return self.fc(x.mean((2, 3)))
 
 
 class Writing(nn.Module):

@@ -9,10 +9,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.errors import NetworkError
-from convscope.graph import Anatomy, anatomy
+from convscope.graph import Anatomy, Layer, anatomy
+from convscope.graph.anatomy import hooked_layers
 from convscope.nets import build_net
 from tests.graph.graph_networks import (
     Branches,
+    Cells,
     Deciding,
     Failing,
     Mixer,
@@ -97,6 +99,35 @@ def test_recurrent_layers_use_each_weight_at_each_step() -> None:
     table = anatomy(Recurrent(nn.GRU), torch.zeros(1, 1, 7, 8))
     gru = next(layer for layer in table.layers if layer.kind == "gru")
     assert (gru.name, gru.output_shape, gru.multiply_adds) == ("rnn", (7, 6), 7 * 3 * (8 * 6 + 6 * 6))
+
+
+def test_cells_use_each_weight_at_each_call() -> None:
+    """Also where the network cannot be traced and its modules are asked."""
+    net, image = Cells(), torch.zeros(1, 1, 7, 8)
+    lstm, gru = 4 * 6 * (8 + 6), 3 * 5 * (6 + 5)
+    for rows in (
+        anatomy(net, image).layers,
+        [Layer(**row, neurons=0, receptive_field=None, stride=None) for row in hooked_layers(net, image)],
+    ):
+        cells = [(row.kind, row.multiply_adds) for row in rows if row.kind in ("lstm", "gru")]
+        assert cells == 3 * [("lstm", lstm), ("gru", gru)]
+    assert anatomy(net, image).recurrent.neurons == 3 * (6 + 5)
+
+
+def test_rows_that_the_image_decides_are_named() -> None:
+    class Expert(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(2).transpose(1, 2)
+            result = torch.zeros(*x.shape[:2], 2)
+            result[x[..., 0] > 0] = self.fc(x[x[..., 0] > 0])
+            return result.sum(1)
+
+    note = anatomy(Expert(), torch.zeros(1, 3, 4, 4)).note
+    assert "depends on the image, and neurons and multiply-adds are of one: fc" in note
 
 
 @pytest.mark.parametrize("case", NETWORKS)

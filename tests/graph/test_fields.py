@@ -5,20 +5,25 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from convscope.errors import RequestError
 from convscope.graph import positions, receptive_fields, trace
 from tests.graph.graph_networks import (
     Branches,
+    Calling,
+    Cells,
     Dynamic,
     Focus,
     Frozen,
+    FullPrecision,
     Hierarchical,
     Mixer,
     Recurrent,
     Residual,
     Shuffle,
     SqueezeExcite,
+    Started,
     Transformer,
     Windowed,
     Writing,
@@ -78,6 +83,25 @@ NETWORKS = {
     "transformer": (Transformer(), (3, 8, 8)),
     "rnn": (Recurrent(nn.RNN), (1, 7, 8)),
     "lstm, both ways": (Recurrent(nn.LSTM, bidirectional=True), (1, 7, 8)),
+    "cells": (Cells(), (1, 7, 8)),
+    "a first state from the image": (Started(of_image=True), (1, 7, 8)),
+    "learned steps": (Started(of_image=False), (1, 7, 8)),
+    "without autocast": (FullPrecision(), (3, 6, 7)),
+    "patches by unfold": (Calling(lambda x: x.unfold(2, 3, 2).unfold(3, 2, 2).amax((4, 5))), (1, 7, 8)),
+    "spread over patches": (
+        Calling(lambda x: x.unfold(2, 3, 1).std(4) + x.movedim(1, 3).mT[:, 1:-1, :, 0, None]),
+        (1, 5, 4),
+    ),
+    "times a vector": (Calling(lambda x: x[:, 0, 2:5] @ torch.ones(6)), (1, 7, 6)),
+    "a vector times rows": (Calling(lambda x: torch.ones(2) @ x[:, 0, 3:5]), (1, 7, 6)),
+    "the batch for units": (Calling(lambda x: F.max_pool1d(x[:, 0, 0, 1:], 2)[:, 1]), (1, 4, 9)),
+    "units for rows": (Calling(lambda x: F.avg_pool3d(x, 2)), (2, 6, 5)),
+    "queries that share keys": (
+        Calling(lambda x: F.scaled_dot_product_attention(x, *[x[:, 2:, 2:4]] * 2, enable_gqa=True)[:, 0, 2, :1]),
+        (4, 5, 3),
+    ),
+    "gates": (chain(nn.Conv2d(1, 4, 3), nn.GLU(1), nn.Conv2d(2, 1, 2)), (1, 6, 5)),
+    "padded patches": (Calling(lambda x: F.unfold(x, (3, 2), dilation=2, padding=1, stride=2)[:, 1:3, 1]), (2, 7, 6)),
     "shuffled": (Shuffle(), (3, 8, 9)),
     "pixels as units": (Focus(), (3, 8, 10)),
     "filters from the image": (Dynamic(), (3, 5, 6)),

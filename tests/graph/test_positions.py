@@ -11,6 +11,7 @@ from convscope.graph import Positions, positions, trace, without_positions
 from convscope.graph.positions import found_again
 from tests.graph.graph_networks import (
     Branches,
+    Calling,
     Dynamic,
     Hierarchical,
     Mixer,
@@ -91,17 +92,6 @@ def test_through_a_hierarchy() -> None:
     assert without_positions(graph) == set()
 
 
-class Moving(nn.Module):
-    """Does no more than to move the pixels of its image."""
-
-    def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.move = move
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.move(x)
-
-
 def in_windows(x: Tensor) -> Tensor:
     """N C H W → N, windows, 2·2, C."""
     n, c, h, w = x.shape
@@ -137,6 +127,8 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
         together(in_windows(torch.roll(x, (1, 1), (2, 3))).flatten(0, 1)), (-1, -1), (2, 3)
     ),
     "halves of units": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "gated": lambda x: F.glu(torch.cat([x, torch.full_like(x, 99.0)], 1), 1).transpose(2, 3),
+    "summed by what is not known": lambda x: torch.einsum("nchw->nchw", x.flip(3)),
     "by index": lambda x: x.flatten(2)[:, :, torch.arange(23, -1, -1)],
 }
 
@@ -145,7 +137,7 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
 def test_moved_pixels_are_found_again(move: str) -> None:
     """Read as a map, the result is the image, whatever was done to it."""
     images = torch.randn(3, 4, 4, 6, generator=torch.Generator().manual_seed(1))
-    graph = trace(Moving(MOVES[move]), images)
+    graph = trace(Calling(MOVES[move]), images)
     name = graph.outputs[0]
     expected = torch.cat(images.chunk(2, 1)[::-1], 1) if move == "halves of units" else images
     assert torch.equal(positions(graph)[name].as_map(graph.run(images)[name]), expected)
@@ -157,6 +149,7 @@ MERGED: dict[str, Callable[[Tensor], Tensor]] = {
     "of a shifted map": lambda x: torch.roll(merged(x), (1, -1), (1, 2)),
     "unshuffle": lambda x: F.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1),
     "tokens": lambda x: merged(x).flatten(1, 2),
+    "unfold": lambda x: F.unfold(x.permute(0, 3, 1, 2), 2, stride=2).transpose(1, 2),
 }
 
 
@@ -178,10 +171,10 @@ def test_merged_patches(way: str) -> None:
 
 def test_every_other_position_and_a_part_of_the_image() -> None:
     images = torch.randn(2, 3, 8, 12)
-    graph = trace(Moving(lambda x: x[:, :, ::2, 1::2]), images)
+    graph = trace(Calling(lambda x: x[:, :, ::2, 1::2]), images)
     name = graph.outputs[0]
     assert torch.equal(positions(graph)[name].as_map(graph.run(images)[name]), images[:, :, ::2, 1::2])
-    quarter = trace(Moving(lambda x: x[:, :, :4, :6]), images)
+    quarter = trace(Calling(lambda x: x[:, :, :4, :6]), images)
     assert quarter.outputs[0] not in positions(quarter)  # drawn over the whole image it would mislead
 
 
@@ -215,12 +208,15 @@ def test_attention_between_units_keeps_positions() -> None:
 
 
 def test_found_again_behind_an_operation_that_is_not_known() -> None:
-    net = Moving(lambda x: F.unfold(x, 2, stride=2))
-    graph = trace(net, torch.zeros(1, 3, 8, 12))
-    assert positions(graph)[graph.outputs[0]] == Positions((2,), (4, 6))
+    def resampled(x: Tensor) -> Tensor:
+        grid = F.affine_grid(torch.eye(2, 3).expand(x.shape[0], 2, 3), [x.shape[0], 3, 4, 6], align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
     images = torch.randn(2, 3, 8, 12)
-    found = positions(graph)[graph.outputs[0]].as_map(graph.run(images)[graph.outputs[0]])
-    torch.testing.assert_close(found.mean(1), F.avg_pool2d(images, 2).mean(1))
+    graph = trace(Calling(resampled), images)
+    [output] = graph.outputs
+    found = positions(graph)[output].as_map(graph.run(images)[output])
+    torch.testing.assert_close(found, F.avg_pool2d(images, 2))
 
 
 def test_found_again_in_one_way_only() -> None:
@@ -235,6 +231,34 @@ def test_found_again_in_one_way_only() -> None:
     assert found_again((1, 49, 8), (8, 8)) is None
     assert found_again((1, 4, 4, 4), (8, 8)) is None
     assert found_again((1, 49), (7, 7)) is None
+
+
+@pytest.mark.parametrize("move", [lambda x: x.flip(3), lambda x: x.rot90(1, (2, 3)), lambda x: x.roll((3, 2), (2, 3))])
+@pytest.mark.parametrize("size", [8, 7])
+def test_a_stride_on_a_map_in_another_order(move: Callable[[Tensor], Tensor], size: int) -> None:
+    """A bright corner of the image is in that corner of the map, as it is without the move."""
+    images = torch.zeros(1, 1, size, size)
+    images[:, :, :2, :2] = 1
+    graph = trace(Calling(lambda x: F.avg_pool2d(move(x), 1, 2)), images)
+    [output] = graph.outputs
+    found = positions(graph)[output].as_map(graph.run(images)[output])[0, 0]
+    assert found.flatten().argmax() == 0
+    assert float(found[2:].sum() + found[:, 2:].sum()) == 0
+
+
+def test_weights_between_tokens_are_no_map() -> None:
+    class Talking(nn.Module):
+        """The heads of an attention are mixed by a convolution over queries and keys."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.heads = nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            return self.heads((x @ x.transpose(1, 2))[:, None].repeat(1, 2, 1, 1)).softmax(-1)
+
+    assert "heads" not in of(Talking(), 3, 8, 8)
 
 
 def test_images_side_by_side() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import anatomy, trace
 from convscope.graph.tracing import check_images
-from tests.graph.graph_networks import Deciding, Failing, Recurrent, Residual
+from tests.graph.graph_networks import Deciding, Failing, FullPrecision, Recurrent, Residual
 
 
 def state(net: nn.Module) -> list:
@@ -61,6 +61,13 @@ def test_weight_norm_by_hook() -> None:
     weight = net[0].weight
     trace(net, torch.zeros(1, 1, 5, 5))
     assert net[0].weight is weight
+
+
+def test_what_runs_without_autocast_is_layers_as_any() -> None:
+    net, images = FullPrecision().eval(), torch.rand(2, 3, 6, 7)
+    graph = trace(net, images)
+    assert {graph.operation(name).kind for name in ("conv", "relu", "fc")} == {"conv", "relu", "dense"}
+    assert torch.equal(graph.run(images)["fc"], net(images))
 
 
 def test_reasons_are_one_line() -> None:

@@ -235,6 +235,11 @@ def test_where_units_lie_once_they_are_laid_flat() -> None:
     assert separate_units(opened("dense")[1], "0.one")["0.relu"] == UnitPlaces(3, 1)
 
 
+def test_a_pool_over_units_mixes_them() -> None:
+    pooled = chain(nn.Conv2d(3, 4, 1), nn.AvgPool3d((3, 1, 1), 1, (1, 0, 0)), nn.Flatten(), nn.Linear(16, 2))
+    assert list(separate_units(trace(pooled, torch.zeros(1, 3, 2, 2)), "0")) == ["0"]
+
+
 def test_a_unit_that_makes_no_difference_is_not_run() -> None:
     """Unit 1 is dead, unit 0 silent in the second of two images: 0 with it and without it."""
     net: Any = chain(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()

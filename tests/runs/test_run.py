@@ -107,6 +107,21 @@ def test_weights_of_another_kind(run: Run, kind: torch.dtype) -> None:
         load_weights(run.net, tensors, run.path)
 
 
+def test_an_extra_state_goes_back_into_its_module(tmp_path: Path) -> None:
+    class Counting(torch.nn.Identity):
+        steps = 0
+
+        def get_extra_state(self) -> torch.Tensor:
+            return torch.tensor(self.steps)
+
+        def set_extra_state(self, state: torch.Tensor) -> None:
+            self.steps = int(state)
+
+    net = torch.nn.Sequential(Counting())
+    load_weights(net, {"0._extra_state": torch.tensor(3)}, tmp_path)
+    assert net[0].steps == 3
+
+
 def test_floats_of_another_size_are_weights(run: Run) -> None:
     half = {name: t.half() if t.is_floating_point() else t for name, t in run.net.state_dict().items()}
     load_weights(run.net, half, run.path)

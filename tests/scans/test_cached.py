@@ -160,6 +160,14 @@ def test_a_module_of_other_settings_and_equal_weights_is_another_result(scope: S
     assert not torch.equal(found.mean, plain.mean)
 
 
+def test_an_extra_state_that_is_no_tensor_is_part_of_the_key(scope: Scope) -> None:
+    for steps in (1, 1, 2):
+        noting = type("Noting", (torch.nn.Conv2d,), {"get_extra_state": lambda self, steps=steps: {"steps": steps}})
+        scope.net.conv1.__class__ = noting
+        scope.statistics(make_images(), ["conv1"])
+    assert len(files(scope, ".json")) == 2
+
+
 @pytest.mark.parametrize("suffix", [".json", ".parquet", ".safetensors"])
 @pytest.mark.parametrize("damage", ["garbage", "another's", "empty", "a byte", "missing"])
 def test_a_damaged_or_foreign_file_is_made_again(scope: Scope, damage: str, suffix: str) -> None:

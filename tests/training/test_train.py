@@ -456,10 +456,15 @@ def test_networks_that_do_not_fit_are_refused_before_anything_is_written(spots: 
 
 @pytest.mark.usefixtures("annotations_unchecked")
 def test_what_is_no_network_no_data_or_no_watcher_is_one_line(spots: Make, tmp_path: Path) -> None:
-    data, frozen = spots(), _net().requires_grad_(False)
+    class Noting(torch.nn.Identity):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 3}
+
+    data, frozen, noting = spots(), _net().requires_grad_(False), torch.nn.Sequential(_net(), Noting())
     for given, error, message in [
         ({"net": "net4"}, NetworkError, "'net4' is no torch.nn.Module; convscope.build_net makes one"),
         ({"net": frozen}, NetworkError, "or all are frozen"),
+        ({"net": noting}, NetworkError, "holds '1._extra_state', a dict, and a run keeps tensors alone"),
         ({"net": _net().double()}, NetworkError, "are torch.float64; training keeps them in float32: give net.float()"),
         ({"data": "photos"}, RequestError, "'photos' is no data set; convscope.load_data makes one"),
         ({"data": torch.utils.data.DataLoader([0])}, RequestError, "is no data set; convscope.load_data makes one"),

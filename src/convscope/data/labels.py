@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -276,9 +277,12 @@ def _read(file: Path) -> dict[str, list[Any]]:
 
 
 def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
+    with file.open("rb") as opened:
+        encoding = "utf-16" if opened.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+    with file.open(encoding=encoding, newline="") as opened:
         head = opened.readline()
-    mark = max(",;\t|", key=head.count) if file.suffix.lower() == ".csv" else "\t"
+    named = head.lower().startswith("sep=")  # a line for Excel, ahead of the table
+    mark = head[4] if named else max(",;\t|", key=head.count) if file.suffix.lower() == ".csv" else "\t"
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
         rows = pd.read_csv(
@@ -286,8 +290,9 @@ def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
             sep=mark,
             dtype=str,
             keep_default_na=False,
-            encoding="utf-8-sig",
+            encoding=encoding,
             index_col=False,
+            skiprows=int(named),
             skipinitialspace=True,
         )
     return rows[rows.fillna("").ne("").any(axis=1)]  # spreadsheets write rows of separators alone

@@ -17,6 +17,7 @@ from convscope.data.images import Item
 from convscope.errors import DataError
 
 _OF_SPLIT = r"(set|data|imgs|images)?"  # "trainset", "testdata"
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # among them those that end a line
 _SPLIT_WORDS = {
     "train": re.compile(rf"train(ing)?{_OF_SPLIT}"),
     "val": re.compile(rf"(val(id(ation)?)?|dev){_OF_SPLIT}"),
@@ -146,11 +147,14 @@ def check_names(classes: Sequence[str], where: str) -> None:
     """Refuses names of classes that tables and figures could not tell apart or write in a line.
 
     Raises:
-        DataError: two classes have one name, or a name is empty, of several lines, or of bytes that are no text.
+        DataError: two classes have one name, or a name is empty, of several lines or other control characters, or of bytes
+            that are no text.
     """
     if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
         raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
-    if (wrong := next((name for name in classes if len(name.splitlines()) != 1), None)) is not None:
-        raise DataError(f"{where}: the class {wrong[:80]!r} has no name of one line; rename it")
+    if (wrong := next((name for name in classes if not name or re.search(_CONTROL, name)), None)) is not None:
+        raise DataError(
+            f"{where}: the class {wrong[:80]!r} has no name of one line without control characters; rename it"
+        )
     if (wrong := next((name for name in classes if re.search("[\ud800-\udfff]", name)), None)) is not None:
         raise DataError(f"{where}: the name of the class {wrong[:80]!r} is no UTF-8; rename it")

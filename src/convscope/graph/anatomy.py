@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from convscope.errors import NetworkError
 from convscope.graph.calls import Call
+from convscope.graph.costs import nothing
 from convscope.graph.fields import receptive_fields
 from convscope.graph.naming import unused
 from convscope.graph.traced import TracedGraph
@@ -207,9 +208,14 @@ def anatomy_of(graph: TracedGraph, name: str | None = None) -> Anatomy:
         )
         for op in graph.operations
     ]
-    unknown = [f"{op.name} ({op.target})" for op in graph.operations if not op.known]
-    note = f"taken to see the whole image, for want of a rule: {', '.join(unknown)}" if unknown else None
-    return _whole(graph.net, graph.input_shape, layers, name, note)
+    unknown = ", ".join(f"{op.name} ({op.target})" for op in graph.operations if not op.known)
+    routed = ", ".join(op.name for op in graph.operations if op.is_routed and op.row.multiply_adds is not nothing)
+    notes = [f"taken to see the whole image, for want of a rule: {unknown}"] if unknown else []
+    if routed:
+        notes.append(
+            f"how many rows they take depends on the image, and neurons and multiply-adds are of one: {routed}"
+        )
+    return _whole(graph.net, graph.input_shape, layers, name, "; ".join(notes) or None)
 
 
 def _whole(net: nn.Module, shape: Iterable[int], layers: list[Layer], name: str | None, note: str | None) -> Anatomy:
@@ -270,9 +276,9 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.GELU: "gelu",
     nn.SiLU: "silu",
-    nn.LSTM: "lstm",
-    nn.GRU: "gru",
-    nn.RNN: "rnn",
+    **dict.fromkeys((nn.LSTM, nn.LSTMCell), "lstm"),
+    **dict.fromkeys((nn.GRU, nn.GRUCell), "gru"),
+    **dict.fromkeys((nn.RNN, nn.RNNCell), "rnn"),
 }
 
 
@@ -280,7 +286,7 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dic
     """The modules that have no children, or parameters of their own, in the order in which they finish.
 
     Of each call its name, kind, output_shape, parameters and multiply_adds, as in `Layer`. Multiply-adds are known for
-    PyTorch's convolutions and dense layers. The network is left as it was found.
+    PyTorch's convolutions, dense and recurrent layers. The network is left as it was found.
 
     Raises:
         NetworkError: the network does not run on the example.
@@ -332,4 +338,6 @@ def _multiply_adds(kind: str | None, module: nn.Module, source: Any, output: Ten
         return module.weight.numel() * prod(source.shape[2:])  # type: ignore[operator]
     if kind == "dense":
         return module.weight.numel() * prod(output.shape[1:-1])  # type: ignore[operator]
+    if kind in RECURRENT:  # at every step
+        return sum(p.numel() for p in module.parameters() if p.ndim == 2) * prod(output.shape[:-1])
     return 0

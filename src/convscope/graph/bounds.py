@@ -82,14 +82,14 @@ def reduced(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
     return bounds
 
 
-def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Tensor]:
+def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
     """An output that sees all of its input along some axes and keeps them: dense layers, norms, softmax."""
 
-    def bounds(call: Call) -> Tensor:
+    def bounds(call: Call) -> Bounds:
         if not (along := axes(call)):  # for amin no axes are all
             return elementwise(call)
         unions = [cut_expanded(x).amin(along, keepdim=True) for x in call.inputs]
-        return reduce(torch.minimum, unions).expand(call.output_shape)
+        return _as_yielded(reduce(torch.minimum, unions).expand(call.output_shape), call)
 
     return bounds
 
@@ -102,39 +102,43 @@ def group_norm(call: Call) -> Tensor:
 
 
 def convolution(call: Call) -> Tensor:
-    x = _units(call.input, call["groups"]).amin(2)
-    for axis, window in enumerate(windows(call), start=2):
-        x = _slide(x, axis, window, call.output_shape[axis])
+    x = _slide(_units(call.input, call["groups"]).amin(2), windows(call), call.output_shape)
     return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
 
 
 def transposed_convolution(call: Call) -> Tensor:
     x = _units(call.input, call["groups"]).amin(2)
-    apart, close = windows(call), transposed_windows(call)
-    for axis, (spread, window) in enumerate(zip(apart, close, strict=True), start=2):
-        x = _slide(_insert_gaps(x, axis, spread.stride), axis, window, call.output_shape[axis])
+    for axis, window in enumerate(windows(call), start=2):
+        x = _insert_gaps(x, axis, window.stride)
+    x = _slide(x, transposed_windows(call), call.output_shape)
     return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
 
 
 def pool(call: Call) -> Bounds:
-    x = cut_expanded(call.input, axes=(1,))
-    for axis, window in enumerate(windows(call), start=2):
-        x = _slide(x, axis, window, call.output_shape[axis])
+    x = _slide(_units_cut(call), windows(call), call.output_shape)
     return _as_yielded(x.expand(call.output_shape), call)
 
 
 def adaptive_pool(call: Call) -> Bounds:
-    x = cut_expanded(call.input, axes=(1,))
-    for axis in range(2, len(call.output_shape)):
+    x = _units_cut(call)
+    for axis in range(x.ndim - call.n_spatial, x.ndim):
         spans = adaptive_spans(call.input_shape[axis], call.output_shape[axis])
         x = torch.stack([x.narrow(axis, a, b - a).amin(axis) for a, b in spans], axis)
     return _as_yielded(x.expand(call.output_shape), call)
 
 
+def _units_cut(call: Call) -> Tensor:
+    """The input of a pool; one that lacks the batch's axis takes the images for units, and has no other axis to cut."""
+    return cut_expanded(call.input, axes=tuple(range(1, len(call.input_shape) - call.n_spatial)))
+
+
 def matmul(call: Call) -> Tensor:
-    """Element (i, j) sees row i of the left factor and column j of the right one."""
-    left, right = (call[name] for name in list(call.arguments)[:2])
-    unions = [x.amin(axis, keepdim=True) for x, axis in ((left, -1), (right, -2)) if x is not None]
+    """Element (i, j) sees row i of the left factor and column j of the right one; a vector has no axis in the product."""
+    names = list(call.arguments)[:2]
+    left, right = (call[name] for name in names)
+    of_vectors = [len(call.shape(name)) == 1 for name in names]
+    unions = [] if left is None else [left.amin(-1, keepdim=not of_vectors[1])]
+    unions += [] if right is None else [right.amin(-2, keepdim=not of_vectors[0])]
     return reduce(torch.minimum, unions).expand(call.output_shape)
 
 
@@ -143,17 +147,22 @@ def attention(call: Call) -> Tensor:
     query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
     unions = [] if query is None else [query.amin(-1, keepdim=True)]
     unions += [x.amin((-2, -1), keepdim=True) for x in (key, value, mask) if x is not None]
+    if call["enable_gqa"]:  # several heads share keys
+        unions = [x.repeat_interleave(call.output_shape[-3] // x.shape[-3], -3) for x in unions]
     return reduce(torch.minimum, unions).expand(call.output_shape)
 
 
 def recurrent(call: Call) -> Bounds:
-    """Step t sees the steps up to t, or all of them in a bidirectional layer; the last states see all."""
+    """Step t sees the steps up to t, or all of them in a bidirectional layer; the last states see all, and all the first."""
     time = 1 if call["batch_first"] else 0
-    x = call.input.amin(-1, keepdim=True)
-    steps = x.amin(time, keepdim=True) if call["bidirectional"] else x.cummin(time).values
-    last = x.amin(time).unsqueeze(0)
+    x = torch.full(call.input_shape[:-1], NOTHING) if call.input is None else call.input.amin(-1)
+    x = x.movedim(time, 0)  # steps, 4
+    for state in call["hx"] if isinstance(call["hx"], list) else [call["hx"]]:
+        x = x if state is None else torch.minimum(x, state.amin((0, -1)))
+    steps = x.amin(0).expand_as(x) if call["bidirectional"] else x.cummin(0).values
+    last = x.amin(0).view(1, -1, 1)
     shapes = call.output_shapes
-    return (steps.expand(shapes[0]), *(last.expand(shape) for shape in shapes[1:]))
+    return (steps.movedim(0, time).unsqueeze(-1).expand(shapes[0]), *(last.expand(shape) for shape in shapes[1:]))
 
 
 def part(call: Call) -> Tensor:
@@ -171,6 +180,13 @@ def moved(call: Call) -> Bounds:
     if "value" in arguments and arguments.get("mode", "constant") == "constant":
         arguments["value"] = NOTHING  # the fill of a constant padding
     return call.node.target(**arguments)  # type: ignore[operator]
+
+
+def patches(call: Call) -> Tensor:
+    """The windows of `F.unfold`, side by side."""
+    rows, columns = call["padding"]
+    padded = F.pad(call.input, (columns, columns, rows, rows), value=NOTHING)
+    return F.unfold(padded, call["kernel_size"], call["dilation"], 0, call["stride"])
 
 
 def _bounds_or_constant(call: Call, node: Node) -> Any:
@@ -210,12 +226,14 @@ def _spread_groups(x: Tensor, n_units: int) -> Tensor:
     return x if groups == 1 else x.repeat_interleave(n_units // groups, dim=1)
 
 
-def _slide(x: Tensor, axis: int, window: Window, n_outputs: int) -> Tensor:
-    """The union over each of the window's `n_outputs` positions along `axis`."""
-    after = (n_outputs - 1) * window.stride + window.span - window.before - x.shape[axis]
-    padding = [0, 0] * (x.ndim - 1 - axis) + [window.before, after]  # negative: those positions are never read
-    taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
-    return taps[..., :: window.dilation].amin(-1)
+def _slide(x: Tensor, axis_windows: Sequence[Window], shape: Sequence[int]) -> Tensor:
+    """The union over each position of the windows along the last axes, of which there are as many as in `shape`."""
+    for axis, window in enumerate(axis_windows, start=x.ndim - len(axis_windows)):
+        after = (shape[axis] - 1) * window.stride + window.span - window.before - x.shape[axis]
+        padding = [0, 0] * (x.ndim - 1 - axis) + [window.before, after]  # negative: those positions are never read
+        taps = F.pad(x, padding, value=NOTHING).unfold(axis, window.span, window.stride)
+        x = taps[..., :: window.dilation].amin(-1)
+    return x
 
 
 def _insert_gaps(x: Tensor, axis: int, stride: int) -> Tensor:

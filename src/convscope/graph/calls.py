@@ -120,6 +120,11 @@ class Call:
         return self.shape(next(iter(self.arguments)))
 
     @property
+    def n_spatial(self) -> int:
+        """How many axes a convolution or pool slides along: the number in its name, for its images may lack a batch's axis."""
+        return int(next(letter for letter in str(self.node.target) if letter.isdigit()))
+
+    @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         return shapes_at(self.node, self.n)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,57 +27,44 @@ torch.library.register_fake(
 
 
 @dataclass(frozen=True)
-class FunctionCall:
-    """One call of an autograd function in a forward pass: what an operation of the graph calls in its place.
+class Result:
+    """An operator of the graph: one result of an autograd function, with the gradient that the function defines.
 
     Attributes:
         function: the class.
         arguments: as they were given, with None for tensors.
         slots: which of them are tensors.
+        index: of the result among several.
     """
 
     function: Any
     arguments: tuple[Any, ...]
     slots: tuple[int, ...]
+    index: int = 0
 
     @property
     def __name__(self) -> str:
         return self.function.__name__
 
-    def results(self, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        """What the function gives, through which its own backward flows."""
+    def __call__(self, value: Tensor, *tensors: Tensor) -> Tensor:
+        """The value that the function's operations gave; where gradients are wanted, the function's own result."""
+        if not torch.is_grad_enabled() or not any(t.requires_grad for t in (value, *tensors)):
+            return value
         arguments = list(self.arguments)
         for slot, tensor in zip(self.slots, tensors, strict=True):
             arguments[slot] = tensor
         result = self.function.apply(*arguments)
-        return result if isinstance(result, tuple) else (result,)
-
-
-@dataclass(frozen=True)
-class Result:
-    """An operator of the graph: one result of an autograd function, with the gradient that the function defines."""
-
-    call: FunctionCall
-    index: int
-
-    @property
-    def __name__(self) -> str:
-        return self.call.__name__
-
-    def __call__(self, value: Tensor, *tensors: Tensor) -> Tensor:
-        """The value that the function's operations gave; where gradients are wanted, the function's own result."""
-        needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (value, *tensors))
-        return self.call.results(tensors)[self.index] if needs_gradient else value
+        return result[self.index] if isinstance(result, tuple) else result
 
 
 @contextmanager
-def marked_functions() -> Iterator[list[FunctionCall]]:
+def marked_functions() -> Iterator[list[Result]]:
     """While it lasts, the results of autograd functions are marked in what is traced; lists the calls.
 
     PyTorch's own functions (checkpoints, hooks) are left out: their gradients are those of their operations. So are calls
     that hold tensors or sizes within other arguments.
     """
-    calls: list[FunctionCall] = []
+    calls: list[Result] = []
 
     def apply(function: Any, *arguments: Any, **kwargs: Any) -> Any:
         result = super(_SingleLevelFunction, function).apply(*arguments, **kwargs)
@@ -85,7 +72,7 @@ def marked_functions() -> Iterator[list[FunctionCall]]:
         others = [None if i in slots else a for i, a in enumerate(arguments)]
         if function.__module__.startswith("torch.") or kwargs or _holds_tensors(others):
             return result
-        calls.append(FunctionCall(function, tuple(others), slots))
+        calls.append(Result(function, tuple(others), slots))
         tensors, number = [arguments[i] for i in slots], len(calls) - 1
         if isinstance(result, Tensor):
             return torch.ops.convscope.result(result, tensors, number, 0)
@@ -103,12 +90,12 @@ def marked_functions() -> Iterator[list[FunctionCall]]:
         del base.apply
 
 
-def carry(graph: Graph, calls: list[FunctionCall]) -> None:
+def carry(graph: Graph, calls: list[Result]) -> None:
     """Turns each mark of the graph into an operation that carries the function's backward."""
     for node in list(graph.nodes):
         if node.target is torch.ops.convscope.result.default:
             value, tensors, number, index = node.args
-            node.target = Result(calls[number], index)
+            node.target = replace(calls[number], index=index)
             node.args = (value, *tensors)
 
 

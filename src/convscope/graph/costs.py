@@ -60,8 +60,7 @@ def einsum(call: Call) -> int:
 
 
 def recurrent(call: Call) -> int:
-    """Every weight matrix is used once at every step."""
-    steps = call.input_shape[1 if call["batch_first"] else 0]
-    matrices = [shapes_at(node, call.n)[0] for node in call.arguments["params"]]
-    n_images = call.input_shape[0 if call["batch_first"] else 1]
-    return n_images * steps * sum(prod(shape) for shape in matrices if len(shape) == 2)
+    """Every weight matrix is used once at every step; a cell takes a single one."""
+    weights = call.arguments["params"] if "params" in call else (call.arguments["w_ih"], call.arguments["w_hh"])
+    shapes = [shapes_at(node, call.n)[0] for node in weights]
+    return prod(call.input_shape[:-1]) * sum(prod(shape) for shape in shapes if len(shape) == 2)

@@ -48,10 +48,6 @@ class Grid:
 OF_IMAGE = Grid(axes=(2, 3), first=(0, 0), last=(1, 1), stride=(1, 1))
 
 
-def no_grid(call: Call) -> None:
-    return None
-
-
 def joined(call: Call) -> Grid | None:
     """The union of the inputs' fields, where they move alike over maps of one size."""
     grids = call.inputs

@@ -35,6 +35,7 @@ Axes = tuple[int, ...]
 """What the axes of a map are, as numbers of those in (N, C, H, W): (0, 2, 3, 1) has its units last."""
 
 FIRST: Axes = (0, 1, 2, 3)
+_STILL = Window(1, 1, 0, 1)
 
 
 class Work(NamedTuple):
@@ -207,39 +208,12 @@ class Pool(Windowed):
 
 
 @dataclass(frozen=True)
-class Padding(Rule):
-    """A border of a constant, or with negative widths a cut."""
+class Moved(Windowed):
+    """A cut, a border of a constant, every so many rows or columns, another order of axes: windows of a single position."""
 
-    source: Node
-    before: Sequence[int]
-    sizes: Sequence[int]
-
-    def reach(self, axis: int, span: Span) -> Span:
-        moved = span.moved(self.before[axis])
-        return Span(max(0, moved.start), min(self.sizes[axis], moved.stop))
-
-    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
-        return maps.now(self.source, Box(*(span.moved(-n) for span, n in zip(box, self.before, strict=True))))
-
-
-@dataclass(frozen=True)
-class Permute(Rule):
-    """The same map with its axes in another order."""
-
-    source: Node
     axes: Axes
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
-        return maps.now(self.source, box)
-
-
-@dataclass(frozen=True)
-class Slice(Windowed):
-    """Every so many rows or columns from one on: windows of a single position."""
-
-    axes: Axes
-
-    def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         crop = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         rows, columns = self.windows
         return maps.now(self.source, crop)[:, :, :: rows.stride, :: columns.stride]
@@ -257,7 +231,8 @@ def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule |
         return None
     axes, target = laid[0], str(node.target)
     if target in _PERMUTES:
-        return Permute(sources[0], tuple(axes[i] for i in axis_order(Call(node, 1))))
+        new_axes = tuple(axes[i] for i in axis_order(Call(node, 1)))
+        return Moved(sources[0], (_STILL, _STILL), _positions(shapes_at(node, 1)[0], new_axes), new_axes)
     if target in _WINDOWED:
         alone = sources == [node.args[0]] and axes == FIRST
         return _WINDOWED[target](Call(node, 1), sources[0]) if alone else None
@@ -313,12 +288,11 @@ def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None
     return "units" if alike else None
 
 
-def _slice(call: Call, source: Node, axes: Axes) -> Rule | None:
+def _slice(call: Call, source: Node, axes: Axes) -> Rule:
     axis, size = axes[call["dim"] % 4], call.input_shape[call["dim"]]
     start, step = slice(call["start"], call["end"], call["step"]).indices(size)[::2]
-    window = Window(1, step, -start, 1)
-    windows = [window if axis == own else Window(1, 1, 0, 1) for own in (2, 3)]
-    return Slice(source, windows, _positions(call.output_shape, axes), axes)
+    windows = [Window(1, step, -start, 1) if axis == own else _STILL for own in (2, 3)]
+    return Moved(source, windows, _positions(call.output_shape, axes), axes)
 
 
 def _convolution(call: Call, source: Node) -> Rule:
@@ -346,7 +320,7 @@ def _padding(call: Call, source: Node) -> Rule | None:
     if len(widths) > 4 or ("mode" in call and call["mode"] != "constant"):
         return None
     left, _, top, _ = (*widths, 0, 0)[:4]
-    return Padding(source, (top, left), call.output_shape[2:])
+    return Moved(source, [Window(1, 1, before, 1) for before in (top, left)], call.output_shape[2:], FIRST)
 
 
 _WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {

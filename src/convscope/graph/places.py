@@ -21,6 +21,7 @@ from torch import Tensor
 from convscope.graph import bounds
 from convscope.graph.bounds import NOTHING, is_float
 from convscope.graph.calls import Call
+from convscope.graph.windows import windows
 
 IMAGES = 2  # one that holds rows and one that holds columns
 SAME = 1e-5  # what rounding may make of one place
@@ -60,6 +61,30 @@ def mixed_units(call: Call) -> Tensor:
     return places.expand(call.output_shape)
 
 
+def under_windows(call: Call) -> Tensor:
+    """A convolution or pool over a map in any order, as after a flip: each position lies where the middle of its window does.
+
+    Of one that does not slide, such as an adaptive pool, that of an equal share of the map.
+    """
+    places = mean_place(call.input, 1)
+    sliding = windows(call) if "stride" in call and "output_padding" not in call else ()
+    for axis, n in enumerate(call.output_shape[2:], start=2):
+        middles = ((torch.arange(n) + 0.5) * call.input_shape[axis] / n).long()
+        if sliding:
+            window = sliding[axis - 2]
+            middles = torch.arange(n) * window.stride - window.before + (window.span - 1) // 2
+        places = places.index_select(axis, middles.clamp(0, call.input_shape[axis] - 1))
+    return places.expand(call.output_shape)
+
+
+def ascend(places: Tensor) -> bool:
+    """Whether the rows of a map (2, C, H, W) lie one below the other and its columns side by side, as in the image."""
+    lines = (
+        mean_place(mean_place(each, 1), axis).flatten() for each, axis in zip(places.split(1), (3, 2), strict=True)
+    )
+    return all(bool((line[line.isfinite()].diff() > 0).all()) for line in lines)
+
+
 def reduced(call: Call) -> Any:
     """A mean, sum or maximum over some axes."""
     dim = call["dim"]
@@ -77,7 +102,10 @@ def multiplied(call: Call) -> Tensor:
     left, right = (call[name] for name in list(call.arguments)[:2])
     rows, columns = (None if x is None else mean_place(x, axis) for x, axis in ((left, -1), (right, -2)))
     by_column = rows is None or (columns is not None and _is_one_place(rows))
-    return (columns if by_column else rows).expand(call.output_shape)  # type: ignore[union-attr]
+    kept: Any = columns if by_column else rows
+    if kept.ndim > len(call.output_shape):  # the other factor is a vector
+        kept = kept.squeeze(-2 if by_column else -1)
+    return kept.expand(call.output_shape)
 
 
 def mean_place(places: Tensor, axis: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch.fx import Graph, Node
 
 from convscope.graph import bounds, places
 from convscope.graph.calls import Call, batch_axes, shapes_at
+from convscope.graph.table import REDUCED
 from convscope.graph.traced import Operation, TracedGraph
 
 _PREFIXES = (0, 1, 2)  # how many tokens there may be before those of the image: a class token, one for distillation
@@ -162,21 +163,24 @@ class _Following:
         """The places of the result, from those of what it is made of; None where they cannot be told."""
         if _is_map(op, shape):
             return self.placed_map(call, shape, unfolded)
-        if not op.known:
-            return None
+        if not op.known:  # taken to leave positions where they are, if it keeps the shape
+            sources = [node for node in op.node.all_input_nodes if self.known.get(node)]
+            return next((self.places[node] for node in sources if self.places[node].shape == shape), None)
         rule = _RULES.get(op.row.field.bounds) or _RULES.get(op.kind)
         if rule is None:
             return self.placed_elementwise(op, shape)
         return None if any(value is None for value in call.inputs) else rule(call)
 
     def placed_map(self, call: Call, shape: tuple[int, ...], unfolded: bool) -> Tensor | None:
-        """A map over the whole image, unless the layer works within windows or on tokens, which then have to stay."""
+        """A map over the whole image, unless the layer works within windows or on a map that has been flipped or rolled."""
         if batch_axes(call.node)[0] == 1 and shape[0] == 1:  # images side by side, each with filters of its own
             return places.of_map((places.IMAGES, shape[1] // places.IMAGES, *shape[2:])).flatten(0, 1).unsqueeze(0)
-        where = self.known.get(call.node.all_input_nodes[0])
-        if unfolded and (where is None or (where.axes == (2, 3) and list(where.order) == sorted(where.order))):
-            return places.of_map(shape)
-        return places.mixed_units(call) if call.input is not None and shape[2:] == call.input_shape[2:] else None
+        coords = call.input
+        if coords is None:
+            return places.of_map(shape) if unfolded else None
+        groups_apart = self.known.get(call.node.all_input_nodes[0]) is None and not places.are_alike(coords, 1)
+        in_order = unfolded and (groups_apart or places.ascend(coords))
+        return places.of_map(shape) if in_order else places.under_windows(call)
 
     def placed_elementwise(self, op: Operation, shape: tuple[int, ...]) -> Tensor | None:
         """As one of the inputs, which has positions if any has: a gate or what is mixed over all of them has none."""
@@ -199,11 +203,13 @@ class _Following:
 _RULES: dict[Any, Callable[[Call], Any]] = {
     bounds.moved: places.moved,
     bounds.part: bounds.part,
+    bounds.patches: bounds.patches,
     "dense": places.mixed_last,
     "attention": places.mixed_last,
     "matmul": places.multiplied,
     **dict.fromkeys(("conv", "max_pool", "avg_pool"), places.mixed_units),
-    **dict.fromkeys(("mean", "sum", "max", "min", "var", "std", "norm"), places.reduced),
+    "glu": lambda call: places.mean_place(call.input, call["dim"]).expand(call.output_shape),
+    REDUCED.bounds: places.reduced,
 }
 
 

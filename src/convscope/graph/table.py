@@ -1,14 +1,14 @@
-"""What convscope knows of each operator: a row per aten overload.
+"""What convscope knows of each operator of aten: its kind, its receptive field, and its multiply-adds.
 
-A row holds the kind, the rule for receptive fields, and the rule for multiply-adds. To teach it another
-operator, add a row. One without a row is named after itself, sees the whole image and costs nothing; the
-anatomy's note then names it. Operators that torch tags as pointwise need no row: they are named after
-themselves.
+To teach it another operator, add the overload to the line of its field, and where its kind has another name or it
+multiplies, to the tables below. One without a field sees the whole image, and the anatomy's note names it. Operators that
+torch tags as pointwise need none.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,14 +27,14 @@ class Field:
     """How an operator passes receptive fields on: at each position of the image, and on the plane."""
 
     bounds: Callable[[Call], Bounds]
-    grid: Callable[[Call], object] = grids.no_grid
+    grid: Callable[[Call], object] = lambda call: None
 
 
 @dataclass(frozen=True)
 class Row:
     """An operator's kind in the field's words, its receptive field, and its multiply-adds for one image.
 
-    `known` is false for an operator without a row, whose field is therefore taken as the whole image.
+    `known` is false for an operator without a field, which is therefore taken to see the whole image.
     """
 
     kind: str
@@ -49,10 +49,6 @@ def _dim(call: Call) -> list[int]:
     return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
 
 
-def _normalized(call: Call) -> list[int]:
-    return list(range(-len(call["normalized_shape"]), 0))
-
-
 def _positions(call: Call) -> list[int]:
     return list(range(2, len(call.input_shape)))
 
@@ -62,112 +58,96 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
 
 
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
-_REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+WHOLE = Field(bounds.whole_image)
 _CONV = Field(bounds.convolution, grids.convolution)
-_CONV_TRANSPOSE = Field(bounds.transposed_convolution)
+_DENSE = _mixed(lambda call: [-1])
 _POOL = Field(bounds.pool, grids.windowed)
 _ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
-_MATMUL = Field(bounds.matmul)
-_RECURRENT = Field(bounds.recurrent)
-WHOLE = Field(bounds.whole_image)
-_MOVED = Field(bounds.moved)
-
-_TABLE: dict[str, Row] = {
-    # products with weights or of activations
-    **{f"aten.conv{n}d.{o}": Row("conv", _CONV, costs.convolution) for n in (1, 2, 3) for o in ("default", "padding")},
-    "aten.conv_transpose1d.default": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.conv_transpose2d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.conv_transpose3d.input": Row("conv_transpose", _CONV_TRANSPOSE, costs.transposed_convolution),
-    "aten.linear.default": Row("dense", _mixed(lambda call: [-1]), costs.dense),
-    "aten.matmul.default": Row("matmul", _MATMUL, costs.matmul),
-    "aten.mm.default": Row("matmul", _MATMUL, costs.matmul),
-    "aten.bmm.default": Row("matmul", _MATMUL, costs.matmul),
-    "aten.addmm.default": Row("matmul", WHOLE, costs.added_matmul, known=False),
-    "aten.baddbmm.default": Row("matmul", WHOLE, costs.added_matmul, known=False),
-    "aten.einsum.default": Row("matmul", WHOLE, costs.einsum, known=False),
-    "aten.scaled_dot_product_attention.default": Row("attention", Field(bounds.attention), costs.attention),
-    "aten.rnn_tanh.input": Row("rnn", _RECURRENT, costs.recurrent),
-    "aten.rnn_relu.input": Row("rnn", _RECURRENT, costs.recurrent),
-    "aten.lstm.input": Row("lstm", _RECURRENT, costs.recurrent),
-    "aten.gru.input": Row("gru", _RECURRENT, costs.recurrent),
-    # norms and other layers that mix along axes
-    # without running statistics batch norm measures each map as a whole
-    "aten.batch_norm.default": Row("batch_norm", _mixed(lambda call: _positions(call) if call["training"] else [])),
-    "aten._native_batch_norm_legit_no_training.default": Row(
-        "batch_norm", Field(lambda call: (bounds.elementwise(call),), grids.joined)
-    ),
-    "aten.instance_norm.default": Row(
-        "instance_norm", _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
-    ),
-    "aten.group_norm.default": Row("group_norm", Field(bounds.group_norm)),
-    "aten.layer_norm.default": Row("layer_norm", _mixed(_normalized)),
-    "aten.rms_norm.default": Row("rms_norm", _mixed(_normalized)),
-    "aten.softmax.int": Row("softmax", _mixed(_dim)),
-    "aten.log_softmax.int": Row("log_softmax", _mixed(_dim)),
-    # pools and reductions
-    **{f"aten.max_pool{n}d.default": Row("max_pool", _POOL) for n in (1, 2, 3)},
-    **{f"aten.max_pool{n}d_with_indices.default": Row("max_pool", _POOL) for n in (2, 3)},
-    **{f"aten.avg_pool{n}d.default": Row("avg_pool", _POOL) for n in (1, 2, 3)},
-    **{f"aten.adaptive_avg_pool{n}d.default": Row("adaptive_avg_pool", _ADAPTIVE) for n in (1, 2, 3)},
-    **{f"aten.adaptive_max_pool{n}d.default": Row("adaptive_max_pool", _ADAPTIVE) for n in (1, 2, 3)},
-    "aten.mean.dim": Row("mean", _REDUCED),
-    "aten.sum.dim_IntList": Row("sum", _REDUCED),
-    "aten.amax.default": Row("max", _REDUCED),
-    "aten.amin.default": Row("min", _REDUCED),
-    "aten.max.dim": Row("max", _REDUCED),
-    "aten.min.dim": Row("min", _REDUCED),
-    "aten.var.correction": Row("var", _REDUCED),
-    "aten.std.correction": Row("std", _REDUCED),
-    "aten.linalg_vector_norm.default": Row("norm", _REDUCED),
-    # elementwise operators that torch does not tag so
-    "aten.hardswish.default": Row("hardswish", ELEMENTWISE),
-    "aten.prelu.default": Row("prelu", ELEMENTWISE),
-    "aten.log_sigmoid.default": Row("log_sigmoid", ELEMENTWISE),
-    "aten.dropout.default": Row("dropout", ELEMENTWISE),
-    "aten.feature_dropout.default": Row("dropout", ELEMENTWISE),
-    "aten.alpha_dropout.default": Row("dropout", ELEMENTWISE),
-    "aten.to.dtype": Row("to", ELEMENTWISE),
-    "aten._to_copy.default": Row("to", ELEMENTWISE),
-    "aten.contiguous.default": Row("contiguous", ELEMENTWISE),
-    "aten.clone.default": Row("clone", ELEMENTWISE),
-    "aten.alias.default": Row("alias", ELEMENTWISE),
-    "aten.detach.default": Row("detach", ELEMENTWISE),
-    # the same values elsewhere
-    "aten.cat.default": Row("concat", Field(bounds.moved, grids.concatenated)),
-    "aten.flatten.using_ints": Row("flatten", _MOVED),
-    "aten.pad.default": Row("pad", Field(bounds.moved, grids.padded)),
-    "aten.constant_pad_nd.default": Row("pad", Field(bounds.moved, grids.padded)),
-    "aten.permute.default": Row("permute", Field(bounds.moved, grids.permuted)),
-    "aten.transpose.int": Row("transpose", Field(bounds.moved, grids.permuted)),
-    "aten.slice.Tensor": Row("slice", Field(bounds.moved, grids.sliced)),
-    "aten.chunk.default": Row("split", Field(bounds.moved, grids.split)),
-    "aten.split.Tensor": Row("split", Field(bounds.moved, grids.split)),
-    "aten.split_with_sizes.default": Row("split", Field(bounds.moved, grids.split)),
-    "aten.reshape.default": Row("reshape", _MOVED),
-    "aten.unflatten.int": Row("reshape", _MOVED),
-    "aten.squeeze.default": Row("squeeze", _MOVED),
-    "aten.squeeze.dim": Row("squeeze", _MOVED),
-    "aten.squeeze.dims": Row("squeeze", _MOVED),
-    "aten.unsqueeze.default": Row("unsqueeze", _MOVED),
-    "aten.expand.default": Row("expand", _MOVED),
-    "aten.repeat.default": Row("repeat", _MOVED),
-    "aten.select.int": Row("select", _MOVED),
-    "aten.narrow.default": Row("slice", _MOVED),
-    "aten.unbind.int": Row("split", _MOVED),
-    "aten.stack.default": Row("stack", _MOVED),
-    "aten.roll.default": Row("roll", _MOVED),
-    "aten.flip.default": Row("flip", _MOVED),
-    "aten.index.Tensor": Row("index", _MOVED),
-    "aten.index_select.default": Row("index", _MOVED),
-    "aten.select_scatter.default": Row("select_scatter", _MOVED),
-    "aten.slice_scatter.default": Row("slice_scatter", _MOVED),
-    "aten.pixel_shuffle.default": Row("pixel_shuffle", _MOVED),
-    "aten.pixel_unshuffle.default": Row("pixel_unshuffle", _MOVED),
-    "aten.channel_shuffle.default": Row("channel_shuffle", _MOVED),
-    "aten.upsample_nearest2d.vec": Row("upsample", _MOVED),
-}
+_BATCH_NORM = _mixed(
+    lambda call: _positions(call) if call["training"] else []
+)  # without running statistics: of each map as a whole
+_INSTANCE_NORM = _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
 _CARRIED = Field(lambda call: call.input, lambda call: call.input)  # the same value, with a gradient of its own
 _PART = Row("part", Field(bounds.part, grids.part))
+
+_OPERATORS: dict[Field, str] = {
+    _CONV: "conv1d.default conv2d.default conv3d.default conv1d.padding conv2d.padding conv3d.padding",
+    Field(bounds.transposed_convolution): "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input",
+    _DENSE: "linear.default rnn_tanh_cell.default rnn_relu_cell.default lstm_cell.default gru_cell.default",
+    Field(bounds.matmul): "matmul.default mm.default bmm.default",
+    Field(bounds.attention): "scaled_dot_product_attention.default",
+    Field(bounds.recurrent): "rnn_tanh.input rnn_relu.input lstm.input gru.input",
+    # norms and other layers that mix along axes
+    _BATCH_NORM: "batch_norm.default",
+    Field(lambda call: (bounds.elementwise(call),), grids.joined): "_native_batch_norm_legit_no_training.default",
+    _INSTANCE_NORM: "instance_norm.default",
+    Field(bounds.group_norm): "group_norm.default",
+    _mixed(lambda call: list(range(-len(call["normalized_shape"]), 0))): "layer_norm.default rms_norm.default",
+    _mixed(_dim): "softmax.int log_softmax.int glu.default",
+    _POOL: "max_pool1d.default max_pool2d.default max_pool3d.default max_pool2d_with_indices.default "
+    "max_pool3d_with_indices.default avg_pool1d.default avg_pool2d.default avg_pool3d.default",
+    _ADAPTIVE: "adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default "
+    "adaptive_max_pool1d.default adaptive_max_pool2d.default adaptive_max_pool3d.default",
+    REDUCED: "mean.dim sum.dim_IntList amax.default amin.default max.dim min.dim var.correction std.correction "
+    "var.dim std.dim var_mean.correction var_mean.dim prod.dim_int median.dim logsumexp.default linalg_vector_norm.default",
+    # torch does not tag these as pointwise
+    ELEMENTWISE: "hardswish.default prelu.default log_sigmoid.default dropout.default feature_dropout.default "
+    "alpha_dropout.default to.dtype _to_copy.default contiguous.default clone.default alias.default detach.default",
+    # the same values elsewhere
+    Field(bounds.moved, grids.concatenated): "cat.default",
+    Field(bounds.moved, grids.padded): "pad.default constant_pad_nd.default",
+    Field(bounds.moved, grids.permuted): "permute.default transpose.int",
+    Field(bounds.moved, grids.sliced): "slice.Tensor",
+    Field(bounds.moved, grids.split): "chunk.default split.Tensor split_with_sizes.default",
+    Field(bounds.patches): "im2col.default",
+    Field(bounds.moved): "flatten.using_ints reshape.default unflatten.int squeeze.default squeeze.dim squeeze.dims "
+    "unsqueeze.default expand.default repeat.default tile.default repeat_interleave.self_int select.int narrow.default "
+    "unbind.int tensor_split.sections tensor_split.indices stack.default unfold.default diagonal.default roll.default "
+    "flip.default fliplr.default flipud.default rot90.default index.Tensor index_select.default gather.default "
+    "select_scatter.default slice_scatter.default pixel_shuffle.default pixel_unshuffle.default "
+    "channel_shuffle.default upsample_nearest2d.vec",
+}
+_FIELDS = {overload: field for field, overloads in _OPERATORS.items() for overload in overloads.split()}
+_KINDS: dict[str, str] = {
+    "linear": "dense",
+    **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "einsum"), "matmul"),
+    "scaled_dot_product_attention": "attention",
+    **dict.fromkeys(("rnn_tanh", "rnn_relu", "rnn_tanh_cell", "rnn_relu_cell"), "rnn"),
+    "lstm_cell": "lstm",
+    "gru_cell": "gru",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices"), "max_pool"),
+    "amax": "max",
+    "amin": "min",
+    "var_mean": "var",
+    "linalg_vector_norm": "norm",
+    **dict.fromkeys(("feature_dropout", "alpha_dropout"), "dropout"),
+    "_to_copy": "to",
+    "cat": "concat",
+    "constant_pad_nd": "pad",
+    **dict.fromkeys(("chunk", "split_with_sizes", "unbind", "tensor_split"), "split"),
+    "unflatten": "reshape",
+    **dict.fromkeys(("tile", "repeat_interleave"), "repeat"),
+    "narrow": "slice",
+    **dict.fromkeys(("fliplr", "flipud"), "flip"),
+    "index_select": "index",
+    "im2col": "unfold",
+    "upsample_nearest2d": "upsample",
+}
+"""Where an operator is no kind of its own; of others the kind is the name, without the number of its axes."""
+
+_COSTS: dict[str, Callable[[Call], int]] = {
+    "conv": costs.convolution,
+    "conv_transpose": costs.transposed_convolution,
+    "dense": costs.dense,
+    "matmul": costs.matmul,
+    **dict.fromkeys(("addmm", "baddbmm"), costs.added_matmul),
+    "einsum": costs.einsum,
+    "attention": costs.attention,
+    **dict.fromkeys(("rnn", "lstm", "gru"), costs.recurrent),
+}
+"""By operator or kind."""
 
 
 def row_of(node: Node) -> Row:
@@ -178,7 +158,9 @@ def row_of(node: Node) -> Row:
         return Row(node.target.__name__.lower(), _CARRIED)  # type: ignore[union-attr]
     if not isinstance(node.target, OpOverload):
         return Row(str(getattr(node.target, "__name__", node.target)), WHOLE, known=False)
-    name = node.target._schema.name.split("::")[-1].strip("_")
-    pointwise = torch.Tag.pointwise in node.target.tags
-    unlisted = Row(name, ELEMENTWISE) if pointwise else Row(name, WHOLE, known=False)
-    return _TABLE.get(str(node.target), unlisted)
+    overload = str(node.target).removeprefix("aten.")
+    name = overload.split(".")[0]
+    elsewhere = ELEMENTWISE if torch.Tag.pointwise in node.target.tags else None
+    field = _FIELDS.get(overload, elsewhere)
+    kind = _KINDS.get(name) or (re.sub(r"\d+d$", "", name) if overload in _FIELDS else name.strip("_"))
+    return Row(kind, field or WHOLE, _COSTS.get(name) or _COSTS.get(kind, costs.nothing), field is not None)

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 
 from convscope.base.console import silenced
 from convscope.errors import NetworkError, RequestError
 from convscope.graph.answers import choose
 from convscope.graph.calls import Call, batch_axes, is_tensor_node
 from convscope.graph.carried import carry, marked_functions
-from convscope.graph.traced import MIXED, TracedGraph, reachable
+from convscope.graph.traced import MIXED, TracedGraph, attribute, reachable
 from convscope.graph.untouched import evaluate, left_as_found
 from convscope.graph.wrapped import opened, tensors_of
 
@@ -120,6 +120,7 @@ def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]
     # Without no_grad each no_grad() of the network hides its body from the graph.
     with torch.no_grad(), _plain_attention(), torch.compiler.set_stance("force_eager"), marked_functions() as calls:
         program = torch.export.export(net, (pair,), dynamic_shapes=(_as_taken(net, sizes),), strict=False)
+    _inline_full_precision(program.graph_module)
     if not _replace_in_place(program.graph):
         _bypass_dropout(program)
         program = program.run_decompositions({})  # an empty table: little but in-place writes made explicit
@@ -133,6 +134,27 @@ def _as_taken(net: nn.Module, sizes: dict[int, Any]) -> Any:
     """The sizes of the batch in the form of the forward's first parameter, which may be `*images`."""
     first = next(iter(signature(net.forward).parameters.values()), None)
     return (sizes,) if first is not None and first.kind is first.VAR_POSITIONAL else sizes
+
+
+def _inline_full_precision(module: GraphModule) -> None:
+    """Puts what runs in an `autocast(enabled=False)` into the graph itself, for graphs run without autocast anyway."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.higher_order.wrap_with_autocast or node.args[2]:
+            continue
+        body = attribute(module, node.args[4].target)
+        _inline_full_precision(body)
+        if any(each.op == "get_attr" for each in body.graph.nodes):  # another part that is kept apart
+            continue
+        placeholders = [each for each in body.graph.nodes if each.op == "placeholder"]
+        with graph.inserting_before(node):
+            results: Any = graph.graph_copy(body.graph, dict(zip(placeholders, node.args[5:], strict=True)))
+        for part in list(node.users):
+            part.replace_all_uses_with(results[part.args[1]])
+            graph.erase_node(part)
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
 
 
 def _replace_in_place(graph: Graph) -> bool:
@@ -267,6 +289,16 @@ def _reshaped(operator: Any) -> Rewrite:
     return lambda graph, node, result: graph.call_function(operator, (node.args[0], list(result.shape)))
 
 
+def _permuted(graph: Graph, node: Node, result: Tensor) -> Node:
+    sizes_as_numbers: Any = torch.empty(tuple(range(result.ndim)), device="meta")
+    order = list(node.target(sizes_as_numbers, *node.args[1:], **node.kwargs).shape)  # type: ignore[operator]
+    return graph.call_function(aten.permute.default, (node.args[0], order))
+
+
+def _concatenated(graph: Graph, node: Node, result: Tensor) -> Node:
+    return graph.call_function(aten.cat.default, node.args, node.kwargs)
+
+
 def _as_type(graph: Graph, node: Node, result: Tensor) -> Node:
     return graph.call_function(aten.to.dtype, (node.args[0], result.dtype))
 
@@ -289,8 +321,14 @@ _REWRITES: dict[Any, Rewrite] = {
     **dict.fromkeys((aten.new_full.default, aten.full_like.default), _given),
     aten.expand_as.default: _reshaped(aten.expand.default),
     # A view holds for the strides of the device that it was traced on.
-    **dict.fromkeys((aten.view.default, aten.view_as.default), _reshaped(aten.reshape.default)),
+    **dict.fromkeys(
+        (aten.view.default, aten.view_as.default, aten._unsafe_view.default), _reshaped(aten.reshape.default)
+    ),
     aten.reshape_as.default: _reshaped(aten.reshape.default),
     **dict.fromkeys((aten.type_as.default, aten.to.other, aten.to.dtype_layout, aten.to.device), _as_type),
     aten.copy.default: _copied,
+    **dict.fromkeys((aten.swapaxes.default, aten.swapdims.default, aten.mT.default), _permuted),
+    **dict.fromkeys((aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist), _permuted),
+    **dict.fromkeys((aten.concat.default, aten.concatenate.default), _concatenated),
+    aten.broadcast_to.default: _reshaped(aten.expand.default),
 }

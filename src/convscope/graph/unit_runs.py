@@ -328,4 +328,6 @@ def _keeps_axis_1(op: Operation, call: Call, n_axes: int) -> bool:
         return call["dim"] % n_axes > 1
     if op.kind == "pad":
         return len(call["pad"]) <= 2 * (n_axes - 2)
-    return n_axes == 4 and (op.kind in (*_POOLS, "instance_norm") or op.kind.startswith("upsample"))
+    if op.kind in _POOLS:
+        return n_axes == 4 and call.n_spatial == 2
+    return n_axes == 4 and (op.kind == "instance_norm" or op.kind.startswith("upsample"))

@@ -24,7 +24,7 @@ class Window:
 
 def windows(call: Call) -> tuple[Window, ...]:
     """The windows of a convolution or a pool along the spatial axes; axis 2 of the tensor comes first."""
-    kernel = call.shape("weight")[2:] if "weight" in call else _each(call["kernel_size"], len(call.input_shape) - 2)
+    kernel = call.shape("weight")[2:] if "weight" in call else _each(call["kernel_size"], call.n_spatial)
     n_axes = len(kernel)
     stride = _each(call["stride"], n_axes) or kernel  # an empty stride means the kernel's size
     dilation = _each(call["dilation"], n_axes) if "dilation" in call else (1,) * n_axes

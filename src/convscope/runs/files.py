@@ -77,6 +77,9 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Pat
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+            module, _, key = name.rpartition(".")
+            if key == "_extra_state":  # what get_extra_state gave may be a copy
+                net.get_submodule(module).set_extra_state(tensors[name])
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:

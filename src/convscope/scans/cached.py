@@ -130,9 +130,12 @@ def _unpack(entry: Entry, kind: type[R]) -> dict[str, R]:
 def digest_of_weights(net: nn.Module) -> str:
     """Of all parameters and buffers, with their names."""
     digest = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        _add(digest, tensor)
+    for name, value in net.state_dict().items():
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            _add(digest, value)
+        else:  # get_extra_state may give anything
+            digest.update(f"{name} {value!r}\n".encode())
     return digest.hexdigest()
 
 

@@ -133,9 +133,9 @@ def train_spec(
     with together(device) as (ranks, where), own_random_state(where), threads(spec.recipe.threads):
         torch.manual_seed(spec.recipe.seed)
         given = net is not None
-        if net is None:
-            net = build_from_spec(spec, card)
-        elif not _is_built_so(net, spec, card):
+        net = build_from_spec(spec, card) if net is None else net
+        _check_state(net)
+        if given and not _is_built_so(net, spec, card):
             spec = spec.model_copy(update={"net": NetSpec(name=GIVEN)})
         check_fit(net, card, task)
         check_images(net, data, spec.recipe)
@@ -260,6 +260,16 @@ def fit_whitening(net: nn.Module, data: DataBundle) -> None:
         images = next(batches(data.train, min(n_images, len(data.train)), seed=0)).images
         for layer in layers:
             layer.fit(Normalizer(data.mean, data.std, images.device)(images))
+
+
+def _check_state(net: nn.Module) -> None:
+    """A run keeps tensors alone."""
+    other = next((item for item in net.state_dict().items() if not isinstance(item[1], torch.Tensor)), None)
+    if other is not None:
+        raise NetworkError(
+            f"the state of this network holds {other[0]!r}, a {type(other[1]).__name__}, and a run keeps tensors alone: "
+            "give a tensor in get_extra_state, or keep it in a buffer"
+        )
 
 
 def check_fit(net: nn.Module, card: Card, task: Task) -> None:
