@@ -107,6 +107,7 @@ class Trainer:
         """Freezes what the stage does not train, and makes its optimizer."""
         self.stages.begin(state.stage)
         self.recipe = self.whole.parts[state.stage]
+        self.net.zero_grad()  # of what its owner did with it before
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
         self.averaging = Averaging(self.net, self.recipe, state.average)
         self.features: Features | None = None

@@ -16,8 +16,9 @@ from convscope.data import DataBundle
 from convscope.errors import DivergedError
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
+from convscope.training.checks import check_fit, check_images
 from convscope.training.loop import Trainer
-from convscope.training.train import check_fit, check_images, fit_whitening, make_card
+from convscope.training.train import fit_whitening, make_card
 
 _STEPS = 100
 _SGD = 1e-4, 10.0
@@ -51,7 +52,7 @@ def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[fl
         torch.manual_seed(recipe.seed)
         card = make_card(data, task)
         net = build_from_spec(spec, card)
-        check_fit(net, card, task)
+        check_fit(net, card, task, recipe)
         check_images(net, data, spec.recipe)
         fit_whitening(net, data)
         test = _RangeTest(Run(Path()), net, data, task, recipe, where, resume=False)
