@@ -85,6 +85,13 @@ def test_what_is_no_network_no_data_or_no_watcher_is_one_line(spots: Make, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_that_was_made_in_inference_mode_is_refused(spots: Make, tmp_path: Path) -> None:
+    with torch.inference_mode():
+        net = small_net()
+    with pytest.raises(NetworkError, match=r"made under torch\.inference_mode"):
+        train(net, spots(), short_recipe(), tmp_path / "run", device="cpu")
+
+
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(SettingError, match="device: 'cuda:7' is not in this machine; it has cpu"):
         choose_device("cuda:7")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from convscope.errors import (
     FailedError,
@@ -227,3 +229,34 @@ def test_a_resumed_training_says_where_its_threads_changed(
     )
     said = capsys.readouterr().err
     assert re.search(note, said) if note else said == ""
+
+
+class Counting(nn.Linear):
+    """Counts its steps, and learns less with each."""
+
+    n_steps = 0
+
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.arange(self.n_steps)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.n_steps = len(state)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.n_steps += self.training
+        return super().forward(images) * 0.9**self.n_steps
+
+
+def test_a_modules_extra_state_is_resumed_and_opened(spots: Make, tmp_path: Path) -> None:
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), Counting(192, 3))
+
+    data, recipe = spots(), short_recipe()
+    trained = net()
+    train(trained, data, recipe, tmp_path / "whole", device="cpu", watcher=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        train(net(), data, recipe, tmp_path / "halves", device="cpu", watcher=StopAt(1, 2, die))
+    train(net(), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
+    assert digest_of(tmp_path / "halves") == digest_of(tmp_path / "whole")
+    assert open_run(tmp_path / "whole", net()).net[1].n_steps == trained[1].n_steps == 3 * (len(data.train) // 24)

@@ -1,6 +1,7 @@
 """Training: it learns as by a plain loop, repeats to the bit, and hands back what it made."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,31 @@ def test_complex_weights_and_those_of_five_axes_learn_as_real_ones_of_four(
     weights, pair = runs[0].net.filter, runs[1].net.pair
     assert not torch.equal(weights, torch.ones_like(weights))
     torch.testing.assert_close(torch.view_as_real(weights), pair, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_it_trains_where_gradients_are_off(spots: Make, tmp_path: Path, around: Callable[[], Any]) -> None:
+    """As in a notebook that begins with torch.set_grad_enabled(False)."""
+    net, data = small_net(), spots()
+    with around():
+        train(net, data, short_recipe(epochs=1), tmp_path / "off", device="cpu", watcher=Silent())
+    train(small_net(), data, short_recipe(epochs=1), tmp_path / "on", device="cpu", watcher=Silent())
+    assert digest_of(tmp_path / "off") == digest_of(tmp_path / "on")
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"class_weights": "balanced", "mixup": 0.3}])
+def test_it_trains_the_same_with_another_default_type(spots: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
+    data, recipe, nets = spots(), short_recipe(epochs=1, **changes), (small_net(), small_net())
+    train(nets[0], data, recipe, tmp_path / "float32", device="cpu", watcher=Silent())
+    torch.set_default_dtype(torch.float64)
+    try:
+        train(nets[1], data, recipe, tmp_path / "float64", device="cpu", watcher=Silent())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert digest_of(tmp_path / "float32") == digest_of(tmp_path / "float64")
+
+
+def test_a_head_of_any_weight_is_not_taken_for_a_loss_that_exploded(spots: Make, tmp_path: Path) -> None:
+    task, recipe = {"class": {"kind": "softmax", "weight": 1e5}}, short_recipe(epochs=1, clip_norm=1.0)
+    run = train(small_net(), spots(), recipe, tmp_path / "run", task=task, device="cpu", watcher=Silent())
+    assert 1e4 < run.history.train_loss.iloc[0] < 1e6

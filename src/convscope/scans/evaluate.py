@@ -76,6 +76,8 @@ def evaluate(run: RunOrFolder, data: DataBundle | None = None, device: str = "au
         predictions = Predictions(run.task)
         feed_set(run, data.test, [predictions, *scans.all], device)
         tensors = predictions.result()
+        with suppress(OSError):  # so that after a kill none of earlier images stay beside the new predictions
+            (run.path / ANSWERS).unlink()
         with _kept_in_memory(run, "predictions", tensors):
             run.write_tensors(PREDICTIONS, tensors, key)
     else:

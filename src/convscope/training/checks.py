@@ -26,6 +26,8 @@ def check_fit(net: nn.Module, card: Card, task: Task, recipe: Recipe) -> None:
     parameters = list(net.parameters())
     if not any(parameter.requires_grad for parameter in parameters):
         raise NetworkError("this network has no parameters to train, or all are frozen: set requires_grad on some")
+    if any(tensor.is_inference() for tensor in (*parameters, *net.buffers())):
+        raise NetworkError("this network was made under torch.inference_mode(), and cannot learn; build it outside")
     wrong = [one.dtype for one in parameters if one.is_floating_point() and one.dtype != torch.float32]
     if wrong:
         raise NetworkError(
@@ -35,7 +37,7 @@ def check_fit(net: nn.Module, card: Card, task: Task, recipe: Recipe) -> None:
         raise NetworkError(
             f"{others[0]} of this network is no tensor, and a run folder keeps tensors alone: let get_extra_state return one"
         )
-    images = torch.zeros(2, *card.input_shape, device=parameters[0].device)
+    images = torch.zeros(2, *card.input_shape, device=parameters[0].device, dtype=torch.float32)
     _check_outputs(outputs_of(net, images), task, "")
     stages = Stages(net, recipe, card.input_shape)
     with undone(net), torch.enable_grad():

@@ -355,7 +355,7 @@ class Trainer:
 
     def _checked(self, loss: Tensor) -> float:
         value = float(loss)
-        chance = sum(math.log(len(head.classes)) for head in self.task.heads)
+        chance = sum(head.weight * math.log(len(head.classes)) for head in self.task.heads)
         if not math.isfinite(value) or value > _CHANCE_MULTIPLE * chance:
             raise self._diverged(value, self.state.step)
         return value

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from convscope.compute import choose_device, own_random_state
 from convscope.data import DataBundle
 from convscope.nets import make_task
@@ -29,6 +31,8 @@ class StepCost:
     seconds: float
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
     """The cost of a step, the median of some after the first; nothing is kept of them. Compiled networks are measured as they
     are written. Of a recipe with stages it is a step of the last; images have their full size."""

@@ -91,7 +91,7 @@ def orthogonal(matrix: Float[Tensor, "R C"], rounds: int = 5) -> Float[Tensor, "
             square = x @ x.T
             x = a * x + (b * square + c * square @ square) @ x
     else:
-        square, product = x @ x.T, torch.eye(len(x), device=x.device)
+        square, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
         for _ in range(rounds):
             factor = torch.addmm(square, square, square, beta=b, alpha=c)
             factor.diagonal().add_(a)

@@ -27,6 +27,8 @@ _MEMORY = 0.9
 _EXPLODED = 4.0  # times the least smoothed loss
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[float, pd.DataFrame]:
     """A learning rate for the recipe of a spec: a quarter of that at which the smoothed loss of a range test is least.
 

@@ -109,6 +109,8 @@ def train(
     return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher, track=track)
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def train_spec(
     spec: RunSpec,
     data: DataBundle,
