@@ -31,11 +31,20 @@ def test_an_impossible_rate_is_told_with_epoch_step_and_rate(spots: Make, tmp_pa
     assert not (tmp_path / "run" / MODEL).exists()
 
 
-def test_a_gpu_without_memory_for_a_batch_is_told_with_what_to_take(spots: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2073600000 bytes."),
+    ],
+)
+def test_a_device_without_memory_for_a_batch_is_told_with_what_to_take(
+    error: Exception, spots: Make, tmp_path: Path
+) -> None:
     class Large(nn.Sequential):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if self.training and len(images) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                raise error
             return super().forward(images)
 
     net = Large(nn.Flatten(), nn.Linear(192, 3))

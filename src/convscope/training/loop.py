@@ -29,6 +29,9 @@ from convscope.training.resizing import resized
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""What PyTorch says on a CPU, on Linux and on Windows, for which it has no error of its own."""
+
 _CHANCE_MULTIPLE = 1e4
 """A loss this many times that of guessing counts as exploded."""
 
@@ -245,7 +248,9 @@ class Trainer:
             if self.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+                raise
             shape = "×".join(map(str, self.data.input_shape))
             raise FailedError(
                 f"the memory of {self.device} does not hold a step of {self.part} images of {shape}; take a smaller "

@@ -73,6 +73,8 @@ def train(
 ) -> Run:
     """A run: the network trained by the recipe, with history and weights in the folder `out`.
 
+    Trainings at the same time each want a process: threads of one share PyTorch's random state.
+
     Args:
         net: takes normalised images (N, C, H, W), gives logits; trained in place and left in evaluation mode.
         data: see load_data. Only its train and val images are looked at.
