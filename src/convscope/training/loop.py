@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from shlex import quote
 from typing import Any, Protocol, runtime_checkable
 
@@ -206,15 +206,22 @@ class Trainer:
         for batch in batches(images, size, device=self.device, **order):
             yield batch.images, batch.targets
 
+    def _training_batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        return self._batches(
+            self.data.train, self.batch, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
+            augmentation=self.recipe.augmentation, drop_last=True, balance=self.balance,
+        )  # fmt: skip
+
+    def endless_batches(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The images and targets of the steps of one epoch after the other."""
+        return chain.from_iterable(map(self._training_batches, count()))
+
     def _train_epoch(self, watcher: Watcher, wish: StopWish) -> None:
-        state, recipe = self.state, self.recipe
+        state = self.state
         self.stages.train()
         started, before = time.perf_counter(), state.sums["seconds"]
         sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
-        for images, targets in self._batches(
-            self.data.train, self.batch, seed=recipe.seed, epoch=state.epoch,
-            first_step=state.step, augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
-        ):  # fmt: skip
+        for images, targets in self._training_batches(state.epoch, state.step):
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
             look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import cycle, islice
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.data import DataBundle, batches
+from convscope.data import DataBundle
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
 from convscope.training.device import number_format, undone
@@ -94,19 +93,10 @@ _STEPS, _LONG_S = 6, 3.0
 def step_seconds(trainer: Trainer) -> float:
     """The median of some steps after the first, their images included; of a single one where they take long."""
     trainer.stages.train()
-    return median(list(_timed(trainer))[1:])
-
-
-def _timed(trainer: Trainer) -> Iterator[float]:
-    augmentation = trainer.recipe.augmentation
-    source = batches(
-        trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation, drop_last=True
-    )
-    first = began = time.perf_counter()
-    for number, batch in enumerate(islice(cycle(source), _STEPS), 1):
-        trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU
-        now = time.perf_counter()
-        yield now - began
-        if number >= 2 and now - first > _LONG_S:
-            return
-        began = now
+    times = [time.perf_counter()]
+    for images, targets in islice(trainer.endless_batches(), _STEPS):
+        trainer._step(images, targets)[0].item()  # waits for a GPU
+        times.append(time.perf_counter())
+        if len(times) > 2 and times[-1] - times[0] > _LONG_S:
+            break
+    return median(after - before for before, after in pairwise(times[1:]))

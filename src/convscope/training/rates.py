@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from convscope.compute import choose_device, own_random_state, threads
 from convscope.data import DataBundle
@@ -76,7 +75,7 @@ class _RangeTest(Trainer):
         """Rate, loss and smoothed loss of each step, until the loss has exploded or is no number."""
         self.stages.train()
         mean, least = 0.0, math.inf
-        for step, (images, targets) in enumerate(islice(self._endless(), _STEPS)):
+        for step, (images, targets) in enumerate(islice(self.endless_batches(), _STEPS)):
             self.state.step = step
             loss = float(self._step(images, targets)[0])
             mean = _MEMORY * mean + (1 - _MEMORY) * loss
@@ -85,11 +84,3 @@ class _RangeTest(Trainer):
             if not smoothed <= _EXPLODED * least:
                 return
             yield self._rate(step), loss, smoothed
-
-    def _endless(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        recipe = self.recipe
-        for epoch in count():
-            yield from self._batches(
-                self.data.train, self.batch, seed=recipe.seed, epoch=epoch,
-                augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
-            )  # fmt: skip
