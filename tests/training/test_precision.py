@@ -12,7 +12,7 @@ from convscope.data import DataBundle
 from convscope.errors import NetworkError
 from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, make_spec, open_run
-from convscope.training import Silent, Trainer, measure, measure_step, precision, train
+from convscope.training import Silent, Trainer, measure_step, precision, rates, train
 
 Make = Callable[..., DataBundle]
 NET = "c8b M f16"
@@ -61,7 +61,7 @@ def test_a_dry_run_measures_the_step_that_a_training_takes(
     used = []
     monkeypatch.setattr(precision, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "_step_seconds", lambda recipe, name, *given: {"fp32": 2.0, "bf16": 1.0}[name])
-    monkeypatch.setattr(measure, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
+    monkeypatch.setattr(rates, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
     measure_step(make_spec({"data": "lines", "net": NET, "recipe": {"batch": 24}}), spots(), "cpu")
     assert used == [torch.bfloat16]
 
