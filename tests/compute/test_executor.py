@@ -13,10 +13,15 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from torch import nn
 
-from convscope.compute import Executor, LocalProcesses
+from convscope.compute import Executor, LocalProcesses, using
 from convscope.compute.executor import reason_of
-from convscope.errors import FailedError, UnknownNameError, WorkerError
+from convscope.errors import FailedError, RequestError, SettingError, UnknownNameError, WorkerError
+from convscope.scans import Loss, scan
+from convscope.scope import Scope
+from convscope.study import sweep
 from tests.compute import work
 
 pytestmark = pytest.mark.own_processes
@@ -178,3 +183,28 @@ def test_why_a_process_ended() -> None:
     assert "SIGKILL, as the system does when memory runs out" in reason_of(-9, [])
     assert reason_of(-15, ["a warning"]) == "it was ended by SIGTERM"
     assert reason_of(-40, []) == "it was ended by signal 40"  # one of those for real time, most of which have no name
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("given", ["ray", 2, LocalProcesses])
+def test_what_is_no_executor_is_one_line(given: object, tmp_path: Path) -> None:
+    scope, images = (
+        Scope(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.zeros(1, 3, 2, 2)),
+        torch.zeros(1, 3, 2, 2),
+    )
+    study = {"data": "lines", "net": "net1", "sweep": {"net.width": [4, 8]}}
+    for act in (
+        lambda: scan(scope, images, [Loss(scope.task.heads)], executor=given),
+        lambda: sweep(study, tmp_path / "study", executor=given),
+        lambda: using(given).__enter__(),
+    ):
+        with pytest.raises(RequestError, match=r"executor: .*; expected one, such as convscope.LocalProcesses"):
+            act()
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", None])
+def test_no_number_of_processes_is_one_line(count: object) -> None:
+    with pytest.raises(SettingError, match="expected a whole number of processes, 1 or more"):
+        LocalProcesses(count)

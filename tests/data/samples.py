@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from convscope.data import DataBundle
@@ -44,3 +47,16 @@ def assert_apart(data: DataBundle) -> None:
     }
     assert not contents["test"] & (contents["train"] | contents["val"])
     assert not set(data.train.index.tolist()) & set(data.val.index.tolist())
+
+
+def write_parquet(file: Path, images: list[bytes | None], labels: list, features: dict | None = None) -> None:
+    schema = pa.schema(
+        [
+            ("picture", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.array(labels).type),
+        ]
+    )
+    if features:
+        schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    rows = [{"bytes": image, "path": None} for image in images]
+    pq.write_table(pa.table([pa.array(rows, schema.field(0).type), pa.array(labels)], schema=schema), file)

@@ -16,8 +16,7 @@ import pytest
 from convscope.data import image_files, load_data
 from convscope.errors import DataError
 
-from .samples import encoded, make_folder, noise
-from .test_load import write_parquet
+from .samples import encoded, make_folder, noise, write_parquet
 
 
 def fails(cache: Path, source: str | Path, *parts: str, **settings: object) -> None:

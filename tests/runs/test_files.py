@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from convscope.errors import FailedError, ReadOnlyError, WriteError
-from convscope.runs import write_whole
+from convscope.runs import load_weights, write_whole
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -55,3 +58,15 @@ def test_the_first_error_is_told_where_the_temporary_file_cannot_be_removed_eith
     with pytest.raises(FailedError, match=f"{os.strerror(number)}; choose another --out") as caught:
         write_whole(tmp_path / "file", b"")
     assert type(caught.value) is kind
+
+
+def test_weights_reach_a_network_whose_state_dict_gives_copies(tmp_path: Path) -> None:
+    """As those of quantised or sharded modules do: what is copied into it is lost."""
+
+    class Copied(nn.Linear):
+        def state_dict(self, *given: Any, **named: Any) -> Any:
+            return {name: tensor.clone() for name, tensor in super().state_dict(*given, **named).items()}
+
+    net = Copied(2, 3)
+    load_weights(net, {"weight": torch.ones(3, 2), "bias": torch.ones(3)}, tmp_path)
+    assert net(torch.ones(1, 2)).tolist() == [[3.0, 3.0, 3.0]]

@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from convscope.data import DataBundle
-from convscope.errors import RunFolderError, SettingError
+from convscope.errors import RequestError, RunFolderError, SettingError
 from convscope.nets import build_net
+from convscope.report import write_report
 from convscope.runs import (
     ENVIRONMENT,
     HISTORY,
@@ -22,7 +23,10 @@ from convscope.runs import (
     load_weights,
     open_run,
     parse_overrides,
+    read_review,
 )
+from convscope.scans import evaluate, reviewed_accuracy
+from convscope.share import export_run, write_card
 from convscope.study import table
 from convscope.training import Silent, train
 
@@ -157,3 +161,30 @@ def test_numbers_in_json_that_no_column_holds(run: Run, number: str) -> None:
             f'{{"parameters": {number}, "accuracy": {figure}, "data": {{}}, "packages": {{}}}}'
         )
     assert len(table(run.path.parent)) == 1
+
+
+def test_what_looks_at_a_run_takes_its_folder(run: Run, spots: Callable[..., DataBundle], tmp_path: Path) -> None:
+    assert open_run(run) is run
+    for folder in (run.path, str(run.path)):
+        assert evaluate(folder, spots()) == run.metrics
+        assert reviewed_accuracy(folder).n_images == run.metrics["images"]
+        assert read_review(folder).empty
+        assert export_run(folder, tmp_path / "export.safetensors", verify=False).path.exists()
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+@pytest.mark.parametrize(
+    "act", [evaluate, write_report, export_run, write_card, open_run, read_review, reviewed_accuracy]
+)
+def test_what_is_no_run_is_one_line(act: Callable[[object], object]) -> None:
+    for given in (3, None, ["runs/a"]):
+        with pytest.raises(RequestError, match="expected a run, or its folder"):
+            act(given)
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_what_is_no_data_set_is_one_line(run: Run, spots: Callable[..., DataBundle]) -> None:
+    evaluate(run, spots())
+    for act in (evaluate, write_report):
+        with pytest.raises(RequestError, match=r"data: 'mnist' is no data set; convscope.load_data makes one"):
+            act(run, "mnist")

@@ -186,3 +186,18 @@ def test_each_answer_stands_in_a_table_for_other_tools(trained: tuple[Run, DataB
     (run.path / ANSWERS).unlink()
     evaluate(run, data, "cpu")  # from the stored predictions
     pd.testing.assert_frame_equal(pd.read_parquet(run.path / ANSWERS), table)
+
+
+def test_a_kill_between_predictions_and_answers_leaves_no_answers_to_other_images(
+    trained: tuple[Run, DataBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = trained
+    evaluate(run, data)
+    whole = pd.read_parquet(run.path / ANSWERS)
+    evaluate(run, replace(data, test=data.test.subset(torch.arange(5)), digest="other"))
+    with monkeypatch.context() as killed:
+        killed.setattr(Run, "write_table", lambda *given: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            evaluate(run, data)
+    evaluate(run, data)
+    pd.testing.assert_frame_equal(pd.read_parquet(run.path / ANSWERS), whole)

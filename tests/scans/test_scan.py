@@ -283,3 +283,9 @@ def test_a_batch_of_large_maps_has_eight_images_where_the_memory_has_room(max_me
     images = torch.zeros(9, 3, 224, 224)
     scope = Scope(net, images[:1], ("a", "b"))
     assert batch_that_fits(scope.graph, ["0"], images, max_memory and max_memory * 2**20) == n
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_a_scan_of_what_is_no_scope_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"scope: .*; expected a scope, such as convscope.Scope"):
+        scan(tmp_path, torch.zeros(1, 3, 2, 2), [])

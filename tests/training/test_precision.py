@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from convscope.data import DataBundle
+from convscope.errors import NetworkError
 from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, make_spec, open_run
-from convscope.training import Silent, Trainer, measure, measure_step, precision, train
+from convscope.training import Silent, Trainer, measure_step, precision, rates, train
 
 Make = Callable[..., DataBundle]
 NET = "c8b M f16"
@@ -60,7 +61,7 @@ def test_a_dry_run_measures_the_step_that_a_training_takes(
     used = []
     monkeypatch.setattr(precision, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "_step_seconds", lambda recipe, name, *given: {"fp32": 2.0, "bf16": 1.0}[name])
-    monkeypatch.setattr(measure, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
+    monkeypatch.setattr(rates, "step_seconds", lambda trainer: used.append(trainer.dtype) or 1.0)
     measure_step(make_spec({"data": "lines", "net": NET, "recipe": {"batch": 24}}), spots(), "cpu")
     assert used == [torch.bfloat16]
 
@@ -131,6 +132,23 @@ def test_measuring_leaves_the_training_as_it_was(spots: Make, tmp_path: Path, mo
     assert set(found["seconds_a_step"]) == {"fp32", "bf16"}
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "measured")]
     assert models[0] == models[1]
+
+
+def test_a_network_that_fails_in_bf16_is_trained_in_fp32(
+    spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waves(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(images)
+            return torch.complex(outputs, outputs).abs()  # which PyTorch does not have for bf16
+
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    net, data, recipe = Waves(nn.Flatten(), nn.Linear(192, 3)), spots(), Recipe(epochs=1, batch=24)
+    run = train(net, data, recipe, tmp_path / "run", device="cpu", watcher=Silent())
+    assert run.environment["precision"]["format"] == "fp32"
+    bf16 = recipe.model_copy(update={"precision": "bf16"})
+    with pytest.raises(NetworkError, match=r"fails in training mode and bf16 \(recipe.precision\): Expected both"):
+        train(net, data, bf16, tmp_path / "bf16", device="cpu")
 
 
 def test_a_last_batch_that_is_not_full_is_not_timed(spots: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from torch.testing import assert_close
 from convscope.errors import SettingError
 from convscope.nets import build_net
 from convscope.runs import CHECKPOINT, MODEL, Recipe, open_run, read_tensors
+from convscope.training.checks import check_shares
 from convscope.training.loop import step_seed
 from convscope.training.ranks import Ranks
-from convscope.training.train import check_shares
 from tests.training import trained_together
 from tests.training.trained_together import CASES, PLAIN, made, train, write_data
 

@@ -15,7 +15,16 @@ from convscope.analyses.view import View
 from convscope.draw import png, remarked
 from convscope.errors import DataError, SettingError
 from convscope.nets import NaturalInput, build_natural, random_weights_in_words
-from convscope.runs import Run, check_writable, load_weights, open_run, read_tensors, write_tensors, write_whole
+from convscope.runs import (
+    Run,
+    RunOrFolder,
+    check_writable,
+    load_weights,
+    open_run,
+    read_tensors,
+    write_tensors,
+    write_whole,
+)
 from convscope.scope import Scope
 
 
@@ -30,7 +39,7 @@ class OpenedNetwork:
 
 
 def open_subject(
-    run: Run | str | Path | None = None,
+    run: RunOrFolder | None = None,
     net: str | None = None,
     weights: Path | None = None,
     input: str | None = None,
@@ -68,7 +77,7 @@ def open_subject(
     if run is not None:
         if extra := [name for name, value in of_net.items() if value is not None]:
             raise SettingError(f"--{extra[0]}: a run knows its own; leave it out, or give --net in place of the run")
-        opened = run if isinstance(run, Run) else open_run(run)
+        opened = open_run(run)
         return OpenedNetwork(Scope(opened), opened.path, opened)
     if net is None:
         raise SettingError("there is nothing to look at; give a run's folder, or --net package.module:callable")

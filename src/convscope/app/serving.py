@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from convscope.app.explored import ExploredRuns
 from convscope.app.guard import Guard, is_local, new_token
 from convscope.app.server import create_app
 from convscope.errors import SettingError, system_error_in_words
+from convscope.runs import Run, RunOrFolder
 
 PORT = 8765
 _LARGEST_MESSAGE = 1 << 20  # and address: it holds the edits
@@ -35,7 +35,7 @@ def serve(
     """Serves the explorer until the process is interrupted.
 
     Args:
-        folders: of runs, or with runs below them.
+        folders: of runs, or with runs below them; or opened runs.
         host: the address to listen at. Others than that of this machine alone need a token, which is in the address told.
         port: 0 for any that is free.
         trust: whether runs may run the code that they name as their network.
@@ -96,11 +96,11 @@ class ServedExplorer:
         return f'<iframe src="{self.address}" width="100%" height="860" style="border: 0" allow="camera"></iframe>'
 
 
-def explore(*folders: str | os.PathLike[str], trust: bool = False) -> ServedExplorer:
+def explore(*folders: RunOrFolder, trust: bool = False) -> ServedExplorer:
     """The explorer of runs, served by a thread of this process to this machine alone; in a notebook it is shown below the cell.
 
     Args:
-        folders: of runs, or with runs below them.
+        folders: of runs, or with runs below them; or opened runs.
         trust: whether runs may run the code that they name as their network.
     Raises:
         RunFolderError: a folder is no run, and holds none.
@@ -108,7 +108,10 @@ def explore(*folders: str | os.PathLike[str], trust: bool = False) -> ServedExpl
     Example:
         >>> cs.explore("runs/first")                          # doctest: +SKIP
     """
-    runs, listening = ExploredRuns([Path(folder) for folder in folders], trust), _listen("127.0.0.1", 0)
+    runs, listening = (
+        ExploredRuns([folder.path if isinstance(folder, Run) else Path(folder) for folder in folders], trust),
+        _listen("127.0.0.1", 0),
+    )
     server = uvicorn.Server(_config(create_app(runs)))
     Thread(target=server.run, args=([listening],), daemon=True, name="convscope-explorer").start()
     return ServedExplorer(f"http://127.0.0.1:{listening.getsockname()[1]}/")

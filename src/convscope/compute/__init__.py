@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from convscope.compute.executor import (
         Executor as Executor,
         LocalProcesses as LocalProcesses,
+        check_executor as check_executor,
         executor_in_use as executor_in_use,
         share_of_cores as share_of_cores,
         using as using,

@@ -23,7 +23,15 @@ from typing import IO, Any, TypeVar
 
 import cloudpickle
 
-from convscope.errors import ConvscopeError, FailedError, NodeLostError, WorkerError
+from convscope.errors import (
+    ConvscopeError,
+    FailedError,
+    NodeLostError,
+    RequestError,
+    SettingError,
+    WorkerError,
+    shortened,
+)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -139,12 +147,19 @@ class Executor(AbstractContextManager["Executor"]):
         self.kill()
 
 
+def check_executor(executor: object) -> None:
+    """Raises RequestError where a value that is given as an executor is none."""
+    if executor is not None and not isinstance(executor, Executor):
+        raise RequestError(f"executor: {shortened(executor)}; expected one, such as convscope.LocalProcesses(2)")
+
+
 _in_use: ContextVar[Executor | None] = ContextVar("executor", default=None)
 
 
 @contextmanager
 def using(executor: Executor | None) -> Iterator[None]:
     """Inside, scans run by this executor where they are given none."""
+    check_executor(executor)
     token = _in_use.set(executor)
     try:
         yield
@@ -165,6 +180,8 @@ class LocalProcesses(Executor):
     """
 
     def __init__(self, count: int) -> None:
+        if not (isinstance(count, int) and count >= 1):
+            raise SettingError(f"count: {shortened(count)}; expected a whole number of processes, 1 or more")
         self.count = count
         self._threads = ThreadPoolExecutor(count, "convscope-executor")  # each waits for the answers of one process
         self._futures: set[Future[Any]] = set()

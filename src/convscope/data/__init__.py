@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from convscope.data.sets import (
         DataBundle as DataBundle,
         ImageSet as ImageSet,
+        check_bundle as check_bundle,
         in_unit_range as in_unit_range,
         rows_of as rows_of,
     )

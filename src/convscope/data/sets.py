@@ -201,3 +201,11 @@ class DataBundle:
 
 def _targets_in_words(classes: dict[str, tuple[str, ...]]) -> str:
     return ", ".join(f"{name} of {len(names)}" for name, names in classes.items())
+
+
+def check_bundle(data: object) -> None:
+    """Raises RequestError where a value that is given as a data set is none."""
+    if not isinstance(data, DataBundle):
+        raise RequestError(
+            f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name, a folder or a file"
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.base.console import progress_of_parts
-from convscope.data import DataBundle
+from convscope.data import DataBundle, check_bundle
 from convscope.draw import learning_curve, reliability
 from convscope.report import inside, mistakes, saliency, visualization
 from convscope.report.ablation import ablation_section
@@ -17,7 +17,17 @@ from convscope.report.filters import effects_of, filters_fit, filters_page, has_
 from convscope.report.findings import findings
 from convscope.report.page import fill, static, vega
 from convscope.report.subject import ReportedRun
-from convscope.runs import FILTERS, REPORT, SPEC, Run, check_writable, dump_spec, shareable, write_whole
+from convscope.runs import (
+    FILTERS,
+    REPORT,
+    SPEC,
+    RunOrFolder,
+    check_writable,
+    dump_spec,
+    open_run,
+    shareable,
+    write_whole,
+)
 
 _PARTS: dict[str, tuple[str, Callable[[ReportedRun], Any]]] = {
     "network": ("Architecture", inside.network),
@@ -33,13 +43,13 @@ _PARTS: dict[str, tuple[str, Callable[[ReportedRun], Any]]] = {
 _Part = Callable[[str], AbstractContextManager[Any]]
 
 
-def write_report(run: Run, data: DataBundle | None = None, minutes: float = MINUTES) -> Path:
+def write_report(run: RunOrFolder, data: DataBundle | None = None, minutes: float = MINUTES) -> Path:
     """The path of the report that was written: `report.html` in the run folder.
 
     Beside it `filters.html`, a page of every filter, where the network has convolutions and can be traced.
 
     Args:
-        run: trained and evaluated.
+        run: trained and evaluated; or its folder.
         data: its data set, loaded where not given.
         minutes: that it may take on two cores, about. Of a large network the heavy parts are made of fewer images or units, or
             left out, and say so; see `Budget`. `math.inf` for no limit.
@@ -47,9 +57,12 @@ def write_report(run: Run, data: DataBundle | None = None, minutes: float = MINU
         RunFolderError: the run is not evaluated yet, or its data has changed.
         ReadOnlyError: nothing may be written in the folder.
     """
+    run = open_run(run)
     run.metrics, run.predictions  # noqa: B018 (says at once what is missing)
     check_writable(run.path)
-    subject = ReportedRun(run, data or run.load_data(), minutes)
+    data = run.load_data() if data is None else data
+    check_bundle(data)
+    subject = ReportedRun(run, data, minutes)
     path = run.path / REPORT
     with progress_of_parts("report", len(_PARTS) + 1) as part:
         write_whole(path, render(subject, part))

@@ -52,7 +52,13 @@ if TYPE_CHECKING:
         remove_verdict as remove_verdict,
         write_verdict as write_verdict,
     )
-    from convscope.runs.run import Card as Card, Run as Run, build_from_spec as build_from_spec, open_run as open_run
+    from convscope.runs.run import (
+        Card as Card,
+        Run as Run,
+        RunOrFolder as RunOrFolder,
+        build_from_spec as build_from_spec,
+        open_run as open_run,
+    )
     from convscope.runs.spec import (
         FORMAT as FORMAT,
         RunSpec as RunSpec,

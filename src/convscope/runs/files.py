@@ -67,19 +67,17 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Pat
         RunFolderError: names or shapes differ from the network's, or the kinds of numbers: whole, real or complex ones.
     """
     own = net.state_dict()
+    # of what get_extra_state gives the shape may be any
+    values = {name: tensor for name, tensor in own.items() if name.rpartition(".")[2] != "_extra_state"}
     wrong = [f"{n} missing" for n in own if n not in tensors] + [f"{n} unknown" for n in tensors if n not in own]
-    wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in own.items()
+    wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in values.items()
               if n in tensors and tensors[n].shape != t.shape]  # fmt: skip
-    wrong += [f"{n} is of type {str(tensors[n].dtype)[6:]}, not {str(t.dtype)[6:]}" for n, t in own.items()
+    wrong += [f"{n} is of type {str(tensors[n].dtype)[6:]}, not {str(t.dtype)[6:]}" for n, t in values.items()
               if n in tensors and _kind(tensors[n]) != _kind(t)]  # fmt: skip
     if wrong:
         raise RunFolderError(f"{where} does not belong to this network: {'; '.join(wrong[:3])}")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-            module, _, key = name.rpartition(".")
-            if key == "_extra_state":  # what get_extra_state gave may be a copy
-                net.get_submodule(module).set_extra_state(tensors[name])
+    own.update(tensors)  # with the versions of its modules, which a file of tensors lacks
+    net.load_state_dict(own)
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:

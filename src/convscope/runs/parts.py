@@ -17,19 +17,27 @@ from typing import Any
 import pandas as pd
 import torch
 
-from convscope.compute import Executor, check_writable, choose_device, chunks, evaluation_batch, write_whole
+from convscope.compute import (
+    Executor,
+    check_executor,
+    check_writable,
+    choose_device,
+    chunks,
+    evaluation_batch,
+    write_whole,
+)
 from convscope.data import ImageStream, Item, NamedItems, without_warnings
 from convscope.errors import RunFolderError
 from convscope.runs.names import MODEL, object_in
 from convscope.runs.prediction import PROBLEM, predict_batches
-from convscope.runs.run import Run
+from convscope.runs.run import Run, RunOrFolder, open_run
 
 ABOUT = "predictions.json"
 _BATCHES = 8  # in a shard
 
 
 def predict_parts(
-    run: Run,
+    run: RunOrFolder,
     images: ImageStream | Sequence[str | os.PathLike[str]],
     out: Path,
     executor: Executor | None = None,
@@ -56,7 +64,9 @@ def predict_parts(
         DataError: a path is not there, or holds no image.
         RunFolderError: the folder holds other answers, or something else.
     """
+    run = open_run(run)
     stream = images if isinstance(images, ImageStream) else ImageStream(images)
+    check_executor(executor)
     executor = executor or Executor()
     where = torch.device("cpu") if executor.is_remote else choose_device(device)
     size = shard or _BATCHES * evaluation_batch(run.input_shape, where)

@@ -34,7 +34,7 @@ from convscope.graph import evaluate, left_as_found
 from convscope.nets import Head
 
 if TYPE_CHECKING:
-    from convscope.runs.run import Run
+    from convscope.runs.run import Run, RunOrFolder
 
 View = Literal["mirror", "shifts"]
 """What test-time augmentation adds: the mirror image; or the image moved by a sixteenth of its side, left, right, up, down."""
@@ -189,15 +189,20 @@ def _as_paths(images: Any) -> Iterable[Path] | None:
 
 
 def load_images(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], like: Run | tuple[int, int, int]
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], like: RunOrFolder | tuple[int, int, int]
 ) -> Float[Tensor, "N C H W"]:
     """Image files, and those in folders, as a run takes them: resized as in training, floats in [0, 1], before normalisation.
 
     Args:
         paths: files and folders.
-        like: a run, or the shape (C, H, W) that is wanted, with 8 bits.
+        like: a run, its folder, or the shape (C, H, W) that is wanted, with 8 bits.
     Raises:
         DataError: a path is not there, a folder holds no image, or a file cannot be read.
     """
     files = list(_as_paths(paths) or ())
-    return as_images(files, like) if isinstance(like, tuple) else as_images(files, like.input_shape, like.bits)
+    if isinstance(like, tuple):
+        return as_images(files, like)
+    from convscope.runs.run import open_run
+
+    run = open_run(like)
+    return as_images(files, run.input_shape, run.bits)

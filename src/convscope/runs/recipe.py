@@ -245,13 +245,9 @@ class Recipe(Settings):
     @property
     def parts(self) -> tuple[Recipe, ...]:
         """The recipe of each stage by itself; this recipe alone where it has no stages."""
-        return tuple(self.model_copy(update=_own(stage)) for stage in self.stages or ()) or (self,)
-
-
-def _own(stage: Stage) -> dict[str, Any]:
-    """What a stage says other than its recipe."""
-    own = {key: getattr(stage, key) for key in ("epochs", "rate", "schedule", "augmentation")}
-    return {"stages": None, **{key: value for key, value in own.items() if value is not None}}
+        keys = ("epochs", "rate", "schedule", "augmentation")
+        own = ({k: value for k in keys if (value := getattr(stage, k)) is not None} for stage in self.stages or ())
+        return tuple(self.model_copy(update={"stages": None, **each}) for each in own) or (self,)
 
 
 def _of_stages(stages: Any) -> dict[str, Any]:

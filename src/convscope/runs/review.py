@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from convscope.errors import RunFolderError, UnknownNameError
 from convscope.runs.lock import alone_in
 from convscope.runs.names import REVIEW
-
-if TYPE_CHECKING:
-    from convscope.runs.run import Run
+from convscope.runs.run import RunOrFolder, open_run
 
 Verdict = Literal["label", "ambiguous", "model"]
 """The label is wrong; more than one class fits the image; or the network is wrong."""
@@ -21,7 +19,7 @@ _COLUMNS = {"image": "int64", "name": "str", "verdict": "str", "time": "str"}
 _PATIENCE_S = 10.0
 
 
-def read_review(run: Run) -> pd.DataFrame:
+def read_review(run: RunOrFolder) -> pd.DataFrame:
     """A row for each test image that was reviewed, by its number.
 
     Returns:
@@ -30,7 +28,7 @@ def read_review(run: Run) -> pd.DataFrame:
     Raises:
         RunFolderError: the file is damaged.
     """
-    path = run.path / REVIEW
+    path = open_run(run).path / REVIEW
     try:
         with open(path, "rb") as file:
             review = pd.read_parquet(file)
@@ -43,11 +41,11 @@ def read_review(run: Run) -> pd.DataFrame:
     return review
 
 
-def write_verdict(run: Run, image: int, name: str, verdict: Verdict) -> None:
+def write_verdict(run: RunOrFolder, image: int, name: str, verdict: Verdict) -> None:
     """Writes what was found of a test image, in place of what was written of it before; at once, and safe beside other writers.
 
     Args:
-        run: whose folder holds the review.
+        run: the run, or its folder, which holds the review.
         image: its number in the test set.
         name: what it is called there, see `ImageSet.name`.
         verdict: see `Verdict`.
@@ -62,12 +60,13 @@ def write_verdict(run: Run, image: int, name: str, verdict: Verdict) -> None:
     _change(run, image, [{"image": image, "name": name, "verdict": verdict, "time": time}])
 
 
-def remove_verdict(run: Run, image: int) -> None:
+def remove_verdict(run: RunOrFolder, image: int) -> None:
     """Takes back what was written of a test image; nothing where there is none. Raises as `write_verdict`."""
     _change(run, image, [])
 
 
-def _change(run: Run, image: int, rows: list[dict[str, Any]]) -> None:
+def _change(run: RunOrFolder, image: int, rows: list[dict[str, Any]]) -> None:
+    run = open_run(run)
     with alone_in(run.path, _PATIENCE_S):
         before = read_review(run)
         others = before[before["image"] != image].to_dict("records")

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from convscope.compute import write_whole
 from convscope.data import DataBundle, ImagesLike, load_data, without_warnings
-from convscope.errors import FailedError, NetworkError, RunFolderError, UntrustedCodeError
+from convscope.errors import FailedError, NetworkError, RequestError, RunFolderError, UntrustedCodeError, shortened
 from convscope.nets import Task, build_net, code_in, make_task
 from convscope.runs.files import load_weights, read_tensors, write_tensors
 from convscope.runs.names import (
@@ -134,7 +135,7 @@ class Run:
 
     @cached_property
     def net(self) -> nn.Module:
-        """The trained network in evaluation mode: on the CPU, or the module that was given to open_run.
+        """The trained network in evaluation mode: on the CPU, or where the module is that was given to open_run.
 
         Raises:
             NetworkError: the run was made from a module that has no name to build it from; give it to open_run.
@@ -144,7 +145,9 @@ class Run:
             raise NetworkError(f"{self.path} was trained from a module: open it with open_run(path, net=that module)")
         if self._given is None:
             self.check_trust()
-        net = self._given or build_from_spec(self.spec, self.card, trained_weights=False)
+            net = build_from_spec(self.spec, self.card, trained_weights=False)
+        else:
+            net = _copy(self._given)
         load_weights(net, self._model[0], self.path / MODEL)
         return net.eval()
 
@@ -319,11 +322,23 @@ class Run:
         return read_tensors(self._file(MODEL))
 
 
+def _copy(net: nn.Module) -> nn.Module:
+    """A network of the run's own, for its owner may train the module on, or open another run with it; if it can be copied."""
+    # what a forward pass left on a module may hang on gradients, and such tensors cannot be copied
+    values = (value for module in net.modules() for value in vars(module).values())
+    with suppress(Exception):  # a module may hold anything
+        return deepcopy(net, {id(t): t.detach().clone() for t in values if isinstance(t, Tensor) and not t.is_leaf})
+    return net
+
+
 def _is_figure(value: Any) -> bool:
     """Whether it is {"value", "low", "high"}, each a number or null."""
     keys = ("value", "low", "high")
     return isinstance(value, dict) and all(isinstance(value.get(key, ""), int | float | None) for key in keys)
 
+
+RunOrFolder = Run | str | os.PathLike[str]
+"""What functions take that look at a run; see `open_run`."""
 
 _CURES = {
     MODEL: "the training has not come to its end: convscope train --resume takes it there",
@@ -332,18 +347,23 @@ _CURES = {
 }
 
 
-def open_run(path: str | Path, net: nn.Module | None = None, *, trust: bool = False) -> Run:
+def open_run(path: RunOrFolder, net: nn.Module | None = None, *, trust: bool = False) -> Run:
     """The run in a folder.
 
     Args:
-        path: the folder.
-        net: the network to load the weights into, where the spec does not say how to build it.
+        path: the folder; an opened run is given back as it is.
+        net: the network to load the weights into, where the spec does not say how to build it; the run takes a copy of it.
         trust: whether to import and run a callable that the folder names as its network (`package.module:callable`). Networks
             of the catalogue, of timm and of torchvision need no trust: a run folder is made to be shared, and opening it
             runs no code of whoever made it.
     Raises:
         RunFolderError: there is no run, or one that this convscope is too old to read.
+        RequestError: it is neither a path nor a run.
     """
+    if isinstance(path, Run):
+        return path
+    if not isinstance(path, str | os.PathLike):
+        raise RequestError(f"run: {shortened(path)}; expected a run, or its folder, such as runs/lines")
     folder = Path(path)
     if not os.path.isdir(folder):
         raise RunFolderError(f"{folder} is no folder; expected a run, such as runs/lines")

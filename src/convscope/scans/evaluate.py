@@ -16,16 +16,27 @@ from torch import Tensor
 
 from convscope.base.console import progress_bar
 from convscope.compute import choose_device, evaluation_batch, executor_in_use, value_of
-from convscope.data import DataBundle, ImageSet, Normalizer, batches
+from convscope.data import DataBundle, ImageSet, Normalizer, batches, check_bundle
 from convscope.errors import ReadOnlyError, RequestError, RunFolderError, shortened
 from convscope.nets import Head, Task
-from convscope.runs import ANSWERS, METRICS, MODEL, PREDICTIONS, Run, moved, read_review, read_tensors
+from convscope.runs import (
+    ANSWERS,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    Run,
+    RunOrFolder,
+    moved,
+    open_run,
+    read_review,
+    read_tensors,
+)
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, TopK
 from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
 
 
-def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
+def evaluate(run: RunOrFolder, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
     """The metrics of a run on its test images, each with a 95 % interval; also kept as metrics.json.
 
     The answer to each image stands in predictions.parquet, for other tools.
@@ -35,7 +46,7 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
     The network sees the test images once: its predictions are stored, and used again as long as weights and data are the same.
 
     Args:
-        run: a trained run.
+        run: a trained run, or its folder.
         data: its data set, loaded where not given.
         device: see convscope.compute.choose_device.
     Returns:
@@ -53,7 +64,9 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         RequestError: other data was given, of other classes or of another shape.
         FailedError: the network answers with NaN or infinity.
     """
-    data = data or run.load_data()
+    run = open_run(run)
+    data = run.load_data() if data is None else data
+    check_bundle(data)
     if data.digest != run.environment["data"]["digest"]:
         _check_alike(run, data)
     scans = _Scans(run.task)
@@ -63,6 +76,8 @@ def evaluate(run: Run, data: DataBundle | None = None, device: str = "auto") -> 
         predictions = Predictions(run.task)
         feed_set(run, data.test, [predictions, *scans.all], device)
         tensors = predictions.result()
+        with suppress(OSError):  # so that after a kill none of earlier images stay beside the new predictions
+            (run.path / ANSWERS).unlink()
         with _kept_in_memory(run, "predictions", tensors):
             run.write_tensors(PREDICTIONS, tensors, key)
     else:
@@ -297,17 +312,18 @@ class ReviewedAccuracy:
     n_model: int
 
 
-def reviewed_accuracy(run: Run) -> ReviewedAccuracy:
+def reviewed_accuracy(run: RunOrFolder) -> ReviewedAccuracy:
     """The accuracy of a run's first head, with and without the images that its review calls in question.
 
     As a rule only mistakes are reviewed. What is left out then is wrong in the network's eyes alone: the accuracy without it
     is an upper bound, for among the images that are right some labels may be wrong too.
 
     Args:
-        run: evaluated; see `convscope.runs.write_verdict`.
+        run: evaluated, or its folder; see `convscope.runs.write_verdict`.
     Raises:
         RunFolderError: the run has not been evaluated, or its review is damaged.
     """
+    run = open_run(run)
     head = run.task.heads[0]
     right = head.logits(run.predictions["logits"]).argmax(1) == run.predictions[f"target.{head.target}"]
     review = read_review(run)

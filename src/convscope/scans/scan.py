@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
-from convscope.compute import Executor, LocalProcesses, executor_in_use, own_random_state, value_of
+from convscope.compute import Executor, LocalProcesses, check_executor, executor_in_use, own_random_state, value_of
 from convscope.data import Batch, ImageSet, batches
 from convscope.errors import (
     FailedError,
@@ -199,6 +199,8 @@ def scan(
     for name, value in (("batch_size", batch_size), ("max_memory", max_memory), ("workers", workers)):
         if value is not None:
             check_count(name, value)
+    if not hasattr(scope, "prepare"):
+        raise RequestError(f"scope: {shortened(scope)}; expected a scope, such as convscope.Scope('runs/lines')")
     if not len(images):
         raise RequestError("there are no images to scan; give one at least")
     if not scans:
@@ -232,6 +234,7 @@ def _executor(
     scope: Subject, scans: Sequence[Scan], workers: int, executor: Executor | None
 ) -> AbstractContextManager[Executor]:
     """So many processes, if they can share this work; for one, this process. What is given, or in use, comes first."""
+    check_executor(executor)
     executor = executor or executor_in_use()
     if executor is None and workers == 1:
         return Executor()

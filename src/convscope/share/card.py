@@ -16,21 +16,33 @@ from convscope.draw import panel, picture, png
 from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
-from convscope.runs import GIVEN, MODEL, SPEC, Run, check_writable, dump_spec, parse_mapping, shareable, write_whole
+from convscope.runs import (
+    GIVEN,
+    MODEL,
+    SPEC,
+    Run,
+    RunOrFolder,
+    check_writable,
+    dump_spec,
+    open_run,
+    parse_mapping,
+    shareable,
+    write_whole,
+)
 
 CARD, CONFIG, FAILURES = "README.md", "config.json", "failures.png"
 _MOST_FAILURES = 12
 _MOST_LETTERS = 18  # of a class below a picture
 
 
-def write_card(run: Run, out: str | Path | None = None, repo: str | None = None) -> Path:
+def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None = None) -> Path:
     """The folder that was written: README.md with the Hub's metadata block, config.json, weights, spec.yaml, failures.png.
 
     In a README.md that is there already two things are the publisher's own and stay: the section "Intended use", and what
     the metadata block has beside our keys and tags, such as `license`.
 
     Args:
-        run: trained and evaluated.
+        run: trained and evaluated; or its folder.
         out: the folder, `card` in the run folder by default; files of these names in it are replaced.
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
@@ -38,6 +50,7 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         SettingError: `repo` is no such name; or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
+    run = open_run(run)
     if repo is not None:
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"

@@ -20,7 +20,17 @@ from convscope.base.console import progress_bar, silenced
 from convscope.base.optional import import_optional
 from convscope.data import ImageSet
 from convscope.errors import DataError, FailedError, SettingError, UnknownNameError, first_line
-from convscope.runs import ENVIRONMENT, MODEL, Run, check_writable, load_weights, read_tensors, write_whole
+from convscope.runs import (
+    ENVIRONMENT,
+    MODEL,
+    Run,
+    RunOrFolder,
+    check_writable,
+    load_weights,
+    open_run,
+    read_tensors,
+    write_whole,
+)
 
 Format = Literal["onnx", "torch", "safetensors"]
 
@@ -94,14 +104,16 @@ class Export:
         return vars(self) | {"path": str(self.path)}
 
 
-def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *, verify: bool = True) -> Export:
+def export_run(
+    run: RunOrFolder, out: str | Path | None = None, to: str | None = None, *, verify: bool = True
+) -> Export:
     """A trained run as one file: `onnx`, `torch` (a program of torch.export) or `safetensors` (weights and card).
 
     The first two hold everything from raw pixels to probabilities, see `Deployed`, for any number of images of any size; names
     of classes, digest and versions are in the file. The file is kept only if it answers as the run does.
 
     Args:
-        run: trained.
+        run: trained, or its folder.
         out: the file; model.onnx, model.pt2 or model-export.safetensors in the run folder by default.
         to: the format; by default what the file's name ends in, else onnx.
         verify: on all test images; False where the data are not at hand.
@@ -112,6 +124,7 @@ def export_run(run: Run, out: str | Path | None = None, to: str | None = None, *
         MissingPackageError: onnx, onnxscript or onnxruntime is not installed.
         FailedError: the network cannot be exported, or an image has another class; nothing is written then.
     """
+    run = open_run(run)
     form, path = _form_and_path(run, Path(out) if out else None, to)
     if (channels := run.input_shape[0]) not in (1, 3):
         raise SettingError(

@@ -12,7 +12,7 @@ from convscope import __version__
 from convscope.base.console import silenced
 from convscope.base.optional import import_optional
 from convscope.errors import FailedError, SettingError, first_line
-from convscope.runs import MODEL, SPEC, Run
+from convscope.runs import MODEL, SPEC, RunOrFolder, open_run
 from convscope.share.card import CARD, CONFIG, FAILURES, check_repo, write_card
 
 _LOG_IN = "log in with `hf auth login`, or put a token that may write into HF_TOKEN"
@@ -43,7 +43,7 @@ class Published:
 
 
 def publish_run(
-    run: Run,
+    run: RunOrFolder,
     repo: str,
     out: str | Path | None = None,
     *,
@@ -57,7 +57,7 @@ def publish_run(
     huggingface_hub: `HF_TOKEN` or its login, and `HF_ENDPOINT`.
 
     Args:
-        run: trained and evaluated.
+        run: trained and evaluated; or its folder.
         repo: `owner/name`.
         out: the folder, `card` in the run folder by default; see `write_card` for what stays in it.
         private: nobody else may see it.
@@ -71,6 +71,7 @@ def publish_run(
     """
     hub = import_optional("huggingface_hub", "publishing", "publish")
     check_repo(repo)
+    run = open_run(run)
     if not dry_run:
         token = hub.get_token()
         if token is None:

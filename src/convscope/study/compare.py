@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from convscope.errors import SettingError, UnknownNameError
-from convscope.runs import Run
+from convscope.runs import RunOrFolder
 from convscope.scans import Estimate, kept_epoch, proportion
 from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
 from convscope.study.facts import SEED
@@ -222,7 +222,7 @@ class Compared:
         return table.sort_values("images", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def compare(runs: Sequence[Run | str | Path], *, seeds_by: str = SEED) -> Compared:
+def compare(runs: Sequence[RunOrFolder], *, seeds_by: str = SEED) -> Compared:
     """How evaluated runs differ: settings, figures, each two on the same test images, and groups over seeds.
 
     Runs that differ in the seed alone are a group. Each two runs are compared by McNemar's exact test and the bootstrap of the

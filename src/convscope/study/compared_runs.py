@@ -19,7 +19,19 @@ from torch import Tensor
 
 from convscope.base.bounded import flattened
 from convscope.errors import RequestError, RunFolderError
-from convscope.runs import ANSWERS, GIVEN, METRICS, MODEL, OUTCOME, PREDICTIONS, Run, RunSpec, open_run, read_tensors
+from convscope.runs import (
+    ANSWERS,
+    GIVEN,
+    METRICS,
+    MODEL,
+    OUTCOME,
+    PREDICTIONS,
+    Run,
+    RunOrFolder,
+    RunSpec,
+    open_run,
+    read_tensors,
+)
 from convscope.study.facts import without_fold
 from convscope.study.folder import DAMAGED
 
@@ -97,14 +109,14 @@ class ComparedRun:
         return ", ".join(head.classes[k] for head, k in heads)
 
 
-def runs_to_compare(runs: Sequence[Run | str | Path]) -> list[ComparedRun]:
+def runs_to_compare(runs: Sequence[RunOrFolder]) -> list[ComparedRun]:
     """The runs, opened, each with its settings.
 
     Raises:
         RequestError: fewer than two, one of them twice, or runs of other classes.
         RunFolderError: one is no run, not trained to its end, or not evaluated.
     """
-    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
+    opened = [open_run(run) for run in runs]
     if len(opened) < 2:
         raise RequestError(f"compare: expected two or more runs, such as runs/a runs/b; given {len(opened)}")
     places = [run.path.resolve() for run in opened]

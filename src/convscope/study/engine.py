@@ -17,7 +17,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from convscope.base.signals import StopWish, stop_wish
-from convscope.compute import Executor, LocalProcesses, choose_device, is_present
+from convscope.compute import Executor, LocalProcesses, check_executor, choose_device, is_present
 from convscope.data import load_data
 from convscope.errors import (
     ConvscopeError,
@@ -104,6 +104,7 @@ def sweep(
     if workers < 1:
         raise SettingError(f"workers: {workers}; expected 1 or more")
     check_trackers(track)
+    check_executor(executor)
     if executor is None or not executor.is_remote:
         choose_device(device)
     folder = Path(out) if out else Path("runs") / name

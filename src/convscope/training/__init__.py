@@ -8,10 +8,13 @@ if TYPE_CHECKING:
     from convscope.training.device import autocast as autocast, number_format as number_format
     from convscope.training.live import Lines as Lines, LiveTable as LiveTable, Silent as Silent
     from convscope.training.loop import Trainer as Trainer, Watcher as Watcher
-    from convscope.training.measure import StepCost as StepCost, measure_step as measure_step
     from convscope.training.optimizers import make_optimizer as make_optimizer, rate_at as rate_at
     from convscope.training.ranks import together as together
-    from convscope.training.rates import find_rate as find_rate
+    from convscope.training.rates import (
+        StepCost as StepCost,
+        find_rate as find_rate,
+        measure_step as measure_step,
+    )
     from convscope.training.tracker_clients import flat_settings as flat_settings
     from convscope.training.trackers import (
         LEFT as LEFT,

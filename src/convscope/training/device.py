@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
+from convscope.graph import left_as_found
 from convscope.runs import Recipe
 
 
@@ -22,5 +26,23 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 def place(net: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
     """The network on its device, in the recipe's memory layout."""
-    layout = torch.channels_last if recipe.channels_last else torch.preserve_format
-    return net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    net = net.to(device)
+    if recipe.channels_last:  # not by Module.to, which refuses tensors of five axes
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return net
+
+
+@contextmanager
+def undone(net: nn.Module) -> Iterator[None]:
+    """Puts back what a training inside changes of a network: weights, buffers, modes, its own attributes, random state."""
+    # all are copied, for batch norm writes its statistics past PyTorch's count of changes
+    before = [(tensor, tensor.detach().clone()) for tensor in (*net.parameters(), *net.buffers())]
+    try:
+        with left_as_found(net):
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)

@@ -30,11 +30,11 @@ def class_weights(recipe: Recipe, task: Task, train: ImageSet) -> dict[str, Floa
     for name in setting:
         if name not in task.classes:
             raise UnknownNameError("recipe.class_weights: class", name, task.classes, "in this task")
-    weights = torch.tensor([setting.get(name, 1.0) for name in task.classes])
+    weights = torch.tensor([setting.get(name, 1.0) for name in task.classes], dtype=torch.float32)
     return dict(zip((h.target for h in task.heads), weights.split([len(h.classes) for h in task.heads]), strict=True))
 
 
 def _balanced(targets: Int[Tensor, " N"], n_classes: int) -> Float[Tensor, " K"]:
     counts = targets.bincount(minlength=n_classes)
     weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
-    return torch.where(counts > 0, weights, 1.0)
+    return torch.where(counts > 0, weights, 1.0).float()

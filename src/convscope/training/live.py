@@ -32,7 +32,26 @@ def default_watcher() -> LiveTable | Lines:
     return LiveTable() if sys.stderr.isatty() else Lines()
 
 
-class Lines:
+class Silent:
+    """Nothing at all."""
+
+    def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
+        pass
+
+    def stage(self, name: str, about: str) -> None:
+        pass
+
+    def step(self, epoch: int, step: int, loss: float | None) -> None:
+        pass
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class Lines(Silent):
     """One line an epoch, for logs."""
 
     def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
@@ -41,26 +60,10 @@ class Lines:
     def stage(self, name: str, about: str) -> None:
         print(f"stage {name}: {about}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def step(self, epoch: int, step: int, loss: float | None) -> None:
-        pass
-
     def epoch(self, row: dict[str, Any]) -> None:
         cells = (f"{title} {form.format(row[key])}" for title, key, form in _COLUMNS[1:])
         stage = [row["stage"]] if "stage" in row else []
         print(f"epoch {row['epoch']}/{self.epochs}", *stage, *cells, sep="  ", file=sys.stderr, flush=True)  # noqa: T201
-
-    def end(self) -> None:
-        pass
-
-
-class Silent(Lines):
-    """Nothing at all."""
-
-    def stage(self, name: str, about: str) -> None:
-        pass
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        pass
 
 
 class LiveTable:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from shlex import quote
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,9 @@ from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages
 from convscope.training.state import TrainingState, load_state, save_state
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""What PyTorch says on a CPU, on Linux and on Windows, for which it has no error of its own."""
 
 _CHANCE_MULTIPLE = 1e4
 """A loss this many times that of guessing counts as exploded."""
@@ -107,6 +110,7 @@ class Trainer:
         """Freezes what the stage does not train, and makes its optimizer."""
         self.stages.begin(state.stage)
         self.recipe = self.whole.parts[state.stage]
+        self.net.zero_grad()  # of what its owner did with it before
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
         self.averaging = Averaging(self.net, self.recipe, state.average)
         self.features: Features | None = None
@@ -202,15 +206,22 @@ class Trainer:
         for batch in batches(images, size, device=self.device, **order):
             yield batch.images, batch.targets
 
+    def _training_batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        return self._batches(
+            self.data.train, self.batch, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
+            augmentation=self.recipe.augmentation, drop_last=True, balance=self.balance,
+        )  # fmt: skip
+
+    def endless_batches(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The images and targets of the steps of one epoch after the other."""
+        return chain.from_iterable(map(self._training_batches, count()))
+
     def _train_epoch(self, watcher: Watcher, wish: StopWish) -> None:
-        state, recipe = self.state, self.recipe
+        state = self.state
         self.stages.train()
         started, before = time.perf_counter(), state.sums["seconds"]
         sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
-        for images, targets in self._batches(
-            self.data.train, self.batch, seed=recipe.seed, epoch=state.epoch,
-            first_step=state.step, augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
-        ):  # fmt: skip
+        for images, targets in self._training_batches(state.epoch, state.step):
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
             look = (state.step + 1) % self.look_every == 0 or state.step + 1 == self.steps
@@ -244,7 +255,9 @@ class Trainer:
             if self.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+                raise
             shape = "×".join(map(str, self.data.input_shape))
             raise FailedError(
                 f"the memory of {self.device} does not hold a step of {self.part} images of {shape}; take a smaller "
@@ -354,7 +367,7 @@ class Trainer:
 
     def _checked(self, loss: Tensor) -> float:
         value = float(loss)
-        chance = sum(math.log(len(head.classes)) for head in self.task.heads)
+        chance = sum(head.weight * math.log(len(head.classes)) for head in self.task.heads)
         if not math.isfinite(value) or value > _CHANCE_MULTIPLE * chance:
             raise self._diverged(value, self.state.step)
         return value

@@ -43,8 +43,13 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    step(parameter, parameter.grad, self.state[parameter], group)
+                    step(_real(parameter), _real(parameter.grad), self.state[parameter], group)
         return loss
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The same memory as real numbers."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _step_matrix(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
@@ -86,7 +91,7 @@ def orthogonal(matrix: Float[Tensor, "R C"], rounds: int = 5) -> Float[Tensor, "
             square = x @ x.T
             x = a * x + (b * square + c * square @ square) @ x
     else:
-        square, product = x @ x.T, torch.eye(len(x), device=x.device)
+        square, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
         for _ in range(rounds):
             factor = torch.addmm(square, square, square, beta=b, alpha=c)
             factor.diagonal().add_(a)
@@ -117,7 +122,7 @@ def make_optimizer(
     output = next((one for one in reversed(list(net.parameters())) if one.ndim > 1), None)
     members = defaultdict(list)
     for parameter in weights + others:
-        matrices = muon and parameter.ndim > 1 and parameter is not output
+        matrices = muon and parameter.ndim > 1 and parameter is not output and not parameter.is_complex()
         share = recipe.adam_rate / rate if muon and not matrices else 1.0
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
     groups = [
@@ -130,15 +135,16 @@ def make_optimizer(
         for (decays, matrices, share), parameters in members.items()
     ]
     nesterov = recipe.nesterov and recipe.momentum > 0
+    fused = not any(parameter.is_complex() for parameter in trained)
     match recipe.optimizer:
         case "muon":
             return _light(Muon)(groups, rate, recipe.momentum, nesterov)
         case "sgd":
-            return _light(torch.optim.SGD)(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+            return _light(torch.optim.SGD)(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
         case "rmsprop":
             return _light(torch.optim.RMSprop)(groups, lr=rate, momentum=recipe.momentum)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return _light(kind)(groups, lr=rate, fused=True)
+    return _light(kind)(groups, lr=rate, fused=fused)
 
 
 def _light(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
@@ -205,7 +211,11 @@ class Averaging:
         """Weights and, of ema, the statistics of batch norm."""
         if self.recipe.averaging == "lookahead":
             return dict(self.net.named_parameters())
-        return {name: tensor for name, tensor in self.net.state_dict().items() if tensor.is_floating_point()}
+        return {
+            name: tensor
+            for name, tensor in self.net.state_dict().items()
+            if tensor.is_floating_point() or tensor.is_complex()
+        }
 
     @torch.no_grad()
     def step(self, number: int, last: bool) -> None:

@@ -61,7 +61,7 @@ def _parameters_of_output(net: nn.Module, input_shape: tuple[int, int, int]) -> 
     with left_as_found(net), torch.enable_grad():
         evaluate(net)
         for parameter in names:
-            parameter.requires_grad_(parameter.is_floating_point())
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         image = torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype, requires_grad=True)
         outputs = net(image.clone())  # a forward may change its input in place
         if not isinstance(outputs, Tensor) or outputs.grad_fn is None:

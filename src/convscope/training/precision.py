@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator
-from itertools import cycle, islice
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,10 +15,10 @@ import torch
 from torch import nn
 
 from convscope.compute import Entry, cache_folder, cached, entry_path
-from convscope.data import DataBundle, batches
+from convscope.data import DataBundle
 from convscope.nets import Task
 from convscope.runs import Recipe, Run, describe_environment
-from convscope.training.device import number_format
+from convscope.training.device import number_format, undone
 from convscope.training.loop import Trainer
 
 FASTER = 0.8
@@ -62,24 +63,20 @@ def has_bf16() -> bool:
 
 
 def _measured(recipe: Recipe, net: nn.Module, data: DataBundle, task: Task) -> dict[str, Any]:
-    seconds = {name: _step_seconds(recipe, name, net, data, task) for name in ("fp32", "bf16")}
+    seconds = {"fp32": _step_seconds(recipe, "fp32", net, data, task)}
+    with suppress(Exception):  # not every operation has bf16, and a forward may fail in any way
+        seconds["bf16"] = _step_seconds(recipe, "bf16", net, data, task)
     return {
-        "format": "bf16" if seconds["bf16"] < FASTER * seconds["fp32"] else "fp32",
+        "format": "bf16" if seconds.get("bf16", math.inf) < FASTER * seconds["fp32"] else "fp32",
         "seconds_a_step": {name: round(value, 5) for name, value in seconds.items()},
     }
 
 
 def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBundle, task: Task) -> float:
     """What a step of the network takes, which is then put back."""
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     recipe = timed_recipe(recipe, precision)
-    trainer = Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu"), resume=False)
-    try:
-        return step_seconds(trainer)
-    finally:
-        trainer.stages.end()
-        net.load_state_dict(before)
-        net.eval()
+    with undone(net):
+        return step_seconds(Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu"), resume=False))
 
 
 def timed_recipe(recipe: Recipe, precision: str) -> Recipe:
@@ -96,19 +93,10 @@ _STEPS, _LONG_S = 6, 3.0
 def step_seconds(trainer: Trainer) -> float:
     """The median of some steps after the first, their images included; of a single one where they take long."""
     trainer.stages.train()
-    return median(list(_timed(trainer))[1:])
-
-
-def _timed(trainer: Trainer) -> Iterator[float]:
-    augmentation = trainer.recipe.augmentation
-    source = batches(
-        trainer.data.train, trainer.batch, device=trainer.device, seed=0, augmentation=augmentation, drop_last=True
-    )
-    first = began = time.perf_counter()
-    for number, batch in enumerate(islice(cycle(source), _STEPS), 1):
-        trainer._step(batch.images, batch.targets)[0].item()  # waits for a GPU
-        now = time.perf_counter()
-        yield now - began
-        if number >= 2 and now - first > _LONG_S:
-            return
-        began = now
+    times = [time.perf_counter()]
+    for images, targets in islice(trainer.endless_batches(), _STEPS):
+        trainer._step(images, targets)[0].item()  # waits for a GPU
+        times.append(time.perf_counter())
+        if len(times) > 2 and times[-1] - times[0] > _LONG_S:
+            break
+    return median(after - before for before, after in pairwise(times[1:]))

@@ -1,23 +1,25 @@
-"""The learning-rate range test (Smith 2017): the loss of some steps whose rate grows exponentially, and the rate to take."""
+"""What some steps show before a training: the rate to take, by a range test (Smith 2017), and what a step costs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import count, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from convscope.compute import choose_device, own_random_state, threads
 from convscope.data import DataBundle
 from convscope.errors import DivergedError
 from convscope.nets import make_task
 from convscope.runs import Run, RunSpec, build_from_spec
+from convscope.training.checks import check_fit, check_images
 from convscope.training.loop import Trainer
-from convscope.training.train import check_fit, check_images, fit_whitening, make_card
+from convscope.training.precision import settled_precision, step_seconds, timed_recipe
+from convscope.training.train import fit_whitening, make_card
 
 _STEPS = 100
 _SGD = 1e-4, 10.0
@@ -26,6 +28,8 @@ _MEMORY = 0.9
 _EXPLODED = 4.0  # times the least smoothed loss
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[float, pd.DataFrame]:
     """A learning rate for the recipe of a spec: a quarter of that at which the smoothed loss of a range test is least.
 
@@ -51,7 +55,7 @@ def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[fl
         torch.manual_seed(recipe.seed)
         card = make_card(data, task)
         net = build_from_spec(spec, card)
-        check_fit(net, card, task)
+        check_fit(net, card, task, recipe)
         check_images(net, data, spec.recipe)
         fit_whitening(net, data)
         test = _RangeTest(Run(Path()), net, data, task, recipe, where, resume=False)
@@ -73,7 +77,7 @@ class _RangeTest(Trainer):
         """Rate, loss and smoothed loss of each step, until the loss has exploded or is no number."""
         self.stages.train()
         mean, least = 0.0, math.inf
-        for step, (images, targets) in enumerate(islice(self._endless(), _STEPS)):
+        for step, (images, targets) in enumerate(islice(self.endless_batches(), _STEPS)):
             self.state.step = step
             loss = float(self._step(images, targets)[0])
             mean = _MEMORY * mean + (1 - _MEMORY) * loss
@@ -83,10 +87,33 @@ class _RangeTest(Trainer):
                 return
             yield self._rate(step), loss, smoothed
 
-    def _endless(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        recipe = self.recipe
-        for epoch in count():
-            yield from self._batches(
-                self.data.train, self.batch, seed=recipe.seed, epoch=epoch,
-                augmentation=recipe.augmentation, drop_last=True, balance=self.balance,
-            )  # fmt: skip
+
+@dataclass(frozen=True)
+class StepCost:
+    """A network's size, and what its training takes at least.
+
+    Attributes:
+        parameters: of the network.
+        steps: of an epoch.
+        seconds: of one step.
+    """
+
+    parameters: int
+    steps: int
+    seconds: float
+
+
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
+def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepCost:
+    """The cost of a step, the median of some after the first; nothing is kept of them. Compiled networks are measured as they
+    are written. Of a recipe with stages it is a step of the last; images have their full size."""
+    where = choose_device(device)
+    task = make_task(spec.task, data.train.classes)
+    with own_random_state(where):
+        net = build_from_spec(spec, make_card(data, task))
+        recipe = timed_recipe(spec.recipe, settled_precision(spec.recipe, net, data, task, where)["format"])
+        trainer = Trainer(Run(Path()), net, data, task, recipe, where, resume=False)
+        seconds = step_seconds(trainer)
+    n_parameters = sum(parameter.numel() for parameter in net.parameters())
+    return StepCost(n_parameters, trainer.steps, seconds)

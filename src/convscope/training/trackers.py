@@ -60,11 +60,8 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
             trackers.append(_begun(name, run, rows))  # noqa: PERF401 (those before one that fails are ended below)
         yield _Beside(watcher, trackers) if trackers else watcher
         status = "finished"
-    except (StoppedError, KeyboardInterrupt):
-        status = "stopped"
-        raise
-    except DivergedError:
-        status = "diverged"
+    except (StoppedError, KeyboardInterrupt, DivergedError) as error:
+        status = "diverged" if isinstance(error, DivergedError) else "stopped"
         raise
     finally:
         for one in trackers:

@@ -18,7 +18,7 @@ from torch import nn
 from convscope.base.signals import stop_wish
 from convscope.base.unfinished import UNFINISHED
 from convscope.compute import own_random_state, threads
-from convscope.data import DataBundle, Normalizer, batches
+from convscope.data import DataBundle, Normalizer, batches, check_bundle
 from convscope.errors import (
     ConvscopeError,
     NetworkError,
@@ -28,7 +28,7 @@ from convscope.errors import (
     StoppedError,
     shortened,
 )
-from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task, outputs_of
+from convscope.nets import HeadSpec, NetSpec, Task, TaskSpec, Whitening, make_task
 from convscope.runs import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -46,13 +46,12 @@ from convscope.runs import (
     make_spec,
     open_run,
 )
+from convscope.training.checks import check_fit, check_images, check_shares
 from convscope.training.imbalance import class_weights
 from convscope.training.live import Silent, default_watcher
 from convscope.training.loop import Trainer, Watcher
 from convscope.training.precision import settled_precision
-from convscope.training.ranks import FollowedRun, Ranks, together
-from convscope.training.resizing import check_sizes
-from convscope.training.stages import Stages
+from convscope.training.ranks import FollowedRun, together
 from convscope.training.state import save_state
 from convscope.training.trackers import check_trackers, tracked
 
@@ -73,6 +72,8 @@ def train(
     track: Sequence[str] = (),
 ) -> Run:
     """A run: the network trained by the recipe, with history and weights in the folder `out`.
+
+    Trainings at the same time each want a process: threads of one share PyTorch's random state.
 
     Args:
         net: takes normalised images (N, C, H, W), gives logits; trained in place and left in evaluation mode.
@@ -98,10 +99,7 @@ def train(
     """
     if not isinstance(net, nn.Module):
         raise NetworkError(f"net: {shortened(net)} is no torch.nn.Module; convscope.build_net makes one of a name")
-    if not isinstance(data, DataBundle):
-        raise RequestError(
-            f"data: {shortened(data)} is no data set; convscope.load_data makes one of a name, a folder or a file"
-        )
+    check_bundle(data)
     if watcher is not None and not isinstance(watcher, Watcher):
         raise RequestError(
             f"watcher: {shortened(watcher)}; expected an object with begin, stage, step, epoch and end, as "
@@ -113,6 +111,8 @@ def train(
     return train_spec(spec, data, folder, net=net, device=device, resume=resume, watcher=watcher, track=track)
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def train_spec(
     spec: RunSpec,
     data: DataBundle,
@@ -134,15 +134,12 @@ def train_spec(
         torch.manual_seed(spec.recipe.seed)
         given = net is not None
         net = build_from_spec(spec, card) if net is None else net
-        _check_state(net)
+        check_fit(net, card, task, spec.recipe)
         if given and not _is_built_so(net, spec, card):
             spec = spec.model_copy(update={"net": NetSpec(name=GIVEN)})
-        check_fit(net, card, task)
         check_images(net, data, spec.recipe)
         check_shares(net, spec.recipe, ranks, where)
-        # these say before anything is written which module, or class, is not there
-        Stages(net, spec.recipe, card.input_shape)
-        class_weights(spec.recipe, task, data.train)
+        class_weights(spec.recipe, task, data.train)  # says before anything is written which class is not there
         if not resume and ranks.is_first:
             with suppress(OSError):  # the first that is written says why
                 out.mkdir(parents=True, exist_ok=True)
@@ -260,63 +257,3 @@ def fit_whitening(net: nn.Module, data: DataBundle) -> None:
         images = next(batches(data.train, min(n_images, len(data.train)), seed=0)).images
         for layer in layers:
             layer.fit(Normalizer(data.mean, data.std, images.device)(images))
-
-
-def _check_state(net: nn.Module) -> None:
-    """A run keeps tensors alone."""
-    other = next((item for item in net.state_dict().items() if not isinstance(item[1], torch.Tensor)), None)
-    if other is not None:
-        raise NetworkError(
-            f"the state of this network holds {other[0]!r}, a {type(other[1]).__name__}, and a run keeps tensors alone: "
-            "give a tensor in get_extra_state, or keep it in a buffer"
-        )
-
-
-def check_fit(net: nn.Module, card: Card, task: Task) -> None:
-    """One pass of two blank images: the network must give (2, outputs)."""
-    parameters = list(net.parameters())
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise NetworkError("this network has no parameters to train, or all are frozen: set requires_grad on some")
-    wrong = [one.dtype for one in parameters if one.is_floating_point() and one.dtype != torch.float32]
-    if wrong:
-        raise NetworkError(
-            f"the weights of this network are {wrong[0]}; training keeps them in float32: give net.float()"
-        )
-    outputs = outputs_of(net, torch.zeros(2, *card.input_shape, device=parameters[0].device))
-    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-    if shape != (2, task.outputs):
-        raise NetworkError(
-            f"for 2 images the network gives {shape}; the task needs (2, {task.outputs}): check net.classes"
-        )
-
-
-def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
-    """What would otherwise show only in the first step or at the end of the first epoch."""
-    if len(data.train) < 2 or len(data.val) < 1:
-        counts = f"{len(data.train)} training and {len(data.val)} validation images"
-        raise SettingError(f"data: there are {counts}; 2 and 1 are needed at least: check data.split and data.limit")
-    if recipe.batch == 1 and _has_batch_norm(net):
-        raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
-    side = min(data.input_shape[1:])
-    for augmentation in (part.augmentation for part in recipe.parts):
-        if augmentation.padding == "reflect" and augmentation.crop >= side:
-            raise SettingError(
-                f"recipe.augmentation.crop: {augmentation.crop} with padding reflect needs images larger than "
-                f"that; these have {side} px"
-            )
-    check_sizes(net, recipe, data.input_shape)
-
-
-def check_shares(net: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> None:
-    """Whether each of several processes has something to do in a step."""
-    least = 2 if _has_batch_norm(net) and not recipe.sync_batch_norm else 1
-    if ranks.count > 1 and recipe.batch < least * ranks.count:
-        raise SettingError(
-            f"recipe.batch: {recipe.batch} for {ranks.count} processes; each needs {least} or more of its images"
-        )
-    if ranks.count > 1 and recipe.sync_batch_norm and device.type != "cuda":
-        raise SettingError("recipe.sync_batch_norm: PyTorch has it for several GPUs alone; leave it out on a CPU")
-
-
-def _has_batch_norm(net: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
