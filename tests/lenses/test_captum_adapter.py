@@ -183,3 +183,14 @@ def test_the_epsilon_of_lrp_by_hand() -> None:
     hidden = 2 * 5 / 7.5 * 7, -3 * 1 / 7.5 * 7
     expected = [1 / 5.5 * hidden[0] + 3 / 1.5 * hidden[1], 4 / 5.5 * hidden[0] - 2 / 1.5 * hidden[1]]
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("dtype", "epsilon"), [(torch.float32, 0), (torch.float16, 1e-9)])
+def test_lrp_where_a_layer_gives_zero(dtype: torch.dtype, epsilon: float) -> None:
+    """No relevance arrives there, also with an ε of 0 or one that the type rounds to 0."""
+    net = chain(nn.Conv2d(3, 4, 3, bias=False), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3, bias=False)).to(dtype)
+    images = torch.randn(1, 3, 8, 8).to(dtype)
+    images[:, :, :5] = 0
+    found = attribute(trace(net, images), images, "lrp", 0, epsilon=epsilon).values
+    gradient = captum.InputXGradient(net.float()).attribute(images.float(), 0).detach()
+    torch.testing.assert_close(found.float(), gradient, rtol=0, atol=0.01 * float(gradient.abs().max()))

@@ -43,6 +43,7 @@ class _Look:
 
     def scores(self, images: Tensor) -> Tensor:
         """What speaks for each class: its logit, or the negative one of a sigmoid's first class."""
+        images = images.to(self.image.dtype)  # Captum's noise, in float32, widens those of half precision
         return self.task.scores(self.graph.run(images, [self.output])[self.output])
 
     @property
@@ -174,7 +175,10 @@ def _gradient_shap(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
 def _lrp(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
-    steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(look.settings["epsilon"]))
+    epsilon = max(
+        look.settings["epsilon"], torch.finfo(look.image.dtype).tiny
+    )  # 0, to which 1e-9 rounds in float16, is NaN
+    steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(epsilon))
     output, sign = look.task.output_of(look.target)
     return sign * captum.LRP(steps).attribute(look.image, output), None
 
