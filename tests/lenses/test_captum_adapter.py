@@ -112,6 +112,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("integrated_gradients", {"n_steps": 0}, "n_steps: 0; expected a whole number from 1 up"),
     ("smooth_grad", {"n_samples": 2.5}, r"n_samples: 2\.5; expected a whole number from 1 up"),
     ("smooth_grad", {"noise": -0.1}, r"noise: -0\.1; expected a number from 0 up"),
+    ("smooth_grad", {"seed": -1}, "seed: -1; expected a whole number from 0 up"),
+    ("smooth_grad", {"seed": None}, "seed: None; expected a whole number from 0 up"),
+    ("integrated_gradients", {"max_memory": 2e9}, "max_memory: 2000000000.0 bytes; expected a whole number above 0"),
     ("lrp", {"epsilon": "small"}, "epsilon: 'small'; expected a number from 0 up"),
 ]
 
@@ -123,6 +126,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
     of_numpy: dict[str, Any] = {"n_steps": np.int64(7)}
     own = attribute(graph, images, "integrated_gradients", n_steps=7)
     assert attribute(graph, images, "integrated_gradients", **of_numpy).values.equal(own.values)
+    of_numpy = {"noise": np.float32(0.5), "seed": np.int64(3), "n_samples": 2}
+    own = attribute(graph, images, "smooth_grad", noise=0.5, seed=3, n_samples=2)
+    assert attribute(graph, images, "smooth_grad", **of_numpy).values.equal(own.values)
 
 
 @pytest.mark.usefixtures("annotations_unchecked")

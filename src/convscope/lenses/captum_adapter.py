@@ -49,7 +49,7 @@ class _Look:
     @property
     def noise(self) -> float:
         """The setting is a share of the image's own range; Captum wants it in the image's unit."""
-        return self.settings["noise"] * float(self.image.max() - self.image.min())
+        return float(self.settings["noise"]) * float(self.image.max() - self.image.min())
 
 
 def attribute(
@@ -109,7 +109,7 @@ def attribute(
     run, defaults = _METHODS[method]
     for name in settings.keys() - defaults.keys():
         raise UnknownNameError("setting", name, settings_of(method), f"one of {method}")
-    _check_numbers(settings)
+    _check_numbers({**settings, "seed": seed})
     resolved = resolve_target(graph, images, target)
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
@@ -200,13 +200,13 @@ def settings_of(method: str) -> tuple[str, ...]:
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        least = 1 if name in ("n_steps", "n_samples") else 0
+        is_whole, least = name in ("n_steps", "n_samples", "seed"), 1 if name in ("n_steps", "n_samples") else 0
         if (
-            not isinstance(value, Integral if least else Real)
+            not isinstance(value, Integral if is_whole else Real)
             or isinstance(value, bool)
             or not least <= float(value) < inf
         ):
-            kind = "a whole number" if least else "a number"
+            kind = "a whole number" if is_whole else "a number"
             raise SettingError(f"{name}: {shortened(value)}; expected {kind} from {least} up")
 
 
@@ -231,8 +231,8 @@ def _alone(seed: int, device: torch.device) -> Iterator[None]:
     try:
         with own_random_state(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(int(seed))
+            np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.base.shown import Shown
-from convscope.errors import FailedError, RequestError, SettingError
+from convscope.errors import FailedError, RequestError, SettingError, shortened
 from convscope.graph import (
     Operation,
     Positions,
@@ -135,7 +136,7 @@ def maximize(
     with torch.inference_mode(mode=False), torch.enable_grad():
         check_weights(graph.net)
         network = _Network(graph, operation, where, position, normalize)
-        image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
+        image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(int(seed)))
         check_gradient(graph, image.to(network.like))
         bytes_each = bytes_of_pass(graph, image.to(network.like), operation.name)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
@@ -203,16 +204,18 @@ class _Ascent:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SettingError(f"steps: {self.steps}; expected a whole number above 0")
-        if not 0 < self.rate < inf:
-            raise SettingError(f"rate: {self.rate}; expected a number above 0, such as 0.05")
-        if not 0 <= self.noise < inf:
-            raise SettingError(f"noise: {self.noise}; expected a number from 0 up, such as 0.1")
+        if not isinstance(self.steps, Integral) or self.steps < 1:
+            raise SettingError(f"steps: {shortened(self.steps)}; expected a whole number above 0")
+        if not isinstance(self.rate, Real) or not 0 < self.rate < inf:
+            raise SettingError(f"rate: {shortened(self.rate)}; expected a number above 0, such as 0.05")
+        if not isinstance(self.noise, Real) or not 0 <= self.noise < inf:
+            raise SettingError(f"noise: {shortened(self.noise)}; expected a number from 0 up, such as 0.1")
+        if not isinstance(self.seed, Integral):
+            raise SettingError(f"seed: {shortened(self.seed)}; expected a whole number")
 
     def climb(self, network: _Network, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, activations and courses of some units, each climbing for itself."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         units = torch.tensor(chosen, device=network.like.device)
         numbers = self._start(network, len(chosen), generator)
         adam = torch.optim.Adam([numbers], lr=self.rate)
