@@ -138,8 +138,7 @@ def invariance(
         >>> curves.distances("conv1")
     """
     scan = Invariance(answers, layers, changes_of(shift, rotate, scale), fill)
-    for one in one_by_one(asked, "changing images"):
-        scan.update(one)
+    scan.update(asked)
     return scan.result()
 
 
@@ -158,7 +157,7 @@ class Invariance(ByImage):
             raise RequestError("layers: there is none; give one at least, such as ['conv1']")
 
     def update(self, asked: Questions) -> None:
-        for one in one_by_one(asked):
+        for one in one_by_one(asked, "changing images"):
             changed = transform(one.images, cover_of(one, self.fill), self.changes)
             variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])
