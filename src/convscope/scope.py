@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property, wraps
 from inspect import isfunction
-from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack, overload, runtime_checkable
 
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
-from convscope.data import ImageSet, ImagesLike, as_images, check_unit_range
+from convscope.data import ImageSet, ImagesLike, as_images
 from convscope.edits import Others
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
@@ -43,6 +42,7 @@ from convscope.lenses import (
     MaximizeSettings,
     NamedTarget,
     NeuronSettings,
+    Normalization,
     OcclusionMap,
     SeededSettings,
     Size,
@@ -74,7 +74,6 @@ from convscope.scans import (
     TiedLens,
 )
 
-Normalization = tuple[Sequence[float], Sequence[float]]
 Lens = str | Callable[..., Attribution | Tensor]
 """The name of an attribution lens, see `Scope.attribute`; or a function of (scope, images, target) to a map of each image, such
 as `Scope.saliency`, to which settings of another name than those of our lenses are best bound by `functools.partial`.
@@ -199,7 +198,7 @@ class Scope:
             raise RequestError(f"classes: {duplicate!r} stands there twice; each class has a name of its own")
         self.input_shape, self._bits = shape, getattr(self.run, "bits", 8)
         self._normalize = normalize
-        self._mean, self._deviation = _normalization(normalize, channels=shape[0])
+        self._mean, self._deviation = lenses.normalization(normalize, shape[0])
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.input_shape))
@@ -757,22 +756,3 @@ def _batch(example: Tensor | None) -> Tensor:
             "pass example=torch.zeros(1, 3, 32, 32)"
         )
     return example
-
-
-def _normalization(normalize: Normalization | None, channels: int) -> tuple[Tensor, Tensor]:
-    mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
-    if not isinstance(mean, Iterable) or not isinstance(deviation, Iterable):
-        raise RequestError(
-            f"normalize is {normalize}; expected a list of {channels} means, and one of as many deviations"
-        )
-    mean, deviation = list(map(float, mean)), list(map(float, deviation))
-    numbers = [isfinite(m) and 0 < d < inf for m, d in zip(mean, deviation, strict=False)]
-    if not len(mean) == len(deviation) == channels or not all(numbers):
-        raise RequestError(
-            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
-        )
-    try:
-        check_unit_range(mean, deviation)
-    except ValueError as error:
-        raise RequestError(f"normalize: {error}") from None
-    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation).view(-1, 1, 1)

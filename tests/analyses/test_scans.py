@@ -260,6 +260,7 @@ def test_invariance_is_that_of_what_the_next_layer_reads(reported: Run) -> None:
     assert set(found.table["curve"]) == {"relu1"}
     images = test.images(torch.linspace(0, len(test) - 1, 4).long())
     assert torch.equal(found.tensors["distance"], scope.invariance(images, ["relu1"]).distance)
+    assert look(scope, "invariance", test=test, images=1).heading.startswith("invariance on 1 test image:")
 
 
 def test_a_network_without_convolutions_is_asked_for_its_layers(reported: Run) -> None:

@@ -112,6 +112,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("integrated_gradients", {"n_steps": 0}, "n_steps: 0; expected a whole number from 1 up"),
     ("smooth_grad", {"n_samples": 2.5}, r"n_samples: 2\.5; expected a whole number from 1 up"),
     ("smooth_grad", {"noise": -0.1}, r"noise: -0\.1; expected a number from 0 up"),
+    ("smooth_grad", {"seed": -1}, "seed: -1; expected a whole number from 0 up"),
+    ("smooth_grad", {"seed": None}, "seed: None; expected a whole number from 0 up"),
+    ("integrated_gradients", {"max_memory": 2e9}, "max_memory: 2000000000.0 bytes; expected a whole number above 0"),
     ("lrp", {"epsilon": "small"}, "epsilon: 'small'; expected a number from 0 up"),
 ]
 
@@ -123,6 +126,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
     of_numpy: dict[str, Any] = {"n_steps": np.int64(7)}
     own = attribute(graph, images, "integrated_gradients", n_steps=7)
     assert attribute(graph, images, "integrated_gradients", **of_numpy).values.equal(own.values)
+    of_numpy = {"noise": np.float32(0.5), "seed": np.int64(3), "n_samples": 2}
+    own = attribute(graph, images, "smooth_grad", noise=0.5, seed=3, n_samples=2)
+    assert attribute(graph, images, "smooth_grad", **of_numpy).values.equal(own.values)
 
 
 @pytest.mark.usefixtures("annotations_unchecked")
@@ -183,3 +189,14 @@ def test_the_epsilon_of_lrp_by_hand() -> None:
     hidden = 2 * 5 / 7.5 * 7, -3 * 1 / 7.5 * 7
     expected = [1 / 5.5 * hidden[0] + 3 / 1.5 * hidden[1], 4 / 5.5 * hidden[0] - 2 / 1.5 * hidden[1]]
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("dtype", "epsilon"), [(torch.float32, 0), (torch.float16, 1e-9)])
+def test_lrp_where_a_layer_gives_zero(dtype: torch.dtype, epsilon: float) -> None:
+    """No relevance arrives there, also with an ε of 0 or one that the type rounds to 0."""
+    net = chain(nn.Conv2d(3, 4, 3, bias=False), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3, bias=False)).to(dtype)
+    images = torch.randn(1, 3, 8, 8).to(dtype)
+    images[:, :, :5] = 0
+    found = attribute(trace(net, images), images, "lrp", 0, epsilon=epsilon).values
+    gradient = captum.InputXGradient(net.float()).attribute(images.float(), 0).detach()
+    torch.testing.assert_close(found.float(), gradient, rtol=0, atol=0.01 * float(gradient.abs().max()))

@@ -121,6 +121,15 @@ def test_one_output_is_a_sigmoid() -> None:
     torch.testing.assert_close(first.probability, 1 - second)
 
 
+@pytest.mark.parametrize("target", [1, [0, 2]])
+def test_a_target_chosen_in_inference_mode(graph: TracedGraph, target: Any) -> None:
+    images = torch.randn(2, *SHAPE, dtype=torch.float64)
+    expected = saliency(graph, images, target).values
+    with torch.inference_mode():
+        assert torch.equal(saliency(graph, images, torch.tensor(target)).values, expected)
+        assert torch.equal(saliency(graph, images, target).values, expected)
+
+
 def test_portions_change_nothing(graph: TracedGraph) -> None:
     """To float64 rounding: a batch of one may be summed in another order."""
     images = torch.randn(3, *SHAPE, dtype=torch.float64)

@@ -178,6 +178,7 @@ def test_only_as_deep_as_needed() -> None:
     assert maximize(graph, "conv1", steps=2).picture.shape == (2, 1, 8, 8)
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
@@ -188,6 +189,10 @@ def test_only_as_deep_as_needed() -> None:
         ({"normalize": ((0.5,), (0.5,))}, RequestError, "a positive deviation for each of 3 channels"),
         ({"normalize": (MEAN, (1.0, 0.0, 1.0))}, RequestError, "a positive deviation for each of 3 channels"),
         ({"steps": 0}, SettingError, "^steps: 0; expected"),
+        ({"steps": 2.5}, SettingError, "^steps: 2.5; expected a whole number above 0"),
+        ({"rate": "0.1"}, SettingError, "^rate: '0.1'; expected"),
+        ({"noise": None}, SettingError, "^noise: None; expected"),
+        ({"seed": 0.5}, SettingError, "^seed: 0.5; expected"),
         ({"rate": float("nan")}, SettingError, "^rate: nan; expected"),
         ({"noise": -1.0}, SettingError, "^noise: -1.0; expected"),
         ({"max_memory": 0}, RequestError, "max_memory: 0 bytes"),

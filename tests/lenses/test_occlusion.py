@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion
@@ -136,10 +137,11 @@ def test_by_hand() -> None:
     torch.testing.assert_close(found.whole, torch.tensor([6.0]).sigmoid())
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_several_sizes_in_one_call() -> None:
     images = random_images(2)
     graph, grey = traced(Mixed, SHAPE, torch.float64), fill_images(images, "grey")
-    sizes = [1, (2, 3), 8]
+    sizes = [1, (2, np.int64(3)), 8]
     together = occlusion(graph, images, grey, sizes, 2)
     assert occlusion(graph, images, grey, []) == []
     assert [m.size for m in together] == [(1, 1), (2, 3), (8, 8)]
@@ -251,7 +253,10 @@ class TestFills:
 
     IMAGES = random_images(2).float()
 
-    @pytest.mark.parametrize(("fill", "value"), [("grey", 0.5), ("zero", 0.0), (0.25, 0.25), (1, 1.0)])
+    @pytest.mark.usefixtures("annotations_unchecked")
+    @pytest.mark.parametrize(
+        ("fill", "value"), [("grey", 0.5), ("zero", 0.0), (0.25, 0.25), (1, 1.0), (np.float32(0.5), 0.5)]
+    )
     def test_one_value(self, fill: Fill, value: float) -> None:
         assert torch.equal(fill_images(self.IMAGES, fill), torch.full((1, *SHAPE), value))
 

@@ -95,8 +95,11 @@ def test_finite_of_the_right_shape_and_type(graph: TracedGraph, row: Row) -> Non
 
 
 @rows
-def test_float32_stays_float32(row: Row) -> None:
-    assert row.look(traced(Mixed), IMAGES.float()).dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_type_stays(row: Row, dtype: torch.dtype) -> None:
+    found = row.look(traced(Mixed, SHAPE, dtype), IMAGES.to(dtype))
+    assert found.dtype == dtype
+    assert found.isfinite().all()
 
 
 @rows

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from convscope.errors import RequestError, UnknownNameError
 from convscope.lenses import unit_effects
 from convscope.scope import Scope
-from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated
+from tests.lenses.lens_networks import ByFunctions, ByModules, Mixed, evaluated, traced
 
 
 @pytest.mark.parametrize("kind", [Mixed, ByModules, ByFunctions])
@@ -77,3 +77,14 @@ def test_wrong_requests() -> None:
         scope.unit_effects(image, ["conv9"])
     with pytest.raises(UnknownNameError):
         unit_effects(scope.graph, image, ["nothing"])
+
+
+def test_one_unit_at_a_time_where_memory_is_short_and_in_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(1, 3, 8, 8)
+    graph = traced(ByFunctions, (3, 8, 8))
+    layers = [operation.name for operation in graph.operations if operation.kind == "relu"]
+    expected = unit_effects(graph, images, layers, 1)
+    monkeypatch.setattr("convscope.lenses.memory.free_memory", lambda device: 1)
+    with torch.inference_mode():
+        effects = unit_effects(graph, torch.empty(1, 3, 8, 8).copy_(images), layers, 1)
+    torch.testing.assert_close(effects.logit_change, expected.logit_change, atol=1e-6, rtol=1e-5)

@@ -192,6 +192,8 @@ def test_wrong_requests(scope: Scope) -> None:
     images, before = pictures(), state(scope.net)
     with pytest.raises(UnknownNameError, match="layer 'conv9' is not in this network"):
         scope.invariance(images, ["conv9"])
+    with pytest.raises(RequestError, match="layers: there is none; give one at least"):
+        scope.invariance(images, [])
     with pytest.raises(SettingError, match="shift, rotate and scale are all empty"):
         scope.invariance(images, ["conv"], shift=(), rotate=(), scale=())
     with pytest.raises(SettingError, match=r"scale: 0; expected a finite number above 0"):

@@ -40,7 +40,12 @@ if TYPE_CHECKING:
         settings_of as settings_of,
     )
     from convscope.lenses.gradients import gradient_times_input as gradient_times_input, saliency as saliency
-    from convscope.lenses.maximize import Maximized as Maximized, maximize as maximize
+    from convscope.lenses.maximize import (
+        Maximized as Maximized,
+        Normalization as Normalization,
+        maximize as maximize,
+        normalization as normalization,
+    )
     from convscope.lenses.memory import portions as portions
     from convscope.lenses.occlusion import (
         Fill as Fill,

@@ -8,6 +8,9 @@ from fnmatch import fnmatchcase
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import TracedGraph, evaluate, left_as_found
@@ -89,6 +92,11 @@ def filters(net: nn.Module, layer: str) -> Tensor:
         layers = {path: module for path, module in net.named_modules() if _has_filters(module)}
         if not isinstance(layer, str) or layer not in layers:
             raise UnknownNameError("layer with filters", layer, layers, "in this network")
+        for hook in layers[layer]._forward_pre_hooks.values():
+            if isinstance(
+                hook, WeightNorm | SpectralNorm | BasePruningMethod
+            ):  # else the weight is that of the last pass
+                hook(layers[layer], None)
         return layers[layer].weight.detach().clone()
 
 

@@ -43,12 +43,13 @@ class _Look:
 
     def scores(self, images: Tensor) -> Tensor:
         """What speaks for each class: its logit, or the negative one of a sigmoid's first class."""
+        images = images.to(self.image.dtype)  # Captum's noise, in float32, widens those of half precision
         return self.task.scores(self.graph.run(images, [self.output])[self.output])
 
     @property
     def noise(self) -> float:
         """The setting is a share of the image's own range; Captum wants it in the image's unit."""
-        return self.settings["noise"] * float(self.image.max() - self.image.min())
+        return float(self.settings["noise"]) * float(self.image.max() - self.image.min())
 
 
 def attribute(
@@ -108,7 +109,7 @@ def attribute(
     run, defaults = _METHODS[method]
     for name in settings.keys() - defaults.keys():
         raise UnknownNameError("setting", name, settings_of(method), f"one of {method}")
-    _check_numbers(settings)
+    _check_numbers({**settings, "seed": seed})
     resolved = resolve_target(graph, images, target)
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
@@ -174,7 +175,10 @@ def _gradient_shap(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
 def _lrp(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
-    steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(look.settings["epsilon"]))
+    epsilon = max(
+        look.settings["epsilon"], torch.finfo(look.image.dtype).tiny
+    )  # 0, to which 1e-9 rounds in float16, is NaN
+    steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(epsilon))
     output, sign = look.task.output_of(look.target)
     return sign * captum.LRP(steps).attribute(look.image, output), None
 
@@ -196,13 +200,13 @@ def settings_of(method: str) -> tuple[str, ...]:
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        least = 1 if name in ("n_steps", "n_samples") else 0
+        is_whole, least = name in ("n_steps", "n_samples", "seed"), 1 if name in ("n_steps", "n_samples") else 0
         if (
-            not isinstance(value, Integral if least else Real)
+            not isinstance(value, Integral if is_whole else Real)
             or isinstance(value, bool)
             or not least <= float(value) < inf
         ):
-            kind = "a whole number" if least else "a number"
+            kind = "a whole number" if is_whole else "a number"
             raise SettingError(f"{name}: {shortened(value)}; expected {kind} from {least} up")
 
 
@@ -227,8 +231,8 @@ def _alone(seed: int, device: torch.device) -> Iterator[None]:
     try:
         with own_random_state(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(int(seed))
+            np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.base.shown import Shown
-from convscope.errors import FailedError, RequestError, SettingError
+from convscope.data import check_unit_range
+from convscope.errors import FailedError, RequestError, SettingError, shortened
 from convscope.graph import (
     Operation,
     Positions,
@@ -30,7 +32,9 @@ from convscope.lenses.regularizers import Jitter, Regularizer
 from convscope.lenses.targets import check_position
 from convscope.lenses.units import Units, choose_units, count_units
 
-Numbers = Sequence[float] | Tensor  # one a channel
+Normalization = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+"""Means and deviations, one number a channel, by which a network wants pixels in [0, 1] normalised."""
+
 _DEPTH = (0.01, 0.99)  # of the plain image, for the sigmoid hardly moves at black and white
 
 
@@ -63,7 +67,7 @@ def maximize(
     units: Units = None,
     position: tuple[int, int] | None = None,
     *,
-    normalize: tuple[Numbers, Numbers] | None = None,
+    normalize: Normalization | None = None,
     steps: int = 128,
     rate: float = 0.05,
     noise: float = 0.1,
@@ -135,7 +139,7 @@ def maximize(
     with torch.inference_mode(mode=False), torch.enable_grad():
         check_weights(graph.net)
         network = _Network(graph, operation, where, position, normalize)
-        image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(seed))
+        image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(int(seed)))
         check_gradient(graph, image.to(network.like))
         bytes_each = bytes_of_pass(graph, image.to(network.like), operation.name)
         parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
@@ -157,13 +161,13 @@ class _Network:
         operation: Operation,
         where: Positions | None,
         position: tuple[int, int] | None,
-        normalize: tuple[Numbers, Numbers] | None,
+        normalize: Normalization | None,
     ) -> None:
         self.graph, self.operation, self.where, self.position = graph, operation, where, position
         weights = (p for p in graph.net.parameters() if p.is_floating_point())
         self.like = next(weights, torch.zeros(()))
         self.instead = redirected_relus(graph)
-        self.mean, self.deviation = self._normalization(normalize)
+        self.mean, self.deviation = (n.to(self.like) for n in normalization(normalize, graph.input_shape[0]))
         blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
         self.blank = blank.logit()
 
@@ -177,18 +181,32 @@ class _Network:
             return activations[:, *self.position]
         return activations.flatten(1).mean(1) if activations.ndim > 1 else activations
 
-    def _normalization(self, normalize: tuple[Numbers, Numbers] | None) -> tuple[Tensor, Tensor]:
-        channels = self.graph.input_shape[0]
-        mean, deviation = ([float(v) for v in values] for values in normalize or ([0] * channels, [1] * channels))
-        if not len(mean) == len(deviation) == channels or not all(d > 0 for d in deviation):
-            raise RequestError(
-                f"normalize: means {mean}, deviations {deviation}; expected a mean and a positive deviation "
-                f"for each of {channels} channels"
-            )
-        return self._by_channel(mean), self._by_channel(deviation)
 
-    def _by_channel(self, values: list[float]) -> Float[Tensor, "C 1 1"]:
-        return torch.tensor(values, dtype=self.like.dtype, device=self.like.device).view(-1, 1, 1)
+def normalization(
+    normalize: Normalization | None, channels: int
+) -> tuple[Float[Tensor, "C 1 1"], Float[Tensor, "C 1 1"]]:
+    """Means and deviations in float64; 0 and 1 where pixels are taken as they are.
+
+    Raises:
+        RequestError: there is not a mean and a positive deviation for each channel, or they are not for pixels in [0, 1].
+    """
+    mean, deviation = normalize or ((0.0,) * channels, (1.0,) * channels)
+    if not isinstance(mean, Iterable) or not isinstance(deviation, Iterable):
+        raise RequestError(
+            f"normalize is {normalize}; expected a list of {channels} means, and one of as many deviations"
+        )
+    mean, deviation = list(map(float, mean)), list(map(float, deviation))
+    numbers = [isfinite(m) and 0 < d < inf for m, d in zip(mean, deviation, strict=False)]
+    if not len(mean) == len(deviation) == channels or not all(numbers):
+        raise RequestError(
+            f"normalize is {normalize}; expected a mean and a positive deviation for each of {channels} channels"
+        )
+    try:
+        check_unit_range(mean, deviation)
+    except ValueError as error:
+        raise RequestError(f"normalize: {error}") from None
+    means, deviations = torch.tensor([mean, deviation], dtype=torch.float64).view(2, -1, 1, 1)
+    return means, deviations
 
 
 @dataclass(frozen=True)
@@ -203,16 +221,18 @@ class _Ascent:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SettingError(f"steps: {self.steps}; expected a whole number above 0")
-        if not 0 < self.rate < inf:
-            raise SettingError(f"rate: {self.rate}; expected a number above 0, such as 0.05")
-        if not 0 <= self.noise < inf:
-            raise SettingError(f"noise: {self.noise}; expected a number from 0 up, such as 0.1")
+        if not isinstance(self.steps, Integral) or self.steps < 1:
+            raise SettingError(f"steps: {shortened(self.steps)}; expected a whole number above 0")
+        if not isinstance(self.rate, Real) or not 0 < self.rate < inf:
+            raise SettingError(f"rate: {shortened(self.rate)}; expected a number above 0, such as 0.05")
+        if not isinstance(self.noise, Real) or not 0 <= self.noise < inf:
+            raise SettingError(f"noise: {shortened(self.noise)}; expected a number from 0 up, such as 0.1")
+        if not isinstance(self.seed, Integral):
+            raise SettingError(f"seed: {shortened(self.seed)}; expected a whole number")
 
     def climb(self, network: _Network, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, activations and courses of some units, each climbing for itself."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         units = torch.tensor(chosen, device=network.like.device)
         numbers = self._start(network, len(chosen), generator)
         adam = torch.optim.Adam([numbers], lr=self.rate)

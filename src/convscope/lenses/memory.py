@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 
 import torch
 
 from convscope.data import available_memory
-from convscope.errors import RequestError
+from convscope.errors import RequestError, shortened
 
 SHARE = 0.25
 """Share of the free memory that a lens takes where `max_memory` is not given."""
@@ -30,11 +31,11 @@ def portions(n: int, bytes_each: int, device: torch.device, max_memory: int | No
         device: whose memory counts.
         max_memory: the budget in bytes; `SHARE` of the free memory by default.
     Raises:
-        RequestError: the budget is not positive.
+        RequestError: the budget is no whole number above 0.
     """
     budget = max(1, int(SHARE * free_memory(device))) if max_memory is None else max_memory
-    if budget <= 0:
-        raise RequestError(f"max_memory: {max_memory} bytes; expected a number above 0")
+    if isinstance(budget, bool) or not isinstance(budget, Integral) or budget <= 0:
+        raise RequestError(f"max_memory: {shortened(max_memory)} bytes; expected a whole number above 0")
     size = max(1, budget // max(1, bytes_each))
     for start in range(0, n, size):
         yield slice(start, min(n, start + size))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from numbers import Integral, Real
 from typing import overload
 
 import torch
@@ -54,11 +55,11 @@ def fill_images(images: Float[Tensor, "N C H W"], fill: Fill) -> Float[Tensor, "
     if fill == "blur":
         return operations.blur(images, min(images.shape[2:]) / 16)
     value = {"grey": 0.5, "zero": 0.0}.get(fill, fill) if isinstance(fill, str) else fill
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
         raise RequestError(
             f"fill: {fill!r}; expected 'grey', 'mean', 'zero', 'blur', a number in [0, 1], or a tensor of pixels"
         )
-    return torch.full_like(images[:1], value)
+    return torch.full_like(images[:1], float(value))
 
 
 def _image_like(fill: Tensor, images: Tensor) -> Tensor:
@@ -341,7 +342,7 @@ def _probability(task: Task, logits: Float[Tensor, "N *P U"], targets: Int[Tenso
 
 def _pair(key: str, value: Size) -> tuple[int, int]:
     pair = value if isinstance(value, tuple) else (value, value)
-    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+    if len(pair) != 2 or not all(isinstance(n, Integral) and n > 0 for n in pair):
         raise RequestError(f"{key}: {value!r}; expected whole pixels above 0, one number or (down, across)")
     return pair
 

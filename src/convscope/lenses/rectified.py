@@ -46,24 +46,15 @@ def guided_backprop(
     The pictures are sharp, but hardly depend on the weights (Adebayo et al. 2018, arXiv 1810.03292): they show
     what the network could see more than why it decided.
 
-    Args:
-        graph: the traced network, in evaluation mode whatever mode the network is in.
-        images: normalised, of the size that the graph was traced with.
-        target: see `Target`; the class to start from, the most probable of each image by default.
-        layer: start from this layer in place of a class; only what lies before it is run.
-        unit: one of its units; by default all.
-        position: see `Position`; by default all of the unit's.
-        max_memory: bytes to work in; by default a share of what is free.
+    Args as of `saliency`: what the gradient starts from.
 
     Returns:
         An `Attribution` of values (N, C, H, W); its note says how many rectifiers were overridden. The gradient
         starts from one at each number asked about, whatever its value. Zero: no path of positive gradients
         leads to the pixel.
 
-    Raises:
-        UnknownNameError: there is no such layer; the message lists those there are.
-        RequestError: images, target, unit or position do not fit the network, or there is no rectifier on the
-            way.
+    Raises as `saliency`, and:
+        RequestError: there is no rectifier on the way.
 
     Source: Springenberg et al. 2014, section 3.4, arXiv 1412.6806.
 

@@ -264,7 +264,8 @@ def _of_a_class(
     task_target = with_task(target, shape[0])
     if task_target.classes is None:
         return ResolvedTarget(output, task_target)
-    chosen = choose_targets(images.new_zeros(()).expand(len(images), *shape), task_target)
+    with torch.inference_mode(False):  # a gradient passes no tensor of inference mode
+        chosen = choose_targets(torch.zeros((), device=images.device).expand(len(images), *shape), task_target).clone()
     return ResolvedTarget(output, replace(task_target, classes=chosen))
 
 

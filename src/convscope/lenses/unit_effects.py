@@ -11,9 +11,10 @@ from torch import Tensor
 
 from convscope.errors import RequestError
 from convscope.graph import TracedGraph, positions
+from convscope.lenses.gradients import bytes_of_pass
+from convscope.lenses.memory import portions
 from convscope.lenses.targets import ResolvedTarget, Target, resolve_target
-
-_AT_ONCE = 64  # units of a layer in one pass
+from convscope.lenses.units import count_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +61,21 @@ def unit_effects(
 
     Raises:
         UnknownNameError: there is no such operation.
-        RequestError: there is more than one image, or the network gives no row of logits.
+        RequestError: there is more than one image, or the network gives no row of logits, or a layer's units are not known.
     """
     if len(image) != 1:
         raise RequestError(f"images: {len(image)}; expected one")
     resolved = resolve_target(graph, image, target)
-    with torch.enable_grad():
-        results = graph.run(image.detach().requires_grad_(), list(dict.fromkeys([*at, resolved.operation])))
+    axes = {name: _unit_axis(graph, name) for name in at}
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = image.clone().detach().requires_grad_()
+        results = graph.run(pixels, list(dict.fromkeys([*at, resolved.operation])))
         logits = results[resolved.operation]
         score, fields = resolved.read(logits)
         layers = {name: results[name] for name in at}
         gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
     estimates = {
-        name: -(result.detach() * gradient)[0].movedim(_unit_axis(graph, name) - 1, 0).flatten(1).sum(1).cpu()
+        name: -(result.detach() * gradient).movedim(axes[name], 0).flatten(1).sum(1).cpu()
         for (name, result), gradient in zip(layers.items(), gradients, strict=True)
         if gradient is not None
     }
@@ -80,7 +83,7 @@ def unit_effects(
     owner = [(name, unit) for name, values in estimates.items() for unit in range(len(values))]
     chosen = estimate.argsort(stable=True)[:measured]
     rows = [owner[place] for place in chosen.tolist()]
-    scores, probabilities = _ablated(graph, image, layers, rows, resolved, int(fields["target"][0]))
+    scores, probabilities = _ablated(graph, image, layers, axes, rows, resolved, int(fields["target"][0]))
     change = scores - score.detach().cpu()
     order = change.argsort(stable=True)
     return UnitEffects(
@@ -99,6 +102,7 @@ def _ablated(
     graph: TracedGraph,
     image: Tensor,
     layers: Mapping[str, Tensor],
+    axes: Mapping[str, int],
     rows: Sequence[tuple[str, int]],
     resolved: ResolvedTarget,
     target: int,
@@ -106,15 +110,14 @@ def _ablated(
     """The target's logit and probability with each unit ablated."""
     scores, probabilities = torch.empty((2, len(rows)), dtype=image.dtype)
     assert resolved.target is not None
-    task, at_once = resolved.target.task, 1 if graph.mixes_images else _AT_ONCE
+    task, bytes_each = resolved.target.task, bytes_of_pass(graph, image, resolved.operation)
     for name, result in layers.items():
         of_layer = [k for k, row in enumerate(rows) if row[0] == name]
-        axis = _unit_axis(graph, name)
-        for start in range(0, len(of_layer), at_once):
-            part = of_layer[start : start + at_once]
+        for some in portions(len(of_layer), bytes_each, image.device):
+            part = of_layer[some]
             changed = result.detach().repeat_interleave(len(part), 0)
             for place, k in enumerate(part):
-                changed[place].select(axis - 1, rows[k][1]).zero_()
+                changed[place].select(axes[name] - 1, rows[k][1]).zero_()
             images = image.expand(len(part), *image.shape[1:])
             logits = graph.run(images, [resolved.operation], given={name: changed})[resolved.operation]
             scores[part] = task.scores(logits)[:, target].cpu()
@@ -125,4 +128,5 @@ def _ablated(
 def _unit_axis(graph: TracedGraph, name: str) -> int:
     operation = graph.operation(name)
     place = positions(graph).get(operation.name)
+    count_units(operation, place)  # refuses a result of which no axis is known to be the units'
     return 1 if place is None else place.unit_axis(len(operation.output_shape) + 1)

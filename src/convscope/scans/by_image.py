@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 
@@ -39,9 +38,9 @@ class Questions:
     target: Int[Tensor, " N"]
 
 
-def one_by_one(asked: Questions, doing: str = "") -> Iterator[Questions]:
-    """The images one at a time; with a progress bar on a terminal if it is said what is being done."""
-    with progress_bar(doing, len(asked.index)) if doing else nullcontext(lambda n: None) as advance:
+def one_by_one(asked: Questions, doing: str) -> Iterator[Questions]:
+    """The images one at a time; with a progress bar on a terminal."""
+    with progress_bar(doing, len(asked.index)) as advance:
         for i in range(len(asked.index)):
             one = slice(i, i + 1)
             yield Questions(asked.index[one], asked.images[one], asked.target[one])

@@ -138,8 +138,7 @@ def faithfulness(
         >>> curves.deletion_gain, curves.verdict
     """
     scan = Faithfulness(answers, look, method, steps, fill, seed)
-    for one in one_by_one(asked, "replacing pixels"):
-        scan.update(one)
+    scan.update(asked)
     return scan.result()
 
 
@@ -161,7 +160,7 @@ class Faithfulness(ByImage):
         self.counts = torch.tensor([k * n_pixels // steps for k in range(steps + 1)])
 
     def update(self, asked: Questions) -> None:
-        for one in one_by_one(asked):
+        for one in one_by_one(asked, "replacing pixels"):
             [image], [target] = one.images, one.target
             cover = cover_of(one, self.fill)
             first = importance(self.look(one.images, one.target), *image.shape[1:])[0].flatten()

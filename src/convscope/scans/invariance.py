@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.data import Change, transform
-from convscope.errors import FailedError, SettingError, shortened
+from convscope.errors import FailedError, RequestError, SettingError, shortened
 from convscope.graph import is_finite
 from convscope.lenses import Fill, select_layers
 from convscope.scans.by_image import Answers, Questions, cover_of, one_by_one
@@ -128,7 +128,7 @@ def invariance(
     Raises:
         UnknownNameError: a layer is not in this network; the message lists those there are.
         SettingError: an amount is out of range, or there is none.
-        RequestError: the fill does not fit the images.
+        RequestError: the fill does not fit the images, or there is no layer.
         FailedError: the network gives NaN or infinity.
 
     Source: Zeiler & Fergus 2013, section 4.1 and figure 5, arXiv 1311.2901, who leave the distance as it is.
@@ -138,8 +138,7 @@ def invariance(
         >>> curves.distances("conv1")
     """
     scan = Invariance(answers, layers, changes_of(shift, rotate, scale), fill)
-    for one in one_by_one(asked, "changing images"):
-        scan.update(one)
+    scan.update(asked)
     return scan.result()
 
 
@@ -154,9 +153,11 @@ class Invariance(ByImage):
             raise SettingError("shift, rotate and scale are all empty; give an amount of one of them")
         self.answers, self.changes, self.fill = answers, tuple(changes), fill
         self.layers = select_layers(answers.graph, layers)
+        if not self.layers:
+            raise RequestError("layers: there is none; give one at least, such as ['conv1']")
 
     def update(self, asked: Questions) -> None:
-        for one in one_by_one(asked):
+        for one in one_by_one(asked, "changing images"):
             changed = transform(one.images, cover_of(one, self.fill), self.changes)
             variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,21 +53,29 @@ class Loss:
         return mean(float(self.sum.value), float(self.squares.value), self.n, lowest=0)
 
 
-class AllRight:
-    """Share of images that every head gets right."""
+class _Share:
+    """A share of images, in some sense right."""
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.right, self.n = task, 0, 0
+    right, n = 0, 0
 
-    def update(self, seen: BatchOutputs) -> None:
-        self.right += int(self.task.correct(seen.outputs, seen.targets).sum())
-        self.n += len(seen.index)
+    def _add(self, right: Bool[Tensor, "*images"], n: int) -> None:
+        self.right, self.n = self.right + int(right.sum()), self.n + n
 
-    def merge(self, other: AllRight) -> None:
+    def merge(self, other: _Share) -> None:
         self.right, self.n = self.right + other.right, self.n + other.n
 
     def result(self) -> Estimate:
         return proportion(self.right, self.n)
+
+
+class AllRight(_Share):
+    """Share of images that every head gets right."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def update(self, seen: BatchOutputs) -> None:
+        self._add(self.task.correct(seen.outputs, seen.targets), len(seen.index))
 
 
 class Confusion:
@@ -88,23 +96,15 @@ class Confusion:
         return self.counts.clone()
 
 
-class TopK:
+class TopK(_Share):
     """Share of images whose true class is among the k most probable."""
 
     def __init__(self, head: Head, k: int = 5) -> None:
         self.head, self.k = head, k
-        self.right, self.n = 0, 0
 
     def update(self, seen: BatchOutputs) -> None:
         most_probable = self.head.logits(seen.outputs).topk(self.k).indices  # N k
-        self.right += int((most_probable == seen.targets[self.head.target][:, None]).sum())
-        self.n += len(most_probable)
-
-    def merge(self, other: TopK) -> None:
-        self.right, self.n = self.right + other.right, self.n + other.n
-
-    def result(self) -> Estimate:
-        return proportion(self.right, self.n)
+        self._add(most_probable == seen.targets[self.head.target][:, None], len(most_probable))
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,14 @@ def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **setti
         settings: batch_size, max_memory, workers, progress; see `scan`.
 
     Raises:
-        RequestError: as `embeddings`, or n is no whole number above 0.
+        RequestError: as `embeddings`, or n is no whole number above 0, or `among` is no set.
 
     Example:
         >>> nearest(scope, data.test.images([7]), data.train).index
     """
     check_count("n", n)
+    if not isinstance(among, ImageSet):
+        raise RequestError(f"among: a {type(among).__name__}; expected a set of images, such as data.train")
     sizes(settings, ["n"])  # refuses a misspelt one with those of this function
     rows = evenly(len(among), MOST)
     neighbours = embeddings(scope, images, **settings).nearest(embeddings(scope, among.subset(rows), **settings), n)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, sample
+from convscope.analyses.testset import SampleRequest, chart, counted, sample
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 
@@ -40,7 +40,7 @@ def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Input
     table = pd.DataFrame(rows)
     names = [str(change) for change in result.changes]
     figures = [chart(draw.curves(table, "change of the image", "distance of the features", ticks=names))]
-    heading = f"invariance on {result.n} test images: distance of the features, 0 where nothing moved"
+    heading = f"invariance on {counted(result.n, 'test image')}: distance of the features, 0 where nothing moved"
     return View(heading, figures, {"distance": result.distance, "probability": result.probability}, table, side=1)
 
 

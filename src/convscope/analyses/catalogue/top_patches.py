@@ -80,12 +80,12 @@ def _named(table: pd.DataFrame, images: ImageSet) -> pd.DataFrame:
     return table.assign(name=[images.name(row) for row in table["image"].tolist()]) if images.names else table
 
 
-def patch_square(result: LayerPatches, images: ImageSet, unit: int, n: int = _PATCHES) -> Picture:
+def patch_square(result: LayerPatches, images: ImageSet, unit: int) -> Picture:
     """The strongest patches of a unit, three in a row, each on a square of the field's size; blank where there is none."""
     side = max(1, int((result.box[..., 2:] - result.box[..., :2]).max()))
-    cells = [_centred(draw.picture(patch), side) for patch in result.patches(images, unit)[:n]]
-    cells += [_centred(None, side)] * (n - len(cells))
-    return draw.sheet(cells, columns=math.isqrt(n), gap=1)
+    cells = [_centred(draw.picture(patch), side) for patch in result.patches(images, unit)[:_PATCHES]]
+    cells += [_centred(None, side)] * (_PATCHES - len(cells))
+    return draw.sheet(cells, columns=math.isqrt(_PATCHES), gap=1)
 
 
 def unit_in_words(result: LayerPatches, unit: int, classes: tuple[str, ...]) -> str:
