@@ -246,6 +246,30 @@ def test_what_is_there_is_refused_in_one_line(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
 
 
+def test_seeds_are_added_to_a_finished_grid_and_they_alone_are_trained(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1, seeds=[3, 1])
+    study, store = worked(tmp_path / "study", text)
+    store.close()
+    before, view = results(study), Looking()
+    for seeds in ("[1, 3]", "[3]", "[3, 2, 1]"):
+        with pytest.raises(RunFolderError, match=r"\(seeds differ\); .*; seeds can be added behind \[3, 1\]"):
+            sweep(dict_of(text.replace("[3, 1]", seeds)), study.path, view=view, device="cpu")
+    after = sweep(dict_of(text.replace("[3, 1]", "[3, 1, 2]")), study.path, view=view, device="cpu")
+    assert [one.name for one in view.ended] == ["0001-s2", "0002-s2"]
+    assert {name: results(after)[name] for name in before} == before
+    assert [run.state for run in after.runs] == ["done"] * 6
+
+
+def test_a_search_has_the_seeds_it_began_with(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1, sampler="random", budget={"runs": 4})
+    study, store = worked(tmp_path / "study", text)
+    store.close()
+    with pytest.raises(
+        RunFolderError, match=r"holds another study \(seeds differ\); choose another --out, or delete it$"
+    ):
+        sweep({**dict_of(text), "seeds": [0, 1]}, study.path, view=Looking(), device="cpu")
+
+
 def test_a_run_whose_folder_was_deleted_is_said_not_to_be_trained_again(tmp_path: Path) -> None:
     text, view = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1), Looking()
     study, store = worked(tmp_path / "study", text)

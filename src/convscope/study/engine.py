@@ -152,9 +152,13 @@ def named(study: str | Path | StudySpec | Mapping[str, Any]) -> tuple[str, Study
 def check_folder(folder: Path, spec: StudySpec) -> None:
     """Refuses a folder that holds something else than this study."""
     if (folder / STUDY).exists():
-        if different := load_study(folder / STUDY).differences(spec):
+        there = load_study(folder / STUDY)
+        if different := there.differences(spec):
+            more = (
+                "" if different != ["seeds"] or not there.is_grid else f"; seeds can be added behind {[*there.seeds]}"
+            )
             raise RunFolderError(
-                f"{folder} holds another study ({', '.join(different)} differ); choose another --out, or delete it"
+                f"{folder} holds another study ({', '.join(different)} differ); choose another --out, or delete it{more}"
             )
     elif (folder / SPEC).exists():
         raise RunFolderError(f"{folder} holds a run, not a study; choose another --out")

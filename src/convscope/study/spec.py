@@ -230,9 +230,13 @@ class StudySpec(Settings):
         return _run_spec(self.model_dump(mode="json"), settings, seed)
 
     def differences(self, other: StudySpec) -> list[str]:
-        """The keys, of those that decide what is run, in which two studies differ; a budget may grow."""
+        """The keys for which the other study is not this one gone on with. A budget may change; a grid may get more seeds,
+        behind those that it has: its runs are numbered seed by seed, so that they stay what they are."""
         parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget", "reproduces")]
-        return [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
+        different = [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
+        if self.is_grid and other.seeds[: len(self.seeds)] == self.seeds:
+            different = [part for part in different if part != "seeds"]
+        return different
 
     @property
     def lists(self) -> dict[str, tuple[Any, ...]]:

@@ -312,22 +312,20 @@ class Store:
         return {key: choice_of(lists[key], value) for key, value in settings.items()}
 
     def _agree(self) -> None:
-        """Writes the spec into a new study; refuses another one's."""
+        """Writes the spec into a new study, or one that gets more seeds; refuses another one's."""
         if (driver := self.study.user_attrs.get(_DRIVER)) and is_present(driver):
             raise FolderInUseError(
                 f"{self.folder}: a sweep on a cluster is at work on it; stop it, or wait for its end"
             )
         stored = self.study.user_attrs.get("spec")
-        if stored is None:
-            self.study.set_user_attr("spec", dump_study(self.spec))
-            return
-        other = read_study(stored, "the study in the store")
-        if different := self.spec.differences(other):
+        if stored is not None and (different := read_study(stored, "the study in the store").differences(self.spec)):
             where = (self._url and "--storage") or f"{self.folder / STORE}"
             raise SettingError(
                 f"{where} holds another study named {self.name!r} ({', '.join(different)} differ); "
                 "choose another --out, whose name is the study's, or another --storage"
             )
+        if stored != (text := dump_study(self.spec)):
+            self.study.set_user_attr("spec", text)
 
 
 def owner_of(trial: FrozenTrial) -> str | None:
