@@ -31,6 +31,7 @@ def verdict(
     compared: Comparison,
     *,
     p: float | None = None,
+    n_open: int = 1,
     higher_is_better: bool = True,
     scale: float = 100.0,
     unit: str = "points",
@@ -42,6 +43,7 @@ def verdict(
         compared: the two.
         p: the corrected one where several were compared, see `holm`; by default the comparison's own. The interval stays
             that of a single comparison, and the sentence says Holm.
+        n_open: how many of these tell nothing yet, this one too: with Holm, its own p must come below 0.05 / n_open.
         higher_is_better: False for a loss.
         scale, unit: from the values to what is written; shares become points.
 
@@ -52,7 +54,7 @@ def verdict(
     """
     difference = compared.difference.scaled(scale)
     if not differs(compared, p):
-        return _undecided(a, b, compared, p, difference, unit)
+        return _undecided(a, b, compared, p, n_open, difference, unit)
     if (difference.figures[0] > 0) != higher_is_better:
         a, b = b, a
     if difference.figures[0] < 0:
@@ -90,19 +92,18 @@ def _shown(compared: Comparison, p: float | None) -> str:
     return written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
 
 
-def _undecided(a: str, b: str, compared: Comparison, p: float | None, difference: Estimate, unit: str) -> str:
+def _undecided(
+    a: str, b: str, compared: Comparison, p: float | None, n_open: int, difference: Estimate, unit: str
+) -> str:
     value, low, high = _written(difference)
     limits = f"{low} to {high}" if low else "no interval"
     p_in_words = _shown(compared, p)
     sentence = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {p_in_words})"
-    return f"{sentence}; {_needed(compared, p)}"
+    return f"{sentence}; {_needed(compared, (1 - compared.level) / n_open)}"
 
 
-def _needed(compared: Comparison, p: float | None) -> str:
-    """What it would take; where p was corrected upwards, the test's own p must be smaller by the same factor."""
-    alpha = 1 - compared.level
-    if p and compared.p:
-        alpha *= min(1.0, compared.p / p)
+def _needed(compared: Comparison, alpha: float) -> str:
+    """What it would take for p to come below alpha."""
     if isinstance(compared, ImageComparison):
         return _about(more_images(compared, alpha=alpha), MOST_IMAGES, "test image")
     if compared.folds:
