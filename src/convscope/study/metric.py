@@ -112,8 +112,8 @@ def metric_of(folder: Path) -> Metric:
     return Metric(name)
 
 
-def swept_keys(folder: Path) -> tuple[str, ...]:
-    """The keys that a study's runs were asked to differ in; none where the folder is no study's.
+def swept_values(folder: Path) -> dict[str, Any]:
+    """The keys that a study's runs were asked to differ in, and their values; none where the folder is no study's.
 
     Raises:
         SettingError: study.yaml cannot be read, or its sweep has no keys.
@@ -124,7 +124,7 @@ def swept_keys(folder: Path) -> tuple[str, ...]:
             f"{folder / _STUDY}: sweep: {shortened(sweep)}: expected keys with a list of values each, "
             "such as net.width: [6, 12]"
         )
-    return tuple(sweep)
+    return sweep
 
 
 def _study_of(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import ENDED, EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
-from convscope.study.metric import summary_of, swept_keys
+from convscope.study.metric import summary_of, swept_values
 from convscope.study.statistics import overlap_of
 
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
@@ -127,7 +128,7 @@ class Runs:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """The settings that differ between the runs, by dotted key; of a study those of its sweep. The seed is none of them."""
-        return self._differing(np.ones(len(self), bool))
+        return self._as_swept(self._all_differing)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ class Runs:
         metric = self._checked(metrics or METRICS)[0]
         values = self._metric(metric, self._shown(epoch))
         used = self.counted & np.isfinite(values)
-        settings = self._keys(by) if by else self._differing(used)
+        settings = self._keys(by) if by else self._as_swept(self._differing(used))
         if not settings:
             raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
         frame = pd.DataFrame({key: self._setting(key) for key in settings}).assign(**{metric: values})
@@ -248,19 +249,44 @@ class Runs:
         distinct = {id(settings): settings for settings in self._read.settings}  # runs of equal ones share one mapping
         return tuple(dict.fromkeys(key for settings in distinct.values() for key in settings))
 
-    def _differing(self, used: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
+    @cached_property
+    def _all_differing(self) -> list[str]:
+        return self._differing(np.ones(len(self), bool))
+
+    def _differing(self, used: Bool[np.ndarray, " N"]) -> list[str]:
         distinct = {id(s): s for s, use in zip(self._read.settings, used, strict=True) if use and s}
-        differ = [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
-        # What follows from a study's sweep, as a momentum from the optimizer, is no setting of its own.
-        swept = swept_keys(self.folder)
-        return tuple([key for key in differ if any(f"{key}.".startswith(f"{prefix}.") for prefix in swept)] or differ)
+        return [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
+
+    def _as_swept(self, differing: Sequence[str]) -> tuple[str, ...]:
+        """Of a study what was swept; what follows from that, as a momentum from the optimizer, is no setting of its own."""
+        return tuple(dict.fromkeys(self._swept[key] for key in differing if key in self._swept) or differing)
+
+    @cached_property
+    def _swept(self) -> dict[str, str]:
+        """The keys that a study's sweep changed, and the setting that each belongs to: what is below a key with mappings, as
+        recipe.augmentation: [{crop: 4}, {flip: random}], changes together, and is one setting."""
+        belongs: dict[str, str] = {}
+        for swept, values in swept_values(self.folder).items():
+            below = [key for key in self._all_differing if f"{key}.".startswith(f"{swept}.")]
+            if isinstance(values, list) and all(isinstance(value, str) for value in values):
+                below = below[:1]  # `data: [mnist, cifar10]` is short for a mapping that begins with it
+            belongs |= {key: swept if len(below) > 1 else key for key in below}
+        return belongs
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
 
     def _values(self, key: str) -> list[Any]:
-        """Each run's value of a setting; None where it has none."""
-        return self._read.facts["seed"] if key == SEED else [settings.get(key) for settings in self._read.settings]
+        """Each run's value of a setting; None where it has none. Of a key with others below it, those that differ, as JSON."""
+        if key == SEED:
+            return self._read.facts["seed"]
+        parts = {part: part.removeprefix(f"{key}.") for part in self._all_differing if part.startswith(f"{key}.")}
+        return [
+            json.dumps(below, ensure_ascii=False)
+            if (below := {name: settings[part] for part, name in parts.items() if part in settings})
+            else settings.get(key)
+            for settings in self._read.settings
+        ]
 
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
@@ -358,7 +384,7 @@ class Runs:
     def _keys(self, settings: Sequence[str]) -> list[str]:
         keys = [SEED if key == "seed" else key for key in settings]
         for key in keys:
-            if key not in self._all_settings and key != SEED:
+            if key != SEED and not any(f"{known}.".startswith(f"{key}.") for known in self._all_settings):
                 raise UnknownNameError("setting", key, self.settings, "in these runs")
         return list(dict.fromkeys(keys))
 
