@@ -25,7 +25,10 @@ from convscope.runs import ENVIRONMENT, MODEL, Run, check_writable, load_weights
 Format = Literal["onnx", "torch", "safetensors"]
 
 _READ = """from PIL import Image, ImageOps
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")  # upright
+photo = ImageOps.exif_transpose(Image.open("photo.jpg"))  # upright
+if photo.mode.startswith("I"):  # 16 bits to 8
+    photo = Image.fromarray(np.uint8(np.asarray(photo) / 257 + 0.5))
+photo = photo.convert("RGBA")
 photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
 pixels = np.array(photo.convert("RGB"))[None]
 """
@@ -45,7 +48,7 @@ _TORCH = f"""import json, numpy as np, torch
 {_READ}files = dict.fromkeys(["about.json"], "")
 program = torch.export.load(PATH, extra_files=files).module()
 about = json.loads(files["about.json"])
-probabilities = program(torch.from_numpy(pixels))[0]
+probabilities = program(torch.from_numpy(pixels))[0].detach()
 {_SAY}"""
 
 _SAFETENSORS = """import json
