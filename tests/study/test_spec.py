@@ -64,6 +64,8 @@ def test_stages_are_swept_and_their_epochs_follow() -> None:
         f"{{data: mnist, net: net1, recipe: {{stages: {head}}}, sweep: {{recipe.stages.0.epochs: [3, 5]}}}}", "s"
     )
     assert [inside.run_spec(settings, 0).recipe.epochs for settings in inside.grid()] == [3, 5]
+    with pytest.raises(SettingError, match=r"sweep.recipe.stages: recipe.stages.0.rate: is missing"):
+        read_study("{data: mnist, net: net1, sweep: {recipe.stages: [[{name: head, epochs: 3}]]}}", "s")
 
 
 def test_what_is_written_reads_as_the_same_study_and_states_every_value() -> None:

@@ -359,8 +359,7 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         division, split["fold"] = divmod(seed, split["folds"])
         spec["data"]["seed"] += division
     if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
-        # these follow from the stages
-        spec["recipe"] |= {"epochs": None, "rate": None}
+        del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
     for key, value in settings.items():
         override(spec, key, value)
     try:
