@@ -1,3 +1,4 @@
+import math
 from itertools import product
 
 import numpy as np
@@ -8,7 +9,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from convscope.errors import RequestError
-from convscope.study import Importance, importance
+from convscope.study import Importance, compare_seeds, importance
 
 WIDTHS, KERNELS, ACTS = (6, 12, 18), (3, 5), ("relu", "gelu")
 
@@ -190,8 +191,25 @@ def test_where_nothing_is_left_to_chance() -> None:
     table = grid(2, noise=0)
     found = importance(table, ["width", "kernel"], "accuracy")
     assert [term.f for term in found.terms] == [None] * 3
-    assert [term.p for term in found.terms] == [0, 0, 0]
+    ways = (
+        [math.comb(12, 4) * math.comb(8, 4)] * 2,
+        [math.comb(8, 4)] * 3,
+        [math.factorial(24) / math.factorial(4) ** 6],
+    )
+    names = 6, 2, 720
+    assert [term.p for term in found.terms] == pytest.approx(
+        [n / math.prod(w) for n, w in zip(names, ways, strict=True)]
+    )
     assert sum(term.share for term in found.terms) == pytest.approx(1)
+
+
+def test_equal_runs_of_a_few_seeds_are_no_proof() -> None:
+    """As on a small validation set. `compare_seeds` says the same of these settings."""
+    runs = pd.DataFrame({"width": [6, 6, 12, 12], "seed": [0, 1, 2, 3], "accuracy": [0.9, 0.9, 0.8, 0.8]})
+    [term] = importance(runs, ["width"], "accuracy").terms
+    assert term.p == pytest.approx(compare_seeds({0: 0.9, 1: 0.9}, {2: 0.8, 3: 0.8}).p)
+    two = pd.DataFrame({"width": [6, 6, 12, 12], "act": [0, 1, 0, 1], "accuracy": [0.9, 0.9, 0.8, 0.8]})
+    assert [term.p for term in importance(two, ["width", "act"], "accuracy").terms] == [pytest.approx(1 / 2), 1]
 
 
 TABLE = grid()

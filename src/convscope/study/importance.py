@@ -33,7 +33,7 @@ class Term:
         share: of the variance, squares / total. A setting without any effect has freedom / (runs - 1) on average.
         corrected_share: omega squared, the share less what chance alone gives; at least 0.
         f: F statistic against the rest; None where nothing is left, not even by chance.
-        p: how likely so large an F is, were there no effect.
+        p: how likely so large an F is, were there no effect; without F that of exchanging the runs.
         corrected_p: p corrected for the number of terms (Holm).
     """
 
@@ -281,9 +281,23 @@ def _term(fit: _Fit, settings: tuple[str, ...]) -> Term:
         f = squares / freedom / noise
         p = float(special.fdtrc(freedom, fit.freedom_left, f))
     else:
-        f, p = None, 0.0 if squares > _ROUNDING * fit.total else 1.0
+        f, p = None, _p_of_exchange(fit.levels, settings) if squares > _ROUNDING * fit.total else 1.0
     corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
     return Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p)
+
+
+def _p_of_exchange(levels: Mapping[str, Int64[np.ndarray, " N"]], settings: tuple[str, ...]) -> float:
+    """How likely runs that were exchanged among the levels of a term would fit without any spread too.
+
+    They are exchanged where all other settings are equal; of these ways those are as good that only rename the levels.
+    """
+    others = [codes for name, codes in levels.items() if name not in settings]
+    term = _together([levels[name] for name in settings])
+    strata = _together(others) if others else np.zeros_like(term)
+    table = np.zeros((strata.max() + 1, term.max() + 1))
+    np.add.at(table, (strata, term), 1)
+    log_ways = special.gammaln(table.sum(1) + 1).sum() - special.gammaln(table + 1).sum()
+    return min(1.0, math.exp(special.gammaln(table.shape[1] + 1) - log_ways))
 
 
 def _rest(fit: _Fit) -> tuple[Rest, ...]:
