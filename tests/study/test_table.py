@@ -92,7 +92,7 @@ def test_groups_against_pandas_and_scipy(grid: Path, by: list[str]) -> None:
         np.testing.assert_allclose(found[metric], groups.mean(), rtol=1e-12)
         np.testing.assert_allclose(found[f"{metric}_deviation"], groups.std(), rtol=1e-9, atol=1e-12)
         half = stats.t.ppf(0.975, groups.count() - 1) * groups.sem()
-        least, most = (0, 1) if metric.endswith("accuracy") else (-np.inf, np.inf)
+        least, most = -np.inf if metric == "overfit_percent" else 0, 1 if metric.endswith("accuracy") else np.inf
         np.testing.assert_allclose(found[f"{metric}_low"], np.maximum(groups.mean() - half, least), rtol=1e-8)
         np.testing.assert_allclose(found[f"{metric}_high"], np.minimum(groups.mean() + half, most), rtol=1e-8)
         assert found[f"{metric}_n"].tolist() == groups.count().tolist()

@@ -142,8 +142,7 @@ def _study_of(folder: Path) -> dict[str, Any]:
 
 
 def summary_of(name: str, values: list[float], overlap: float = 0.0) -> Summary:
-    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0.
-    For `overlap` see `overlap_of`."""
-    if name.endswith(SHARES):
-        return summary(values, lowest=0.0, highest=1.0, overlap=overlap)
-    return summary(values, lowest=0.0 if name.endswith("loss") else -math.inf, overlap=overlap)
+    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, all else but
+    overfit % at 0. For `overlap` see `overlap_of`."""
+    lowest, highest = (-math.inf if name == "overfit_percent" else 0.0), (1.0 if name.endswith(SHARES) else math.inf)
+    return summary(values, lowest=lowest, highest=highest, overlap=overlap)
