@@ -168,6 +168,21 @@ def test_settings_that_do_not_matter_are_told_apart_as_often_as_said() -> None:
     assert np.mean(shares, axis=0) == pytest.approx(expected, abs=0.012)
 
 
+def test_runs_on_folds_err_no_more_often_for_what_they_share() -> None:
+    """400 studies of 3 settings on 5 folds, whose runs vary together as `overlap_of` says; F is that of Student's t."""
+    table, generator = pd.DataFrame({"width": np.repeat(WIDTHS, 5)}), np.random.default_rng(5)
+    erred = np.zeros(2)
+    for _ in range(400):
+        table["accuracy"] = generator.normal(0, 0.2**0.5, 3).repeat(5) + generator.normal(0, 0.8**0.5, 15)
+        erred += [importance(table, ["width"], "accuracy", overlap=o).terms[0].p < 0.05 for o in (0.25, 0.0)]
+    assert erred[0] < 400 * 0.05 + 4 * (400 * 0.05 * 0.95) ** 0.5 < erred[1]
+    two = table[table.width < 18]
+    a, b = (dict(enumerate(two.accuracy[two.width == width], start)) for width, start in ((6, 0), (12, 5)))
+    [term], seeds = importance(two, ["width"], "accuracy", overlap=0.25).terms, compare_seeds(a, b, overlap=0.25)
+    t = seeds.difference.figures[0] / (seeds.deviation * (2 * (1 / 5 + 0.25)) ** 0.5)
+    assert term.f == pytest.approx(t**2)
+
+
 def test_the_order_of_runs_and_settings_does_not_matter() -> None:
     table = grid().drop([0, 5, 9])
     there = importance(table, ["width", "kernel", "act"], "accuracy")

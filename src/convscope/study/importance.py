@@ -90,7 +90,9 @@ class Importance:
         return tuple(term for term in self.terms if term.corrected_p < 0.05)
 
 
-def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, interactions: bool = True) -> Importance:
+def importance(
+    table: pd.DataFrame, settings: Sequence[str], metric: str, *, interactions: bool = True, overlap: float = 0.0
+) -> Importance:
     """How much of a metric's variance each setting explains, and each pair of settings.
 
     The metric is fitted by least squares on one-hot settings and their products. Runs with equal settings (seeds) are
@@ -106,6 +108,7 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
         settings: columns; each distinct value is a level, null too. Of a few levels each: it is for grids.
         metric: a column of finite numbers.
         interactions: of all pairs; False for the settings alone.
+        overlap: of folds, see `overlap_of`: with n runs of equal settings each F is divided by 1 + n × overlap.
 
     Returns:
         An `Importance`. Where the grid is not balanced, the shares overlap and do not add up to 1.
@@ -140,7 +143,7 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
             f"{fit.n} runs leave nothing to judge {', '.join(fit.levels)} by, for there are as many levels; add seeds, or "
             "name settings of few values"
         )
-    terms, rest = _terms(fit), _rest(fit)
+    terms, rest = _terms(fit, overlap), _rest(fit)
     return Importance(
         metric,
         fit.n,
@@ -267,16 +270,16 @@ def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None
         )
 
 
-def _terms(fit: _Fit) -> tuple[Term, ...]:
-    terms = [_term(fit, settings) for settings, (_, freedom) in fit.beyond.items() if freedom]
+def _terms(fit: _Fit, overlap: float) -> tuple[Term, ...]:
+    noise = fit.left / fit.freedom_left * (1 + overlap * fit.n / fit.n_cells)
+    terms = [_term(fit, settings, noise) for settings, (_, freedom) in fit.beyond.items() if freedom]
     corrected = [p for p in holm([term.p for term in terms]) if p is not None]
     terms = [replace(term, corrected_p=p) for term, p in zip(terms, corrected, strict=True)]
     return tuple(sorted(terms, key=lambda term: (len(term.settings), -term.share)))
 
 
-def _term(fit: _Fit, settings: tuple[str, ...]) -> Term:
+def _term(fit: _Fit, settings: tuple[str, ...], noise: float) -> Term:
     squares, freedom = fit.beyond[settings]
-    noise = fit.left / fit.freedom_left
     if fit.left > _ROUNDING * fit.total:
         f = squares / freedom / noise
         p = float(special.fdtrc(freedom, fit.freedom_left, f))

@@ -195,7 +195,7 @@ class Runs:
         if not settings:
             raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
         frame = pd.DataFrame({key: self._setting(key) for key in settings}).assign(**{metric: values})
-        return importance(frame[used], settings, metric)
+        return importance(frame[used], settings, metric, overlap=self.overlap(np.flatnonzero(used)))
 
     def histories(self) -> pd.DataFrame:
         """A row for each run and epoch."""
@@ -219,7 +219,7 @@ class Runs:
         data = Counter((name, "folds" if of_fold else digest) for name, digest, of_fold in facts if digest)
         if any(folds):
             notes.append(
-                "runs on folds share training images; intervals over them are widened for that (Nadeau & Bengio 2003)"
+                "runs on folds share training images; intervals and tests over them allow for that (Nadeau & Bengio 2003)"
             )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
