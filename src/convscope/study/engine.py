@@ -116,22 +116,17 @@ def sweep(
         view.say(f"{len(fetched):,} run{'s' * (len(fetched) > 1)} came from {archive}")
     with copies or nullcontext(), database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
+        engine: Any = Engine
         if executor and executor.is_remote:
+            from convscope.study.cluster import ClusterEngine as engine  # which is one of these
+
             store.drive()
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
         with nullcontext(executor) if executor else LocalProcesses(workers) as pool:
-            _engine(pool)(store, pool, job, view, copies).run()
+            engine(store, pool, job, view, copies).run()
     return _came_to_something(open_study(folder))
-
-
-def _engine(executor: Executor) -> Any:
-    if executor.is_remote:
-        from convscope.study.cluster import ClusterEngine  # which is one of these
-
-        return ClusterEngine
-    return Engine
 
 
 def _came_to_something(study: Study) -> Study:
