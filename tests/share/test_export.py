@@ -137,7 +137,9 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        export._MAKERS, "safetensors", lambda run, deployed: (b"", lambda images: deployed(images).roll(1, dims=1))
+        export._FORMATS,
+        "safetensors",
+        ("w.safetensors", "", lambda run, net: (b"", lambda images: net(images).roll(1, dims=1))),
     )
     n = len(reported.load_data().test)
     with pytest.raises(FailedError, match=rf"was not written: {n} of {n} test images would have another class"):
@@ -158,7 +160,9 @@ def test_weights_that_are_no_numbers_are_not_verified(reported: Run, tmp_path: P
 
 def test_a_file_that_answers_nan_is_not_kept(reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        export._MAKERS, "safetensors", lambda run, deployed: (b"", lambda images: deployed(images) * torch.nan)
+        export._FORMATS,
+        "safetensors",
+        ("w.safetensors", "", lambda run, net: (b"", lambda images: net(images) * torch.nan)),
     )
     with pytest.raises(FailedError, match=r"would have another class \(largest difference of a probability inf\)"):
         export_run(reported, tmp_path / "wrong.safetensors")
