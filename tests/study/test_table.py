@@ -413,6 +413,25 @@ def test_a_swept_mapping_is_one_setting(grid: Path) -> None:
     assert table(grid, by=["net"])["runs"].tolist() == [2, 2]
 
 
+def test_a_swept_key_within_a_list_is_a_setting(grid: Path) -> None:
+    """What follows from it, here the whole list, is none."""
+    for path in (grid / "runs").glob("*/spec.yaml"):
+        spec = yaml.safe_load(path.read_text())
+        epochs = 3 if spec["net"]["width"] == 4 else 5
+        spec["recipe"] |= {
+            "epochs": 1 + epochs,
+            "stages": [{"name": "a", "epochs": 1}, {"name": "b", "epochs": epochs}],
+        }
+        path.write_text(yaml.safe_dump(spec))
+    (grid / "study.yaml").write_text("sweep: {recipe.stages.1.epochs: [3, 5], net.kernel: [3, 5]}\n")
+    assert Runs(grid).settings == ("net.kernel", "recipe.stages.1.epochs")
+    assert table(grid, by=["recipe.stages.1.epochs"])["recipe.stages.1.epochs"].tolist() == [3, 5]
+    assert len(Runs(grid).importance().terms) == 3
+    for unknown in ("recipe.stages.2.epochs", "recipe.stages.epochs", "net.width.x"):
+        with pytest.raises(UnknownNameError):
+            table(grid, by=[unknown])
+
+
 def test_a_swept_name_is_told_from_its_mapping_by_its_name(grid: Path) -> None:
     for name in ("0002-s0", "0002-s1", "0003-s0", "0003-s1"):
         path = grid / "runs" / name / SPEC

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from convscope.base.bounded import value_at
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import ENDED, EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
@@ -128,7 +129,7 @@ class Runs:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """The settings that differ between the runs, by dotted key; of a study those of its sweep. The seed is none of them."""
-        return self._as_swept(self._all_differing)
+        return self._differing(np.ones(len(self), bool))
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ class Runs:
         metric = self._checked(metrics or METRICS)[0]
         values = self._metric(metric, self._shown(epoch))
         used = self.counted & np.isfinite(values)
-        settings = self._keys(by) if by else self._as_swept(self._differing(used))
+        settings = self._keys(by) if by else self._differing(used)
         if not settings:
             raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
         frame = pd.DataFrame({key: self._setting(key) for key in settings}).assign(**{metric: values})
@@ -251,27 +252,33 @@ class Runs:
 
     @cached_property
     def _all_differing(self) -> list[str]:
-        return self._differing(np.ones(len(self), bool))
+        return self._differing_keys(np.ones(len(self), bool))
 
-    def _differing(self, used: Bool[np.ndarray, " N"]) -> list[str]:
+    def _differing_keys(self, used: Bool[np.ndarray, " N"]) -> list[str]:
         distinct = {id(s): s for s, use in zip(self._read.settings, used, strict=True) if use and s}
         return [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
 
-    def _as_swept(self, differing: Sequence[str]) -> tuple[str, ...]:
+    def _differing(self, used: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
         """Of a study what was swept; what follows from that, as a momentum from the optimizer, is no setting of its own."""
-        return tuple(dict.fromkeys(self._swept[key] for key in differing if key in self._swept) or differing)
+        stated = used & np.array([bool(settings) for settings in self._read.settings])
+        swept = [key for key in self._swept if len(set(compress(self._values(key), stated))) > 1]
+        return tuple(swept or self._differing_keys(used))
 
     @cached_property
-    def _swept(self) -> dict[str, str]:
-        """The keys that a study's sweep changed, and the setting that each belongs to: what is below a key with mappings, as
-        recipe.augmentation: [{crop: 4}, {flip: random}], changes together, and is one setting."""
-        belongs: dict[str, str] = {}
+    def _swept(self) -> list[str]:
+        """What a study's sweep changed. What is below a key with mappings, as recipe.augmentation: [{crop: 4}, {flip: random}],
+        changes together, and is one setting; a key may lie within a list, as recipe.stages.0.rate."""
+        found = []
         for swept, values in swept_values(self.folder).items():
-            below = [key for key in self._all_differing if f"{key}.".startswith(f"{swept}.")]
+            places = [
+                n for n, key in enumerate(self._all_differing) if _is_within(key, swept) or _is_within(swept, key)
+            ]
             if isinstance(values, list) and all(isinstance(value, str) for value in values):
-                below = below[:1]  # `data: [mnist, cifar10]` is short for a mapping that begins with it
-            belongs |= {key: swept if len(below) > 1 else key for key in below}
-        return belongs
+                places = places[:1]  # `data: [mnist, cifar10]` is short for a mapping that begins with it
+            if places:
+                only = self._all_differing[places[0]]
+                found.append((places[0], only if len(places) == 1 and _is_within(only, swept) else swept))
+        return [key for _, key in sorted(found)]
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
@@ -280,13 +287,16 @@ class Runs:
         """Each run's value of a setting; None where it has none. Of a key with others below it, those that differ, as JSON."""
         if key == SEED:
             return self._read.facts["seed"]
-        parts = {part: part.removeprefix(f"{key}.") for part in self._all_differing if part.startswith(f"{key}.")}
-        return [
-            json.dumps(below, ensure_ascii=False)
-            if (below := {name: settings[part] for part, name in parts.items() if part in settings})
-            else settings.get(key)
-            for settings in self._read.settings
-        ]
+        below = {part: part.removeprefix(f"{key}.") for part in self._all_differing if part.startswith(f"{key}.")}
+        above = next((known for known in self._all_settings if key.startswith(f"{known}.")), None)
+        within = None if above is None or below or key in self._all_settings else above
+        values = []
+        for settings in self._read.settings:
+            value: Any = {name: settings[part] for part, name in below.items() if part in settings} or settings.get(key)
+            if within and str(settings.get(within)).startswith("["):
+                value = value_at(json.loads(settings[within]), key.removeprefix(f"{within}."))
+            values.append(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
+        return values
 
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
@@ -384,7 +394,7 @@ class Runs:
     def _keys(self, settings: Sequence[str]) -> list[str]:
         keys = [SEED if key == "seed" else key for key in settings]
         for key in keys:
-            if key != SEED and not any(f"{known}.".startswith(f"{key}.") for known in self._all_settings):
+            if key not in (SEED, *self._all_settings) and all(value is None for value in self._values(key)):
                 raise UnknownNameError("setting", key, self.settings, "in these runs")
         return list(dict.fromkeys(keys))
 
@@ -407,6 +417,11 @@ class Runs:
             if np.isfinite(used).any():
                 cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
         return Matrix(*pair, metric, over, cells)
+
+
+def _is_within(one: str, other: str) -> bool:
+    """Whether a dotted key is the other, or lies below it."""
+    return f"{one}.".startswith(f"{other}.")
 
 
 def _number(epoch: str | int) -> int:
