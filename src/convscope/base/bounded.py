@@ -111,6 +111,11 @@ def value_at(values: Any, key: str) -> Any:
     return values
 
 
+def is_within(key: str, other: str) -> bool:
+    """Whether a dotted key is the other, or lies below it."""
+    return f"{key}.".startswith(f"{other}.")
+
+
 def _check_depth(text: str) -> None:
     depth = 0
     events: Iterator[Any] = yaml.parse(text, Loader=FastLoader)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from convscope.base.bounded import value_at
+from convscope.base.bounded import is_within, value_at
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import ENDED, EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
@@ -145,7 +145,8 @@ class Runs:
         columns: dict[str, Any] = {"run": facts["run"]}
         columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
         columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
-        columns |= {"epoch": self._epochs(places)}
+        epochs = _at(self._read.epochs["epoch"], places)
+        columns |= {"epoch": _integers([None if np.isnan(epoch) else int(epoch) for epoch in epochs])}
         for name in self._checked(metrics or METRICS):
             columns |= self._with_interval(name, places)
         columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", places)}
@@ -270,14 +271,12 @@ class Runs:
         changes together, and is one setting; a key may lie within a list, as recipe.stages.0.rate."""
         found = []
         for swept, values in swept_values(self.folder).items():
-            places = [
-                n for n, key in enumerate(self._all_differing) if _is_within(key, swept) or _is_within(swept, key)
-            ]
+            places = [n for n, key in enumerate(self._all_differing) if is_within(key, swept) or is_within(swept, key)]
             if isinstance(values, list) and all(isinstance(value, str) for value in values):
                 places = places[:1]  # `data: [mnist, cifar10]` is short for a mapping that begins with it
             if places:
                 only = self._all_differing[places[0]]
-                found.append((places[0], only if len(places) == 1 and _is_within(only, swept) else swept))
+                found.append((places[0], only if len(places) == 1 and is_within(only, swept) else swept))
         return [key for _, key in sorted(found)]
 
     def _setting(self, key: str) -> pd.Series:
@@ -361,10 +360,6 @@ class Runs:
         worse = -values if watch == "val_accuracy" else values
         return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
 
-    def _epochs(self, places: Int[np.ndarray, " N"]) -> pd.Series:
-        values = _at(self._read.epochs["epoch"], places)
-        return _integers([None if np.isnan(value) else int(value) for value in values])
-
     def _metric(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
         if name == "seconds":
             total = np.concatenate([[0.0], np.nancumsum(self._read.epochs["seconds"])])[self._read.ends]
@@ -417,11 +412,6 @@ class Runs:
             if np.isfinite(used).any():
                 cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
         return Matrix(*pair, metric, over, cells)
-
-
-def _is_within(one: str, other: str) -> bool:
-    """Whether a dotted key is the other, or lies below it."""
-    return f"{one}.".startswith(f"{other}.")
 
 
 def _number(epoch: str | int) -> int:
