@@ -17,6 +17,7 @@ from convscope.runs import MODEL, OUTCOME
 from convscope.study import Study, open_study, read_study, sweep
 from convscope.study.live import Finished, Silent, Standing
 from convscope.study.store import Store, deaths_of, owner_of
+from tests.conftest import write_spots
 from tests.study.databases import postgresql
 from tests.study.sweeps import command_line, going, in_the_middle, results, study_text, worked, workers_of
 
@@ -300,6 +301,16 @@ def test_what_every_run_would_stumble_over_is_found_before_the_first(text: str, 
     assert not (tmp_path / "study").exists()
     with pytest.raises(SettingError, match="workers: 0"):
         sweep(dict_of(text), tmp_path / "study", workers=0)
+
+
+@pytest.mark.parametrize("nets", [["c8b M f8", "net1"], ["net1", "c8b M f8"]])
+def test_an_option_that_one_of_several_networks_lacks_fails_in_its_runs_alone(nets: list[str], tmp_path: Path) -> None:
+    write_spots(tmp_path / "spots.npz", 120, side=16)
+    text = study_text(tmp_path, f"net.name: {nets}, net.width: [4]", epochs=1)
+    study = sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
+    assert {run.path.name: run.state for run in study.runs} == {
+        f"{number:04d}-s0": "done" if name == "net1" else "failed" for number, name in enumerate(nets, 1)
+    }
 
 
 def test_a_storage_with_another_study_of_this_name(text: str, postgresql: str, tmp_path: Path) -> None:
