@@ -141,7 +141,6 @@ def _written(estimate: Estimate) -> tuple[str, str, str]:
 POWER = 0.8
 MOST_SEEDS = 1_000
 MOST_IMAGES = 1_000_000
-_FAR = 30.0
 
 
 def more_seeds(compared: SeedComparison, *, alpha: float = 0.05, power: float = POWER) -> int | None:
@@ -157,7 +156,7 @@ def more_seeds(compared: SeedComparison, *, alpha: float = 0.05, power: float = 
     Returns:
         At least 1; None where more than 1,000 seeds would be needed, or a single run gives no measure of chance.
 
-    Source: Cohen 1988, chapter 2, by the noncentral t distribution.
+    Source: Cohen 1988, chapter 2, by the noncentral F distribution.
     """
     effect, deviation = abs(compared.difference.figures[0]), compared.deviation
     if deviation is None or compared.p == 1:
@@ -188,12 +187,9 @@ def seeds_power(effect: float, n: int, paired: bool, alpha: float = 0.05) -> flo
     freedom = n - 1 if paired else 2 * n - 2
     shift = abs(effect) * math.sqrt(n if paired else n / 2)
     limit = float(special.stdtrit(freedom, 1 - alpha / 2))
-    if shift > _FAR:  # there the noncentral t is not a number; beside such a shift the mean's own spread is nothing
-        return 1 - float(special.chdtrc(freedom, freedom * (shift / limit) ** 2))
-    wrong_way = float(special.nctdtr(freedom, shift, -limit)) if shift < 5 else 0.0  # below 1e-6
-    if math.isnan(wrong_way):  # SciPy's where it is below 1e-15
-        wrong_way = 0.0
-    return 1 - float(special.nctdtr(freedom, shift, limit)) + wrong_way
+    power = 1 - float(special.ncfdtr(1, freedom, shift**2, limit**2))  # t² of a difference has a noncentral F
+    # SciPy has none for some large shifts; beside these the mean's own spread is nothing
+    return 1 - float(special.chdtrc(freedom, freedom * (shift / limit) ** 2)) if math.isnan(power) else power
 
 
 def more_images(compared: ImageComparison, *, alpha: float = 0.05, power: float = POWER) -> int | None:
