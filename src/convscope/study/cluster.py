@@ -190,12 +190,9 @@ class ClusterEngine(Engine):
         if time.monotonic() >= self.look_at:
             self._look()
 
-    def _n_lacking(self) -> int:
-        if self._is_late():
-            return 0
-        if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
-            return self.executor.count - len(self.workers)
-        return sum(trial.state == TrialState.WAITING for trial in self.trials)
+    @property
+    def _owners(self) -> list[str]:
+        return []  # tasks take no unit of work themselves
 
     def _advance(self, unit: _Unit) -> None:
         """Goes on to the first of its runs that is not done; after the last the unit is."""
