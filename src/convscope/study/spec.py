@@ -108,7 +108,7 @@ class StudySpec(Settings):
             the budget is used up.
         seeds: each setting is trained once with each of them; by default the recipe's seed alone. With `data.split: {folds: K}`
             each stands for K runs, one a fold, and for its own division into folds: seed s has the runs of the seeds
-            K × s … K × s + K − 1.
+            K × s … K × s + K − 1. A grid may get more of them later, behind those that it has.
         metric: what is to be best, "val_accuracy" or "val_loss", at the epoch whose weights are kept. The test images
             choose nothing.
         prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
