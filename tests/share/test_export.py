@@ -86,20 +86,23 @@ def test_names_and_origin_are_in_the_file(exported: Path, reported: Run) -> None
 def test_the_example_runs_without_convscope_and_says_what_predict_says(
     reported: Run, exported: Path, tmp_path: Path, form: str
 ) -> None:
-    """Of a photograph that lies on its side, as its Exif data say, and is partly transparent."""
+    """Of a photograph that lies on its side, as its Exif data say, and is partly transparent; and of a grey one of 16 bits."""
     photo, exif = smooth(8, 8), Image.Exif()
     photo.putalpha(Image.linear_gradient("L").resize((8, 8)))
     exif[0x0112] = 6
     photo.save(tmp_path / "photo.png", exif=exif)
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
     path = exported if form == "onnx" else tmp_path / "spots.pt2"
     done = export_run(reported, path, verify=form == "torch")
-    code = done.example.replace("photo.jpg", "photo.png") + "\nimport sys\nassert 'convscope' not in sys.modules\n"
-    said = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    ).stdout.split()
-    expected = reported.predict(tmp_path / "photo.png")
-    assert said[:2] == ["class", expected["class"][0]]
-    assert float(said[2]) == pytest.approx(expected["probability"][0], abs=1e-5)
+    codes = [done.example.replace("photo.jpg", name) for name in ("photo.png", "deep.png")]
+    code = "\n".join([*codes, "import sys", "assert 'convscope' not in sys.modules"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "Warning" not in done.stderr
+    for line, name in zip(done.stdout.splitlines(), ("photo.png", "deep.png"), strict=True):
+        head, said, probability = line.split()
+        expected = reported.predict(tmp_path / name)
+        assert (head, said) == ("class", expected["class"][0])
+        assert float(probability) == pytest.approx(expected["probability"][0], abs=1e-5)
 
 
 def test_weights_alone(reported: Run, tmp_path: Path) -> None:
@@ -134,7 +137,9 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        export._MAKERS, "safetensors", lambda run, deployed: (b"", lambda images: deployed(images).roll(1, dims=1))
+        export._FORMATS,
+        "safetensors",
+        ("w.safetensors", "", lambda run, net: (b"", lambda images: net(images).roll(1, dims=1))),
     )
     n = len(reported.load_data().test)
     with pytest.raises(FailedError, match=rf"was not written: {n} of {n} test images would have another class"):
@@ -155,7 +160,9 @@ def test_weights_that_are_no_numbers_are_not_verified(reported: Run, tmp_path: P
 
 def test_a_file_that_answers_nan_is_not_kept(reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        export._MAKERS, "safetensors", lambda run, deployed: (b"", lambda images: deployed(images) * torch.nan)
+        export._FORMATS,
+        "safetensors",
+        ("w.safetensors", "", lambda run, net: (b"", lambda images: net(images) * torch.nan)),
     )
     with pytest.raises(FailedError, match=r"would have another class \(largest difference of a probability inf\)"):
         export_run(reported, tmp_path / "wrong.safetensors")

@@ -17,6 +17,7 @@ from convscope.runs import MODEL, OUTCOME
 from convscope.study import Study, open_study, read_study, sweep
 from convscope.study.live import Finished, Silent, Standing
 from convscope.study.store import Store, deaths_of, owner_of
+from tests.conftest import write_spots
 from tests.study.databases import postgresql
 from tests.study.sweeps import command_line, going, in_the_middle, results, study_text, worked, workers_of
 
@@ -246,6 +247,30 @@ def test_what_is_there_is_refused_in_one_line(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
 
 
+def test_seeds_are_added_to_a_finished_grid_and_they_alone_are_trained(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1, seeds=[3, 1])
+    study, store = worked(tmp_path / "study", text)
+    store.close()
+    before, view = results(study), Looking()
+    for seeds in ("[1, 3]", "[3]", "[3, 2, 1]"):
+        with pytest.raises(RunFolderError, match=r"\(seeds differ\); .*; seeds can be added behind \[3, 1\]"):
+            sweep(dict_of(text.replace("[3, 1]", seeds)), study.path, view=view, device="cpu")
+    after = sweep(dict_of(text.replace("[3, 1]", "[3, 1, 2]")), study.path, view=view, device="cpu")
+    assert [one.name for one in view.ended] == ["0001-s2", "0002-s2"]
+    assert {name: results(after)[name] for name in before} == before
+    assert [run.state for run in after.runs] == ["done"] * 6
+
+
+def test_a_search_has_the_seeds_it_began_with(tmp_path: Path) -> None:
+    text = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1, sampler="random", budget={"runs": 4})
+    study, store = worked(tmp_path / "study", text)
+    store.close()
+    with pytest.raises(
+        RunFolderError, match=r"holds another study \(seeds differ\); choose another --out, or delete it$"
+    ):
+        sweep({**dict_of(text), "seeds": [0, 1]}, study.path, view=Looking(), device="cpu")
+
+
 def test_a_run_whose_folder_was_deleted_is_said_not_to_be_trained_again(tmp_path: Path) -> None:
     text, view = study_text(tmp_path, "recipe.rate: [0.001, 0.01]", epochs=1), Looking()
     study, store = worked(tmp_path / "study", text)
@@ -276,6 +301,16 @@ def test_what_every_run_would_stumble_over_is_found_before_the_first(text: str, 
     assert not (tmp_path / "study").exists()
     with pytest.raises(SettingError, match="workers: 0"):
         sweep(dict_of(text), tmp_path / "study", workers=0)
+
+
+@pytest.mark.parametrize("nets", [["c8b M f8", "net1"], ["net1", "c8b M f8"]])
+def test_an_option_that_one_of_several_networks_lacks_fails_in_its_runs_alone(nets: list[str], tmp_path: Path) -> None:
+    write_spots(tmp_path / "spots.npz", 120, side=16)
+    text = study_text(tmp_path, f"net.name: {nets}, net.width: [4]", epochs=1)
+    study = sweep(dict_of(text), tmp_path / "study", view=Looking(), device="cpu")
+    assert {run.path.name: run.state for run in study.runs} == {
+        f"{number:04d}-s0": "done" if name == "net1" else "failed" for number, name in enumerate(nets, 1)
+    }
 
 
 def test_a_storage_with_another_study_of_this_name(text: str, postgresql: str, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import math
 from itertools import product
 
 import numpy as np
@@ -8,7 +9,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from convscope.errors import RequestError
-from convscope.study import Importance, importance
+from convscope.study import Importance, compare_seeds, importance
 
 WIDTHS, KERNELS, ACTS = (6, 12, 18), (3, 5), ("relu", "gelu")
 
@@ -167,6 +168,21 @@ def test_settings_that_do_not_matter_are_told_apart_as_often_as_said() -> None:
     assert np.mean(shares, axis=0) == pytest.approx(expected, abs=0.012)
 
 
+def test_runs_on_folds_err_no_more_often_for_what_they_share() -> None:
+    """400 studies of 3 settings on 5 folds, whose runs vary together as `overlap_of` says; F is that of Student's t."""
+    table, generator = pd.DataFrame({"width": np.repeat(WIDTHS, 5)}), np.random.default_rng(5)
+    erred = np.zeros(2)
+    for _ in range(400):
+        table["accuracy"] = generator.normal(0, 0.2**0.5, 3).repeat(5) + generator.normal(0, 0.8**0.5, 15)
+        erred += [importance(table, ["width"], "accuracy", overlap=o).terms[0].p < 0.05 for o in (0.25, 0.0)]
+    assert erred[0] < 400 * 0.05 + 4 * (400 * 0.05 * 0.95) ** 0.5 < erred[1]
+    two = table[table.width < 18]
+    a, b = (dict(enumerate(two.accuracy[two.width == width], start)) for width, start in ((6, 0), (12, 5)))
+    [term], seeds = importance(two, ["width"], "accuracy", overlap=0.25).terms, compare_seeds(a, b, overlap=0.25)
+    t = seeds.difference.figures[0] / (seeds.deviation * (2 * (1 / 5 + 0.25)) ** 0.5)
+    assert term.f == pytest.approx(t**2)
+
+
 def test_the_order_of_runs_and_settings_does_not_matter() -> None:
     table = grid().drop([0, 5, 9])
     there = importance(table, ["width", "kernel", "act"], "accuracy")
@@ -190,8 +206,25 @@ def test_where_nothing_is_left_to_chance() -> None:
     table = grid(2, noise=0)
     found = importance(table, ["width", "kernel"], "accuracy")
     assert [term.f for term in found.terms] == [None] * 3
-    assert [term.p for term in found.terms] == [0, 0, 0]
+    ways = (
+        [math.comb(12, 4) * math.comb(8, 4)] * 2,
+        [math.comb(8, 4)] * 3,
+        [math.factorial(24) / math.factorial(4) ** 6],
+    )
+    names = 6, 2, 720
+    assert [term.p for term in found.terms] == pytest.approx(
+        [n / math.prod(w) for n, w in zip(names, ways, strict=True)]
+    )
     assert sum(term.share for term in found.terms) == pytest.approx(1)
+
+
+def test_equal_runs_of_a_few_seeds_are_no_proof() -> None:
+    """As on a small validation set. `compare_seeds` says the same of these settings."""
+    runs = pd.DataFrame({"width": [6, 6, 12, 12], "seed": [0, 1, 2, 3], "accuracy": [0.9, 0.9, 0.8, 0.8]})
+    [term] = importance(runs, ["width"], "accuracy").terms
+    assert term.p == pytest.approx(compare_seeds({0: 0.9, 1: 0.9}, {2: 0.8, 3: 0.8}).p)
+    two = pd.DataFrame({"width": [6, 6, 12, 12], "act": [0, 1, 0, 1], "accuracy": [0.9, 0.9, 0.8, 0.8]})
+    assert [term.p for term in importance(two, ["width", "act"], "accuracy").terms] == [pytest.approx(1 / 2), 1]
 
 
 TABLE = grid()

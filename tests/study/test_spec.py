@@ -5,6 +5,7 @@ import pytest
 
 from convscope.errors import RunFolderError, SettingError
 from convscope.study import Range, StudySpec, dump_study, find_study, load_study, read_study
+from convscope.study.folder import settings_of
 from convscope.study.spec import make_study
 from convscope.study.store import place
 from tests.conftest import write_spots
@@ -63,7 +64,11 @@ def test_stages_are_swept_and_their_epochs_follow() -> None:
     inside = read_study(
         f"{{data: mnist, net: net1, recipe: {{stages: {head}}}, sweep: {{recipe.stages.0.epochs: [3, 5]}}}}", "s"
     )
-    assert [inside.run_spec(settings, 0).recipe.epochs for settings in inside.grid()] == [3, 5]
+    runs = [inside.run_spec(settings, 0) for settings in inside.grid()]
+    assert [run.recipe.epochs for run in runs] == [3, 5]
+    assert [settings_of(run, inside) for run in runs] == inside.grid()
+    with pytest.raises(SettingError, match=r"sweep.recipe.stages: recipe.stages.0.rate: is missing"):
+        read_study("{data: mnist, net: net1, sweep: {recipe.stages: [[{name: head, epochs: 3}]]}}", "s")
 
 
 def test_what_is_written_reads_as_the_same_study_and_states_every_value() -> None:

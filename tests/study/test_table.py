@@ -92,7 +92,7 @@ def test_groups_against_pandas_and_scipy(grid: Path, by: list[str]) -> None:
         np.testing.assert_allclose(found[metric], groups.mean(), rtol=1e-12)
         np.testing.assert_allclose(found[f"{metric}_deviation"], groups.std(), rtol=1e-9, atol=1e-12)
         half = stats.t.ppf(0.975, groups.count() - 1) * groups.sem()
-        least, most = (0, 1) if metric.endswith("accuracy") else (-np.inf, np.inf)
+        least, most = -np.inf if metric == "overfit_percent" else 0, 1 if metric.endswith("accuracy") else np.inf
         np.testing.assert_allclose(found[f"{metric}_low"], np.maximum(groups.mean() - half, least), rtol=1e-8)
         np.testing.assert_allclose(found[f"{metric}_high"], np.minimum(groups.mean() + half, most), rtol=1e-8)
         assert found[f"{metric}_n"].tolist() == groups.count().tolist()
@@ -393,8 +393,51 @@ def test_what_follows_from_a_setting_of_a_study_is_none_itself(grid: Path) -> No
     """Momentum differs with the optimizer, which alone was asked for."""
     unlike(grid, "0900-s0", optimizer="sgd", momentum=0.9)
     assert {"recipe.optimizer", "recipe.momentum"} <= set(Runs(grid).settings)
-    (grid / "study.yaml").write_text("sweep: {net: [{name: net1}], recipe.optimizer: [adamw, sgd]}\n")
-    assert Runs(grid).settings == ("net.width", "net.kernel", "recipe.optimizer")
+    (grid / "study.yaml").write_text("sweep: {net.width: [6, 12], recipe.optimizer: [adamw, sgd]}\n")
+    assert Runs(grid).settings == ("net.width", "recipe.optimizer")
+
+
+def test_a_swept_mapping_is_one_setting(grid: Path) -> None:
+    """Its parts change together, so that only the whole can be told to matter: here width 4 has kernel 3, and 8 has 5."""
+    for name in ("0001-s0", "0001-s1", "0002-s0", "0002-s1"):
+        shutil.rmtree(grid / "runs" / name)
+    with pytest.raises(RequestError, match="changed together"):
+        Runs(grid).importance()
+    (grid / "study.yaml").write_text("sweep: {net: [{name: net1, width: 4, kernel: 3}, {width: 8, kernel: 5}]}\n")
+    [term] = Runs(grid).importance().terms
+    assert term.settings == ("net",)
+    assert term.share == pytest.approx(Runs(grid).importance(["net.width"]).terms[0].share)
+    assert table(grid)["net"].map(json.loads).tolist() == 2 * [{"width": 4, "kernel": 3}] + 2 * [
+        {"width": 8, "kernel": 5}
+    ]
+    assert table(grid, by=["net"])["runs"].tolist() == [2, 2]
+
+
+def test_a_swept_key_within_a_list_is_a_setting(grid: Path) -> None:
+    """What follows from it, here the whole list, is none."""
+    for path in (grid / "runs").glob("*/spec.yaml"):
+        spec = yaml.safe_load(path.read_text())
+        epochs = 3 if spec["net"]["width"] == 4 else 5
+        spec["recipe"] |= {
+            "epochs": 1 + epochs,
+            "stages": [{"name": "a", "epochs": 1}, {"name": "b", "epochs": epochs}],
+        }
+        path.write_text(yaml.safe_dump(spec))
+    (grid / "study.yaml").write_text("sweep: {recipe.stages.1.epochs: [3, 5], net.kernel: [3, 5]}\n")
+    assert Runs(grid).settings == ("net.kernel", "recipe.stages.1.epochs")
+    assert table(grid, by=["recipe.stages.1.epochs"])["recipe.stages.1.epochs"].tolist() == [3, 5]
+    assert len(Runs(grid).importance().terms) == 3
+    for unknown in ("recipe.stages.2.epochs", "recipe.stages.epochs", "net.width.x"):
+        with pytest.raises(UnknownNameError):
+            table(grid, by=[unknown])
+
+
+def test_a_swept_name_is_told_from_its_mapping_by_its_name(grid: Path) -> None:
+    for name in ("0002-s0", "0002-s1", "0003-s0", "0003-s1"):
+        path = grid / "runs" / name / SPEC
+        path.write_text(path.read_text().replace("name: net1", "name: net2"))
+    (grid / "study.yaml").write_text("sweep: {net: [net1, net2]}\n")
+    assert Runs(grid).settings == ("net.name",)
 
 
 @pytest.mark.parametrize("sweep", ["5", "net.width", "[net.width]", "true", "2026-01-01"])

@@ -101,6 +101,21 @@ def flattened(values: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str,
             yield f"{above}{key}", value
 
 
+def value_at(values: Any, key: str) -> Any:
+    """What stands at a dotted key of nested settings; a number in it is a place in a list. None where nothing does."""
+    for part in key.split("."):
+        if isinstance(values, list) and part.isdecimal():
+            values = values[int(part)] if int(part) < len(values) else None
+        else:
+            values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def is_within(key: str, other: str) -> bool:
+    """Whether a dotted key is the other, or lies below it."""
+    return f"{key}.".startswith(f"{other}.")
+
+
 def _check_depth(text: str) -> None:
     depth = 0
     events: Iterator[Any] = yaml.parse(text, Loader=FastLoader)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from convscope.analyses import open_subject
+from convscope.base.bounded import is_within
 from convscope.courses.figures import EPOCH_SECONDS, figure, matches
 from convscope.courses.measured import MEASUREMENTS
 from convscope.courses.reported import SMOKE, Claim, Reproduces
@@ -110,17 +111,16 @@ def _alike(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> list[list
     about = {key for _, settings in claim.terms for key in settings}
     groups: dict[str, dict[int, StudyRun]] = defaultdict(dict)
     for run in runs:
-        rest = {key: value for key, value in run.settings.items() if not any(_overlap(key, each) for each in about)}
+        rest = {
+            key: value
+            for key, value in run.settings.items()
+            if not any(is_within(key, each) or is_within(each, key) for each in about)
+        }
         run_spec = spec.run_spec(run.settings, run.seed)
         for place, (_, settings) in enumerate(claim.terms):
             if matches(run_spec, settings):
                 groups[json.dumps([rest, run.seed], default=str)][place] = run
     return [[group[k] for k in range(len(claim.terms))] for group in groups.values() if len(group) == len(claim.terms)]
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether one dotted key is the other, or lies within it."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _difference(claim: Claim, groups: Sequence[Sequence[StudyRun]]) -> tuple[Estimate, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from convscope.base.bounded import value_at
 from convscope.runs import Run, RunSpec
 from convscope.scans import kept_epoch
 
@@ -27,7 +28,7 @@ def figure(run: Run, metric: str) -> tuple[float, int]:
 def matches(run: RunSpec, at: Mapping[str, Any]) -> bool:
     """Whether a run has these values at these dotted keys; `net: net4` is short for `net.name: net4`, as in the sweep."""
     spec = run.model_dump(mode="json")
-    return all(_is(_value(spec, key), value) for key, value in at.items())
+    return all(_is(value_at(spec, key), value) for key, value in at.items())
 
 
 def _is(own: Any, expected: Any) -> bool:
@@ -36,13 +37,3 @@ def _is(own: Any, expected: Any) -> bool:
     if isinstance(own, Mapping) and isinstance(expected, str):
         own = next(iter(own.values()), None)
     return bool(own == expected)
-
-
-def _value(value: Any, key: str) -> Any:
-    """What stands at a dotted key; a number in it is a place in a list. None where nothing does."""
-    for part in key.split("."):
-        if isinstance(value, list) and part.isdecimal():
-            value = value[int(part)] if int(part) < len(value) else None
-        else:
-            value = value.get(part) if isinstance(value, Mapping) else None
-    return value

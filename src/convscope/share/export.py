@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -32,10 +32,11 @@ from convscope.runs import (
     write_whole,
 )
 
-Format = Literal["onnx", "torch", "safetensors"]
-
 _READ = """from PIL import Image, ImageOps
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")  # upright
+photo = ImageOps.exif_transpose(Image.open("photo.jpg"))  # upright
+if photo.mode.startswith("I"):  # 16 bits to 8
+    photo = Image.fromarray(np.uint8(np.asarray(photo) / 257 + 0.5))
+photo = photo.convert("RGBA")
 photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
 pixels = np.array(photo.convert("RGB"))[None]
 """
@@ -55,7 +56,7 @@ _TORCH = f"""import json, numpy as np, torch
 {_READ}files = dict.fromkeys(["about.json"], "")
 program = torch.export.load(PATH, extra_files=files).module()
 about = json.loads(files["about.json"])
-probabilities = program(torch.from_numpy(pixels))[0]
+probabilities = program(torch.from_numpy(pixels))[0].detach()
 {_SAY}"""
 
 _SAFETENSORS = """import json
@@ -67,13 +68,6 @@ print(about["classes"], about["mean"], about["std"], list(weights)[:3])
 """
 
 
-def example_of(form: str, path: Path) -> str:
-    """The lines for a file of that format."""
-    return {"onnx": _ONNX, "torch": _TORCH, "safetensors": _SAFETENSORS}[form].replace("PATH", repr(str(path)))
-
-
-FORMATS: tuple[str, ...] = get_args(Format)
-_ENDINGS = {".onnx": "onnx", ".pt2": "torch", ".safetensors": "safetensors"}
 _BATCH = 64
 
 Program = Callable[[Tensor], Tensor]
@@ -141,7 +135,8 @@ def export_run(
             import_optional(package, "an ONNX file", "export")
     test = _test_images(run) if verify else None
     deployed = Deployed(run)
-    content, program = _MAKERS[form](run, deployed)
+    _, example, make = _FORMATS[form]
+    content, program = make(run, deployed)
     images, largest, changed = _verified(run, test, deployed, program) if test else (None, None, None)
     if changed:
         raise FailedError(
@@ -149,7 +144,7 @@ def export_run(
             f"probability {largest:.2g})"
         )
     write_whole(path, content)
-    return Export(path, form, images, largest, changed, example_of(form, path))
+    return Export(path, form, images, largest, changed, example.replace("PATH", repr(str(path))))
 
 
 def _test_images(run: Run) -> ImageSet:
@@ -162,13 +157,12 @@ def _test_images(run: Run) -> ImageSet:
 def _form_and_path(run: Run, out: Path | None, to: str | None) -> tuple[str, Path]:
     if to is not None and to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS, "one of export's")
-    implied = _ENDINGS.get(out.suffix) if out else None
+    names = {form: Path(name) for form, (name, _, _) in _FORMATS.items()}
+    implied = next((form for form, name in names.items() if out and out.suffix == name.suffix), None)
     form = to or implied or "onnx"
-    endings = {form: ending for ending, form in _ENDINGS.items()}
     if out is not None and implied != form:
-        raise SettingError(f"--out {out}: a file for {form} ends in {endings[form]}")
-    stem = "model-export" if form == "safetensors" else "model"  # the run's own weights are model.safetensors
-    return form, out or run.path / f"{stem}{endings[form]}"
+        raise SettingError(f"--out {out}: a file for {form} ends in {names[form].suffix}")
+    return form, out or run.path / names[form]
 
 
 def _about(run: Run) -> dict[str, str]:
@@ -236,11 +230,18 @@ def _safetensors(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
     return (run.path / MODEL).read_bytes(), deployed
 
 
-_MAKERS: Mapping[str, Callable[[Run, Deployed], tuple[bytes, Program]]] = {
-    "onnx": _onnx,
-    "torch": _torch,
-    "safetensors": _safetensors,
+_FORMATS: Mapping[str, tuple[str, str, Callable[[Run, Deployed], tuple[bytes, Program]]]] = {
+    "onnx": ("model.onnx", _ONNX, _onnx),
+    "torch": ("model.pt2", _TORCH, _torch),
+    "safetensors": (
+        "model-export.safetensors",
+        _SAFETENSORS,
+        _safetensors,
+    ),  # model.safetensors are the run's own weights
 }
+"""Of each: its file in the run folder, an example of its use, and what makes its bytes and a program of them."""
+
+FORMATS = tuple(_FORMATS)
 
 
 @torch.no_grad()

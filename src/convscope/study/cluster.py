@@ -107,7 +107,7 @@ def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
                     f"node {node_name()} does not see {order.study}: it shares no disk with this machine"
                 )
         line.tell({"node": node_name()})
-        data = data or _data_here(as_network_wants(order.spec).data)
+        data = data or _data_here(as_network_wants(order.spec).data.model_dump_json())
         teller = _Teller(order, path, line)
         reporter = Reporter(order.metric, order.known, teller.tell)
         state, message, value = "done", "", nan
@@ -136,14 +136,10 @@ class _Teller:
 
 
 @lru_cache(1)
-def _loaded_here(spec: str) -> DataBundle:
-    return load_data(DataSpec.model_validate_json(spec))
-
-
-def _data_here(spec: DataSpec) -> DataBundle:
-    """The data as the node has it, kept from run to run."""
+def _data_here(spec: str) -> DataBundle:
+    """The data as the node has it, of its spec as JSON; kept from run to run."""
     try:
-        return _loaded_here(spec.model_dump_json())
+        return load_data(DataSpec.model_validate_json(spec))
     except (DataError, UnknownNameError) as error:
         raise SettingError(f"node {node_name()} lacks the data: {error}") from None
 
@@ -194,12 +190,9 @@ class ClusterEngine(Engine):
         if time.monotonic() >= self.look_at:
             self._look()
 
-    def _n_lacking(self) -> int:
-        if self._is_late():
-            return 0
-        if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
-            return self.executor.count - len(self.workers)
-        return sum(trial.state == TrialState.WAITING for trial in self.trials)
+    @property
+    def _owners(self) -> list[str]:
+        return []  # tasks take no unit of work themselves
 
     def _advance(self, unit: _Unit) -> None:
         """Goes on to the first of its runs that is not done; after the last the unit is."""

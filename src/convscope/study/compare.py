@@ -44,12 +44,14 @@ class Pair:
         a, b: their names.
         compared: A less B, see `compare_images` and `compare_seeds`.
         p: Holm-corrected, where several pairs were compared; else None.
+        n_open: how many of the pairs are not told apart.
     """
 
     a: str
     b: str
     compared: Comparison
     p: float | None = None
+    n_open: int = 1
 
     @property
     def told_apart(self) -> bool:
@@ -58,7 +60,7 @@ class Pair:
     @property
     def verdict(self) -> str:
         """One sentence, see `verdict`."""
-        return verdict(self.a, self.b, self.compared, p=self.p)
+        return verdict(self.a, self.b, self.compared, p=self.p, n_open=self.n_open)
 
     @property
     def basis(self) -> str:
@@ -275,7 +277,8 @@ def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:
     if len(pairs) < 2:
         return tuple(pairs)
     ps = holm([pair.compared.p for pair in pairs])
-    return tuple(replace(pair, p=p) for pair, p in zip(pairs, ps, strict=True))
+    n_open = max(1, sum(p is not None and p >= 0.05 for p in ps))
+    return tuple(replace(pair, p=p, n_open=n_open) for pair, p in zip(pairs, ps, strict=True))
 
 
 def _groups(runs: Sequence[ComparedRun], seeds_by: str) -> list[Group]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count, islice, product
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from convscope.study.database import quiet_optuna
 from convscope.study.spec import Range, StudySpec
@@ -54,10 +54,11 @@ class Distinct(BaseSampler):
 
 
 def _space(spec: StudySpec) -> dict[str, BaseDistribution]:
-    return {key: _distribution(values) for key, values in spec.sweep.items()}
+    return {key: distribution(values) for key, values in spec.sweep.items()}
 
 
-def _distribution(values: Any) -> BaseDistribution:
+def distribution(values: Any) -> BaseDistribution:
+    """What the values of a key are drawn from."""
     if not isinstance(values, Range):
         return CategoricalDistribution(_choices(values))
     if values.is_whole:
@@ -92,17 +93,6 @@ def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
         return TPESampler(seed=seed, constant_liar=True)
 
 
-def suggest(trial: Trial, key: str, values: Any) -> Any:
-    """Draws the value of one key for a trial, as Optuna keeps it."""
-    kind = _distribution(values)
-    if isinstance(kind, CategoricalDistribution):
-        return trial.suggest_categorical(key, kind.choices)
-    if isinstance(kind, IntDistribution):
-        return trial.suggest_int(key, kind.low, kind.high, step=kind.step, log=kind.log)
-    assert isinstance(kind, FloatDistribution)
-    return trial.suggest_float(key, kind.low, kind.high, step=kind.step, log=kind.log)
-
-
 def _choices(values: tuple[Any, ...]) -> list[Any]:
     """Values as Optuna can keep them: plain ones as they are, others, and those that compare equal, as text."""
     plain = all(isinstance(v, str | int | float | None) for v in values) and len(set(values)) == len(values)
@@ -120,15 +110,21 @@ def value_of(values: Any, drawn: Any) -> Any:
     return drawn if isinstance(values, Range) else values[_choices(values).index(drawn)]
 
 
+def random_draws(spec: StudySpec) -> Iterator[dict[str, Any]]:
+    """What a random search draws for one unit of work after another, as Optuna keeps it."""
+    with quiet_optuna():
+        study = optuna.create_study()
+    taken: set[Drawn] = set()
+    for trial in count():
+        yield (params := Distinct(spec, trial, taken).draw(study))
+        taken.add(identity(spec, params))
+
+
 def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
     """The settings that a random search of so many runs will draw; none where they follow from results or time."""
     if spec.sampler != "random" or spec.n_trials is None:
         return []
-    with quiet_optuna():
-        study, drawn = optuna.create_study(), []
-        taken: set[Drawn] = set()
-        for trial in range(spec.n_trials):
-            params = Distinct(spec, trial, taken).draw(study)
-            taken.add(identity(spec, params))
-            drawn.append({key: value_of(values, params[key]) for key, values in spec.sweep.items()})
-    return drawn
+    return [
+        {key: value_of(values, params[key]) for key, values in spec.sweep.items()}
+        for params in islice(random_draws(spec), spec.n_trials)
+    ]

@@ -100,7 +100,7 @@ def sweep(
     Example:
         >>> study = cs.sweep("widths.yaml", workers=2)                    # doctest: +SKIP
     """
-    name, spec = named(study)
+    name, spec = find_study(str(study)) if isinstance(study, str | Path) else ("study", make_study(study))
     if workers < 1:
         raise SettingError(f"workers: {workers}; expected 1 or more")
     check_trackers(track)
@@ -117,55 +117,40 @@ def sweep(
         view.say(f"{len(fetched):,} run{'s' * (len(fetched) > 1)} came from {archive}")
     with copies or nullcontext(), database_errors_in_one_line(), closing(Store(folder, spec, storage)) as store:
         write_whole(folder / STUDY, dump_study(spec))
+        engine: Any = Engine
         if executor and executor.is_remote:
+            from convscope.study.cluster import ClusterEngine as engine  # which is one of these
+
             store.drive()
         store.requeue_orphans()
         store.fill()
         job = Job(str(folder.resolve()), storage, device, track=tuple(track))
         with nullcontext(executor) if executor else LocalProcesses(workers) as pool:
-            _engine(pool)(store, pool, job, view, copies).run()
-    return _came_to_something(open_study(folder))
-
-
-def _engine(executor: Executor) -> Any:
-    if executor.is_remote:
-        from convscope.study.cluster import ClusterEngine  # which is one of these
-
-        return ClusterEngine
-    return Engine
-
-
-def _came_to_something(study: Study) -> Study:
-    """The study, unless each of its runs failed."""
-    runs = study.runs
-    if runs and all(run.message for run in runs):
-        raise FailedError(f"{study.path}: no run came to its end; the first: {runs[0].message}")
-    return study
-
-
-def named(study: str | Path | StudySpec | Mapping[str, Any]) -> tuple[str, StudySpec]:
-    """Name and checked spec of what is given to `sweep`."""
-    if isinstance(study, str | Path):
-        return find_study(str(study))
-    return "study", make_study(study)
+            engine(store, pool, job, view, copies).run()
+    swept = open_study(folder)
+    if (runs := swept.runs) and all(run.message for run in runs):
+        raise FailedError(f"{folder}: no run came to its end; the first: {runs[0].message}")
+    return swept
 
 
 def check_folder(folder: Path, spec: StudySpec) -> None:
     """Refuses a folder that holds something else than this study."""
     if (folder / STUDY).exists():
-        if different := load_study(folder / STUDY).differences(spec):
+        there = load_study(folder / STUDY)
+        if different := there.differences(spec):
+            more = (
+                "" if different != ["seeds"] or not there.is_grid else f"; seeds can be added behind {[*there.seeds]}"
+            )
             raise RunFolderError(
-                f"{folder} holds another study ({', '.join(different)} differ); choose another --out, or delete it"
+                f"{folder} holds another study ({', '.join(different)} differ); choose another --out, or delete it{more}"
             )
     elif (folder / SPEC).exists():
         raise RunFolderError(f"{folder} holds a run, not a study; choose another --out")
-    elif folder.exists() and not (folder.is_dir() and all(_is_ours(file.name) for file in folder.iterdir())):
+    # study.lock, study.db …: of one that begins at this moment, or was killed when it began
+    elif folder.exists() and not (
+        folder.is_dir() and all(file.name.removeprefix(".").startswith("study.") for file in folder.iterdir())
+    ):
         raise RunFolderError(f"{folder} exists and is no study; choose another --out")
-
-
-def _is_ours(name: str) -> bool:
-    """study.lock, study.db …: of one that begins at this moment, or was killed when it began."""
-    return name.removeprefix(".").startswith("study.")
 
 
 def try_first(spec: StudySpec) -> None:
@@ -177,14 +162,17 @@ def try_first(spec: StudySpec) -> None:
     data = load_data(first.data)
     card = make_card(data, make_task(first.task, data.train.classes))
     net_settings = [{key: value} for key in spec.lists if key.split(".")[0] == "net" for value in spec.lists[key]]
+    unknown = []
     for settings in [{}, *net_settings]:
         try:
             changed = spec.run_spec(settings, spec.run_seeds[0]) if settings else first
             build_from_spec(changed, card)
         except UnknownNameError as error:
-            raise SettingError(f"{', '.join(settings) or 'net'}: {error}") from None
+            unknown.append(f"{', '.join(settings) or 'net'}: {error}")
         except ConvscopeError:
             pass  # a network that does not fit is a run that fails; the others go on
+    if len(unknown) > len(net_settings):
+        raise SettingError(unknown[0])
 
 
 class Engine:

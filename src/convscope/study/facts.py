@@ -125,8 +125,6 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
 
 def _as(kind: Any, value: Any) -> Any:
     """A value of that kind, None for any other: what others wrote into the files must not stop a table."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # more than a table's column holds
-        return None
     return value if isinstance(value, kind) else None
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from convscope.base.bounded import value_at
 from convscope.base.unfinished import UNFINISHED
 from convscope.errors import ConvscopeError, RunFolderError
 from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, SPEC, Run, RunSpec, write_whole
@@ -192,16 +193,13 @@ def damage(run: Run, error: BaseException) -> str:
 
 
 def settings_of(run: RunSpec, study: StudySpec) -> dict[str, Any]:
-    """What a run has at the keys of the study's sweep."""
-    return {key: _at(run.model_dump(mode="json"), key, values) for key, values in study.sweep.items()}
-
-
-def _at(values: Any, key: str, choices: Any) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    # `net: net4` is short for a mapping; so it is shown as it was asked
-    short = not isinstance(choices, Range) and all(isinstance(value, str) for value in choices)
-    return next(iter(values.values()), None) if short and isinstance(values, Mapping) else values
+    """What a run has at the keys of the study's sweep, as it was asked: `net: net4` is short for a mapping."""
+    spec, settings = run.model_dump(mode="json"), {}
+    for key, choices in study.sweep.items():
+        value = value_at(spec, key)
+        short = not isinstance(choices, Range) and all(isinstance(choice, str) for choice in choices)
+        settings[key] = next(iter(value.values()), None) if short and isinstance(value, Mapping) else value
+    return settings
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

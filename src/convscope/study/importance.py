@@ -33,7 +33,7 @@ class Term:
         share: of the variance, squares / total. A setting without any effect has freedom / (runs - 1) on average.
         corrected_share: omega squared, the share less what chance alone gives; at least 0.
         f: F statistic against the rest; None where nothing is left, not even by chance.
-        p: how likely so large an F is, were there no effect.
+        p: how likely so large an F is, were there no effect; without F that of exchanging the runs.
         corrected_p: p corrected for the number of terms (Holm).
     """
 
@@ -90,7 +90,9 @@ class Importance:
         return tuple(term for term in self.terms if term.corrected_p < 0.05)
 
 
-def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, interactions: bool = True) -> Importance:
+def importance(
+    table: pd.DataFrame, settings: Sequence[str], metric: str, *, interactions: bool = True, overlap: float = 0.0
+) -> Importance:
     """How much of a metric's variance each setting explains, and each pair of settings.
 
     The metric is fitted by least squares on one-hot settings and their products. Runs with equal settings (seeds) are
@@ -106,6 +108,7 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
         settings: columns; each distinct value is a level, null too. Of a few levels each: it is for grids.
         metric: a column of finite numbers.
         interactions: of all pairs; False for the settings alone.
+        overlap: of folds, see `overlap_of`: with n runs of equal settings each F is divided by 1 + n × overlap.
 
     Returns:
         An `Importance`. Where the grid is not balanced, the shares overlap and do not add up to 1.
@@ -140,7 +143,7 @@ def importance(table: pd.DataFrame, settings: Sequence[str], metric: str, *, int
             f"{fit.n} runs leave nothing to judge {', '.join(fit.levels)} by, for there are as many levels; add seeds, or "
             "name settings of few values"
         )
-    terms, rest = _terms(fit), _rest(fit)
+    terms, rest = _terms(fit, overlap), _rest(fit)
     return Importance(
         metric,
         fit.n,
@@ -267,23 +270,37 @@ def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None
         )
 
 
-def _terms(fit: _Fit) -> tuple[Term, ...]:
-    terms = [_term(fit, settings) for settings, (_, freedom) in fit.beyond.items() if freedom]
+def _terms(fit: _Fit, overlap: float) -> tuple[Term, ...]:
+    noise = fit.left / fit.freedom_left * (1 + overlap * fit.n / fit.n_cells)
+    terms = [_term(fit, settings, noise) for settings, (_, freedom) in fit.beyond.items() if freedom]
     corrected = [p for p in holm([term.p for term in terms]) if p is not None]
     terms = [replace(term, corrected_p=p) for term, p in zip(terms, corrected, strict=True)]
     return tuple(sorted(terms, key=lambda term: (len(term.settings), -term.share)))
 
 
-def _term(fit: _Fit, settings: tuple[str, ...]) -> Term:
+def _term(fit: _Fit, settings: tuple[str, ...], noise: float) -> Term:
     squares, freedom = fit.beyond[settings]
-    noise = fit.left / fit.freedom_left
     if fit.left > _ROUNDING * fit.total:
         f = squares / freedom / noise
         p = float(special.fdtrc(freedom, fit.freedom_left, f))
     else:
-        f, p = None, 0.0 if squares > _ROUNDING * fit.total else 1.0
+        f, p = None, _p_of_exchange(fit.levels, settings) if squares > _ROUNDING * fit.total else 1.0
     corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
     return Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p)
+
+
+def _p_of_exchange(levels: Mapping[str, Int64[np.ndarray, " N"]], settings: tuple[str, ...]) -> float:
+    """How likely runs that were exchanged among the levels of a term would fit without any spread too.
+
+    They are exchanged where all other settings are equal; of these ways those are as good that only rename the levels.
+    """
+    others = [codes for name, codes in levels.items() if name not in settings]
+    term = _together([levels[name] for name in settings])
+    strata = _together(others) if others else np.zeros_like(term)
+    table = np.zeros((strata.max() + 1, term.max() + 1))
+    np.add.at(table, (strata, term), 1)
+    log_ways = special.gammaln(table.sum(1) + 1).sum() - special.gammaln(table + 1).sum()
+    return min(1.0, math.exp(special.gammaln(table.shape[1] + 1) - log_ways))
 
 
 def _rest(fit: _Fit) -> tuple[Rest, ...]:

@@ -73,8 +73,10 @@ def read_runs(folder: Path) -> Indexed:
     index = pq.read_table(pa.BufferReader(entry.files[".parquet"])) if entry else _SCHEMA.empty_table()
     fresh = _refreshed(folder, names, stamps, index)
     if fresh is not index:
+        buffer = io.BytesIO()
+        pq.write_table(fresh, buffer, compression="zstd")
         with suppress(FailedError):
-            write_entry(path, key, Entry(files={".parquet": _packed(fresh)}))
+            write_entry(path, key, Entry(files={".parquet": buffer.getvalue()}))
     return _unpacked(fresh)
 
 
@@ -129,12 +131,6 @@ def _rows(rows: list[dict[str, Any]]) -> list[pa.Table]:
         name = str(rows[0]["run"]).encode("utf-8", "backslashreplace").decode()
         damaged = {"state": "damaged", "message": "what is in its files fits no table"}
         return [pa.Table.from_pylist([{"run": name, "stamp": rows[0]["stamp"], **damaged}], schema=schema)]
-
-
-def _packed(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _unpacked(table: pa.Table) -> Indexed:

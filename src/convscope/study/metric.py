@@ -112,8 +112,8 @@ def metric_of(folder: Path) -> Metric:
     return Metric(name)
 
 
-def swept_keys(folder: Path) -> tuple[str, ...]:
-    """The keys that a study's runs were asked to differ in; none where the folder is no study's.
+def swept_values(folder: Path) -> dict[str, Any]:
+    """The keys that a study's runs were asked to differ in, and their values; none where the folder is no study's.
 
     Raises:
         SettingError: study.yaml cannot be read, or its sweep has no keys.
@@ -124,7 +124,7 @@ def swept_keys(folder: Path) -> tuple[str, ...]:
             f"{folder / _STUDY}: sweep: {shortened(sweep)}: expected keys with a list of values each, "
             "such as net.width: [6, 12]"
         )
-    return tuple(sweep)
+    return sweep
 
 
 def _study_of(folder: Path) -> dict[str, Any]:
@@ -142,8 +142,7 @@ def _study_of(folder: Path) -> dict[str, Any]:
 
 
 def summary_of(name: str, values: list[float], overlap: float = 0.0) -> Summary:
-    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, losses at 0.
-    For `overlap` see `overlap_of`."""
-    if name.endswith(SHARES):
-        return summary(values, lowest=0.0, highest=1.0, overlap=overlap)
-    return summary(values, lowest=0.0 if name.endswith("loss") else -math.inf, overlap=overlap)
+    """Mean and interval of some runs' values of a metric; Student knows no bounds, so shares end at 0 and 1, all else but
+    overfit % at 0. For `overlap` see `overlap_of`."""
+    lowest, highest = (-math.inf if name == "overfit_percent" else 0.0), (1.0 if name.endswith(SHARES) else math.inf)
+    return summary(values, lowest=lowest, highest=highest, overlap=overlap)

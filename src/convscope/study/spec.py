@@ -108,7 +108,7 @@ class StudySpec(Settings):
             the budget is used up.
         seeds: each setting is trained once with each of them; by default the recipe's seed alone. With `data.split: {folds: K}`
             each stands for K runs, one a fold, and for its own division into folds: seed s has the runs of the seeds
-            K × s … K × s + K − 1.
+            K × s … K × s + K − 1. A grid may get more of them later, behind those that it has.
         metric: what is to be best, "val_accuracy" or "val_loss", at the epoch whose weights are kept. The test images
             choose nothing.
         prune: stop a run early whose course is worse than others' at the same epoch: "median" (than their median) or
@@ -230,9 +230,13 @@ class StudySpec(Settings):
         return _run_spec(self.model_dump(mode="json"), settings, seed)
 
     def differences(self, other: StudySpec) -> list[str]:
-        """The keys, of those that decide what is run, in which two studies differ; a budget may grow."""
+        """The keys for which the other study is not this one gone on with. A budget may change; a grid may get more seeds,
+        behind those that it has: its runs are numbered seed by seed, so that they stay what they are."""
         parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget", "reproduces")]
-        return [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
+        different = [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
+        if self.is_grid and other.seeds[: len(self.seeds)] == self.seeds:
+            different = [part for part in different if part != "seeds"]
+        return different
 
     @property
     def lists(self) -> dict[str, tuple[Any, ...]]:
@@ -355,8 +359,7 @@ def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) 
         division, split["fold"] = divmod(seed, split["folds"])
         spec["data"]["seed"] += division
     if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
-        # these follow from the stages
-        spec["recipe"] |= {"epochs": None, "rate": None}
+        del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
     for key, value in settings.items():
         override(spec, key, value)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from convscope.compute import is_present, present
 from convscope.errors import FolderInUseError, SettingError
 from convscope.study.database import check_file, close_log, connect, quiet_optuna, write_ahead
-from convscope.study.draws import Distinct, Drawn, choice_of, identity, suggest, value_of
+from convscope.study.draws import Distinct, Drawn, choice_of, distribution, identity, random_draws, value_of
 from convscope.study.spec import StudySpec, dump_study, read_study, run_name
 
 STORE, _LOCK = "study.db", "study.lock"
@@ -85,7 +86,7 @@ class Store:
         self.owner = owner or uuid4().hex
         self._grid, self._n_trials = spec.grid() if spec.is_grid else [], spec.n_trials
         self._queue: list[FrozenTrial] = []
-        self._random: list[Drawn] = []
+        self._draws, self._random = random_draws(spec), list[Drawn]()
         self._url, self._alone, self._held = url, False, ExitStack()
         self.backend: BaseStorage
         # Taken by whoever changes what others may change at the same time.
@@ -287,7 +288,8 @@ class Store:
                 self.study.sampler = Distinct(self.spec, trial.number, self._taken(trial.number))
             optuna_trial = Trial(self.study, trial._trial_id)
             drawn = {
-                key: value_of(values, suggest(optuna_trial, key, values)) for key, values in self.spec.sweep.items()
+                key: value_of(values, optuna_trial._suggest(key, distribution(values)))
+                for key, values in self.spec.sweep.items()
             }
         return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, optuna_trial)
 
@@ -295,11 +297,8 @@ class Store:
         """The settings that are not to be drawn again. Those of a random search are the draws before, whoever makes them."""
         others = self.study.get_trials(deepcopy=False)
         if self.spec.sampler == "random":
-            while len(self._random) < trial:
-                earlier = set(self._random)
-                self._random.append(
-                    identity(self.spec, Distinct(self.spec, len(self._random), earlier).draw(self.study))
-                )
+            missing = trial - len(self._random)
+            self._random += [identity(self.spec, params) for params in islice(self._draws, max(0, missing))]
             others = others[:trial]
         drawn = [other for other in others if other.number != trial and other.params.keys() >= self.spec.sweep.keys()]
         return {*self._random[:trial], *(identity(self.spec, other.params) for other in drawn)}
@@ -312,22 +311,20 @@ class Store:
         return {key: choice_of(lists[key], value) for key, value in settings.items()}
 
     def _agree(self) -> None:
-        """Writes the spec into a new study; refuses another one's."""
+        """Writes the spec into a new study, or one that gets more seeds; refuses another one's."""
         if (driver := self.study.user_attrs.get(_DRIVER)) and is_present(driver):
             raise FolderInUseError(
                 f"{self.folder}: a sweep on a cluster is at work on it; stop it, or wait for its end"
             )
         stored = self.study.user_attrs.get("spec")
-        if stored is None:
-            self.study.set_user_attr("spec", dump_study(self.spec))
-            return
-        other = read_study(stored, "the study in the store")
-        if different := self.spec.differences(other):
+        if stored is not None and (different := read_study(stored, "the study in the store").differences(self.spec)):
             where = (self._url and "--storage") or f"{self.folder / STORE}"
             raise SettingError(
                 f"{where} holds another study named {self.name!r} ({', '.join(different)} differ); "
                 "choose another --out, whose name is the study's, or another --storage"
             )
+        if stored != (text := dump_study(self.spec)):
+            self.study.set_user_attr("spec", text)
 
 
 def owner_of(trial: FrozenTrial) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from convscope.base.bounded import is_within, value_at
 from convscope.errors import RequestError, SettingError, UnknownNameError
 from convscope.study.facts import ENDED, EPOCH_FIGURES, OVERFIT, SEED
 from convscope.study.importance import Importance, importance
 from convscope.study.index import Indexed, read_runs
-from convscope.study.metric import summary_of, swept_keys
+from convscope.study.metric import summary_of, swept_values
 from convscope.study.statistics import overlap_of
 
 METRICS = ("val_accuracy", "test_accuracy", "train_accuracy", OVERFIT, "val_loss", "train_loss")
@@ -143,7 +145,8 @@ class Runs:
         columns: dict[str, Any] = {"run": facts["run"]}
         columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
         columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
-        columns |= {"epoch": self._epochs(places)}
+        epochs = _at(self._read.epochs["epoch"], places)
+        columns |= {"epoch": _integers([None if np.isnan(epoch) else int(epoch) for epoch in epochs])}
         for name in self._checked(metrics or METRICS):
             columns |= self._with_interval(name, places)
         columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", places)}
@@ -194,7 +197,7 @@ class Runs:
         if not settings:
             raise RequestError(f"{self.folder}: no setting differs between the {used.sum()} runs that have a {metric}")
         frame = pd.DataFrame({key: self._setting(key) for key in settings}).assign(**{metric: values})
-        return importance(frame[used], settings, metric)
+        return importance(frame[used], settings, metric, overlap=self.overlap(np.flatnonzero(used)))
 
     def histories(self) -> pd.DataFrame:
         """A row for each run and epoch."""
@@ -218,7 +221,7 @@ class Runs:
         data = Counter((name, "folds" if of_fold else digest) for name, digest, of_fold in facts if digest)
         if any(folds):
             notes.append(
-                "runs on folds share training images; intervals over them are widened for that (Nadeau & Bengio 2003)"
+                "runs on folds share training images; intervals and tests over them allow for that (Nadeau & Bengio 2003)"
             )
         if len(data) > 1:
             names = Counter(name for name, _ in data)
@@ -248,19 +251,51 @@ class Runs:
         distinct = {id(settings): settings for settings in self._read.settings}  # runs of equal ones share one mapping
         return tuple(dict.fromkeys(key for settings in distinct.values() for key in settings))
 
-    def _differing(self, used: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
+    @cached_property
+    def _all_differing(self) -> list[str]:
+        return self._differing_keys(np.ones(len(self), bool))
+
+    def _differing_keys(self, used: Bool[np.ndarray, " N"]) -> list[str]:
         distinct = {id(s): s for s, use in zip(self._read.settings, used, strict=True) if use and s}
-        differ = [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
-        # What follows from a study's sweep, as a momentum from the optimizer, is no setting of its own.
-        swept = swept_keys(self.folder)
-        return tuple([key for key in differ if any(f"{key}.".startswith(f"{prefix}.") for prefix in swept)] or differ)
+        return [key for key in self._all_settings if len({s.get(key) for s in distinct.values()}) > 1]
+
+    def _differing(self, used: Bool[np.ndarray, " N"]) -> tuple[str, ...]:
+        """Of a study what was swept; what follows from that, as a momentum from the optimizer, is no setting of its own."""
+        stated = used & np.array([bool(settings) for settings in self._read.settings])
+        swept = [key for key in self._swept if len(set(compress(self._values(key), stated))) > 1]
+        return tuple(swept or self._differing_keys(used))
+
+    @cached_property
+    def _swept(self) -> list[str]:
+        """What a study's sweep changed. What is below a key with mappings, as recipe.augmentation: [{crop: 4}, {flip: random}],
+        changes together, and is one setting; a key may lie within a list, as recipe.stages.0.rate."""
+        found = []
+        for swept, values in swept_values(self.folder).items():
+            places = [n for n, key in enumerate(self._all_differing) if is_within(key, swept) or is_within(swept, key)]
+            if isinstance(values, list) and all(isinstance(value, str) for value in values):
+                places = places[:1]  # `data: [mnist, cifar10]` is short for a mapping that begins with it
+            if places:
+                only = self._all_differing[places[0]]
+                found.append((places[0], only if len(places) == 1 and is_within(only, swept) else swept))
+        return [key for _, key in sorted(found)]
 
     def _setting(self, key: str) -> pd.Series:
         return _integers(self._values(key)) if key == SEED else _column(self._values(key))
 
     def _values(self, key: str) -> list[Any]:
-        """Each run's value of a setting; None where it has none."""
-        return self._read.facts["seed"] if key == SEED else [settings.get(key) for settings in self._read.settings]
+        """Each run's value of a setting; None where it has none. Of a key with others below it, those that differ, as JSON."""
+        if key == SEED:
+            return self._read.facts["seed"]
+        below = {part: part.removeprefix(f"{key}.") for part in self._all_differing if part.startswith(f"{key}.")}
+        above = next((known for known in self._all_settings if key.startswith(f"{known}.")), None)
+        within = None if above is None or below or key in self._all_settings else above
+        values = []
+        for settings in self._read.settings:
+            value: Any = {name: settings[part] for part, name in below.items() if part in settings} or settings.get(key)
+            if within and str(settings.get(within)).startswith("["):
+                value = value_at(json.loads(settings[within]), key.removeprefix(f"{within}."))
+            values.append(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
+        return values
 
     @cached_property
     def _ended(self) -> Bool[np.ndarray, " N"]:
@@ -325,10 +360,6 @@ class Runs:
         worse = -values if watch == "val_accuracy" else values
         return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
 
-    def _epochs(self, places: Int[np.ndarray, " N"]) -> pd.Series:
-        values = _at(self._read.epochs["epoch"], places)
-        return _integers([None if np.isnan(value) else int(value) for value in values])
-
     def _metric(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
         if name == "seconds":
             total = np.concatenate([[0.0], np.nancumsum(self._read.epochs["seconds"])])[self._read.ends]
@@ -358,7 +389,7 @@ class Runs:
     def _keys(self, settings: Sequence[str]) -> list[str]:
         keys = [SEED if key == "seed" else key for key in settings]
         for key in keys:
-            if key not in self._all_settings and key != SEED:
+            if key not in (SEED, *self._all_settings) and all(value is None for value in self._values(key)):
                 raise UnknownNameError("setting", key, self.settings, "in these runs")
         return list(dict.fromkeys(keys))
 

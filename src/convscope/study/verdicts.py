@@ -31,6 +31,7 @@ def verdict(
     compared: Comparison,
     *,
     p: float | None = None,
+    n_open: int = 1,
     higher_is_better: bool = True,
     scale: float = 100.0,
     unit: str = "points",
@@ -42,6 +43,7 @@ def verdict(
         compared: the two.
         p: the corrected one where several were compared, see `holm`; by default the comparison's own. The interval stays
             that of a single comparison, and the sentence says Holm.
+        n_open: how many of these tell nothing yet, this one too: with Holm, its own p must come below 0.05 / n_open.
         higher_is_better: False for a loss.
         scale, unit: from the values to what is written; shares become points.
 
@@ -52,7 +54,7 @@ def verdict(
     """
     difference = compared.difference.scaled(scale)
     if not differs(compared, p):
-        return _undecided(a, b, compared, p, difference, unit)
+        return _undecided(a, b, compared, p, n_open, difference, unit)
     if (difference.figures[0] > 0) != higher_is_better:
         a, b = b, a
     if difference.figures[0] < 0:
@@ -90,19 +92,18 @@ def _shown(compared: Comparison, p: float | None) -> str:
     return written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
 
 
-def _undecided(a: str, b: str, compared: Comparison, p: float | None, difference: Estimate, unit: str) -> str:
+def _undecided(
+    a: str, b: str, compared: Comparison, p: float | None, n_open: int, difference: Estimate, unit: str
+) -> str:
     value, low, high = _written(difference)
     limits = f"{low} to {high}" if low else "no interval"
     p_in_words = _shown(compared, p)
     sentence = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {p_in_words})"
-    return f"{sentence}; {_needed(compared, p)}"
+    return f"{sentence}; {_needed(compared, (1 - compared.level) / n_open)}"
 
 
-def _needed(compared: Comparison, p: float | None) -> str:
-    """What it would take; where p was corrected upwards, the test's own p must be smaller by the same factor."""
-    alpha = 1 - compared.level
-    if p and compared.p:
-        alpha *= min(1.0, compared.p / p)
+def _needed(compared: Comparison, alpha: float) -> str:
+    """What it would take for p to come below alpha."""
     if isinstance(compared, ImageComparison):
         return _about(more_images(compared, alpha=alpha), MOST_IMAGES, "test image")
     if compared.folds:
@@ -140,7 +141,6 @@ def _written(estimate: Estimate) -> tuple[str, str, str]:
 POWER = 0.8
 MOST_SEEDS = 1_000
 MOST_IMAGES = 1_000_000
-_FAR = 30.0
 
 
 def more_seeds(compared: SeedComparison, *, alpha: float = 0.05, power: float = POWER) -> int | None:
@@ -156,7 +156,7 @@ def more_seeds(compared: SeedComparison, *, alpha: float = 0.05, power: float = 
     Returns:
         At least 1; None where more than 1,000 seeds would be needed, or a single run gives no measure of chance.
 
-    Source: Cohen 1988, chapter 2, by the noncentral t distribution.
+    Source: Cohen 1988, chapter 2, by the noncentral F distribution.
     """
     effect, deviation = abs(compared.difference.figures[0]), compared.deviation
     if deviation is None or compared.p == 1:
@@ -187,12 +187,9 @@ def seeds_power(effect: float, n: int, paired: bool, alpha: float = 0.05) -> flo
     freedom = n - 1 if paired else 2 * n - 2
     shift = abs(effect) * math.sqrt(n if paired else n / 2)
     limit = float(special.stdtrit(freedom, 1 - alpha / 2))
-    if shift > _FAR:  # there the noncentral t is not a number; beside such a shift the mean's own spread is nothing
-        return 1 - float(special.chdtrc(freedom, freedom * (shift / limit) ** 2))
-    wrong_way = float(special.nctdtr(freedom, shift, -limit)) if shift < 5 else 0.0  # below 1e-6
-    if math.isnan(wrong_way):  # SciPy's where it is below 1e-15
-        wrong_way = 0.0
-    return 1 - float(special.nctdtr(freedom, shift, limit)) + wrong_way
+    power = 1 - float(special.ncfdtr(1, freedom, shift**2, limit**2))  # t² of a difference has a noncentral F
+    # SciPy has none for some large shifts; beside these the mean's own spread is nothing
+    return 1 - float(special.chdtrc(freedom, freedom * (shift / limit) ** 2)) if math.isnan(power) else power
 
 
 def more_images(compared: ImageComparison, *, alpha: float = 0.05, power: float = POWER) -> int | None:
