@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from convscope.draw.letters import tell_missing
 from convscope.draw.pictures import Picture
 
 _SPREAD = ("value", "low", "high")
@@ -358,6 +359,7 @@ def chart_png(chart: dict[str, Any], scale: float = 2.0) -> bytes:
     """A chart as a PNG file."""
     import vl_convert
 
+    tell_missing(json.dumps(chart, ensure_ascii=False))
     fixed = {**chart, "width": 360} if chart.get("width") == "container" else chart
     return vl_convert.vegalite_to_png(fixed, scale=scale)
 
