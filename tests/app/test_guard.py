@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from convscope.app import ExploredRuns, explorer, guard
 from convscope.runs import Run
-from tests.app.serving import answer, get, lab, served
+from tests.app.serving import answer, get, lab, run_async, served
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_no_path_of_the_client_is_opened(address: str) -> None:
 
 def test_more_than_so_many_at_once_are_told_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_AT_ONCE", 2)
-    asyncio.run(_crowd())
+    run_async(_crowd())
 
 
 async def _crowd() -> None:

@@ -228,6 +228,27 @@ def test_a_run_that_is_gone_or_damaged_hides_no_other(reported: Run, tmp_path: P
         for name in ("overview", "lab"):
             assert "was removed or renamed" in words(page(address, f"/{name}?run=0", 400))
             assert page(address, f"/{name}?run=2")
+        body = json.dumps({"image": 0, "verdict": "label"}).encode()
+        answers = [
+            get(address, f"/api/{name}") for name in ("analyses/unit_effects?image=0", "nearest?image=0", "review")
+        ]
+        answers.append(get(address, "/api/review", "POST", body, Content_Type="application/json"))
+        assert all(status == 400 and b"was removed or renamed" in content for status, content, _ in answers)
+        assert not (tmp_path / "a").exists()  # a judgement would begin a folder that holds nothing else
+
+
+def test_a_run_that_is_made_again_in_its_folder_is_shown_as_it_is_now(reported: Run, tmp_path: Path) -> None:
+    shutil.copytree(reported.path, tmp_path / "a")
+    shutil.copytree(reported.path, tmp_path / "b")
+    data = reported.load_data()
+    with served(tmp_path) as address:
+        assert page(address, "/mistakes")
+        assert page(address, "/compare?run=1&with=0")
+        answer_with(open_run(tmp_path / "a"), data, chosen_logits(data, range(len(data.test) // 2)))
+        half = f"of {len(data.test) // 2} mistakes judged"
+        assert half in words(page(address, "/mistakes"))
+        assert half not in words(page(address, "/mistakes?run=1"))
+        assert "50.00 %" in words(page(address, "/compare?run=1&with=0"))
 
 
 def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from convscope.draw import enlarge_to, picture, png
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Positions, positions, relu_after
 from convscope.lenses import ATTRIBUTIONS
-from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
+from convscope.runs import METRICS, MODEL, PREDICTIONS, SPEC, Run, open_run
 from convscope.scope import Scope
 
 UnitsOff = Mapping[str, Sequence[int]]
@@ -43,6 +43,7 @@ class ExploredRun:
     def __init__(self, run: Run, trust: bool = False) -> None:
         self.run, self.trust = run, trust
         self._scopes: OrderedDict[str, Scope] = OrderedDict()
+        self.made_at = times_of(run.path)
 
     @property
     def name(self) -> str:
@@ -251,12 +252,26 @@ class ExploredRuns:
         return len(self.runs)
 
     def __getitem__(self, number: int) -> ExploredRun:
+        """A run as its folder is now: one that was trained or evaluated again is opened again.
+
+        Raises:
+            RequestError: there is no such run, or its folder is not there any more.
+        """
         if not 0 <= number < len(self.runs):
             raise RequestError(f"run {number}: there are runs 0 to {len(self.runs) - 1}")
+        explored = self.runs[number]
+        path = explored.run.path
+        if not (path / SPEC).exists():
+            raise RequestError(f"{path} was removed or renamed; start the explorer again with the folder that is there")
+        if explored.made_at != times_of(path):
+            self.runs[number] = ExploredRun(open_run(path, trust=self.trust), self.trust)
         return self.runs[number]
 
     def refresh(self) -> None:
-        """Adds the runs that have come below the folders; one that cannot be read yet is left for the next time."""
+        """Adds the runs that have come below the folders, and opens those again that changed; what cannot be read is left so."""
+        for number in range(len(self.runs)):
+            with suppress(RequestError):
+                self[number]
         for path in {path for folder in self._folders for path in _run_folders(folder)} - self._known:
             with suppress(RequestError):
                 self._add(path)
@@ -264,6 +279,12 @@ class ExploredRuns:
     def _add(self, path: Path) -> None:
         self.runs.append(ExploredRun(open_run(path, trust=self.trust), self.trust))
         self._known.add(path)
+
+
+def times_of(folder: Path) -> list[int]:
+    """When its files of results were written, 0 for none; other times mean that it was trained or evaluated again."""
+    files = [folder / name for name in (MODEL, METRICS, PREDICTIONS)]
+    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
 
 
 def _run_folders(folder: Path) -> list[Path]:

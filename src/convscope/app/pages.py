@@ -12,7 +12,7 @@ import torch
 from convscope import __version__, study
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
-from convscope.app.state import Know, State, check_there, needs_network, off_in_words, read_number
+from convscope.app.state import Know, State, needs_network, off_in_words, read_number
 from convscope.app.unit_pages import unit, units
 from convscope.base.bounded import flattened
 from convscope.errors import ConvscopeError, RequestError, UnknownNameError
@@ -74,7 +74,6 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     """Findings, figures with intervals, learning curves, the confusion matrix; of a training its curves as they grow."""
     run = state.run
     if not run.is_evaluated:
-        check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
     ablation, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
     if ablation is not None:

@@ -141,9 +141,11 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
 
 async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: dict[str, str]) -> Response:
     """A page; what is not known yet is asked for, and the page says that it is being worked out."""
-    if name == "runs":
+    if name in ("runs", "compare"):
         await explorer.by_page(explorer.runs.refresh)
     state = State.of(explorer.runs.runs, {**query, **path})
+    if name != "runs":  # where one that is gone hides no other
+        await explorer.by_page(explorer.runs.__getitem__, state.number)
     cache_misses: list[tuple[str, str, dict[str, Any]]] = []
 
     def know(question: str, words: str, **arguments: Any) -> Any:

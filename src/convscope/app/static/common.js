@@ -99,6 +99,9 @@ function finishAddress() {
 }
 addEventListener("click", finishAddress, true);
 
+// A name in a sentence: one that is read from the right does not turn what stands around it.
+export const isolated = (name) => `\u2068${name}\u2069`;
+
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
 export const points = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(100 * value).toFixed(1);
 

@@ -1,5 +1,5 @@
 // The image lab: an image that is edited, and what the network answers at once. Its state is its address.
-import { $, ask, client, data, drawMap, element, labSocket, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
+import { $, ask, client, data, drawMap, element, isolated, labSocket, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
 
 const lab = data("lab-data");
 const [, HEIGHT, WIDTH] = lab.shape;
@@ -292,10 +292,10 @@ function showAnswer() {
     return row;
   }));
   const was = largest(before), is = largest(probabilities);
-  $("#about-image").textContent = `${known()}: predicted ${name(was)} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
+  $("#about-image").textContent = `${known()}: predicted ${isolated(name(was))} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
   $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : was === is
-    ? `Still ${name(is)}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
-    : `Now ${name(is)} (${percent(probabilities[is])}); ${name(was)} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`;
+    ? `Still ${isolated(name(is))}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
+    : `Now ${isolated(name(is))} (${percent(probabilities[is])}); ${isolated(name(was))} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`;
 }
 
 function bar(kind, value) {

@@ -237,7 +237,7 @@ function drawClasses(layer) {
 }
 
 function inWords(layer, unit) {
-  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${n} × ${classes[k]}`).join(", ");
+  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${n} × \u2068${classes[k]}\u2069`).join(", ");
   return el("td", { className: "most", textContent: text, title: text });
 }
 
