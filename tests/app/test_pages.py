@@ -28,7 +28,7 @@ from convscope.runs import Recipe, Run, open_run, read_review
 from convscope.scans import evaluate
 from convscope.training import Silent, train
 from tests.app.serving import get, served
-from tests.conftest import write_spots
+from tests.conftest import spots_of, write_spots
 from tests.contrast import contrast, rgb
 from tests.planted import answer_with, chosen_logits
 
@@ -119,6 +119,26 @@ def test_the_queue_begins_with_the_largest_loss(reported: Run, tmp_path: Path) -
     assert {one["row"] for one in rows} == {1, 4, 9}
     assert [one["loss"] for one in rows] == pytest.approx(sorted(losses.values(), reverse=True), abs=1e-3)
     assert rows[0]["true"] == run.classes[true[rows[0]["row"]]]
+
+
+def test_of_several_heads_the_pages_say_which_they_show(tmp_path: Path) -> None:
+    from PIL import Image
+
+    images, labels = spots_of(90)
+    rows = ["file,place,bright"]
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},{number % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = load_data(str(tmp_path), labels={"table": "labels.csv", "label": ["place", "bright"]})
+    net = build_net("c4 f8", classes=5, channels=3, image_size=8)
+    task = {"place": "softmax", "bright": "softmax"}
+    run = train(net, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent(), task=task)
+    evaluate(run, data)
+    with served(run.path) as address:
+        for name in ("mistakes", "images", "map", "units"):
+            assert "the classes and the accuracy of the first, place" in words(page(address, f"/{name}"))
+        assert '"heads":[[0,3],[3,5]]' in page(address, "/lab")
 
 
 def test_a_network_without_maps_is_offered_no_method_that_needs_them(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ class ExploredRuns:
         return self.runs[number]
 
     def refresh(self) -> None:
-        """Adds the runs that have come below the folders, and opens those again that changed; what cannot be read is left so."""
+        """Adds the runs that have come below the folders, and opens those again that changed, as far as they can be read."""
         for number in range(len(self.runs)):
             with suppress(RequestError):
                 self[number]

@@ -143,8 +143,10 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
     if weights.ndim != 4 or len(weights) != run.scope.n_units(layer):
         return None
     kernels, (source, target) = weights[unit], _neighbours(run, layer)
-    if "input" in run.scope.graph.operation(layer).inputs and len(kernels) in (1, 3):
-        pixels = filter_picture(kernels) if len(kernels) == 3 else signed_picture(kernels[0])
+    sees_pixels = "input" in run.scope.graph.operation(layer).inputs
+    in_colour = sees_pixels and len(kernels) == 3
+    if in_colour or (sees_pixels and len(kernels) == 1):
+        pixels = filter_picture(kernels) if in_colour else signed_picture(kernels[0])
         reads = [{"unit": None, "picture": enlarge_to(pixels, 96), "size": float(kernels.norm())}]
     else:
         reads = _largest(kernels, source is not None and run.scope.n_units(source) == len(kernels))
@@ -153,7 +155,7 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
         next_weights = run.scope.filters(target)
         if next_weights.ndim == 4 and next_weights.shape[1] == len(weights):
             read_by = _largest(next_weights[:, unit], True)
-    return {"reads": reads, "source": source, "read_by": read_by, "target": target}
+    return {"reads": reads, "in_colour": in_colour, "source": source, "read_by": read_by, "target": target}
 
 
 def _largest(kernels: Any, named: bool, most: int = 8) -> list[dict[str, Any]]:

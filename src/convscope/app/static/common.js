@@ -158,6 +158,10 @@ $("#switch-on")?.addEventListener("click", (event) => {
   location.href = address.href;
 });
 
+// On a phone the pages stand in a row that scrolls: the one that is shown has to be in sight.
+const here = $(".rail nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+
 // Who goes back finds what the address says, not controls as they were left.
 for (const control of document.querySelectorAll("select, input")) control.autocomplete = "off";
 addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });

@@ -277,7 +277,12 @@ function showState() {
 const trueClass = () => (typeof state.image === "number" && lab.testClasses.length === probabilities?.length ? lab.targets[state.image] : null);
 const name = (k) => lab.classes[k] ?? `class ${k}`;
 const known = () => typeof state.image === "number" ? `Test image ${state.image}, ${lab.testClasses[lab.targets[state.image]] ?? ""}` : "Your image";
-const largest = (values) => values.indexOf(Math.max(...values));
+
+// The class of a head's largest value, among the classes of all heads.
+function answerOf([first, end], values) {
+  const own = values.slice(first, end);
+  return first + own.indexOf(Math.max(...own));
+}
 
 function showAnswer() {
   const order = probabilities.map((value, k) => [Math.max(value, before[k]), k]).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([, k]) => k).sort((a, b) => before[b] - before[a]);
@@ -291,11 +296,12 @@ function showAnswer() {
     );
     return row;
   }));
-  const was = largest(before), is = largest(probabilities);
-  $("#about-image").textContent = `${known()}: predicted ${isolated(name(was))} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
-  $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : was === is
+  const answers = lab.heads.map((head) => [answerOf(head, before), answerOf(head, probabilities)]);
+  const predicted = answers.map(([was]) => `${isolated(name(was))} (${percent(before[was])})`).join(", ");
+  $("#about-image").textContent = `${known()}: predicted ${predicted}${actual === null ? "" : actual === answers[0][0] ? ", which is right." : ", which is wrong."}`;
+  $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : answers.map(([was, is]) => was === is
     ? `Still ${isolated(name(is))}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
-    : `Now ${isolated(name(is))} (${percent(probabilities[is])}); ${isolated(name(was))} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`;
+    : `Now ${isolated(name(is))} (${percent(probabilities[is])}); ${isolated(name(was))} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`).join(" ");
 }
 
 function bar(kind, value) {
