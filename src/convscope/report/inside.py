@@ -53,6 +53,7 @@ def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
         "units": len(subject.scope.filters(layer)),
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
+        "channels": weights.shape[1],
         "colour": in_colour,
         "picture": _enlarged(pictures, columns=8),
     }

@@ -161,7 +161,8 @@ def fronts(results: StudyResults) -> list[Front]:
         ahead = pareto([(row[key], results.metric.sign * row["value"]) for row in rows])
         table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
         names = tuple(rows[place]["setting"] for place in ahead)
-        cost_fronts.append(Front(words, cost(table, key, words, percent=results.metric.is_share), names, len(rows)))
+        chart = cost(table, key, words, results.metric.words, percent=results.metric.is_share)
+        cost_fronts.append(Front(words, chart, names, len(rows)))
     return cost_fronts
 
 

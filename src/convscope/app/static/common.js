@@ -37,7 +37,7 @@ export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}
 // The answer of the server as JSON; an error has its words.
 export async function ask(address, options = {}) {
   if (client.copy) return copiedAnswer(new URL(address, "http://copy"), options);
-  const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
+  const answer = await fetch(address, { headers: { accept: "application/json" }, ...options }).catch(() => { throw new Error("the server does not answer"); });
   const found = await (answer.headers.get("content-type") === "application/json" ? answer.json() : answer.text());
   if (!answer.ok) throw new Error(found.error ?? (typeof found === "string" && !found.startsWith("<") ? found.trim() : `the server answered ${answer.status}`));
   return found;
