@@ -60,9 +60,10 @@ def unit(state: State, know: Know) -> dict[str, Any]:
     run.check_unit(layer, number)
     operation = run.scope.graph.operation(layer)
     classes = run.test.classes["class"]
+    off = set(state.off.get(layer, ()))
     parts = {"layer": layer, "unit": number, "n_units": run.scope.n_units(layer), "kind": operation.kind,
              "shape": operation.output_shape, "field": run.scope.receptive_field(layer), "test": run.test,
-             "is_off": number in state.off.get(layer, ()), "switched": _switched(state, layer, number),
+             "is_off": number in off, "switched": {**state.off, layer: sorted(off ^ {number})},
              "classes": classes}  # fmt: skip
     if operation.kind != "conv":
         return parts | {"patches": None, "picture": None, "effect": None, "weights": None, "statistics": None}
@@ -78,12 +79,6 @@ def unit(state: State, know: Know) -> dict[str, Any]:
         "picture": _visualization(know, layer, number),
         "weights": _weights(run, layer, number),
     }
-
-
-def _switched(state: State, layer: str, unit: int) -> dict[str, list[int]]:
-    """The units that are off when this one is switched."""
-    off = set(state.off.get(layer, ()))
-    return {**state.off, layer: sorted(off ^ {unit})}
 
 
 def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,24 +18,11 @@ from convscope.draw.pictures import Picture, enlarge_to, largest, picture
 
 # dark violet over magenta and orange to pale yellow, rising evenly in lightness (CIELAB L* 5 … 97)
 _SEQUENTIAL = (
-    (8, 4, 26),
-    (49, 15, 86),
-    (104, 28, 109),
-    (159, 42, 99),
-    (211, 67, 70),
-    (243, 120, 39),
-    (250, 187, 62),
-    (250, 250, 200),
-)
+    (8, 4, 26), (49, 15, 86), (104, 28, 109), (159, 42, 99), (211, 67, 70), (243, 120, 39), (250, 187, 62), (250, 250, 200),
+)  # fmt: skip
 _DIVERGING = (
-    (20, 60, 140),
-    (70, 130, 200),
-    (165, 205, 230),
-    (247, 247, 247),
-    (245, 185, 155),
-    (214, 96, 77),
-    (140, 20, 40),
-)
+    (20, 60, 140), (70, 130, 200), (165, 205, 230), (247, 247, 247), (245, 185, 155), (214, 96, 77), (140, 20, 40),
+)  # fmt: skip
 _INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
 _MARK = (230, 60, 40)
 _WARNING = (255, 226, 138)
@@ -138,8 +126,6 @@ def panel(
         note: a line at the foot.
         columns: pictures in a row; all of them by default.
     """
-    from PIL import Image
-
     heading, note = _one_line(heading), _one_line(note or "")
     cells = [(_one_line(line), enlarge_to(one, side)) for line, one in parts]
     across = columns or len(cells)
@@ -171,8 +157,6 @@ def panel(
 
 def remarked(shown: Picture, remark: str) -> Picture:
     """A picture under a line on a band of its own."""
-    from PIL import Image
-
     remark = _one_line(remark)
     width = max(shown.shape[1], round(length(remark, 18)) + 2 * _GAP)
     canvas = Image.new("RGB", (width, shown.shape[0] + _BAND), _WARNING)
@@ -188,8 +172,6 @@ def _one_line(text: str) -> str:
 
 
 def _bar(canvas: Any, scale: Scale, x: int, top: int, height: int) -> None:
-    from PIL import Image
-
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
     for place, tick in enumerate(_ticks(scale)):

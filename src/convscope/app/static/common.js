@@ -120,15 +120,20 @@ function table(anchors) {
 
 const TABLES = { sequential: table(SEQUENTIAL), diverging: table(DIVERGING) };
 
-// Draws bytes as a map in colours, one pixel a value.
-export function drawMap(canvas, bytes, height, width, signed) {
+// Draws bytes as a picture, red, green and blue of each pixel; or as a map in colours, one pixel a value.
+export function drawImage(canvas, bytes, height, width, colourOf = (k) => bytes.subarray(3 * k, 3 * k + 3)) {
   canvas.width = width; canvas.height = height;
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height), colours = TABLES[signed ? "diverging" : "sequential"];
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
   for (let k = 0; k < height * width; k++) {
-    image.data.set(colours.subarray(3 * bytes[k], 3 * bytes[k] + 3), 4 * k);
+    image.data.set(colourOf(k), 4 * k);
     image.data[4 * k + 3] = 255;
   }
   context.putImageData(image, 0, 0);
+}
+
+export function drawMap(canvas, bytes, height, width, signed) {
+  const colours = TABLES[signed ? "diverging" : "sequential"];
+  drawImage(canvas, bytes, height, width, (k) => colours.subarray(3 * bytes[k], 3 * bytes[k] + 3));
 }
 
 async function follow(banner) {
