@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -9,7 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,12 @@ def get(
             return answer.status, answer.read(), dict(answer.headers.items())
     except urllib.error.HTTPError as error:
         return error.code, error.read(), dict(error.headers.items())
+
+
+def run_async(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own, for Playwright's loop runs in that of the tests as soon as a browser is open."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 class _Staying(urllib.request.HTTPRedirectHandler):

@@ -468,3 +468,21 @@ def test_the_map_by_the_keyboard_and_its_state_in_the_address(explore: Explorer,
         assert page.locator("#colour").input_value() == "error"
         assert "misclassified" in page.locator("#legend").inner_text()
         assert "conv1" in page.locator("#kept").inner_text()
+
+
+def test_names_that_are_read_from_the_right_keep_their_places_in_a_sentence(explore: Explorer) -> None:
+    places = """async () => {
+      const { isolated } = await import("/static/common.js"), line = document.createElement("p");
+      line.textContent = `${isolated("שלום")} → ${isolated("ערבית")}`;
+      document.body.append(line);
+      const left = (letter) => {
+        const range = document.createRange(), at = line.textContent.indexOf(letter);
+        range.setStart(line.firstChild, at);
+        range.setEnd(line.firstChild, at + 1);
+        return range.getBoundingClientRect().left;
+      };
+      return [left("ש"), left("→"), left("ע")];
+    }"""
+    with explore("/runs") as page:
+        true, arrow, predicted = page.evaluate(places)
+        assert true < arrow < predicted

@@ -11,11 +11,12 @@ import pytest
 from convscope.app import ExploredRun, questions
 from convscope.app.jobs import Job, Jobs
 from convscope.runs import Run
+from tests.app.serving import run_async
 
 
 @pytest.mark.own_processes
 def test_a_job_that_is_cancelled_twice_harms_no_other(reported: Run) -> None:
-    asyncio.run(_cancel_twice(ExploredRun(reported)))
+    run_async(_cancel_twice(ExploredRun(reported)))
 
 
 async def _cancel_twice(explored: ExploredRun) -> None:
@@ -36,7 +37,7 @@ async def _cancel_twice(explored: ExploredRun) -> None:
 
 @pytest.mark.own_processes
 def test_after_its_process_was_killed_the_next_question_is_answered(reported: Run) -> None:
-    asyncio.run(_kill(ExploredRun(reported)))
+    run_async(_kill(ExploredRun(reported)))
 
 
 async def _kill(explored: ExploredRun) -> None:
@@ -54,7 +55,7 @@ async def _kill(explored: ExploredRun) -> None:
 
 
 def test_what_nobody_expected_is_said_and_is_no_answer(reported: Run) -> None:
-    asyncio.run(_fail(ExploredRun(reported)))
+    run_async(_fail(ExploredRun(reported)))
 
 
 async def _fail(explored: ExploredRun) -> None:
@@ -85,7 +86,7 @@ def test_a_job_says_how_far_it_is(reported: Run, monkeypatch: pytest.MonkeyPatch
         return 1
 
     monkeypatch.setattr("convscope.app.jobs.answer", answer)
-    asyncio.run(_share(ExploredRun(reported)))
+    run_async(_share(ExploredRun(reported)))
 
 
 async def _share(explored: ExploredRun) -> None:

@@ -28,7 +28,7 @@ from convscope.runs import Recipe, Run, open_run, read_review
 from convscope.scans import evaluate
 from convscope.training import Silent, train
 from tests.app.serving import get, served
-from tests.conftest import write_spots
+from tests.conftest import spots_of, write_spots
 from tests.contrast import contrast, rgb
 from tests.planted import answer_with, chosen_logits
 
@@ -119,6 +119,26 @@ def test_the_queue_begins_with_the_largest_loss(reported: Run, tmp_path: Path) -
     assert {one["row"] for one in rows} == {1, 4, 9}
     assert [one["loss"] for one in rows] == pytest.approx(sorted(losses.values(), reverse=True), abs=1e-3)
     assert rows[0]["true"] == run.classes[true[rows[0]["row"]]]
+
+
+def test_of_several_heads_the_pages_say_which_they_show(tmp_path: Path) -> None:
+    from PIL import Image
+
+    images, labels = spots_of(90)
+    rows = ["file,place,bright"]
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},{number % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = load_data(str(tmp_path), labels={"table": "labels.csv", "label": ["place", "bright"]})
+    net = build_net("c4 f8", classes=5, channels=3, image_size=8)
+    task = {"place": "softmax", "bright": "softmax"}
+    run = train(net, data, Recipe(epochs=1, batch=24), tmp_path / "run", device="cpu", watcher=Silent(), task=task)
+    evaluate(run, data)
+    with served(run.path) as address:
+        for name in ("mistakes", "images", "map", "units"):
+            assert "the classes and the accuracy of the first, place" in words(page(address, f"/{name}"))
+        assert '"heads":[[0,3],[3,5]]' in page(address, "/lab")
 
 
 def test_a_network_without_maps_is_offered_no_method_that_needs_them(tmp_path: Path) -> None:
@@ -228,6 +248,27 @@ def test_a_run_that_is_gone_or_damaged_hides_no_other(reported: Run, tmp_path: P
         for name in ("overview", "lab"):
             assert "was removed or renamed" in words(page(address, f"/{name}?run=0", 400))
             assert page(address, f"/{name}?run=2")
+        body = json.dumps({"image": 0, "verdict": "label"}).encode()
+        answers = [
+            get(address, f"/api/{name}") for name in ("analyses/unit_effects?image=0", "nearest?image=0", "review")
+        ]
+        answers.append(get(address, "/api/review", "POST", body, Content_Type="application/json"))
+        assert all(status == 400 and b"was removed or renamed" in content for status, content, _ in answers)
+        assert not (tmp_path / "a").exists()  # a judgement would begin a folder that holds nothing else
+
+
+def test_a_run_that_is_made_again_in_its_folder_is_shown_as_it_is_now(reported: Run, tmp_path: Path) -> None:
+    shutil.copytree(reported.path, tmp_path / "a")
+    shutil.copytree(reported.path, tmp_path / "b")
+    data = reported.load_data()
+    with served(tmp_path) as address:
+        assert page(address, "/mistakes")
+        assert page(address, "/compare?run=1&with=0")
+        answer_with(open_run(tmp_path / "a"), data, chosen_logits(data, range(len(data.test) // 2)))
+        half = f"of {len(data.test) // 2} mistakes judged"
+        assert half in words(page(address, "/mistakes"))
+        assert half not in words(page(address, "/mistakes?run=1"))
+        assert "50.00 %" in words(page(address, "/compare?run=1&with=0"))
 
 
 def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_path: Path) -> None:

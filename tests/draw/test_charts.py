@@ -152,8 +152,8 @@ def test_settings_on_the_pareto_front_are_blue_and_the_others_grey() -> None:
         "setting": ["good", "bad"], "value": [0.9, 0.1], "low": [0.9, 0.1], "high": [0.9, 0.1], "n": [1, 1],
         "front": [True, False], "parameters": [1000, 9000],
     })  # fmt: skip
-    chart = cost(table, "parameters", "parameters")
-    assert _axes(chart["layer"][1]) == {"x": ("parameters", "parameters"), "y": ("value", None)}
+    chart = cost(table, "parameters", "parameters", "accuracy")
+    assert _axes(chart["layer"][1]) == {"x": ("parameters", "parameters"), "y": ("value", "accuracy")}
     row, column = _centre(_reddish(chart) < -80)
     assert (row < 200, column < 360) == (True, True)  # of about 500 by 800 pixels
 

@@ -1,10 +1,25 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from convscope.draw import Scale, coloured, framed, on_image, overlay, panel, picture, remarked, scale_of
+from convscope.draw import (
+    Scale,
+    chart_picture,
+    coloured,
+    framed,
+    on_image,
+    overlay,
+    panel,
+    picture,
+    points,
+    remarked,
+    scale_of,
+)
+
+Capture = pytest.CaptureFixture[str]
 
 
 def test_a_map_with_negatives_has_a_scale_about_zero_and_white_there() -> None:
@@ -86,6 +101,19 @@ def test_a_panel_breaks_into_rows_and_draws_names_of_any_alphabet() -> None:
     assert high.shape[0] > 2 * 64 > high.shape[1] - 64
     drawn = [panel([(name, parts[0][1])], "") for name in ("é", "e", "×", "ж")]
     assert len({one.tobytes() for one in drawn}) == 4
+
+
+def test_letters_that_source_sans_lacks_come_from_another_font_and_a_box_is_said_once(capsys: Capture) -> None:
+    """Hebrew is in the fonts that vl-convert brings; signs of the Mro are in hardly any."""
+    one = np.zeros((4, 4, 3), np.uint8)
+    boxes, hebrew, _, broken = (panel([("", one)], name) for name in ("𖩀𖩀𖩀𖩀", "שלום", "𖩀", "\udcff <&>"))
+    assert boxes.tobytes() != hebrew.tobytes()
+    assert panel([("", one)], "שלום" * 20).shape[1] > panel([("", one)], "שלום").shape[1] + 100
+    assert (broken[:40] != 255).any()
+    chart_picture(points(pd.DataFrame({"x": [0.0], "y": [0.0], "class": ["𖩀 𖩁"]}), ["𖩀 𖩁"]))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("note: no font on this machine has the letters 𖩀, so pictures show boxes")
+    assert "letters 𖩁," in second
 
 
 @pytest.mark.parametrize("broken", ["two\nlines", "two\r\nlines", "two\x85lines", "two\u2029lines"])

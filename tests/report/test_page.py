@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from convscope.report import static
 from convscope.runs import REPORT, Run
 
 pytestmark = pytest.mark.browser
@@ -84,3 +85,14 @@ def test_a_click_sorts_the_classes(page_96: Any) -> None:
     heading.click()
     up = page_96.evaluate(values)
     assert up == sorted(up)
+
+
+def test_a_long_file_name_is_cut_in_front(browser: Any) -> None:
+    """Its end tells it from the others of its folder."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        name = '<span class="file" style="width: 120px"><bdi>/a/long/way/to/the/photographs/IMG_1234.jpg</bdi></span>'
+        page.set_content(f"<style>{static('report.css')}</style>{name}")
+        box, text = (page.locator(part).bounding_box() for part in (".file", ".file bdi"))
+        assert text["x"] < box["x"] - 20
+        assert text["x"] + text["width"] <= box["x"] + box["width"] + 1

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,14 +20,27 @@ from convscope.draw import enlarge_to, picture, png
 from convscope.errors import NetworkError, RequestError
 from convscope.graph import Positions, positions, relu_after
 from convscope.lenses import ATTRIBUTIONS
-from convscope.runs import METRICS, PREDICTIONS, SPEC, Run, open_run
+from convscope.runs import METRICS, MODEL, PREDICTIONS, SPEC, Run, open_run
 from convscope.scope import Scope
+
+T = TypeVar("T")
 
 UnitsOff = Mapping[str, Sequence[int]]
 """Layer → units that are switched off."""
 
 _SCOPES_HELD = 8
 _ROWS_SHOWN = 6
+
+
+_LOADING = RLock()  # of all runs: two threads may neither trace networks nor import rooms at the same time
+
+
+class _Loaded(cached_property[T]):
+    """A part that is loaded when first asked for, by one thread at a time."""
+
+    def __get__(self, run: Any, owner: type[Any] | None = None) -> T:  # type: ignore[override]
+        with _LOADING:
+            return super().__get__(run, owner)
 
 
 class ExploredRun:
@@ -38,11 +51,10 @@ class ExploredRun:
         trust: whether it was opened with leave to run the code that it names as its network.
     """
 
-    _loading = RLock()  # of all runs: two threads may neither trace networks nor import rooms at the same time
-
     def __init__(self, run: Run, trust: bool = False) -> None:
         self.run, self.trust = run, trust
         self._scopes: OrderedDict[str, Scope] = OrderedDict()
+        self.made_at = times_of(run.path)
 
     @property
     def name(self) -> str:
@@ -54,14 +66,9 @@ class ExploredRun:
         """Whether there is something to look into: a trained network with its figures."""
         return self.run.is_trained and self.run.has(METRICS) and self.run.has(PREDICTIONS)
 
-    @property
+    @_Loaded
     def data(self) -> DataBundle:
         """Its data set."""
-        with self._loading:
-            return self._data
-
-    @cached_property
-    def _data(self) -> DataBundle:
         return self.run.load_data()
 
     @property
@@ -69,41 +76,26 @@ class ExploredRun:
         """Its test images."""
         return self.data.test
 
-    @property
+    @_Loaded
     def subject(self) -> report.ReportedRun:
         """What its report is about."""
-        with self._loading:
-            return self._subject
-
-    @cached_property
-    def _subject(self) -> report.ReportedRun:
         return report.ReportedRun(self.run, self.data)
 
-    @property
+    @_Loaded
     def figures(self) -> dict[str, Any]:
         """What the overview shows of it: metrics, anatomy, findings, charts, confusion matrices."""
-        with self._loading:
-            return self._figures
-
-    @cached_property
-    def _figures(self) -> dict[str, Any]:
-        subject = self._subject
+        subject = self.subject
         return {
             "metrics": subject.metrics, "anatomy": subject.anatomy, "findings": report.findings(subject),
             "charts": report.charts(subject), "matrices": report.confusion_matrices(subject),
         }  # fmt: skip
 
-    @property
+    @_Loaded
     def scope(self) -> Scope:
         """Over its network as it was trained, traced where it can be."""
-        with self._loading:
-            return self._scope
-
-    @cached_property
-    def _scope(self) -> Scope:
         with suppress(NetworkError):  # which is said where its layers are asked for
-            self._subject.scope.graph  # noqa: B018
-        return self._subject.scope
+            self.subject.scope.graph  # noqa: B018
+        return self.subject.scope
 
     @cached_property
     def lenses(self) -> tuple[str, ...]:
@@ -126,7 +118,7 @@ class ExploredRun:
         if not any(off.values()):
             return self.scope
         key = repr(sorted((layer, sorted(units)) for layer, units in off.items() if units))
-        with self._loading:
+        with _LOADING:
             if key not in self._scopes:
                 chosen = {layer: units for layer, units in off.items() if units}
                 for layer, units in chosen.items():
@@ -251,12 +243,26 @@ class ExploredRuns:
         return len(self.runs)
 
     def __getitem__(self, number: int) -> ExploredRun:
+        """A run as its folder is now: one that was trained or evaluated again is opened again.
+
+        Raises:
+            RequestError: there is no such run, or its folder is not there any more.
+        """
         if not 0 <= number < len(self.runs):
             raise RequestError(f"run {number}: there are runs 0 to {len(self.runs) - 1}")
+        explored = self.runs[number]
+        path = explored.run.path
+        if not (path / SPEC).exists():
+            raise RequestError(f"{path} was removed or renamed; start the explorer again with the folder that is there")
+        if explored.made_at != times_of(path):
+            self.runs[number] = ExploredRun(open_run(path, trust=self.trust), self.trust)
         return self.runs[number]
 
     def refresh(self) -> None:
-        """Adds the runs that have come below the folders; one that cannot be read yet is left for the next time."""
+        """Adds the runs that have come below the folders, and opens those again that changed, as far as they can be read."""
+        for number in range(len(self.runs)):
+            with suppress(RequestError):
+                self[number]
         for path in {path for folder in self._folders for path in _run_folders(folder)} - self._known:
             with suppress(RequestError):
                 self._add(path)
@@ -264,6 +270,12 @@ class ExploredRuns:
     def _add(self, path: Path) -> None:
         self.runs.append(ExploredRun(open_run(path, trust=self.trust), self.trust))
         self._known.add(path)
+
+
+def times_of(folder: Path) -> list[int]:
+    """When its files of results were written, 0 for none; other times mean that it was trained or evaluated again."""
+    files = [folder / name for name in (MODEL, METRICS, PREDICTIONS)]
+    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
 
 
 def _run_folders(folder: Path) -> list[Path]:

@@ -67,8 +67,9 @@ class Explorer:
 
     def lab(self, number: int) -> Lab:
         """The lab of a run, by its number."""
-        if number not in self._labs:
-            self._labs[number] = Lab(self.runs[number])
+        explored = self.runs[number]
+        if number not in self._labs or self._labs[number].explored is not explored:
+            self._labs[number] = Lab(explored)
         return self._labs[number]
 
     async def answer(self, run: ExploredRun, question: str, words: str, **arguments: Any) -> Any:

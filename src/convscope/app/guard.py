@@ -8,9 +8,12 @@ import ipaddress
 import secrets
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import quote, urlencode
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Any]
@@ -29,12 +32,12 @@ _POLICY = "; ".join([
     "script-src 'self'", "connect-src 'self'", "object-src 'none'", "base-uri 'none'", "form-action 'self'",
     "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
 ])  # fmt: skip
-_HEADERS = [
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 
 
 def new_token() -> str:
@@ -70,60 +73,49 @@ class Guard:
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        sent_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if refusal := self._refusal(scope, headers, sent_token):
+        connection = HTTPConnection(scope)
+        if refusal := self._refusal(connection):
             return await _refuse(scope, receive, send, *refusal)
         if scope["type"] == "websocket":
             return await self._app(scope, receive, send)
-        if sent_token and self._token:
-            return await _welcome(scope, send, self._token)
+        if self._token and "token" in connection.query_params:
+            return await _welcome(connection, self._token)(scope, receive, send)
         if self._at_work >= MOST_AT_ONCE:
             return await _refuse(scope, receive, send, 429, "too many requests at the same time; try again")
-        if int(headers.get("content-length") or 0) > LARGEST_BODY:
+        if int(connection.headers.get("content-length") or 0) > LARGEST_BODY:
             return await _refuse(scope, receive, send, 413, f"the body has more than {LARGEST_BODY // 10**6} MB")
         self._at_work += 1
         try:
             await self._app(scope, _bounded(receive), _with_headers(send))
         except asyncio.CancelledError:  # the server ends
             with suppress(RuntimeError):  # where a part is sent already
-                await _say(send, 503, "the explorer has ended")
+                await _words(503, "the explorer has ended")(scope, receive, send)
         finally:
             self._at_work -= 1
 
-    def _refusal(self, scope: Message, headers: dict[str, str], sent_token: str) -> tuple[int, str] | None:
-        host = headers.get("host", "")
+    def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
+        headers = connection.headers
+        host, origin = headers.get("host", ""), headers.get("origin")
         if self._token is None:
             if not is_local(host.rpartition(":")[0]) and not is_local(host):
                 return 403, "this server answers under 127.0.0.1 and localhost alone"
-        elif not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in (sent_token, _cookie(headers))):
-            return 403, "open the address that convscope serve printed, with its token"
-        changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        origin = headers.get("origin")
+        else:
+            sent_tokens = connection.query_params.get("token", ""), connection.cookies.get(_COOKIE, "")
+            if not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in sent_tokens):
+                return 403, "open the address that convscope serve printed, with its token"
+        changes = connection.scope.get("method") not in ("GET", "HEAD", "OPTIONS")  # a WebSocket has none
         if changes and origin is not None and origin.partition("://")[2] != host:
             return 403, "this comes from a page of another site"
         return None
 
 
-def _cookie(headers: dict[str, str]) -> str:
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except ValueError:
-        return ""
-    return cookie.value if cookie else ""
-
-
-async def _welcome(scope: Message, send: Any, token: str) -> None:
+def _welcome(connection: HTTPConnection, token: str) -> RedirectResponse:
     """Keeps the token in a cookie, and leads to the same address without it, so that it is in no history."""
-    rest = {
-        name: values for name, values in parse_qs(scope["query_string"].decode("latin-1")).items() if name != "token"
-    }
-    path = "/" + quote(scope["path"].lstrip("/"))  # "//other.site" and "/\\other.site" would be of another
-    address = path + (f"?{urlencode(rest, doseq=True)}" if rest else "")
-    cookie = f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-    headers = [(b"location", address.encode()), (b"set-cookie", cookie.encode())]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    rest = [(name, value) for name, value in connection.query_params.multi_items() if name != "token"]
+    path = "/" + quote(connection.scope["path"].lstrip("/"))  # "//other.site" and "/\\other.site" would be of another
+    response = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
+    response.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+    return response
 
 
 async def _refuse(scope: Message, receive: Any, send: Any, status: int, words: str) -> None:
@@ -133,13 +125,11 @@ async def _refuse(scope: Message, receive: Any, send: Any, status: int, words: s
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             await _drain(receive)
-    await _say(send, status, words)
+    await _words(status, words)(scope, receive, send)
 
 
-async def _say(send: Any, status: int, words: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": f"{words}\n".encode()})
+def _words(status: int, words: str) -> PlainTextResponse:
+    return PlainTextResponse(f"{words}\n", status, {"connection": "close", **_HEADERS})
 
 
 async def _drain(receive: Any) -> None:
@@ -171,7 +161,7 @@ def _bounded(receive: Any) -> Any:
 def _with_headers(send: Any) -> Any:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *_HEADERS]
+            MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
     return sending

@@ -156,10 +156,8 @@ class Jobs:
 
 
 def _id(explored: ExploredRun, question: str, arguments: dict[str, Any]) -> str:
-    """Of the run as it is now, and the question."""
-    model = explored.run.path / "model.safetensors"
-    changed = model.stat().st_mtime_ns if model.exists() else 0
-    text = json.dumps([str(explored.run.path), changed, question, arguments], sort_keys=True, default=_digest)
+    """Of the run as it was opened, and the question."""
+    text = json.dumps([str(explored.run.path), explored.made_at, question, arguments], sort_keys=True, default=_digest)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

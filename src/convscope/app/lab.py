@@ -119,17 +119,15 @@ class Lab:
 
         with suppress(_SupersededError):
             for part in self._parts(request, uploaded, check):
-                yield part if isinstance(part, bytes) else {"seq": request.seq, "ms": _ms(start)} | part
+                took_ms = round((time.perf_counter() - start) * 1000, 2)
+                yield part if isinstance(part, bytes) else {"seq": request.seq, "ms": took_ms} | part
 
     def _parts(
         self, request: LabRequest, uploaded: Callable[[str], Tensor], check: Callable[[], None]
     ) -> Iterator[dict[str, Any] | bytes]:
         check()
-        whole, scope, checked = (
-            self.explored.scope,
-            self.explored.scope_without(request.off),
-            edits.check(request.edits),
-        )
+        whole, scope = self.explored.scope, self.explored.scope_without(request.off)
+        checked = edits.check(request.edits)
         original, names = self._original(request.image, uploaded), self._in_order(request.layers)
         image = self._edited(original.image, checked)
         is_as_it_is = scope is whole and image is original.image
@@ -279,7 +277,3 @@ def _scaled(values: Float[Tensor, "U h w"], low: float, high: float) -> Tensor:
         height, width = (max(1, edge * _LARGEST_SIDE // side) for edge in values.shape[1:])
         values = adaptive_avg_pool2d(values[None], (height, width))[0]
     return ((values - low) * (255 / (high - low))).round().clamp(0, 255).byte()
-
-
-def _ms(start: float) -> float:
-    return round((time.perf_counter() - start) * 1000, 2)

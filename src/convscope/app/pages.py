@@ -12,7 +12,7 @@ import torch
 from convscope import __version__, study
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
-from convscope.app.state import Know, State, check_there, needs_network, off_in_words, read_number
+from convscope.app.state import Know, State, needs_network, off_in_words, read_number
 from convscope.app.unit_pages import unit, units
 from convscope.base.bounded import flattened
 from convscope.errors import ConvscopeError, RequestError, UnknownNameError
@@ -42,7 +42,13 @@ def page_of(name: str) -> Callable[[State, Know], dict[str, Any]]:
     make = {"lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes, "images": images}[
         name
     ]
-    return lambda state, know: needs_network(state) or make(state, know)
+    return lambda state, know: needs_network(state) or {"first_head": first_head(state.run)} | make(state, know)
+
+
+def first_head(run: ExploredRun) -> str | None:
+    """Of several heads the one whose classes and accuracy the pages show."""
+    heads = run.run.task.heads
+    return heads[0].target if len(heads) > 1 else None
 
 
 def render(
@@ -74,13 +80,12 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     """Findings, figures with intervals, learning curves, the confusion matrix; of a training its curves as they grow."""
     run = state.run
     if not run.is_evaluated:
-        check_there(run)
         return {"live": True, "charts": {}, "matrices": []}
     ablation, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
     if ablation is not None:
         first, *others = parts["matrices"]
         parts["matrices"] = [first | {"matrix": ablation.confusion_after.tolist()}, *others]
-        parts["without"] = _without(ablation)
+        parts["without"] = _without(ablation) | {"head": first_head(run)}
     return parts
 
 
@@ -107,8 +112,8 @@ def _without(ablation: Ablation) -> dict[str, Any]:
 
 def lab(state: State, know: Know) -> dict[str, Any]:
     """The image lab: layers, classes and lenses to choose from; the rest comes by its socket."""
-    run = state.run
-    query = state.query
+    run, query = state.run, state.query
+    task = run.scope.task
     start = {
         "image": query.get("image", "0"), "edits": query.get("edits", "[]"), "lens": query.get("lens", run.lenses[0]),
         "layers": query.get("layers", ""), "show": query.get("show", "change"),
@@ -119,6 +124,7 @@ def lab(state: State, know: Know) -> dict[str, Any]:
         "fields": _fields(run),
         "shape": run.run.input_shape,
         "classes": run.scope.classes,
+        "heads": [(first := task.first_class(n), first + len(head.classes)) for n, head in enumerate(task.heads)],
         "n_images": len(run.test),
         "targets": run.test.targets_of("class").tolist(),
         "test_classes": run.test.classes["class"],
@@ -279,6 +285,7 @@ def compare(state: State, know: Know) -> dict[str, Any]:
         "lenses": [name for name in run.lenses if name in other.lenses],
         "image": min(image, len(run.test) - 1, len(other.test) - 1), "n_images": min(len(run.test), len(other.test)),
         "edits": _listed(state.query.get("edits", "[]")), "cka": _cka(know, run, other) if same else None,
+        "first_head": first_head(run),
     }  # fmt: skip
 
 

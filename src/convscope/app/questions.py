@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from convscope.analyses import Inputs, ablation_plan, find, look
-from convscope.app.explored import ExploredRun, UnitsOff
+from convscope.app.explored import ExploredRun, UnitsOff, times_of
 from convscope.base.console import following_progress
 from convscope.compute import Entry, cached, entry_path
 from convscope.draw import png
@@ -155,6 +155,10 @@ def answer(path: str, trust: bool, question: str, arguments: dict[str, Any], pro
         return QUESTIONS[question](_held(path, trust), **arguments)
 
 
-@lru_cache(4)
 def _held(path: str, trust: bool) -> ExploredRun:
+    return _opened(path, trust, *times_of(Path(path)))
+
+
+@lru_cache(4)
+def _opened(path: str, trust: bool, *made_at: int) -> ExploredRun:
     return ExploredRun(open_run(path, trust=trust), trust)

@@ -147,14 +147,15 @@ def add_map(app: FastAPI, explorer: Explorer) -> None:
 
 def points_of(explored: ExploredRun, found: Projection) -> dict[str, Any]:
     """The points of a map with what is known of each."""
-    answers, rows = explored.subject.answers[0], found.index.tolist()
-    columns = {"class": answers.true, "predicted": answers.predicted}
+    answers, index = explored.subject.answers[0], found.index
+    rows = index.tolist()
     return {
         "layer": found.layer, "method": found.method, "kept": found.kept, "neighbours": found.neighbours.shape[1],
         "classes": answers.head.classes, "row": rows, "name": [explored.test.name(row) for row in rows],
         "x": found.points[:, 0].tolist(), "y": found.points[:, 1].tolist(),
-        "confidence": [round(value, 4) for value in answers.confidence[found.index].tolist()],
-    } | {name: column[found.index].tolist() for name, column in columns.items()}  # fmt: skip
+        "class": answers.true[index].tolist(), "predicted": answers.predicted[index].tolist(),
+        "confidence": [round(value, 4) for value in answers.confidence[index].tolist()],
+    }  # fmt: skip
 
 
 def add_review(app: FastAPI, explorer: Explorer) -> None:

@@ -27,11 +27,6 @@ from convscope.errors import ConvscopeError
 from convscope.report import static, vega
 from convscope.runs import HISTORY, open_run
 
-_OWN_FILES = (
-    "app.css", "common.js", "compare.js", "lab.js", "live.js", "map.js", "mistakes.js", "overview.js", "runs.js",
-    "unit.js",
-)  # fmt: skip
-
 
 def create_app(runs: ExploredRuns, token: str | None = None) -> Guard:
     """The explorer as an ASGI application.
@@ -91,8 +86,8 @@ def _refusal(request: Request, status: int, words: str) -> Response:
 
 def _add_files(app: FastAPI) -> None:
     """Scripts and styles: a fixed list, read once."""
-    own = resources.files("convscope.app") / "static"
-    files: dict[str, Callable[[], str]] = {name: partial((own / name).read_text, "utf-8") for name in _OWN_FILES}
+    own = (resources.files("convscope.app") / "static").iterdir()
+    files: dict[str, Callable[[], str]] = {file.name: partial(file.read_text, "utf-8") for file in own}
     files |= {name: partial(static, name) for name in ("report.css", "report.js", "tables.js")}
     files["vega.js"] = vega
 
@@ -141,9 +136,11 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
 
 async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: dict[str, str]) -> Response:
     """A page; what is not known yet is asked for, and the page says that it is being worked out."""
-    if name == "runs":
+    if name in ("runs", "compare"):
         await explorer.by_page(explorer.runs.refresh)
     state = State.of(explorer.runs.runs, {**query, **path})
+    if name != "runs":  # where one that is gone hides no other
+        await explorer.by_page(explorer.runs.__getitem__, state.number)
     cache_misses: list[tuple[str, str, dict[str, Any]]] = []
 
     def know(question: str, words: str, **arguments: Any) -> Any:

@@ -93,18 +93,9 @@ def read_number(text: str, name: str) -> int:
     return int(text)
 
 
-def check_there(run: ExploredRun) -> None:
-    """Raises RequestError where the folder of a run is not there any more."""
-    if not run.run.path.is_dir():
-        raise RequestError(
-            f"{run.run.path} was removed or renamed; start the explorer again with the folder that is there"
-        )
-
-
 def needs_network(state: State) -> dict[str, Any] | None:
     """What a page says of a run into which one cannot look; None for others."""
     run = state.run
-    check_there(run)
     if not run.run.is_trained:
         return {
             "unfinished": "This run is being trained. Its curves are on the overview; the rest follows when it is done."

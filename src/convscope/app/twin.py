@@ -157,13 +157,9 @@ class _Copy:
     def _map(self) -> str:
         points = points_of(self.run, QUESTIONS["projection"](self.run, layer=None, method="pca"))
         n = len(points["row"])
-        indices = range(0, n, -(-n // _MOST_POINTS))
-        sample = {
-            key: [values[k] for k in indices]
-            if isinstance(values, list) and len(values) == n and key != "classes"
-            else values
-            for key, values in points.items()
-        }
+        step = -(-n // _MOST_POINTS)
+        of_points = ("row", "name", "x", "y", "confidence", "class", "predicted")
+        sample = points | {key: points[key][::step] for key in of_points}
         self.state.wanted.update(("test", row) for row in sample["row"])
         return self._render("map", self._parts("map"), answers={"projection": sample})
 

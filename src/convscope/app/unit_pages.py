@@ -60,9 +60,10 @@ def unit(state: State, know: Know) -> dict[str, Any]:
     run.check_unit(layer, number)
     operation = run.scope.graph.operation(layer)
     classes = run.test.classes["class"]
+    off = set(state.off.get(layer, ()))
     parts = {"layer": layer, "unit": number, "n_units": run.scope.n_units(layer), "kind": operation.kind,
              "shape": operation.output_shape, "field": run.scope.receptive_field(layer), "test": run.test,
-             "is_off": number in state.off.get(layer, ()), "switched": _switched(state, layer, number),
+             "is_off": number in off, "switched": {**state.off, layer: sorted(off ^ {number})},
              "classes": classes}  # fmt: skip
     if operation.kind != "conv":
         return parts | {"patches": None, "picture": None, "effect": None, "weights": None, "statistics": None}
@@ -78,12 +79,6 @@ def unit(state: State, know: Know) -> dict[str, Any]:
         "picture": _visualization(know, layer, number),
         "weights": _weights(run, layer, number),
     }
-
-
-def _switched(state: State, layer: str, unit: int) -> dict[str, list[int]]:
-    """The units that are off when this one is switched."""
-    off = set(state.off.get(layer, ()))
-    return {**state.off, layer: sorted(off ^ {unit})}
 
 
 def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple[str, int]]:
@@ -143,8 +138,10 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
     if weights.ndim != 4 or len(weights) != run.scope.n_units(layer):
         return None
     kernels, (source, target) = weights[unit], _neighbours(run, layer)
-    if "input" in run.scope.graph.operation(layer).inputs and len(kernels) in (1, 3):
-        pixels = filter_picture(kernels) if len(kernels) == 3 else signed_picture(kernels[0])
+    sees_pixels = "input" in run.scope.graph.operation(layer).inputs
+    in_colour = sees_pixels and len(kernels) == 3
+    if in_colour or (sees_pixels and len(kernels) == 1):
+        pixels = filter_picture(kernels) if in_colour else signed_picture(kernels[0])
         reads = [{"unit": None, "picture": enlarge_to(pixels, 96), "size": float(kernels.norm())}]
     else:
         reads = _largest(kernels, source is not None and run.scope.n_units(source) == len(kernels))
@@ -153,7 +150,7 @@ def _weights(run: ExploredRun, layer: str, unit: int) -> dict[str, Any] | None:
         next_weights = run.scope.filters(target)
         if next_weights.ndim == 4 and next_weights.shape[1] == len(weights):
             read_by = _largest(next_weights[:, unit], True)
-    return {"reads": reads, "source": source, "read_by": read_by, "target": target}
+    return {"reads": reads, "in_colour": in_colour, "source": source, "read_by": read_by, "target": target}
 
 
 def _largest(kernels: Any, named: bool, most: int = 8) -> list[dict[str, Any]]:

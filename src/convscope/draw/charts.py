@@ -10,7 +10,9 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from convscope.draw.letters import tell_missing
 from convscope.draw.pictures import Picture
 
 _SPREAD = ("value", "low", "high")
@@ -342,8 +344,6 @@ def points(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
 
 def chart_picture(chart: dict[str, Any], scale: float = 1.6) -> Picture:
     """A chart as a picture, with axes in the letters of the other pictures."""
-    from PIL import Image
-
     with Image.open(io.BytesIO(chart_png({**chart, "config": _PLAIN}, scale))) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -358,6 +358,7 @@ def chart_png(chart: dict[str, Any], scale: float = 2.0) -> bytes:
     """A chart as a PNG file."""
     import vl_convert
 
+    tell_missing(json.dumps(chart, ensure_ascii=False))
     fixed = {**chart, "width": 360} if chart.get("width") == "container" else chart
     return vl_convert.vegalite_to_png(fixed, scale=scale)
 

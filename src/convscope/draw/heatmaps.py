@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.draw.letters import length, write
 from convscope.draw.pictures import Picture, enlarge_to, largest, picture
 
 # dark violet over magenta and orange to pale yellow, rising evenly in lightness (CIELAB L* 5 … 97)
 _SEQUENTIAL = (
-    (8, 4, 26),
-    (49, 15, 86),
-    (104, 28, 109),
-    (159, 42, 99),
-    (211, 67, 70),
-    (243, 120, 39),
-    (250, 187, 62),
-    (250, 250, 200),
-)
+    (8, 4, 26), (49, 15, 86), (104, 28, 109), (159, 42, 99), (211, 67, 70), (243, 120, 39), (250, 187, 62), (250, 250, 200),
+)  # fmt: skip
 _DIVERGING = (
-    (20, 60, 140),
-    (70, 130, 200),
-    (165, 205, 230),
-    (247, 247, 247),
-    (245, 185, 155),
-    (214, 96, 77),
-    (140, 20, 40),
-)
+    (20, 60, 140), (70, 130, 200), (165, 205, 230), (247, 247, 247), (245, 185, 155), (214, 96, 77), (140, 20, 40),
+)  # fmt: skip
 _INK, _PAPER, _FAINT = (30, 33, 39), (255, 255, 255), (110, 116, 126)
 _MARK = (230, 60, 40)
 _WARNING = (255, 226, 138)
@@ -138,48 +126,42 @@ def panel(
         note: a line at the foot.
         columns: pictures in a row; all of them by default.
     """
-    from PIL import Image, ImageDraw
-
     heading, note = _one_line(heading), _one_line(note or "")
     cells = [(_one_line(line), enlarge_to(one, side)) for line, one in parts]
     across = columns or len(cells)
     rows = [cells[first : first + across] for first in range(0, len(cells), across)]
-    widths = [[max(one.shape[1], round(_font(15).getlength(line))) for line, one in row] for row in rows]
+    widths = [[max(one.shape[1], round(length(line, 15))) for line, one in row] for row in rows]
     if len(rows) > 1:  # columns stand below each other
         widths = [[max(map(max, widths))] * len(row) for row in rows]
     heights = [max(one.shape[0] for _, one in row) for row in rows]
     bar, bar_height = (_bar_width(scale), _bar_height(scale, heights[0])) if scale else (0, 0)
-    lines = max(_font(18).getlength(heading), _font(15).getlength(note)) + 2 * _GAP
+    lines = max(length(heading, 18), length(note, 15)) + 2 * _GAP
     width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
     below = max(sum(heights) + _LINE * len(rows), bar_height)
     canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, 11), heading, fill=_INK, font=_font(18))
+    write(canvas, (_GAP, 11), heading, 18, _INK)
     y = _TOP
     for row, row_widths, height in zip(rows, widths, heights, strict=True):
         x = _GAP
         for (line, one), cell_width in zip(row, row_widths, strict=True):
             canvas.paste(Image.fromarray(one), (x, y))
-            draw.text((x, y + height + 6), line, fill=_FAINT, font=_font(15))
+            write(canvas, (x, y + height + 6), line, 15, _FAINT)
             x += cell_width + _GAP
         y += height + _LINE
     if note:
-        draw.text((_GAP, _TOP + below + 2), note, fill=_FAINT, font=_font(15))
+        write(canvas, (_GAP, _TOP + below + 2), note, 15, _FAINT)
     if scale:
-        _bar(canvas, draw, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, bar_height)
+        _bar(canvas, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, bar_height)
     return np.asarray(canvas)
 
 
 def remarked(shown: Picture, remark: str) -> Picture:
     """A picture under a line on a band of its own."""
-    from PIL import Image, ImageDraw
-
     remark = _one_line(remark)
-    width = max(shown.shape[1], round(_font(18).getlength(remark)) + 2 * _GAP)
-    canvas = Image.new("RGB", (width, shown.shape[0] + _BAND), _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.rectangle((0, 0, width, _BAND - 1), fill=_WARNING)
-    draw.text((_GAP, 4), remark, fill=_INK, font=_font(18))
+    width = max(shown.shape[1], round(length(remark, 18)) + 2 * _GAP)
+    canvas = Image.new("RGB", (width, shown.shape[0] + _BAND), _WARNING)
+    write(canvas, (_GAP, 4), remark, 18, _INK)
+    canvas.paste(_PAPER, (0, _BAND, *canvas.size))
     canvas.paste(Image.fromarray(shown), (0, _BAND))
     return np.asarray(canvas)
 
@@ -189,15 +171,13 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _bar(canvas: Any, draw: Any, scale: Scale, x: int, top: int, height: int) -> None:
-    from PIL import Image, ImageDraw
-
+def _bar(canvas: Any, scale: Scale, x: int, top: int, height: int) -> None:
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
     canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
     for place, tick in enumerate(_ticks(scale)):
-        draw.text((x + 19, top + place * (height - 13) // 2 - 1), tick, fill=_INK, font=_font(14))
+        write(canvas, (x + 19, top + place * (height - 13) // 2 - 1), tick, 14, _INK)
     turned = Image.new("RGB", (height, 17), _PAPER)
-    ImageDraw.Draw(turned).text((0, 0), scale.label, fill=_FAINT, font=_font(14))
+    write(turned, (0, 0), scale.label, 14, _FAINT)
     canvas.paste(turned.rotate(90, expand=True), (x + _bar_width(scale) - 24, top))
 
 
@@ -210,18 +190,9 @@ def _ticks(scale: Scale) -> list[str]:
 
 def _bar_width(scale: Scale) -> int:
     """Of the bar with its ticks and its label, in pixels."""
-    return max(_BAR, 19 + round(max(map(_font(14).getlength, _ticks(scale)))) + 4 + 24)
+    return max(_BAR, 19 + round(max(length(tick, 14) for tick in _ticks(scale))) + 4 + 24)
 
 
 def _bar_height(scale: Scale, beside: int) -> int:
     """That of the pictures beside it, but so that its label and three ticks have room."""
-    return max(beside, round(_font(14).getlength(scale.label)) + 1, 3 * 16)
-
-
-@lru_cache
-def _font(size: int) -> Any:
-    """Source Sans Pro from its package, so that pictures are the same everywhere; Pillow's own font has no é and no ×."""
-    from font_source_sans_pro import SourceSansPro
-    from PIL import ImageFont
-
-    return ImageFont.truetype(SourceSansPro, size)
+    return max(beside, round(length(scale.label, 14)) + 1, 3 * 16)

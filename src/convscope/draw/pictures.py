@@ -8,6 +8,7 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -87,8 +88,6 @@ def enlarge_to(shown: Picture, side: int) -> Picture:
 
 def shrink_to(shown: Picture, side: int) -> Picture:
     """The picture with its longer side at most `side`; what is larger is averaged."""
-    from PIL import Image
-
     image = Image.fromarray(shown)
     image.thumbnail((side, side))
     return np.asarray(image)
@@ -96,8 +95,6 @@ def shrink_to(shown: Picture, side: int) -> Picture:
 
 def png(shown: Picture) -> bytes:
     """The picture as a PNG file."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(shown).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -109,8 +106,6 @@ def photo(shown: Picture, quality: int = 85) -> bytes:
     Colours are kept at full resolution, and blocks of 8 × 8 pixels do not run into each other: what is aligned to them stays
     apart. Where PNG is smaller (drawings, letters), it is taken instead.
     """
-    from PIL import Image
-
     grey = bool((shown[..., :1] == shown).all())
     image, buffer = Image.fromarray(shown[..., 0] if grey else shown), io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)

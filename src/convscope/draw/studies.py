@@ -91,13 +91,14 @@ def spread(
     return specification(chart)
 
 
-def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> dict[str, Any]:
+def cost(table: pd.DataFrame, key: str, title: str, metric: str, *, percent: bool = True) -> dict[str, Any]:
     """A metric against a cost, a dot a setting; those of the Pareto front in colour, joined by a line.
 
     Args:
         table: setting, value, low, high, n, front (whether on it) and the cost.
         key: column of the cost; on a logarithmic axis.
         title: of that axis.
+        metric: title of the axis of values.
         percent: whether the values are shares.
     """
     whole = bool((table[key] >= 1000).all())
@@ -105,7 +106,7 @@ def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> 
     x = alt.X(f"{key}:Q", title=title, axis=axis, scale=alt.Scale(type="log", nice=False, padding=14))
     y = alt.Y(
         "value:Q",
-        title=None,
+        title=metric,
         axis=alt.Axis(format=_axis(percent), tickCount=5),
         scale=alt.Scale(zero=False, padding=10),
     )
@@ -116,7 +117,9 @@ def cost(table: pd.DataFrame, key: str, title: str, *, percent: bool = True) -> 
     dots = base.mark_circle(size=60, opacity=0.9).encode(
         color=colour, tooltip=["setting:N", *figures, "n:Q", alt.Tooltip(f"{key}:Q", title=title, format=",.4~r")]
     )
-    about = f"value against {title} of {len(table)} settings, {int(table['front'].sum())} of them on the Pareto front"
+    about = (
+        f"{metric} against {title} of {len(table)} settings, {int(table['front'].sum())} of them on the Pareto front"
+    )
     return specification(alt.layer(front, dots).properties(width="container", height=220, description=about))
 
 

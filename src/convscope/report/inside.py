@@ -26,7 +26,7 @@ from convscope.errors import NetworkError
 from convscope.graph import relu_after
 from convscope.lenses import convolutions
 from convscope.report.page import Photo
-from convscope.report.subject import LARGE_PX, ReportedRun
+from convscope.report.subject import LARGE_PX, ReportedRun, spread
 
 _SHEET_PX = 520
 _MOST_UNITS = 64
@@ -53,6 +53,7 @@ def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
         "units": len(subject.scope.filters(layer)),
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
+        "channels": weights.shape[1],
         "colour": in_colour,
         "picture": _enlarged(pictures, columns=8),
     }
@@ -103,11 +104,6 @@ def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint:
         "silent": int((units.flatten(1).amax(1) <= 0).sum()),
         "top": top,
     }
-
-
-def spread(n: int, most: int) -> list[int]:
-    """At most `most` of range(n), evenly, with the first and the last."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long().unique().tolist() if n else []
 
 
 def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def _points(value: float | None) -> str:
 def _interval(figure: dict[str, float | None], scale: float = 100, digits: int = 1) -> str:
     if figure["low"] is None or figure["high"] is None:
         return ""
-    return f"{scale * figure['low']:.{digits}f} to {scale * figure['high']:.{digits}f}"
+    return f"{scale * figure['low']:z.{digits}f} to {scale * figure['high']:z.{digits}f}".replace("-", "−")
 
 
 def _side(value: int | list[int] | None) -> str:

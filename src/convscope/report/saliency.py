@@ -14,8 +14,7 @@ from convscope.draw import coloured, enlarge_to, picture
 from convscope.errors import NetworkError, RequestError
 from convscope.lenses import Attribution, OcclusionMap, Size
 from convscope.report.budget import Fit
-from convscope.report.inside import spread
-from convscope.report.subject import ReportedRun
+from convscope.report.subject import ReportedRun, spread
 from convscope.report.validation import (
     OF_A_PASS,
     HeatmapKind,

@@ -10,7 +10,6 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from convscope import __version__
@@ -67,8 +66,8 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
     results = StudyResults(runs)
     curve_panels, spread, costs = panels(results), spread_of(results), fronts(results)
-    charts = {name: chart for panel in curve_panels.panels for name, chart in panel.charts.items()}
-    charts |= {f"cost-{place}": front.chart for place, front in enumerate(costs)}
+    charts = {name: chart for panel in curve_panels.panels for name, chart in panel["charts"].items()}
+    charts |= {f"cost-{place}": front["chart"] for place, front in enumerate(costs)}
     charts |= {} if spread is None else {"spread": spread}
     return fill(
         "study.html",
@@ -85,7 +84,7 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
         tested=int(results.rows.test_accuracy.notna().sum()),
         groups=[_row(results, group) for group in results.groups],
         panels=curve_panels,
-        unfinished=_unfinished(results.rows),
+        unfinished=results.rows[~results.rows.state.isin(ENDED)].to_dict("records"),
         commands=_commands(results),
         environment=_environment(results),
         charts=charts,
@@ -126,13 +125,6 @@ def _figure(metric: Metric, summary: Summary) -> dict[str, Any]:
         "short": metric.interval(summary.mean, 1 if metric.is_share else 3),
         "n": summary.n,
     }
-
-
-def _unfinished(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    chosen = rows[~rows.state.isin(ENDED)]
-    return [
-        {"run": row.run, "state": row.state, "message": row.message or ""} for row in chosen.itertuples(index=False)
-    ]
 
 
 def _commands(results: StudyResults) -> str:

@@ -19,32 +19,18 @@ _MOST_VALUES = 8  # of a setting
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
-    """The runs of one combination of values.
-
-    Attributes:
-        label: the values in short.
-        runs: how many runs have an epoch to show.
-        charts: name → chart, of the accuracy and of the loss.
-    """
-
-    label: str
-    runs: int
-    charts: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, eq=False)
 class Panels:
     """All panels; `over` are settings whose values are not told apart in them.
 
     Attributes:
+        panels: of each combination of values its `label`, how many `runs` have an epoch to show, and its `charts` by name.
         reach: measure → from where to where its axis goes, the same in all panels.
         beyond: runs some of whose losses lie above the reach.
     """
 
     by: tuple[str, ...]
     over: tuple[str, ...]
-    panels: tuple[Panel, ...]
+    panels: list[dict[str, Any]]
     reach: dict[str, tuple[float, float]]
     beyond: int
 
@@ -58,18 +44,17 @@ def panels(results: StudyResults) -> Panels:
         by = by[:1]
     over = tuple(key for key in results.settings if key not in by)
     if history.empty:
-        return Panels(by, over, (), {}, 0)
+        return Panels(by, over, [], {}, 0)
     reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(_highest(history).tolist())}
-    curve_panels: list[Panel] = []
+    curve_panels: list[dict[str, Any]] = []
     for values in _combinations(results, by):
         matching = history[[row == values for row in _keys(history, by)]]
         if len(matching):
             charts = {f"curves-{len(curve_panels)}-{name}": _chart(matching, name, reach[name]) for name in reach}
-            curve_panels.append(
-                Panel(results.label(dict(zip(by, values, strict=True))), matching.run.nunique(), charts)
-            )
+            label = results.label(dict(zip(by, values, strict=True)))
+            curve_panels.append({"label": label, "runs": matching.run.nunique(), "charts": charts})
     beyond = int((_highest(history) > reach["loss"][1]).sum())
-    return Panels(by, over, tuple(curve_panels), reach, beyond)
+    return Panels(by, over, curve_panels, reach, beyond)
 
 
 def reach_of_losses(highest: Sequence[float]) -> tuple[float, float]:
@@ -116,23 +101,6 @@ _MOST_SHOWN = 60  # settings, for a row each
 _COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "seconds": "seconds of training"}
 
 
-@dataclass(frozen=True, eq=False)
-class Front:
-    """The metric against one cost.
-
-    Attributes:
-        cost: what it costs, in words.
-        chart: a dot a setting.
-        settings: of the Pareto front, the cheapest first: no other costs as little or less and is as good or better.
-        n: settings whose cost is known.
-    """
-
-    cost: str
-    chart: dict[str, Any]
-    settings: tuple[str, ...]
-    n: int
-
-
 def spread_of(results: StudyResults) -> dict[str, Any] | None:
     """The chart of all settings, the best first; None for a single one."""
     groups, metric = results.by_metric[:_MOST_SHOWN], results.metric
@@ -149,8 +117,12 @@ def spread_of(results: StudyResults) -> dict[str, Any] | None:
     return spread(means, table, metric.words, highest, percent=metric.is_share)
 
 
-def fronts(results: StudyResults) -> list[Front]:
-    """For each cost that is known and differs; of settings whose runs all came to their end, where there are such."""
+def fronts(results: StudyResults) -> list[dict[str, Any]]:
+    """The metric against each cost that is known and differs; of settings all whose runs ended, where there are any.
+
+    `cost` in words; `chart`, a dot a setting; `settings` of the Pareto front, the cheapest first: no other costs as little or
+    less and is as good or better; and `n` settings whose cost is known.
+    """
     cost_fronts = []
     for key, words in _COSTS.items():
         rows = [
@@ -160,8 +132,9 @@ def fronts(results: StudyResults) -> list[Front]:
             continue
         ahead = pareto([(row[key], results.metric.sign * row["value"]) for row in rows])
         table = pd.DataFrame(rows).assign(front=[place in ahead for place in range(len(rows))])
-        names = tuple(rows[place]["setting"] for place in ahead)
-        cost_fronts.append(Front(words, cost(table, key, words, percent=results.metric.is_share), names, len(rows)))
+        names = [rows[place]["setting"] for place in ahead]
+        chart = cost(table, key, words, results.metric.words, percent=results.metric.is_share)
+        cost_fronts.append({"cost": words, "chart": chart, "settings": names, "n": len(rows)})
     return cost_fronts
 
 

@@ -93,9 +93,14 @@ class ReportedRun:
     def chosen_images(self, n: int = 3, head: int = 0) -> list[int]:
         """Test images to look inside with: right ones of different classes, the first of each, spread over a head's classes."""
         answers = self.answers[head]
-        classes = torch.linspace(0, len(answers.head.classes) - 1, n).round().long().unique().tolist()
+        classes = spread(len(answers.head.classes), n)
         rows = [torch.nonzero((answers.true == k) & ~answers.wrong).flatten()[:1].tolist() for k in classes]
         return [row for of_class in rows for row in of_class] or [0]
+
+
+def spread(n: int, most: int) -> list[int]:
+    """At most `most` of range(n), evenly, with the first and the last."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long().unique().tolist() if n else []
 
 
 LARGE_PX = 160

@@ -37,7 +37,7 @@ export const unitLink = (layer, unit) => link(`unit/${encodeURIComponent(layer)}
 // The answer of the server as JSON; an error has its words.
 export async function ask(address, options = {}) {
   if (client.copy) return copiedAnswer(new URL(address, "http://copy"), options);
-  const answer = await fetch(address, { headers: { accept: "application/json" }, ...options });
+  const answer = await fetch(address, { headers: { accept: "application/json" }, ...options }).catch(() => { throw new Error("the server does not answer"); });
   const found = await (answer.headers.get("content-type") === "application/json" ? answer.json() : answer.text());
   if (!answer.ok) throw new Error(found.error ?? (typeof found === "string" && !found.startsWith("<") ? found.trim() : `the server answered ${answer.status}`));
   return found;
@@ -99,6 +99,9 @@ function finishAddress() {
 }
 addEventListener("click", finishAddress, true);
 
+// A name in a sentence: one that is read from the right does not turn what stands around it.
+export const isolated = (name) => `\u2068${name}\u2069`;
+
 export const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
 export const points = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(100 * value).toFixed(1);
 
@@ -117,15 +120,20 @@ function table(anchors) {
 
 const TABLES = { sequential: table(SEQUENTIAL), diverging: table(DIVERGING) };
 
-// Draws bytes as a map in colours, one pixel a value.
-export function drawMap(canvas, bytes, height, width, signed) {
+// Draws bytes as a picture, red, green and blue of each pixel; or as a map in colours, one pixel a value.
+export function drawImage(canvas, bytes, height, width, colourOf = (k) => bytes.subarray(3 * k, 3 * k + 3)) {
   canvas.width = width; canvas.height = height;
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height), colours = TABLES[signed ? "diverging" : "sequential"];
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
   for (let k = 0; k < height * width; k++) {
-    image.data.set(colours.subarray(3 * bytes[k], 3 * bytes[k] + 3), 4 * k);
+    image.data.set(colourOf(k), 4 * k);
     image.data[4 * k + 3] = 255;
   }
   context.putImageData(image, 0, 0);
+}
+
+export function drawMap(canvas, bytes, height, width, signed) {
+  const colours = TABLES[signed ? "diverging" : "sequential"];
+  drawImage(canvas, bytes, height, width, (k) => colours.subarray(3 * bytes[k], 3 * bytes[k] + 3));
 }
 
 async function follow(banner) {
@@ -154,6 +162,10 @@ $("#switch-on")?.addEventListener("click", (event) => {
   event.preventDefault();
   location.href = address.href;
 });
+
+// On a phone the pages stand in a row that scrolls: the one that is shown has to be in sight.
+const here = $(".rail nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
 
 // Who goes back finds what the address says, not controls as they were left.
 for (const control of document.querySelectorAll("select, input")) control.autocomplete = "off";

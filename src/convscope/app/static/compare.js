@@ -1,5 +1,5 @@
 // One image, with the same edits, as two networks see it.
-import { $, data, drawMap, element, labSocket, link, percent, writeAddress } from "./common.js";
+import { $, data, drawImage, drawMap, element, labSocket, link, percent, writeAddress } from "./common.js";
 
 const about = data("compare-data");
 let image = about.image, seq = 0;
@@ -38,12 +38,9 @@ function answer(k, message) {
 function frame(k, header, bytes) {
   if (header.seq !== seq) return;
   if (header.layer === "input") {
-    const [height, width] = header.shape, c = places[k].picture.getContext("2d");
-    places[k].picture.width = width; places[k].picture.height = height;
+    const [height, width] = header.shape;
     places[k].picture.parentElement.style.setProperty("--aspect", String(width / height));
-    const pixels = c.createImageData(width, height);
-    for (let p = 0; p < width * height; p++) { pixels.data.set(bytes.subarray(3 * p, 3 * p + 3), 4 * p); pixels.data[4 * p + 3] = 255; }
-    c.putImageData(pixels, 0, 0);
+    drawImage(places[k].picture, bytes, height, width);
   } else {
     const [, height, width] = header.shape;
     drawMap(places[k].map, bytes.subarray(height * width), height, width, header.scale[0] < 0);

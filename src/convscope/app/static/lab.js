@@ -1,5 +1,5 @@
 // The image lab: an image that is edited, and what the network answers at once. Its state is its address.
-import { $, ask, client, data, drawMap, element, labSocket, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
+import { $, ask, client, data, drawImage, drawMap, element, isolated, labSocket, link, newestOnly, offInWords, percent, points, unitLink, writeAddress } from "./common.js";
 
 const lab = data("lab-data");
 const [, HEIGHT, WIDTH] = lab.shape;
@@ -79,20 +79,9 @@ small.width = WIDTH; small.height = HEIGHT;
 canvas.width = WIDTH * SCALE; canvas.height = HEIGHT * SCALE;
 $("#lab").style.setProperty("--aspect", String(WIDTH / HEIGHT));
 
-function toCanvas(bytes, target = small) {
-  target.width = WIDTH; target.height = HEIGHT;
-  const c = target.getContext("2d"), image = c.createImageData(WIDTH, HEIGHT);
-  for (let k = 0; k < WIDTH * HEIGHT; k++) {
-    image.data.set(bytes.subarray(3 * k, 3 * k + 3), 4 * k);
-    image.data[4 * k + 3] = 255;
-  }
-  c.putImageData(image, 0, 0);
-  return target;
-}
-
 function drawPicture() {
   if (!pixels) return;
-  toCanvas(pixels);
+  drawImage(small, pixels, HEIGHT, WIDTH);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
   for (const [rectangle, colour] of [[preview, "#e63c28"], [box, "#e63c28"], [cone && [cone.x, cone.y, 1, 1], "#ffd23c"], [pasting.source && tool() === "paste" ? pasting.source : null, "#3c8ce6"]]) {
@@ -207,7 +196,7 @@ function keepPicture() {
 function showVersions() {
   $("#versions").replaceChildren(...history.states.map((edits, k) => {
     const picture = element("canvas", { width: WIDTH, height: HEIGHT });
-    if (history.pictures[k]) toCanvas(history.pictures[k], picture);
+    if (history.pictures[k]) drawImage(picture, history.pictures[k], HEIGHT, WIDTH);
     const button = element("button", { type: "button", "aria-label": `version ${k}: ${edits.length} edits`, "aria-current": k === history.at ? "true" : null }, picture);
     button.addEventListener("click", () => goTo(k));
     return button;
@@ -247,13 +236,13 @@ const SLIDERS = [
   ["noise", "noise", 0, 0.5, 0.01, 0, (v) => ["noise", v, 0], (edit) => edit[1]],
   ["JPEG quality", "jpeg", 1, 100, 1, 100, (v) => ["jpeg", v], (edit) => edit[1]],
 ].filter(([, kind]) => (kind !== "saturation" || lab.shape[0] === 3) && (kind !== "jpeg" || [1, 3].includes(lab.shape[0])));
-const NEUTRAL = { shift: (edit) => !edit[1] && !edit[2], rotate: (edit) => !edit[1], scale: (edit) => edit[1] === 1, brightness: (edit) => edit[1] === 1, contrast: (edit) => edit[1] === 1, saturation: (edit) => edit[1] === 1, blur: (edit) => !edit[1], noise: (edit) => !edit[1], jpeg: (edit) => edit[1] === 100 };
+const changesNothing = (edit) => SLIDERS.filter(([, kind]) => kind === edit[0]).every(([, , , , , neutral, , read]) => read(edit) === neutral);
 const inputs = SLIDERS.map(([words, kind, min, max, step, neutral, make, , unit = ""]) => {
   const input = element("input", { type: "range", min: String(min), max: String(max), step: String(step), value: String(neutral) }), output = element("output");
   input.addEventListener("input", () => {
     const at = state.edits.findIndex((edit) => edit?.[0] === kind), edit = make(Number(input.value), state.edits[at]), list = [...state.edits];
     if (at < 0) list.push(edit); else list[at] = edit;
-    setEdits(list.filter((one) => !(one?.[0] === kind && NEUTRAL[kind](one))));
+    setEdits(list.filter((one) => one?.[0] !== kind || !changesNothing(one)));
   });
   input.addEventListener("change", commit);
   $("#sliders").append(element("label", {}, words, input, output));
@@ -277,7 +266,12 @@ function showState() {
 const trueClass = () => (typeof state.image === "number" && lab.testClasses.length === probabilities?.length ? lab.targets[state.image] : null);
 const name = (k) => lab.classes[k] ?? `class ${k}`;
 const known = () => typeof state.image === "number" ? `Test image ${state.image}, ${lab.testClasses[lab.targets[state.image]] ?? ""}` : "Your image";
-const largest = (values) => values.indexOf(Math.max(...values));
+
+// The class of a head's largest value, among the classes of all heads.
+function answerOf([first, end], values) {
+  const own = values.slice(first, end);
+  return first + own.indexOf(Math.max(...own));
+}
 
 function showAnswer() {
   const order = probabilities.map((value, k) => [Math.max(value, before[k]), k]).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([, k]) => k).sort((a, b) => before[b] - before[a]);
@@ -291,11 +285,12 @@ function showAnswer() {
     );
     return row;
   }));
-  const was = largest(before), is = largest(probabilities);
-  $("#about-image").textContent = `${known()}: predicted ${name(was)} (${percent(before[was])})${actual === null ? "" : actual === was ? ", which is right." : ", which is wrong."}`;
-  $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : was === is
-    ? `Still ${name(is)}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
-    : `Now ${name(is)} (${percent(probabilities[is])}); ${name(was)} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`;
+  const answers = lab.heads.map((head) => [answerOf(head, before), answerOf(head, probabilities)]);
+  const predicted = answers.map(([was]) => `${isolated(name(was))} (${percent(before[was])})`).join(", ");
+  $("#about-image").textContent = `${known()}: predicted ${predicted}${actual === null ? "" : actual === answers[0][0] ? ", which is right." : ", which is wrong."}`;
+  $("#verdict").textContent = !isEdited() ? "Edit the image to see the answer change." : answers.map(([was, is]) => was === is
+    ? `Still ${isolated(name(is))}: ${percent(before[was])} → ${percent(probabilities[was])} (${points(probabilities[was] - before[was])} points).`
+    : `Now ${isolated(name(is))} (${percent(probabilities[is])}); ${isolated(name(was))} fell from ${percent(before[was])} to ${percent(probabilities[was])}.`).join(" ");
 }
 
 function bar(kind, value) {
@@ -382,11 +377,12 @@ function drawAttribution(header, bytes) {
   const [, height, width] = header.shape, size = height * width;
   const pictures = [original ?? pixels, pixels];
   document.querySelectorAll("#attribution canvas").forEach((target, k) => {
-    const map = document.createElement("canvas"), c = target.getContext("2d");
+    const map = element("canvas"), picture = element("canvas"), c = target.getContext("2d");
     drawMap(map, bytes.subarray(k * size, (k + 1) * size), height, width, header.scale[0] < 0);
+    drawImage(picture, pictures[k], HEIGHT, WIDTH);
     target.width = WIDTH * SCALE; target.height = HEIGHT * SCALE;
     c.filter = "grayscale(1)"; c.imageSmoothingEnabled = false;
-    c.drawImage(toCanvas(pictures[k], document.createElement("canvas")), 0, 0, target.width, target.height);
+    c.drawImage(picture, 0, 0, target.width, target.height);
     c.filter = "none"; c.imageSmoothingEnabled = true; c.globalAlpha = 0.62;
     c.drawImage(map, 0, 0, target.width, target.height);
     c.globalAlpha = 1;

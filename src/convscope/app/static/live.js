@@ -20,7 +20,7 @@ function draw(canvas, rows, measure) {
     c.beginPath(); c.moveTo(left, y(value)); c.lineTo(width - 8, y(value)); c.stroke();
     c.textAlign = "right"; c.textBaseline = "middle"; c.fillText(measure === "loss" ? value.toFixed(2) : `${(100 * value).toFixed(0)} %`, left - 5, y(value));
   }
-  c.textAlign = "center"; c.textBaseline = "bottom"; c.fillText(`epoch 1 to ${last}: ${measure}, train (blue) and validation (orange)`, width / 2, height - 4);
+  c.textAlign = "center"; c.textBaseline = "bottom"; c.fillText(`epoch 1${rows.length > 1 ? ` to ${rows.length}` : ""}: ${measure}, train (blue) and validation (orange)`, width / 2, height - 4);
   for (const [part, name] of [["train", "accent"], ["val", "warm"]]) {
     c.strokeStyle = colour(name); c.fillStyle = colour(name); c.lineWidth = 2; c.beginPath();
     rows.forEach((row, k) => { const v = row[`${part}_${measure}`]; if (Number.isFinite(v)) k ? c.lineTo(x(row.epoch), y(v)) : c.moveTo(x(row.epoch), y(v)); });
@@ -31,7 +31,7 @@ function draw(canvas, rows, measure) {
 
 async function follow() {
   for (;;) {
-    const found = await ask(`/api/history?run=${client.run}`).catch(() => null);
+    const found = await ask(`/api/history?run=${client.run}`).catch((error) => { $("#epochs").textContent = error.message; });
     if (found?.evaluated) return location.reload();
     if (found?.rows.length) {
       const last = found.rows.at(-1), best = Math.max(...found.rows.map((row) => row.val_accuracy ?? 0));

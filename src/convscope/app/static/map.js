@@ -1,5 +1,5 @@
 // The map: test images as points, drawn on a canvas; what is selected is shown beside it.
-import { $, ask, client, data, element, imageAddress, link, percent, writeAddress } from "./common.js";
+import { $, ask, client, data, element, imageAddress, isolated, link, percent, writeAddress } from "./common.js";
 
 const about = data("map-data"), query = new URLSearchParams(location.search);
 const N_COLOURS = 10, N_STEPS = 24, MOST_IMAGES = 60, NEAR_PX = 12, N_BANDS = 128;
@@ -194,7 +194,7 @@ function start(points, address) {
   }
 
   const selectNone = () => select(new Uint8Array(n));
-  const inWords = (i) => `${points.classes[points.class[i]]}${wrong[i] ? `, predicted ${points.classes[points.predicted[i]]}` : ""} (${percent(points.confidence[i])})`;
+  const inWords = (i) => `${isolated(points.classes[points.class[i]])}${wrong[i] ? `, predicted ${isolated(points.classes[points.predicted[i]])}` : ""} (${percent(points.confidence[i])})`;
   const address64 = (i) => imageAddress(points.row[i], 64);
 
   function showSelected(rows) {

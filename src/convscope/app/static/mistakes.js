@@ -1,5 +1,5 @@
 // The queue of mistakes: one at a time, judged by a key, written at once.
-import { $, ask, client, data, element, imageAddress, link, newestOnly, percent, writeAddress } from "./common.js";
+import { $, ask, client, data, element, imageAddress, isolated, link, newestOnly, percent, writeAddress } from "./common.js";
 
 const queue = data("queue-data");
 const start = Number(new URLSearchParams(location.search).get("at")) || 0;
@@ -8,7 +8,7 @@ const WORDS = { label: "label wrong", ambiguous: "ambiguous", model: "model's fa
 
 const items = queue.map((one, k) => {
   const picture = element("img", { alt: "", loading: "lazy", width: 40, height: 40, src: imageAddress(one.row, 40) });
-  const button = element("button", { type: "button", "data-row": one.row }, picture, element("span", {}, `${one.true} → ${one.predicted}`), element("small", { class: "faint" }));
+  const button = element("button", { type: "button", "data-row": one.row }, picture, element("span", {}, `${isolated(one.true)} → ${isolated(one.predicted)}`), element("small", { class: "faint" }));
   button.addEventListener("click", () => show(k));
   return button;
 });
@@ -48,7 +48,7 @@ const showNearest = newestOnly(async (row) => {
   try {
     const found = await ask(`/api/nearest?run=${client.run}&image=${row}`);
     if (queue[at].row !== row) return;
-    place.replaceChildren(...found.nearest.map((one) => element("figure", {}, element("img", { src: imageAddress(one.row, 64, "train"), alt: `training image ${one.row}`, width: 64, height: 64 }), element("figcaption", {}, `${one.class} ${one.similarity.toFixed(2)}`))));
+    place.replaceChildren(...found.nearest.map((one) => element("figure", {}, element("img", { src: imageAddress(one.row, 64, "train"), alt: `training image ${one.row}`, width: 64, height: 64 }), element("figcaption", {}, `${isolated(one.class)} ${one.similarity.toFixed(2)}`))));
   } catch (error) {
     if (queue[at].row === row) place.replaceChildren(element("span", { class: "faint" }, error.message));
   }

@@ -100,6 +100,7 @@ const SORTS = {
   "largest response": { of: (layer, u) => layer.response_max[u], show: (v) => short(v) },
   "effect": { of: (layer, u) => layer.effects?.[u] ? -layer.effects[u].accuracy : null, show: (v) => `${signed(-v)} points` },
 };
+const WIDEST_NAME = 16;  // letters of a class above a column; of longer ones there are several lines
 const FEW = innerWidth < 640 ? 40 : 96;  // units on a sheet before "show all"
 const key = (layer, unit) => `#${encodeURIComponent(layer.name)}${unit == null ? "" : `-${unit}`}`;
 const counts = (layer, unit) => {
@@ -229,7 +230,7 @@ function drawClasses(layer) {
   });
   const heads = [head("unit"), ...columns.map((k) => head(classes[k], true, many)), ...(many ? [head("others", true, true)] : [])];
   if (many) heads.splice(1, 0, Object.assign(head("the most frequent", false), { className: "most" }));
-  const table = find("#part-classes table"), widest = many ? 5 : Math.max(...columns.map((k) => classes[k].length));
+  const table = find("#part-classes table"), widest = many ? 5 : Math.min(WIDEST_NAME, Math.max(...columns.map((k) => classes[k].length)));
   table.style.minWidth = `${(many ? 400 : 90) + heads.length * Math.max(36, 12 + 7.2 * widest)}px`;
   makeTable(table, heads, rows);
   find(".about-classes").textContent = `How many of each unit's ${found.top} strongest images belong to a class.` +
@@ -237,7 +238,7 @@ function drawClasses(layer) {
 }
 
 function inWords(layer, unit) {
-  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${n} × ${classes[k]}`).join(", ");
+  const text = counts(layer, unit).slice(0, 2).map(([k, n]) => `${n} × \u2068${classes[k]}\u2069`).join(", ");
   return el("td", { className: "most", textContent: text, title: text });
 }
 
