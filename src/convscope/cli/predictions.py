@@ -94,7 +94,7 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
     if len(problems) == len(stream):
         raise DataError(f"{problems[0][0]}: {problems[0][1]}; none of {len(stream):,} files could be read")
     _say_counts(len(stream), {head: counts[column] for head, column in columns.items()}, problems)
-    _say(f"answers: {out}, {len(files):,} parquet files")
+    _say(f"answers: {out}, {len(files):,} parquet file{'' if len(files) == 1 else 's'}")
     return problems
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -60,4 +59,4 @@ def train(
     else:
         for sentence in validation_in_words(run, run.load_data(), device):
             print_line(sentence)
-        print_line(f"trained: {run.path}; next: convscope evaluate {quote(str(run.path))}")
+        print_line(f"trained: {run.path}; next: {run.command('evaluate')}")
