@@ -16,7 +16,18 @@ from convscope.draw import panel, picture, png
 from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
-from convscope.runs import GIVEN, MODEL, SPEC, Run, check_writable, dump_spec, parse_mapping, shareable, write_whole
+from convscope.runs import (
+    ENVIRONMENT,
+    GIVEN,
+    MODEL,
+    SPEC,
+    Run,
+    check_writable,
+    dump_spec,
+    parse_mapping,
+    shareable,
+    write_whole,
+)
 
 CARD, CONFIG, FAILURES = "README.md", "config.json", "failures.png"
 _MOST_FAILURES = 12
@@ -35,13 +46,15 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: `repo` is no such name; or a README.md is there that is no such card, or whose metadata block is no YAML.
+        SettingError: `repo` is no such name; `out` is a run's folder; or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
     if repo is not None:
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
+    if (folder / ENVIRONMENT).exists():  # a card has none; its weights and spec would take the place of the run's
+        raise SettingError(f"{folder} is a run's folder: choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)
     try:
