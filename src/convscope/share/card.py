@@ -46,7 +46,8 @@ def write_card(run: Run, out: str | Path | None = None, repo: str | None = None)
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: `repo` is no such name; `out` is a run's folder; or a README.md is there that is no such card, or whose metadata block is no YAML.
+        SettingError: `repo` is no such name; `out` is a run's folder;
+            or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
     if repo is not None:
