@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import options
+from convscope.errors import SettingError
 
 
 def predict(
@@ -64,7 +65,6 @@ def predict(
     from convscope.cli.predictions import Answers, RowWriter, write_parts
     from convscope.compute import Executor, LocalProcesses
     from convscope.data import without_warnings
-    from convscope.errors import SettingError
     from convscope.runs import predict_batches
 
     if page and explain is None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli.options import Device, Json
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.errors import ConvscopeError, FailedError, StoppedError
 
 if TYPE_CHECKING:
     from convscope.courses import Reproduction
@@ -40,9 +42,7 @@ def reproduce(
 
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
-    from convscope.cli.show import print_json, print_line
     from convscope.courses import reproduced, reproduction_page, reproduction_to_json
-    from convscope.errors import FailedError
     from convscope.runs import write_whole
 
     names = names or []
@@ -75,7 +75,6 @@ def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, devi
 
     from convscope.compute import LocalProcesses
     from convscope.courses import budget_in_words, reproduce as run_one, study_sections
-    from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
 
     failed = []
@@ -96,7 +95,6 @@ def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, devi
 
 
 def _print(studies: list[Reproduction], out: Path) -> None:
-    from convscope.cli.show import print_line
     from convscope.courses import EXPLAINED, claim_rows, reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
@@ -121,7 +119,6 @@ def _print(studies: list[Reproduction], out: Path) -> None:
 
 
 def _print_plans(names: list[str], budget: str, workers: int, device: str, json: bool) -> None:
-    from convscope.cli.show import print_json, print_line, print_table
     from convscope.courses import find_reproduction, reproductions
     from convscope.study import duration, plan
 

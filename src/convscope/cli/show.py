@@ -8,10 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.measure import Measurement
-from rich.table import Table
-
 from convscope.base.console import open_console, printable_json
 
 if TYPE_CHECKING:
@@ -42,6 +38,9 @@ def print_table(
 ) -> None:
     """A table on stdout; the first `left` columns are words, the others numbers, but with `text` the last one: it is wrapped
     where the terminal is narrow."""
+    from rich.measure import Measurement
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
     for place, column in enumerate(columns):
         wrapped = text and place == len(columns) - 1
@@ -72,6 +71,8 @@ def print_frame(frame: pd.DataFrame, most: int = 40, left: int | None = None) ->
 
 def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """How many of a table's first columns the terminal has room for; all where there is none."""
+    from rich.cells import cell_len
+
     console = open_console()
     if not console.is_terminal:
         return len(names)

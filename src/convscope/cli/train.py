@@ -9,6 +9,8 @@ import typer
 
 from convscope.base.launched import launched
 from convscope.cli import options
+from convscope.cli.show import print_json, print_line
+from convscope.errors import SettingError
 
 
 def train(
@@ -32,8 +34,6 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a network, or go on with an unfinished run."""
-    from convscope.cli.show import print_json, print_line
-    from convscope.errors import SettingError
     from convscope.scans import validation_in_words
     from convscope.study import find_spec, resume_run, train_study
 
