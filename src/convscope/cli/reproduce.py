@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +63,6 @@ def reproduce(
 
 
 def _command(names: list[str], budget: str | None, out: Path, markdown: Path) -> str:
-    import shlex
-
     words = ["convscope", "reproduce", *names, *(["--budget", budget] if budget else [])]
     if out != Path("runs/reproduce"):
         words += ["--out", str(out)]
@@ -71,8 +71,6 @@ def _command(names: list[str], budget: str | None, out: Path, markdown: Path) ->
 
 def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, device: str) -> list[str]:
     """What went wrong, a line a study; the others go on."""
-    import sys
-
     from convscope.compute import LocalProcesses
     from convscope.courses import budget_in_words, reproduce as run_one, study_sections
     from convscope.report import write_study_report
