@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -25,7 +24,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
 from convscope.nets import build_net
-from machine import describe, wait
+from machine import describe, in_turns
 
 RATE, MOMENTUM = 0.01, 0.9
 Step = Callable[[], None]
@@ -49,10 +48,9 @@ def main() -> None:
     if device.type == "cuda":
         streams, graph = (_InTurn(nets, images, labels, streams=True) for _ in range(2))
         ways |= {"streams": (streams.step, streams.weights), "graph": (graph.captured(), graph.weights)}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.rounds):
-        for name, (step, _) in ways.items():
-            seconds[name].append(_timed(step, device))
+    tens = {name: lambda step=step: [step() for _ in range(10)] for name, (step, _) in ways.items()}
+    taken, _ = in_turns(tens, given.rounds, device)
+    ms = {name: 1e3 * median(seconds) / 10 for name, seconds in taken.items()}
     weights = {name: read() for name, (_, read) in ways.items()}
     first = weights["one after another"]
     apart = {
@@ -60,30 +58,16 @@ def main() -> None:
         for name, other in weights.items()
     }
     print(describe(device))
-    for name, taken in seconds.items():
-        ms, ratio = 1e3 * median(taken), median(seconds["one after another"]) / median(taken)
-        print(f"{name}: {ms:.2f} ms a step of {given.count}, {ratio:.2f} × the speed; weights apart {apart[name]:.1e}")
+    for name, own in ms.items():
+        ratio = ms["one after another"] / own
+        print(f"{name}: {own:.2f} ms a step of {given.count}, {ratio:.2f} × the speed; weights apart {apart[name]:.1e}")
     found = {"net": given.net, "count": given.count, "batch": given.batch, "machine": describe(device)}
-    print(
-        json.dumps(
-            {**found, "ms": {name: round(1e3 * median(taken), 3) for name, taken in seconds.items()}, "apart": apart}
-        )
-    )
+    print(json.dumps({**found, "ms": {name: round(own, 3) for name, own in ms.items()}, "apart": apart}))
 
 
 def _net(name: str, seed: int) -> Any:
     torch.manual_seed(seed)
     return build_net(name).train()
-
-
-def _timed(step: Step, device: torch.device, steps: int = 10) -> float:
-    """Seconds of a step."""
-    wait(device)
-    began = time.perf_counter()
-    for _ in range(steps):
-        step()
-    wait(device)
-    return (time.perf_counter() - began) / steps
 
 
 class _InTurn:

@@ -6,13 +6,13 @@ python bench/augment.py [--batch 256] [--side 32] [--device cpu] [--rounds 30]
 from __future__ import annotations
 
 import argparse
-import time
+from itertools import count
 from statistics import median
 
 import torch
 
 from convscope.data import Augmentation, augment
-from machine import describe, wait
+from machine import describe, in_turns
 
 PLAIN = {"crop": 4, "flip": "random"}
 SETTINGS = {
@@ -36,13 +36,12 @@ def main() -> None:
     seeded = torch.Generator().manual_seed(0)
     shape = (given.batch, 3, given.side, given.side)
     images = torch.randint(0, 256, shape, generator=seeded, dtype=torch.uint8).to(device)
-    times: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    for number in range(given.rounds):
-        for name, more in SETTINGS.items():
-            began = time.perf_counter()
-            augment(images, Augmentation(**PLAIN, **more), (0, 0, number))
-            wait(device)
-            times[name].append(time.perf_counter() - began)
+    steps = count()
+    ways = {
+        name: lambda more=more: augment(images, Augmentation(**PLAIN, **more), (0, 0, next(steps)))
+        for name, more in SETTINGS.items()
+    }
+    times, _ = in_turns(ways, given.rounds, device)
     print(describe(device))
     print(f"{given.batch} images of {given.side} px, median and best of {given.rounds}")
     for name, seconds in times.items():

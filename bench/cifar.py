@@ -119,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     program = substituted(peer_text(given.peer))
     data = cs.load_data("cifar10", limit=given.limit)
-    print(describe(torch.device("cpu")))
+    print(describe())
     numbers = f"{len(data.train):,} training images, {len(data.test):,} test images"
     print(f"width {given.width}, {given.epochs} epochs, {numbers}, precision {given.precision}")
     ours = _ours(data, given)

@@ -128,10 +128,10 @@ def _measure(folder: Path, runs: int, tasks: int, sleep: float, no_ray: bool) ->
     with closing(Store(folder / "many", spec)) as store, executor:
         store.drive()
         store.fill()
-        filled, used = time.perf_counter(), _used()
+        filled, used = time.perf_counter(), time.process_time()
         (folder / "many" / "study.yaml").write_text("")
         ClusterEngine(store, executor, Job(str(folder / "many"), None, "cpu"), Silent()).run()
-    wall, used = time.perf_counter() - filled, _used() - used
+    wall, used = time.perf_counter() - filled, time.process_time() - used
     done = len(list((folder / "many" / "runs").glob("*/metrics.json")))
     assert done == runs, f"{done} of {runs}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -222,12 +222,6 @@ class Histogram:
 
     def result(self) -> torch.Tensor:
         return self.counts
-
-
-def _used() -> float:
-    """Seconds that this process has computed."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

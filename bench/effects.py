@@ -64,7 +64,7 @@ def main() -> None:
     layers = _layers(scope, test, given.filters)
     n_filters = sum(layer.n_filters for layer in layers.values())
     sampled = sum(len(units(layer, name)) for name, layer in layers.items())
-    print(describe(torch.device("cpu")))
+    print(describe())
     print(
         f"{given.net}, {n_filters:,} filters of {len(layers)} layers; measured: {sampled} of them on {len(test)} images,"
     )

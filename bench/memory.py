@@ -36,7 +36,7 @@ def main() -> None:
     if given.case:
         print(_pass(given))
         return
-    print(describe(torch.device("cpu")))
+    print(describe())
     for case in CASES:
         for number in range(given.rounds):
             for way in ([], ["--keep"]):

@@ -23,9 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import torch
 from captum.attr import Occlusion
@@ -35,7 +34,7 @@ from torch.nn import functional as F
 from convscope.graph import TracedGraph, trace
 from convscope.lenses import OcclusionMap, occlusion
 from convscope.nets import build_net
-from machine import describe, wait
+from machine import describe, flags, in_turns, seconds_of
 
 VGG16 = "c64 c64 M c128 c128 M c256 c256 c256 M c512 c512 c512 M c512 c512 c512 M f4096 f4096"
 
@@ -87,24 +86,13 @@ def main() -> None:
     if given.cpu_time:
         torch.set_num_threads(1)
     device = torch.device(given.device)
-    print(describe(device), *cpu_model(), sep="\n")
+    print(describe(device), f"flags: {flags()}", sep="\n")
     if given.zoo is not None:
         return zoo(given.zoo or ZOO, given.rounds or 2, clock)
     for name in [given.only] if given.only else CASES:
         case = CASES[name]
         print(f"\n{name}, {case.image} px, square of {case.size}, stride {case.stride}")
         compare(case, given.at_once or case.at_once, given.rounds or case.rounds, clock, device)
-
-
-def cpu_model() -> list[str]:
-    """The processor's name and the vector instructions that it has, where the system tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text().splitlines()
-        lines = {key.strip(): value for key, _, value in (line.partition(": ") for line in text)}
-        vectors = [flag for flag in lines["flags"].split() if flag.startswith(("avx", "fma", "amx"))]
-        return [f"{lines['model name']}: {' '.join(vectors)}"]
-    except (OSError, KeyError):
-        return []
 
 
 def zoo(names: Sequence[str], rounds: int, clock: Callable[[], float]) -> None:
@@ -138,16 +126,12 @@ def against_whole_passes(
 ) -> tuple[float, float, int]:
     """Our least seconds, those of whole passes, and how many at once were best; the answers have to agree."""
     covered, grey = squares_covered(image, side), torch.full_like(image, 0.5)
-    ways: dict[int, Callable[[], Tensor]] = {n: partial(whole_passes, net, covered, n) for n in batches}
-    ways[0] = lambda: occlusion(graph, image, grey, side, side, 0, logits=True).logits[0].flatten(0, 1)
-    times, answers = dict.fromkeys(ways, inf), {}
-    for _ in range(rounds):
-        for n, work in ways.items():
-            took, answers[n] = seconds_of(work, clock, image.device)
-            times[n] = min(times[n], took)
-    best = min(batches, key=times.__getitem__)
-    torch.testing.assert_close(answers[0], answers[best][1:], rtol=1e-3, atol=1e-4)
-    return times[0], times[best], best
+    ways: dict[str, Callable[[], Tensor]] = {str(n): partial(whole_passes, net, covered, n) for n in batches}
+    ways["ours"] = lambda: occlusion(graph, image, grey, side, side, 0, logits=True).logits[0].flatten(0, 1)
+    times, answers = in_turns(ways, rounds, image.device, clock)
+    best = min(batches, key=lambda n: min(times[str(n)]))
+    torch.testing.assert_close(answers["ours"], answers[str(best)][1:], rtol=1e-3, atol=1e-4)
+    return min(times["ours"]), min(times[str(best)]), best
 
 
 def squares_covered(image: Tensor, side: int) -> Tensor:
@@ -174,16 +158,11 @@ def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[],
     contenders = {"convscope": lambda: ours(graph, image, case, target)}
     for n in at_once:
         contenders[f"Captum, {n} at once"] = lambda n=n: captum(net, image, case, target, n)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
     with torch.no_grad():
         for n in at_once:  # to warm up; Captum's passes are all alike
             net(image.expand(n, -1, -1, -1))
-    print(f"convscope, the first time {seconds_of(contenders['convscope'], clock, device)[0]:.3f} s")
-    found: dict[str, Tensor] = {}
-    for _ in range(rounds):
-        for name, work in contenders.items():
-            took, found[name] = seconds_of(work, clock, device)
-            times[name].append(took)
+    print(f"convscope, the first time {seconds_of(contenders['convscope'], device, clock)[0]:.3f} s")
+    times, found = in_turns(contenders, rounds, device, clock)
     own, scale = median(times["convscope"]), float(found["convscope"].abs().max())
     for name, one in found.items():
         apart = float((one - found["convscope"]).abs().max())
@@ -191,14 +170,6 @@ def compare(case: Case, at_once: Sequence[int], rounds: int, clock: Callable[[],
             f"{name:22} {median(times[name]):8.3f} s   {median(times[name]) / own:6.2f} ×   "
             f"largest difference {apart:.1e} of {scale:.1e}"
         )
-
-
-def seconds_of(work: Callable[[], Any], clock: Callable[[], float], device: torch.device) -> tuple[float, Any]:
-    wait(device)
-    start = clock()
-    found = work()
-    wait(device)
-    return clock() - start, found
 
 
 def captum(net: nn.Module, image: Tensor, case: Case, target: int, at_once: int) -> Tensor:
@@ -227,10 +198,6 @@ def spread(found: OcclusionMap) -> Tensor:
         F.conv_transpose2d(x, square, stride=found.stride) for x in (found.drop, torch.ones_like(found.drop))
     )
     return (drops / squares)[0]
-
-
-def median(times: list[float]) -> float:
-    return sorted(times)[len(times) // 2]
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import torch
 from convscope.compute import evaluation_batch, in_order
 from convscope.data import Normalizer, image_files, pixels_of
 from convscope.runs import open_run
+from machine import describe, in_turns
 
 
 def main() -> None:
@@ -45,24 +44,14 @@ def main() -> None:
         "forward": forward,
         "predict": lambda: run.predict(files),
     }
-    least = dict.fromkeys(works, float("inf"))
-    for _ in range(given.rounds):
-        for name, work in works.items():
-            least[name] = min(least[name], seconds_of(work))
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-    )
+    times, _ = in_turns(works, given.rounds)
+    least = {name: min(seconds) for name, seconds in times.items()}
+    print(describe())
     print(f"{len(files):,} files of {channels}×{height}×{width}, least of {given.rounds}")
     for name, value in least.items():
         print(f"{name:10} {value:8.2f} s")
     apart = least["decoding"] + least["forward"]
     print(f"predict is {least['predict'] / apart:.2f} × decoding plus the forward pass")
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from convscope.data import DataBundle, load_data
 from convscope.errors import DivergedError
 from convscope.runs import RunSpec, make_spec
@@ -43,7 +41,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=2)
     options.add_argument("--images", type=int, default=2000, help="of train, validation (30 %%) and test together")
     given = options.parse_args()
-    print(describe(torch.device("cpu")))
+    print(describe())
     print(
         "\n| network, data, optimizer | loss by rate of the sweep | best | found | factor | loss, found |\n"
         + "| --- " * 6

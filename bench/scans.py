@@ -38,7 +38,7 @@ def main() -> None:
     scans = _scans(scope, images)
     names = [name for each in scans.values() for name in each.layers]
     size = given.batch or batch_that_fits(scope.graph, sorted(set(names)), images)
-    print(describe(torch.device("cpu")))
+    print(describe())
     print(
         f"{given.net}, {len(images):,} images, batches of {size}, all convolutions: {len(scans['statistics'].maps)} layers"
     )

@@ -17,9 +17,9 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -30,7 +30,7 @@ from convscope.nets import build_net, make_task
 from convscope.runs import Recipe, Run
 from convscope.training import Trainer, autocast, make_optimizer
 from convscope.training.precision import has_bf16
-from machine import describe, matrix_product_rate, wait
+from machine import describe, flags, in_turns, matrix_product_rate
 
 AUGMENTATION = Augmentation(crop=4, padding="reflect", flip="random", brightness=0.2, contrast=0.2, saturation=0.2)
 
@@ -50,11 +50,14 @@ def main() -> None:
                     precision=given.precision)  # fmt: skip
     trainer = _trainer(given.net, data, recipe, device)
     ours, bare = _whole_steps(trainer), _bare_step(trainer)
-    whole_s, bare_s = _take_turns(ours, bare, given.rounds, device)
+    inner = 1 if device.type == "cpu" else 50
+    ways = {"whole": lambda: [ours() for _ in range(inner)], "bare": lambda: [bare() for _ in range(inner)]}
+    times, _ = in_turns(ways, given.rounds, device, warm_up=2)
+    whole_s, bare_s = (median(seconds) / inner for seconds in times.values())
     operations = 6 * given.batch * anatomy(trainer.net, torch.zeros(1, *data.input_shape, device=device)).multiply_adds
     print(describe(device))
     if device.type == "cpu":
-        print(f"flags: {' '.join(name for name, there in torch.cpu.get_capabilities().items() if there is True)}")
+        print(f"flags: {flags()}")
     emulated = device.type == "cpu" and not has_bf16()
     sides = dict.fromkeys((torch.float32, torch.bfloat16), 2048 if device.type == "cpu" else 8192)
     if emulated:
@@ -126,25 +129,6 @@ def _bare_step(trainer: Trainer) -> Callable[[], None]:
         optimizer.zero_grad()
 
     return step
-
-
-def _take_turns(
-    ours: Callable[[], None], bare: Callable[[], None], rounds: int, device: torch.device
-) -> tuple[float, float]:
-    """Median seconds of each, taken in turn."""
-    times: list[list[float]] = [[], []]
-    inner = 1 if device.type == "cpu" else 50
-    for round_ in range(rounds + 2):
-        for place, step in enumerate((ours, bare)):
-            wait(device)
-            start = time.perf_counter()
-            for _ in range(inner):
-                step()
-            wait(device)
-            if round_ >= 2:  # the first two warm up
-                times[place].append((time.perf_counter() - start) / inner)
-    medians = [sorted(t)[len(t) // 2] for t in times]
-    return medians[0], medians[1]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from convscope.data import load_data
 from convscope.runs import make_spec
 from convscope.study import load_study, sweep
@@ -33,7 +31,7 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=4)
     options.add_argument("--seconds", type=float, default=30.0)
     given = options.parse_args()
-    print(describe(torch.device("cpu")))
+    print(describe())
     study = BASE | {"seeds": list(range(given.runs)), "recipe": BASE["recipe"] | length_of(given.seconds)}
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from convscope.data import DataSpec
 from convscope.nets import NetSpec
@@ -49,7 +48,7 @@ def main() -> None:
         folder = given.folder or Path(temporary)
         start = time.perf_counter()
         make(folder / "runs", given.runs, given.epochs)
-        print(f"{describe(torch.device('cpu'))}; load {os.getloadavg()[0]:.1f}")
+        print(f"{describe()}; load {os.getloadavg()[0]:.1f}")
         print(f"{given.runs:,} runs of {given.epochs} epochs made in {time.perf_counter() - start:.0f} s\n")
         measure(folder, given.runs)
 

@@ -55,7 +55,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     settings = [f"data.limit={given.images}", f"recipe.stages.0.epochs={given.epochs}"]
     data = load_data(read_spec(SPEC, "spec", settings).data)
-    print(describe(torch.device("cpu")))
+    print(describe())
     print(f"{len(data.train)} training and {len(data.val)} validation images, {given.threads} threads")
     with tempfile.TemporaryDirectory() as folder:
         (kept, of_kept), (whole, of_whole) = (_trained(settings, data, Path(folder), keep) for keep in (True, False))

@@ -191,7 +191,7 @@ def page(rows: list[Row], minutes: float) -> str:
         "ways (tests/odd_networks.py), with random weights (seed 0), on small images. An answer is right where it differs from",
         f"that of the module itself, without the traced graph, by at most {100 * NEAR:g} % of the largest value.",
         "",
-        f"{describe(torch.device('cpu'))}; {len(rows)} networks in {minutes:.0f} minutes.",
+        f"{describe()}; {len(rows)} networks in {minutes:.0f} minutes.",
         "",
         "| sign | meaning | cells |",
         "| --- | --- | --- |",

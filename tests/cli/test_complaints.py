@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope.runs import Run
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
@@ -87,6 +88,20 @@ def test_a_failure_on_the_way_is_status_one(command: Command, study_file: Path, 
     assert "try a lower recipe.rate" in found.complaint
 
 
+def test_a_working_folder_that_was_removed(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    found = command("conv", "3x32x32", "c4")
+    assert (found.status, found.complaint) == (1, "the working folder was removed; change to one that is there")
+
+
+def test_a_misspelt_option_of_a_lens_comes_before_what_is_missing(command: Command, reported: Run) -> None:
+    for lens, option, meant in (("grad_cam", "--imag", "--image"), ("ablate", "--unts", "--units")):
+        complaint = command("look", reported.path, lens, option, "7").complaint
+        assert complaint.startswith(f"{option}: {lens} has no such setting; did you mean {meant}?"), complaint
+
+
 def test_an_error_of_our_own_is_one_line_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     import convscope.study
 
@@ -128,7 +143,7 @@ def test_bad_images_are_named_and_can_be_skipped(command: Command, tmp_path: Pat
 def test_a_folder_of_a_run_or_a_study_says_how_to_go_on(command: Command, tmp_path: Path) -> None:
     for name, file in (("run", "spec.yaml"), ("study", "study.yaml")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / file).touch()
+        (tmp_path / name / file).write_text("{data: lines, net: net4}")
     assert f"convscope train --resume {tmp_path / 'run'}" in command("train", tmp_path / "run").complaint
     study = tmp_path / "study"
     assert f"convscope sweep {study / 'study.yaml'} --out {study}" in command("study", study).complaint

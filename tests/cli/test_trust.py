@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from convscope.analyses import open_subject
 from convscope.errors import UntrustedCodeError
 from convscope.nets import NetSpec, code_in
-from convscope.runs import SPEC, open_run
+from convscope.runs import MODEL, SPEC, open_run
 from convscope.scope import Scope
 from tests.cli.conftest import Command
 
@@ -101,6 +102,16 @@ def test_trust_says_what_it_runs(run_folder: Path, beside: Path, command: Comman
     answer = command("evaluate", run_folder, "--trust-code")
     assert (answer.status, answer.err) == (0, f"note: {run_folder} runs beside:build\n")
     assert command("look", run_folder, "filters", "--trust-code").status == 0
+
+
+def test_commands_that_messages_advise_run_as_they_stand(study_file: Path, beside: Path, command: Command) -> None:
+    """Of a folder with a space and a quote, whose network is a callable."""
+    out = study_file.parent / "it's mine"
+    trained = command("train", study_file, "--set", "net=beside:build", "--out", out).out
+    again = command("train", out).complaint
+    assert command(*shlex.split(trained.rpartition("next: convscope ")[2])).status == 0
+    (out / MODEL).unlink()
+    assert command(*shlex.split(again.rpartition("convscope ")[2])).status == 0
 
 
 def test_the_folders_above_the_data_stay_private(run_folder: Path, study_file: Path, command: Command) -> None:

@@ -171,6 +171,14 @@ def test_a_readme_of_somebody_elses_is_not_replaced(command: Command, reported: 
         assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("README.md", text)]
 
 
+def test_a_runs_folder_is_not_written_over(command: Command, reported: Run, tmp_path: Path) -> None:
+    other = shutil.copytree(reported.path, tmp_path / "other")
+    before = {file: file.read_bytes() for file in other.rglob("*") if file.is_file()}
+    done = command("card", reported.path, "--out", other)
+    assert (done.status, done.complaint) == (2, f"{other} is a run's folder: choose another folder with --out")
+    assert {file: file.read_bytes() for file in other.rglob("*") if file.is_file()} == before
+
+
 def test_the_folder_classifies_and_exports_like_the_run(
     command: Command, card: Path, reported: Run, tmp_path: Path
 ) -> None:

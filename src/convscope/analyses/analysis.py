@@ -134,10 +134,13 @@ def request_of(analysis: Analysis, settings: Mapping[str, Any], image: Tensor | 
         SettingError: an input that it needs is missing, or one that it does not look at is given; or a setting is.
     """
     settings = {name: value for name, value in settings.items() if value is not None}
+    request = checked(
+        analysis.name, analysis.request, settings
+    )  # first: a misspelt --image is a setting that is not there
     if analysis.reads == "image" and image is None:
         raise SettingError(f"--image: {analysis.name} needs one; give a file, or the index of a test image")
     if analysis.reads == "test images" and test is None:
         raise SettingError(f"{analysis.name} looks at the test images of a run; give a run's folder")
     if analysis.reads != "image" and image is not None and settings.get("unit") != "max":
         raise SettingError(f"--image: {analysis.name} has no such setting; leave it out")
-    return checked(analysis.name, analysis.request, settings)
+    return request

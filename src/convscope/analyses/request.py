@@ -175,8 +175,8 @@ def option_of(setting: str) -> str:
 
 
 def _in_one_line(name: str, request: type[Request], error: ValidationError) -> str:
-    """What is missing comes first, then what is too much, then what is wrong."""
-    order = {"missing": 0, "extra_forbidden": 1}
+    """What is too much comes first, for it may be what is missing, misspelt; then what is missing, then what is wrong."""
+    order = {"extra_forbidden": 0, "missing": 1}
     first = min(error.errors(), key=lambda one: (order.get(one["type"], 2), str(one["loc"][0])))
     setting = str(first["loc"][0])
     option = option_of(setting)
@@ -184,7 +184,7 @@ def _in_one_line(name: str, request: type[Request], error: ValidationError) -> s
         return f"{option}: {name} needs one{_WHERE_FROM.get(setting, '')}"
     if first["type"] == "extra_forbidden":
         fields = ", ".join(map(option_of, request.model_fields)) or "none"
-        close = get_close_matches(setting, request.model_fields, n=1)
+        close = get_close_matches(setting, [*request.model_fields, "image", "edit"], n=1)
         cure = f"did you mean {option_of(close[0])}?" if close else "leave it out"
         return f"{option}: {name} has no such setting; {cure} (its settings: {fields})"
     message = first["msg"].removeprefix("Value error, ")

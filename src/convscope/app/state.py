@@ -101,7 +101,7 @@ def needs_network(state: State) -> dict[str, Any] | None:
             "unfinished": "This run is being trained. Its curves are on the overview; the rest follows when it is done."
         }
     if not run.is_evaluated:
-        return {"unfinished": f"This run is not evaluated yet: convscope evaluate {run.run.path}"}
+        return {"unfinished": f"This run is not evaluated yet: {run.run.command('evaluate')}"}
     if not run.is_traced:
         return {"unfinished": "The network of this run cannot be traced, so its layers cannot be shown."}
     return None

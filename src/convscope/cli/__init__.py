@@ -88,6 +88,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
+        _check_working_folder()
         if launched()[1] > 1 and arguments[0] != "train":
             raise SettingError(f"torchrun: starts convscope train alone; give convscope {arguments[0]} without it")
         status = _command(arguments).main(arguments, prog_name="convscope", standalone_mode=False)
@@ -112,6 +113,14 @@ def _run(arguments: list[str]) -> int:
         what = " ".join(str(error).split()) or "no message"
         return _complain(error, f"unexpected {type(error).__name__}: {what} (--debug shows where)", 1, debug)
     return status or 0
+
+
+def _check_working_folder() -> None:
+    """PyTorch cannot be loaded in a folder that was removed, and names another reason."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise FailedError("the working folder was removed; change to one that is there") from None
 
 
 def _complain(error: BaseException, message: str, status: int, debug: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli.options import Json
+from convscope.cli.show import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from convscope.graph import Anatomy
@@ -29,7 +30,6 @@ def anatomy(
     """Print a table of a network's operations.
 
     Shapes, parameters, neurons, multiply-adds and receptive fields."""
-    from convscope.cli.show import print_json
     from convscope.runs import parse_overrides
     from convscope.study import anatomy_by_name
 
@@ -41,7 +41,6 @@ def anatomy(
 
 
 def _print(table: Anatomy) -> None:
-    from convscope.cli.show import print_line, print_table
 
     shape = "×".join(str(n) for n in table.input)
     columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-\nadds", "receptive\nfield", "stride")

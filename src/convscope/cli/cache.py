@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import Json
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.errors import RunFolderError, SettingError
 
 
 def cache(
@@ -34,8 +36,6 @@ def cache(
     from datetime import datetime
 
     from convscope import compute
-    from convscope.cli.show import print_json, print_line, print_table
-    from convscope.errors import RunFolderError, SettingError
     from convscope.runs import SPEC
 
     if limit and not prune:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import RunDir, TrustCode, opened
+from convscope.cli.show import print_line
 
 
 def card(
@@ -21,7 +22,6 @@ def card(
 
     A folder of README.md with the Hub's metadata, weights, config.json, the recipe, and the worst errors. Accuracy and
     per-class figures carry their intervals. What the model is meant for is left to be filled in."""
-    from convscope.cli.show import print_line
     from convscope.share import write_card
 
     print_line(f"card: {write_card(opened(run, trust_code), out)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import Json
+from convscope.cli.show import print_compared, print_json, print_line
 
 
 def compare(
@@ -28,7 +29,6 @@ def compare(
 
     Each two are compared on the same test images, and, where there are several seeds, over seeds, which tells recipes
     apart rather than runs. With --out also the images that only one gets right, and confusion matrices."""
-    from convscope.cli.show import print_compared, print_json, print_line
     from convscope.report import check_comparison_file, write_comparison
     from convscope.study import compare as compare_runs
 

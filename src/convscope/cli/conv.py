@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from convscope.cli.options import Json
+from convscope.errors import SettingError
 
 _NUMBERS = "'1 2; 3 4 | 5 6; 7 8' (rows, channels), or a .csv, .npy or .yaml file"
 
@@ -100,7 +101,6 @@ def conv(
     From a shape: output shape, parameters, multiply-adds and receptive field, with the formulas. From numbers: every product
     and sum of each window."""
     from convscope.cli import show_conv
-    from convscope.errors import SettingError
 
     settings: dict[str, Any] = {
         "pool": pool,
@@ -134,7 +134,6 @@ def conv(
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
-    from convscope.errors import SettingError
 
     names = [name for name, value in options.items() if value is not None]
     if names:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli.options import Json, SkipBad
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.errors import SettingError
 
 if TYPE_CHECKING:
     from convscope.data import DataBundle
@@ -30,9 +32,7 @@ def data(
     """Tell what is in a data set.
 
     It is decoded into the cache if need be."""
-    from convscope.cli.show import print_json, print_table
     from convscope.data import data_names, load_data
-    from convscope.errors import SettingError
     from convscope.runs import parse_overrides
 
     if name is None:
@@ -70,7 +70,6 @@ def _facts(bundle: DataBundle) -> dict[str, Any]:
 
 
 def _print(bundle: DataBundle) -> None:
-    from convscope.cli.show import print_line, print_table
 
     facts = _facts(bundle)
     shape = "×".join(str(n) for n in bundle.input_shape)
@@ -92,7 +91,6 @@ def _print(bundle: DataBundle) -> None:
 
 def _print_imbalance(classes: Sequence[str], images: Sequence[int]) -> None:
     """A line where the largest class has many times the training images of the smallest."""
-    from convscope.cli.show import print_line
 
     present = sorted((n, name) for n, name in zip(images, classes, strict=True) if n)
     if present and present[-1][0] >= _IMBALANCE * present[0][0]:

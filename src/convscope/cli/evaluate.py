@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from convscope.cli import options
+from convscope.cli.show import print_json, print_metrics
+from convscope.errors import ReadOnlyError
 
 
 def evaluate(
@@ -20,9 +22,7 @@ def evaluate(
     """Measure a trained run on its test images.
 
     Each figure comes with a 95 % interval, and is kept in RUN/metrics.json."""
-    from convscope.cli.show import print_json, print_metrics
     from convscope.compute import using
-    from convscope.errors import ReadOnlyError
     from convscope.runs import check_writable
     from convscope.scans import evaluate as evaluate_run
 

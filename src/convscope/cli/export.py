@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import Json, RunDir, TrustCode, opened
+from convscope.cli.show import print_json, print_line
 
 
 def export(
@@ -38,7 +39,6 @@ def export(
 
     ONNX and torch files take raw pixels, uint8 (N, height, width, 3) of any size, and give probabilities: resizing,
     normalisation and softmax are inside. All test images are run through the file; if one changes its class it is not kept."""
-    from convscope.cli.show import print_json, print_line
     from convscope.share import export_run
 
     exported = export_run(opened(run, trust_code), out, to, verify=not unverified)

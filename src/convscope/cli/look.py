@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperCommand
 
 from convscope.cli.options import AllowDifferent, CpusPerRun, Json, RayAddress, TrustCode, cluster, opened
+from convscope.cli.show import json_rows, print_frame, print_json, print_line
+from convscope.errors import SettingError
 
 
 class Look(TyperCommand):
@@ -133,9 +135,7 @@ def look(
     Writes a picture: the image, the map over it and alone, and what the colours mean.
     """
     from convscope.analyses import look_at, open_subject
-    from convscope.cli.show import json_rows, print_frame, print_json, print_line
     from convscope.compute import using
-    from convscope.errors import SettingError
     from convscope.runs import parse_overrides
 
     if catalogue:
@@ -173,7 +173,6 @@ def look(
 
 def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
     """What is named, and the options of the analysis: `--layer conv1` or `--layer=conv1`."""
-    from convscope.errors import SettingError
 
     names, settings, rest = [], {}, iter(words)
     for word in rest:

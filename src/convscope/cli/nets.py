@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli.options import Json
+from convscope.cli.show import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from convscope.nets import ListedNet, ListedZoo
@@ -28,7 +29,6 @@ def nets(
     The catalogue, and how many timm and torchvision have where they are installed. With --search all that match, with the
     size of their images and which weights they have; write such a name as --net NAME, and net.pretrained=true for its
     weights."""
-    from convscope.cli.show import print_json, print_line
     from convscope.nets import listed_catalogue, listed_zoos, searched
 
     own, zoos = listed_catalogue(), listed_zoos()
@@ -55,7 +55,6 @@ def _line(zoo: ListedZoo) -> str:
 
 
 def _print(networks: list[ListedNet]) -> None:
-    from convscope.cli.show import print_table
 
     rows = [
         (

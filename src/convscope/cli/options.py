@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convscope.errors import SettingError
+
 if TYPE_CHECKING:
     from convscope.compute import Executor
     from convscope.runs import Run
@@ -103,7 +105,6 @@ def cluster(
     address: str | None, cpus: int = 1, gpus: float = 0.0, allow_different: bool = False, tasks: int | None = None
 ) -> AbstractContextManager[Executor | None]:
     """The cluster of --ray and the options that belong to it; None without it."""
-    from convscope.errors import SettingError
 
     if address is None:
         for option, given in (
@@ -125,7 +126,6 @@ def read_minutes(text: str) -> float:
     Raises:
         SettingError: it is neither a number above 0 nor "all".
     """
-    from convscope.errors import SettingError
 
     if text == "all":
         return inf

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from convscope.cli import options
+from convscope.errors import SettingError
 
 
 def predict(
@@ -61,15 +62,13 @@ def predict(
 
     Files are resized and normalised as in training. One row an image: file, class, probability. Without --out the rows are
     CSV on stdout; the count of each class, and files that cannot be read, are on stderr."""
-    from convscope.cli.predictions import Answers, RowWriter, write_parts
+    from convscope.cli.predictions import form_of, write_parts, write_rows
     from convscope.compute import Executor, LocalProcesses
-    from convscope.data import without_warnings
-    from convscope.errors import SettingError
-    from convscope.runs import predict_batches
 
     if page and explain is None:
         raise SettingError("--page: it is the page of --explain; give both")
     views = [view.strip() for view in tta.split(",") if view.strip()]
+    how: dict[str, Any] = {"top": top, "probabilities": probabilities, "views": views, "device": device}
     if out is not None and (out.is_dir() or not out.suffix):
         if explain or json:
             raise SettingError(
@@ -82,15 +81,10 @@ def predict(
             local = LocalProcesses(workers) if workers and not cluster else Executor()
             executor = cluster or stack.enter_context(local)
             trained = options.opened(run, trust_code)
-            settings = {"top": top, "probabilities": probabilities, "views": views, "device": device}
-            problems = write_parts(trained, images, out, executor, **settings)
+            problems = write_parts(trained, images, out, executor, **how)
         return 1 if strict and problems else 0
     if ray or workers:
         raise SettingError("--workers and --ray share out the shards of a large set; give --out a folder for them")
-    writer, trained = RowWriter(out, json), options.opened(run, trust_code)
-    answers = Answers(trained, images, explain, page or Path("predictions.html"))
-    batches = predict_batches(trained, answers.files, top=top, probabilities=probabilities, views=views, device=device)
-    with without_warnings():
-        writer.write(answers.counted(batches))
-        answers.conclude(out)
-    return 1 if strict and answers.problems else 0
+    form, trained = form_of(out, json), options.opened(run, trust_code)
+    problems = write_rows(trained, images, out, form, explain, page or Path("predictions.html"), **how)
+    return 1 if strict and problems else 0

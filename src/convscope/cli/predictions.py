@@ -24,61 +24,55 @@ _ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_NAMED = 5
 
 
-class Answers:
-    """The images of one command, and what the run answers to them.
+def write_rows(
+    run: Run, given: list[str], out: Path | None, form: str, explain: str | None, page: Path, **how: Any
+) -> list[tuple[str, str]]:
+    """Writes the answers into a file, or to stdout; says what they come to, and makes a page of their maps.
 
     Args:
         run: that answers.
         given: files, folders, and - for names on stdin.
-        explain: a lens, of whose maps a page is written.
-        page: its file.
+        out, form: the file, None for stdout, and its format, see `form_of`.
+        explain, page: a lens, of whose maps a page is written, and its file.
+        how: see `predict_batches`.
+    Returns:
+        The names and problems of unreadable images.
+    Raises:
+        DataError: none of the files could be read.
     """
+    from convscope.data import image_files, without_warnings
+    from convscope.report import check_predictions_page, write_predictions_page
+    from convscope.runs import predict_batches
 
-    def __init__(self, run: Run, given: list[str], explain: str | None, page: Path) -> None:
-        from convscope.data import image_files
-        from convscope.report import check_predictions_page
+    if explain is not None:
+        check_predictions_page(explain, page)
+        check_writable(page.parent)
+    files = [str(path) for path in image_files(_names(given))]
+    problems: list[tuple[str, str]] = []
+    columns = class_columns(run.task.heads)
+    counts: dict[str, Counter[str]] = {target: Counter() for target in columns}
 
-        self.run, self.explain, self.page = run, explain, page
-        if explain is not None:
-            check_predictions_page(explain, page)
-            check_writable(page.parent)
-        names = _names(given)
-        if not names:
-            raise DataError("no images are given; give image files or folders, or their names on stdin")
-        self.files = [str(path) for path in image_files(names)]
-        self.problems: list[tuple[str, str]] = []
-        self.columns = class_columns(run.task.heads)
-        self.counts: dict[str, Counter[str]] = {target: Counter() for target in self.columns}
-
-    def counted(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """The same tables; classes and problems are counted on the way.
-
-        Raises:
-            DataError: none of the files could be read.
-        """
-        with progress_bar("predicting", len(self.files)) as advance:
-            for rows in batches:
-                for target, column in self.columns.items():
-                    self.counts[target].update(rows[column].dropna())
+    def counted() -> Iterator[pd.DataFrame]:
+        with progress_bar("predicting", len(files)) as advance:
+            for rows in predict_batches(run, files, **how):
+                for target, column in columns.items():
+                    counts[target].update(rows[column].dropna())
                 bad = rows[rows[PROBLEM] != ""]
-                self.problems += zip(bad["file"], bad[PROBLEM], strict=True)
+                problems.extend(zip(bad["file"], bad[PROBLEM], strict=True))
                 advance(len(rows))
                 yield rows
-        if len(self.problems) == len(self.files):
-            name, problem = self.problems[0]
-            raise DataError(f"{name}: {problem}; none of {len(self.files):,} files could be read")
+        _check_readable(problems, len(files))
 
-    def conclude(self, out: Path | None) -> None:
-        """Says on stderr how many images have which class and which could not be read; writes the page."""
-        _say_counts(len(self.files), self.counts, self.problems)
+    with without_warnings():
+        _write(counted(), out, form)
+        _say_counts(len(files), counts, problems)
         if out:
             _say(f"answers: {out}")
-        if self.explain is not None:
-            from convscope.report import write_predictions_page
-
-            bad = {name for name, _ in self.problems}
-            readable = [file for file in self.files if file not in bad]
-            _say(f"page: {write_predictions_page(self.run, readable, self.explain, self.page)}")
+        if explain is not None:
+            bad = {name for name, _ in problems}
+            readable = [file for file in files if file not in bad]
+            _say(f"page: {write_predictions_page(run, readable, explain, page)}")
+    return problems
 
 
 def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how: Any) -> list[tuple[str, str]]:
@@ -91,11 +85,16 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
         files = predict_parts(run, stream, out, executor, advance=advance, **how)
     columns = class_columns(run.task.heads)
     counts, problems = counts_of(files, list(columns.values()))
-    if len(problems) == len(stream):
-        raise DataError(f"{problems[0][0]}: {problems[0][1]}; none of {len(stream):,} files could be read")
+    _check_readable(problems, len(stream))
     _say_counts(len(stream), {head: counts[column] for head, column in columns.items()}, problems)
-    _say(f"answers: {out}, {len(files):,} parquet files")
+    _say(f"answers: {out}, {len(files):,} parquet file{'' if len(files) == 1 else 's'}")
     return problems
+
+
+def _check_readable(problems: list[tuple[str, str]], n_files: int) -> None:
+    if len(problems) == n_files:
+        name, problem = problems[0]
+        raise DataError(f"{name}: {problem}; none of {n_files:,} files could be read")
 
 
 def _say_counts(total: int, counts_of: dict[str, Counter[str]], problems: list[tuple[str, str]]) -> None:
@@ -116,12 +115,19 @@ def _say(line: str) -> None:
 
 
 def _names(given: list[str]) -> list[str]:
-    """Of images: those given, where "-" stands for those on stdin, one a line."""
+    """Of images: those given, where "-" stands for those on stdin, one a line.
+
+    Raises:
+        DataError: there are none.
+    """
 
     def on_stdin() -> list[str]:
         return [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
 
-    return [name for one in given for name in (on_stdin() if one == "-" else [one]) if name]
+    names = [name for one in given for name in (on_stdin() if one == "-" else [one]) if name]
+    if not names:
+        raise DataError("no images are given; give image files or folders, or their names on stdin")
+    return names
 
 
 def _no_formula(cell: Any) -> Any:
@@ -129,54 +135,52 @@ def _no_formula(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and re.match(r"[=+\-@\t\r](?!\d+(\.\d+)?$)", cell) else cell
 
 
-class RowWriter:
-    """Writes tables of rows to a file, or to stdout: CSV, or JSON lines.
+def form_of(out: Path | None, as_json: bool) -> str:
+    """The ending of the file, or of one such as stdout takes: CSV, or JSON lines.
 
     Raises:
         SettingError: the file's ending names no format.
         ReadOnlyError: nothing may be written there.
     """
+    if out is None:
+        return ".jsonl" if as_json else ".csv"
+    if out.suffix not in _ENDINGS:
+        raise SettingError(
+            f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}; without it rows go to stdout"
+        )
+    check_writable(out.parent)
+    return out.suffix
 
-    def __init__(self, out: Path | None, as_json: bool) -> None:
-        if out is not None and out.suffix not in _ENDINGS:
-            raise SettingError(
-                f"--out {out}: expected a name that ends in {', '.join(_ENDINGS)}; without it rows go to stdout"
-            )
-        if out is not None:
-            check_writable(out.parent)
-        self.out, self.form = out, out.suffix if out else ".jsonl" if as_json else ".csv"
 
-    def write(self, tables: Iterable[pd.DataFrame]) -> None:
-        if self.out is not None:
-            write_whole(self.out, lambda file: self._into(file, tables))
-            return
-        for text in self._texts(tables):
+def _write(tables: Iterable[pd.DataFrame], out: Path | None, form: str) -> None:
+    if out is None:
+        for text in _texts(tables, form):
             sys.stdout.write(text)
+    elif form == ".parquet":
+        write_whole(out, lambda file: _write_parquet(file, tables))
+    else:
+        write_whole(out, lambda file: file.writelines(text.encode() for text in _texts(tables, form)))
 
-    def _into(self, file: BinaryIO, tables: Iterable[pd.DataFrame]) -> None:
-        if self.form != ".parquet":
-            for text in self._texts(tables):
-                file.write(text.encode())
-            return
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        writer = None
-        for table in tables:
-            rows = pa.Table.from_pandas(table, preserve_index=False, schema=writer and writer.schema)
-            writer = writer or pq.ParquetWriter(file, rows.schema)
-            writer.write_table(rows)
-        if writer:
-            writer.close()
+def _write_parquet(file: BinaryIO, tables: Iterable[pd.DataFrame]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def _texts(self, tables: Iterable[pd.DataFrame]) -> Iterator[str]:
-        for n, table in enumerate(tables):
-            if self.form == ".jsonl":
-                rows = (json.dumps(row, ensure_ascii=False) for row in json_rows(table))
-                yield "".join(printable_json(row) + "\n" for row in rows)
-            else:
-                words = table.select_dtypes(exclude="number").map(_no_formula)
-                escaped = table.assign(**words).rename(columns=_no_formula)
-                yield escaped.to_csv(
-                    index=False, header=n == 0, sep="\t" if self.form == ".tsv" else ",", lineterminator="\n"
-                )
+    writer = None
+    for table in tables:
+        rows = pa.Table.from_pandas(table, preserve_index=False, schema=writer and writer.schema)
+        writer = writer or pq.ParquetWriter(file, rows.schema)
+        writer.write_table(rows)
+    if writer:
+        writer.close()
+
+
+def _texts(tables: Iterable[pd.DataFrame], form: str) -> Iterator[str]:
+    for n, table in enumerate(tables):
+        if form == ".jsonl":
+            rows = (json.dumps(row, ensure_ascii=False) for row in json_rows(table))
+            yield "".join(printable_json(row) + "\n" for row in rows)
+        else:
+            words = table.select_dtypes(exclude="number").map(_no_formula)
+            escaped = table.assign(**words).rename(columns=_no_formula)
+            yield escaped.to_csv(index=False, header=n == 0, sep="\t" if form == ".tsv" else ",", lineterminator="\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import Json, RunDir, TrustCode, opened
+from convscope.cli.show import print_json, print_line
 
 
 def publish(
@@ -35,7 +36,6 @@ def publish(
 
     Sends the folder of convscope card in one commit. A repository that is there is updated. The token is that of
     huggingface_hub: HF_TOKEN, or its login."""
-    from convscope.cli.show import print_json, print_line
     from convscope.share import publish_run
 
     published = publish_run(opened(run, trust_code), repo, out, private=private, dry_run=dry_run, message=message)

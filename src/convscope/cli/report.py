@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from convscope.cli import options
+from convscope.cli.show import print_json, print_line, print_metrics
+from convscope.errors import SettingError
 
 
 def report(
@@ -30,10 +32,8 @@ def report(
     """Write the illustrated report of a run or a study.
 
     One HTML file that opens offline: DIR/report.html. Beside that of a run filters.html, a page of every filter."""
-    from convscope.cli.show import print_json, print_line, print_metrics
     from convscope.compute import using
     from convscope.courses import study_sections
-    from convscope.errors import SettingError
     from convscope.report import holds_runs, write_report, write_study_report
 
     limit, copy = options.read_minutes(minutes), None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope.cli.options import Device, Json
+from convscope.cli.show import print_json, print_line, print_table
+from convscope.errors import ConvscopeError, FailedError, StoppedError
 
 if TYPE_CHECKING:
     from convscope.courses import Reproduction
@@ -40,9 +44,7 @@ def reproduce(
 
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
-    from convscope.cli.show import print_json, print_line
     from convscope.courses import reproduced, reproduction_page, reproduction_to_json
-    from convscope.errors import FailedError
     from convscope.runs import write_whole
 
     names = names or []
@@ -61,8 +63,6 @@ def reproduce(
 
 
 def _command(names: list[str], budget: str | None, out: Path, markdown: Path) -> str:
-    import shlex
-
     words = ["convscope", "reproduce", *names, *(["--budget", budget] if budget else [])]
     if out != Path("runs/reproduce"):
         words += ["--out", str(out)]
@@ -71,11 +71,8 @@ def _command(names: list[str], budget: str | None, out: Path, markdown: Path) ->
 
 def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, device: str) -> list[str]:
     """What went wrong, a line a study; the others go on."""
-    import sys
-
     from convscope.compute import LocalProcesses
     from convscope.courses import budget_in_words, reproduce as run_one, study_sections
-    from convscope.errors import ConvscopeError, StoppedError
     from convscope.report import write_study_report
 
     failed = []
@@ -96,7 +93,6 @@ def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, devi
 
 
 def _print(studies: list[Reproduction], out: Path) -> None:
-    from convscope.cli.show import print_line
     from convscope.courses import EXPLAINED, claim_rows, reproduction_rows, state_in_words
     from convscope.runs import REPORT
 
@@ -121,7 +117,6 @@ def _print(studies: list[Reproduction], out: Path) -> None:
 
 
 def _print_plans(names: list[str], budget: str, workers: int, device: str, json: bool) -> None:
-    from convscope.cli.show import print_json, print_line, print_table
     from convscope.courses import find_reproduction, reproductions
     from convscope.study import duration, plan
 

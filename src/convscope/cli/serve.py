@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli.options import TrustCode
+from convscope.cli.show import print_line
 
 
 def serve(
@@ -40,7 +41,6 @@ def serve(
         import torch
 
         from convscope.app import serve
-        from convscope.cli.show import print_line
 
         if "OMP_NUM_THREADS" not in os.environ:
             # A second one would keep a core from the sockets; slow questions have their own process.

@@ -8,10 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.measure import Measurement
-from rich.table import Table
-
 from convscope.base.console import open_console, printable_json
 
 if TYPE_CHECKING:
@@ -42,6 +38,9 @@ def print_table(
 ) -> None:
     """A table on stdout; the first `left` columns are words, the others numbers, but with `text` the last one: it is wrapped
     where the terminal is narrow."""
+    from rich.measure import Measurement
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
     for place, column in enumerate(columns):
         wrapped = text and place == len(columns) - 1
@@ -72,6 +71,8 @@ def print_frame(frame: pd.DataFrame, most: int = 40, left: int | None = None) ->
 
 def _columns_that_fit(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """How many of a table's first columns the terminal has room for; all where there is none."""
+    from rich.cells import cell_len
+
     console = open_console()
     if not console.is_terminal:
         return len(names)
@@ -92,22 +93,16 @@ def _cell(value: object) -> str:
 
 def share(figure: dict[str, float | None]) -> str:
     """A share with its interval in percent: '99.41 % (99.33 to 99.48)'; without limits '99.41 %'."""
+    return number(figure, ".2f", 100, " %")
+
+
+def number(figure: dict[str, float | None], form: str = ".4f", scale: float = 1, unit: str = "") -> str:
+    """A number with its interval: '0.0213 (0.0195 to 0.0231)'; without limits, as from a single image, '0.0213'."""
     if figure["value"] is None:
         return "not defined"
-    return f"{100 * figure['value']:.2f} %{_limits(figure, '.2f', 100)}"
-
-
-def number(figure: dict[str, float | None], form: str = ".4f") -> str:
-    """A number with its interval: '0.0213 (0.0195 to 0.0231)'; without limits '0.0213'."""
-    if figure["value"] is None:
-        return "not defined"
-    return f"{figure['value']:{form}}{_limits(figure, form)}"
-
-
-def _limits(figure: dict[str, float | None], form: str, scale: float = 1) -> str:
-    """' (0.0195 to 0.0231)'; nothing where there are none, as from a single image."""
     limits = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
-    return f" ({' to '.join(f'{limit:{form}}' for limit in limits)})" if limits else ""
+    interval = f" ({' to '.join(f'{limit:{form}}' for limit in limits)})" if limits else ""
+    return f"{scale * figure['value']:{form}}{unit}{interval}"
 
 
 def print_metrics(metrics: dict[str, Any], recipe: Recipe) -> None:
@@ -171,7 +166,14 @@ def _print_pairs(title: str, pairs: tuple[Pair, ...]) -> None:
         bases = [pair.basis for pair in pairs]
         differ = len(set(bases)) > 1  # by tests of their own, as where some have other seeds
         rows = [
-            (pair.a, pair.b, _points(pair), written_p(pair.p), "yes" if pair.told_apart else "no", *([basis] * differ))
+            (
+                pair.a,
+                pair.b,
+                number(pair.compared.difference.to_json(), "+.2f", 100),
+                written_p(pair.p),
+                "yes" if pair.told_apart else "no",
+                *([basis] * differ),
+            )
             for pair, basis in zip(pairs, bases, strict=True)
         ]
         columns = ("A", "B", "A less B, points", "p (Holm)", "told apart", *(["by"] * differ))
@@ -180,12 +182,6 @@ def _print_pairs(title: str, pairs: tuple[Pair, ...]) -> None:
         print_line("")
     elif pairs:
         print_line("\n".join([title, *(f"  {pair.verdict}; {pair.basis}" for pair in pairs), ""]))
-
-
-def _points(pair: Pair) -> str:
-    return number(
-        {key: None if v is None else 100 * v for key, v in pair.compared.difference.to_json().items()}, "+.2f"
-    )
 
 
 def _print_settings(compared: Compared) -> None:

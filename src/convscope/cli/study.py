@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli import options
+from convscope.cli.show import print_json, print_line, print_metrics
 
 
 def study(
@@ -30,7 +31,6 @@ def study(
 
     What is already there of the same study is kept: it goes on where it was stopped.
     """
-    from convscope.cli.show import print_json, print_line, print_metrics
     from convscope.report import write_report
     from convscope.study import find_spec, run_study
 

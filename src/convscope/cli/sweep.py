@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli import options
+from convscope.cli.show import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from convscope.study import Plan, Study
@@ -68,7 +69,6 @@ def sweep(
 
     Finished runs are kept: the same command goes on after a Ctrl-C, a kill, a power cut.
     """
-    from convscope.cli.show import print_json
     from convscope.courses import check_reproduces, study_sections
     from convscope.report import write_study_report
     from convscope.study import find_study, plan, sweep as run_sweep
@@ -90,7 +90,6 @@ def sweep(
 
 
 def _print_plan(planned: Plan) -> None:
-    from convscope.cli.show import print_line, print_table
     from convscope.study import duration, setting_in_words
 
     keys = list(planned.runs[0].settings)
@@ -116,7 +115,6 @@ def _plan_values(planned: Plan) -> dict[str, Any]:
 
 
 def _print_study(study: Study, report: Path) -> None:
-    from convscope.cli.show import print_line, print_table
     from convscope.study import setting_in_words
 
     ranking, metric = study.ranking(), study.spec.metric

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
 
 from convscope.base.launched import launched
 from convscope.cli import options
+from convscope.cli.show import print_json, print_line
+from convscope.errors import SettingError
 
 
 def train(
@@ -33,8 +34,6 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a network, or go on with an unfinished run."""
-    from convscope.cli.show import print_json, print_line
-    from convscope.errors import SettingError
     from convscope.scans import validation_in_words
     from convscope.study import find_spec, resume_run, train_study
 
@@ -60,4 +59,4 @@ def train(
     else:
         for sentence in validation_in_words(run, run.load_data(), device):
             print_line(sentence)
-        print_line(f"trained: {run.path}; next: convscope evaluate {quote(str(run.path))}")
+        print_line(f"trained: {run.path}; next: {run.command('evaluate')}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from operator import mul
-from shlex import quote
 from typing import Any
 
 import torch
@@ -161,7 +160,7 @@ def filters(subject: ReportedRun, effects: Effects | None = None) -> dict[str, A
     return {
         "classes": list(test.classes["class"]),
         "input": list(subject.run.input_shape),
-        "run": quote(str(subject.run.path)),
+        "look": subject.run.command("look"),
         "tests": n,
         "top": _TOP,
         "pictures": _PICTURES,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
-from shlex import quote
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -39,7 +38,6 @@ def _environment(room: str) -> Environment:
     )  # fmt: skip
     environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format, "uri": _uri}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
-    environment.filters["quoted"] = quote  # for a shell
     return environment
 
 

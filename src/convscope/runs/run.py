@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pandas as pd
@@ -159,6 +160,11 @@ class Run:
                 f"{self.path}: its network would run code or read files that its spec names: {code}; if you trust whoever "
                 "made this folder, add --trust-code, or open it with open_run(path, trust=True)"
             )
+
+    def command(self, verb: str) -> str:
+        """A command line about this run as a shell takes it, such as "convscope evaluate 'runs/a b' --trust-code"."""
+        trust = "" if code_in(self.spec.net) is None else " --trust-code"
+        return f"convscope {verb} {quote(str(self.path))}{trust}"
 
     @cached_property
     def history(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
 from convscope.runs import (
+    ENVIRONMENT,
     GIVEN,
     MODEL,
     SPEC,
@@ -47,7 +48,8 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: `repo` is no such name; or a README.md is there that is no such card, or whose metadata block is no YAML.
+        SettingError: `repo` is no such name; `out` is a run's folder;
+            or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
     run = open_run(run)
@@ -55,6 +57,8 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
+    if (folder / ENVIRONMENT).exists():  # a card has none; its weights and spec would take the place of the run's
+        raise SettingError(f"{folder} is a run's folder: choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)
     try:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,7 @@ class ComparedRun:
         except (KeyError, RuntimeError, IndexError):
             path = self.run.path / PREDICTIONS
             raise RunFolderError(
-                f"{path} is not what this run answers; delete it, and convscope evaluate {quote(str(self.run.path))}"
+                f"{path} is not what this run answers; delete it, and {self.run.command('evaluate')}"
             ) from None
         true, predicted, probability, of_true = (torch.stack(part, 1) for part in zip(*answers, strict=True))
         return AnswersOfRun(true, predicted, probability.prod(1), of_true.prod(1))
@@ -162,17 +161,16 @@ def _check_evaluated(run: Run) -> None:
             f"{run.path} did not come to its end: {outcome.get('state', 'failed')}, so it has no test figures "
             f"({outcome.get('message', 'no reason is known')}); leave it out"
         )
-    path = quote(str(run.path))
+    evaluate = run.command("evaluate")
     if not run.is_trained:
         raise RunFolderError(
-            f"{run.path} is not trained to its end: convscope train --resume {path} takes it there, "
-            f"then convscope evaluate {path}"
+            f"{run.path} is not trained to its end: {run.command('train --resume')} takes it there, then {evaluate}"
         )
     if not (run.has(METRICS) and run.has(PREDICTIONS)):
-        raise RunFolderError(f"{run.path} has no test figures yet: convscope evaluate {path} makes them")
+        raise RunFolderError(f"{run.path} has no test figures yet: {evaluate} makes them")
     accuracy = run.metrics.get("accuracy")
     if not (isinstance(accuracy, dict) and isinstance(accuracy.get("value"), int | float)):
-        raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; convscope evaluate {path}")
+        raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; {evaluate}")
 
 
 def _check_classes(runs: Sequence[Run]) -> None:

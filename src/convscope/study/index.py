@@ -58,7 +58,7 @@ def read_runs(folder: Path) -> Indexed:
         RunFolderError: there is no such folder, it is a run itself, or no run is below it.
     """
     if not os.path.isdir(folder):
-        raise RunFolderError(f"{folder} is no folder; expected one with runs below it, such as runs")
+        raise RunFolderError(f"{folder} is no folder; expected one with runs below it")
     if (folder / SPEC).exists() or (folder / OUTCOME).exists():
         raise RunFolderError(f"{folder} is a run itself; expected a folder with runs below it: try {folder.parent}")
     names = find_runs(folder)

@@ -247,7 +247,7 @@ def _find(name: str) -> Path | str:
     path, texts = Path(name), shipped_texts()
     # of a run, a study or data it is said which command or setting it belongs to
     if (path / SPEC).is_file():
-        raise SettingError(f"{path} is a run's folder; to go on with it: convscope train --resume {quote(str(path))}")
+        raise SettingError(f"{path} is a run's folder; to go on with it: {Run(path).command('train --resume')}")
     if (path / "study.yaml").is_file():
         raise SettingError(
             f"{path} is a study's folder; to go on with it: "

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, count, islice
-from shlex import quote
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -388,7 +387,7 @@ class Trainer:
     def _stop(self) -> None:
         self.run.check_there()
         save_state(self.run, self.state, self.net, self.optimizer)
-        command = f"convscope train --resume {quote(str(self.run.path))}"
+        command = self.run.command("train --resume")
         if self.run.spec.net.name == GIVEN:
             command = f"cs.train(net, data, recipe, out={str(self.run.path)!r}, resume=True)"
         raise StoppedError(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import torch
@@ -206,8 +205,8 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
 def check_free(out: Path) -> None:
     """Refuses a folder that holds a run, or anything but what is there of a run that was killed when it began."""
     if os.path.exists(out / SPEC):
-        unfinished = f"an unfinished run (convscope train --resume {quote(str(out))})"
-        state = "a finished run" if Run(out).is_trained else unfinished
+        run = Run(out)
+        state = "a finished run" if run.is_trained else f"an unfinished run ({run.command('train --resume')})"
         raise RunFolderError(f"{out} holds {state} already; choose another --out, or delete it")
     names = os.listdir(out) if os.path.isdir(out) else [""]
     leftovers = [name in (ENVIRONMENT, RATE) or (name.startswith(".") and name.endswith(UNFINISHED)) for name in names]

@@ -134,7 +134,7 @@ function showLayer(layer) {
   const filter = weights ? ` with filters of ${weights.shape} over ${weights.inputs} ${weights.inputs === 1 ? "input" : "inputs"}` : "";
   find(".facts", place).textContent = `${whole(layer.units)} units${filter}, maps of ${layer.map.join("×")}; each number sees up to ` +
     `${layer.field.join("×")} pixels of the image${layer.stride && Math.max(...layer.stride) > 1 ? `, in steps of ${layer.stride.join("×")}` : ""}.` +
-    (layer.shown < layer.units ? ` The first ${whole(layer.shown)} units are on this page; convscope look ${found.run} top_patches --layer ${layer.name} --unit N shows any.` : "");
+    (layer.shown < layer.units ? ` The first ${whole(layer.shown)} units are on this page; ${found.look} top_patches --layer ${layer.name} --unit N shows any.` : "");
   find(".words", place).replaceChildren(...layer.words.map((text) => el("p", { textContent: text })));
   find("#part-classes h2").textContent = `Classes among the strongest images of ${layer.name}`;
   find("#part-figures h2").textContent = `Figures of each unit of ${layer.name}`;
