@@ -280,6 +280,7 @@ def test_a_page_of_a_run_in_training_says_so_and_follows_it(reported: Run, tmp_p
         for name in ("lab", "units", "map", "mistakes"):
             assert "is being trained" in words(page(address, f"/{name}"))
         assert 'id="live"' in page(address, "/overview")
+        assert 'data-going="1"' in page(address, "/runs")  # before the first checkpoint, too
         found = json.loads(get(address, "/api/history")[1])
         assert (found["evaluated"], len(found["rows"]), found["epochs"]) == (False, 4, 4)
         shutil.copytree(reported.path, folder, dirs_exist_ok=True)

@@ -241,7 +241,7 @@ def run_table(state: State, know: Know) -> dict[str, Any]:
         "rows": rows,
         "settings": differing[:_MOST_SETTINGS],
         "best": best,
-        "going": sum(row["state"] == "training" for row in rows),
+        "going": sum(row["state"] in ("begun", "training") for row in rows),
     }
 
 

@@ -107,7 +107,7 @@ def _clear(change: Estimate) -> bool:
 
 
 def _points(change: Estimate, note: str = "") -> str:
-    value, low, high = (f"{100 * figure:+.1f}".replace("-", "−") for figure in change.figures)
+    value, low, high = (f"{100 * figure:+z.1f}".replace("-", "−") for figure in change.figures)
     return f"{value} points (95 %{note}: {low} to {high})"
 
 

@@ -152,7 +152,7 @@ def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
 def _pair(pair: Pair) -> dict[str, Any]:
     change = pair.compared.difference
     words = [
-        None if v is None else f"{100 * v:+.2f}".replace("-", "−") for v in (change.value, change.low, change.high)
+        None if v is None else f"{100 * v:+z.2f}".replace("-", "−") for v in (change.value, change.low, change.high)
     ]
     return {
         "a": pair.a, "b": pair.b, "difference": words[0], "limits": f"{words[1]} to {words[2]}" if words[1] else "",

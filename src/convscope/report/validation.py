@@ -175,5 +175,5 @@ def _of_weights(similarity: Estimate) -> str:
 
 
 def _figures(estimate: Estimate) -> str:
-    value, low, high = (f"{figure:.2f}".replace("-", "−") for figure in estimate.figures)
+    value, low, high = (f"{figure:z.2f}".replace("-", "−") for figure in estimate.figures)
     return value if estimate.low is None else f"{value} (95 %: {low} to {high})"
