@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,19 @@ def prepared(net: nn.Module) -> nn.Module:
     return net
 
 
+class Last(nn.Module):
+    """Each row is a step; the last steps and the last states."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, states = self.layer(x[:, 0].transpose(0, 1))
+        states = states[0] if isinstance(states, tuple) else states
+        return torch.cat([steps[-1], states.transpose(0, 1).flatten(1)], 1)
+
+
 @pytest.mark.parametrize("net", [Residual(), Recurrent(), Deciding(), Failing()], ids=lambda net: type(net).__name__)
 def test_the_network_is_left_as_found(net: nn.Module) -> None:
     prepared(net)
@@ -68,6 +82,25 @@ def test_what_runs_without_autocast_is_layers_as_any() -> None:
     graph = trace(net, images)
     assert {graph.operation(name).kind for name in ("conv", "relu", "fc")} == {"conv", "relu", "dense"}
     assert torch.equal(graph.run(images)["fc"], net(images))
+
+
+RECURRENT: dict[str, Callable[..., nn.RNNBase]] = {
+    "rnn": lambda **options: nn.RNN(4, 3, nonlinearity="relu", **options),
+    "gru, 2 layers": lambda **options: nn.GRU(4, 3, 2, **options),
+    "lstm, projected": lambda **options: nn.LSTM(4, 3, proj_size=2, **options),
+}
+
+
+@pytest.mark.parametrize("layer", RECURRENT)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_recurrent_layers_are_traced_by_their_shapes(layer: str, bidirectional: bool) -> None:
+    """Step by step, 300 steps take torch.export 10 s and more."""
+    net = Last(RECURRENT[layer](bidirectional=bidirectional)).eval()
+    began = time.process_time()
+    graph = trace(net, torch.zeros(1, 1, 300, 4))
+    assert time.process_time() - began < 5
+    images = torch.rand(3, 1, 300, 4)
+    assert torch.equal(graph.run(images)[graph.outputs[0]], net(images))
 
 
 def test_reasons_are_one_line() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from threading import RLock
@@ -118,7 +118,8 @@ def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]
 
     net.register_forward_hook(flat)  # for export knows no dataclasses, and loses keys
     # Without no_grad each no_grad() of the network hides its body from the graph.
-    with torch.no_grad(), _plain_attention(), torch.compiler.set_stance("force_eager"), marked_functions() as calls:
+    eager, by_shape = torch.compiler.set_stance("force_eager"), _recurrent_layers_by_shape()
+    with torch.no_grad(), _plain_attention(), eager, by_shape, marked_functions() as calls:
         program = torch.export.export(net, (pair,), dynamic_shapes=(_as_taken(net, sizes),), strict=False)
     _inline_full_precision(program.graph_module)
     if not _replace_in_place(program.graph):
@@ -241,6 +242,29 @@ def _plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _recurrent_layers_by_shape() -> Iterator[None]:
+    """Export works out the shapes that a recurrent layer gives step by step, 0.2 s each; input and first states tell them."""
+
+    def shaped(x: Tensor, hx: Tensor | Sequence[Tensor], *settings: Any) -> tuple[Tensor, ...]:
+        states, is_bidirectional = [hx] if isinstance(hx, Tensor) else hx, settings[-2]
+        steps = x.new_empty(*x.shape[:-1], states[0].shape[-1] * (1 + is_bidirectional))
+        return (steps, *(state.new_empty(state.shape) for state in states))
+
+    aten = torch.ops.aten
+    layers = [aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input]
+    before = [dict(layer.py_kernels) for layer in layers]
+    try:
+        for layer in layers:
+            layer.py_kernels.update(dict.fromkeys(layer.py_kernels, shaped))
+            layer._dispatch_cache.clear()
+        yield
+    finally:
+        for layer, kernels in zip(layers, before, strict=True):
+            layer.py_kernels.update(kernels)
+            layer._dispatch_cache.clear()
 
 
 @contextmanager
