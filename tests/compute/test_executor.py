@@ -117,7 +117,7 @@ def test_work_that_is_submitted_at_the_end_leaves_no_process(monkeypatch: pytest
         executor.submit(pow, 2, 3).result()
     ending.join()
     assert not executor._processes
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(RequestError, match="its block was left, and its processes have ended; open a new one"):
         executor.submit(pow, 2, 3)
 
 
@@ -208,3 +208,11 @@ def test_what_is_no_executor_is_one_line(given: object, tmp_path: Path) -> None:
 def test_no_number_of_processes_is_one_line(count: object) -> None:
     with pytest.raises(SettingError, match="expected a whole number of processes, 1 or more"):
         LocalProcesses(count)
+
+
+def test_work_that_cannot_be_sent_is_one_line() -> None:
+    with (
+        LocalProcesses(1) as executor,
+        pytest.raises(RequestError, match="cannot be sent to another process: cannot pickle"),
+    ):
+        executor.submit(work.total, threading.Lock())

@@ -19,7 +19,7 @@ from convscope.errors import (
     RunFolderError,
     StoppedError,
 )
-from convscope.runs import CHECKPOINT, MODEL, open_run
+from convscope.runs import CHECKPOINT, MODEL, open_run, read_tensors, write_tensors
 from convscope.training import Silent, train
 from tests.gpus import on_gpu
 from tests.killing import dead_process
@@ -260,3 +260,16 @@ def test_a_modules_extra_state_is_resumed_and_opened(spots: Make, tmp_path: Path
     train(net(), data, recipe, tmp_path / "halves", device="cpu", resume=True, watcher=Silent())
     assert digest_of(tmp_path / "halves") == digest_of(tmp_path / "whole")
     assert open_run(tmp_path / "whole", net()).net[1].n_steps == trained[1].n_steps == 3 * (len(data.train) // 24)
+
+
+@pytest.mark.parametrize("change", [{"epoch": None}, {"phase": 1}])
+def test_a_checkpoint_of_another_program_or_version_is_refused(
+    change: dict[str, int | None], spots: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small_net(), spots(), short_recipe(), tmp_path / "run", device="cpu", watcher=StopAt(1, 1, die))
+    tensors, card = read_tensors(tmp_path / "run" / CHECKPOINT)
+    changed = {key: value for key, value in (card | change).items() if value is not None}
+    write_tensors(tmp_path / "run" / CHECKPOINT, tensors, changed)
+    with pytest.raises(RunFolderError, match="is no checkpoint of this convscope"):
+        train(small_net(), spots(), short_recipe(), tmp_path / "run", device="cpu", resume=True)

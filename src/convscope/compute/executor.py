@@ -30,6 +30,7 @@ from convscope.errors import (
     RequestError,
     SettingError,
     WorkerError,
+    first_line,
     shortened,
 )
 
@@ -191,7 +192,7 @@ class LocalProcesses(Executor):
         self._starting = Lock()  # so that a wish to stop or end finds what is being started
 
     def submit(self, work: Callable[..., Out], *arguments: Any) -> Future[Out]:
-        return self._submit(cloudpickle.dumps((work, arguments, False)))
+        return self._submit(_packed(work, arguments, False))
 
     def map_partitions(
         self, work: Callable[[Iterator[In]], Out], items: Iterable[In], advance: Callable[[In], None]
@@ -202,7 +203,7 @@ class LocalProcesses(Executor):
             with drawing:
                 return tuple(islice(remaining, 1))
 
-        call = cloudpickle.dumps((work, (), True))
+        call = _packed(work, (), True)
         futures = [self._submit(call, draw, advance) for _ in range(self.count)]
         try:
             for future in as_completed(futures):
@@ -236,7 +237,12 @@ class LocalProcesses(Executor):
 
     def _submit(self, *call: Any) -> Future[Any]:
         with self._starting:
-            future = self._threads.submit(self._run, *call)
+            try:
+                future = self._threads.submit(self._run, *call)
+            except RuntimeError as error:
+                raise RequestError(
+                    "executor: its block was left, and its processes have ended; open a new one"
+                ) from error
             self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
@@ -273,6 +279,14 @@ class LocalProcesses(Executor):
         self._processes.discard(process)
         with process.words, suppress(BrokenPipeError), process:
             process.kill()
+
+
+def _packed(*call: Any) -> bytes:
+    try:
+        packed: bytes = cloudpickle.dumps(call)
+    except Exception as error:  # an object may hold anything
+        raise RequestError(f"this work cannot be sent to another process: {first_line(error)}") from error
+    return packed
 
 
 class _Process(subprocess.Popen[bytes]):

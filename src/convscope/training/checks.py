@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ def check_fit(net: nn.Module, card: Card, task: Task, recipe: Recipe) -> None:
                 )
 
 
-def _trained_on(net: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+def _trained_on(net: nn.Module, images: Tensor, recipe: Recipe) -> Any:
     """The outputs of a pass as in a step; what is compiled is not compiled for this."""
     dtype = number_format(recipe, images.device)
     try:

@@ -76,8 +76,8 @@ def load_state(run: Run, net: nn.Module, begin: Callable[[TrainingState], torch.
     """
     path = run.path / CHECKPOINT
     tensors, card = read_tensors(path)
-    if "epoch" not in card:
-        raise RunFolderError(f"{path} is no checkpoint of convscope")
+    if not {"epoch"} <= set(card) <= set(_CARD):
+        raise RunFolderError(f"{path} is no checkpoint of this convscope")
     load_weights(net, _under("net.", tensors), path)
     state = TrainingState(**card, best=_under("best.", tensors), average=_under("average.", tensors))
     _load_optimizer(begin(state), _under("optimizer.", tensors))
