@@ -18,7 +18,7 @@ EPOCHS = 4
 def make_run(
     folder: Path, val: float, *, train: float | None = None, seed: int = 0, rate: float = 0.01, state: str = "finished",
     parameters: int = 1000, message: str = "", loss: float = 1.0, first_loss: float = 1.75,
-    images: tuple[int, ...] | None = None, **options: Any,
+    images: tuple[int, ...] | None = None, split: Any = None, **options: Any,
 ) -> Path:  # fmt: skip
     """A run whose accuracies rise to `val` and `train`, its losses going from `first_loss` to `loss`.
 
@@ -26,7 +26,8 @@ def make_run(
     """
     folder.mkdir(parents=True)
     net, recipe = NetSpec(name="net1", **options), Recipe(rate=rate, epochs=EPOCHS, seed=seed)
-    (folder / SPEC).write_text(dump_spec(RunSpec(data=DataSpec(source="mnist"), net=net, recipe=recipe)))
+    data_spec = DataSpec(source="mnist", split=split)
+    (folder / SPEC).write_text(dump_spec(RunSpec(data=data_spec, net=net, recipe=recipe)))
     data = {"name": "mnist", "digest": "0" * 64} | ({"images": {"val": sum(images)}} if images else {})
     (folder / ENVIRONMENT).write_text(json.dumps({"parameters": parameters, "convscope": "0.1.0", "data": data}))
     ended = state == "finished"

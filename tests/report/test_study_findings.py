@@ -84,6 +84,19 @@ def test_a_small_gap_is_no_overfitting_however_clear(tmp_path: Path) -> None:
     assert _of(_planted(tmp_path, lambda width, rate: 0.7, gap=0.03)) == {}
 
 
+@pytest.mark.parametrize(("are_folds", "found"), [(False, {"overfitting"}), (True, set())])
+def test_a_gap_over_folds_has_the_wider_interval_of_runs_that_share_images(
+    tmp_path: Path, are_folds: bool, found: set[str]
+) -> None:
+    gaps = (0.01, 0.03, 0.06, 0.09, 0.11)  # t(4) over √5: from 0.01; over folds from −0.02
+    for fold, gap in enumerate(gaps):
+        split = {"folds": 5, "fold": fold} if are_folds else None
+        make_run(tmp_path / f"0001-s{fold}", 0.7, train=0.7 + gap, seed=fold, split=split)
+    low = stats.t(4, np.mean(gaps), np.std(gaps, ddof=1) * np.sqrt(1 / 5 + are_folds / 4)).ppf(0.025)
+    assert (low > 0) is not are_folds
+    assert set(_of(StudyResults(Runs(tmp_path)))) == found
+
+
 def test_runs_that_diverge_at_the_high_rate(tmp_path: Path) -> None:
     found = _of(_planted(tmp_path, lambda width, rate: 0.7, diverged=True))
     p = stats.fisher_exact([[12, 4], [0, 16]], alternative="greater").pvalue

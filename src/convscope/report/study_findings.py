@@ -105,12 +105,12 @@ def _more_often(above: Bool[np.ndarray, " A"], below: Bool[np.ndarray, " B"]) ->
 
 def _overfitting(results: StudyResults) -> Finding | None:
     """Values of settings at which the gap is large, its interval widened for having looked at all of them."""
-    cases = [(key, value, gaps(rows)) for key, value, rows in _by_value(results)]
-    cases = cases or [("", None, gaps(results.ended))]
+    cases = list(_by_value(results)) or [("", None, results.ended)]
     level = 1 - (1 - _LEVEL) / len(cases)
     large = []
-    for key, value, run_gaps in cases:
-        gap = summary(run_gaps.tolist(), level, lowest=-1.0, highest=1.0)
+    for key, value, rows in cases:
+        overlap = results.runs.overlap(rows.index)
+        gap = summary(gaps(rows).tolist(), level, lowest=-1.0, highest=1.0, overlap=overlap)
         if gap.mean.low is not None and gap.mean.low > 0 and gap.mean.figures[0] > _LARGE_GAP:
             large.append((gap.mean.figures[0], key, value, gap))
     if not large:
