@@ -161,17 +161,12 @@ def _full_one(command: kills.Command, made: Path, folder: Path, every: int) -> I
 
 def _read_only(made: Path, folder: Path, every: int) -> Iterator[tuple[str, Passed]]:
     with _patched(_PAGES), _disk(folder, "size=64m") as disk:
-        runs = [disk / "runs" / name for name in ("a", "b")]
-        for out in runs:
-            _in_child(
-                lambda out=out: run(kills.COMMANDS["train"](made, out)) or run(["evaluate", str(out)]), disk / "log"
-            )
-        begun = disk / "begun"
-        shutil.copytree(runs[0], begun)
+        one = _two_runs(made, disk)
+        begun = shutil.copytree(one, disk / "begun")
         for file in (MODEL, "metrics.json", "predictions.safetensors"):
             (begun / file).unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        words = _commands(disk / "runs", runs[0], begun, made, disk)
+        words = _commands(disk / "runs", one, begun, made)
         before = kills.files(disk)
         for name, given in words.items():
             status, said = _in_child(partial(run, given), folder.parent / "log")
@@ -181,24 +176,29 @@ def _read_only(made: Path, folder: Path, every: int) -> Iterator[tuple[str, Pass
 
 def _hostile(made: Path, folder: Path, every: int) -> Iterator[tuple[str, Passed]]:
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [folder / "runs" / name for name in ("a", "b")]
-    for out in runs:
-        _in_child(
-            lambda out=out: run(kills.COMMANDS["train"](made, out)) or run(["evaluate", str(out)]), folder / "log"
-        )
+    one = _two_runs(made, folder)
     tried: dict[str, Passed] = {}
     with _patched(_PAGES):
         for damage, act in list(DAMAGES.items())[::every]:
-            bad = shutil.copytree(runs[0], folder / "runs" / "bad")
+            bad = shutil.copytree(one, folder / "runs" / "bad")
             act(bad)
-            for name, given in _commands(folder / "runs", bad, bad, made, folder).items():
+            for name, given in _commands(folder / "runs", bad, bad, made).items():
                 status, said = _in_child(partial(run, given), folder / "log")
                 tried.setdefault(name, []).append((damage, _in_one_line(status, said)))
             shutil.rmtree(bad)
     yield from tried.items()
 
 
-def _commands(runs: Path, one: Path, begun: Path, made: Path, disk: Path) -> dict[str, list[str]]:
+def _two_runs(made: Path, folder: Path) -> Path:
+    """Evaluated runs in runs/a and runs/b of the folder; the first of them."""
+    for name in ("b", "a"):
+        out = folder / "runs" / name
+        work = partial(lambda out: run(kills.COMMANDS["train"](made, out)) or run(["evaluate", str(out)]), out)
+        _in_child(work, folder / "log")
+    return out
+
+
+def _commands(runs: Path, one: Path, begun: Path, made: Path) -> dict[str, list[str]]:
     """Commands on a folder of runs, and on one of them, by name."""
     return {
         "table": ["table", str(runs)],

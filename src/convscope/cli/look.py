@@ -20,22 +20,15 @@ class Look(TyperCommand):
         from convscope.analyses import find, names, option_of
 
         super().format_options(ctx, formatter)
-        analyses = [find(name) for name in names()]
-        rows = [(each.name, f"{each.about} {_options_of(each.request)}") for each in analyses]
-        settings = {
-            option_of(name): field.description for each in analyses for name, field in each.request.model_fields.items()
-        }
+        rows, settings = [], dict[str, str | None]()
+        for each in map(find, names()):
+            own = {option_of(name): field.description for name, field in each.request.model_fields.items()}
+            rows.append((each.name, f"{each.about} ({', '.join(own)})" if own else each.about))
+            settings |= own
         with formatter.section("Lenses and scans"):
             formatter.write_dl(rows)
         with formatter.section("Their options"):
             formatter.write_dl(sorted(settings.items()))
-
-
-def _options_of(request: Any) -> str:
-    from convscope.analyses import option_of
-
-    options = map(option_of, request.model_fields)
-    return f"({', '.join(options)})" if request.model_fields else ""
 
 
 COMMAND: dict[str, Any] = {"cls": Look, "context_settings": {"ignore_unknown_options": True}}

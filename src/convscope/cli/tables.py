@@ -243,9 +243,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
                 **{key: getattr(matrix, key) for key in ("metric", "rows", "columns", "over")},
                 "row_values": matrix.cells.index.tolist(),
                 "column_values": matrix.cells.columns.tolist(),
-                "cells": [
-                    [None if value != value else value for value in row] for row in matrix.cells.to_numpy().tolist()
-                ],
+                "cells": matrix.cells.astype(object).where(matrix.cells.notna(), None).to_numpy().tolist(),
             }
             for matrix in answer.matrices
         ]
