@@ -174,6 +174,16 @@ def test_activations_are_replaced_as_by_the_lens(how: str) -> None:
         assert check(each, scope, lambda unit, at=layer: scope.ablate({at: unit}, how, images.images()), images) > 3
 
 
+def test_the_mean_of_tokens_is_over_the_class_token_too() -> None:
+    """As by the lens, which replaces all tokens, and not over those alone that stand for a place in the image."""
+    images = images_of(8, classes=10)
+    net = Transformer()
+    nn.init.normal_(net.token)
+    scope = undecided(net, images)
+    [found] = scope.filter_effects(images, "norm", "mean_activation", batch_size=16, progress=False).values()
+    check(found, scope, lambda unit: scope.ablate({"norm": unit}, "mean_activation", images.images()), images)
+
+
 def test_a_layer_that_is_used_again_counts_once() -> None:
     images = images_of(12)
     scope = undecided(with_head(Twice(), 4), images)
