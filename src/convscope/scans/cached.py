@@ -23,7 +23,9 @@ from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan, size
 FORMAT = 3
 """Of the records in an entry; raised when they are packed in another way."""
 
-VERSIONS = dict.fromkeys(("statistics", "faithfulness", "randomization", "invariance", "filter-effects", "ablation"), 2)
+VERSIONS = dict.fromkeys(("statistics", "faithfulness", "invariance", "filter-effects", "ablation"), 2) | {
+    "randomization": 3
+}
 """Of each scan, 1 where none is stated; raised when the same request gives another result."""
 
 
