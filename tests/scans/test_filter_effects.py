@@ -188,6 +188,21 @@ class TokenMlp(nn.Module):
         return self.head((x + self.fc2(self.act(self.fc1(x)))).mean(1))
 
 
+class MapNorm(nn.LayerNorm):
+    """A layer norm over the units of a map, as in ConvNeXt."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_units_of_maps_that_a_norm_turns_and_turns_back() -> None:
+    images = images_of(9)
+    scope = undecided(chain(nn.Conv2d(3, 12, 3), MapNorm(12), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 42, 3)), images)
+    found = scope.filter_effects(images, ["1"], "zero_activation", progress=False)["1"]
+    together = scope.ablation({"1": [11]}, images, "zero_activation", progress=False)
+    assert float(together.probability_after.mean()) == pytest.approx(float(found.mean_probability_after[11]), abs=1e-6)
+
+
 @pytest.mark.parametrize("how", ["zero_activation", "mean_activation"])
 def test_units_of_tokens_are_replaced_and_not_tokens(how: str) -> None:
     images = images_of(8)

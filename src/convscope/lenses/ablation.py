@@ -255,8 +255,7 @@ def _mean_activations(
     stand behind the batch, (U, 1, 1) for a map."""
     probe = _sharing_copy(net).eval()  # so that a forward pass writes nothing on the network
     modules = _modules(probe)
-    places = positions(graph) if graph else {}
-    means = {layer: _Mean(layer, places.get(layer)) for layer in layers}
+    means = {layer: _Mean(layer, None if graph is None else _positions_of(graph, layer)) for layer in layers}
     for layer, mean in means.items():
         if layer not in modules:
             raise UnknownNameError("layer", layer, modules, "in this network")
@@ -269,6 +268,12 @@ def _mean_activations(
         for part in parts:
             probe(images[part])
     return {layer: mean.result(len(parts)) for layer, mean in means.items()}
+
+
+def _positions_of(graph: TracedGraph, layer: str) -> Positions | None:
+    """Those of what a module gives: of the last operation within it, for a norm of maps may turn them and turn them back."""
+    within = [op.name for op in graph.operations if f"{op.module}.".startswith(f"{layer}.")]
+    return positions(graph).get(within[-1]) if within else None
 
 
 class _Mean:
