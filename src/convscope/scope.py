@@ -460,7 +460,8 @@ class Scope:
         """
         needs_none = images is None and how != "mean_activation"
         prepared = self._example() if needs_none else None if images is None else self.prepare(images)
-        edited = lenses.ablate(self.net, layers, how, prepared)
+        graph = None if how == "zero_weights" else scans.graph_of(self)
+        edited = lenses.ablate(self.net, layers, how, prepared, graph=graph)
         scope = copy(self)
         scope.net = edited
         if "graph" in vars(self) and (graph := lenses.ablated_graph(self.graph, edited, layers, how)) is not None:

@@ -68,6 +68,12 @@ def test_the_estimate_chooses_what_is_measured() -> None:
     assert few.logit_change[0] == whole.logit_change[0]
 
 
+def test_no_layer() -> None:
+    images = torch.rand(1, 3, 8, 8)
+    with pytest.raises(RequestError, match="layers: there is none; give one at least"):
+        Scope(evaluated(ByFunctions()), images).unit_effects(images, [])
+
+
 def test_wrong_requests() -> None:
     image = torch.rand(1, 3, 8, 8)
     scope = Scope(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)), image)

@@ -174,6 +174,65 @@ def test_activations_are_replaced_as_by_the_lens(how: str) -> None:
         assert check(each, scope, lambda unit, at=layer: scope.ablate({at: unit}, how, images.images()), images) > 3
 
 
+class TokenMlp(nn.Module):
+    """As many tokens, and a class token, as its activation has units and more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 8, 2, stride=2), nn.Parameter(torch.randn(1, 1, 8))
+        self.fc1, self.act, self.fc2, self.head = nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        return self.head((x + self.fc2(self.act(self.fc1(x)))).mean(1))
+
+
+class MapNorm(nn.LayerNorm):
+    """A layer norm over the units of a map, as in ConvNeXt."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_units_of_maps_that_a_norm_turns_and_turns_back() -> None:
+    images = images_of(9)
+    scope = undecided(chain(nn.Conv2d(3, 12, 3), MapNorm(12), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 42, 3)), images)
+    found = scope.filter_effects(images, ["1"], "zero_activation", progress=False)["1"]
+    together = scope.ablation({"1": [11]}, images, "zero_activation", progress=False)
+    assert float(together.probability_after.mean()) == pytest.approx(float(found.mean_probability_after[11]), abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["zero_activation", "mean_activation"])
+def test_units_of_tokens_are_replaced_and_not_tokens(how: str) -> None:
+    images = images_of(8)
+    scope = undecided(TokenMlp(), images)
+    effects = scope.filter_effects(images, ["act"], how, progress=False)["act"]
+    labels, pixels = images.targets_of()[:, None], images.images()
+    activations = scope.graph.run(scope.prepare(pixels), ["act"])["act"].detach()
+    for unit in (0, 5):
+        activations_ablated = activations.clone()
+        activations_ablated[..., unit] = activations[..., unit].mean() if how == "mean_activation" else 0
+        given = {"act": activations_ablated}
+        logits = scope.graph.run(scope.prepare(pixels), given=given)[scope.graph.outputs[0]].detach()
+        expected = pytest.approx(float(logits.softmax(1).gather(1, labels).mean()), abs=1e-6)
+        ablated = scope.ablate({"act": [unit]}, how, pixels)
+        assert float(effects.mean_probability_after[unit]) == expected
+        assert float(ablated.probabilities(pixels).gather(1, labels).mean()) == expected
+        together = scope.ablation({"act": [unit]}, images, how, progress=False)
+        assert float(together.probability_after.mean()) == expected
+
+
+def test_the_mean_of_tokens_is_over_the_class_token_too() -> None:
+    """As by the lens, which replaces all tokens, and not over those alone that stand for a place in the image."""
+    images = images_of(8, classes=10)
+    net = Transformer()
+    nn.init.normal_(net.token)
+    scope = undecided(net, images)
+    [found] = scope.filter_effects(images, "norm", "mean_activation", batch_size=16, progress=False).values()
+    check(found, scope, lambda unit: scope.ablate({"norm": unit}, "mean_activation", images.images()), images)
+
+
 def test_a_layer_that_is_used_again_counts_once() -> None:
     images = images_of(12)
     scope = undecided(with_head(Twice(), 4), images)

@@ -80,6 +80,14 @@ def test_the_order_of_the_layers_and_what_goes_with_each() -> None:
     assert _cascade(graph, ["conv2", "relu*"]) == {"conv2": ["conv2.weight", "fc1.weight", "fc1.bias"]}
 
 
+def test_a_norm_of_whole_maps_has_no_filters() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 5]), nn.ReLU(), nn.Flatten(), nn.Linear(120, 2))
+    assert _cascade(trace(net, torch.zeros(1, 3, 8, 7)), None) == {
+        "4": ["4.weight", "4.bias"],
+        "0": ["0.weight", "0.bias", "1.weight", "1.bias"],
+    }
+
+
 def test_the_layers_of_a_transformer() -> None:
     """Its class token, positions and norms go with the layers they follow."""
     steps = _cascade(trace(Transformer(), torch.zeros(1, 3, 16, 12)), None)

@@ -16,6 +16,7 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.node import map_aggregate
 
+from convscope.base.console import silenced
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
 from convscope.graph.naming import module_path, name_operations
@@ -155,7 +156,8 @@ class TracedGraph:
         placeholders = {key: nodes.placeholder(key) for key in constants or {}}
         for key, placeholder in placeholders.items():
             placeholder.meta = {"val": (constants or {})[key]}
-        nodes.output(nodes.graph_copy(self._nodes, copies))
+        with silenced():  # PyTorch warns of the sizes that its own export wrote into the arguments
+            nodes.output(nodes.graph_copy(self._nodes, copies))
         node = copies[self.operation(name).node]
         readers = list(node.users)
         with nodes.inserting_before(node.next):

@@ -15,7 +15,7 @@ from torch.fx import Graph, Node
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from convscope.errors import NetworkError, RequestError, SettingError, UnknownNameError
-from convscope.graph import Intervention, Operation, TracedGraph, positions
+from convscope.graph import Intervention, Operation, Positions, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 from convscope.lenses.memory import portions
 from convscope.lenses.units import Units, choose_units, count_units, layers_with_units
@@ -35,6 +35,7 @@ def ablate(
     how: str = "zero_weights",
     images: Float[Tensor, "N C H W"] | None = None,
     *,
+    graph: TracedGraph | None = None,
     max_memory: int | None = None,
 ) -> nn.Module:
     """A copy of the network in which some units are ablated; the network itself is left as it is.
@@ -54,11 +55,12 @@ def ablate(
         net: any network.
         layers: path of the module → the units to ablate, see `choose_units`. A unit is a filter of a
             convolution, a neuron of a dense layer, or the map (N, unit, …) that a module gives. Of dense layers
-            and layer norms on tokens it is the last axis.
+            and layer norms on tokens it is the last axis, and of other modules on tokens if the graph is given.
         how: see above. With "zero_weights" each layer has to be a convolution or a dense layer; an activation
             is replaced where the module is called, once in a pass.
         images: normalised; needed for activations: the mean is over these. For "zero_activation" one is
             enough, whose pixels do not matter.
+        graph: of the network, which knows on which axis of a module's result the units lie.
         max_memory: bytes that the images worked on at once may take; see `portions`.
 
     Returns:
@@ -87,7 +89,7 @@ def ablate(
             f"layers are a {type(layers).__name__}; expected units by layer, such as {{'conv1': [0, 1]}}"
         )
     if how != "zero_weights":
-        return _with_replaced_activations(net, layers, how, images, max_memory)
+        return _with_replaced_activations(net, layers, how, images, graph, max_memory)
     copy = _sharing_copy(net)
     modules = {path: module for path, module in _modules(copy).items() if _has_filters(module)}
     for layer, units in layers.items():
@@ -208,13 +210,18 @@ def _zero_filters(module: nn.Module, units: Units, layer: str) -> None:
 
 
 def _with_replaced_activations(
-    net: nn.Module, layers: Mapping[str, Units], how: str, images: Tensor | None, max_memory: int | None
+    net: nn.Module,
+    layers: Mapping[str, Units],
+    how: str,
+    images: Tensor | None,
+    graph: TracedGraph | None,
+    max_memory: int | None,
 ) -> nn.Module:
     if images is None or images.ndim != 4 or not len(images):
         raise RequestError(
             f"how={how!r} needs images (N, C, H, W), normalised, to see what the layers give; pass images="
         )
-    means = _mean_activations(net, list(layers), images, max_memory)
+    means = _mean_activations(net, list(layers), images, graph, max_memory)
     copy = _sharing_copy(net)
     for layer, units in layers.items():
         mean, shape = means[layer]
@@ -242,13 +249,13 @@ def _replaced(names: tuple[str, str], module: nn.Module, inputs: tuple[Any, ...]
 
 
 def _mean_activations(
-    net: nn.Module, layers: list[str], images: Tensor, max_memory: int | None
+    net: nn.Module, layers: list[str], images: Tensor, graph: TracedGraph | None, max_memory: int | None
 ) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
     """For each layer the units' means over images and positions, (U,), in evaluation mode; and the shape in which they
     stand behind the batch, (U, 1, 1) for a map."""
     probe = _sharing_copy(net).eval()  # so that a forward pass writes nothing on the network
     modules = _modules(probe)
-    means = {layer: _Mean(layer) for layer in layers}
+    means = {layer: _Mean(layer, None if graph is None else _positions_of(graph, layer)) for layer in layers}
     for layer, mean in means.items():
         if layer not in modules:
             raise UnknownNameError("layer", layer, modules, "in this network")
@@ -263,16 +270,23 @@ def _mean_activations(
     return {layer: mean.result(len(parts)) for layer, mean in means.items()}
 
 
+def _positions_of(graph: TracedGraph, layer: str) -> Positions | None:
+    """Those of what a module gives: of the last operation within it, for a norm of maps may turn them and turn them back."""
+    within = [op.name for op in graph.operations if f"{op.module}.".startswith(f"{layer}.")]
+    return positions(graph).get(within[-1]) if within else None
+
+
 class _Mean:
     """A forward hook that sums up what a module gives."""
 
-    def __init__(self, layer: str) -> None:
-        self.layer, self.sums, self.count = layer, list[Tensor](), 0
+    def __init__(self, layer: str, where: Positions | None) -> None:
+        self.layer, self.where, self.sums, self.count = layer, where, list[Tensor](), 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise RequestError(f"layer {self.layer!r} gives no maps or neurons (N, U, …); ablate another layer")
         axis = output.ndim - 1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
+        axis = axis if self.where is None else self.where.unit_axis(output.ndim)
         self.sums.append(output.sum([other for other in range(output.ndim) if other != axis]))
         self.count += output.numel() // output.shape[axis]
         self.shape = (-1, *[1] * (output.ndim - 1 - axis))

@@ -50,19 +50,14 @@ class MaximizeSettings(TypedDict, total=False):
     max_memory: int | None
 
 
-class AttributionSettings(CaptumSettings, total=False):
-    """Of any attribution lens, one or another, but for `seed` and `max_memory`."""
+class LensSettings(CaptumSettings, total=False):
+    """Of any attribution lens but for `seed` and `max_memory`; or of `occlusion`, whose fill is called `occlusion_fill`."""
 
     layer: str | None
     unit: int | None
     position: Position
     relu: bool
     baseline: Tensor | None
-
-
-class LensSettings(AttributionSettings, total=False):
-    """Of any attribution lens, or of `occlusion`, whose fill is called `occlusion_fill`."""
-
     size: Size
     stride: Size
     occlusion_fill: Fill

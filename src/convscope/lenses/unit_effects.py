@@ -61,10 +61,13 @@ def unit_effects(
 
     Raises:
         UnknownNameError: there is no such operation.
-        RequestError: there is more than one image, or the network gives no row of logits, or a layer's units are not known.
+        RequestError: there is more than one image, or no layer; or the network gives no row of logits, or a layer's units
+            are not known.
     """
     if len(image) != 1:
         raise RequestError(f"images: {len(image)}; expected one")
+    if not at:
+        raise RequestError("layers: there is none; give one at least, such as ['conv1']")
     resolved = resolve_target(graph, image, target)
     axes = {name: _unit_axis(graph, name) for name in at}
     with torch.inference_mode(False), torch.enable_grad():

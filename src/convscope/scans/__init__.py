@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from convscope.scans.ablation import IntervenedNet as IntervenedNet, ablation as ablation
+    from convscope.scans.ablation import IntervenedNet as IntervenedNet, ablation as ablation, graph_of as graph_of
     from convscope.scans.answered import Answering as Answering, head_of as head_of
     from convscope.scans.by_image import (
         Answers as Answers,

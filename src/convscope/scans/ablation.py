@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from convscope.data import ImageSet
 from convscope.errors import NetworkError
-from convscope.graph import Intervention
-from convscope.lenses import Units, ablate
+from convscope.graph import Intervention, TracedGraph
+from convscope.lenses import Units, ablate, check_how
 from convscope.scans.answered import answers_of_both
 from convscope.scans.cached import cached_scan
 from convscope.scans.effects import Ablation
@@ -95,20 +95,26 @@ def _ablated(
     scope: Subject, layers: Mapping[str, Units], images: Images, how: str, **settings: Unpack[PassSettings]
 ) -> nn.Module:
     """An edited copy, or, where an activation is that of no module, the network with interventions in its graph."""
-    if how in ("zero_activation", "mean_activation") and not all(_is_run_once(scope, layer) for layer in layers):
+    check_how(how)
+    graph = None if how == "zero_weights" else graph_of(scope)
+    if graph is not None and not all(_is_run_once(graph, layer) for layer in layers):
         return IntervenedNet(scope, interventions_over(scope, images, layers, how, **settings))
     examples = torch.zeros(1, *scope.input_shape)  # whose pixels do not matter
     if how == "mean_activation":
         examples = images.images() if isinstance(images, ImageSet) else images
-    return ablate(scope.net, layers, how, scope.prepare(examples))
+    return ablate(scope.net, layers, how, scope.prepare(examples), graph=graph)
 
 
-def _is_run_once(scope: Subject, layer: str) -> bool:
-    """Whether it is a module that runs once in a pass, or is not known to be anything else."""
+def graph_of(scope: Subject) -> TracedGraph | None:
+    """The traced network; None where it cannot be traced, and there are modules alone."""
     try:
-        graph = scope.graph
-    except NetworkError:  # then there are modules alone
-        return True
+        return scope.graph
+    except NetworkError:
+        return None
+
+
+def _is_run_once(graph: TracedGraph, layer: str) -> bool:
+    """Whether it is a module that runs once in a pass, or is not known to be anything else."""
     calls = [op.name for op in graph.operations if op.module == layer]
     again = [name for name in calls if name != layer and not name.startswith(f"{layer}.")]
     return not again and (bool(calls) or layer not in graph.by_name)

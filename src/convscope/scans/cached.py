@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from convscope.compute import Entry, cached, entry_path
 from convscope.data import ImageSet, rows_of
-from convscope.scans.scan import Images, PassSettings, Scan, Subject, Untraced, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan, sizes
 
 FORMAT = 3
 """Of the records in an entry; raised when they are packed in another way."""
 
-VERSIONS = dict.fromkeys(("statistics", "faithfulness", "randomization", "invariance"), 2)
+VERSIONS = dict.fromkeys(("statistics", "faithfulness", "invariance", "filter-effects", "ablation"), 2) | {
+    "randomization": 3
+}
 """Of each scan, 1 where none is stated; raised when the same request gives another result."""
 
 
@@ -139,7 +141,7 @@ def digest_of_weights(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def digest_of_scope(scope: Untraced) -> str:
+def digest_of_scope(scope: Subject) -> str:
     """Of all but the weights that a result depends on: the settings of the modules, as they print them; what black and white
     become before the network, which is the normalisation; and what the outputs mean."""
     layout = re.sub(r" at 0x[0-9a-f]+", "", repr(scope.net))  # the address of a function, another in each process

@@ -20,7 +20,6 @@ from convscope.scans.effects import LayerEffects
 from convscope.scans.exact import ExactSum
 from convscope.scans.room import MAX_MEMORY, rows_that_fit
 from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, check_count, scan, sizes
-from convscope.scans.statistics import statistics
 
 
 class FirstOrder:
@@ -158,8 +157,30 @@ def interventions_over(
     zeros = interventions(scope.graph, layers, how)
     if how != "mean_activation":
         return zeros
-    means = statistics(scope, images, list(zeros), correlations=False, **settings)
-    return {name: replace(each, values=means[name].mean) for name, each in zeros.items()}
+    [means] = scan(scope, images, [_Means(zeros)], **settings)
+    return {name: replace(each, values=means[name]) for name, each in zeros.items()}
+
+
+class _Means:
+    """A scan of the mean of each unit over all that an intervention replaces: over a class token, too."""
+
+    def __init__(self, interventions: Mapping[str, Intervention]) -> None:
+        self.interventions, self.layers, self.n = interventions, tuple(interventions), 0
+        self.sums = {name: ExactSum((len(each.values),)) for name, each in interventions.items()}
+
+    def update(self, seen: BatchOutputs) -> None:
+        self.n += len(seen.index)
+        for name, each in self.interventions.items():
+            units_last = seen.activations[name].movedim(each.unit_axis, -1).double()
+            self.sums[name].add(units_last.reshape(len(units_last), -1, len(each.values)).mean(1))
+
+    def merge(self, other: _Means) -> None:
+        self.n += other.n
+        for name, total in self.sums.items():
+            total.merge(other.sums[name])
+
+    def result(self) -> dict[str, Float64[Tensor, " U"]]:
+        return {name: total.value / self.n for name, total in self.sums.items()}
 
 
 def _screened(each: Intervention, estimate: Tensor, n: int) -> Intervention:

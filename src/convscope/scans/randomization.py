@@ -190,7 +190,8 @@ def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list
 
 def _has_filters(op: Operation, net: nn.Module) -> bool:
     """Whether it multiplies by filters; a class token, positions or scales are only joined, added or multiplied on."""
-    return op.kind not in ("add", "concat", "mul") and any(net.get_parameter(path).ndim > 1 for path in op.parameters)
+    is_on_each = op.kind in ("add", "concat", "mul") or op.kind.endswith("_norm")
+    return not is_on_each and any(net.get_parameter(path).ndim > 1 for path in op.parameters)
 
 
 def randomize(net: nn.Module, parameters: Sequence[str], seed: Sequence[int]) -> None:
