@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 
 from convscope.errors import SettingError, shortened
 
@@ -24,7 +24,16 @@ else:
                 raise SettingError(f"{cls.__name__}: {describe(error, cls)}") from None
 
     class Settings(BaseModel, metaclass=_InOneLine):
-        """A pydantic model whose constructor raises SettingError."""
+        """A pydantic model whose constructor raises SettingError, and to which True is not the number 1."""
+
+        @field_validator("*", mode="before")
+        @classmethod
+        def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+            if isinstance(value, bool):
+                kinds = _kinds_in(cls.model_fields[info.field_name].annotation)
+                if kinds & {int, float} and bool not in kinds:
+                    raise ValueError(f"{value}: Input should be a number")
+            return value
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
@@ -69,6 +78,10 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _kinds_in(annotation: Any) -> set[Any]:
+    return {annotation}.union(*map(_kinds_in, get_args(annotation)))
 
 
 def _dotted(model: type[BaseModel], above: str = "") -> Iterator[str]:

@@ -205,7 +205,7 @@ class DataSpec(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1)
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: int | None = Field(default=None, ge=1, le=16_384)
     channels: int | None = Field(default=None, ge=1)
     grey: bool = False
     bits: Literal[8, 16] = 8
