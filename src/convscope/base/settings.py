@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from convscope.errors import SettingError, shortened
 
@@ -28,7 +28,7 @@ else:
 
         @field_validator("*", mode="before")
         @classmethod
-        def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        def _numbers_are_numbers(cls, value: Any, info: Any) -> Any:
             if isinstance(value, bool):
                 kinds = _kinds_in(cls.model_fields[info.field_name].annotation)
                 if kinds & {int, float} and bool not in kinds:
