@@ -38,9 +38,10 @@ def test_it_says_its_address_serves_and_ends_while_a_question_is_answered(
     with started(str(reported.path), "--port", "0") as process:
         assert process.stdout is not None
         address = re.search(r"http://(127\.0\.0\.1:\d+)/ ", process.stdout.readline())[1]  # type: ignore[index]
+        assert get(address, "/overview")[0] == 200
         with closing(HTTPConnection(address, timeout=60)) as connection:
             connection.request("GET", "/api/analyses/maximize?layer=conv1&unit=0")
-            assert get(address, "/overview")[0] == 200  # after the question, which the server has by now
+            assert get(address, "/static/app.css")[0] == 200  # after the question, which the server has by now
             while not (children := _children(process.pid)):
                 time.sleep(0.05)
             start = time.monotonic()

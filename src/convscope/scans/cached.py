@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from convscope.compute import Entry, cached, entry_path
 from convscope.data import ImageSet, rows_of
-from convscope.scans.scan import Images, PassSettings, Scan, Subject, scan, sizes
+from convscope.scans.scan import Images, PassSettings, Scan, Subject, Untraced, scan, sizes
 
 FORMAT = 3
 """Of the records in an entry; raised when they are packed in another way."""
@@ -141,7 +141,7 @@ def digest_of_weights(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def digest_of_scope(scope: Subject) -> str:
+def digest_of_scope(scope: Untraced) -> str:
     """Of all but the weights that a result depends on: the settings of the modules, as they print them; what black and white
     become before the network, which is the normalisation; and what the outputs mean."""
     layout = re.sub(r" at 0x[0-9a-f]+", "", repr(scope.net))  # the address of a function, another in each process

@@ -125,19 +125,25 @@ class ByImage:
 
 
 @runtime_checkable
-class Subject(Protocol):
-    """The network to scan; a `convscope.Scope` is one."""
+class Untraced(Protocol):
+    """A network with its images, which need not be traceable."""
 
     net: nn.Module
     input_shape: tuple[int, ...]
     """Channels, height and width of its images."""
     given_task: Task | None
     """What the outputs mean, where the run or the user says so."""
-    run: Any
-    """The run that the network is from, in whose folder results are kept; None without one."""
 
     def prepare(self, images: Tensor) -> Tensor:
         """The images as the network takes them, on its device."""
+
+
+@runtime_checkable
+class Subject(Untraced, Protocol):
+    """The network to scan; a `convscope.Scope` is one."""
+
+    run: Any
+    """The run that the network is from, in whose folder results are kept; None without one."""
 
     @property
     def graph(self) -> TracedGraph:
