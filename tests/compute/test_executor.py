@@ -114,7 +114,7 @@ def test_work_that_is_submitted_at_the_end_leaves_no_process(monkeypatch: pytest
 
     monkeypatch.setattr(executor._threads, "submit", while_it_ends)
     with pytest.raises(WorkerError, match="it was ended"):
-        executor.submit(pow, 2, 3).result()
+        executor.submit(time.sleep, 60).result()
     ending.join()
     assert not executor._processes
     with pytest.raises(RequestError, match="its block was left, and its processes have ended; open a new one"):
