@@ -108,10 +108,8 @@ def explore(*folders: RunOrFolder, trust: bool = False) -> ServedExplorer:
     Example:
         >>> cs.explore("runs/first")                          # doctest: +SKIP
     """
-    runs, listening = (
-        ExploredRuns([folder.path if isinstance(folder, Run) else Path(folder) for folder in folders], trust),
-        _listen("127.0.0.1", 0),
-    )
+    paths = [folder.path if isinstance(folder, Run) else Path(folder) for folder in folders]
+    runs, listening = ExploredRuns(paths, trust), _listen("127.0.0.1", 0)
     server = uvicorn.Server(_config(create_app(runs)))
     Thread(target=server.run, args=([listening],), daemon=True, name="convscope-explorer").start()
     return ServedExplorer(f"http://127.0.0.1:{listening.getsockname()[1]}/")

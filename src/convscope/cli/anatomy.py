@@ -41,7 +41,6 @@ def anatomy(
 
 
 def _print(table: Anatomy) -> None:
-
     shape = "×".join(str(n) for n in table.input)
     columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-\nadds", "receptive\nfield", "stride")
     print_table(f"{table.network} on {shape}", columns, [_row(layer) for layer in table.to_json()["layers"]], left=2)

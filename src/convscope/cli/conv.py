@@ -134,7 +134,6 @@ def conv(
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
-
     names = [name for name, value in options.items() if value is not None]
     if names:
         raise SettingError(f"{', '.join(names)}: not with {what}; leave one of both out")

@@ -70,7 +70,6 @@ def _facts(bundle: DataBundle) -> dict[str, Any]:
 
 
 def _print(bundle: DataBundle) -> None:
-
     facts = _facts(bundle)
     shape = "×".join(str(n) for n in bundle.input_shape)
     counts = ", ".join(f"{n:,} {split}" for split, n in facts["images"].items())

@@ -55,7 +55,6 @@ def _line(zoo: ListedZoo) -> str:
 
 
 def _print(networks: list[ListedNet]) -> None:
-
     rows = [
         (
             net.name,

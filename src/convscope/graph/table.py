@@ -64,9 +64,8 @@ _CONV = Field(bounds.convolution, grids.convolution)
 _DENSE = _mixed(lambda call: [-1])
 _POOL = Field(bounds.pool, grids.windowed)
 _ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
-_BATCH_NORM = _mixed(
-    lambda call: _positions(call) if call["training"] else []
-)  # without running statistics: of each map as a whole
+# without running statistics batch norm measures each map as a whole
+_BATCH_NORM = _mixed(lambda call: _positions(call) if call["training"] else [])
 _INSTANCE_NORM = _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
 _CARRIED = Field(lambda call: call.input, lambda call: call.input)  # the same value, with a gradient of its own
 _PART = Row("part", Field(bounds.part, grids.part))

@@ -93,10 +93,8 @@ def filters(net: nn.Module, layer: str) -> Tensor:
         if not isinstance(layer, str) or layer not in layers:
             raise UnknownNameError("layer with filters", layer, layers, "in this network")
         for hook in layers[layer]._forward_pre_hooks.values():
-            if isinstance(
-                hook, WeightNorm | SpectralNorm | BasePruningMethod
-            ):  # else the weight is that of the last pass
-                hook(layers[layer], None)
+            if isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
+                hook(layers[layer], None)  # else the weight is that of the last pass
         return layers[layer].weight.detach().clone()
 
 

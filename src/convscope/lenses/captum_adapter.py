@@ -175,9 +175,8 @@ def _gradient_shap(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
 def _lrp(captum: Any, look: _Look) -> tuple[Tensor, float | None]:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
-    epsilon = max(
-        look.settings["epsilon"], torch.finfo(look.image.dtype).tiny
-    )  # 0, to which 1e-9 rounds in float16, is NaN
+    # 0, to which 1e-9 rounds in float16, is NaN
+    epsilon = max(look.settings["epsilon"], torch.finfo(look.image.dtype).tiny)
     steps = RelevanceSteps(look.graph, look.output, lambda: EpsilonRule(epsilon))
     output, sign = look.task.output_of(look.target)
     return sign * captum.LRP(steps).attribute(look.image, output), None

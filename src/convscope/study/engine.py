@@ -138,9 +138,8 @@ def check_folder(folder: Path, spec: StudySpec) -> None:
     if (folder / STUDY).exists():
         there = load_study(folder / STUDY)
         if different := there.differences(spec):
-            more = (
-                "" if different != ["seeds"] or not there.is_grid else f"; seeds can be added behind {[*there.seeds]}"
-            )
+            can_grow = different == ["seeds"] and there.is_grid
+            more = f"; seeds can be added behind {[*there.seeds]}" if can_grow else ""
             raise RunFolderError(
                 f"{folder} holds another study ({', '.join(different)} differ); choose another --out, or delete it{more}"
             )
