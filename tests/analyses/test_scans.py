@@ -142,7 +142,7 @@ def test_switching_units_off_is_told_by_class_and_by_unit(reported: Run) -> None
     said = (
         f"accuracy falls most without unit {worst['unit']} of {worst['layer']}, by {-100 * worst['change']:.1f} points"
     )
-    assert each.heading.endswith(said if worst["change"] < 0 else "accuracy falls without none of them")
+    assert each.heading.endswith(said if worst["change"] < 0 else "none of them lowers the accuracy")
 
 
 @pytest.mark.parametrize("how", [None, "mean_activation"])
@@ -219,7 +219,7 @@ def test_a_screen_measures_the_units_that_it_names_and_says_so(reported: Run) ->
 def test_only_a_loss_is_called_one() -> None:
     ranked = pd.DataFrame({"layer": ["b", "a"], "unit": [7, 1], "change": [-0.0312, 0.2]})
     assert largest_loss(ranked) == "accuracy falls most without unit 7 of b, by 3.1 points"
-    assert largest_loss(ranked.tail(1)) == "accuracy falls without none of them"
+    assert largest_loss(ranked.tail(1)) == "none of them lowers the accuracy"
 
 
 def test_the_effect_of_an_edit_is_told_with_the_images_that_change_most(reported: Run) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from convscope.cli import _command
+from convscope.cli.look import _FLAGS
 from convscope.runs import Run
 from tests.cli.conftest import Command
 
@@ -103,6 +105,23 @@ def test_a_misspelt_option_of_a_lens_comes_before_what_is_missing(command: Comma
     for lens, option, meant in (("grad_cam", "--imag", "--image"), ("ablate", "--unts", "--units")):
         complaint = command("look", reported.path, lens, option, "7").complaint
         assert complaint.startswith(f"{option}: {lens} has no such setting; did you mean {meant}?"), complaint
+
+
+def test_a_misspelt_flag_of_look_takes_no_word_for_its_value(command: Command) -> None:
+    for words in (("runs/x", "--jsn", "grad_cam"), ("runs/x", "grad_cam", "--jsn")):
+        assert command("look", *words).complaint == "--jsn: look has no such option; did you mean --json?"
+    look = _command(["look"]).commands["look"]
+    assert set(_FLAGS) == {option.opts[0] for option in look.params if getattr(option, "is_flag", False)}
+    assert command("look", "runs/x", "grad_cam", "--layer=").complaint == "--layer=: expected a value after it"
+
+
+def test_a_name_that_is_not_utf8(command: Command) -> None:
+    for words in (("table", "runs/\udcff"), ("train", "lines", "--out", "runs/\udcff")):
+        found = command(*words)
+        assert (found.status, found.complaint.endswith("this name is not valid UTF-8; rename the file or folder")) == (
+            2,
+            True,
+        )
 
 
 def test_an_error_of_our_own_is_one_line_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_classes_without_images_are_borne(tmp_path: Path) -> None:
         runs.append(run)
     head = run.metrics["heads"]["class"]
     assert 'nowhere <span class="faint">no training images</span>' in text
-    assert "2 without test images are left out" in text
+    assert "of recall 2, without test images;" in text
     assert (run.path / FILTERS).is_file()
     assert [row["images"] for row in head["per_class"]] == [20, 20, 0, 0]
     assert orders(head["confusion"])["hardest first"][2:] == [2, 3]

@@ -51,4 +51,11 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_durations_in_words() -> None:
-    assert [duration(s) for s in (0.4, 50, 720, 12_000, 187_200)] == ["0 s", "50 s", "12 min", "3 h 20 min", "2 d 4 h"]
+    assert [duration(s) for s in (0.4, 9.97, 50, 720, 12_000, 187_200)] == [
+        "0.4 s",
+        "10 s",
+        "50 s",
+        "12 min",
+        "3 h 20 min",
+        "2 d 4 h",
+    ]

@@ -24,6 +24,8 @@ STAGES = [
         ({"name": "lenet5"}, "lenet5"),
         (STAGES, "frozen (epochs 3, rate 0.001), last block (epochs 2, rate 1e-05)"),
         (json.dumps(STAGES), "frozen (epochs 3, rate 0.001), last block (epochs 2, rate 1e-05)"),  # as tables keep it
+        ('{"name": "lenet5", "width": 8}', "lenet5 (width 8)"),  # as a table by networks keeps it
+        ('{"depth": 3}', '{"depth": 3}'),
         ('[{"name": 3}]', '[{"name": 3}]'),
         ("[{broken", "[{broken"),
     ],

@@ -88,6 +88,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
+        _check_words(arguments)
         _check_working_folder()
         if launched()[1] > 1 and arguments[0] != "train":
             raise SettingError(f"torchrun: starts convscope train alone; give convscope {arguments[0]} without it")
@@ -113,6 +114,12 @@ def _run(arguments: list[str]) -> int:
         what = " ".join(str(error).split()) or "no message"
         return _complain(error, f"unexpected {type(error).__name__}: {what} (--debug shows where)", 1, debug)
     return status or 0
+
+
+def _check_words(arguments: list[str]) -> None:
+    """Parquet, safetensors and YAML files cannot hold other names, nor be opened by them."""
+    if odd := [word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)]:
+        raise SettingError(f"{odd[0]}: this name is not valid UTF-8; rename the file or folder")
 
 
 def _check_working_folder() -> None:

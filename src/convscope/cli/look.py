@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ class Look(TyperCommand):
         with formatter.section("Their options"):
             formatter.write_dl(sorted(settings.items()))
 
+
+_FLAGS = ("--allow-different", "--json", "--list", "--pretrained", "--trust-code")
 
 COMMAND: dict[str, Any] = {"cls": Look, "context_settings": {"ignore_unknown_options": True}}
 """How Typer is to make the command."""
@@ -172,9 +175,11 @@ def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
         if not word.startswith("--"):
             names.append(word)
             continue
+        if flag := get_close_matches(word, _FLAGS, n=1, cutoff=0.8):  # it would take the next word for its value
+            raise SettingError(f"{word}: look has no such option; did you mean {flag[0]}?")
         option, equals, text = word[2:].partition("=")
         value = text if equals else next(rest, None)
-        if value is None:
+        if not value:
             raise SettingError(f"{word}: expected a value after it")
         settings[option.replace("-", "_")] = value
     return names, settings

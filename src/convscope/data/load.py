@@ -132,8 +132,9 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
     for target, labels in source.targets.items():
         n_classes = len(source.classes[target])
         for row in np.flatnonzero((labels < 0) | (labels >= n_classes)).tolist():
+            none = " (none, as -1 or null)" if labels[row] == -1 else ""
             wrong.setdefault(
-                row, f"has the label {labels[row]}, outside 0 … {n_classes - 1}: classes are counted from 0"
+                row, f"has the label {labels[row]}{none}, outside 0 … {n_classes - 1}: classes are counted from 0"
             )
     if wrong and not spec.skip_bad:
         first, *others = sorted(wrong)

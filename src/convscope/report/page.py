@@ -16,6 +16,7 @@ from markupsafe import Markup
 from convscope import draw
 from convscope.compute import Entry, cache_folder, cached, entry_path
 from convscope.draw import Picture, photo, png
+from convscope.study import duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ def _environment(room: str) -> Environment:
     )  # fmt: skip
     environment.filters |= {"figure": _figure, "points": _points, "thousands": "{:,}".format, "uri": _uri}
     environment.filters |= {"percent": _percent, "interval": _interval, "side": _side, "embed": _embed, "short": _short}
+    environment.filters["duration"] = duration
     return environment
 
 

@@ -17,7 +17,6 @@ from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
 from convscope.runs import (
-    ENVIRONMENT,
     GIVEN,
     MODEL,
     SPEC,
@@ -48,7 +47,7 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: `repo` is no such name; `out` is a run's folder;
+        SettingError: `repo` is no such name; `out` holds other files and no card, as a run's folder does;
             or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
@@ -57,8 +56,10 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
-    if (folder / ENVIRONMENT).exists():  # a card has none; its weights and spec would take the place of the run's
-        raise SettingError(f"{folder} is a run's folder: choose another folder with --out")
+    ours = {CARD, CONFIG, FAILURES, MODEL, SPEC}
+    present = {path.name for path in folder.glob("*") if not path.name.startswith(".")}  # the Hub's clones have .git
+    if present - ours and CARD not in present:  # such as a run's folder, whose weights would be replaced
+        raise SettingError(f"{folder} holds other files ({min(present - ours)}, …): choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)
     try:

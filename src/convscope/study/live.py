@@ -194,10 +194,10 @@ def _going(metric: str, going: list[Going]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """'50 s', '12 min', '3 h 20 min', '2 d 4 h'."""
+    """'0.4 s', '50 s', '12 min', '3 h 20 min', '2 d 4 h'."""
     minutes = round(seconds / 60)
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.{int(seconds < 9.95)}f} s"
     if minutes < 120:
         return f"{minutes} min"
     return (

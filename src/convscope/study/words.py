@@ -29,13 +29,14 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def _list_in(text: str) -> Any:
-    """The list that a table keeps as JSON; nothing of any other text."""
-    if not text.startswith("[{"):
+    """The mappings that a table keeps as JSON, or the single one; nothing of any other text."""
+    if not text.startswith(("[{", "{")):
         return []
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return []
+    return value if isinstance(value, list) else [value]
 
 
 def _named(parts: Any) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from convscope.compute import choose_device
@@ -64,7 +65,8 @@ class Ranks:
 
     def backward(self, loss: Tensor) -> None:
         """The gradient of the sum of all processes' losses."""
-        (loss if self.count == 1 else self.count * loss).backward()  # for `joined` takes the mean
+        with _others():
+            (loss if self.count == 1 else self.count * loss).backward()  # for `joined` takes the mean
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the processes, in place."""
@@ -114,12 +116,25 @@ def together(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     if own:
         if where.type == "cuda":
             torch.cuda.set_device(where)
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_DECODING)
+        _meet("nccl" if where.type == "cuda" else "gloo")
     try:
         yield (Ranks(dist.get_rank(), dist.get_world_size(), local) if dist.is_initialized() else Ranks()), where
     finally:
         if own:
             dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """The processes of this start find each other.
+
+    torchrun keeps one store over all its starts, so that after a restart a process reads the addresses that its dead
+    predecessors left there (pytorch/pytorch#135712). On one machine the number of the start keeps them apart; on several
+    each torchrun has a count of its own, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives every start a new store.
+    """
+    store, rank, count = next(rendezvous("env://", timeout=_DECODING))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        store = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_DECODING)
 
 
 class FollowedRun(Run):
@@ -143,4 +158,6 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not any(library in str(error).lower() for library in ("gloo", "nccl")):
+            raise
         raise FailedError("another process of this training has ended, or cannot be reached") from error

@@ -71,7 +71,7 @@ def largest_loss(ranked: pd.DataFrame) -> str:
     """Without which unit most accuracy is lost, where any is."""
     worst = ranked.iloc[0]
     if worst["change"] >= 0:
-        return "accuracy falls without none of them"
+        return "none of them lowers the accuracy"
     return (
         f"accuracy falls most without unit {worst['unit']} of {worst['layer']}, by {-100 * worst['change']:.1f} points"
     )
