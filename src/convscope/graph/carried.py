@@ -7,14 +7,15 @@ and in the finished graph the mark becomes an operation whose value is the resul
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import _SingleLevelFunction
+from torch.autograd.function import FunctionMeta
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
@@ -66,11 +67,13 @@ def marked_functions() -> Iterator[list[Result]]:
     """
     calls: list[Result] = []
 
-    def apply(function: Any, *arguments: Any, **kwargs: Any) -> Any:
-        result = super(_SingleLevelFunction, function).apply(*arguments, **kwargs)
+    def marked(function: Any, forward: Callable[..., Any], given: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = forward(*given, **kwargs)
+        has_context = isinstance(given[0], function._backward_cls)
+        arguments = given[1:] if has_context else given
         slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
         others = [None if i in slots else a for i, a in enumerate(arguments)]
-        if function.__module__.startswith("torch.") or kwargs or _holds_tensors(others):
+        if kwargs or _holds_tensors(others) or (has_context and given[0].dirty_tensors):
             return result
         calls.append(Result(function, tuple(others), slots))
         tensors, number = [arguments[i] for i in slots], len(calls) - 1
@@ -81,13 +84,24 @@ def marked_functions() -> Iterator[list[Result]]:
             for i, one in enumerate(result)
         )
 
-    # `Function.apply` ends in its base's; a bound `Function.apply` that a module kept is met there too.
-    base: Any = _SingleLevelFunction
-    base.apply = classmethod(apply)
+    def attribute(function: Any, name: str) -> Any:
+        value = type.__getattribute__(function, name)
+        if name != "forward" or function.__module__.startswith("torch."):
+            return value
+
+        @wraps(value)
+        def forward(*given: Any, **kwargs: Any) -> Any:
+            return marked(function, value, given, kwargs)
+
+        return forward
+
+    # `Function.apply`, also one that a module kept, takes `forward` from its class, in all versions of PyTorch.
+    metaclass: Any = FunctionMeta
+    metaclass.__getattribute__ = attribute
     try:
         yield calls
     finally:
-        del base.apply
+        del metaclass.__getattribute__
 
 
 def carry(graph: Graph, calls: list[Result]) -> None:
