@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from convscope.base.console import progress_bar
-from convscope.compute import in_order
 from convscope.data.seeds import generator
-from convscope.data.store import Filling, StoredBlock, block_of
+from convscope.data.store import Filling
 
 SIDE_PX = 28
 PER_CLASS = 1000
@@ -60,17 +58,9 @@ def filling(per_class: int, seed: int) -> Filling:
 
     The first images of a class are the same however many there are.
     """
-    return Filling((len(_COMBINATIONS) * per_class, 3, SIDE_PX, SIDE_PX), _blocks(per_class, seed), {})
-
-
-def _blocks(per_class: int, seed: int) -> Iterator[StoredBlock]:
-    def draw(index: int) -> StoredBlock:
-        return block_of(draw_class(index, per_class, seed))
-
-    with progress_bar("drawing lines", len(_COMBINATIONS) * per_class) as advance:
-        for block in in_order(draw, range(len(_COMBINATIONS)), os.cpu_count() or 1):
-            yield block
-            advance(per_class)
+    shape = (len(_COMBINATIONS) * per_class, 3, SIDE_PX, SIDE_PX)
+    draw = partial(draw_class, per_class=per_class, seed=seed)
+    return Filling("drawing lines", shape, range(len(_COMBINATIONS)), draw, os.cpu_count() or 1)
 
 
 def draw_class(index: int, per_class: int, seed: int) -> UInt8[np.ndarray, "n 3 28 28"]:
