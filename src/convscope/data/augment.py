@@ -129,11 +129,10 @@ def augment(
         across, down = ((2 * draws[name] - 1) * augmentation.shear for name in ("shear_x", "shear_y"))
         images = op.shear(images, across, down, augmentation.padding)
     images = _jitter(images, augmentation, draws)
-    if augmentation.policy == "trivial":
-        images = apply_policy(images, "trivial", 1, None, augmentation.padding, key)
-    if augmentation.policy == "rand":
-        strength = augmentation.rand_strength
-        images = apply_policy(images, "rand", augmentation.rand_ops, strength, augmentation.padding, key)
+    if augmentation.policy != "none":
+        is_rand = augmentation.policy == "rand"
+        n_ops, strength = (augmentation.rand_ops, augmentation.rand_strength) if is_rand else (1, None)
+        images = apply_policy(images, augmentation.policy, n_ops, strength, augmentation.padding, key)
     return _cut_out(images, augmentation.cutout, draws) if augmentation.cutout else images
 
 
