@@ -7,9 +7,8 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-from convscope.data.source import split_of
+from convscope.data.source import PerRow, Rows, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError
 
@@ -96,7 +95,7 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
     return texts
 
 
-def parts_of(splits: Sequence[str], where: str) -> dict[str, Int64[np.ndarray, " n"]]:
+def parts_of(splits: Sequence[str], where: str) -> dict[str, Rows]:
     """The rows of each split that is named; of 'all' where it is one alone.
 
     Raises:
@@ -117,7 +116,7 @@ def parts_of(splits: Sequence[str], where: str) -> dict[str, Int64[np.ndarray, "
     return {split: np.array(rows, np.int64) for split, rows in by_split.items()}
 
 
-def groups_and_faults(answers: Answers, where: str) -> tuple[Int64[np.ndarray, " M"] | None, dict[int, str]]:
+def groups_and_faults(answers: Answers, where: str) -> tuple[PerRow | None, dict[int, str]]:
     """As a Source has them: a number for each group, a row without one being a group by itself; and the rows without a label,
     or without the split that others have."""
     faults: dict[int, str] = {}

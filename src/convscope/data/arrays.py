@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Int64
 
 from convscope.data.images import Item
-from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.data.source import Rows, Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.store import available_memory
 from convscope.errors import DataError
 
@@ -40,7 +39,7 @@ class Arrays(Source):
     def digest(self) -> str:
         return file_digest_of(self.file)
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         starts = np.cumsum([0, *map(len, self.images)])
         for row in rows:
             part = int(np.searchsorted(starts, row, side="right")) - 1

@@ -93,11 +93,11 @@ class Augmentation(Settings):
 
 
 def augment(
-    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"],
+    images: op.Images | UInt8[Tensor, "N C H W"],
     augmentation: Augmentation,
     key: tuple[int, ...],
     index: Int[Tensor, " N"] | None = None,
-) -> Float[Tensor, "N C H W"]:
+) -> op.Images:
     """The distorted images, floats in [0, 1], before normalization; the given ones are untouched.
 
     Args:
@@ -174,7 +174,7 @@ def _shift_and_flip(
     return moved
 
 
-def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
+def _origins(size: int, draw: op.Values, augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
     """For each place along one axis the place it comes from, and whether that lies inside the image."""
     shift = (draw * (2 * augmentation.crop + 1)).long().clamp_(max=2 * augmentation.crop) - augmentation.crop
     place = torch.arange(size, device=draw.device) + shift[:, None]
@@ -193,14 +193,14 @@ def _jitter(images: op.Images, augmentation: Augmentation, draws: dict[str, Tens
     return op.turn_hue(images, (2 * draws["hue"] - 1) * augmentation.hue) if augmentation.hue else images
 
 
-def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:
+def _cut_out(images: op.Images, side: int, draws: dict[str, Tensor]) -> op.Images:
     height, width = images.shape[2:]
     rows = _within(height, side, draws["cut_row"])[:, None, :, None]
     columns = _within(width, side, draws["cut_column"])[:, None, None, :]
     return torch.where(rows & columns, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def _within(size: int, side: int, draw: Float[Tensor, " N"]) -> Tensor:
+def _within(size: int, side: int, draw: op.Values) -> Tensor:
     """Which places along one axis the square covers; its centre is any pixel."""
     start = (draw * size).long().clamp_(max=size - 1) - side // 2
     distance = torch.arange(size, device=draw.device) - start[:, None]

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int64, UInt
+from jaxtyping import UInt
 
 from convscope.base.console import progress_bar
 from convscope.compute import chunks
 from convscope.data.images import DTYPES, Header, Item, UnreadableError, header_of, pixels_of
-from convscope.data.source import Source
+from convscope.data.source import Rows, Source
 from convscope.data.spec import DataSpec
 from convscope.data.store import Filling
 from convscope.errors import DataError
@@ -36,7 +36,7 @@ class Decoder:
     """
 
     source: Source
-    rows: Int64[np.ndarray, " n"]
+    rows: Rows
     spec: DataSpec
     faults: list[tuple[int, str]] = field(default_factory=list)
 

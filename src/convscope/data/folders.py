@@ -10,12 +10,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
 
 from convscope.compute import chunks, in_order
 from convscope.data.images import Item
 from convscope.data.layouts import Folder, has_image_ending, is_hidden, understood
-from convscope.data.source import Source, file_digest_of, rows_of_parts
+from convscope.data.source import Rows, Source, file_digest_of, rows_of_parts
 from convscope.errors import DataError
 
 
@@ -74,7 +73,7 @@ class ImageFolder(Source):
         lines = [f"{self.short_name(row)} {content}" for row, content in enumerate(contents)]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         return (self.files[row] for row in rows)
 
     def name(self, row: int) -> str:

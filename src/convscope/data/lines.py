@@ -20,9 +20,10 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from convscope.data.seeds import generator
+from convscope.data.source import PerRow
 from convscope.data.store import Filling
 
 SIDE_PX = 28
@@ -46,7 +47,7 @@ def class_names() -> tuple[str, ...]:
     return tuple(" ".join(values) for values in product(*FACTORS.values()))
 
 
-def targets(per_class: int) -> dict[str, Int64[np.ndarray, " M"]]:
+def targets(per_class: int) -> dict[str, PerRow]:
     """The class and the four factors of each image, class after class."""
     factors = np.repeat(np.array(_COMBINATIONS, np.int64), per_class, axis=0)
     classes = np.repeat(np.arange(len(_COMBINATIONS)), per_class)

@@ -10,16 +10,15 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import Decoder, bad_image
 from convscope.data.images import without_warnings
 from convscope.data.sets import DataBundle, ImageSet, repeats_grey
-from convscope.data.source import Source, check_names
+from convscope.data.source import PerRow, Rows, Source, check_names
 from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
-from convscope.data.splits import Rows, check_groups, check_train_has_each_class, divide, limited, without_test_images
+from convscope.data.splits import check_groups, check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, obtain
 from convscope.errors import DataError, SettingError
 
@@ -137,7 +136,7 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
     return wrong
 
 
-def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
+def _stored(name: str, source: Source, rows: Rows, spec: DataSpec) -> Stored:
     digest = None if len(rows) == len(source.targets["class"]) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": digest}
     key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
@@ -159,11 +158,11 @@ def _bundle(
     spec: DataSpec,
     stored: Stored,
     parts: dict[str, Rows],
-    targets: dict[str, Int64[np.ndarray, " M"]],
+    targets: dict[str, PerRow],
     classes: dict[str, tuple[str, ...]],
     total: int,
     names: tuple[str, ...] = (),
-    groups: Int64[np.ndarray, " M"] | None = None,
+    groups: PerRow | None = None,
     **about: Any,
 ) -> DataBundle:
     """The images in three sets.
@@ -207,9 +206,7 @@ def _bundle(
     )
 
 
-def _normalization(
-    spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(spec: DataSpec, stored: Stored, rows: Rows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
     if spec.normalize is not None and spec.normalize != "own":
         return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])

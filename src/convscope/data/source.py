@@ -25,6 +25,13 @@ _SPLIT_WORDS = {
 }
 
 
+Rows = Int64[np.ndarray, " _"]
+"""Some rows of a source."""
+
+PerRow = Int64[np.ndarray, " M"]
+"""A number for each row of a source: the index of its class, or that of its group."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source(ABC):
     """Images that can be read one by one, in the order of their rows.
@@ -42,11 +49,11 @@ class Source(ABC):
     """
 
     words: str
-    parts: dict[str, Int64[np.ndarray, " n"]]
-    targets: dict[str, Int64[np.ndarray, " M"]]
+    parts: dict[str, Rows]
+    targets: dict[str, PerRow]
     classes: dict[str, tuple[str, ...]]
     layout: tuple[str, ...] = field(default=(), kw_only=True)
-    groups: Int64[np.ndarray, " M"] | None = field(default=None, kw_only=True)
+    groups: PerRow | None = field(default=None, kw_only=True)
     faults: Mapping[int, str] = field(default_factory=dict, kw_only=True)
 
     @abstractmethod
@@ -54,7 +61,7 @@ class Source(ABC):
         """A digest of all bytes that the images come from."""
 
     @abstractmethod
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         """The encoded images of these rows, which ascend."""
 
     @abstractmethod
@@ -72,7 +79,7 @@ def split_of(words: Iterable[str]) -> str | None:
     return next(matches, None)
 
 
-def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
+def rows_of_parts(sizes: dict[str, int]) -> dict[str, Rows]:
     """The rows of each part when the parts follow each other: {"train": 2, "test": 1} gives [0, 1] and [2].
 
     A source with a single part has no splits, whatever that part is called.
@@ -84,7 +91,7 @@ def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
 
 def encode_labels(
     values: Sequence[int | str], names: Sequence[str] | None, where: str
-) -> tuple[Int64[np.ndarray, " M"], tuple[str, ...]]:
+) -> tuple[PerRow, tuple[str, ...]]:
     """Labels as indices into class names.
 
     Integers with names are indices already. Without names the distinct values are the classes, by their number where all are

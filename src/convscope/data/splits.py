@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from convscope.data.seeds import generator
+from convscope.data.source import PerRow, Rows
 from convscope.data.spec import Folds, split_shares
 from convscope.errors import DataError, SettingError
-
-Rows = Int64[np.ndarray, " _"]
 
 
 def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
@@ -33,9 +32,7 @@ def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Gener
     return chosen
 
 
-def limited(
-    parts: dict[str, Rows], labels: Int64[np.ndarray, " M"], limit: int, seed: int, classes: tuple[str, ...]
-) -> dict[str, Rows]:
+def limited(parts: dict[str, Rows], labels: PerRow, limit: int, seed: int, classes: tuple[str, ...]) -> dict[str, Rows]:
     """At most `limit` rows of each part, with each class that the part has.
 
     Raises:
@@ -44,7 +41,7 @@ def limited(
     chosen = {}
     for name, rows in parts.items():
         own = labels[rows]
-        keep = stratified(own, limit, generator("limit", seed)) if len(rows) > limit else np.ones(len(rows), bool)
+        keep = stratified(own, min(limit, len(rows)), generator("limit", seed))
         present, counts = np.unique(own, return_counts=True)
         if lost := set(present) - set(own[keep]):
             enough = -(-len(rows) // counts.min())
@@ -58,11 +55,11 @@ def limited(
 
 def divide(
     parts: dict[str, Rows],
-    labels: Int64[np.ndarray, " M"],
+    labels: PerRow,
     split: str | Folds | None,
     seed: int,
     total: int,
-    groups: Int64[np.ndarray, " M"] | None = None,
+    groups: PerRow | None = None,
 ) -> dict[str, Rows]:
     """The rows of train, val and test, each ascending.
 
@@ -157,7 +154,7 @@ def by_groups(
     return places[of_group]
 
 
-def check_groups(sets: dict[str, Rows], groups: Int64[np.ndarray, " M"], names: Sequence[str], words: str) -> None:
+def check_groups(sets: dict[str, Rows], groups: PerRow, names: Sequence[str], words: str) -> None:
     """Refuses a source's own splits where images of one group are in two of them.
 
     Raises:
@@ -187,9 +184,7 @@ def _sparing_each_class(chosen: Bool[np.ndarray, " n"], labels: Int64[np.ndarray
     return spared
 
 
-def check_train_has_each_class(
-    sets: dict[str, Rows], labels: Int64[np.ndarray, " M"], classes: tuple[str, ...], words: str
-) -> None:
+def check_train_has_each_class(sets: dict[str, Rows], labels: PerRow, classes: tuple[str, ...], words: str) -> None:
     """Refuses images of a class that has none to learn from. A class that is only a name, without any image, is allowed.
 
     Raises:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from convscope.data.answers import (
     Role,
@@ -29,7 +28,7 @@ from convscope.data.answers import (
     usual_columns,
 )
 from convscope.data.images import Item
-from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.data.source import Rows, Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, first_line, shortened
 
@@ -101,7 +100,7 @@ class Tables(Source):
         lines += [_content_digest(table, columns) for table in self.tables]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         start = 0
         for table in self.tables:
             for piece in table.pieces(self.tables[0].image_column):

@@ -155,11 +155,9 @@ def natural_input(name: str) -> NaturalInput:
         return timm_input(rest)
     if prefix == "torchvision":
         return torchvision_input(rest)
-    if colon:
-        own: dict[str, Any] = {key: value for key, value in named_options(prefix, rest).items() if value}
-    else:
-        entry = CATALOGUE.get(name)
-        own = {key: getattr(entry, key) for key in (*SHAPE_OPTIONS, "normalize")} if entry else {}
+    if not colon:
+        return CATALOGUE[name].input if name in CATALOGUE else NaturalInput()
+    own = {key: value for key, value in named_options(prefix, rest).items() if value}
     size = own.pop("image_size", NaturalInput.height)
     return NaturalInput(**own, height=size, width=size)
 

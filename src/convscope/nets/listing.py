@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from convscope.errors import BrokenPackageError, MissingPackageError, SettingError
-from convscope.nets.build import build_net, natural_input
+from convscope.nets.build import build_net
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.foreign import library, torchvision_input
 
@@ -62,8 +62,8 @@ def listed_catalogue() -> list[ListedNet]:
                 count = sum(parameter.numel() for parameter in build_net(name).parameters())
         except (MissingPackageError, BrokenPackageError):  # which the line about it names
             count = None
-        weights = ("ImageNet",) if entry.normalize else ()
-        nets.append(ListedNet(name, natural_input(name).shape, count, weights, entry.about))
+        weights = ("ImageNet",) if entry.input.normalize else ()
+        nets.append(ListedNet(name, entry.input.shape, count, weights, entry.about))
     return nets
 
 
