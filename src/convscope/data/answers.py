@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from convscope.data.source import PerRow, Rows, split_of
+from convscope.data.source import Source, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError
+
+SourceT = TypeVar("SourceT", bound=Source)
 
 
 class Role(Enum):
@@ -95,40 +98,38 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
     return texts
 
 
-def parts_of(splits: Sequence[str], where: str) -> dict[str, Rows]:
-    """The rows of each split that is named; of 'all' where it is one alone.
+def with_answers(source: SourceT, answers: Answers, where: str) -> SourceT:
+    """The source with the parts, the groups and the faults that follow from what is said of its rows.
+
+    Rows without a label, or without the split that others have, are faults; one without a group is a group by itself.
 
     Raises:
         DataError: a split has a name that stands for none.
     """
-    by_split: dict[str, list[int]] = {}
-    for row, word in enumerate(splits):
-        if not word:
-            continue
-        split = split_of([word])
-        if split is None:
-            raise DataError(
-                f"{where}: {word[:80]!r} is no split; expected train, val or test in that column; mend or rename it"
-            )
-        by_split.setdefault(split, []).append(row)
-    if len(by_split) == 1:
-        by_split = {"all": next(iter(by_split.values()))}
-    return {split: np.array(rows, np.int64) for split, rows in by_split.items()}
-
-
-def groups_and_faults(answers: Answers, where: str) -> tuple[PerRow | None, dict[int, str]]:
-    """As a Source has them: a number for each group, a row without one being a group by itself; and the rows without a label,
-    or without the split that others have."""
     faults: dict[int, str] = {}
     for role, values in answers.items():
         if role is not Role.GROUP:
             what = {"class": "label", Role.SPLIT: "split"}.get(role, role)
             faults |= {row: f"has no {what} in {where}" for row, value in enumerate(values) if not value}
-    if Role.GROUP not in answers:
-        return None, faults
-    numbers: dict[str, int] = {}
-    names = (name or f"row {row}\n" for row, name in enumerate(answers[Role.GROUP]))
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64), faults
+    parts, groups = source.parts, None
+    if Role.SPLIT in answers:
+        by_split: dict[str, list[int]] = {}
+        for row, word in enumerate(answers[Role.SPLIT]):
+            split = split_of([word])
+            if word and split is None:
+                raise DataError(
+                    f"{where}: {word[:80]!r} is no split; expected train, val or test in that column; mend or rename it"
+                )
+            if split:
+                by_split.setdefault(split, []).append(row)
+        if len(by_split) == 1:
+            by_split = {"all": next(iter(by_split.values()))}
+        parts = {split: np.array(rows, np.int64) for split, rows in by_split.items()}
+    if Role.GROUP in answers:
+        numbers: dict[str, int] = {}
+        names = (name or f"row {row}\n" for row, name in enumerate(answers[Role.GROUP]))
+        groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+    return replace(source, parts=parts, groups=groups, faults=faults | dict(source.faults))
 
 
 def roles_in_words(roles: Mapping[str | Role, str], answers: Answers) -> str:

@@ -26,10 +26,9 @@ from convscope.data.answers import (
     answers_in,
     as_texts,
     check_columns,
-    groups_and_faults,
-    parts_of,
     roles_in_words,
     usual_columns,
+    with_answers,
 )
 from convscope.data.folders import ImageFolder
 from convscope.data.layouts import Folder, has_image_ending, split_in
@@ -182,18 +181,17 @@ def _source(
         lines.append(f"passed over: {len(others):,} image files without a row: {examples}")
     if n_again := len(files) - len(rows):
         lines.append(f"{n_again:,} rows name a file again")
-    groups, faults = groups_and_faults(answers, where)
-    return ImageFolder(
+    source = ImageFolder(
         f"image folder {tree.path}",
-        parts_of(answers[Role.SPLIT], where) if Role.SPLIT in answers else {"all": np.arange(len(rows))},
+        {"all": np.arange(len(rows))},
         targets,
         classes,
         tree.path,
         tuple(paths),
         layout=tuple(lines),
-        groups=groups,
-        faults=faults | file_faults,
+        faults=file_faults,
     )
+    return with_answers(source, answers, where)
 
 
 def _splits_of_folders(files: Sequence[Path], faults: Mapping[int, str], root: Path) -> list[str] | None:

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 
 from convscope.data.answers import (
-    Role,
     answers_in,
     as_texts,
     check_columns,
     columns_of_targets,
-    groups_and_faults,
-    parts_of,
     usual_columns,
+    with_answers,
 )
 from convscope.data.images import Item
 from convscope.data.source import Rows, Source, encode_labels, file_digest_of, rows_of_parts, split_of
@@ -185,15 +183,19 @@ def _tables(
     for target, name in columns_of_targets(names):
         numbers_or_words = _labels(tables, values[name], name)
         targets[target], classes[target] = encode_labels(numbers_or_words, _class_names(tables, name), first.name)
-    parts = rows_of_parts({split: sum(table.n_rows for table in members) for split, members in by_split.items()})
-    layout = tuple(f"passed over: {table.name}, {table.n_rows:,} rows: it is no split" for table in unused)
-    source = Tables(words, parts, targets, classes, names, tables, layout=layout)
+    source = Tables(
+        words,
+        rows_of_parts({split: sum(table.n_rows for table in members) for split, members in by_split.items()}),
+        targets,
+        classes,
+        names,
+        tables,
+        layout=tuple(f"passed over: {table.name}, {table.n_rows:,} rows: it is no split" for table in unused),
+    )
     if not others:
         return source
     answers, _ = answers_in(values, labels.model_copy(update={"label": names}), words)
-    parts = parts_of(answers[Role.SPLIT], words) if Role.SPLIT in answers else parts
-    groups, faults = groups_and_faults(answers, words)
-    return replace(source, parts=parts, groups=groups, faults=faults)
+    return with_answers(source, answers, words)
 
 
 def read_parquet(file: Path) -> Table:
