@@ -139,21 +139,16 @@ def augment(
 def _flipped(
     augmentation: Augmentation, draws: dict[str, Tensor], key: tuple[int, ...], index: Tensor | None
 ) -> Tensor:
-    if augmentation.flip == "none":
-        return torch.zeros_like(draws["flip"], dtype=torch.bool)
-    if augmentation.flip == "random":
-        return draws["flip"] < 0.5
+    draw = draws["flip"]
+    if augmentation.flip != "alternate":
+        return draw < (0.5 if augmentation.flip == "random" else 0)
     seed, epoch = (*key, 0)[:2]
-    positions = torch.arange(len(draws["flip"])) if index is None else index
-    return (_coins(positions.to(draws["flip"].device), seed) + epoch) % 2 == 1
-
-
-def _coins(index: Int[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
-    """0 or 1 for each image, fixed by its position and the seed (mixed as in SplitMix64, wrapping)."""
-    mixed = index.long() + int(generator("alternate", seed).integers(2**62))
+    positions = torch.arange(len(draw)) if index is None else index
+    # 0 or 1 for each image, fixed by its position and the seed (mixed as in SplitMix64, wrapping)
+    mixed = positions.to(draw.device).long() + int(generator("alternate", seed).integers(2**62))
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         mixed = (mixed ^ (mixed >> shift)) * factor
-    return (mixed >> 31) & 1
+    return ((mixed >> 31 & 1) + epoch) % 2 == 1
 
 
 def _shift_and_flip(

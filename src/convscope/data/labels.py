@@ -14,7 +14,7 @@ import sys
 import warnings
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ _ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _METADATA = tuple(f"metadata{ending}" for ending in _ENDINGS)
 _SHOWN = 3  # names in a message
 
+NamedTable = tuple[Path, Path, dict[str, list[Any]]]
+"""The folder that the files of a table are below, the table, and its columns."""
+
 
 def open_labelled(tree: Folder, labels: Labels) -> ImageFolder:
     """The images of a folder whose labels are in a table, or in the paths of the files.
@@ -67,22 +70,22 @@ def open_labelled(tree: Folder, labels: Labels) -> ImageFolder:
         raise DataError(
             f"{table}: there is no such table of labels, neither in {tree.path} nor here; check data.labels"
         )
-    return open_tables(tree, [(tree.path, table)], labels)
+    return open_tables(tree, [(tree.path, table, _read(table))], labels)
 
 
-def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
-    """The folders that hold the Hub's `metadata.csv` (or .jsonl, .parquet) with labels, each with that file: the root, or those
-    directly in it."""
+def metadata_of(tree: Folder) -> list[NamedTable]:
+    """The Hub's `metadata.csv` (or .jsonl, .parquet) with labels: that of the root, or those directly in its folders."""
     for level in ([tree], tree.folders):
-        tables = [(folder.path, folder.path / name) for folder in level for name in folder.files if name in _METADATA]
-        labelled = [(folder, file) for folder, file in tables if _has_labels(_read(file))]
-        if labelled:
-            return labelled
+        tables = []
+        for folder in level:
+            for name in folder.files:
+                if name in _METADATA:
+                    columns = _read(folder.path / name)
+                    if "file_name" in columns and usual_columns(columns, LABEL_COLUMNS):
+                        tables.append((folder.path, folder.path / name, columns))
+        if tables:
+            return tables
     return []
-
-
-def _has_labels(columns: Collection[str]) -> bool:
-    return "file_name" in columns and bool(usual_columns(columns, LABEL_COLUMNS))
 
 
 def tables_in(tree: Folder) -> list[str]:
@@ -90,15 +93,14 @@ def tables_in(tree: Folder) -> list[str]:
     return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
 
 
-def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels) -> ImageFolder:
-    """As `open_labelled`; each table stands with the folder that its files are below."""
+def open_tables(tree: Folder, tables: list[NamedTable], labels: Labels) -> ImageFolder:
+    """As `open_labelled`, of tables that have been read."""
     finder = _Finder(tree)
     answers: list[Answers] = []
     names: list[str] = []
     files: list[Path | str] = []
     lines: list[str] = []
-    for folder, file in tables:
-        columns = _read(file)
+    for folder, file, columns in tables:
         name = labels.file or next(iter(usual_columns(columns, _FILE_COLUMNS)), None)
         if name is None:
             raise DataError(

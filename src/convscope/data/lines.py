@@ -29,29 +29,26 @@ from convscope.data.store import Filling
 SIDE_PX = 28
 PER_CLASS = 1000
 DRAWING = 1  # raise it when the same seed draws other pixels
-FACTORS: dict[str, tuple[str, ...]] = {
+_FACTORS = {
     "length": ("7px", "15px"),
     "width": ("thin", "thick"),
     "colour": ("red", "blue"),
     "angle": tuple(f"{degrees}°" for degrees in range(0, 180, 15)),
 }
+CLASSES = {"class": tuple(" ".join(values) for values in product(*_FACTORS.values())), **_FACTORS}
+"""The 96 names "7px thin red 0°", "7px thin red 15°" …, and the values of each factor, in the order of their indices."""
 _LENGTH_PX = (7, 15)
 _WIDTH_PX = (1, 3)
 _CHANNEL = (0, 2)
-_COMBINATIONS = tuple(product(*(range(len(values)) for values in FACTORS.values())))
+_COMBINATIONS = tuple(product(*(range(len(values)) for values in _FACTORS.values())))
 _AT_ONCE = 125  # images whose working arrays stay in the processor's cache
-
-
-def class_names() -> tuple[str, ...]:
-    """The 96 names, in the order of their indices: "7px thin red 0°", "7px thin red 15°" …"""
-    return tuple(" ".join(values) for values in product(*FACTORS.values()))
 
 
 def targets(per_class: int) -> dict[str, PerRow]:
     """The class and the four factors of each image, class after class."""
     factors = np.repeat(np.array(_COMBINATIONS, np.int64), per_class, axis=0)
     classes = np.repeat(np.arange(len(_COMBINATIONS)), per_class)
-    return {"class": classes, **{name: factors[:, i].copy() for i, name in enumerate(FACTORS)}}
+    return {"class": classes, **{name: factors[:, i].copy() for i, name in enumerate(_FACTORS)}}
 
 
 def filling(per_class: int, seed: int) -> Filling:

@@ -52,7 +52,7 @@ def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[Data
 def _lines(spec: DataSpec) -> DataBundle:
     if spec.labels:
         raise SettingError("labels: lines have their own; leave it out")
-    n_classes = len(lines.class_names())
+    n_classes = len(lines.CLASSES["class"])
     per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
     if per_class == 0:
         raise SettingError(f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more")
@@ -63,7 +63,7 @@ def _lines(spec: DataSpec) -> DataBundle:
         stored,
         {"all": np.arange(n_classes * per_class)},
         lines.targets(per_class),
-        {"class": lines.class_names(), **lines.FACTORS},
+        lines.CLASSES,
         n_classes * lines.PER_CLASS,
         name=LINES,
         source=f"generated, seed {spec.seed}",

@@ -276,12 +276,11 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         return DataSpec.model_validate({**base, **settings})
     except ValidationError as error:
         fault = error.errors()[0]
-        if not fault["loc"]:  # of several settings, which the message names
-            raise SettingError(fault["msg"].removeprefix("Value error, ")) from None
-        key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise SettingError(describe(error, DataSpec)) from None
-        message = fault["msg"].removeprefix("Value error, ")
+        key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+        if not key:  # of several settings, which the message names
+            raise SettingError(message) from None
         raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {shortened(fault['input'])}") from None
 
 

@@ -85,13 +85,14 @@ def divide(
     for name, count in _counts(split, len(rest), total).items():
         if name in done:
             continue
+        own, rng = labels[rest], generator(name, seed)
         if groups is None:
-            chosen = _sparing_each_class(stratified(labels[rest], count, generator(name, seed)), labels[rest])
+            chosen = _sparing_each_class(stratified(own, count, rng), own)
         elif count >= len(rest):
             chosen = np.ones(len(rest), bool)
         else:
-            shares = [count / len(rest), 1 - count / len(rest)]
-            chosen = by_groups(labels[rest], groups[rest], shares, generator(name, seed)) == 0
+            share = count / len(rest)
+            chosen = by_groups(own, groups[rest], [share, 1 - share], rng) == 0
         done[name], rest = rest[chosen], rest[~chosen]
     done["train"] = rest
     if empty := [name for name, rows in done.items() if not len(rows)]:
