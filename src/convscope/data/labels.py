@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import warnings
@@ -324,8 +323,9 @@ _SEARCH = """
 import json, re, sys
 text, names = json.load(sys.stdin)
 pattern = re.compile(text)
-keys = list(pattern.groupindex) or [1]
-json.dump([m and [m[key] or "" for key in keys] for m in map(pattern.search, names)], sys.stdout)
+groups = pattern.groupindex or {"label": 1}
+matches = list(map(pattern.search, names))
+json.dump({name: [m and m[number] or "" for m in matches] for name, number in groups.items()}, sys.stdout)
 """
 
 
@@ -353,6 +353,5 @@ def search_all(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
         raise FailedError(
             f"the pattern {pattern[:200]!r} could not be searched for: {reason.splitlines()[-1]}"
         ) from None
-    groups = tuple(re.compile(pattern).groupindex) or ("label",)
-    captures = [values or [""] * len(groups) for values in json.loads(done.stdout)]
-    return {name: [values[k] for values in captures] for k, name in enumerate(groups)}
+    columns: dict[str, list[str]] = json.loads(done.stdout)
+    return columns

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,9 +130,10 @@ def understood(root: Folder) -> tuple[dict[str, dict[str, Folder]], tuple[str, .
         if not classes or not names <= classes["train"].keys():
             splits[split] = _without_wrapper(splits[split])
         classes[split] = _classes(splits[split])
+    passed_over = _passed_over(root, [folder.path for folder in splits.values()])
     return {split: classes[split] for split in splits}, (
         *_in_words(root.path, splits, classes),
-        *(f"passed over: {path.relative_to(root.path).as_posix()}" for path in _passed_over(root, splits)),
+        *(f"passed over: {path.relative_to(root.path).as_posix()}" for path in passed_over),
     )
 
 
@@ -232,18 +233,19 @@ def _classes(level: Folder) -> dict[str, Folder]:
     return {folder.name: folder for folder in level.folders}
 
 
-def _passed_over(root: Folder, splits: dict[str, Folder]) -> Iterator[Path]:
-    """What lies between the root and the class folders and is used for nothing."""
-    levels = [folder.path for folder in splits.values()]
-    ways = {way for level in levels for way in (level, *level.parents) if way.is_relative_to(root.path)}
-    for folder in root.below():
-        if folder.path in ways:
-            files = [folder.path / name for name in folder.files]
-            if dangling := [file for file in files if not file.exists()]:
-                raise DataError(f"{dangling[0]}: is a link to something that is not there; mend or remove it")
-            yield from files
-        elif folder.path.parent in ways and folder.path.parent not in levels:
-            yield folder.path
+def _passed_over(folder: Folder, levels: Collection[Path]) -> Iterator[Path]:
+    """What lies between a folder and the class folders, which are in those of `levels`, and is used for nothing."""
+    for name in folder.files:
+        file = folder.path / name
+        if not file.exists():
+            raise DataError(f"{file}: is a link to something that is not there; mend or remove it")
+        yield file
+    if folder.path not in levels:
+        for inner in folder.folders:
+            if any(level.is_relative_to(inner.path) for level in levels):
+                yield from _passed_over(inner, levels)
+            else:
+                yield inner.path
 
 
 def _unclear(folder: Folder, why: str) -> DataError:

@@ -13,7 +13,7 @@ import torch
 
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
-from convscope.data.decode import Decoder, bad_image
+from convscope.data.decode import bad_image, filling_of
 from convscope.data.images import without_warnings
 from convscope.data.sets import DataBundle, ImageSet, repeats_grey
 from convscope.data.source import PerRow, Rows, Source, check_names
@@ -142,7 +142,7 @@ def _stored(name: str, source: Source, rows: Rows, spec: DataSpec) -> Stored:
     key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
     key |= {"channels": spec.channels} if spec.channels not in (None, 1, 3) else {}
     with without_warnings():
-        stored = obtain(name, key, Decoder(source, rows, spec).filling)
+        stored = obtain(name, key, lambda: filling_of(source, rows, spec))
     bands = stored.pixels.shape[1]
     if spec.channels not in (None, bands) and not {spec.channels, bands} <= {1, 3}:
         raise SettingError(

@@ -133,11 +133,12 @@ def check_names(classes: Sequence[str], where: str) -> None:
         DataError: two classes have one name, or a name is empty, of several lines or other control characters, or of bytes
             that are no text.
     """
-    if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
-        raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
-    if (wrong := next((name for name in classes if not name or re.search(_CONTROL, name)), None)) is not None:
-        raise DataError(
-            f"{where}: the class {wrong[:80]!r} has no name of one line without control characters; rename it"
-        )
-    if (wrong := next((name for name in classes if re.search("[\ud800-\udfff]", name)), None)) is not None:
-        raise DataError(f"{where}: the name of the class {wrong[:80]!r} is no UTF-8; rename it")
+    for name, n in Counter(classes).items():
+        if n > 1:
+            raise DataError(f"{where}: two classes have the name {name[:80]!r}; give each its own")
+        if not name or re.search(_CONTROL, name):
+            raise DataError(
+                f"{where}: the class {name[:80]!r} has no name of one line without control characters; rename it"
+            )
+        if re.search("[\ud800-\udfff]", name):
+            raise DataError(f"{where}: the name of the class {name[:80]!r} is no UTF-8; rename it")

@@ -265,9 +265,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
-    own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
-    shape = natural_input(name).options() | {key: options[key] for key in SHAPE_OPTIONS if key in options}
-    plan = validate_call(CATALOGUE[name].plan)(**own)
+    entry = CATALOGUE[name]
+    shape = {key: options.get(key, value) for key, value in entry.input.options().items()}
+    plan = validate_call(entry.plan)(**{key: value for key, value in options.items() if key not in shape})
     return validate_call(partial(plain_net, plan) if isinstance(plan, str) else plan)(**shape)
 
 
