@@ -176,9 +176,8 @@ def _gaussian(side: int, deviation_px: float) -> Float64[np.ndarray, "S S"]:
     radius = ceil(3 * deviation_px)
     offsets = np.arange(-radius, radius + 1)
     bell = np.exp(-0.5 * (offsets / deviation_px) ** 2)
-    weights = np.zeros((side, side))
-    for offset, weight in zip(offsets, bell / bell.sum(), strict=True):
-        weights[np.arange(side), np.clip(np.arange(side) + offset, 0, side - 1)] += weight
+    places, weights = np.arange(side)[:, None], np.zeros((side, side))
+    np.add.at(weights, (places, np.clip(places + offsets, 0, side - 1)), bell / bell.sum())
     return weights
 
 
