@@ -146,25 +146,10 @@ def _source(
         files: the file, or why there is none.
         lines: what was taken for what; more are added.
     """
-    rows: list[int] = []  # a file that is named twice is there once
-    row_of: dict[Path, int] = {}
-    file_faults: dict[int, str] = {}
-    for row, file in enumerate(files):
-        place = row_of.setdefault(file, len(rows)) if isinstance(file, Path) else len(rows)
-        if place == len(rows):
-            rows.append(row)
-            if isinstance(file, str):
-                file_faults[place] = file
-        else:
-            both = [
-                "/".join(values[one] for role, values in answers.items() if role is not Role.GROUP)
-                for one in (rows[place], row)
-            ]
-            if both[0] != both[1]:
-                file_faults[place] = f"has two rows in {where} that differ: {' and '.join(both)}"
+    rows, faults = _one_row_a_file(answers, where, files)
     answers = {role: [values[row] for row in rows] for role, values in answers.items()}
     paths = [file if isinstance(file := files[row], Path) else Path(names[row]) for row in rows]
-    if Role.SPLIT not in answers and (splits := _splits_of_folders(paths, file_faults, tree.path)):
+    if Role.SPLIT not in answers and (splits := _splits_of_folders(paths, faults, tree.path)):
         answers[Role.SPLIT] = splits
         lines.append(f"splits by folder: {', '.join(sorted(set(splits) - {''}))}")
     targets, classes = {}, {}
@@ -173,9 +158,10 @@ def _source(
             targets[target], classes[target] = encode_labels(values, None, where)
             if not classes[target]:
                 raise DataError(f"{where}: the column of {target!r} holds no label; check the file")
-    others = [file for file in tree.all_files if has_image_ending(file.name) and file not in row_of]
+    named = {file for file in files if isinstance(file, Path)}
+    others = [file for file in tree.all_files if has_image_ending(file.name) and file not in named]
     if others:  # they may be links to files that are named, or these links to them
-        listed = {file.resolve() for file in row_of}
+        listed = {file.resolve() for file in named}
         others = [file for file in others if file.resolve() not in listed]
     if others:
         examples = _some([file.relative_to(tree.path).as_posix() for file in others])
@@ -190,9 +176,28 @@ def _source(
         tree.path,
         tuple(paths),
         layout=tuple(lines),
-        faults=file_faults,
+        faults=faults,
     )
     return with_answers(source, answers, where)
+
+
+def _one_row_a_file(answers: Answers, where: str, files: Sequence[Path | str]) -> tuple[list[int], dict[int, str]]:
+    """The rows without those that name a file again; and what is wrong with some of them, by their place among these."""
+    rows: list[int] = []
+    place_of: dict[Path, int] = {}
+    faults: dict[int, str] = {}
+    for row, file in enumerate(files):
+        place = place_of.setdefault(file, len(rows)) if isinstance(file, Path) else len(rows)
+        if place == len(rows):
+            rows.append(row)
+            if isinstance(file, str):
+                faults[place] = file
+            continue
+        texts = [values for role, values in answers.items() if role is not Role.GROUP]
+        first, again = ("/".join(values[one] for values in texts) for one in (rows[place], row))
+        if first != again:
+            faults[place] = f"has two rows in {where} that differ: {first} and {again}"
+    return rows, faults
 
 
 def _splits_of_folders(files: Sequence[Path], faults: Mapping[int, str], root: Path) -> list[str] | None:

@@ -114,7 +114,8 @@ def encode_labels(
     are_numbers = all(re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18})?", name) for name in classes)
     classes.sort(key=(lambda name: (float(name), name)) if are_numbers else None)
     index = {name: k for k, name in enumerate(classes)}
-    return np.array([index.get(str(value), -1) for value in values], np.int64), tuple(classes)
+    codes = {value: index.get(str(value), -1) for value in distinct}
+    return np.array([codes[value] for value in values], np.int64), tuple(classes)
 
 
 def file_digest_of(file: Path) -> str:

@@ -325,7 +325,7 @@ def _initialise(net: nn.Module, init: Init) -> None:
         elif isinstance(module, nn.Conv2d | nn.Linear):
             if init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
-            elif init == "he":
+            else:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
