@@ -17,7 +17,7 @@ from convscope.data.decode import bad_image, filling_of
 from convscope.data.images import without_warnings
 from convscope.data.sets import DataBundle, ImageSet, repeats_grey
 from convscope.data.source import PerRow, Rows, Source, check_names
-from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
+from convscope.data.spec import IMAGENET, DataSettings, DataSpec, Normalization, make_spec
 from convscope.data.splits import check_groups, check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, obtain
 from convscope.errors import DataError, SettingError
@@ -208,8 +208,10 @@ def _bundle(
 
 def _normalization(spec: DataSpec, stored: Stored, rows: Rows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
-    if spec.normalize is not None and spec.normalize != "own":
-        return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
+    if spec.normalize == "imagenet":
+        return IMAGENET.of(stored.pixels.shape[1])
+    if isinstance(spec.normalize, Normalization):
+        return spec.normalize.of(stored.pixels.shape[1])
     n_pixels, limit = len(rows) * math.prod(stored.pixels.shape[2:]), torch.iinfo(stored.pixels.dtype).max
     exact = stored.moments[rows].sum(axis=0, dtype=object)  # Python's integers: squares of 16 bits pass 2^63
     sums, squares = (exact / n_pixels).astype(np.float64)

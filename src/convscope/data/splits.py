@@ -23,9 +23,7 @@ def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Gener
         >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
         np.int64(2)
     """
-    n = len(labels)
-    shuffled = rng.permutation(n)
-    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    n, in_classes = len(labels), _by_class(labels, rng)
     steps = (np.arange(n + 1) * count + rng.integers(max(n, 1))) // max(n, 1)
     chosen = np.zeros(n, bool)
     chosen[in_classes] = np.diff(steps) > 0
@@ -115,11 +113,15 @@ def _fold(
         )
     if groups is not None:
         return by_groups(labels, groups, [1 / split.folds] * split.folds, rng) == split.fold
-    shuffled = rng.permutation(len(labels))
-    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
     chosen = np.zeros(len(labels), bool)
-    chosen[in_classes[split.fold :: split.folds]] = True
+    chosen[_by_class(labels, rng)[split.fold :: split.folds]] = True
     return chosen
+
+
+def _by_class(labels: Int64[np.ndarray, " n"], rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    """The places of images, shuffled within their classes, class after class."""
+    shuffled = rng.permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
 def by_groups(
