@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from convscope.data.source import Source, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError
-
-SourceT = TypeVar("SourceT", bound=Source)
 
 
 class Role(Enum):
@@ -98,7 +96,7 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
     return texts
 
 
-def with_answers(source: SourceT, answers: Answers, where: str) -> SourceT:
+def with_answers(source: Source, answers: Answers, where: str) -> Source:
     """The source with the parts, the groups and the faults that follow from what is said of its rows.
 
     Rows without a label, or without the split that others have, are faults; one without a group is a group by itself.

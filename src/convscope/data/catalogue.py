@@ -81,15 +81,18 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     if spec.source not in _CATALOGUE:
         return located(spec, Path())
     entry = _CATALOGUE[spec.source]
-    usual: dict[str, tuple[object, ...]] = {
-        "grey": (False,),
-        "channels": (None, 3),
-        "bits": (8,),
-        "image_size": (None, 28),
-    }
-    other = next((key for key, values in usual.items() if getattr(spec, key) not in values), None)
-    if spec.source == LINES and other:
-        raise SettingError(f"{other}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out")
+    if spec.source == LINES:
+        drawn: dict[str, list[object]] = {
+            "grey": [False],
+            "channels": [None, 3],
+            "bits": [8],
+            "image_size": [None, 28],
+        }
+        for key, values in drawn.items():
+            if getattr(spec, key) not in values:
+                raise SettingError(
+                    f"{key}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out"
+                )
     if entry.grey and spec.channels == 3:
         raise SettingError(f"channels: {spec.source} is grey; leave it out, or take a set in colour and its image_size")
     filled = {

@@ -31,7 +31,7 @@ from convscope.data.answers import (
 )
 from convscope.data.folders import ImageFolder
 from convscope.data.layouts import Folder, has_image_ending, split_in
-from convscope.data.source import encode_labels
+from convscope.data.source import Source, encode_labels
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, FailedError, first_line
 
@@ -55,7 +55,7 @@ NamedTable = tuple[Path, Path, dict[str, list[Any]]]
 """The folder that the files of a table are below, the table, and its columns."""
 
 
-def open_labelled(tree: Folder, labels: Labels) -> ImageFolder:
+def open_labelled(tree: Folder, labels: Labels) -> Source:
     """The images of a folder whose labels are in a table, or in the paths of the files.
 
     Raises:
@@ -92,7 +92,7 @@ def tables_in(tree: Folder) -> list[str]:
     return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
 
 
-def open_tables(tree: Folder, tables: list[NamedTable], labels: Labels) -> ImageFolder:
+def open_tables(tree: Folder, tables: list[NamedTable], labels: Labels) -> Source:
     """As `open_labelled`, of tables that have been read."""
     finder = _Finder(tree)
     answers: list[Answers] = []
@@ -121,7 +121,7 @@ def open_tables(tree: Folder, tables: list[NamedTable], labels: Labels) -> Image
     return _source(tree, joined, tables[0][1].name, names, files, lines)
 
 
-def _by_pattern(tree: Folder, labels: Labels) -> ImageFolder:
+def _by_pattern(tree: Folder, labels: Labels) -> Source:
     files = [file for file in tree.all_files if has_image_ending(file.name)]
     shorts = [file.relative_to(tree.path).as_posix() for file in files]
     columns = search_all(str(labels.pattern), shorts)
@@ -136,7 +136,7 @@ def _by_pattern(tree: Folder, labels: Labels) -> ImageFolder:
 
 def _source(
     tree: Folder, answers: Answers, where: str, names: Sequence[str], files: Sequence[Path | str], lines: list[str]
-) -> ImageFolder:
+) -> Source:
     """The images of a folder.
 
     Args:

@@ -117,7 +117,7 @@ class Tables(Source):
         return list(accumulate(table.n_rows for table in self.tables))
 
 
-def open_parquet(path: Path, files: Sequence[Path], labels: Labels | None) -> Tables:
+def open_parquet(path: Path, files: Sequence[Path], labels: Labels | None) -> Source:
     """The images of a parquet file, or of all the parquet files in a folder.
 
     Their splits are read off their names, as in `train-00000-of-00001.parquet` or `default/train/0.parquet`.
@@ -137,7 +137,7 @@ def open_parquet(path: Path, files: Sequence[Path], labels: Labels | None) -> Ta
     return _tables(f"parquet {path}", by_split, labels)
 
 
-def open_hub(name: str, labels: Labels | None) -> Tables:
+def open_hub(name: str, labels: Labels | None) -> Source:
     """A set of the Hugging Face Hub, downloaded and kept by `datasets`.
 
     Raises:
@@ -163,7 +163,7 @@ def open_hub(name: str, labels: Labels | None) -> Tables:
 
 def _tables(
     words: str, by_split: Mapping[str, Sequence[Table]], labels: Labels | None, unused: Sequence[Table] = ()
-) -> Tables:
+) -> Source:
     tables = tuple(table for members in by_split.values() for table in members)
     first = tables[0]
     labels, image = labels or Labels(), first.image_column
