@@ -36,20 +36,11 @@ from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, FailedError, first_line
 
 _FILE_COLUMNS = (
-    "file",
-    "file_name",
-    "filename",
-    "path",
-    "file_path",
-    "filepath",
-    "image",
-    "image_path",
-    "image_id",
-    "id",
+    *("file", "file_name", "filename", "path", "file_path", "filepath"),
+    *("image", "image_path", "image_id", "id"),
 )
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _METADATA = tuple(f"metadata{ending}" for ending in _ENDINGS)
-_SHOWN = 3  # names in a message
 
 NamedTable = tuple[Path, Path, dict[str, list[Any]]]
 """The folder that the files of a table are below, the table, and its columns."""
@@ -317,7 +308,7 @@ _READERS: dict[str, Callable[[Path], dict[str, list[Any]]]] = {
 }
 
 
-def _some(names: Sequence[str], most: int = _SHOWN) -> str:
+def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
