@@ -54,7 +54,7 @@ def test_names_and_targets_agree() -> None:
 
 
 def test_every_line_is_whole_and_has_its_factors() -> None:
-    for index, name in enumerate(lines.class_names()):
+    for index, name in enumerate(lines.CLASSES["class"]):
         length, width, colour, angle = name.split()
         images = lines.draw_class(index, 20, seed=0).astype(float) / 255
         channel = {"red": 0, "blue": 2}[colour]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .samples import make_folder
 
 def filling(n: int = 6, dtype: type = np.uint8) -> store.Filling:
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (n, 3, 4, 5), dtype=dtype, endpoint=True)
-    return store.Filling(pixels.shape, [store.block_of(pixels[:4]), store.block_of(pixels[4:])], {"words": "é"}, dtype)
+    return store.Filling("", pixels.shape, [pixels[:4], pixels[4:]], lambda some: some, 1, {"words": "é"}, dtype)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -34,7 +35,7 @@ def test_what_goes_in_comes_out(cache: Path, dtype: type, share: float, monkeypa
     monkeypatch.setattr(store, "MEMORY_SHARE", share)
     made = store.obtain("set", {"of": "key"}, lambda: filling(6, dtype))
     again = store.obtain("set", {"of": "key"}, lambda: pytest.fail("made twice"))
-    expected = np.concatenate([block.pixels for block in filling(6, dtype).blocks])
+    expected = np.concatenate(list(filling(6, dtype).tasks))
     for stored in (made, again):
         assert stored.pixels.numpy().dtype == dtype
         assert np.array_equal(stored.pixels.numpy(), expected)
@@ -58,12 +59,12 @@ def test_mapped_or_read(share: float, monkeypatch: pytest.MonkeyPatch, cache: Pa
 
 
 def test_interrupted_leaves_nothing(cache: Path) -> None:
-    def blocks() -> Iterator[store.Block]:
-        yield from list(filling().blocks)[:1]
+    def tasks() -> Iterator[np.ndarray]:
+        yield from list(filling().tasks)[:1]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.obtain("set", {"of": "key"}, lambda: store.Filling((6, 3, 4, 5), blocks(), {}))
+        store.obtain("set", {"of": "key"}, lambda: replace(filling(), tasks=tasks()))
     assert list((cache / "data").iterdir()) == []
 
 
@@ -102,15 +103,16 @@ def test_damaged_from_outside_it_is_decoded_again(
         file.unlink()
     found = store.obtain("set", {"of": "key"}, made)
     assert file.read_bytes() == whole
-    assert np.array_equal(found.pixels.numpy(), np.concatenate([block.pixels for block in made().blocks]))
-    assert np.array_equal(found.moments, np.concatenate([block.moments for block in made().blocks]))
+    expected = np.concatenate(list(made().tasks))
+    assert np.array_equal(found.pixels.numpy(), expected)
+    assert np.array_equal(found.moments, store.digests_and_moments(expected)[1])
 
 
 def test_moments_of_large_deep_images_are_exact() -> None:
     pixels = np.full((1, 1, 2048, 2049), 65535, np.uint16)  # whose squares add up to more than a float64 holds exactly
     pixels[0, 0, 0, 0] = 1
     n = pixels.size - 1
-    assert store.block_of(pixels).moments.tolist() == [[[65535 * n + 1], [65535**2 * n + 1]]]
+    assert store.digests_and_moments(pixels)[1].tolist() == [[[65535 * n + 1], [65535**2 * n + 1]]]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -126,7 +128,7 @@ def test_a_read_only_cache_keeps_nothing(tmp_path: Path, share: float, monkeypat
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(Path, "mkdir", read_only)
     stored = store.obtain("set", {"of": "key"}, filling)
-    expected = np.concatenate([block.pixels for block in filling().blocks])
+    expected = np.concatenate(list(filling().tasks))
     assert np.array_equal(stored.pixels.numpy(), expected)
     assert list(tmp_path.iterdir()) == []
 

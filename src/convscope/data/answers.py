@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-from convscope.data.source import in_order, split_of
+from convscope.data.source import Source, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, UnknownNameError
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What is said of each row of a source, as it is written; '' where it says nothing.
+class Role(Enum):
+    """What a column tells beside the class."""
 
-    Attributes:
-        targets: for each target the name of the class.
-        splits, groups: where there are such columns.
-        where: what a message calls it.
-    """
-
-    targets: dict[str, list[str]]
-    splits: list[str] | None
-    groups: list[str] | None
-    where: str
-
-    def encoded(self) -> tuple[dict[str, Int64[np.ndarray, " M"]], dict[str, tuple[str, ...]]]:
-        """Targets as indices into their classes, −1 where there is no label; numbers are in their order, words in theirs."""
-        indices, classes = {}, {}
-        for target, values in self.targets.items():
-            names = in_order(set(values) - {""})
-            index = {name: k for k, name in enumerate(names)} | {"": -1}
-            indices[target] = np.array([index[value] for value in values], np.int64)
-            classes[target] = tuple(names)
-        return indices, classes
-
-    def faults(self) -> dict[int, str]:
-        """The rows without a label, or without the split that others have."""
-        faults: dict[int, str] = {}
-        for name, values in [*self.targets.items(), ("split", self.splits or ())]:
-            what = "label" if name == "class" else name
-            faults |= {row: f"has no {what} in {self.where}" for row, value in enumerate(values) if not value}
-        return faults
-
-    def parts(self) -> dict[str, Int64[np.ndarray, " n"]]:
-        """The rows of each split that is named; of 'all' where none is, or one alone.
-
-        Raises:
-            DataError: a split has a name that stands for none.
-        """
-        if self.splits is None:
-            return {"all": np.arange(len(next(iter(self.targets.values()))))}
-        by_split: dict[str, list[int]] = {}
-        for row, word in enumerate(self.splits):
-            split = split_of([word]) if word else "none"
-            if split is None:
-                raise DataError(
-                    f"{self.where}: {word[:80]!r} is no split; expected train, val or test in that column; mend or rename it"
-                )
-            by_split.setdefault(split, []).append(row)
-        by_split.pop("none", None)
-        if len(by_split) == 1:
-            by_split = {"all": next(iter(by_split.values()))}
-        return {split: np.array(rows, np.int64) for split, rows in by_split.items()}
-
-    def group_numbers(self) -> Int64[np.ndarray, " M"] | None:
-        """A number for each group; a row without one is a group by itself."""
-        if self.groups is None:
-            return None
-        numbers: dict[str, int] = {}
-        return np.array(
-            [numbers.setdefault(name or f"row {row}\n", len(numbers)) for row, name in enumerate(self.groups)], np.int64
-        )
+    SPLIT = "split"
+    GROUP = "group"
 
 
-def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str) -> tuple[Answers, tuple[str, ...]]:
-    """What the columns of a table say, and which of them say it.
+Answers = dict[str | Role, list[str]]
+"""For each target the class of each row, and its split and its group where there are such columns; '' where nothing is said."""
+
+
+def answers_in(
+    columns: Mapping[str, Sequence[Any]], labels: Labels, where: str
+) -> tuple[Answers, dict[str | Role, str]]:
+    """What the columns of a table say, and which of them says what.
 
     Args:
         columns: by name; values of any kind.
@@ -89,28 +38,30 @@ def answers_in(columns: Mapping[str, Sequence[Any]], labels: Labels, where: str)
         UnknownNameError: a column that is asked for is not there.
         DataError: no column of labels is found.
     """
-    targets = [known_column(columns, name, where) for name in labels.label or ()]
-    targets = targets or usual_columns(columns, LABEL_COLUMNS)[:1]
-    if not targets:
+    names = labels.label or usual_columns(columns, LABEL_COLUMNS)[:1]
+    if not names:
         raise DataError(
             f"{where}: has the columns {', '.join(columns)}; expected one of labels ({', '.join(LABEL_COLUMNS)}): rename "
             "it, or name it with data.labels.label"
         )
-    others = [name for name in columns if name not in targets]
-    split, group = (
-        known_column(columns, named, where) if named else next(iter(usual_columns(others, [usual])), None)
-        for named, usual in ((labels.split, "split"), (labels.group, "group"))
-    )
-    texts = {name: as_texts(columns[name], f"{where}, column {name}") for name in targets}
-    named = texts if len(targets) > 1 else {}
-    splits = as_texts(columns[split], where) if split else None
-    answers = Answers(
-        {"class": texts[targets[0]], **named},
-        splits if splits and any(splits) else None,
-        as_texts(columns[group], where) if group else None,
-        where,
-    )
-    return answers, tuple(name for name in (*targets, split, group) if name)
+    others = [name for name in columns if name not in names]
+    roles: dict[str | Role, str] = dict(columns_of_targets(names))
+    for role, named in ((Role.SPLIT, labels.split), (Role.GROUP, labels.group)):
+        if name := named or next(iter(usual_columns(others, [role.value])), None):
+            roles[role] = name
+    check_columns(roles.values(), columns, where)
+    answers = {
+        role: as_texts(columns[name], f"{where}, column {name}" if isinstance(role, str) else where)
+        for role, name in roles.items()
+    }
+    if not any(answers.get(Role.SPLIT, ())):
+        answers.pop(Role.SPLIT, None)
+    return answers, roles
+
+
+def columns_of_targets(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each target with its column: the first is 'class', and several are targets by their own names too."""
+    return [("class", names[0]), *((name, name) for name in names if len(names) > 1)]
 
 
 def usual_columns(columns: Iterable[str], usual: Sequence[str]) -> list[str]:
@@ -119,15 +70,11 @@ def usual_columns(columns: Iterable[str], usual: Sequence[str]) -> list[str]:
     return [name for *_, name in sorted(ranks)]
 
 
-def known_column(columns: Mapping[str, Any], name: str, where: str) -> str:
-    """The name of a column that is there.
-
-    Raises:
-        UnknownNameError: it is not.
-    """
-    if name not in columns:
-        raise UnknownNameError("column", name, columns, f"in {where}")
-    return name
+def check_columns(names: Iterable[str], columns: Collection[str], where: str) -> None:
+    """Raises UnknownNameError for a column that is not there."""
+    for name in names:
+        if name not in columns:
+            raise UnknownNameError("column", name, columns, f"in {where}")
 
 
 def as_texts(values: Iterable[Any], where: str) -> list[str]:
@@ -149,11 +96,46 @@ def as_texts(values: Iterable[Any], where: str) -> list[str]:
     return texts
 
 
-def roles_in_words(used: Sequence[str], answers: Answers) -> str:
+def with_answers(source: Source, answers: Answers, where: str) -> Source:
+    """The source with the parts, the groups and the faults that follow from what is said of its rows.
+
+    Rows without a label, or without the split that others have, are faults; one without a group is a group by itself.
+
+    Raises:
+        DataError: a split has a name that stands for none.
+    """
+    faults: dict[int, str] = {}
+    for role, values in answers.items():
+        if role is not Role.GROUP:
+            what = {"class": "label", Role.SPLIT: "split"}.get(role, role)
+            faults |= {row: f"has no {what} in {where}" for row, value in enumerate(values) if not value}
+    parts, groups = source.parts, None
+    if Role.SPLIT in answers:
+        by_split: dict[str, list[int]] = {}
+        for row, word in enumerate(answers[Role.SPLIT]):
+            split = split_of([word])
+            if word and split is None:
+                raise DataError(
+                    f"{where}: {word[:80]!r} is no split; expected train, val or test in that column; mend or rename it"
+                )
+            if split:
+                by_split.setdefault(split, []).append(row)
+        if len(by_split) == 1:
+            by_split = {"all": next(iter(by_split.values()))}
+        parts = {split: np.array(rows, np.int64) for split, rows in by_split.items()}
+    if Role.GROUP in answers:
+        numbers: dict[str, int] = {}
+        names = (name or f"row {row}\n" for row, name in enumerate(answers[Role.GROUP]))
+        groups = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+    return replace(source, parts=parts, groups=groups, faults=faults | dict(source.faults))
+
+
+def roles_in_words(roles: Mapping[str | Role, str], answers: Answers) -> str:
     """Which column says what."""
-    n = len(answers.targets) - (used[0] != "class") or 1
-    roles = [f"{'class' if n == 1 else 'target'}: {name}" for name in used[:n]]
-    rest = list(used[n:])
-    if answers.groups is not None:
-        roles.append(f"group: {rest.pop()} ({len(set(answers.groups) - {''}):,})")
-    return ", ".join(roles + [f"split: {name}" for name in rest])
+    targets = dict.fromkeys(name for role, name in roles.items() if isinstance(role, str))
+    words = [f"{'class' if len(targets) == 1 else 'target'}: {name}" for name in targets]
+    if Role.GROUP in roles:
+        words.append(f"group: {roles[Role.GROUP]} ({len(set(answers[Role.GROUP]) - {''}):,})")
+    if Role.SPLIT in roles:
+        words.append(f"split: {roles[Role.SPLIT]}")
+    return ", ".join(words)

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Int64
 
 from convscope.data.images import Item
-from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.data.source import Rows, Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.store import available_memory
 from convscope.errors import DataError
 
-_WORDS = {"x": "x", "images": "x", "y": "y", "labels": "y"}
+_KINDS = {"x": "x", "images": "x", "y": "y", "labels": "y"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +35,11 @@ class Arrays(Source):
 
     file: Path
     images: tuple[np.ndarray, ...]
-    unused: tuple[str, ...]
-
-    def understood(self) -> tuple[str, ...]:
-        return (f"arrays that are not used: {', '.join(self.unused)}",) if self.unused else ()
 
     def digest(self) -> str:
         return file_digest_of(self.file)
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         starts = np.cumsum([0, *map(len, self.images)])
         for row in rows:
             part = int(np.searchsorted(starts, row, side="right")) - 1
@@ -52,9 +47,6 @@ class Arrays(Source):
 
     def name(self, row: int) -> str:
         return f"{self.file} image {row}"
-
-    def short_name(self, row: int) -> str:
-        return f"{self.file.name} image {row}"
 
 
 def open_arrays(file: Path) -> Arrays:
@@ -66,7 +58,7 @@ def open_arrays(file: Path) -> Arrays:
     """
     arrays = _read(file)
     names = arrays.pop("classes", None)
-    pairs = _by_split(file, arrays)
+    pairs, unused = _by_split(file, arrays)
     images = {split: _as_images(f"{file} {split}", pair["x"]) for split, pair in pairs.items()}
     for split, pair in pairs.items():
         n_images, shape = len(pair["x"]), pair["y"].shape
@@ -75,10 +67,21 @@ def open_arrays(file: Path) -> Arrays:
     if names is not None and names.ndim != 1:
         raise DataError(f"{file}: classes have the shape {names.shape}; expected a row of names, one for each class")
     values = np.concatenate([pair["y"].ravel() for pair in pairs.values()])
-    labels, classes = encode_labels(values, None if names is None else list(map(str, names)), str(file))
-    parts = rows_of_parts({split: len(array) for split, array in images.items()})
-    unused = tuple(key for key in arrays if not _kinds(key))
-    return Arrays(f"file {file}", parts, {"class": labels}, {"class": classes}, file, tuple(images.values()), unused)
+    if values.dtype.kind not in "iuU":
+        raise DataError(
+            f"{file}: labels are {values.dtype} of shape {values.shape}; "
+            "expected one integer or one string for each image; convert them and save again"
+        )
+    labels, classes = encode_labels(values.tolist(), None if names is None else list(map(str, names)), str(file))
+    return Arrays(
+        f"file {file}",
+        rows_of_parts({split: len(array) for split, array in images.items()}),
+        {"class": labels},
+        {"class": classes},
+        file,
+        tuple(images.values()),
+        layout=(f"arrays that are not used: {', '.join(unused)}",) if unused else (),
+    )
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -121,30 +124,27 @@ def _check_sizes(file: Path, opened: IO[bytes]) -> None:
         )
 
 
-def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _by_split(file: Path, arrays: dict[str, np.ndarray]) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """The images, "x", and labels, "y", of each split, and the keys of what is neither."""
     pairs: dict[str, dict[str, np.ndarray]] = {}
+    unused: list[str] = []
     for key, array in arrays.items():
-        if kinds := _kinds(key):
-            pair = pairs.setdefault(split_of(_words(key)) or "all", {})
-            if kinds[0] in pair:
-                raise DataError(f"{file}: {key} stands for the same array as another key; leave one of them out")
-            pair[kinds[0]] = array
-    complete = pairs and all({"x", "y"} == set(pair) for pair in pairs.values())
+        words = re.split(r"[-_. ]", key.lower())
+        kind = next((_KINDS[word] for word in words if word in _KINDS), None)
+        if kind is None:
+            unused.append(key)
+            continue
+        pair = pairs.setdefault(split_of(words) or "all", {})
+        if kind in pair:
+            raise DataError(f"{file}: {key} stands for the same array as another key; leave one of them out")
+        pair[kind] = array
+    complete = pairs and all(len(pair) == 2 for pair in pairs.values())
     if not complete or ("all" in pairs and len(pairs) > 1):
         raise DataError(
             f"{file}: has the keys {', '.join(arrays) or 'none'}; "
             "expected x_train and y_train, x_val and y_val, x_test and y_test, or x and y"
         )
-    return pairs
-
-
-def _words(key: str) -> list[str]:
-    return re.split(r"[-_. ]", key.lower())
-
-
-def _kinds(key: str) -> list[str]:
-    """Whether a key names images, 'x', or labels, 'y'."""
-    return [_WORDS[word] for word in _words(key) if word in _WORDS]
+    return pairs, unused
 
 
 def _as_images(where: str, array: np.ndarray) -> np.ndarray:
@@ -156,10 +156,12 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
         raise DataError(
             f"{where}: images have the shape {array.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W)"
         )
-    if array.ndim == 4 and _channels_first(*array.shape[1:]):
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
+    if array.ndim == 4:
+        first, second, third = array.shape[1:]
+        if third not in (1, 3) and (first in (1, 3) or second == third != first):  # the first are the channels
+            array = array.transpose(0, 2, 3, 1)
+        if array.shape[3] == 1:
+            array = array[..., 0]
     if array.dtype.type in (np.uint8, np.uint16):
         return array.astype(array.dtype.type, copy=False)  # also of a foreign byte order
     if array.dtype.kind == "f" and array.size:
@@ -172,9 +174,3 @@ def _as_images(where: str, array: np.ndarray) -> np.ndarray:
     raise DataError(
         f"{where}: images are {array.dtype}; expected uint8, uint16, or floats from 0 to 1; convert them first"
     )
-
-
-def _channels_first(first: int, second: int, third: int) -> bool:
-    if third in (1, 3) or first in (1, 3):
-        return third not in (1, 3)
-    return second == third != first

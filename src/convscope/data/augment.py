@@ -93,11 +93,11 @@ class Augmentation(Settings):
 
 
 def augment(
-    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"],
+    images: op.Images | UInt8[Tensor, "N C H W"],
     augmentation: Augmentation,
     key: tuple[int, ...],
     index: Int[Tensor, " N"] | None = None,
-) -> Float[Tensor, "N C H W"]:
+) -> op.Images:
     """The distorted images, floats in [0, 1], before normalization; the given ones are untouched.
 
     Args:
@@ -129,32 +129,26 @@ def augment(
         across, down = ((2 * draws[name] - 1) * augmentation.shear for name in ("shear_x", "shear_y"))
         images = op.shear(images, across, down, augmentation.padding)
     images = _jitter(images, augmentation, draws)
-    if augmentation.policy == "trivial":
-        images = apply_policy(images, "trivial", 1, None, augmentation.padding, key)
-    if augmentation.policy == "rand":
-        strength = augmentation.rand_strength
-        images = apply_policy(images, "rand", augmentation.rand_ops, strength, augmentation.padding, key)
+    if augmentation.policy != "none":
+        is_rand = augmentation.policy == "rand"
+        n_ops, strength = (augmentation.rand_ops, augmentation.rand_strength) if is_rand else (1, None)
+        images = apply_policy(images, augmentation.policy, n_ops, strength, augmentation.padding, key)
     return _cut_out(images, augmentation.cutout, draws) if augmentation.cutout else images
 
 
 def _flipped(
     augmentation: Augmentation, draws: dict[str, Tensor], key: tuple[int, ...], index: Tensor | None
 ) -> Tensor:
-    if augmentation.flip == "none":
-        return torch.zeros_like(draws["flip"], dtype=torch.bool)
-    if augmentation.flip == "random":
-        return draws["flip"] < 0.5
+    draw = draws["flip"]
+    if augmentation.flip != "alternate":
+        return draw < (0.5 if augmentation.flip == "random" else 0)
     seed, epoch = (*key, 0)[:2]
-    positions = torch.arange(len(draws["flip"])) if index is None else index
-    return (_coins(positions.to(draws["flip"].device), seed) + epoch) % 2 == 1
-
-
-def _coins(index: Int[Tensor, " N"], seed: int) -> Int[Tensor, " N"]:
-    """0 or 1 for each image, fixed by its position and the seed (mixed as in SplitMix64, wrapping)."""
-    mixed = index.long() + int(generator("alternate", seed).integers(2**62))
+    positions = torch.arange(len(draw)) if index is None else index
+    # 0 or 1 for each image, fixed by its position and the seed (mixed as in SplitMix64, wrapping)
+    mixed = positions.to(draw.device).long() + int(generator("alternate", seed).integers(2**62))
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         mixed = (mixed ^ (mixed >> shift)) * factor
-    return (mixed >> 31) & 1
+    return ((mixed >> 31 & 1) + epoch) % 2 == 1
 
 
 def _shift_and_flip(
@@ -175,7 +169,7 @@ def _shift_and_flip(
     return moved
 
 
-def _origins(size: int, draw: Float[Tensor, " N"], augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
+def _origins(size: int, draw: op.Values, augmentation: Augmentation) -> tuple[Int[Tensor, "N S"], Tensor]:
     """For each place along one axis the place it comes from, and whether that lies inside the image."""
     shift = (draw * (2 * augmentation.crop + 1)).long().clamp_(max=2 * augmentation.crop) - augmentation.crop
     place = torch.arange(size, device=draw.device) + shift[:, None]
@@ -194,14 +188,14 @@ def _jitter(images: op.Images, augmentation: Augmentation, draws: dict[str, Tens
     return op.turn_hue(images, (2 * draws["hue"] - 1) * augmentation.hue) if augmentation.hue else images
 
 
-def _cut_out(images: Float[Tensor, "N C H W"], side: int, draws: dict[str, Tensor]) -> Float[Tensor, "N C H W"]:
+def _cut_out(images: op.Images, side: int, draws: dict[str, Tensor]) -> op.Images:
     height, width = images.shape[2:]
     rows = _within(height, side, draws["cut_row"])[:, None, :, None]
     columns = _within(width, side, draws["cut_column"])[:, None, None, :]
     return torch.where(rows & columns, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def _within(size: int, side: int, draw: Float[Tensor, " N"]) -> Tensor:
+def _within(size: int, side: int, draw: op.Values) -> Tensor:
     """Which places along one axis the square covers; its centre is any pixel."""
     start = (draw * size).long().clamp_(max=size - 1) - side // 2
     distance = torch.arange(size, device=draw.device) - start[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,22 @@ def with_defaults(spec: DataSpec) -> DataSpec:
     Raises:
         SettingError: the Lines set is asked for in another size or depth, or in grey; or a grey set in colour.
     """
-    entry = _CATALOGUE.get(spec.source)
     spec = spec.model_copy(update={"normalize": spec.normalize or "own"})
-    if entry is None:
+    if spec.source not in _CATALOGUE:
         return located(spec, Path())
-    others = {
-        "grey": spec.grey,
-        "channels": spec.channels not in (None, 3),
-        "bits": spec.bits != 8,
-        "image_size": spec.image_size not in (None, 28),
-    }
-    if spec.source == LINES and any(others.values()):
-        key = next(key for key, is_other in others.items() if is_other)
-        raise SettingError(f"{key}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out")
+    entry = _CATALOGUE[spec.source]
+    if spec.source == LINES:
+        drawn: dict[str, list[object]] = {
+            "grey": [False],
+            "channels": [None, 3],
+            "bits": [8],
+            "image_size": [None, 28],
+        }
+        for key, values in drawn.items():
+            if getattr(spec, key) not in values:
+                raise SettingError(
+                    f"{key}: lines are drawn in colour at 28×28, of 8 bits, and in no other way; leave it out"
+                )
     if entry.grey and spec.channels == 3:
         raise SettingError(f"channels: {spec.source} is grey; leave it out, or take a set in colour and its image_size")
     filled = {
@@ -131,28 +134,25 @@ def find(spec: DataSpec) -> tuple[str, Source]:
     """
     source, labels = spec.source, spec.labels
     if entry := _CATALOGUE.get(source):
-        return source, _open_known(entry, labels)
+        folder = os.environ.get("CONVSCOPE_DATA")
+        copy = Path(folder).expanduser() / entry.copy if folder else None
+        if copy and copy.is_dir():
+            return source, replace(_open_folder(copy, labels), words="copy in CONVSCOPE_DATA")
+        return source, open_hub(entry.hub, _columns_alone(labels, entry.hub))
     if (name := hub_name(source)) is not None:
         if not name:
             raise DataError(f"{source}: names no set; write hub:owner/name, such as hub:ylecun/mnist")
         return name.rsplit("/", 1)[-1], open_hub(name, _columns_alone(labels, source))
     path = Path(source).expanduser()
+    if path.is_dir():
+        return path.absolute().name, _open_folder(path, labels)
     if os.path.exists(path):
-        name = path.absolute().name.removesuffix(path.suffix if path.is_file() else "")
-        return name, _open_path(path, labels=labels)
+        return path.absolute().name.removesuffix(path.suffix), _open_file(path, labels)
     if os.sep in source or "/" in source or path.suffix:
         raise DataError(
             f"{source}: no such file or folder; give a path, hub:owner/name or one of {', '.join(_CATALOGUE)}"
         )
     raise UnknownNameError("data set", source, _CATALOGUE, "known, and no path")
-
-
-def _open_known(entry: CatalogueSet, labels: Labels | None) -> Source:
-    folder = os.environ.get("CONVSCOPE_DATA")
-    copy = Path(folder).expanduser() / entry.copy if folder else None
-    if copy and copy.is_dir():
-        return _open_path(copy, "copy in CONVSCOPE_DATA", labels)
-    return open_hub(entry.hub, _columns_alone(labels, entry.hub))
 
 
 def _columns_alone(labels: Labels | None, where: str) -> Labels | None:
@@ -165,11 +165,9 @@ def _columns_alone(labels: Labels | None, where: str) -> Labels | None:
     return labels
 
 
-def _open_path(path: Path, words: str | None = None, labels: Labels | None = None) -> Source:
-    if path.is_dir():
-        return _open_folder(path, words, labels)
+def _open_file(path: Path, labels: Labels | None) -> Source:
     if path.suffix == ".parquet":
-        return open_parquet(path, [path], words, _columns_alone(labels, str(path)))
+        return open_parquet(path, [path], _columns_alone(labels, str(path)))
     if path.suffix == ".npz":
         if labels:
             raise DataError(f"{path}: holds its labels as arrays; leave data.labels out")
@@ -180,13 +178,13 @@ def _open_path(path: Path, words: str | None = None, labels: Labels | None = Non
     )
 
 
-def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source:
+def _open_folder(path: Path, labels: Labels | None) -> Source:
     tree = read_tree(path)
     if labels and (labels.table or labels.pattern):
-        return open_labelled(tree, labels, words)
+        return open_labelled(tree, labels)
     if metadata := metadata_of(tree):
-        return open_tables(tree, metadata, labels or Labels(), words)
-    tables = tree.parquet_files()
+        return open_tables(tree, metadata, labels or Labels())
+    tables = tree.parquet_files
     images = [folder for folder in tree.below() if folder.images]
     if tables and len(images) > 1:  # a single one may hold the pictures of a page about the tables
         raise DataError(
@@ -194,7 +192,7 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
             "give the one or the other, or name the table that holds the labels with data.labels"
         )
     if tables:
-        return open_parquet(path, tables, words, labels)
+        return open_parquet(path, tables, labels)
     if labels:
         raise DataError(
             f"{path}: is an image folder; data.labels needs a table or a pattern: data.labels.table=labels.csv"
@@ -207,7 +205,7 @@ def _open_folder(path: Path, words: str | None, labels: Labels | None) -> Source
     beside = tables_in(tree) if images else []
     hint = f"are the labels in {' or '.join(beside)}? Then set data.labels={beside[0] if len(beside) == 1 else 'NAME'}"
     try:
-        image_folder = open_folder(tree, words)
+        image_folder = open_folder(tree)
     except DataError as error:
         if beside:
             raise DataError(f"{error}; or {hint}") from None

@@ -10,12 +10,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
 
 from convscope.compute import chunks, in_order
 from convscope.data.images import Item
 from convscope.data.layouts import Folder, has_image_ending, is_hidden, understood
-from convscope.data.source import Source, file_digest_of, rows_of_parts
+from convscope.data.source import Rows, Source, file_digest_of, rows_of_parts
 from convscope.errors import DataError
 
 
@@ -63,12 +62,10 @@ class ImageFolder(Source):
     Args:
         root: the folder.
         files: of the images; one that is named in a table may lie elsewhere, or not be there.
-        layout: what was taken for what, a line each.
     """
 
     root: Path
     files: tuple[Path, ...]
-    layout: tuple[str, ...]
 
     def digest(self) -> str:
         parts = in_order(lambda files: list(map(_digest_of, files)), chunks(self.files, 64), os.cpu_count() or 1)
@@ -76,7 +73,7 @@ class ImageFolder(Source):
         lines = [f"{self.short_name(row)} {content}" for row, content in enumerate(contents)]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         return (self.files[row] for row in rows)
 
     def name(self, row: int) -> str:
@@ -85,35 +82,30 @@ class ImageFolder(Source):
     def short_name(self, row: int) -> str:
         return in_text(str(self.files[row]).removeprefix(f"{self.root}{os.sep}"))
 
-    def understood(self) -> tuple[str, ...]:
-        return self.layout
 
-
-def open_folder(root: Folder, words: str | None = None) -> ImageFolder:
+def open_folder(root: Folder) -> ImageFolder:
     """The image folder at `root`; the names of the class folders, sorted, are the classes.
 
     Raises:
         DataError: there are no class folders, one of them is empty, or the layout can be read in two ways.
     """
-    layout = understood(root)
-    classes = sorted({name for by_class in layout.classes.values() for name in by_class})
+    by_split, layout = understood(root)
+    classes = sorted({name for by_class in by_split.values() for name in by_class})
     files: list[Path] = []
     labels: list[int] = []
-    sizes: dict[str, int] = {}
-    for split, by_class in layout.classes.items():
-        before = len(files)
+    for by_class in by_split.values():
         for name, folder in by_class.items():
             files += folder.all_files
-            labels += [classes.index(name)] * (len(files) - len(labels))
-        sizes[split] = len(files) - before
+            labels += [classes.index(name)] * len(folder.all_files)
+    sizes = {split: sum(len(folder.all_files) for folder in by_class.values()) for split, by_class in by_split.items()}
     return ImageFolder(
-        words or f"image folder {root.path}",
+        f"image folder {root.path}",
         rows_of_parts(sizes),
         {"class": np.array(labels, np.int64)},
         {"class": tuple(classes)},
         root.path,
         tuple(files),
-        layout.in_words(),
+        layout=layout,
     )
 
 

@@ -8,43 +8,45 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import warnings
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convscope.data.answers import Answers, answers_in, as_texts, known_column, roles_in_words, usual_columns
+import numpy as np
+
+from convscope.data.answers import (
+    Answers,
+    Role,
+    answers_in,
+    as_texts,
+    check_columns,
+    roles_in_words,
+    usual_columns,
+    with_answers,
+)
 from convscope.data.folders import ImageFolder
 from convscope.data.layouts import Folder, has_image_ending, split_in
+from convscope.data.source import Source, encode_labels
 from convscope.data.spec import LABEL_COLUMNS, Labels
 from convscope.errors import DataError, FailedError, first_line
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _FILE_COLUMNS = (
-    "file",
-    "file_name",
-    "filename",
-    "path",
-    "file_path",
-    "filepath",
-    "image",
-    "image_path",
-    "image_id",
-    "id",
+    *("file", "file_name", "filename", "path", "file_path", "filepath"),
+    *("image", "image_path", "image_id", "id"),
 )
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _METADATA = tuple(f"metadata{ending}" for ending in _ENDINGS)
-_SHOWN = 3  # names in a message
+
+NamedTable = tuple[Path, Path, dict[str, list[Any]]]
+"""The folder that the files of a table are below, the table, and its columns."""
 
 
-def open_labelled(tree: Folder, labels: Labels, words: str | None = None) -> ImageFolder:
+def open_labelled(tree: Folder, labels: Labels) -> Source:
     """The images of a folder whose labels are in a table, or in the paths of the files.
 
     Raises:
@@ -52,23 +54,27 @@ def open_labelled(tree: Folder, labels: Labels, words: str | None = None) -> Ima
         UnknownNameError: a column that is asked for is not there.
     """
     if labels.pattern is not None:
-        return _by_pattern(tree, labels, words)
+        return _by_pattern(tree, labels)
     table = Path(str(labels.table))
     if not table.is_file():
         raise DataError(
             f"{table}: there is no such table of labels, neither in {tree.path} nor here; check data.labels"
         )
-    return open_tables(tree, [(tree.path, table)], labels, words)
+    return open_tables(tree, [(tree.path, table, _read(table))], labels)
 
 
-def metadata_of(tree: Folder) -> list[tuple[Path, Path]]:
-    """The folders that hold the Hub's `metadata.csv` (or .jsonl, .parquet) with labels, each with that file: the root, or those
-    directly in it."""
+def metadata_of(tree: Folder) -> list[NamedTable]:
+    """The Hub's `metadata.csv` (or .jsonl, .parquet) with labels: that of the root, or those directly in its folders."""
     for level in ([tree], tree.folders):
-        tables = [(folder.path, folder.path / name) for folder in level for name in folder.files if name in _METADATA]
-        labelled = [(folder, file) for folder, file in tables if _has_labels(file)]
-        if labelled:
-            return labelled
+        tables = []
+        for folder in level:
+            for name in folder.files:
+                if name in _METADATA:
+                    columns = _read(folder.path / name)
+                    if "file_name" in columns and usual_columns(columns, LABEL_COLUMNS):
+                        tables.append((folder.path, folder.path / name, columns))
+        if tables:
+            return tables
     return []
 
 
@@ -77,35 +83,36 @@ def tables_in(tree: Folder) -> list[str]:
     return [name for name in tree.files if name.lower().endswith(_ENDINGS)]
 
 
-def _has_labels(file: Path) -> bool:
-    columns = _read(file)
-    return "file_name" in columns and bool(usual_columns(columns, LABEL_COLUMNS))
-
-
-def open_tables(tree: Folder, tables: list[tuple[Path, Path]], labels: Labels, words: str | None) -> ImageFolder:
-    """As `open_labelled`; each table stands with the folder that its files are below."""
+def open_tables(tree: Folder, tables: list[NamedTable], labels: Labels) -> Source:
+    """As `open_labelled`, of tables that have been read."""
     finder = _Finder(tree)
-    rows = _Rows()
+    answers: list[Answers] = []
+    names: list[str] = []
+    files: list[Path | str] = []
     lines: list[str] = []
-    for folder, file in tables:
-        columns = _read(file)
+    for folder, file, columns in tables:
         name = labels.file or next(iter(usual_columns(columns, _FILE_COLUMNS)), None)
         if name is None:
             raise DataError(
                 f"{file}: has the columns {', '.join(columns)}; expected one of files ({', '.join(_FILE_COLUMNS)}): rename "
                 "it, or name it with data.labels.file"
             )
-        answers, used = answers_in(columns, labels, file.name)
-        files = as_texts(columns[known_column(columns, name, str(file))], str(file))
-        rows.add(answers, files, [finder.find(folder, one) for one in files])
+        own_answers, roles = answers_in(columns, labels, file.name)
+        check_columns([name], columns, str(file))
+        texts = as_texts(columns[name], str(file))
+        answers.append(own_answers)
+        names += [text or f"row {row} of {file.name}" for row, text in enumerate(texts, start=1)]
+        files += [finder.find(folder, text) for text in texts]
         place = file.relative_to(tree.path).as_posix() if file.is_relative_to(tree.path) else file.name
-        lines.append(f"{place}: {len(files):,} rows; file: {name}, {roles_in_words(used, answers)}")
-        if others := [one for one in columns if one not in (name, *used)]:
+        lines.append(f"{place}: {len(texts):,} rows; file: {name}, {roles_in_words(roles, own_answers)}")
+        if others := [one for one in columns if one not in (name, *roles.values())]:
             lines.append(f"columns that are not used: {_some(others, 10)}")
-    return _source(tree, rows, lines, words)
+    shared = [role for role in answers[0] if all(role in own for own in answers)]
+    joined = {role: [text for own in answers for text in own[role]] for role in shared}
+    return _source(tree, joined, tables[0][1].name, names, files, lines)
 
 
-def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
+def _by_pattern(tree: Folder, labels: Labels) -> Source:
     files = [file for file in tree.all_files if has_image_ending(file.name)]
     shorts = [file.relative_to(tree.path).as_posix() for file in files]
     columns = search_all(str(labels.pattern), shorts)
@@ -113,108 +120,86 @@ def _by_pattern(tree: Folder, labels: Labels, words: str | None) -> ImageFolder:
     if not n_fit:
         example = f" ({shorts[0]})" if shorts else ""
         raise DataError(f"{tree.path}: none of {len(files):,} image files{example} fits the pattern {labels.pattern}")
-    answers, used = answers_in(columns, labels, "the pattern")
-    rows = _Rows()
-    rows.add(answers, shorts, list(files))
-    lines = [f"{n_fit:,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(used, answers)}"]
-    return _source(tree, rows, lines, words)
+    answers, roles = answers_in(columns, labels, "the pattern")
+    lines = [f"{n_fit:,} of {len(files):,} files fit {labels.pattern}; {roles_in_words(roles, answers)}"]
+    return _source(tree, answers, "the pattern", shorts, files, lines)
 
 
-class _Rows:
-    """Rows of one or several tables, one after the other; a file that is named twice is there once."""
+def _source(
+    tree: Folder, answers: Answers, where: str, names: Sequence[str], files: Sequence[Path | str], lines: list[str]
+) -> Source:
+    """The images of a folder.
 
-    def __init__(self) -> None:
-        self.files: list[Path] = []
-        self.answers: list[Answers] = []
-        self.faults: dict[int, str] = {}
-        self.twice = 0
-        self.row_of: dict[Path, int] = {}
-        self._said: list[tuple[str, ...]] = []
-
-    def add(self, answers: Answers, names: Sequence[str], files: Sequence[Path | str]) -> None:
-        """Rows of a table: what each says, its file as it is written, and the file, or why there is none."""
-        new_rows: list[int] = []
-        for row, file in enumerate(files):
-            columns = [*answers.targets.values(), *([answers.splits] if answers.splits else [])]
-            said = tuple(values[row] for values in columns)
-            path = Path(names[row] or f"row {row + 1} of {answers.where}") if isinstance(file, str) else file
-            before = None if isinstance(file, str) else self.row_of.get(path)
-            if before is not None:
-                self.twice += 1
-                if self._said[before] != said:
-                    both = " and ".join("/".join(one) for one in (self._said[before], said))
-                    self.faults[before] = f"has two rows in {answers.where} that differ: {both}"
-                continue
-            place = len(self.files)
-            if isinstance(file, str):
-                self.faults[place] = file
-            else:
-                self.row_of[path] = place
-            new_rows.append(row)
-            self.files.append(path)
-            self._said.append(said)
-        self.answers.append(_rows_of(answers, new_rows))
-
-    def joined(self) -> Answers:
-        first = self.answers[0]
-        splits, groups = (_joined([getattr(one, name) for one in self.answers]) for name in ("splits", "groups"))
-        targets = {name: [value for one in self.answers for value in one.targets[name]] for name in first.targets}
-        return Answers(targets, splits, groups, first.where)
-
-
-def _joined(columns: list[list[str] | None]) -> list[str] | None:
-    present = [column for column in columns if column is not None]
-    return [value for column in present for value in column] if len(present) == len(columns) else None
-
-
-def _rows_of(answers: Answers, rows: list[int]) -> Answers:
-    def chosen(values: list[str] | None) -> Any:
-        return None if values is None else [values[row] for row in rows]
-
-    targets = {name: chosen(values) for name, values in answers.targets.items()}
-    return Answers(targets, chosen(answers.splits), chosen(answers.groups), answers.where)
-
-
-def _source(tree: Folder, rows: _Rows, lines: list[str], words: str | None) -> ImageFolder:
-    answers = rows.joined()
-    if answers.splits is None and (splits := _splits_of_folders(rows, tree.path)):
-        answers = Answers(answers.targets, splits, answers.groups, answers.where)
+    Args:
+        answers: what is said of each row.
+        where: it is said.
+        names: the file of each row, as it is written.
+        files: the file, or why there is none.
+        lines: what was taken for what; more are added.
+    """
+    rows, faults = _one_row_a_file(answers, where, files)
+    answers = {role: [values[row] for row in rows] for role, values in answers.items()}
+    paths = [file if isinstance(file := files[row], Path) else Path(names[row]) for row in rows]
+    if Role.SPLIT not in answers and (splits := _splits_of_folders(paths, faults, tree.path)):
+        answers[Role.SPLIT] = splits
         lines.append(f"splits by folder: {', '.join(sorted(set(splits) - {''}))}")
-    targets, classes = answers.encoded()
-    for target, names in classes.items():
-        if not names:
-            raise DataError(f"{answers.where}: the column of {target!r} holds no label; check the file")
-    others = [file for file in tree.all_files if has_image_ending(file.name) and file not in rows.row_of]
+    targets, classes = {}, {}
+    for target, values in answers.items():
+        if isinstance(target, str):
+            targets[target], classes[target] = encode_labels(values, None, where)
+            if not classes[target]:
+                raise DataError(f"{where}: the column of {target!r} holds no label; check the file")
+    named = {file for file in files if isinstance(file, Path)}
+    others = [file for file in tree.all_files if has_image_ending(file.name) and file not in named]
     if others:  # they may be links to files that are named, or these links to them
-        listed = {file.resolve() for file in rows.row_of}
+        listed = {file.resolve() for file in named}
         others = [file for file in others if file.resolve() not in listed]
     if others:
         examples = _some([file.relative_to(tree.path).as_posix() for file in others])
         lines.append(f"passed over: {len(others):,} image files without a row: {examples}")
-    if rows.twice:
-        lines.append(f"{rows.twice:,} rows name a file again")
-    return ImageFolder(
-        words or f"image folder {tree.path}",
-        answers.parts(),
+    if n_again := len(files) - len(rows):
+        lines.append(f"{n_again:,} rows name a file again")
+    source = ImageFolder(
+        f"image folder {tree.path}",
+        {"all": np.arange(len(rows))},
         targets,
         classes,
         tree.path,
-        tuple(rows.files),
-        tuple(lines),
-        groups=answers.group_numbers(),
-        faults=answers.faults() | rows.faults,
+        tuple(paths),
+        layout=tuple(lines),
+        faults=faults,
     )
+    return with_answers(source, answers, where)
 
 
-def _splits_of_folders(rows: _Rows, root: Path) -> list[str] | None:
+def _one_row_a_file(answers: Answers, where: str, files: Sequence[Path | str]) -> tuple[list[int], dict[int, str]]:
+    """The rows without those that name a file again; and what is wrong with some of them, by their place among these."""
+    rows: list[int] = []
+    place_of: dict[Path, int] = {}
+    faults: dict[int, str] = {}
+    for row, file in enumerate(files):
+        place = place_of.setdefault(file, len(rows)) if isinstance(file, Path) else len(rows)
+        if place == len(rows):
+            rows.append(row)
+            if isinstance(file, str):
+                faults[place] = file
+            continue
+        texts = [values for role, values in answers.items() if role is not Role.GROUP]
+        first, again = ("/".join(values[one] for values in texts) for one in (rows[place], row))
+        if first != again:
+            faults[place] = f"has two rows in {where} that differ: {first} and {again}"
+    return rows, faults
+
+
+def _splits_of_folders(files: Sequence[Path], faults: Mapping[int, str], root: Path) -> list[str] | None:
     """The split that each file's first folder is called like; None unless all are, some of them like train and others not.
 
     Rows that cannot be used count for nothing.
     """
-    tops = [file.relative_to(root).parent.parts[:1] if file.is_relative_to(root) else () for file in rows.files]
+    tops = [file.relative_to(root).parent.parts[:1] if file.is_relative_to(root) else () for file in files]
     by_top = {top: split_in("".join(top)) for top in set(tops)}
     splits = [by_top[top] or "" for top in tops]
-    usable = {split for row, split in enumerate(splits) if row not in rows.faults}
+    usable = {split for row, split in enumerate(splits) if row not in faults}
     return splits if all(usable) and "train" in usable and len(usable) > 1 else None
 
 
@@ -258,25 +243,25 @@ def _read(file: Path) -> dict[str, list[Any]]:
     Raises:
         DataError: it cannot be read.
     """
-    import pandas as pd
-
     ending = file.suffix.lower()
     if ending not in _ENDINGS:
         raise DataError(f"{file}: is no table of labels; give a {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]} file")
     try:
-        frame = _READERS[ending](file, pd)
+        columns = _READERS[ending](file)
     except UnicodeDecodeError:
         raise DataError(f"{file}: is not written in UTF-8; save it again in that encoding") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or first_line(error)}); check its path") from None
-    except (ValueError, RecursionError, pd.errors.ParserWarning, pd.errors.ParserError) as error:
+    except (ValueError, RecursionError, Warning) as error:  # pandas warns of a row longer than the header
         raise DataError(f"{file}: cannot be read as a table ({first_line(error)}); save it again") from None
-    if not len(frame):
+    if not any(columns.values()):
         raise DataError(f"{file}: has no rows; expected one for each image")
-    return {str(name).strip(): frame[name].tolist() for name in frame.columns}
+    return {str(name).strip(): values for name, values in columns.items()}
 
 
-def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
+def _read_csv(file: Path) -> dict[str, list[Any]]:
+    import pandas as pd
+
     with file.open("rb") as opened:
         encoding = "utf-16" if opened.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
     with file.open(encoding=encoding, newline="") as opened:
@@ -295,24 +280,26 @@ def _read_csv(file: Path, pd: Any) -> pd.DataFrame:
             skiprows=int(named),
             skipinitialspace=True,
         )
-    return rows[rows.fillna("").ne("").any(axis=1)]  # spreadsheets write rows of separators alone
+    rows = rows[(rows.fillna("") != "").any(axis=1)]  # spreadsheets write rows of separators alone
+    return {name: rows[name].tolist() for name in rows.columns}
 
 
-def _read_parquet(file: Path, pd: Any) -> pd.DataFrame:
+def _read_parquet(file: Path) -> dict[str, list[Any]]:
     from pyarrow import parquet
 
-    return pd.DataFrame(parquet.read_table(file).to_pydict(), dtype=object)  # an index of pandas among the columns
+    return parquet.read_table(file).to_pydict()  # an index of pandas among the columns
 
 
-def _read_json(file: Path, pd: Any) -> pd.DataFrame:
+def _read_json(file: Path) -> dict[str, list[Any]]:
     with file.open(encoding="utf-8-sig") as opened:
         rows = [json.loads(line) for line in opened if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("expected an object a line")
-    return pd.DataFrame(rows, dtype=object)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
-_READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
+_READERS: dict[str, Callable[[Path], dict[str, list[Any]]]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".jsonl": _read_json,
@@ -321,7 +308,7 @@ _READERS: dict[str, Callable[[Path, Any], pd.DataFrame]] = {
 }
 
 
-def _some(names: Sequence[str], most: int = _SHOWN) -> str:
+def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
@@ -332,8 +319,9 @@ _SEARCH = """
 import json, re, sys
 text, names = json.load(sys.stdin)
 pattern = re.compile(text)
-keys = list(pattern.groupindex) or [1]
-json.dump([m and [m[key] or "" for key in keys] for m in map(pattern.search, names)], sys.stdout)
+groups = pattern.groupindex or {"label": 1}
+matches = list(map(pattern.search, names))
+json.dump({name: [m and m[number] or "" for m in matches] for name, number in groups.items()}, sys.stdout)
 """
 
 
@@ -361,6 +349,5 @@ def search_all(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
         raise FailedError(
             f"the pattern {pattern[:200]!r} could not be searched for: {reason.splitlines()[-1]}"
         ) from None
-    groups = tuple(re.compile(pattern).groupindex) or ("label",)
-    captures = [values or [""] * len(groups) for values in json.loads(done.stdout)]
-    return {name: [values[k] for values in captures] for k, name in enumerate(groups)}
+    columns: dict[str, list[str]] = json.loads(done.stdout)
+    return columns

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,22 +80,20 @@ class Folder:
         """Its files and those of all folders below it, in the order of their paths."""
         return sorted(folder.path / name for folder in self.below() for name in folder.files)
 
+    @property
     def parquet_files(self) -> list[Path]:
-        """Its parquet files and those of all folders below it, in the order of their paths."""
-        paths = (folder.path / name for folder in self.below() for name in folder.files if name.endswith(".parquet"))
-        return sorted(paths)
+        """The parquet files among them."""
+        return [file for file in self.all_files if file.suffix == ".parquet"]
 
 
-def read_tree(path: Path) -> Folder:
+def read_tree(path: Path, above: tuple[tuple[int, int], ...] = ()) -> Folder:
     """All folders and files below a folder, links followed.
 
+    Args:
+        above: device and inode of the folders that it lies in.
     Raises:
         DataError: a link leads back to a folder that it lies in, or a folder cannot be read.
     """
-    return _read(path, ())
-
-
-def _read(path: Path, above: tuple[tuple[int, int], ...]) -> Folder:
     try:
         status = os.stat(path)
         with os.scandir(path) as entries:
@@ -105,60 +103,21 @@ def _read(path: Path, above: tuple[tuple[int, int], ...]) -> Folder:
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         raise DataError(f"{path}: this link leads back to a folder that it lies in; remove it")
-    folders = {entry.name for entry in visible if _is_folder(entry)}
+    folders = {
+        entry.name
+        for entry in visible
+        if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
+    }
     return Folder(
         path,
         tuple(sorted(entry.name for entry in visible if entry.name not in folders)),
-        tuple(_read(path / name, (*above, identity)) for name in sorted(folders)),
+        tuple(read_tree(path / name, (*above, identity)) for name in sorted(folders)),
     )
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the folders of a data set stand for.
-
-    Attributes:
-        root: the data set's folder.
-        splits: train, val, test, or all → the folder that holds its class folders.
-        classes: of each split, class → its folder.
-        passed_over: files beside the class folders that are no images, and folders without any file.
-    """
-
-    root: Path
-    splits: dict[str, Folder]
-    classes: dict[str, dict[str, Folder]]
-    passed_over: tuple[Path, ...]
-
-    def in_words(self) -> tuple[str, ...]:
-        """A line for each split, for each class that is called like a split, and for what is passed over."""
-        lines = [
-            f"{split}: {_counted(len(classes), 'class', 'es')}, "
-            f"{_counted(sum(len(f.all_files) for f in classes.values()), 'file')} in {self._place(self.splits[split].path)}"
-            for split in ("train", "val", "test", "all")
-            if (classes := self.classes.get(split))
-        ]
-        for name in dict.fromkeys(name for classes in self.classes.values() for name in classes):
-            if split_in(name):
-                lines.append(f"{name} is taken for a class, though it is called like a split")
-            deeper = [f for classes in self.classes.values() if name in classes for f in classes[name].below()]
-            if any(folder.name != name for folder in deeper):
-                inner = len([folder for folder in deeper if folder.files and folder.name != name])
-                lines.append(f"{name}: files of {_counted(inner, 'sub-folder')} among them")
-        return (*lines, *(f"passed over: {self._place(path)}" for path in self.passed_over))
-
-    def _place(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path != self.root else "the folder itself"
-
-
-def understood(root: Folder) -> Layout:
-    """What the folders below `root` stand for, by the rules at the top of this module.
+def understood(root: Folder) -> tuple[dict[str, dict[str, Folder]], tuple[str, ...]]:
+    """What the folders below `root` stand for, by the rules at the top of this module: for train, val, test, or all, the folder
+    of each class; and the same in words, a line each.
 
     Raises:
         DataError: there are no class folders, one is empty, or the layout can be read in two ways.
@@ -171,8 +130,28 @@ def understood(root: Folder) -> Layout:
         if not classes or not names <= classes["train"].keys():
             splits[split] = _without_wrapper(splits[split])
         classes[split] = _classes(splits[split])
-    ordered = {split: classes[split] for split in splits}
-    return Layout(root.path, splits, ordered, tuple(_passed_over(root, splits)))
+    passed_over = _passed_over(root, [folder.path for folder in splits.values()])
+    return {split: classes[split] for split in splits}, (
+        *_in_words(root.path, splits, classes),
+        *(f"passed over: {path.relative_to(root.path).as_posix()}" for path in passed_over),
+    )
+
+
+def _in_words(root: Path, splits: dict[str, Folder], classes: dict[str, dict[str, Folder]]) -> Iterator[str]:
+    """A line for each split, and for each class that is called like a split or has sub-folders."""
+    for split in sorted(splits, key=["train", "val", "test", "all"].index):
+        n_files = sum(len(folder.all_files) for folder in classes[split].values())
+        path = splits[split].path
+        place = "the folder itself" if path == root else path.relative_to(root).as_posix()
+        yield f"{split}: {_counted(len(classes[split]), 'class', 'es')}, {_counted(n_files, 'file')} in {place}"
+    for name in dict.fromkeys(name for split in splits for name in classes[split]):
+        if split_in(name):
+            yield f"{name} is taken for a class, though it is called like a split"
+        own = [by_class[name] for by_class in classes.values() if name in by_class]
+        deeper = [inner for folder in own for inner in folder.below() if inner.name != name]
+        if deeper:
+            n_folders = sum(bool(inner.files) for inner in deeper)
+            yield f"{name}: files of {_counted(n_folders, 'sub-folder')} among them"
 
 
 def split_in(name: str) -> str | None:
@@ -195,8 +174,7 @@ def _without_wrapper(folder: Folder) -> Folder:
 def _splits(top: Folder) -> dict[str, Folder]:
     """The splits in a folder; none where its folders are the classes."""
     named = {folder.name: split for folder in top.folders if (split := split_in(folder.name))}
-    by_name = {folder.name: folder for folder in top.folders}
-    if not any(split == "train" and by_name[name].holds_folders for name, split in named.items()):
+    if not any(named.get(folder.name) == "train" and folder.holds_folders for folder in top.folders):
         _check_classes_beside(top, named)
         return {}
     splits: dict[str, Folder] = {}
@@ -255,18 +233,19 @@ def _classes(level: Folder) -> dict[str, Folder]:
     return {folder.name: folder for folder in level.folders}
 
 
-def _passed_over(root: Folder, splits: dict[str, Folder]) -> Iterator[Path]:
-    """What lies between the root and the class folders and is used for nothing."""
-    levels = [folder.path for folder in splits.values()]
-    ways = {way for level in levels for way in (level, *level.parents) if way.is_relative_to(root.path)}
-    for folder in root.below():
-        if folder.path in ways:
-            files = [folder.path / name for name in folder.files]
-            if dangling := [file for file in files if not file.exists()]:
-                raise DataError(f"{dangling[0]}: is a link to something that is not there; mend or remove it")
-            yield from files
-        elif folder.path.parent in ways and folder.path.parent not in levels:
-            yield folder.path
+def _passed_over(folder: Folder, levels: Collection[Path]) -> Iterator[Path]:
+    """What lies between a folder and the class folders, which are in those of `levels`, and is used for nothing."""
+    for name in folder.files:
+        file = folder.path / name
+        if not file.exists():
+            raise DataError(f"{file}: is a link to something that is not there; mend or remove it")
+        yield file
+    if folder.path not in levels:
+        for inner in folder.folders:
+            if any(level.is_relative_to(inner.path) for level in levels):
+                yield from _passed_over(inner, levels)
+            else:
+                yield inner.path
 
 
 def _unclear(folder: Folder, why: str) -> DataError:

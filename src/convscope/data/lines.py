@@ -16,43 +16,39 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
-from convscope.base.console import progress_bar
-from convscope.compute import in_order
 from convscope.data.seeds import generator
-from convscope.data.store import Filling, StoredBlock, block_of
+from convscope.data.source import PerRow
+from convscope.data.store import Filling
 
 SIDE_PX = 28
 PER_CLASS = 1000
 DRAWING = 1  # raise it when the same seed draws other pixels
-FACTORS: dict[str, tuple[str, ...]] = {
+_FACTORS = {
     "length": ("7px", "15px"),
     "width": ("thin", "thick"),
     "colour": ("red", "blue"),
     "angle": tuple(f"{degrees}°" for degrees in range(0, 180, 15)),
 }
+CLASSES = {"class": tuple(" ".join(values) for values in product(*_FACTORS.values())), **_FACTORS}
+"""The 96 names "7px thin red 0°", "7px thin red 15°" …, and the values of each factor, in the order of their indices."""
 _LENGTH_PX = (7, 15)
 _WIDTH_PX = (1, 3)
 _CHANNEL = (0, 2)
-_COMBINATIONS = tuple(product(*(range(len(values)) for values in FACTORS.values())))
+_COMBINATIONS = tuple(product(*(range(len(values)) for values in _FACTORS.values())))
 _AT_ONCE = 125  # images whose working arrays stay in the processor's cache
 
 
-def class_names() -> tuple[str, ...]:
-    """The 96 names, in the order of their indices: "7px thin red 0°", "7px thin red 15°" …"""
-    return tuple(" ".join(values) for values in product(*FACTORS.values()))
-
-
-def targets(per_class: int) -> dict[str, Int64[np.ndarray, " M"]]:
+def targets(per_class: int) -> dict[str, PerRow]:
     """The class and the four factors of each image, class after class."""
     factors = np.repeat(np.array(_COMBINATIONS, np.int64), per_class, axis=0)
     classes = np.repeat(np.arange(len(_COMBINATIONS)), per_class)
-    return {"class": classes, **{name: factors[:, i].copy() for i, name in enumerate(FACTORS)}}
+    return {"class": classes, **{name: factors[:, i].copy() for i, name in enumerate(_FACTORS)}}
 
 
 def filling(per_class: int, seed: int) -> Filling:
@@ -60,17 +56,9 @@ def filling(per_class: int, seed: int) -> Filling:
 
     The first images of a class are the same however many there are.
     """
-    return Filling((len(_COMBINATIONS) * per_class, 3, SIDE_PX, SIDE_PX), _blocks(per_class, seed), {})
-
-
-def _blocks(per_class: int, seed: int) -> Iterator[StoredBlock]:
-    def draw(index: int) -> StoredBlock:
-        return block_of(draw_class(index, per_class, seed))
-
-    with progress_bar("drawing lines", len(_COMBINATIONS) * per_class) as advance:
-        for block in in_order(draw, range(len(_COMBINATIONS)), os.cpu_count() or 1):
-            yield block
-            advance(per_class)
+    shape = (len(_COMBINATIONS) * per_class, 3, SIDE_PX, SIDE_PX)
+    draw = partial(draw_class, per_class=per_class, seed=seed)
+    return Filling("drawing lines", shape, range(len(_COMBINATIONS)), draw, os.cpu_count() or 1)
 
 
 def draw_class(index: int, per_class: int, seed: int) -> UInt8[np.ndarray, "n 3 28 28"]:

@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
 from convscope.data import lines
 from convscope.data.catalogue import LINES, find, with_defaults
 from convscope.data.decode import bad_image, filling_of
 from convscope.data.images import without_warnings
 from convscope.data.sets import DataBundle, ImageSet, repeats_grey
-from convscope.data.source import Source, check_names
-from convscope.data.spec import IMAGENET, DataSettings, DataSpec, make_spec
+from convscope.data.source import PerRow, Rows, Source, check_names
+from convscope.data.spec import IMAGENET, DataSettings, DataSpec, Normalization, make_spec
 from convscope.data.splits import check_groups, check_train_has_each_class, divide, limited, without_test_images
 from convscope.data.store import Stored, obtain
 from convscope.errors import DataError, SettingError
-
-
-@dataclass(frozen=True, eq=False)
-class _Labelled:
-    """Pixels and targets, row by row, before they are divided; `parts` leaves out what cannot be used."""
-
-    name: str
-    stored: Stored
-    parts: dict[str, Int64[np.ndarray, " n"]]
-    targets: dict[str, Int64[np.ndarray, " M"]]
-    classes: dict[str, tuple[str, ...]]
-    total: int
-    words: str
-    left_out: tuple[tuple[str, str], ...] = ()
-    layout: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    groups: Int64[np.ndarray, " M"] | None = None
-    is_reduced: bool = False
 
 
 def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[DataSettings]) -> DataBundle:
@@ -66,63 +46,74 @@ def load_data(source: str | os.PathLike[str] | DataSpec, **settings: Unpack[Data
         (518, 58, 384)
     """
     spec = with_defaults(make_spec(source, settings))
-    return _bundle(_lines(spec) if spec.source == LINES else _decoded(spec), spec)
+    return _lines(spec) if spec.source == LINES else _decoded(spec)
 
 
-def _lines(spec: DataSpec) -> _Labelled:
+def _lines(spec: DataSpec) -> DataBundle:
     if spec.labels:
         raise SettingError("labels: lines have their own; leave it out")
-    n_classes = len(lines.class_names())
+    n_classes = len(lines.CLASSES["class"])
     per_class = lines.PER_CLASS if spec.limit is None else min(lines.PER_CLASS, spec.limit // n_classes)
     if per_class == 0:
         raise SettingError(f"limit: {spec.limit} is too small for one image of each class; give {n_classes} or more")
     key = {"drawing": lines.DRAWING, "per_class": per_class, "seed": spec.seed}
     stored = obtain(LINES, key, lambda: lines.filling(per_class, spec.seed))
-    classes = {"class": lines.class_names(), **lines.FACTORS}
-    parts = {"all": np.arange(n_classes * per_class)}
-    total = n_classes * lines.PER_CLASS
-    return _Labelled(LINES, stored, parts, lines.targets(per_class), classes, total, f"generated, seed {spec.seed}")
+    return _bundle(
+        spec,
+        stored,
+        {"all": np.arange(n_classes * per_class)},
+        lines.targets(per_class),
+        lines.CLASSES,
+        n_classes * lines.PER_CLASS,
+        name=LINES,
+        source=f"generated, seed {spec.seed}",
+        left_out=(),
+    )
 
 
-def _decoded(spec: DataSpec) -> _Labelled:
+def _decoded(spec: DataSpec) -> DataBundle:
     name, source = find(spec)
     for names in source.classes.values():
         check_names(names, source.words)
+    labels, classes = source.targets["class"], source.classes["class"]
     unlabelled = _unlabelled(source, spec)
     labelled = {part: np.setdiff1d(rows, list(unlabelled)) for part, rows in source.parts.items()}
     usable = {part: rows for part, rows in labelled.items() if len(rows)}
     if not usable:
         raise DataError(f"{source.words}: holds no labelled image; check the path and the labels")
     if spec.limit:
-        usable = limited(usable, source.labels, spec.limit, spec.seed, source.classes["class"])
+        usable = limited(usable, labels, spec.limit, spec.seed, classes)
     if "train" in usable and spec.split is None:  # before anything is decoded
-        check_train_has_each_class(usable, source.labels, source.classes["class"], source.words)
+        check_train_has_each_class(usable, labels, classes, source.words)
     rows = np.sort(np.concatenate(list(usable.values())))
     stored = _stored(name, source, rows, spec)
     faults = {int(rows[position]): reason for position, reason in stored.about["faults"]}
     if faults and not spec.skip_bad:
         row = min(faults)
         raise bad_image(source.name(row), faults[row])
-    repeated = ", grey in 3 channels" if repeats_grey(stored.pixels) else ""
     is_reduced = spec.bits == 8 and stored.about.get("deep", False)  # which entries of earlier versions do not say
-    depth = ", 16 bits" if spec.bits == 16 else ", 16 bits scaled to 8 (data.bits: 16 keeps them)" if is_reduced else ""
     bands = stored.pixels.shape[1]
-    bands_in_words = (
-        f", {bands} bands (pictures show the first {'three' if bands > 3 else 'one'})" if bands not in (1, 3) else ""
-    )
-    return _Labelled(
-        name,
+    words = [source.words, stored.about["encoding"]]
+    if spec.bits == 16 or is_reduced:
+        words.append("16 bits scaled to 8 (data.bits: 16 keeps them)" if is_reduced else "16 bits")
+    if repeats_grey(stored.pixels):
+        words.append("grey in 3 channels")
+    if bands not in (1, 3):
+        words.append(f"{bands} bands (pictures show the first {'three' if bands > 3 else 'one'})")
+    return _bundle(
+        spec,
         stored,
         {part: np.searchsorted(rows, np.setdiff1d(own, list(faults))) for part, own in usable.items()},
         {target: values[rows] for target, values in source.targets.items()},
         source.classes,
-        len(source),
-        f"{source.words}, {stored.about['encoding']}{depth}{repeated}{bands_in_words}",
-        tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
-        source.understood(),
+        len(labels),
         tuple(map(source.short_name, rows.tolist())),
         None if source.groups is None else source.groups[rows],
-        is_reduced,
+        name=name,
+        source=", ".join(words),
+        left_out=tuple((source.name(row), reason) for row, reason in sorted({**unlabelled, **faults}.items())),
+        layout=source.layout,
+        is_reduced=is_reduced,
     )
 
 
@@ -146,13 +137,13 @@ def _unlabelled(source: Source, spec: DataSpec) -> dict[int, str]:
     return wrong
 
 
-def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: DataSpec) -> Stored:
-    digest = None if len(rows) == len(source.labels) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
+def _stored(name: str, source: Source, rows: Rows, spec: DataSpec) -> Stored:
+    digest = None if len(rows) == len(source.targets["class"]) else blake2b(rows.tobytes(), digest_size=16).hexdigest()
     key = {"content": source.digest(), "image_size": spec.image_size, "grey": spec.grey, "rows": digest}
     key |= {"bits": spec.bits} if spec.bits != 8 else {}  # entries of earlier versions stay those of 8 bits
     key |= {"channels": spec.channels} if spec.channels not in (None, 1, 3) else {}
     with without_warnings():
-        stored = obtain(name, key, partial(filling_of, source, rows, spec))
+        stored = obtain(name, key, lambda: filling_of(source, rows, spec))
     bands = stored.pixels.shape[1]
     if spec.channels not in (None, bands) and not {spec.channels, bands} <= {1, 3}:
         raise SettingError(
@@ -164,58 +155,67 @@ def _stored(name: str, source: Source, rows: Int64[np.ndarray, " n"], spec: Data
     return replace(stored, pixels=stored.pixels.expand(-1, 3, -1, -1), moments=stored.moments.repeat(3, axis=2))
 
 
-def _bundle(data: _Labelled, spec: DataSpec) -> DataBundle:
-    labels = data.targets["class"]
-    divided = divide(data.parts, labels, spec.split, spec.seed, data.total, data.groups)
-    if data.groups is not None:
-        check_groups(divided, data.groups, data.names, data.words)
-    sets, duplicates = without_test_images(divided, data.stored.digests)
-    check_train_has_each_class(sets, labels, data.classes["class"], data.words)
-    targets = {name: torch.from_numpy(values) for name, values in data.targets.items()}
-    image_sets = {
-        name: ImageSet(data.stored.pixels, torch.from_numpy(rows), targets, data.classes, data.names)
-        for name, rows in sets.items()
+def _bundle(
+    spec: DataSpec,
+    stored: Stored,
+    parts: dict[str, Rows],
+    targets: dict[str, PerRow],
+    classes: dict[str, tuple[str, ...]],
+    total: int,
+    names: tuple[str, ...] = (),
+    groups: PerRow | None = None,
+    **about: Any,
+) -> DataBundle:
+    """The images in three sets.
+
+    Args:
+        parts: the rows of `stored` that can be used, of each split that the source has, or of 'all'.
+        targets, classes, names: of all rows, as of an ImageSet.
+        total: images in the whole source.
+        groups: as of a Source.
+        about: the bundle's name, source and left_out; layout and is_reduced.
+    """
+    labels, words = targets["class"], about["source"]
+    divided = divide(parts, labels, spec.split, spec.seed, total, groups)
+    if groups is not None:
+        check_groups(divided, groups, names, words)
+    rows, duplicates = without_test_images(divided, stored.digests)
+    check_train_has_each_class(rows, labels, classes["class"], words)
+    tensors = {target: torch.from_numpy(values) for target, values in targets.items()}
+    mean, std = _normalization(spec, stored, rows["train"])
+    content = blake2b(str(stored.pixels.shape[1:]).encode(), digest_size=32)
+    for split in ("train", "val", "test"):
+        content.update(f"{split} {len(rows[split])}".encode())
+        content.update(stored.digests[rows[split]].tobytes())
+        for target in sorted(targets):
+            content.update(targets[target][rows[split]].astype("<i8").tobytes())
+    sets = {
+        split: ImageSet(stored.pixels, torch.from_numpy(own), tensors, classes, names) for split, own in rows.items()
     }
-    mean, std = _normalization(spec, data.stored, sets["train"])
     return DataBundle(
-        train=image_sets["train"],
-        val=image_sets["val"],
-        test=image_sets["test"],
-        name=data.name,
-        classes=data.classes["class"],
+        train=sets["train"],
+        val=sets["val"],
+        test=sets["test"],
+        classes=classes["class"],
         mean=mean,
         std=std,
-        source=data.words,
-        digest=_digest(data, sets),
-        left_out=data.left_out,
+        digest=content.hexdigest(),
         duplicates=duplicates,
         spec=spec,
-        layout=data.layout,
-        is_reduced=data.is_reduced,
-        own_side=data.stored.about.get("side"),
+        own_side=stored.about.get("side"),
+        **about,
     )
 
 
-def _normalization(
-    spec: DataSpec, stored: Stored, rows: Int64[np.ndarray, " n"]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(spec: DataSpec, stored: Stored, rows: Rows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel in [0, 1]; the images' own from the exact sums that are kept with each image."""
-    if spec.normalize is not None and spec.normalize != "own":
-        return (IMAGENET if spec.normalize == "imagenet" else spec.normalize).of(stored.pixels.shape[1])
+    if spec.normalize == "imagenet":
+        return IMAGENET.of(stored.pixels.shape[1])
+    if isinstance(spec.normalize, Normalization):
+        return spec.normalize.of(stored.pixels.shape[1])
     n_pixels, limit = len(rows) * math.prod(stored.pixels.shape[2:]), torch.iinfo(stored.pixels.dtype).max
     exact = stored.moments[rows].sum(axis=0, dtype=object)  # Python's integers: squares of 16 bits pass 2^63
     sums, squares = (exact / n_pixels).astype(np.float64)
     std = np.sqrt(np.maximum(squares - sums**2, 0)) / limit
     varies = (exact[1] * n_pixels != exact[0] ** 2) & (std > 0)
     return tuple((sums / limit).tolist()), tuple(np.where(varies, std, 1.0).tolist())
-
-
-def _digest(data: _Labelled, sets: dict[str, Int64[np.ndarray, " n"]]) -> str:
-    content = blake2b(str(data.stored.pixels.shape[1:]).encode(), digest_size=32)
-    for split in ("train", "val", "test"):
-        rows = sets[split]
-        content.update(f"{split} {len(rows)}".encode())
-        content.update(data.stored.digests[rows].tobytes())
-        for name in sorted(data.targets):
-            content.update(data.targets[name][rows].astype("<i8").tobytes())
-    return content.hexdigest()

@@ -28,49 +28,46 @@ _LUMA = (0.299, 0.587, 0.114)
 def rotate(images: Images, degrees: Values, padding: Padding) -> Images:
     """Turned about the centre, bilinear."""
     cosine, sine = torch.cos(degrees * (pi / 180)), torch.sin(degrees * (pi / 180))
-    nothing = torch.zeros_like(sine)
-    return _resample(images, (cosine, -sine, nothing), (sine, cosine, nothing), padding)
+    return _resample(images, padding, x=(cosine, -sine, 0), y=(sine, cosine, 0))
 
 
 def shear(images: Images, across: Values, down: Values, padding: Padding) -> Images:
     """Each pixel (x, y) from (x + across·y, y + down·x), counted from the centre, bilinear."""
-    one, nothing = torch.ones_like(across), torch.zeros_like(across)
-    return _resample(images, (one, across, nothing), (down, one, nothing), padding)
+    return _resample(images, padding, x=(1, across, 0), y=(down, 1, 0))
 
 
 def shear_x(images: Images, values: Values, padding: Padding) -> Images:
     """As `shear`, with x alone, counted from the upper left corner (Cubuk et al. 2018, arXiv 1805.09501)."""
-    one, nothing = torch.ones_like(values), torch.zeros_like(values)
-    return _resample(images, (one, values, values * (images.shape[2] / 2)), (nothing, one, nothing), padding)
+    return _resample(images, padding, x=(1, values, values * (images.shape[2] / 2)))
 
 
 def shear_y(images: Images, values: Values, padding: Padding) -> Images:
     """As `shear_x`, with y."""
-    one, nothing = torch.ones_like(values), torch.zeros_like(values)
-    return _resample(images, (one, nothing, nothing), (values, one, values * (images.shape[3] / 2)), padding)
+    return _resample(images, padding, y=(values, 1, values * (images.shape[3] / 2)))
 
 
 def translate_x(images: Images, values: Values, padding: Padding) -> Images:
     """Each pixel from so many pixels further right, rounded towards 0."""
-    one, nothing = torch.ones_like(values), torch.zeros_like(values)
-    return _resample(images, (one, nothing, values.trunc()), (nothing, one, nothing), padding)
+    return _resample(images, padding, x=(1, 0, values.trunc()))
 
 
 def translate_y(images: Images, values: Values, padding: Padding) -> Images:
     """Each pixel from so many pixels further down, rounded towards 0."""
-    one, nothing = torch.ones_like(values), torch.zeros_like(values)
-    return _resample(images, (one, nothing, nothing), (nothing, one, values.trunc()), padding)
+    return _resample(images, padding, y=(0, 1, values.trunc()))
 
 
 def _resample(
-    images: Images, x: tuple[Values, Values, Values], y: tuple[Values, Values, Values], padding: Padding
+    images: Images, padding: Padding, x: Sequence[Values | float] = (1, 0, 0), y: Sequence[Values | float] = (0, 1, 0)
 ) -> Images:
     """The pixel at (x, y) from (x₀·x + x₁·y + x₂, y₀·x + y₁·y + y₂), in pixels from the centre, bilinear."""
     height, width = images.shape[2:]
     # affine_grid counts both axes from -1 to 1, so that a turn of an oblong image must change the units
-    first = torch.stack([x[0], x[1] * (height / width), x[2] * (2 / width)], dim=1)
-    second = torch.stack([y[0] * (width / height), y[1], y[2] * (2 / height)], dim=1)
-    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    rows = [x[0], x[1] * (height / width), x[2] * (2 / width)], [y[0] * (width / height), y[1], y[2] * (2 / height)]
+    matrices = images.new_empty(len(images), 2, 3)
+    for row, values in enumerate(rows):
+        for column, value in enumerate(values):
+            matrices[:, row, column] = value
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     outside = "zeros" if padding == "zero" else "reflection"
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
@@ -179,9 +176,8 @@ def _gaussian(side: int, deviation_px: float) -> Float64[np.ndarray, "S S"]:
     radius = ceil(3 * deviation_px)
     offsets = np.arange(-radius, radius + 1)
     bell = np.exp(-0.5 * (offsets / deviation_px) ** 2)
-    weights = np.zeros((side, side))
-    for offset, weight in zip(offsets, bell / bell.sum(), strict=True):
-        weights[np.arange(side), np.clip(np.arange(side) + offset, 0, side - 1)] += weight
+    places, weights = np.arange(side)[:, None], np.zeros((side, side))
+    np.add.at(weights, (places, np.clip(places + offsets, 0, side - 1)), bell / bell.sum())
     return weights
 
 

@@ -75,13 +75,16 @@ def read_image(image: ImageFile | bytes, input_shape: tuple[int, ...], bits: int
         DataError: the file is missing, is no image, or cannot be brought to that shape.
     """
     channels, height, width = input_shape
-    item = image if isinstance(image, Image.Image | bytes) else Path(image)
-    name = str(item) if isinstance(item, Path) else getattr(item, "filename", "")
-    name = name or ("a PIL image" if isinstance(item, Image.Image) else "the bytes")
-    if isinstance(item, Path) and not os.path.isfile(item):
-        raise DataError(f"{name}: there is no such file; give an image file")
+    name = "the bytes"
+    if isinstance(image, Image.Image):
+        name = getattr(image, "filename", "") or "a PIL image"
+    elif not isinstance(image, bytes):
+        image = Path(image)
+        name = str(image)
+        if not os.path.isfile(image):
+            raise DataError(f"{name}: there is no such file; give an image file")
     try:
-        pixels = pixels_of(item, channels, (height, width), bits)
+        pixels = pixels_of(image, channels, (height, width), bits)
     except UnreadableError as error:
         raise DataError(f"{name}: {error}; give another image") from None
     return in_unit_range(torch.tensor(pixels))
@@ -112,12 +115,12 @@ def _of_array(images: np.ndarray, input_shape: tuple[int, ...], bits: int) -> Fl
     batch = batch[None] if batch.ndim == 3 else batch
     if batch.shape[1:] != (height, width, channels) or not len(batch):
         raise _wrong_shape(images.shape, (height, width, channels))
-    scalar = images.dtype.type
-    if scalar not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+    batch, scalar = batch.transpose(0, 3, 1, 2), images.dtype.type  # which a foreign byte order leaves
+    if images.dtype.kind == "f":
+        return torch.from_numpy(np.array(batch, np.float64 if scalar == np.float64 else np.float32, order="C"))
+    if scalar not in (np.uint8, np.uint16):
         raise RequestError(f"images are {images.dtype}; expected uint8, uint16, or floats in [0, 1]")
-    dtype = scalar if scalar in (np.uint8, np.uint16, np.float64) else np.float32  # also of a foreign byte order
-    pixels = np.array(batch.transpose(0, 3, 1, 2), dtype, order="C")
-    return in_unit_range(torch.from_numpy(pixels if images.dtype.kind == "f" else of_depth(pixels, bits)))
+    return in_unit_range(torch.from_numpy(of_depth(np.array(batch, scalar, order="C"), bits)))
 
 
 def _wrong_shape(given: Sequence[int], wanted: Sequence[int]) -> RequestError:

@@ -91,19 +91,16 @@ class ImageSet:
         return replace(self, index=self._rows(rows))
 
     def _rows(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | Bool[Tensor, " M"] | None) -> Int[Tensor, " n"]:
-        if rows is None:
-            return self.index
-        if isinstance(rows, slice):
-            return self.index[rows]
+        if rows is None or isinstance(rows, slice):
+            return self.index[rows or slice(None)]
         try:
             chosen = torch.as_tensor(rows)
         except (TypeError, ValueError, RuntimeError):
             raise self._no_positions(rows) from None
-        if chosen.dtype == torch.bool:
-            if chosen.shape != self.index.shape:
-                raise self._no_positions(rows)
+        is_mask = chosen.dtype == torch.bool
+        if is_mask and chosen.shape == self.index.shape:
             return self.index[chosen]
-        if chosen.ndim != 1 or (len(chosen) and (chosen.is_floating_point() or chosen.is_complex())):
+        if is_mask or chosen.ndim != 1 or (len(chosen) and (chosen.is_floating_point() or chosen.is_complex())):
             raise self._no_positions(rows)
         if len(outside := chosen[(chosen < -len(self)) | (chosen >= len(self))]):
             raise self._no_positions(int(outside[0]))

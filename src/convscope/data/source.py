@@ -25,6 +25,13 @@ _SPLIT_WORDS = {
 }
 
 
+Rows = Int64[np.ndarray, " _"]
+"""Some rows of a source."""
+
+PerRow = Int64[np.ndarray, " M"]
+"""A number for each row of a source: the index of its class, or that of its group."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source(ABC):
     """Images that can be read one by one, in the order of their rows.
@@ -35,57 +42,44 @@ class Source(ABC):
         targets: for each target ('class' is always there) the index of each row into its `classes`; outside their range
             where the source is wrong.
         classes: the names of each target's classes.
+        layout: what its parts were taken for, a line each; none where its format says so itself.
         groups: a number for each row; rows of one number, such as the images of one patient, stay in one split. None where
             each row is its own group.
         faults: why a row cannot be used, as far as that is known before any image is read.
     """
 
     words: str
-    parts: dict[str, Int64[np.ndarray, " n"]]
-    targets: dict[str, Int64[np.ndarray, " M"]]
+    parts: dict[str, Rows]
+    targets: dict[str, PerRow]
     classes: dict[str, tuple[str, ...]]
-    groups: Int64[np.ndarray, " M"] | None = field(default=None, kw_only=True)
+    layout: tuple[str, ...] = field(default=(), kw_only=True)
+    groups: PerRow | None = field(default=None, kw_only=True)
     faults: Mapping[int, str] = field(default_factory=dict, kw_only=True)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " M"]:
-        """The target 'class' of each row."""
-        return self.targets["class"]
 
     @abstractmethod
     def digest(self) -> str:
         """A digest of all bytes that the images come from."""
 
     @abstractmethod
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         """The encoded images of these rows, which ascend."""
 
     @abstractmethod
     def name(self, row: int) -> str:
         """What to call a row in a message: its file, or its file and row."""
 
-    @abstractmethod
     def short_name(self, row: int) -> str:
         """What to call a row among the others: its file below the source's folder, or its row of a file there."""
-
-    def understood(self) -> tuple[str, ...]:
-        """What its parts were taken for, a line each; none where its format says so itself."""
-        return ()
+        return self.name(row).rsplit("/", 1)[-1]
 
 
-def split_of(words: Sequence[str]) -> str | None:
+def split_of(words: Iterable[str]) -> str | None:
     """The split that the first word to name one stands for: ["data", "validation"] gives 'val'."""
-    for word in words:
-        for split, pattern in _SPLIT_WORDS.items():
-            if pattern.fullmatch(word.lower()):
-                return split
-    return None
+    matches = (split for word in words for split, pattern in _SPLIT_WORDS.items() if pattern.fullmatch(word.lower()))
+    return next(matches, None)
 
 
-def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
+def rows_of_parts(sizes: dict[str, int]) -> dict[str, Rows]:
     """The rows of each part when the parts follow each other: {"train": 2, "test": 1} gives [0, 1] and [2].
 
     A source with a single part has no splits, whatever that part is called.
@@ -96,42 +90,32 @@ def rows_of_parts(sizes: dict[str, int]) -> dict[str, Int64[np.ndarray, " n"]]:
 
 
 def encode_labels(
-    values: np.ndarray, names: Sequence[str] | None, where: str
-) -> tuple[Int64[np.ndarray, " M"], tuple[str, ...]]:
+    values: Sequence[int | str], names: Sequence[str] | None, where: str
+) -> tuple[PerRow, tuple[str, ...]]:
     """Labels as indices into class names.
 
-    Integers with names are indices already. Without names the distinct values, in their order, are the classes;
-    negative integers, by custom 'no label', are none and stay negative, and '' is −1.
+    Integers with names are indices already. Without names the distinct values are the classes, by their number where all are
+    numbers, such as 2 and 10.0, otherwise as words; '' and negative integers, by custom 'no label', are none and become −1.
 
     Args:
-        values: integers or strings, one an image; a second axis of length one is dropped.
+        values: integers or strings, one an image.
         names: of the classes, where the source has them.
         where: the file that a message names.
 
     Raises:
-        DataError: the labels are neither integers nor strings, or not one an image.
+        DataError: labels that are strings, and names of classes.
     """
-    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-    if values.ndim != 1 or values.dtype.kind not in "iuU":
-        raise DataError(
-            f"{where}: labels are {values.dtype} of shape {values.shape}; "
-            "expected one integer or one string for each image; convert them and save again"
-        )
-    if names is not None and values.dtype.kind == "U":
-        raise DataError(f"{where}: labels are strings and class names are given too; leave one of them out")
+    distinct = set(values)
     if names is not None:
-        return values.astype(np.int64), tuple(names)
-    distinct, places = np.unique(values, return_inverse=True)
-    classes = in_order(str(value) for value in distinct if (value != "" if values.dtype.kind == "U" else value >= 0))
+        if any(isinstance(value, str) for value in distinct):
+            raise DataError(f"{where}: labels are strings and class names are given too; leave one of them out")
+        return np.asarray(values).astype(np.int64), tuple(names)
+    classes = [str(value) for value in distinct if (value != "" if isinstance(value, str) else value >= 0)]
+    are_numbers = all(re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18})?", name) for name in classes)
+    classes.sort(key=(lambda name: (float(name), name)) if are_numbers else None)
     index = {name: k for k, name in enumerate(classes)}
-    return np.array([index.get(str(value), -1) for value in distinct], np.int64)[places], tuple(classes)
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names of classes: by their number where all are numbers, such as 2 and 10.0, otherwise as words."""
-    unsorted = list(names)
-    are_numbers = all(re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18})?", name) for name in unsorted)
-    return sorted(unsorted, key=(lambda name: (float(name), name)) if are_numbers else None)
+    codes = {value: index.get(str(value), -1) for value in distinct}
+    return np.array([codes[value] for value in values], np.int64), tuple(classes)
 
 
 def file_digest_of(file: Path) -> str:
@@ -150,11 +134,12 @@ def check_names(classes: Sequence[str], where: str) -> None:
         DataError: two classes have one name, or a name is empty, of several lines or other control characters, or of bytes
             that are no text.
     """
-    if twice := next((name for name, n in Counter(classes).items() if n > 1), None):
-        raise DataError(f"{where}: two classes have the name {twice[:80]!r}; give each its own")
-    if (wrong := next((name for name in classes if not name or re.search(_CONTROL, name)), None)) is not None:
-        raise DataError(
-            f"{where}: the class {wrong[:80]!r} has no name of one line without control characters; rename it"
-        )
-    if (wrong := next((name for name in classes if re.search("[\ud800-\udfff]", name)), None)) is not None:
-        raise DataError(f"{where}: the name of the class {wrong[:80]!r} is no UTF-8; rename it")
+    for name, n in Counter(classes).items():
+        if n > 1:
+            raise DataError(f"{where}: two classes have the name {name[:80]!r}; give each its own")
+        if not name or re.search(_CONTROL, name):
+            raise DataError(
+                f"{where}: the class {name[:80]!r} has no name of one line without control characters; rename it"
+            )
+        if re.search("[\ud800-\udfff]", name):
+            raise DataError(f"{where}: the name of the class {name[:80]!r} is no UTF-8; rename it")

@@ -7,12 +7,24 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from convscope.base.settings import Settings, describe
 from convscope.errors import SettingError, shortened
 
-Positive = Annotated[float, Field(gt=0)]
+
+def _one_or_more(*kinds: type) -> BeforeValidator:
+    """A single value of these kinds is short for a tuple of one."""
+    return BeforeValidator(lambda value: (value,) if isinstance(value, kinds) else value)
 
 
 def check_unit_range(mean: Sequence[float], std: Sequence[float]) -> None:
@@ -41,13 +53,8 @@ class Normalization(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    mean: tuple[float, ...] = Field(min_length=1)
-    std: tuple[Positive, ...] = Field(min_length=1)
-
-    @field_validator("mean", "std", mode="before")
-    @classmethod
-    def _one_for_all(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int | float) else value
+    mean: Annotated[tuple[float, ...], _one_or_more(int, float)] = Field(min_length=1)
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], _one_or_more(int, float)] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _of_unit_range(self) -> Normalization:
@@ -60,15 +67,12 @@ class Normalization(Settings):
         Raises:
             SettingError: there are more or fewer values than channels.
         """
-        return self._each("mean", channels), self._each("std", channels)
-
-    def _each(self, name: str, channels: int) -> tuple[float, ...]:
-        values: tuple[float, ...] = getattr(self, name)
-        if len(values) not in (1, channels):
-            raise SettingError(
-                f"normalize.{name}: {len(values)} values for images of {channels} channels; give one value, or {channels}"
-            )
-        return values * (channels // len(values))
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise SettingError(
+                    f"normalize.{name}: {len(values)} values for images of {channels} channels; give one value, or {channels}"
+                )
+        return self.mean * (channels // len(self.mean)), self.std * (channels // len(self.std))
 
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -104,7 +108,7 @@ class Labels(Settings):
     table: str | None = Field(default=None, min_length=1)
     pattern: str | None = Field(default=None, min_length=1)
     file: str | None = None
-    label: tuple[str, ...] | None = Field(default=None, min_length=1)
+    label: Annotated[tuple[str, ...] | None, _one_or_more(str)] = Field(default=None, min_length=1)
     split: str | None = None
     group: str | None = None
 
@@ -112,11 +116,6 @@ class Labels(Settings):
     @classmethod
     def _bare(cls, value: Any) -> Any:
         return {"pattern" if "(?P<" in value else "table": value} if isinstance(value, str) else value
-
-    @field_validator("label", mode="before")
-    @classmethod
-    def _one_name(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("label")
     @classmethod
@@ -277,12 +276,11 @@ def make_spec(source: str | os.PathLike[str] | DataSpec, settings: Mapping[str, 
         return DataSpec.model_validate({**base, **settings})
     except ValidationError as error:
         fault = error.errors()[0]
-        if not fault["loc"]:  # of several settings, which the message names
-            raise SettingError(fault["msg"].removeprefix("Value error, ")) from None
-        key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise SettingError(describe(error, DataSpec)) from None
-        message = fault["msg"].removeprefix("Value error, ")
+        key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+        if not key:  # of several settings, which the message names
+            raise SettingError(message) from None
         raise SettingError(f"{key}: {message[:1].lower()}{message[1:]}; given {shortened(fault['input'])}") from None
 
 

@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from convscope.data.seeds import generator
+from convscope.data.source import PerRow, Rows
 from convscope.data.spec import Folds, split_shares
 from convscope.errors import DataError, SettingError
-
-Rows = Int64[np.ndarray, " _"]
 
 
 def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
@@ -24,18 +23,14 @@ def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Gener
         >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
         np.int64(2)
     """
-    n = len(labels)
-    shuffled = rng.permutation(n)
-    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    n, in_classes = len(labels), _by_class(labels, rng)
     steps = (np.arange(n + 1) * count + rng.integers(max(n, 1))) // max(n, 1)
     chosen = np.zeros(n, bool)
     chosen[in_classes] = np.diff(steps) > 0
     return chosen
 
 
-def limited(
-    parts: dict[str, Rows], labels: Int64[np.ndarray, " M"], limit: int, seed: int, classes: tuple[str, ...]
-) -> dict[str, Rows]:
+def limited(parts: dict[str, Rows], labels: PerRow, limit: int, seed: int, classes: tuple[str, ...]) -> dict[str, Rows]:
     """At most `limit` rows of each part, with each class that the part has.
 
     Raises:
@@ -44,7 +39,7 @@ def limited(
     chosen = {}
     for name, rows in parts.items():
         own = labels[rows]
-        keep = stratified(own, limit, generator("limit", seed)) if len(rows) > limit else np.ones(len(rows), bool)
+        keep = stratified(own, min(limit, len(rows)), generator("limit", seed))
         present, counts = np.unique(own, return_counts=True)
         if lost := set(present) - set(own[keep]):
             enough = -(-len(rows) // counts.min())
@@ -58,11 +53,11 @@ def limited(
 
 def divide(
     parts: dict[str, Rows],
-    labels: Int64[np.ndarray, " M"],
+    labels: PerRow,
     split: str | Folds | None,
     seed: int,
     total: int,
-    groups: Int64[np.ndarray, " M"] | None = None,
+    groups: PerRow | None = None,
 ) -> dict[str, Rows]:
     """The rows of train, val and test, each ascending.
 
@@ -88,13 +83,14 @@ def divide(
     for name, count in _counts(split, len(rest), total).items():
         if name in done:
             continue
+        own, rng = labels[rest], generator(name, seed)
         if groups is None:
-            chosen = _sparing_each_class(stratified(labels[rest], count, generator(name, seed)), labels[rest])
+            chosen = _sparing_each_class(stratified(own, count, rng), own)
         elif count >= len(rest):
             chosen = np.ones(len(rest), bool)
         else:
-            shares = [count / len(rest), 1 - count / len(rest)]
-            chosen = by_groups(labels[rest], groups[rest], shares, generator(name, seed)) == 0
+            share = count / len(rest)
+            chosen = by_groups(own, groups[rest], [share, 1 - share], rng) == 0
         done[name], rest = rest[chosen], rest[~chosen]
     done["train"] = rest
     if empty := [name for name, rows in done.items() if not len(rows)]:
@@ -117,11 +113,15 @@ def _fold(
         )
     if groups is not None:
         return by_groups(labels, groups, [1 / split.folds] * split.folds, rng) == split.fold
-    shuffled = rng.permutation(len(labels))
-    in_classes = shuffled[np.argsort(labels[shuffled], kind="stable")]
     chosen = np.zeros(len(labels), bool)
-    chosen[in_classes[split.fold :: split.folds]] = True
+    chosen[_by_class(labels, rng)[split.fold :: split.folds]] = True
     return chosen
+
+
+def _by_class(labels: Int64[np.ndarray, " n"], rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    """The places of images, shuffled within their classes, class after class."""
+    shuffled = rng.permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
 def by_groups(
@@ -157,7 +157,7 @@ def by_groups(
     return places[of_group]
 
 
-def check_groups(sets: dict[str, Rows], groups: Int64[np.ndarray, " M"], names: Sequence[str], words: str) -> None:
+def check_groups(sets: dict[str, Rows], groups: PerRow, names: Sequence[str], words: str) -> None:
     """Refuses a source's own splits where images of one group are in two of them.
 
     Raises:
@@ -187,9 +187,7 @@ def _sparing_each_class(chosen: Bool[np.ndarray, " n"], labels: Int64[np.ndarray
     return spared
 
 
-def check_train_has_each_class(
-    sets: dict[str, Rows], labels: Int64[np.ndarray, " M"], classes: tuple[str, ...], words: str
-) -> None:
+def check_train_has_each_class(sets: dict[str, Rows], labels: PerRow, classes: tuple[str, ...], words: str) -> None:
     """Refuses images of a class that has none to learn from. A class that is only a name, without any image, is allowed.
 
     Raises:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,21 +23,13 @@ import torch
 from jaxtyping import Int64, UInt, UInt8
 from torch import Tensor
 
-from convscope.compute import Entry, cache_folder, entry_path, read_entry, write_entry
+from convscope.base.console import progress_bar
+from convscope.compute import Entry, cache_folder, entry_path, in_order, read_entry, write_entry
 from convscope.errors import DataError, FailedError, ReadOnlyError
 
 FORMAT = 2  # raise it whenever the same source and settings give other pixels or other files
 _PIXELS = ".npy"
 MEMORY_SHARE = 0.25  # pixels that would take more of the available memory are mapped, not read
-
-
-@dataclass(frozen=True)
-class StoredBlock:
-    """Some images in a row, ready to be written, with what is to be known of each."""
-
-    pixels: UInt[np.ndarray, "n C H W"]
-    digests: UInt8[np.ndarray, "n 16"]
-    moments: Int64[np.ndarray, "n 2 C"]
 
 
 @dataclass(frozen=True)
@@ -52,21 +44,35 @@ class Stored:
 
 @dataclass(frozen=True)
 class Filling:
-    """What fills a new entry: its shape, the blocks in order, and `about`, complete after the last."""
+    """What fills a new entry.
 
-    shape: tuple[int, int, int, int]  # M C H W
-    blocks: Iterable[StoredBlock]
-    about: dict[str, Any]
+    Attributes:
+        words: of the progress bar.
+        shape: of all pixels, M C H W.
+        tasks: for `draw`, each of the next images.
+        draw: gives a task's pixels (n, C, H, W); called in threads.
+        n_threads: how many.
+        about: plain values to be kept with the pixels; complete after the last task.
+        dtype: of the pixels.
+    """
+
+    words: str
+    shape: tuple[int, int, int, int]
+    tasks: Iterable[Any]
+    draw: Callable[[Any], UInt[np.ndarray, "n C H W"]]
+    n_threads: int
+    about: dict[str, Any] = field(default_factory=dict)
     dtype: type[np.unsignedinteger[Any]] = np.uint8
 
 
-def block_of(pixels: UInt[np.ndarray, "n C H W"]) -> StoredBlock:
-    """The images with their digests and moments, both exact."""
-    pixels = np.ascontiguousarray(pixels)
+def digests_and_moments(
+    pixels: UInt[np.ndarray, "n C H W"],
+) -> tuple[UInt8[np.ndarray, "n 16"], Int64[np.ndarray, "n 2 C"]]:
+    """Of each image, both exact."""
     digests = np.stack([np.frombuffer(blake2b(image, digest_size=16).digest(), np.uint8) for image in pixels])
     wide = pixels.astype(np.float64)  # sums of squares are exact below 2^53: of a row always
     sums = np.stack([wide.sum(3), np.einsum("nchw,nchw->nch", wide, wide)], axis=1)
-    return StoredBlock(pixels, digests, sums.astype(np.int64).sum(3))
+    return digests, sums.astype(np.int64).sum(3)
 
 
 def obtain(name: str, key: Mapping[str, Any], fill: Callable[[], Filling]) -> Stored:
@@ -128,15 +134,21 @@ def _entry(filling: Filling) -> Entry:
     digests, moments = np.zeros((n_images, 16), np.uint8), np.zeros((n_images, 2, channels), np.int64)
     values: dict[str, Any] = {"about": filling.about}
 
+    def drawn(task: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pixels = np.ascontiguousarray(filling.draw(task))
+        return pixels, *digests_and_moments(pixels)
+
     def write(file: BinaryIO) -> None:
         header = {"descr": np.dtype(filling.dtype).str, "fortran_order": False, "shape": filling.shape}
         np.lib.format.write_array_header_1_0(file, header)
         start = 0
-        for block in filling.blocks:
-            stop = start + len(block.pixels)
-            file.write(block.pixels.data)
-            digests[start:stop], moments[start:stop] = block.digests, block.moments
-            start = stop
+        with progress_bar(filling.words, n_images) as advance:
+            for pixels, *both in in_order(drawn, filling.tasks, filling.n_threads):
+                stop = start + len(pixels)
+                file.write(pixels.data)
+                digests[start:stop], moments[start:stop] = both
+                advance(len(pixels))
+                start = stop
         for array in (digests, moments):
             np.save(file, array, allow_pickle=False)
         values["arrays"] = _digest(digests, moments)
@@ -148,21 +160,19 @@ def _read(path: Path, key: Mapping[str, Any]) -> Stored | None:
     entry = read_entry(path, key)
     if entry is None:
         return None
+    file: Path = entry.files[_PIXELS]
     try:
-        pixels, digests, moments = _arrays(entry.files[_PIXELS])
+        with file.open("rb") as opened:
+            if file.stat().st_size <= MEMORY_SHARE * available_memory():
+                pixels = np.load(opened)
+            else:
+                pixels = np.load(file, mmap_mode="c")  # private pages, so a stray write can never reach the file
+                opened.seek(pixels.offset + pixels.nbytes)
+            digests, moments = np.load(opened), np.load(opened)
     except (OSError, ValueError, EOFError):  # removed meanwhile, or damaged
         return None
     whole = entry.values["arrays"] == _digest(digests, moments)
     return Stored(torch.from_numpy(pixels), digests, moments, entry.values["about"]) if whole else None
-
-
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with path.open("rb") as file:
-        if path.stat().st_size <= MEMORY_SHARE * available_memory():
-            return np.load(file), np.load(file), np.load(file)
-        pixels = np.load(path, mmap_mode="c")  # private pages, so a stray write can never reach the file
-        file.seek(pixels.offset + pixels.nbytes)
-        return pixels, np.load(file), np.load(file)
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain
 from pathlib import Path
 
 from convscope.data.folders import image_files, in_text
 from convscope.data.images import Item
 from convscope.data.layouts import read_tree
-from convscope.data.tables import ImageColumn, open_images
+from convscope.data.tables import Table, read_parquet
 from convscope.errors import DataError
 
 
@@ -36,16 +35,18 @@ class ImageStream:
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
-        self.sources: list[Path | ImageColumn] = []
+        self.sources: list[Path | Table] = []
         for path in map(Path, paths):
+            if path.suffix == ".parquet":
+                self.sources.append(_table(path))
+                continue
             try:
-                tables = [path] if path.suffix == ".parquet" else []
-                files = [] if tables else list(image_files([path]))
+                self.sources += image_files([path])
             except DataError:
-                files, tables = [], read_tree(path).parquet_files() if path.is_dir() else []
+                tables = read_tree(path).parquet_files if path.is_dir() else []
                 if not tables:
                     raise
-            self.sources += [*files, *map(open_images, tables)]
+                self.sources += map(_table, tables)
         if not self.sources:
             raise DataError("no images are given; give image files, parquet files, or folders")
         self.count = sum(1 if isinstance(source, Path) else source.n_rows for source in self.sources)
@@ -58,7 +59,10 @@ class ImageStream:
         """Of what there is: the names of files, and of parquet files their size and rows."""
         content = blake2b(digest_size=16)
         for source in self.sources:
-            words = in_text(source) if isinstance(source, Path) else source.words
+            if isinstance(source, Path):
+                words = in_text(source)
+            else:
+                words = f"{source.name} {source.files[0].stat().st_size} {source.n_rows}"
             content.update(words.encode() + b"\n")
         return content.hexdigest()
 
@@ -68,6 +72,17 @@ class ImageStream:
         return [source for source in self.sources if isinstance(source, Path)]
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
-        return chain.from_iterable(
-            [(in_text(source), source)] if isinstance(source, Path) else source.images() for source in self.sources
-        )
+        for source in self.sources:
+            if isinstance(source, Path):
+                yield in_text(source), source
+            else:
+                yield from ((f"{source.name}:{row}", item) for row, item in enumerate(source.images()))
+
+
+def _table(file: Path) -> Table:
+    """A parquet file with a column of images."""
+    if not file.exists():
+        raise DataError(f"{file}: there is no such file; give image files, parquet files, or folders")
+    table = read_parquet(file)
+    table.image_column  # noqa: B018 (which raises an error where there is none)
+    return table

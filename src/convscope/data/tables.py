@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-from convscope.data.answers import answers_in, as_texts, usual_columns
+from convscope.data.answers import (
+    answers_in,
+    as_texts,
+    check_columns,
+    columns_of_targets,
+    usual_columns,
+    with_answers,
+)
 from convscope.data.images import Item
-from convscope.data.source import Source, encode_labels, file_digest_of, rows_of_parts, split_of
+from convscope.data.source import Rows, Source, encode_labels, file_digest_of, rows_of_parts, split_of
 from convscope.data.spec import LABEL_COLUMNS, Labels
-from convscope.errors import DataError, UnknownNameError, first_line, shortened
+from convscope.errors import DataError, first_line, shortened
 
 _BATCH = 256
 
@@ -45,28 +51,57 @@ class Table:
     pieces: Callable[[str], Iterator[Any]]
     files: tuple[Path, ...]
 
+    @cached_property
+    def features(self) -> dict[str, dict[str, Any]]:
+        """What the Hub notes of each column; nothing where there are no such notes, or damaged ones."""
+        try:
+            features = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
+            return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    @cached_property
+    def image_column(self) -> str:
+        """The column of images: one that the Hub calls so, or the first of bytes.
+
+        Raises:
+            DataError: there is none.
+        """
+        return self.first_of("Image", [column.name for column in self.schema if _holds_bytes(column.type)])
+
+    def first_of(self, kind: str, usual: Sequence[str]) -> str:
+        """The first column that the Hub notes as of a kind, or else the first of the usual ones."""
+        noted = [name for name, feature in self.features.items() if feature.get("_type") == kind]
+        if not (names := [*noted, *usual]):
+            raise DataError(
+                f"{self.name}: has the columns {', '.join(self.schema.names)}; expected one of images (bytes "
+                f"or a struct with 'bytes') and one of labels ({', '.join(LABEL_COLUMNS)}); rename them, or name the column "
+                "of labels with data.labels.label"
+            )
+        return names[0]
+
+    def images(self) -> Iterator[Item]:
+        """All images, read as they are drawn."""
+        return (item for piece in self.pieces(self.image_column) for item in _encoded(piece))
+
 
 @dataclass(frozen=True, eq=False)
 class Tables(Source):
-    """Tables that follow each other, all with the same columns of images and labels; `unused` ones are no splits."""
+    """Tables that follow each other, all with the same columns of images and labels."""
 
-    image_column: str
-    read_columns: tuple[str, ...]
+    label_columns: tuple[str, ...]
     tables: tuple[Table, ...]
-    unused: tuple[Table, ...] = ()
-
-    def understood(self) -> tuple[str, ...]:
-        return tuple(f"passed over: {table.name}, {table.n_rows:,} rows: it is no split" for table in self.unused)
 
     def digest(self) -> str:
         lines = [f"{split} {len(rows)}" for split, rows in self.parts.items()]
-        lines += [_content_digest(table, self.image_column, *self.read_columns) for table in self.tables]
+        columns = (self.tables[0].image_column, *self.label_columns)
+        lines += [_content_digest(table, columns) for table in self.tables]
         return blake2b("\n".join(lines).encode(), digest_size=32).hexdigest()
 
-    def items(self, rows: Int64[np.ndarray, " n"]) -> Iterator[Item]:
+    def items(self, rows: Rows) -> Iterator[Item]:
         start = 0
         for table in self.tables:
-            for piece in table.pieces(self.image_column):
+            for piece in table.pieces(self.tables[0].image_column):
                 stop = start + len(piece)
                 first, last = np.searchsorted(rows, (start, stop))
                 yield from _encoded(piece.take(rows[first:last] - start)) if last > first else ()
@@ -81,11 +116,8 @@ class Tables(Source):
         """The number of rows up to the end of each table."""
         return list(accumulate(table.n_rows for table in self.tables))
 
-    def short_name(self, row: int) -> str:
-        return self.name(row).rsplit("/", 1)[-1]
 
-
-def open_parquet(path: Path, files: Sequence[Path], words: str | None = None, labels: Labels | None = None) -> Tables:
+def open_parquet(path: Path, files: Sequence[Path], labels: Labels | None) -> Source:
     """The images of a parquet file, or of all the parquet files in a folder.
 
     Their splits are read off their names, as in `train-00000-of-00001.parquet` or `default/train/0.parquet`.
@@ -97,15 +129,15 @@ def open_parquet(path: Path, files: Sequence[Path], words: str | None = None, la
     for file in files:
         own = file.relative_to(path.parent if path.is_file() else path)
         name = [word for part in (own.stem, *reversed(own.parent.parts)) for word in re.split(r"[-_.]", part)]
-        by_split.setdefault(split_of(name) or "all", []).append(_parquet_table(file))
+        by_split.setdefault(split_of(name) or "all", []).append(read_parquet(file))
     if "all" in by_split and len(by_split) > 1:
         raise DataError(
             f"{by_split['all'][0].name}: its name tells no split, as others' do; begin it with train-, val- or test-"
         )
-    return _tables(words or f"parquet {path}", by_split, labels)
+    return _tables(f"parquet {path}", by_split, labels)
 
 
-def open_hub(name: str, labels: Labels | None = None) -> Tables:
+def open_hub(name: str, labels: Labels | None) -> Source:
     """A set of the Hugging Face Hub, downloaded and kept by `datasets`.
 
     Raises:
@@ -129,78 +161,50 @@ def open_hub(name: str, labels: Labels | None = None) -> Tables:
     return _tables(f"Hub {name}", by_split, labels, unused)
 
 
-class ImageColumn:
-    """The column of images of a parquet file.
-
-    Attributes:
-        n_rows: how many.
-        words: what tells the file from another: its path, size and rows.
-    """
-
-    def __init__(self, table: Table, column: str) -> None:
-        self.table, self.column, self.n_rows = table, column, table.n_rows
-        self.words = f"{table.name} {table.files[0].stat().st_size} {table.n_rows}"
-
-    def images(self) -> Iterator[tuple[str, Item]]:
-        """Each with its name, read as they are drawn."""
-        items = (item for piece in self.table.pieces(self.column) for item in _encoded(piece))
-        return ((f"{self.table.name}:{row}", item) for row, item in enumerate(items))
-
-
-def open_images(file: Path) -> ImageColumn:
-    """The images of a parquet file, which need no labels.
-
-    Raises:
-        DataError: the file is damaged, or no column holds images.
-    """
-    if not file.exists():
-        raise DataError(f"{file}: there is no such file; give image files, parquet files, or folders")
-    table = _parquet_table(file)
-    return ImageColumn(table, _image_column(table, _noted(table)))
-
-
-def _tables(words: str, by_split: dict[str, list[Table]], roles: Labels | None, unused: Sequence[Table] = ()) -> Tables:
+def _tables(
+    words: str, by_split: Mapping[str, Sequence[Table]], labels: Labels | None, unused: Sequence[Table] = ()
+) -> Source:
     tables = tuple(table for members in by_split.values() for table in members)
-    where, noted = tables[0].name, _noted(tables[0])
-    image = _image_column(tables[0], noted)
-    roles = roles or Labels()
-    names = roles.label or (_label_column(tables[0], noted),)
-    others = [name for name in (roles.split, roles.group) if name]
-    for name in (*names, *others):
-        if name not in tables[0].schema.names:
-            raise UnknownNameError("column", name, tables[0].schema.names, f"in {where}")
+    first = tables[0]
+    labels, image = labels or Labels(), first.image_column
+    names = labels.label or (first.first_of("ClassLabel", usual_columns(first.schema.names, LABEL_COLUMNS)),)
+    others = [name for name in (labels.split, labels.group) if name]
+    check_columns((*names, *others), first.schema.names, first.name)
     for table in tables:
         if lacking := [name for name in (image, *names, *others) if name not in table.schema.names]:
             raise DataError(
-                f"{table.name}: lacks the column {lacking[0]!r}, which {where} has; give each split the same columns"
+                f"{table.name}: lacks the column {lacking[0]!r}, which {first.name} has; give each split the same columns"
             )
-    columns = {name: _values(tables, name) for name in (*names, *others)}
+    values = {
+        name: [value for table in tables for piece in table.pieces(name) for value in piece.to_pylist()]
+        for name in (*names, *others)
+    }
     targets, classes = {}, {}
-    for name in names:
-        values = _labels(tables, columns[name], name)
-        targets[name], classes[name] = encode_labels(values, _class_names(tables, name), where)
-    first = {"class": names[0]} | ({name: name for name in names} if len(names) > 1 else {})
-    sizes = {split: sum(table.n_rows for table in members) for split, members in by_split.items()}
-    parts, groups, faults = rows_of_parts(sizes), None, {}
-    if others:
-        answers, _ = answers_in(columns, roles.model_copy(update={"label": names}), words)
-        parts = parts if answers.splits is None else answers.parts()
-        groups, faults = answers.group_numbers(), answers.faults()
-    return Tables(
+    for target, name in columns_of_targets(names):
+        numbers_or_words = _labels(tables, values[name], name)
+        targets[target], classes[target] = encode_labels(numbers_or_words, _class_names(tables, name), first.name)
+    source = Tables(
         words,
-        parts,
-        {target: targets[name] for target, name in first.items()},
-        {target: classes[name] for target, name in first.items()},
-        image,
+        rows_of_parts({split: sum(table.n_rows for table in members) for split, members in by_split.items()}),
+        targets,
+        classes,
         names,
         tables,
-        tuple(unused),
-        groups=groups,
-        faults=faults,
+        layout=tuple(f"passed over: {table.name}, {table.n_rows:,} rows: it is no split" for table in unused),
     )
+    if not others:
+        return source
+    answers, _ = answers_in(values, labels.model_copy(update={"label": names}), words)
+    return with_answers(source, answers, words)
 
 
-def _parquet_table(file: Path) -> Table:
+def read_parquet(file: Path) -> Table:
+    """The table in a parquet file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+
     def pieces(column: str) -> Iterator[Any]:
         with _opened_parquet(file) as opened:
             for batch in opened.iter_batches(batch_size=_BATCH, columns=[column]):
@@ -230,36 +234,6 @@ def _hub_table(name: str, dataset: Any) -> Table:
     return Table(name, dataset.features.arrow_schema, len(dataset), pieces, files)
 
 
-def _noted(table: Table) -> dict[str, dict[str, Any]]:
-    """What the Hub notes of each column; nothing where there are no such notes, or damaged ones."""
-    try:
-        noted = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-        return {name: feature for name, feature in noted.items() if isinstance(feature, dict)}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
-def _image_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
-    images = [name for name, feature in noted.items() if feature.get("_type") == "Image"]
-    images += [column.name for column in table.schema if _holds_bytes(column.type)]
-    return _first(images, table)
-
-
-def _label_column(table: Table, noted: dict[str, dict[str, Any]]) -> str:
-    labels = [name for name, feature in noted.items() if feature.get("_type") == "ClassLabel"]
-    return _first(labels + usual_columns(table.schema.names, LABEL_COLUMNS), table)
-
-
-def _first(names: list[str], table: Table) -> str:
-    if not names:
-        raise DataError(
-            f"{table.name}: has the columns {', '.join(table.schema.names)}; expected one of images (bytes "
-            f"or a struct with 'bytes') and one of labels ({', '.join(LABEL_COLUMNS)}); rename them, or name the column of "
-            "labels with data.labels.label"
-        )
-    return names[0]
-
-
 def _holds_bytes(kind: Any) -> bool:
     from pyarrow import types
 
@@ -268,17 +242,13 @@ def _holds_bytes(kind: Any) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def _values(tables: Sequence[Table], column: str) -> list[Any]:
-    return [value for table in tables for piece in table.pieces(column) for value in piece.to_pylist()]
-
-
 def _class_names(tables: Sequence[Table], column: str) -> list[str] | None:
     """The names of a column's classes, as the Hub notes them.
 
     Raises:
         DataError: two tables note others, so that a number stands for two classes.
     """
-    noted = [(_noted(table).get(column, {}).get("names"), table.name) for table in tables]
+    noted = [(table.features.get(column, {}).get("names"), table.name) for table in tables]
     by_table = [(list(map(str, names)), where) for names, where in noted if names and isinstance(names, list)]
     for names, where in by_table:
         if names != by_table[0][0]:
@@ -289,16 +259,16 @@ def _class_names(tables: Sequence[Table], column: str) -> list[str] | None:
     return by_table[0][0] if by_table else None
 
 
-def _labels(tables: Sequence[Table], values: list[Any], column: str) -> np.ndarray:
+def _labels(tables: Sequence[Table], values: list[Any], column: str) -> Sequence[int | str]:
     """Integers, of which −1 is 'no label', or words, of which '' is."""
     from pyarrow import types
 
     if all(types.is_integer(table.schema.field(column).type) for table in tables):
-        return np.array([-1 if value is None else value for value in values], np.int64)
-    return np.array(as_texts(values, f"{tables[0].name}, column {column}"), str)
+        return [-1 if value is None else value for value in values]
+    return as_texts(values, f"{tables[0].name}, column {column}")
 
 
-def _content_digest(table: Table, *columns: str) -> str:
+def _content_digest(table: Table, columns: Sequence[str]) -> str:
     if table.files:
         return " ".join(map(file_digest_of, table.files))
     content = blake2b(digest_size=16)  # a set that `datasets` holds in memory

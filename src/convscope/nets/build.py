@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -86,7 +86,8 @@ def build_net(
         >>> net = build_net("net1", width=6, kernel=5)
     """
     check_name(name)
-    spec = _checked(name, _spec, {"name": name, "init": init, "head": head, "replaces": replaces, **options})
+    with _errors_of(name):
+        spec = NetSpec.model_validate({"name": name, "init": init, "head": head, "replaces": replaces, **options})
     pretrained = bool(options.get("pretrained"))
     if replaces is not None and head is None:
         raise SettingError(
@@ -99,13 +100,22 @@ def build_net(
         build = _FOREIGN.get(prefix)
         with _fetching(name, pretrained):
             net = build(rest, options, head) if build else from_callable(prefix, rest, options)
-    elif name in CATALOGUE:
-        net = _from_catalogue(name, options)
     else:
-        net = _checked(name, plain_net, {"layers": name, **options})
-    new = net if head is None else _with_head(net, spec, natural_input(name).options() | options)
+        with _errors_of(name):
+            net = _from_catalogue(name, options) if name in CATALOGUE else validate_call(plain_net)(name, **options)
+    new = net
+    if head is not None:
+        shape = natural_input(name).options() | options
+        with _errors_of(name):
+            new = put_head(
+                net,
+                head,
+                classes=shape["classes"],
+                input_shape=(shape["channels"], shape["image_size"], shape["image_size"]),
+                replaces=replaces,
+            )
     _initialise(new if pretrained else net, init)
-    net.convscope_spec = spec
+    setattr(net, "convscope_spec", spec)  # noqa: B010 (for the type checker a module's attributes are modules)
     return net
 
 
@@ -123,19 +133,6 @@ def check_options(names: Sequence[str], key: str) -> None:
     allowed = [*own, *SHAPE_OPTIONS, *NetSpec.model_fields]
     if key not in allowed:
         raise UnknownNameError("option", key, allowed, f"one of {' or '.join(names)}'s")
-
-
-def _spec(name: str, init: Init, head: str | None, replaces: str | None, **options: Any) -> NetSpec:
-    return NetSpec.model_validate({"name": name, "init": init, "head": head, "replaces": replaces, **options})
-
-
-def _with_head(net: nn.Module, spec: NetSpec, options: dict[str, Any]) -> nn.Module:
-    """The new head, which is in the network."""
-    shape = (options["channels"], options["image_size"], options["image_size"])
-    try:
-        return put_head(net, spec.head or "", classes=options["classes"], input_shape=shape, replaces=spec.replaces)
-    except NetworkError as error:
-        raise NetworkError(f"{spec.name}: {error}") from None
 
 
 def natural_input(name: str) -> NaturalInput:
@@ -158,11 +155,9 @@ def natural_input(name: str) -> NaturalInput:
         return timm_input(rest)
     if prefix == "torchvision":
         return torchvision_input(rest)
-    if colon:
-        own: dict[str, Any] = {key: value for key, value in named_options(prefix, rest).items() if value}
-    else:
-        entry = CATALOGUE.get(name)
-        own = {key: getattr(entry, key) for key in (*SHAPE_OPTIONS, "normalize")} if entry else {}
+    if not colon:
+        return CATALOGUE[name].input if name in CATALOGUE else NaturalInput()
+    own = {key: value for key, value in named_options(prefix, rest).items() if value}
     size = own.pop("image_size", NaturalInput.height)
     return NaturalInput(**own, height=size, width=size)
 
@@ -233,27 +228,31 @@ def build_natural(
         >>> net, made_for = build_natural("timm:resnet18")
         >>> scope = Scope(net, made_for.example(), normalize=made_for.normalize)
     """
-    own, builder_options = natural_input(name), dict(options or {})
-    channels, size = builder_options.get("channels", own.channels), builder_options.get("image_size")
+    own, given = natural_input(name), dict(options or {})
+    channels, size = given.get("channels", own.channels), given.get("image_size")
     input_shape = _shape(shape) if shape is not None else (channels, size or own.height, size or own.width)
     if input_shape[1] != input_shape[2] and ":" not in name:
         raise SettingError(f"--input {shape}: {name} takes square images")
     made_for = own.resized(*input_shape)
-    prefix, colon, rest = name.partition(":")
-    shape_options = made_for.options()
-    if colon and prefix not in _FOREIGN:  # a callable is asked in its own words, and **options may go anywhere
-        parameters = named_options(prefix, rest)
-        shape_options = {key: value for key, value in shape_options.items() if key in parameters}
-    all_options = shape_options | builder_options
+    builder_options: dict[str, Any] = {**made_for.options()}
+    module, colon, attribute = name.partition(":")
+    is_users = colon and module not in _FOREIGN
+    if is_users:  # it is asked in its own words, and **options may go anywhere
+        parameters = named_options(module, attribute)
+        builder_options = {key: value for key, value in builder_options.items() if key in parameters}
+    builder_options |= given
     with torch.random.fork_rng([]):
         torch.random.default_generator.manual_seed(seed)
-        net = build_net(name, **all_options)
-    carried = carried_input(net, own.classes) if colon and prefix not in _FOREIGN else None
-    if carried is not None:
+        net = build_net(name, **builder_options)
+    if is_users and (carried := carried_input(net, own.classes)):
         if shape is None:
-            input_shape = all_options.get("channels", carried.channels), size or carried.height, size or carried.width
+            input_shape = (
+                builder_options.get("channels", carried.channels),
+                size or carried.height,
+                size or carried.width,
+            )
         made_for = carried.resized(*input_shape)
-    return net, replace(made_for, classes=all_options.get("classes", made_for.classes))
+    return net, replace(made_for, classes=builder_options.get("classes", made_for.classes))
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -266,16 +265,17 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _from_catalogue(name: str, options: dict[str, Any]) -> nn.Module:
-    own = {key: value for key, value in options.items() if key not in SHAPE_OPTIONS}
-    shape = natural_input(name).options() | {key: options[key] for key in SHAPE_OPTIONS if key in options}
-    plan = _checked(name, CATALOGUE[name].plan, own)
-    return _checked(name, partial(plain_net, plan) if isinstance(plan, str) else plan, shape)
+    entry = CATALOGUE[name]
+    shape = {key: options.get(key, value) for key, value in entry.input.options().items()}
+    plan = validate_call(entry.plan)(**{key: value for key, value in options.items() if key not in shape})
+    return validate_call(partial(plain_net, plan) if isinstance(plan, str) else plan)(**shape)
 
 
-def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """function(**options), with a wrong option named in one line."""
+@contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Inside, what is wrong with a network and its options is said in one line."""
     try:
-        return validate_call(function)(**options)
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -325,7 +325,7 @@ def _initialise(net: nn.Module, init: Init) -> None:
         elif isinstance(module, nn.Conv2d | nn.Linear):
             if init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
-            elif init == "he":
+            else:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from convscope.nets.blocks import Block, Cell, Join, block_net, residual_net, rows_net
-from convscope.nets.natural import Normalization
+from convscope.nets.natural import NaturalInput
 from convscope.nets.text import Count
 from convscope.nets.zoo import LITE0_NORMALIZE, efficientnet_lite0
 
@@ -165,15 +165,18 @@ def lite0(pretrained: bool = False) -> Plan:
     return partial(efficientnet_lite0, pretrained=pretrained)
 
 
+_CIFAR = NaturalInput()
+_DIGITS = NaturalInput(channels=1, height=28, width=28)
+_LINES = NaturalInput(classes=96, height=28, width=28)
+_PHOTOS = NaturalInput(classes=2, height=128, width=128)
+
+
 @dataclass(frozen=True)
 class CatalogueNet:
     """One network of the catalogue: its plan from its options, and the input it was made for."""
 
     plan: Callable[..., Plan]
-    channels: int = 3
-    image_size: int = 32
-    classes: int = 10
-    normalize: Normalization | None = None
+    input: NaturalInput = _CIFAR
 
     @property
     def about(self) -> str:
@@ -186,19 +189,19 @@ CATALOGUE: dict[str, CatalogueNet] = {
     "net2": CatalogueNet(net2),
     "net3": CatalogueNet(net3),
     "net4": CatalogueNet(net4),
-    "lenet5": CatalogueNet(lenet5, channels=1, image_size=28),
-    "lenet-bn": CatalogueNet(lenet_bn, channels=1, image_size=28),
-    "conv7": CatalogueNet(conv7, channels=3, image_size=28),
-    "lines-net": CatalogueNet(lines_net, channels=3, image_size=28, classes=96),
-    "lines-vgg19": CatalogueNet(lines_vgg19, channels=3, image_size=28, classes=96),
-    "mnist-net": CatalogueNet(mnist_net, channels=1, image_size=28),
-    "rows": CatalogueNet(rows, channels=1, image_size=28),
+    "lenet5": CatalogueNet(lenet5, _DIGITS),
+    "lenet-bn": CatalogueNet(lenet_bn, _DIGITS),
+    "conv7": CatalogueNet(conv7, NaturalInput(height=28, width=28)),
+    "lines-net": CatalogueNet(lines_net, _LINES),
+    "lines-vgg19": CatalogueNet(lines_vgg19, _LINES),
+    "mnist-net": CatalogueNet(mnist_net, _DIGITS),
+    "rows": CatalogueNet(rows, _DIGITS),
     "lean-cifar": CatalogueNet(lean_cifar),
     "air-cifar": CatalogueNet(air_cifar),
     "blocks-cifar": CatalogueNet(blocks_cifar),
-    "photo-net": CatalogueNet(photo_net, image_size=128, classes=2),
-    "cats-dogs-net": CatalogueNet(cats_dogs_net, image_size=128, classes=2),
-    "lite0": CatalogueNet(lite0, image_size=224, classes=1000, normalize=LITE0_NORMALIZE),
+    "photo-net": CatalogueNet(photo_net, _PHOTOS),
+    "cats-dogs-net": CatalogueNet(cats_dogs_net, _PHOTOS),
+    "lite0": CatalogueNet(lite0, NaturalInput(1000, 3, 224, 224, LITE0_NORMALIZE)),
 }
 
 

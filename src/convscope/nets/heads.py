@@ -6,7 +6,6 @@ the module whose place it takes.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from convscope.errors import NetworkError, SettingError, UnknownNameError, first_line
 from convscope.nets.plain import Stack
-from convscope.nets.text import Word, parse_layers
+from convscope.nets.text import parse_layers
 
 _OF_A_HEAD = "fDBG"
 HEAD_NAME = "convscope_head"
@@ -56,7 +55,13 @@ def put_head(
             f"net.replaces: what reaches {name!r} has shape {shape}; a head takes maps (N, C, H, W) or vectors (N, U): "
             "name another module"
         )
-    head = _head(words, tuple(features.shape[1:]), classes)
+    stack = Stack(features.shape[1], features.shape[2] if features.ndim == 4 else None, features[0, 0].numel())
+    if stack.side is None and any(word.letter == "G" for word in words):
+        raise SettingError("net.head: 'G' pools maps, and vectors reach this head; leave it out")
+    for word in words:
+        stack.add_word(word)
+    layers = stack.finished(classes)  # with names as in a plain network
+    head = layers[0] if len(layers) == 1 else layers
     parent, _, last = name.rpartition(".")
     setattr(net.get_submodule(parent), last, head)
     setattr(net, HEAD_NAME, name)
@@ -116,14 +121,3 @@ def outputs_of(net: nn.Module, images: Tensor) -> Any:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _head(words: tuple[Word, ...], shape: tuple[int, ...], classes: int) -> nn.Module:
-    """An nn.Sequential with names as in a plain network; the output layer alone where it stands alone."""
-    stack = Stack(shape[0], shape[1] if len(shape) == 3 else None, math.prod(shape[1:]))
-    for word in words:
-        if word.letter == "G" and stack.side is None:
-            raise SettingError(f"net.head: {word.letter!r} pools maps, and vectors reach this head; leave it out")
-        stack.add_word(word)
-    head = stack.finished(classes)
-    return head[0] if len(head) == 1 else head

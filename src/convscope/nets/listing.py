@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from convscope.errors import BrokenPackageError, MissingPackageError, SettingError
-from convscope.nets.build import build_net, natural_input
+from convscope.nets.build import build_net
 from convscope.nets.catalogue import CATALOGUE
 from convscope.nets.foreign import library, torchvision_input
 
@@ -54,18 +55,16 @@ class ListedZoo:
 
 def listed_catalogue() -> list[ListedNet]:
     """The networks of the catalogue."""
-    return [_of_catalogue(name) for name in CATALOGUE]
-
-
-def _of_catalogue(name: str) -> ListedNet:
-    entry, count = CATALOGUE[name], None
-    try:
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in build_net(name).parameters())
-    except (MissingPackageError, BrokenPackageError):  # which the line about it names
-        pass
-    weights = ("ImageNet",) if entry.normalize else ()
-    return ListedNet(name, natural_input(name).shape, count, weights, entry.about)
+    nets = []
+    for name, entry in CATALOGUE.items():
+        try:
+            with torch.device("meta"):
+                count = sum(parameter.numel() for parameter in build_net(name).parameters())
+        except (MissingPackageError, BrokenPackageError):  # which the line about it names
+            count = None
+        weights = ("ImageNet",) if entry.input.normalize else ()
+        nets.append(ListedNet(name, entry.input.shape, count, weights, entry.about))
+    return nets
 
 
 def listed_zoos() -> list[ListedZoo]:
@@ -80,28 +79,25 @@ def _zoo(name: str, list_nets: Any) -> ListedZoo:
         return ListedZoo(name, problem=str(error))
 
 
-def _of_timm(timm: Any) -> list[ListedNet]:
+def _of_timm(timm: Any) -> Iterator[ListedNet]:
     tags: dict[str, list[str]] = {}
     for full_name in timm.list_models(pretrained=True):
         architecture, _, tag = full_name.partition(".")
         tags.setdefault(architecture, []).append(tag)
-    configs = ((name, timm.models.get_pretrained_cfg(name)) for name in timm.list_models())
-    return [
-        ListedNet(f"timm:{name}", tuple(config.input_size), weights=tuple(tags.get(name, ())))
-        for name, config in configs
-    ]
+    for name in timm.list_models():
+        shape = tuple(timm.models.get_pretrained_cfg(name).input_size)
+        yield ListedNet(f"timm:{name}", shape, weights=tuple(tags.get(name, ())))
 
 
-def _of_torchvision(torchvision: Any) -> list[ListedNet]:
+def _of_torchvision(torchvision: Any) -> Iterator[ListedNet]:
     models = torchvision.models
-    return [_one_of_torchvision(models, name) for name in models.list_models(module=models)]
-
-
-def _one_of_torchvision(models: Any, name: str) -> ListedNet:
-    weights = getattr(models.get_model_weights(name), "DEFAULT", None)
-    count = weights.meta.get("num_params") if weights is not None else None
-    names = ("ImageNet",) if weights is not None else ()
-    return ListedNet(f"torchvision:{name}", torchvision_input(name).shape, count, names)
+    for name in models.list_models(module=models):
+        weights = getattr(models.get_model_weights(name), "DEFAULT", None)
+        shape = torchvision_input(name).shape
+        if weights is None:
+            yield ListedNet(f"torchvision:{name}", shape)
+        else:
+            yield ListedNet(f"torchvision:{name}", shape, weights.meta.get("num_params"), ("ImageNet",))
 
 
 def searched(text: str, own: list[ListedNet], zoos: list[ListedZoo]) -> list[ListedNet]:

@@ -99,10 +99,33 @@ class Stack:
 
     def add_word(self, word: Word) -> None:
         """Adds what one word describes."""
-        if word.letter == "f" and word.number is None:
-            self._output = word
-        else:
-            _ADD[word.letter](self, word)
+        match word.letter:
+            case "c":
+                self._add_conv(word)
+            case "f" if word.number is None:
+                self._output = word
+            case "f":
+                self.dense(int(word.number or 0), bias="o" not in word.flags)
+                self._activate(word)
+            case "M" | "A":
+                self._add_pool(word)
+            case "G" | "X":
+                self.add("pool", nn.AdaptiveMaxPool2d(1) if word.letter == "X" else nn.AdaptiveAvgPool2d(1))
+                self.side = self.area = 1
+            case "W":
+                whitening = Whitening(self.units, word.settings.get("k", 2))
+                self._slide("whiten1", whitening.kernel_size[0], 1, 0)
+                self.add("whiten", whitening)
+                self.units = whitening.out_channels
+                self._activate(word)
+            case "B":
+                self._normalize(word)
+            case "R":
+                self.add("relu", nn.ReLU())
+            case "E":
+                self.add("gelu", nn.GELU())
+            case "D":
+                self.add("drop", nn.Dropout(word.number or 0.0))
 
     def finished(self, classes: int) -> nn.Sequential:
         """The network, with its output layer."""
@@ -113,10 +136,36 @@ class Stack:
         self._count[kind] += 1
         self.modules[f"{kind}{self._count[kind]}"] = module
 
-    def next_name(self, kind: str) -> str:
-        return f"{kind}{self._count[kind] + 1}"
+    def dense(self, units: int, bias: bool = True) -> None:
+        if self.side is not None:
+            self.modules["flatten"] = nn.Flatten()
+            self.units, self.side = self.units * self.area, None
+        self.add("fc", nn.Linear(self.units, units, bias))
+        self.units = units
 
-    def slide(self, name: str, kernel: int, stride: int, padding: int, dilation: int = 1, up: bool = False) -> None:
+    def _add_conv(self, word: Word) -> None:
+        units, get = int(word.number or 0), word.settings.get
+        kernel, stride, dilation, groups = get("k", 3), get("s", 1), get("d", 1), get("g", 1)
+        padding = get("p", dilation * (kernel - 1) // 2)
+        name = f"conv{self._count['conv'] + 1}"
+        if self.units % groups or units % groups:
+            raise NetworkError(f"{name}: {groups} groups do not divide {self.units} inputs and {units} filters")
+        self._slide(name, kernel, stride, padding, dilation)
+        self.add("conv", nn.Conv2d(self.units, units, kernel, stride, padding, dilation, groups, "o" not in word.flags))
+        self.units = units
+        self._activate(word)
+
+    def _add_pool(self, word: Word) -> None:
+        kernel = word.settings.get("k", 2)
+        stride, padding, up = word.settings.get("s", kernel), word.settings.get("p", 0), "u" in word.flags
+        name = f"pool{self._count['pool'] + 1}"
+        if 2 * padding > kernel:
+            raise NetworkError(f"{name}: padding {padding} is more than half of its {kernel}×{kernel} window")
+        self._slide(name, kernel, stride, padding, up=up)
+        pool = nn.MaxPool2d if word.letter == "M" else nn.AvgPool2d
+        self.add("pool", pool(kernel, stride, padding, ceil_mode=up))
+
+    def _slide(self, name: str, kernel: int, stride: int, padding: int, dilation: int = 1, up: bool = False) -> None:
         """Takes the side of the map through one sliding window."""
         assert self.side is not None  # the grammar has no window after a dense layer
         span, room = dilation * (kernel - 1) + 1, self.side + 2 * padding
@@ -130,80 +179,16 @@ class Stack:
             steps -= 1
         self.side, self.area = steps + 1, (steps + 1) ** 2
 
-    def activate(self, word: Word) -> None:
+    def _activate(self, word: Word) -> None:
         if word.flags & {"b", "n"}:
-            self.normalize(word)
+            self._normalize(word)
         if "e" in word.flags:
             self.add("gelu", nn.GELU())
         elif "l" not in word.flags:
             self.add("relu", nn.ReLU())
 
-    def normalize(self, word: Word) -> None:
+    def _normalize(self, word: Word) -> None:
         norm = nn.BatchNorm1d(self.units) if self.side is None else nn.BatchNorm2d(self.units)
         if "n" in word.flags:
             norm.weight.requires_grad_(False)
         self.add("bn", norm)
-
-    def dense(self, units: int, bias: bool = True) -> None:
-        if self.side is not None:
-            self.modules["flatten"] = nn.Flatten()
-            self.units, self.side = self.units * self.area, None
-        self.add("fc", nn.Linear(self.units, units, bias))
-        self.units = units
-
-
-def _conv(stack: Stack, word: Word) -> None:
-    units, get = int(word.number or 0), word.settings.get
-    kernel, stride, dilation, groups = get("k", 3), get("s", 1), get("d", 1), get("g", 1)
-    padding = get("p", dilation * (kernel - 1) // 2)
-    name = stack.next_name("conv")
-    if stack.units % groups or units % groups:
-        raise NetworkError(f"{name}: {groups} groups do not divide {stack.units} inputs and {units} filters")
-    stack.slide(name, kernel, stride, padding, dilation)
-    stack.add("conv", nn.Conv2d(stack.units, units, kernel, stride, padding, dilation, groups, "o" not in word.flags))
-    stack.units = units
-    stack.activate(word)
-
-
-def _dense(stack: Stack, word: Word) -> None:
-    stack.dense(int(word.number or 0), bias="o" not in word.flags)
-    stack.activate(word)
-
-
-def _whiten(stack: Stack, word: Word) -> None:
-    kernel, channels = word.settings.get("k", 2), stack.units
-    stack.slide("whiten1", kernel, 1, 0)
-    stack.add("whiten", whitening := Whitening(channels, kernel))
-    stack.units = whitening.out_channels
-    stack.activate(word)
-
-
-def _pool(stack: Stack, word: Word) -> None:
-    kernel = word.settings.get("k", 2)
-    stride, padding, up = word.settings.get("s", kernel), word.settings.get("p", 0), "u" in word.flags
-    name = stack.next_name("pool")
-    if 2 * padding > kernel:
-        raise NetworkError(f"{name}: padding {padding} is more than half of its {kernel}×{kernel} window")
-    stack.slide(name, kernel, stride, padding, up=up)
-    pool = nn.MaxPool2d if word.letter == "M" else nn.AvgPool2d
-    stack.add("pool", pool(kernel, stride, padding, ceil_mode=up))
-
-
-def _global_pool(stack: Stack, word: Word) -> None:
-    stack.add("pool", nn.AdaptiveMaxPool2d(1) if word.letter == "X" else nn.AdaptiveAvgPool2d(1))
-    stack.side = stack.area = 1
-
-
-_ADD = {
-    "c": _conv,
-    "f": _dense,
-    "M": _pool,
-    "A": _pool,
-    "G": _global_pool,
-    "X": _global_pool,
-    "W": _whiten,
-    "B": Stack.normalize,
-    "R": lambda stack, word: stack.add("relu", nn.ReLU()),
-    "E": lambda stack, word: stack.add("gelu", nn.GELU()),
-    "D": lambda stack, word: stack.add("drop", nn.Dropout(word.number or 0.0)),
-}

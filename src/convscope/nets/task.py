@@ -148,19 +148,24 @@ class Task:
         """The head that has a class."""
         return max(n for n in range(len(self.heads)) if self.first_class(n) <= k)
 
+    @cached_property
+    def _spoken_by(self) -> list[tuple[int, int]]:
+        """For each class the output that speaks for it, and its sign."""
+        outputs: list[tuple[int, int]] = []
+        for head in self.heads:
+            if head.kind == "sigmoid":
+                outputs += [(head.start, -1), (head.start, 1)]
+            else:
+                outputs += [(head.start + k, 1) for k in range(head.width)]
+        return outputs
+
     def output_of(self, k: int) -> tuple[int, int]:
         """The output that speaks for a class, and its sign: −1 for the first class of a sigmoid."""
-        head = self.head_of(k)
-        within = k - self.first_class(head)
-        if self.heads[head].kind == "sigmoid":
-            return self.heads[head].start, 2 * within - 1
-        return self.heads[head].start + within, 1
+        return self._spoken_by[k]
 
     def output_name(self, output: int) -> str:
         """The class that an output speaks for."""
-        head = next(n for n, h in enumerate(self.heads) if output < h.start + h.width)
-        within = output - self.heads[head].start + (self.heads[head].kind == "sigmoid")
-        return self.classes[self.first_class(head) + within]
+        return self.classes[self._spoken_by.index((output, 1))]
 
     def scores(self, outputs: Float[Tensor, "*N U"]) -> Float[Tensor, "*N K"]:
         """What speaks for each of `classes`, see Head.scores."""
@@ -187,15 +192,15 @@ class Task:
             class_weights: target → weight of each class (K,), see Head.mean_loss.
             batch: targets of the whole batch, of which these images are a part: the losses of all its parts add up to its own.
         """
-        weights = class_weights or {}
-        losses = (h.mean_loss(outputs, targets[h.target], label_smoothing, weights.get(h.target)) for h in self.heads)
-        if batch is not None:
-            counts = (weights.get(h.target, outputs.new_ones(len(h.classes))) for h in self.heads)
-            shares = (
-                n[targets[h.target]].sum() / n[batch[h.target]].sum() for h, n in zip(self.heads, counts, strict=True)
-            )
-            losses = (loss * share for loss, share in zip(losses, shares, strict=True))
-        return sum((h.weight * loss for h, loss in zip(self.heads, losses, strict=True)), start=outputs.new_zeros(()))
+        total = outputs.new_zeros(())
+        for head in self.heads:
+            own, weights = targets[head.target], (class_weights or {}).get(head.target)
+            loss = head.mean_loss(outputs, own, label_smoothing, weights)
+            if batch is not None:
+                counts = outputs.new_ones(len(head.classes)) if weights is None else weights
+                loss = loss * (counts[own].sum() / counts[batch[head.target]].sum())
+            total = total + head.weight * loss
+        return total
 
     def correct(self, outputs: Float[Tensor, "N U"], targets: Mapping[str, Tensor]) -> Bool[Tensor, " N"]:
         """Which images every head gets right."""
