@@ -15,10 +15,10 @@ from convscope.errors import NetworkError
 from convscope.graph import Intervention, TracedGraph
 from convscope.lenses import Units, ablate, check_how
 from convscope.scans.answered import answers_of_both
-from convscope.scans.cached import cached_scan
+from convscope.scans.cached import cached_record
 from convscope.scans.effects import Ablation
 from convscope.scans.filter_effects import interventions_over
-from convscope.scans.scan import Images, PassSettings, Subject, sizes
+from convscope.scans.scan import AnyImages, Images, PassSettings, Subject, shown, sizes
 
 
 class IntervenedNet(nn.Module):
@@ -42,7 +42,7 @@ class IntervenedNet(nn.Module):
 def ablation(
     scope: Subject,
     layers: Mapping[str, Units],
-    images: Images,
+    images: AnyImages,
     how: str = "zero_weights",
     **settings: Unpack[PassSettings],
 ) -> Ablation:
@@ -74,7 +74,7 @@ def ablation(
         >>> result = ablation(scope, {"conv1": [3, 5]}, data.test)
         >>> result.change(), result.change(of_class=0), result.lost, result.confusion_change
     """
-    of_pass = sizes(settings, ["layers", "how"])
+    images, of_pass = shown(scope, images), sizes(settings, ["layers", "how"])
     edited = copy(scope)
     edited.net = _ablated(scope, layers, images, how, **settings)
     if isinstance(edited.net, IntervenedNet):  # for its answers alone: the graph is that of the network as it is
@@ -84,11 +84,11 @@ def ablation(
         for layer, chosen in layers.items()
     }
 
-    def make() -> dict[str, Ablation]:
-        return {"ablation": Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))}
+    def make() -> Ablation:
+        return Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))
 
     request = {"units": list(map(list, units.items())), "how": how}
-    return cached_scan(scope, "ablation", images, request | of_pass, Ablation, make)["ablation"]
+    return cached_record(scope, "ablation", images, request | of_pass, Ablation, make)
 
 
 def _ablated(

@@ -167,13 +167,11 @@ class Faithfulness(ByImage):
             order = first.argsort(descending=True, stable=True).to(image.device)
             chance = np.random.default_rng((self.seed, int(one.index))).permutation(len(order))
             curves = self._curves(image, cover, target, order, torch.from_numpy(chance).to(image.device))
-            self.rows.add(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
+            self.keep(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
 
     def result(self) -> FaithfulnessCurves:
         fill = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)
-        return FaithfulnessCurves(
-            self.method, fill, shares=self.counts.double() / self.counts[-1], **self.rows.result()
-        )
+        return FaithfulnessCurves(self.method, fill, shares=self.counts.double() / self.counts[-1], **super().result())
 
     def _curves(
         self, image: Tensor, cover: Tensor, target: Tensor, order: Tensor, chance: Tensor

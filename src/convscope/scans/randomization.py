@@ -167,10 +167,10 @@ class Randomization(ByImage):
         for number, parameters in enumerate(self.steps.values()):
             randomize(net, parameters, (self.seed, number))
             similar.append(rank_correlation(own, strength(look(asked.images, asked.target))))
-        self.rows.add(asked.index, target=asked.target, similarity=torch.stack(similar, 1))
+        self.keep(asked.index, target=asked.target, similarity=torch.stack(similar, 1))
 
     def result(self) -> RandomizationCheck:
-        return RandomizationCheck(self.method, list(self.steps), **self.rows.result())
+        return RandomizationCheck(self.method, list(self.steps), **super().result())
 
 
 def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list[str]]:

@@ -31,7 +31,6 @@ def patches_and_statistics(
         >>> patches, statistics = patches_and_statistics(scope, data.test, ["conv"])
         >>> patches["conv3"].mean, statistics["conv3"].dead
     """
-
-    of_patches = patches_request(scope, images, layers, top, score)
-    patches, figures = cached_scans(scope, images, [of_patches, statistics_request(scope, images, layers)], how)
+    of_patches = patches_request(images, layers, top, score)
+    patches, figures = cached_scans(scope, images, [of_patches, statistics_request(layers)], how)
     return patches, figures
