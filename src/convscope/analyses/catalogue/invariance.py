@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 
@@ -25,7 +25,7 @@ class Request(SampleRequest):
 def compute(scope: Scope, request: Request, inputs: Inputs) -> InvarianceCurves:
     """On 50 test images by default; of a layer, or where the next layers read the convolutions."""
     layers = [request.layer] if request.layer else _convolutions_as_read(scope)
-    return scope.invariance(sample(inputs, request.images or 50), layers)
+    return scope.invariance(request.sample(inputs.test), layers)
 
 
 def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Inputs) -> View:

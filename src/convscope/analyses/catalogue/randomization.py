@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Method
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Request(SampleRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> RandomizationCheck:
     """On 50 test images by default."""
-    return scope.randomization_check(request.method, sample(inputs, request.images or 50))
+    return scope.randomization_check(request.method, request.sample(inputs.test))
 
 
 def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inputs) -> View:
@@ -43,8 +43,6 @@ def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inp
     figures = [chart(draw.curves(table, axis, "rank correlation", ticks=ticks, reach=reach))]
     verdict = result.verdict or f"of {request.method} the intervals carry no verdict"
     n_images = counted(result.n, "test image")
-    title, heading = (
-        f"randomization check of {request.method} on {n_images}",
-        f"randomization check on {n_images}: {verdict}",
-    )
+    title = f"randomization check of {request.method} on {n_images}"
+    heading = f"randomization check on {n_images}: {verdict}"
     return View(heading, figures, {"similarity": result.similarity}, table, title, verdict, side=1)
