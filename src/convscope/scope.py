@@ -51,7 +51,7 @@ from convscope.lenses import (
     UnitEffects,
     Units,
 )
-from convscope.nets import Head, Task, no_logits, task_over
+from convscope.nets import Task, no_logits, task_over
 from convscope.runs import open_run
 from convscope.scans import (
     Answers,
@@ -251,7 +251,10 @@ class Scope:
         Raises:
             UnknownNameError: there is no such head.
         """
-        answering = self.task if head is None else self._head(head)
+        heads = {each.target: each for each in self.task.heads}
+        if head is not None and head not in heads:
+            raise UnknownNameError("head", head, heads, "one of this network's")
+        answering = self.task if head is None else heads[head]
         return answering.probabilities(self.logits(images))
 
     def saliency(
@@ -609,12 +612,6 @@ class Scope:
 
     def _answers(self, max_memory: int | None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory, self.given_task)
-
-    def _head(self, name: str) -> Head:
-        heads = {head.target: head for head in self.task.heads}
-        if name not in heads:
-            raise UnknownNameError("head", name, heads, "one of this network's")
-        return heads[name]
 
     def _asked(self, target: NamedTarget) -> Target:
         """As a lens takes it. Without a task none is needed for what is most probable, nor for a question about a layer."""

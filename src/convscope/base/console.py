@@ -112,7 +112,14 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
                 advance(len(chunk))
     """
     if _followers:
-        yield _told_to(_followers[-1], label, total)
+        follow, done = _followers[-1], 0
+
+        def tell(n: int) -> None:
+            nonlocal done
+            done += n
+            follow(label, min(1.0, done / max(1, total)))
+
+        yield tell
         return
     if not sys.stderr.isatty():
         yield lambda n: None
@@ -136,17 +143,6 @@ def following_progress(follow: Callable[[str, float], object]) -> Iterator[None]
         yield
     finally:
         _followers.remove(follow)
-
-
-def _told_to(follow: Callable[[str, float], object], label: str, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        follow(label, min(1.0, done / max(1, total)))
-
-    return advance
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import check_finite
 from convscope.nets import Head
-from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan
+from convscope.scans.exact import ByImage
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan
 
 
 class Answered(NamedTuple):

@@ -199,12 +199,6 @@ def of_last_stage(history: pd.DataFrame) -> pd.DataFrame:
     return history[history["stage"] == history["stage"].iloc[-1]] if "stage" in history else history
 
 
-def _train_accuracy(run: Run) -> Estimate:
-    """Accuracy on the training images as recorded while the kept weights' epoch ran (augmented, with dropout)."""
-    n = int(run.environment["data"]["images"]["train"])
-    return proportion(round(float(kept_epoch(run)["train_accuracy"]) * n), n)
-
-
 def _scans_of(head: Head) -> dict[str, Any]:
     """Those of one head, by name."""
     scans = {"confusion": Confusion(head), "loss": Loss((head,)), "calibration": Calibration(head)}
@@ -212,7 +206,9 @@ def _scans_of(head: Head) -> dict[str, Any]:
 
 
 def _summary(run: Run, loss: Estimate, accuracy: Estimate, heads: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    train_accuracy = _train_accuracy(run)
+    # as recorded while the kept weights' epoch ran: augmented, with dropout
+    n_train = int(run.environment["data"]["images"]["train"])
+    train_accuracy = proportion(round(float(kept_epoch(run)["train_accuracy"]) * n_train), n_train)
     overfit = difference(train_accuracy, accuracy).to_json()
     first = heads[run.task.heads[0].target]
     return {

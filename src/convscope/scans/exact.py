@@ -1,14 +1,16 @@
-"""What depends neither on the order of its parts nor on how they were cut: sums of real numbers, and reducers made of sums."""
+"""Reducers that depend neither on the order of their parts nor on how they were cut: exact sums, and what is made of parts."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from convscope.errors import RequestError
 from convscope.graph import check_finite
 
 _BITS = 32
@@ -108,6 +110,42 @@ class Summed:
         """Takes in all that another of the same kind has seen; the images must be others."""
         for name in self.adds:
             setattr(self, name, _added(getattr(self, name), getattr(other, name)))
+
+
+class ByLayer(Summed):
+    """A reducer that has one for each layer, in the network's order, and gives what each of them gives by the layer's name."""
+
+    adds = ("parts",)
+    parts: dict[str, Any]
+
+    def result(self) -> dict[str, Any]:
+        return {layer: part.result() for layer, part in self.parts.items()}
+
+
+class ByImage(Summed):
+    """A scan that measures each image by itself: a row an image, in whatever order they come."""
+
+    adds = ("parts",)
+
+    @cached_property
+    def parts(self) -> list[dict[str, Tensor]]:
+        return []
+
+    def keep(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
+        """Takes in tensors with a row for each image."""
+        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
+
+    def result(self) -> Any:
+        """`index` and all that was measured, by name, in the order of the images.
+
+        Raises:
+            RequestError: nothing was.
+        """
+        if not self.parts:
+            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
+        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        order = joined["index"].argsort()
+        return {name: tensor[order] for name, tensor in joined.items()}
 
 
 def _added(own: Any, other: Any) -> Any:

@@ -13,8 +13,9 @@ from torch import Tensor
 from convscope.errors import RequestError, SettingError
 from convscope.lenses import Attribution, Fill
 from convscope.scans.by_image import Answers, Questions, TiedLens, check_map, cover_of, one_by_one
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage, check_count
+from convscope.scans.scan import check_count
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
 """Lenses that say how much a pixel matters, not what it adds; their channels are taken together by size."""

@@ -18,7 +18,7 @@ from convscope.nets import Head
 from convscope.scans.answered import Answered, answered, head_of
 from convscope.scans.cached import cached_scan
 from convscope.scans.effects import LayerEffects
-from convscope.scans.exact import ExactSum, Summed
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.room import MAX_MEMORY, rows_that_fit
 from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, check_count, scan, shown, sizes
 
@@ -189,7 +189,7 @@ def _screened(each: Intervention, estimate: Tensor, n: int) -> Intervention:
     return each.of(torch.tensor(each.units)[order].tolist())
 
 
-class FilterEffects(Summed):
+class FilterEffects(ByLayer):
     """A scan of the effects of ablating units, one at a time; see `filter_effects`.
 
     Args:
@@ -201,7 +201,6 @@ class FilterEffects(Summed):
         max_memory: bytes for the images and units that are run at once.
     """
 
-    adds = ("sums",)
     needs_outputs = True
 
     def __init__(
@@ -213,14 +212,14 @@ class FilterEffects(Summed):
         estimates: Mapping[str, Tensor] | None = None,
         max_memory: int | None = None,
     ) -> None:
-        self.scope, self.interventions, self.head, self.how = scope, dict(interventions), head, how
-        self.estimates, self.max_memory = dict(estimates or {}), max_memory
+        self.scope, self.head, self.max_memory = scope, head, max_memory
+        estimates = estimates or {}
+        self.parts = {name: _Sums(name, each, head, how, estimates.get(name)) for name, each in interventions.items()}
         self.layers = tuple(dict.fromkeys(name for run in self._runs.values() for name in run.needs))
-        self.sums = {name: _Sums(len(each.units), len(head.classes)) for name, each in interventions.items()}
 
     @cached_property
     def _runs(self) -> dict[str, UnitRuns]:
-        return {name: UnitRuns(self.scope.graph, each) for name, each in self.interventions.items()}
+        return {name: UnitRuns(self.scope.graph, sums.intervention) for name, sums in self.parts.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process plans its runs anew, over the graph that it traces itself."""
@@ -231,28 +230,15 @@ class FilterEffects(Summed):
         before = answered(self.head, seen.outputs, labels)
         on_cpu = all(p.device.type == "cpu" for p in self.scope.net.parameters())
         for name, runs in self._runs.items():
-            column = self.interventions[name].chosen.cumsum(0) - 1  # of each unit that is ablated
+            sums = self.parts[name]
+            column = sums.intervention.chosen.cumsum(0) - 1  # of each unit that is ablated
             # As they are, to be overwritten where a unit makes a difference; the last column stays.
-            after = Answered(*(each[:, None].repeat(1, len(self.interventions[name].units) + 1) for each in before))
+            after = Answered(*(each[:, None].repeat(1, len(sums.intervention.units) + 1) for each in before))
             for rows in runs.run(seen.activations, rows_that_fit(runs.values_each, on_cpu, self.max_memory)):
                 some = answered(self.head, rows.outputs, labels[rows.image])
                 for all_rows, values in zip(after, some, strict=True):
                     all_rows[rows.image, column[rows.unit]] = values
-            self.sums[name].update(after, seen.index, labels)
-
-    def result(self) -> dict[str, LayerEffects]:
-        """By the layer's name, in the network's order."""
-        return {
-            name: LayerEffects(
-                layer=name,
-                how=self.how,
-                classes=list(self.head.classes),
-                measured=self.interventions[name].chosen.clone(),
-                estimate=self.estimates.get(name),
-                **sums.figures(self.interventions[name].chosen),
-            )
-            for name, sums in self.sums.items()
-        }
+            sums.update(after, seen.index, labels)
 
 
 class _Sums(Summed):
@@ -260,7 +246,11 @@ class _Sums(Summed):
 
     adds = ("images", "right", "probability", "change", "squares", "flips")
 
-    def __init__(self, n_units: int, n_classes: int) -> None:
+    def __init__(
+        self, layer: str, intervention: Intervention, head: Head, how: str, estimate: Float64[Tensor, " U"] | None
+    ) -> None:
+        self.layer, self.intervention, self.head, self.how, self.estimate = layer, intervention, head, how, estimate
+        n_units, n_classes = len(intervention.units), len(head.classes)
         self.images, self.right = torch.zeros(2, n_classes, dtype=torch.int64)
         self.probability = ExactSum((n_classes, n_units + 1))
         self.change, self.squares = ExactSum((n_units,)), ExactSum((n_units,))
@@ -281,8 +271,9 @@ class _Sums(Summed):
         columns = (unit, index[image], labels[image], before[image], answers.predicted[image, unit])
         self.flips.append(torch.stack(columns, 1))
 
-    def figures(self, chosen: Tensor) -> dict[str, Tensor]:
-        """Those of `LayerEffects`, with a row for each unit of the layer, of which some were chosen."""
+    def result(self) -> LayerEffects:
+        """With a row for each unit of the layer, of which some were chosen."""
+        chosen = self.intervention.chosen
         units, n_classes, n = chosen.nonzero()[:, 0], len(self.images), int(self.images.sum())
         flips = torch.cat(self.flips)
         flips = flips[flips[:, 1].argsort(stable=True)]
@@ -295,13 +286,18 @@ class _Sums(Summed):
         after[units] = probability[:-1]
         deviation = torch.full((len(chosen),), torch.nan, dtype=torch.float64)
         deviation[units] = (self.squares.value / n - (self.change.value / n).square()).clamp(min=0).sqrt()
-        return {
-            "images_per_class": self.images.clone(),
-            "right": self.right.clone(),
-            "probability": probability[-1].clone(),
-            "lost": lost.view(-1, n_classes),
-            "gained": gained.view(-1, n_classes),
-            "probability_after": after,
-            "deviation": deviation,
-            "flips": flips,
-        }
+        return LayerEffects(
+            layer=self.layer,
+            how=self.how,
+            classes=list(self.head.classes),
+            images_per_class=self.images.clone(),
+            right=self.right.clone(),
+            probability=probability[-1].clone(),
+            lost=lost.view(-1, n_classes),
+            gained=gained.view(-1, n_classes),
+            probability_after=after,
+            deviation=deviation,
+            flips=flips,
+            measured=chosen.clone(),
+            estimate=self.estimate,
+        )

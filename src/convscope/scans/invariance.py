@@ -18,8 +18,8 @@ from convscope.errors import RequestError, SettingError, shortened
 from convscope.graph import check_finite
 from convscope.lenses import Fill, select_layers
 from convscope.scans.by_image import Answers, Questions, cover_of, one_by_one
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of, proportion
-from convscope.scans.scan import ByImage
 
 Shift = float | tuple[float, float]
 """Pixels down, or (down, right)."""

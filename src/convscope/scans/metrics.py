@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.nets import Head, Task
-from convscope.scans.exact import ExactSum, Summed
+from convscope.scans.exact import ByImage, ExactSum, Summed
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
-from convscope.scans.scan import BatchOutputs, ByImage
+from convscope.scans.scan import BatchOutputs
 
 
 class Predictions(ByImage):

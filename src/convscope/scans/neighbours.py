@@ -15,10 +15,10 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
 from convscope.scans.cached import cached_record
+from convscope.scans.exact import ByImage
 from convscope.scans.scan import (
     AnyImages,
     BatchOutputs,
-    ByImage,
     PassSettings,
     Subject,
     check_count,

@@ -17,8 +17,9 @@ from convscope.errors import RequestError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
 from convscope.scans.by_image import Questions, TiedLens, check_map
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage, check_count
+from convscope.scans.scan import check_count
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from numbers import Integral
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -34,7 +34,6 @@ from convscope.errors import (
 )
 from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_finite, check_weights, evaluate, left_as_found
 from convscope.nets import Task
-from convscope.scans.exact import Summed
 from convscope.scans.room import batch_that_fits
 
 Images = ImageSet | Float[Tensor, "N C H W"]
@@ -93,32 +92,6 @@ class Scan(Protocol):
         """What the data seen so far comes to; may be asked at any time."""
 
 
-class ByImage(Summed):
-    """A scan that measures each image by itself: a row an image, in whatever order they come."""
-
-    adds = ("parts",)
-
-    @cached_property
-    def parts(self) -> list[dict[str, Tensor]]:
-        return []
-
-    def keep(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
-        """Takes in tensors with a row for each image."""
-        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
-
-    def result(self) -> Any:
-        """`index` and all that was measured, by name, in the order of the images.
-
-        Raises:
-            RequestError: nothing was.
-        """
-        if not self.parts:
-            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
-        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
-        order = joined["index"].argsort()
-        return {name: tensor[order] for name, tensor in joined.items()}
-
-
 @runtime_checkable
 class Untraced(Protocol):
     """A network with its images, which need not be traceable."""
@@ -152,6 +125,9 @@ class Subject(Untraced, Protocol):
 
     def n_units(self, layer: str) -> int:
         """How many units a layer has."""
+
+    def ablate(self, layers: Any, how: str, images: Any = None) -> Subject:
+        """Another, over an edited copy of the network in which some units are ablated."""
 
 
 def shown(scope: Subject, images: AnyImages) -> Images:

@@ -15,7 +15,7 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import check_finite, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
-from convscope.scans.exact import ExactSum, Summed
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
 from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, shown
@@ -168,7 +168,7 @@ def statistics_request(layers: Sequence[str] | str, correlations: bool = True) -
     return ScanRequest("statistics", LayerStatistics, Statistics.of, settings)
 
 
-class Statistics(Summed):
+class Statistics(ByLayer):
     """Sums up what every unit gives; see `LayerStatistics`.
 
     Args:
@@ -177,8 +177,6 @@ class Statistics(Summed):
         n_classes: of the target `class`; None where the images have none.
         correlations: of all pairs of units. They take 40 bytes a pair, and most of the time.
     """
-
-    adds = ("parts",)
 
     def __init__(
         self,
@@ -202,10 +200,6 @@ class Statistics(Summed):
     def update(self, seen: BatchOutputs) -> None:
         for sums in self.parts.values():
             sums.update(seen)
-
-    def result(self) -> dict[str, LayerStatistics]:
-        """By the layer's name, in the network's order."""
-        return {layer: sums.result() for layer, sums in self.parts.items()}
 
 
 class _Sums(Summed):

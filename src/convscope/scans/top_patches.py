@@ -15,7 +15,7 @@ from convscope.data import ImageSet
 from convscope.errors import RequestError, SettingError
 from convscope.graph import TracedGraph, check_finite, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
-from convscope.scans.exact import ExactSum, Summed
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, check_count, shown
 
@@ -95,7 +95,7 @@ class LayerPatches:
         return table.rename(columns={"index": "image"})
 
 
-class TopPatches(Summed):
+class TopPatches(ByLayer):
     """Ranks the images by each unit's response, and remembers where on the map the strongest activation was.
 
     See `top_patches` for the arguments that are not explained here.
@@ -106,8 +106,6 @@ class TopPatches(Summed):
         n_classes: of the target `class`; None where the images have none.
         of_class: only images of that class are looked at.
     """
-
-    adds = ("parts",)
 
     def __init__(
         self,
@@ -157,10 +155,6 @@ class TopPatches(Summed):
             return
         for ranking in self.parts.values():
             ranking.update(seen, labels, rows)
-
-    def result(self) -> dict[str, LayerPatches]:
-        """By the layer's name, in the network's order."""
-        return {layer: ranking.result() for layer, ranking in self.parts.items()}
 
 
 class _Ranking(Summed):
