@@ -59,12 +59,10 @@ class Printable:
 @contextmanager
 def printing_safely() -> Iterator[None]:
     """Everything that is printed within is `printable`, whoever prints it."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)
-    try:
+    stdout: Any = Printable(sys.stdout)
+    stderr: Any = Printable(sys.stderr)
+    with redirect_stdout(stdout), redirect_stderr(stderr):
         yield
-    finally:
-        sys.stdout, sys.stderr = before
 
 
 def open_console(stderr: bool = False, **settings: Any) -> Console:

@@ -114,9 +114,9 @@ if TYPE_CHECKING:
         EDGES as EDGES,
         LayerStatistics as LayerStatistics,
         Statistics as Statistics,
+        patches_and_statistics as patches_and_statistics,
         statistics as statistics,
     )
-    from convscope.scans.together import patches_and_statistics as patches_and_statistics
     from convscope.scans.top_patches import (
         LayerPatches as LayerPatches,
         Score as Score,

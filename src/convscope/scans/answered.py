@@ -79,9 +79,15 @@ def answers_of_both(
     head = head_of(scope, images)
     [before] = scan(scope, images, [Answering(head)], **settings)
     [after] = scan(changed, images, [Answering(head)], **settings)
-    answers = {"before": before["predicted"], "after": after["predicted"]}
-    answers |= {"probability_before": before["probability"], "probability_after": after["probability"]}
-    return answers | {"classes": list(head.classes), "index": before["index"], "target": before["target"]}
+    return {
+        "classes": list(head.classes),
+        "index": before["index"],
+        "target": before["target"],
+        "before": before["predicted"],
+        "after": after["predicted"],
+        "probability_before": before["probability"],
+        "probability_after": after["probability"],
+    }
 
 
 class Answering(ByImage):

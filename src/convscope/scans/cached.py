@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -84,17 +84,17 @@ def cached_record(
 
 
 @dataclass(frozen=True)
-class ScanRequest(Generic[R]):
+class ScanRequest:
     """What a scan is asked for: its name, the kind of its records, and how it is made of a network, images and its settings."""
 
     name: str
-    kind: type[R]
+    kind: type[Any]
     of: Callable[..., Scan]
     settings: dict[str, Any]
 
 
 def cached_scans(
-    scope: Subject, images: Images, requests: Sequence[ScanRequest[Any]], how: PassSettings
+    scope: Subject, images: Images, requests: Sequence[ScanRequest], how: PassSettings
 ) -> list[dict[str, Any]]:
     """Records by layer for each request; those that are not cached come from one pass."""
 

@@ -117,13 +117,13 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
     Raises:
         FailedError: the network answers with NaN or infinity.
     """
+    size = evaluation_batch(run.input_shape, choose_device(device), run.spec.recipe.batch)
     executor = executor_in_use()
     if executor is None or not executor.is_remote:
         executor = Executor()
     else:
         device = "auto"  # a node has devices of its own
         run.net, run.card, run.spec  # noqa: B018 (so that they travel, and no folder is needed there)
-    size = evaluation_batch(run.input_shape, choose_device(device), run.spec.recipe.batch)
     work = partial(_fed, executor.put(images), executor.put(run), list(scans), size, device)
     steps = range(-(-len(images) // size))
     with progress_bar("evaluating", len(images)) as advance:
@@ -133,7 +133,7 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
 
 def _fed(images: Any, run: Any, scans: list[Scan], size: int, device: str, steps: Iterator[int]) -> list[Scan]:
     """The scans after they have seen the batches of these numbers, which follow one another; here, or on a node."""
-    first, run, where = next(steps), value_of(run), choose_device(device)
+    first, run, where = next(steps, 0), value_of(run), choose_device(device)
     mean, std = run.normalization
     normalize = Normalizer(mean, std, where)
     of_steps = batches(value_of(images), size, device=where, first_step=first)

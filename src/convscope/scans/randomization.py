@@ -85,8 +85,8 @@ class RandomizationCheck:
 
 
 def _figures(estimate: Estimate) -> str:
-    value, low, high = (round(figure, 2) + 0.0 for figure in estimate.figures)  # no -0.00
-    return f"rank correlation {value:.2f} (95 % {low:.2f} to {high:.2f})"
+    value, low, high = estimate.figures
+    return f"rank correlation {value:z.2f} (95 % {low:z.2f} to {high:z.2f})"
 
 
 def randomization_check(

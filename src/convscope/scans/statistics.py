@@ -19,6 +19,7 @@ from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
 from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, shown
+from convscope.scans.top_patches import LayerPatches, Score, patches_request
 
 ALIKE = 0.8
 """Correlation from which pairs of units are recorded. Those of all pairs took 102 MB of a network of 14 MB; pages show 0.95."""
@@ -158,14 +159,38 @@ def statistics(
         >>> result = statistics(scope, data.test, ["conv"])["conv3"]
         >>> result.dead.nonzero(), result.duplicates(0.95)
     """
-    [records] = cached_scans(scope, shown(scope, images), [statistics_request(layers, correlations)], how)
+    [records] = cached_scans(scope, shown(scope, images), [_request(layers, correlations)], how)
     return records
 
 
-def statistics_request(layers: Sequence[str] | str, correlations: bool = True) -> ScanRequest[LayerStatistics]:
-    """As `statistics`, for a pass that it shares with other scans."""
+def _request(layers: Sequence[str] | str, correlations: bool = True) -> ScanRequest:
     settings = {"layers": layers, "correlations": correlations}
     return ScanRequest("statistics", LayerStatistics, Statistics.of, settings)
+
+
+def patches_and_statistics(
+    scope: Subject,
+    images: Images,
+    layers: Sequence[str] | str,
+    top: int = 20,
+    score: Score = "sum",
+    **how: Unpack[PassSettings],
+) -> tuple[dict[str, LayerPatches], dict[str, LayerStatistics]]:
+    """What `top_patches` and `statistics` give, from one pass, which is most of the work of either; each is cached by itself.
+
+    Args:
+        scope, images, layers, top, score, how: see `top_patches`.
+
+    Raises:
+        ConvscopeError: those of `top_patches` and `statistics`.
+
+    Example:
+        >>> patches, statistics = patches_and_statistics(scope, data.test, ["conv"])
+        >>> patches["conv3"].mean, statistics["conv3"].dead
+    """
+    of_patches = patches_request(images, layers, top, score)
+    patches, figures = cached_scans(scope, images, [of_patches, _request(layers)], how)
+    return patches, figures
 
 
 class Statistics(ByLayer):

@@ -297,7 +297,7 @@ def patches_request(
     score: Score,
     before_relu: bool = True,
     of_class: str | int | None = None,
-) -> ScanRequest[LayerPatches]:
+) -> ScanRequest:
     """As `top_patches`, for a pass that it shares with other scans."""
     _, number = class_number(images, of_class)
     settings = {"layers": layers, "top": top, "score": score, "before_relu": before_relu, "of_class": number}

@@ -30,14 +30,8 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> InvarianceCurves:
 
 def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Inputs) -> View:
     """A curve for each layer: the distance of its features for each change of the image."""
-    import pandas as pd
-
-    rows = [
-        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | estimate.to_json()
-        for layer in result.layers
-        for n, (change, estimate) in enumerate(zip(result.changes, result.distances(layer), strict=True), start=1)
-    ]
-    table = pd.DataFrame(rows)
+    table = result.table().rename(columns={"layer": "curve", "kind": "group", "distance": "value"})
+    table.insert(3, "x", table.groupby("curve").cumcount() + 1)
     names = [str(change) for change in result.changes]
     figures = [chart(draw.curves(table, "change of the image", "distance of the features", ticks=names))]
     heading = f"invariance on {counted(result.n, 'test image')}: distance of the features, 0 where nothing moved"

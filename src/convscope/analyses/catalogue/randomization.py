@@ -29,15 +29,9 @@ def compute(scope: Scope, request: Request, inputs: Inputs) -> RandomizationChec
 
 def view(scope: Scope, request: Request, result: RandomizationCheck, inputs: Inputs) -> View:
     """How similar a map stays to itself as the weights are made random, from the last layer downwards."""
-    import pandas as pd
-
-    similarities = list(result.similarities.items())
-    rows = [
-        {"curve": request.method, "x": n, "layer": layer} | estimate.to_json()
-        for n, (layer, estimate) in enumerate(similarities, start=1)
-    ]
-    table = pd.DataFrame(rows)
-    least = min([0.0, *(estimate.low for _, estimate in similarities if estimate.low is not None)])
+    table = result.table().rename(columns={"method": "curve", "similarity": "value"})
+    table.insert(1, "x", range(1, len(table) + 1))
+    least = min(0.0, float(table["low"].astype("float64").min()))  # NaN, of no interval, is not the least
     ticks, reach = list(result.layers), (math.floor(5 * least) / 5, 1.0)  # the whole way from 1 to nothing in common
     axis = "weights random from the last layer down to"
     figures = [chart(draw.curves(table, axis, "rank correlation", ticks=ticks, reach=reach))]
