@@ -40,7 +40,7 @@ def main() -> None:
     size = given.batch or batch_that_fits(scope.graph, sorted(set(names)), images)
     print(describe())
     print(
-        f"{given.net}, {len(images):,} images, batches of {size}, all convolutions: {len(scans['statistics'].maps)} layers"
+        f"{given.net}, {len(images):,} images, batches of {size}, all convolutions: {len(scans['statistics'].parts)} layers"
     )
     _warm_up(scope, images.subset(slice(0, size)), size)
     before = _peak()

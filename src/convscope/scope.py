@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from inspect import isfunction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack, overload, runtime_checkable
@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
-from convscope.data import ImageSet, ImagesLike, as_images
-from convscope.edits import Others
+from convscope.data import ImageSet, as_images
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
     Anatomy,
@@ -51,25 +50,15 @@ from convscope.lenses import (
     TaskTarget,
     UnitEffects,
     Units,
-    UnitsOf,
 )
-from convscope.nets import Head, Task, no_logits, task_over
+from convscope.nets import Task, no_logits, task_over
 from convscope.runs import open_run
 from convscope.scans import (
-    Ablation,
     Answers,
-    EditEffect,
-    Embeddings,
+    AnyImages,
     FaithfulnessCurves,
     InvarianceCurves,
-    LayerEffects,
-    LayerPatches,
-    LayerStatistics,
-    Nearest,
-    PassSettings,
-    Projection,
     RandomizationCheck,
-    Score,
     Shift,
     TiedLens,
 )
@@ -82,11 +71,6 @@ as `Scope.saliency`, to which settings of another name than those of our lenses 
 _OF_OCCLUSION = ("size", "stride", "occlusion_fill", "logits", "max_memory")
 
 _Class = TypeVar("_Class")
-
-AnyImages = ImageSet | ImagesLike
-"""What every method takes as `images`: tensors, NumPy arrays, PIL images, image files by their path, a list of any of these
-(see `convscope.data.as_images`), or a set.
-"""
 
 
 def _outside_inference_mode(cls: type[_Class]) -> type[_Class]:
@@ -267,7 +251,10 @@ class Scope:
         Raises:
             UnknownNameError: there is no such head.
         """
-        answering = self.task if head is None else self._head(head)
+        heads = {each.target: each for each in self.task.heads}
+        if head is not None and head not in heads:
+            raise UnknownNameError("head", head, heads, "one of this network's")
+        answering = self.task if head is None else heads[head]
         return answering.probabilities(self.logits(images))
 
     def saliency(
@@ -468,81 +455,27 @@ class Scope:
             scope.graph = graph
         return scope
 
-    def top_patches(
-        self,
-        images: AnyImages,
-        layers: Sequence[str] | str,
-        top: int = 20,
-        score: Score = "sum",
-        before_relu: bool = True,
-        of_class: str | int | None = None,
-        **settings: Unpack[PassSettings],
-    ) -> dict[str, LayerPatches]:
-        """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`.
+    # Functions of a scope, a set and settings, which are its methods as they stand.
 
-        The patches themselves are cut from a set or a batch: of other kinds of images from `Scope.images` of them.
-        """
-        shown = self._shown(images)
-        return scans.top_patches(self, shown, layers, top, score, before_relu, of_class, **settings)
+    top_patches = scans.top_patches
+    """For every unit the images it answers most to, and where in them; see `convscope.scans.top_patches`.
 
-    def statistics(
-        self,
-        images: AnyImages,
-        layers: Sequence[str] | str,
-        correlations: bool = True,
-        **settings: Unpack[PassSettings],
-    ) -> dict[str, LayerStatistics]:
-        """What every unit gives over a set of images; see `convscope.scans.statistics`."""
-        return scans.statistics(self, self._shown(images), layers, correlations, **settings)
-
-    def filter_effects(
-        self,
-        images: AnyImages,
-        layers: UnitsOf = "conv",
-        how: str = "zero_weights",
-        screen: int | None = None,
-        **settings: Unpack[PassSettings],
-    ) -> dict[str, LayerEffects]:
-        """The effect of ablating each filter of some layers, one at a time; see `convscope.scans.filter_effects`."""
-        return scans.filter_effects(self, self._shown(images), layers, how, screen, **settings)
-
-    def ablation(
-        self,
-        layers: Mapping[str, Units],
-        images: AnyImages,
-        how: str = "zero_weights",
-        **settings: Unpack[PassSettings],
-    ) -> Ablation:
-        """The effect of ablating a chosen set of units, together; see `convscope.scans.ablation`."""
-        return scans.ablation(self, layers, self._shown(images), how, **settings)
-
-    def edit_effect(
-        self,
-        images: AnyImages,
-        edits: str | Sequence[Any],
-        others: Others | None = None,
-        **settings: Unpack[PassSettings],
-    ) -> EditEffect:
-        """The effect of the same edits of all images; see `convscope.scans.edit_effect` and `convscope.edits`."""
-        return scans.edit_effect(self, self._shown(images), edits, others, **settings)
-
-    def embeddings(self, images: AnyImages, layer: str | None = None, **settings: Unpack[PassSettings]) -> Embeddings:
-        """The features at a layer, by default those that the logits are read from; see `convscope.scans.embeddings`."""
-        return scans.embeddings(self, self._shown(images), layer, **settings)
-
-    def projection(
-        self,
-        images: AnyImages,
-        layer: str | None = None,
-        method: str = "pca",
-        **settings: Unpack[PassSettings],
-    ) -> Projection:
-        """The images as points of a plane, by those features; see `convscope.scans.project`."""
-        return scans.project(self, self._shown(images), layer, method, **settings)
-
-    def nearest(self, images: AnyImages, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
-        """The images of a set that are nearest to some images, by those features; see `convscope.scans.nearest`."""
-        return scans.nearest(self, self._shown(images), among, n, **settings)
+    The patches themselves are cut from a set or a batch: of other kinds of images from `Scope.images` of them.
+    """
+    statistics = scans.statistics
+    """What every unit gives over a set of images; see `convscope.scans.statistics`."""
+    filter_effects = scans.filter_effects
+    """The effect of ablating each filter of some layers, one at a time; see `convscope.scans.filter_effects`."""
+    ablation = scans.ablation
+    """The effect of ablating a chosen set of units, together; see `convscope.scans.ablation`."""
+    edit_effect = scans.edit_effect
+    """The effect of the same edits of all images; see `convscope.scans.edit_effect` and `convscope.edits`."""
+    embeddings = scans.embeddings
+    """The features at a layer, by default those that the logits are read from; see `convscope.scans.embeddings`."""
+    projection = scans.project
+    """The images as points of a plane, by those features; see `convscope.scans.project`."""
+    nearest = scans.nearest
+    """The images of a set that are nearest to some images, by those features; see `convscope.scans.nearest`."""
 
     def faithfulness(
         self,
@@ -561,17 +494,16 @@ class Scope:
         The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
         """
         _check_settings(lens, settings)
-        shown = self._shown(images)
+        shown = scans.shown(self, images)
         request = {"lens": lens, "targets": _listed(targets), "steps": steps, "fill": fill, "seed": seed}
 
-        def make() -> dict[str, FaithfulnessCurves]:
-            look, answers = self._look(lens, settings | _budget(lens, max_memory)), self._answers(max_memory)
+        def make() -> FaithfulnessCurves:
+            look, answers = self._look(lens, settings, max_memory), self._answers(max_memory)
             questions = answers.asked(self.images(shown), self._asked(targets))
-            curves = scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
-            return {"faithfulness": curves}
+            return scans.faithfulness(answers, look, questions, _name(lens), steps=steps, fill=fill, seed=seed)
 
         request |= {"max_memory": max_memory, "settings": settings}
-        return scans.cached_scan(self, "faithfulness", shown, request, FaithfulnessCurves, make)["faithfulness"]
+        return scans.cached_record(self, "faithfulness", shown, request, FaithfulnessCurves, make)
 
     def randomization_check(
         self,
@@ -589,20 +521,17 @@ class Scope:
         The images of a set are all held in memory. Of a lens by name the result is kept in a run's folder, and found again.
         """
         _check_settings(lens, settings)
-        shown = self._shown(images)
+        shown = scans.shown(self, images)
         request = {"lens": lens, "targets": _listed(targets), "layers": layers, "seed": seed}
 
-        def make() -> dict[str, RandomizationCheck]:
-            all_settings = settings | _budget(lens, max_memory)
-            questions = self._answers(max_memory).asked(self.images(shown), self._asked(targets))
-            look, copied = self._look(lens, all_settings), lambda: self._copied(lens, all_settings)
-            check = scans.randomization_check(
-                self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed
-            )
-            return {"randomization": check}
+        def make() -> RandomizationCheck:
+            look, answers = self._look(lens, settings, max_memory), self._answers(max_memory)
+            copied = partial(self._copied, lens, settings, max_memory)
+            questions = answers.asked(self.images(shown), self._asked(targets))
+            return scans.randomization_check(self.graph, look, copied, questions, _name(lens), layers=layers, seed=seed)
 
         request |= {"max_memory": max_memory, "settings": settings}
-        return scans.cached_scan(self, "randomization", shown, request, RandomizationCheck, make)["randomization"]
+        return scans.cached_record(self, "randomization", shown, request, RandomizationCheck, make)
 
     def invariance(
         self,
@@ -620,17 +549,17 @@ class Scope:
 
         The images of a set are all held in memory. The result is kept in a run's folder, and found again.
         """
-        shown = self._shown(images)
+        shown = scans.shown(self, images)
         raw = {"shift": shift, "rotate": rotate, "scale": scale}
         changes: dict[str, Any] = {name: scans.amounts(name, values) for name, values in raw.items()} | {"fill": fill}
 
-        def make() -> dict[str, InvarianceCurves]:
+        def make() -> InvarianceCurves:
             answers = self._answers(max_memory)
             questions = answers.asked(self.images(shown), self._asked(targets))
-            return {"invariance": scans.invariance(answers, questions, layers, **changes)}
+            return scans.invariance(answers, questions, layers, **changes)
 
         request = changes | {"layers": layers, "targets": _listed(targets), "max_memory": max_memory}
-        return scans.cached_scan(self, "invariance", shown, request, InvarianceCurves, make)["invariance"]
+        return scans.cached_record(self, "invariance", shown, request, InvarianceCurves, make)
 
     def n_units(self, layer: str | None = None) -> int:
         """How many units a layer has; without a layer, how many logits.
@@ -681,35 +610,28 @@ class Scope:
         batch = self.images(images)
         return (batch - self._mean.to(batch)) / self._deviation.to(batch)
 
-    def _answers(self, max_memory: int | None = None) -> Answers:
+    def _answers(self, max_memory: int | None) -> Answers:
         return Answers(self.graph, self.prepare, max_memory, self.given_task)
-
-    def _head(self, name: str) -> Head:
-        heads = {head.target: head for head in self.task.heads}
-        if name not in heads:
-            raise UnknownNameError("head", name, heads, "one of this network's")
-        return heads[name]
 
     def _asked(self, target: NamedTarget) -> Target:
         """As a lens takes it. Without a task none is needed for what is most probable, nor for a question about a layer."""
         return None if target is None and self.given_task is None else self.target(target)
 
-    def _shown(self, images: AnyImages) -> ImageSet | Tensor:
-        """As scans take them: a set stays one, for it knows the classes and need not fit the memory."""
-        return images if isinstance(images, ImageSet) else self.images(images)
+    def _look(self, lens: Lens, settings: Mapping[str, Any], max_memory: int | None = None) -> TiedLens:
+        """A lens tied to this network; those by name take a budget of memory."""
+        if not isinstance(lens, str):
+            return lambda images, target: lens(self, images, target, **settings)
+        budget: dict[str, Any] = {} if max_memory is None else {"max_memory": max_memory}
+        return lambda images, target: self.attribute(lens, images, target, **settings, **budget)
 
-    def _look(self, lens: Lens, settings: Mapping[str, Any]) -> TiedLens:
-        """A lens tied to this network."""
-        if isinstance(lens, str):
-            return lambda images, target: self.attribute(lens, images, target, **settings)
-        return lambda images, target: lens(self, images, target, **settings)
-
-    def _copied(self, lens: Lens, settings: Mapping[str, Any]) -> tuple[nn.Module, TiedLens]:
+    def _copied(
+        self, lens: Lens, settings: Mapping[str, Any], max_memory: int | None = None
+    ) -> tuple[nn.Module, TiedLens]:
         """A copy of the network, weights and all, and a lens tied to it."""
-        net = deepcopy(lenses.ablate(self.net, {}))  # which can copy any network
         scope = copy(self)
-        scope.net, scope.graph = net, self.graph.over(net)
-        return net, scope._look(lens, settings)
+        scope.net = deepcopy(lenses.ablate(self.net, {}))  # which can copy any network
+        scope.graph = self.graph.over(scope.net)
+        return scope.net, scope._look(lens, settings, max_memory)
 
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
@@ -741,11 +663,6 @@ def _name(lens: Lens) -> str:
 
 def _listed(targets: NamedTarget) -> Any:
     return targets.tolist() if isinstance(targets, Tensor) else targets
-
-
-def _budget(lens: Lens, max_memory: int | None) -> dict[str, int]:
-    """The setting that lenses by name take."""
-    return {"max_memory": max_memory} if isinstance(lens, str) and max_memory is not None else {}
 
 
 def _batch(example: Tensor | None) -> Tensor:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from convscope import analyses, edits, graph
-from convscope.analyses.attribution import ATTRIBUTIONS, attribution, view as view_of_attribution
+from convscope.analyses import attribution
 from convscope.analyses.maps import strongest_unit
 from convscope.analyses.request import Reads, Request, checked
 from convscope.errors import SettingError, UnknownNameError
@@ -63,7 +64,7 @@ class Analysis:
 def names() -> tuple[str, ...]:
     """Of all analyses, in the order of the alphabet; nothing is loaded."""
     folder = f"{analyses.__path__[0]}/catalogue"
-    return tuple(sorted([*ATTRIBUTIONS, *(module.name for module in pkgutil.iter_modules([folder]))]))
+    return tuple(sorted([*attribution.ATTRIBUTIONS, *(module.name for module in pkgutil.iter_modules([folder]))]))
 
 
 def find(name: str) -> Analysis:
@@ -75,8 +76,9 @@ def find(name: str) -> Analysis:
     identifier = name.replace("-", "_")
     if identifier not in names():
         raise UnknownNameError("lens", name, names(), "one of convscope's or Captum's")
-    if identifier in ATTRIBUTIONS:
-        return Analysis(identifier, ATTRIBUTIONS[identifier], attribution(identifier), view_of_attribution)
+    if identifier in attribution.ATTRIBUTIONS:
+        request = attribution.ATTRIBUTIONS[identifier]
+        return Analysis(identifier, request, partial(attribution.compute, identifier), attribution.view)
     file = import_module(f"convscope.analyses.catalogue.{identifier}")
     return Analysis(identifier, file.Request, file.compute, file.view)
 

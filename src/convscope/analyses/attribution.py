@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
@@ -83,14 +82,10 @@ ATTRIBUTIONS: dict[str, type[ClassRequest]] = {
 """The request of each attribution lens, by its name."""
 
 
-def attribution(name: str) -> Callable[[Scope, ClassRequest, Inputs], Attribution]:
-    """The `compute` of an attribution lens."""
-
-    def compute(scope: Scope, request: ClassRequest, inputs: Inputs) -> Attribution:
-        settings: dict[str, Any] = request.model_dump(exclude={"target"}, exclude_none=True)
-        return scope.attribute(name, inputs.image, target_of(scope, request.target), **settings)
-
-    return compute
+def compute(name: str, scope: Scope, request: ClassRequest, inputs: Inputs) -> Attribution:
+    """That of the lens of this name."""
+    settings: dict[str, Any] = request.model_dump(exclude={"target"}, exclude_none=True)
+    return scope.attribute(name, inputs.image, target_of(scope, request.target), **settings)
 
 
 def target_of(scope: Scope, target: int | str | None) -> TaskTarget | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convscope import graph
-from convscope.errors import FailedError, RequestError
+from convscope.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +19,7 @@ def maps_of(scope: Scope, image: Tensor, layer: str) -> tuple[str, Tensor]:
     if maps.ndim != 4:
         shape = tuple(maps.shape[1:])
         raise RequestError(f"layer {name!r} gives {shape} numbers an image and no maps; choose another one")
-    if not graph.is_finite(maps):
-        raise FailedError(f"layer {name!r} gives NaN or infinity for this image: numbers overflow on the way to it")
+    graph.check_finite(maps, f"layer {name!r} gives NaN or infinity for this image: numbers overflow on the way to it")
     return name, maps
 
 

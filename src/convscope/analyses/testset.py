@@ -10,7 +10,6 @@ from convscope.analyses.request import NImages, Reads, Request
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convscope.analyses.analysis import Inputs
     from convscope.data import ImageSet
 
 
@@ -21,22 +20,21 @@ class TestSetRequest(Request):
 
 
 class SampleRequest(TestSetRequest):
-    """Of an analysis that looks at some of the test images."""
+    """Of an analysis that looks at some of the test images, evenly over the set."""
+
+    default_images: ClassVar[int] = 50
 
     images: NImages = None
 
+    def rows(self, test: ImageSet) -> Tensor:
+        """Their numbers among the test images."""
+        import torch
 
-def sample(inputs: Inputs, n: int) -> ImageSet:
-    """At most `n` test images, evenly over the set."""
-    return inputs.test.subset(sample_rows(inputs, n))
+        return torch.linspace(0, len(test) - 1, min(self.images or self.default_images, len(test))).long()
 
-
-def sample_rows(inputs: Inputs, n: int) -> Tensor:
-    """Their numbers among the test images."""
-    import torch
-
-    n_test = len(inputs.test)
-    return torch.linspace(0, n_test - 1, min(n, n_test)).long()
+    def sample(self, test: ImageSet) -> ImageSet:
+        """These images."""
+        return test.subset(self.rows(test))
 
 
 def counted(n: int, noun: str) -> str:

@@ -10,12 +10,21 @@ from convscope import draw
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Float
     from torch import Tensor
 
     from convscope.draw import Picture, Scale
 
 Figure = tuple[str, "Picture"]
 """A picture with the line below it."""
+
+
+def framed(image: Float[Tensor, "C H W"], box: Sequence[int], side: int) -> Picture:
+    """An image with its longer side enlarged to at most `side` pixels, and a box (top, left, bottom, right) of it framed."""
+    shown = draw.picture(image)
+    scale = max(1, side // max(shown.shape[:2]))
+    top, left, bottom, right = (scale * edge for edge in box)
+    return draw.framed(draw.enlarge(shown, scale), (top, left, bottom, right))
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,12 +59,10 @@ class Printable:
 @contextmanager
 def printing_safely() -> Iterator[None]:
     """Everything that is printed within is `printable`, whoever prints it."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)
-    try:
+    stdout: Any = Printable(sys.stdout)
+    stderr: Any = Printable(sys.stderr)
+    with redirect_stdout(stdout), redirect_stderr(stderr):
         yield
-    finally:
-        sys.stdout, sys.stderr = before
 
 
 def open_console(stderr: bool = False, **settings: Any) -> Console:
@@ -112,7 +110,14 @@ def progress_bar(label: str, total: int, unit: str = "images") -> Iterator[Calla
                 advance(len(chunk))
     """
     if _followers:
-        yield _told_to(_followers[-1], label, total)
+        follow, done = _followers[-1], 0
+
+        def tell(n: int) -> None:
+            nonlocal done
+            done += n
+            follow(label, min(1.0, done / max(1, total)))
+
+        yield tell
         return
     if not sys.stderr.isatty():
         yield lambda n: None
@@ -136,17 +141,6 @@ def following_progress(follow: Callable[[str, float], object]) -> Iterator[None]
         yield
     finally:
         _followers.remove(follow)
-
-
-def _told_to(follow: Callable[[str, float], object], label: str, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        follow(label, min(1.0, done / max(1, total)))
-
-    return advance
 
 
 @contextmanager

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convscope.graph.fields import ReceptiveField as ReceptiveField, receptive_fields as receptive_fields
     from convscope.graph.finite import (
         broken_weights as broken_weights,
+        check_finite as check_finite,
         check_has_values as check_has_values,
         check_weights as check_weights,
         is_finite as is_finite,

@@ -50,6 +50,12 @@ def is_finite(values: Tensor) -> bool:
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
+def check_finite(values: Tensor, message: str) -> None:
+    """Raises FailedError with this message where a value is NaN or infinite."""
+    if not is_finite(values):
+        raise FailedError(message)
+
+
 def _weights(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from net.named_parameters()
     for name, buffer in net.named_buffers():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         one_by_one as one_by_one,
     )
     from convscope.scans.cached import (
+        cached_record as cached_record,
         cached_scan as cached_scan,
         digest_of_scope as digest_of_scope,
         digest_of_weights as digest_of_weights,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     )
     from convscope.scans.room import MAX_MEMORY as MAX_MEMORY, batch_that_fits as batch_that_fits
     from convscope.scans.scan import (
+        AnyImages as AnyImages,
         BatchOutputs as BatchOutputs,
         Images as Images,
         PassSettings as PassSettings,
@@ -105,15 +107,16 @@ if TYPE_CHECKING:
         feed as feed,
         feed_stored as feed_stored,
         scan as scan,
+        shown as shown,
     )
     from convscope.scans.similarity import layer_similarity as layer_similarity, linear_cka as linear_cka
     from convscope.scans.statistics import (
         EDGES as EDGES,
         LayerStatistics as LayerStatistics,
         Statistics as Statistics,
+        patches_and_statistics as patches_and_statistics,
         statistics as statistics,
     )
-    from convscope.scans.together import patches_and_statistics as patches_and_statistics
     from convscope.scans.top_patches import (
         LayerPatches as LayerPatches,
         Score as Score,

@@ -10,15 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope.data import ImageSet
 from convscope.errors import NetworkError
 from convscope.graph import Intervention, TracedGraph
-from convscope.lenses import Units, ablate, check_how
+from convscope.lenses import Units, check_how
 from convscope.scans.answered import answers_of_both
-from convscope.scans.cached import cached_scan
+from convscope.scans.cached import cached_record
 from convscope.scans.effects import Ablation
 from convscope.scans.filter_effects import interventions_over
-from convscope.scans.scan import Images, PassSettings, Subject, sizes
+from convscope.scans.scan import AnyImages, Images, PassSettings, Subject, shown, sizes
 
 
 class IntervenedNet(nn.Module):
@@ -42,7 +41,7 @@ class IntervenedNet(nn.Module):
 def ablation(
     scope: Subject,
     layers: Mapping[str, Units],
-    images: Images,
+    images: AnyImages,
     how: str = "zero_weights",
     **settings: Unpack[PassSettings],
 ) -> Ablation:
@@ -74,35 +73,32 @@ def ablation(
         >>> result = ablation(scope, {"conv1": [3, 5]}, data.test)
         >>> result.change(), result.change(of_class=0), result.lost, result.confusion_change
     """
-    of_pass = sizes(settings, ["layers", "how"])
-    edited = copy(scope)
-    edited.net = _ablated(scope, layers, images, how, **settings)
-    if isinstance(edited.net, IntervenedNet):  # for its answers alone: the graph is that of the network as it is
-        edited.graph = scope.graph  # type: ignore[misc]
+    images, of_pass = shown(scope, images), sizes(settings, ["layers", "how"])
+    edited = _ablated(scope, layers, images, how, **settings)
     units = {
         layer: list(range(scope.n_units(layer))) if chosen is None else torch.as_tensor(chosen).reshape(-1).tolist()
         for layer, chosen in layers.items()
     }
 
-    def make() -> dict[str, Ablation]:
-        return {"ablation": Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))}
+    def make() -> Ablation:
+        return Ablation(units=units, how=how, **answers_of_both(scope, edited, images, **settings))
 
     request = {"units": list(map(list, units.items())), "how": how}
-    return cached_scan(scope, "ablation", images, request | of_pass, Ablation, make)["ablation"]
+    return cached_record(scope, "ablation", images, request | of_pass, Ablation, make)
 
 
 def _ablated(
     scope: Subject, layers: Mapping[str, Units], images: Images, how: str, **settings: Unpack[PassSettings]
-) -> nn.Module:
-    """An edited copy, or, where an activation is that of no module, the network with interventions in its graph."""
+) -> Subject:
+    """Over an edited copy, or, where an activation is that of no module, over the network with interventions in its graph."""
     check_how(how)
     graph = None if how == "zero_weights" else graph_of(scope)
-    if graph is not None and not all(_is_run_once(graph, layer) for layer in layers):
-        return IntervenedNet(scope, interventions_over(scope, images, layers, how, **settings))
-    examples = torch.zeros(1, *scope.input_shape)  # whose pixels do not matter
-    if how == "mean_activation":
-        examples = images.images() if isinstance(images, ImageSet) else images
-    return ablate(scope.net, layers, how, scope.prepare(examples), graph=graph)
+    if graph is None or all(_is_run_once(graph, layer) for layer in layers):
+        return scope.ablate(layers, how, images if how == "mean_activation" else None)
+    edited = copy(scope)
+    edited.net = IntervenedNet(scope, interventions_over(scope, images, layers, how, **settings))
+    edited.graph = graph  # type: ignore[misc]  # of the network as it is: the copy is there for its answers alone
+    return edited
 
 
 def graph_of(scope: Subject) -> TracedGraph | None:

@@ -8,10 +8,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
-from convscope.errors import FailedError, RequestError
-from convscope.graph import is_finite
+from convscope.errors import RequestError
+from convscope.graph import check_finite
 from convscope.nets import Head
-from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, scan
+from convscope.scans.exact import ByImage
+from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, scan
 
 
 class Answered(NamedTuple):
@@ -32,8 +33,7 @@ def answered(head: Head, outputs: Float[Tensor, "R K"], labels: Int64[Tensor, " 
     Raises:
         FailedError: an output is no finite number.
     """
-    if not is_finite(outputs):
-        raise FailedError("with units ablated the network answers with NaN or infinity; its weights are broken")
+    check_finite(outputs, "with units ablated the network answers with NaN or infinity; its weights are broken")
     logits = head.logits(outputs.float().cpu())
     probability = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
     return Answered(logits.argmax(1), probability)
@@ -79,21 +79,24 @@ def answers_of_both(
     head = head_of(scope, images)
     [before] = scan(scope, images, [Answering(head)], **settings)
     [after] = scan(changed, images, [Answering(head)], **settings)
-    answers = {"before": before["predicted"], "after": after["predicted"]}
-    answers |= {"probability_before": before["probability"], "probability_after": after["probability"]}
-    return answers | {"classes": list(head.classes), "index": before["index"], "target": before["target"]}
+    return {
+        "classes": list(head.classes),
+        "index": before["index"],
+        "target": before["target"],
+        "before": before["predicted"],
+        "after": after["predicted"],
+        "probability_before": before["probability"],
+        "probability_after": after["probability"],
+    }
 
 
 class Answering(ByImage):
-    """A scan that keeps what a head answers to each image."""
+    """A scan that keeps what a head answers to each image: `index`, `target`, `predicted` and `probability`, (N,) each, in the
+    order of the images."""
 
     def __init__(self, head: Head) -> None:
         self.head = head
 
     def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets[self.head.target]
-        self.rows.add(seen.index, target=labels, **answered(self.head, seen.outputs, labels)._asdict())
-
-    def result(self) -> dict[str, Any]:
-        """`index`, `target`, `predicted` and `probability`, (N,) each, in the order of the images."""
-        return self.rows.result()
+        self.keep(seen.index, target=labels, **answered(self.head, seen.outputs, labels)._asdict())

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from convscope.base.console import progress_bar
-from convscope.errors import FailedError, RequestError
-from convscope.graph import TracedGraph, check_weights, is_finite
+from convscope.errors import RequestError
+from convscope.graph import TracedGraph, check_finite, check_weights
 from convscope.lenses import Attribution, Fill, Target, TaskTarget, choose_targets, fill_images, portions, with_task
 from convscope.nets import Task, no_logits, task_over
+from convscope.scans.scan import check_outputs
 
 Prepare = Callable[[Tensor], Tensor]
 """From images in [0, 1] to what the network takes; a scope's `prepare`."""
@@ -60,8 +61,7 @@ def cover_of(one: Questions, fill: Fill) -> Float[Tensor, "C H W"]:
 
 def check_map(values: Tensor) -> None:
     """Raises FailedError where a value that a lens gives is no finite number."""
-    if not is_finite(values):
-        raise FailedError("the lens gives NaN or infinity; look at the network's weights, they may be broken")
+    check_finite(values, "the lens gives NaN or infinity; look at the network's weights, they may be broken")
 
 
 class Answers:
@@ -95,7 +95,8 @@ class Answers:
         if self._task is not None and not isinstance(targets, TaskTarget):
             targets = TaskTarget(self._task, targets)
         if with_task(targets, shape[0]).classes is None:
-            logits = _numbers(torch.cat([results[output] for results in self.portions(images)]))
+            logits = torch.cat([results[output] for results in self.portions(images)])
+            check_outputs(logits)
         else:
             logits = images.new_zeros(()).expand(len(images), *shape)
         return Questions(torch.arange(len(images)), images, choose_targets(logits, targets))
@@ -117,7 +118,8 @@ class Answers:
         Raises:
             FailedError: a logit is no finite number; figures of such a network would be nonsense.
         """
-        logits = _numbers(found[self.graph.outputs[0]])
+        logits = found[self.graph.outputs[0]]
+        check_outputs(logits)
         return self._task_over(logits).probabilities(logits)[:, int(target)]
 
     def classes(self, found: dict[str, Tensor], target: Int[Tensor, ""]) -> Int[Tensor, " N"]:
@@ -134,10 +136,3 @@ class Answers:
         sizes = {op.name: prod(op.output_shape) for op in self.graph.operations}
         largest = max(sizes[op.name] + sum(sizes.get(name, 0) for name in op.inputs) for op in self.graph.operations)
         return (sum(sizes[name] for name in layers) + 2 * largest + 2 * images[0].numel()) * images.element_size()
-
-
-def _numbers(logits: Tensor) -> Tensor:
-    """The same logits, if all are finite."""
-    if not is_finite(logits):
-        raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
-    return logits

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -29,21 +29,14 @@ VERSIONS = dict.fromkeys(("statistics", "faithfulness", "invariance", "filter-ef
 """Of each scan, 1 where none is stated; raised when the same request gives another result."""
 
 
-@runtime_checkable
-class Record(Protocol):
-    """A frozen dataclass whose entries are tensors and JSON values."""
-
-    def table(self) -> pd.DataFrame:
-        """Its figures, for other programs."""
-
-
-R = TypeVar("R", bound=Record)
+R = TypeVar("R")
+"""A record: a frozen dataclass of tensors and JSON values, with a method `table` of its figures, for other programs."""
 
 
 def cached_scan(
     scope: Subject,
     name: str,
-    images: ImageSet | Tensor,
+    images: Images,
     settings: Mapping[str, Any],
     kind: type[R],
     make: Callable[[], dict[str, R]],
@@ -56,7 +49,7 @@ def cached_scan(
         images: those that are scanned.
         settings: all else that the result depends on. Where it does not fit JSON (a function, pixels), there is nothing to
             find the result by: it is not cached.
-        kind: of the records: a frozen dataclass of tensors and JSON values, with a method `table`.
+        kind: of the records, see `R`.
         make: makes them.
     """
     folder: Path | None = getattr(scope.run, "path", None)
@@ -78,29 +71,40 @@ def cached_scan(
     return cached(entry_path(folder, "scans", name, key), key, make, _pack, lambda entry: _unpack(entry, kind))
 
 
+def cached_record(
+    scope: Subject,
+    name: str,
+    images: Images,
+    settings: Mapping[str, Any],
+    kind: type[R],
+    make: Callable[[], R],
+) -> R:
+    """The same of a scan that makes one record, not one for each layer."""
+    return cached_scan(scope, name, images, settings, kind, lambda: {name: make()})[name]
+
+
 @dataclass(frozen=True)
-class ScanRequest(Generic[R]):
-    """What a scan is asked for: its name, what its result depends on, the kind of its records, and the scan itself, made
-    where no result is cached."""
+class ScanRequest:
+    """What a scan is asked for: its name, the kind of its records, and how it is made of a network, images and its settings."""
 
     name: str
-    settings: Mapping[str, Any]
-    kind: type[R]
-    make: Callable[[], Scan]
+    kind: type[Any]
+    of: Callable[..., Scan]
+    settings: dict[str, Any]
 
 
 def cached_scans(
-    scope: Subject, images: Images, requests: Sequence[ScanRequest[Any]], how: PassSettings
+    scope: Subject, images: Images, requests: Sequence[ScanRequest], how: PassSettings
 ) -> list[dict[str, Any]]:
     """Records by layer for each request; those that are not cached come from one pass."""
 
     @cache
     def made() -> list[Any]:
-        return scan(scope, images, [request.make() for request in requests], **how)
+        return scan(scope, images, [each.of(scope, images, **each.settings) for each in requests], **how)
 
-    keys = [{**each.settings, **sizes(how, each.settings)} for each in requests]
+    of_pass = sizes(how, requests[0].settings)
     return [
-        cached_scan(scope, each.name, images, keys[k], each.kind, lambda k=k: made()[k])  # type: ignore[misc]
+        cached_scan(scope, each.name, images, each.settings | of_pass, each.kind, lambda k=k: made()[k])  # type: ignore[misc]
         for k, each in enumerate(requests)
     ]
 

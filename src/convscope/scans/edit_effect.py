@@ -12,14 +12,14 @@ from torch import Tensor
 
 from convscope.edits import Edits, Others, apply, check, with_own
 from convscope.scans.answered import answers_of_both
-from convscope.scans.cached import cached_scan, digest_of_images
+from convscope.scans.cached import cached_record, digest_of_images
 from convscope.scans.effects import EditEffect
-from convscope.scans.scan import Images, PassSettings, Subject, sizes
+from convscope.scans.scan import AnyImages, PassSettings, Subject, shown, sizes
 
 
 def edit_effect(
     scope: Subject,
-    images: Images,
+    images: AnyImages,
     edits: str | Sequence[Any],
     others: Others | None = None,
     **settings: Unpack[PassSettings],
@@ -51,18 +51,18 @@ def edit_effect(
         >>> effect = edit_effect(scope, data.test, [["rectangle", [0, 0, 8, 8], "grey"]])
         >>> effect.change(), effect.change(of_class=0), effect.flipped
     """
+    images = shown(scope, images)
     checked = check(edits, scope.input_shape[0])
     numbered, own = with_own(checked, images if others is None else others)
     changed = copy(scope)
     changed.prepare = partial(_prepared, scope, numbered, own)  # type: ignore[method-assign]
     listed = json.loads(json.dumps(checked))
 
-    def make() -> dict[str, EditEffect]:
-        return {"edit_effect": EditEffect(edits=listed, **answers_of_both(scope, changed, images, **settings))}
+    def make() -> EditEffect:
+        return EditEffect(edits=listed, **answers_of_both(scope, changed, images, **settings))
 
     request = {"edits": listed, "others": None if own is None else digest_of_images(own)}
-    key = request | sizes(settings, request)
-    return cached_scan(scope, "edit_effect", images, key, EditEffect, make)["edit_effect"]
+    return cached_record(scope, "edit_effect", images, request | sizes(settings, request), EditEffect, make)
 
 
 def _prepared(scope: Subject, edits: Edits, others: Tensor | None, images: Tensor) -> Tensor:

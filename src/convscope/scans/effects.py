@@ -94,7 +94,7 @@ class LayerEffects:
 
     def accuracy(self, of_class: int | None = None) -> Estimate:
         """Accuracy as the network is, with Wilson's interval; of one class, where one is named."""
-        return proportion(*(_of(of_class, each) for each in (self.right, self.images_per_class)))
+        return proportion(_of(of_class, self.right), _of(of_class, self.images_per_class))
 
     def change(self, unit: int, of_class: int | None = None, level: float = 0.95) -> Estimate:
         """Accuracy without the unit less that with it, in [-1, 1], on the same images: see `paired_difference`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from convscope.base.console import progress_bar
-from convscope.compute import choose_device, evaluation_batch, executor_in_use, value_of
+from convscope.compute import Executor, choose_device, evaluation_batch, executor_in_use, value_of
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, check_bundle
 from convscope.errors import ReadOnlyError, RequestError, RunFolderError, shortened
 from convscope.nets import Head, Task
@@ -33,7 +33,7 @@ from convscope.runs import (
 )
 from convscope.scans.intervals import UNDEFINED, Estimate, difference, f_score, mean_over_classes, proportion
 from convscope.scans.metrics import AllRight, Calibration, Confusion, Loss, Predictions, TopK
-from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored
+from convscope.scans.scan import BatchOutputs, Scan, checked, feed, feed_stored, merge_parts
 
 
 def evaluate(run: RunOrFolder, data: DataBundle | None = None, device: str = "auto") -> dict[str, Any]:
@@ -69,12 +69,14 @@ def evaluate(run: RunOrFolder, data: DataBundle | None = None, device: str = "au
     check_bundle(data)
     if data.digest != run.environment["data"]["digest"]:
         _check_alike(run, data)
-    scans = _Scans(run.task)
+    loss, right = Loss(run.task.heads), AllRight(run.task)
+    of_heads = [_scans_of(head) for head in run.task.heads]
+    scans: list[Scan] = [loss, right, *(each for by_name in of_heads for each in by_name.values())]
     key = {"model": _digest(run), "data": data.digest, "split": "test"}
     stored = _stored(run, key)
     if stored is None:
         predictions = Predictions(run.task)
-        feed_set(run, data.test, [predictions, *scans.all], device)
+        feed_set(run, data.test, [predictions, *scans], device)
         tensors = predictions.result()
         with suppress(OSError):  # so that after a kill none of earlier images stay beside the new predictions
             (run.path / ANSWERS).unlink()
@@ -82,11 +84,15 @@ def evaluate(run: RunOrFolder, data: DataBundle | None = None, device: str = "au
             run.write_tensors(PREDICTIONS, tensors, key)
     else:
         run.__dict__.pop("predictions", None)
-        feed_stored(stored, scans.all)
+        feed_stored(stored, scans)
     if stored is None or not run.has(ANSWERS):
         with suppress(ReadOnlyError):
             run.write_table(ANSWERS, _answers(run.task, run.predictions, data.test))
-    metrics = {"split": "test", "images": len(data.test), **scans.summary(_train_accuracy(run), data.train)}
+    heads = {
+        head.target: _summary_of_head(head, by_name, class_counts(data.train, head))
+        for head, by_name in zip(run.task.heads, of_heads, strict=True)
+    }
+    metrics = {"split": "test", "images": len(data.test), **_summary(run, loss.result(), right.result(), heads)}
     with _kept_in_memory(run, "metrics", metrics):
         run.write_json(METRICS, metrics)
     return metrics
@@ -111,32 +117,29 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
     Raises:
         FailedError: the network answers with NaN or infinity.
     """
-    where = choose_device(device)
-    normalize = Normalizer(*run.normalization, where)
-    batch = evaluation_batch(run.input_shape, where, run.spec.recipe.batch)
-    if (executor := executor_in_use()) and executor.is_remote:
+    size = evaluation_batch(run.input_shape, choose_device(device), run.spec.recipe.batch)
+    executor = executor_in_use()
+    if executor is None or not executor.is_remote:
+        executor = Executor()
+    else:
+        device = "auto"  # a node has devices of its own
         run.net, run.card, run.spec  # noqa: B018 (so that they travel, and no folder is needed there)
-        shared = executor.put(images), executor.put(run)
-        steps = range(-(-len(images) // batch))
-        with progress_bar("evaluating", len(images)) as advance:
-            parts = executor.map_partitions(
-                partial(_fed_on_node, *shared, list(scans), batch), steps, lambda _: advance(batch)
-            )
-        for part in parts:
-            for each, other in zip(scans, part, strict=True):
-                each.merge(other)
-        return
-    with moved(run.net, where) as net, progress_bar("evaluating", len(images)) as advance:
-        feed(net, lambda batch: (net(normalize(batch)), {}), batches(images, batch, device=where), scans, advance)
+    work = partial(_fed, executor.put(images), executor.put(run), list(scans), size, device)
+    steps = range(-(-len(images) // size))
+    with progress_bar("evaluating", len(images)) as advance:
+        parts = executor.map_partitions(work, steps, lambda n: advance(min(size, len(images) - n * size)))
+    merge_parts(scans, parts)
 
 
-def _fed_on_node(images: Any, run: Any, scans: list[Scan], batch: int, steps: Iterator[int]) -> list[Scan]:
-    """The scans after they have seen the batches of these numbers, which follow one another."""
-    numbers, one = list(steps), value_of(run)
-    where, (mean, std) = choose_device(), one.normalization
-    normalize, net = Normalizer(mean, std, where), one.net.to(where)
-    source = islice(batches(value_of(images), batch, device=where, first_step=numbers[0]), len(numbers))
-    feed(net, lambda images: (net(normalize(images)), {}), source, scans, lambda n: None)
+def _fed(images: Any, run: Any, scans: list[Scan], size: int, device: str, steps: Iterator[int]) -> list[Scan]:
+    """The scans after they have seen the batches of these numbers, which follow one another; here, or on a node."""
+    first, run, where = next(steps, 0), value_of(run), choose_device(device)
+    mean, std = run.normalization
+    normalize = Normalizer(mean, std, where)
+    of_steps = batches(value_of(images), size, device=where, first_step=first)
+    source = (batch for _, batch in zip(chain([first], steps), of_steps, strict=False))
+    with moved(run.net, where) as net:
+        feed(net, lambda images: (net(normalize(images)), {}), source, scans, lambda n: None)
     return scans
 
 
@@ -196,55 +199,26 @@ def of_last_stage(history: pd.DataFrame) -> pd.DataFrame:
     return history[history["stage"] == history["stage"].iloc[-1]] if "stage" in history else history
 
 
-def _train_accuracy(run: Run) -> Estimate:
-    """Accuracy on the training images as recorded while the kept weights' epoch ran (augmented, with dropout)."""
-    n = int(run.environment["data"]["images"]["train"])
-    return proportion(round(float(kept_epoch(run)["train_accuracy"]) * n), n)
+def _scans_of(head: Head) -> dict[str, Any]:
+    """Those of one head, by name."""
+    scans = {"confusion": Confusion(head), "loss": Loss((head,)), "calibration": Calibration(head)}
+    return scans | ({"top5": TopK(head)} if len(head.classes) > 5 else {})
 
 
-@dataclass
-class _OfHead:
-    """The scans of one head."""
-
-    head: Head
-    confusion: Confusion
-    loss: Loss
-    top5: TopK | None
-    calibration: Calibration
-
-    @property
-    def all(self) -> list[Scan]:
-        return [self.confusion, self.loss, self.calibration, *([self.top5] if self.top5 else [])]
-
-
-class _Scans:
-    """All scans that an evaluation feeds, and what they come to."""
-
-    def __init__(self, task: Task) -> None:
-        self.loss, self.right = Loss(task.heads), AllRight(task)
-        self.heads = [
-            _OfHead(h, Confusion(h), Loss((h,)), TopK(h) if len(h.classes) > 5 else None, Calibration(h))
-            for h in task.heads
-        ]
-
-    @property
-    def all(self) -> list[Scan]:
-        return [self.loss, self.right, *(scan for head in self.heads for scan in head.all)]
-
-    def summary(self, train_accuracy: Estimate, train: ImageSet) -> dict[str, Any]:
-        accuracy = self.right.result()
-        overfit = difference(train_accuracy, accuracy)
-        heads = {scans.head.target: _summary_of_head(scans, class_counts(train, scans.head)) for scans in self.heads}
-        first = next(iter(heads.values()))
-        shared = ("top5", "precision", "recall", "f1", "calibration_error")
-        return {
-            "loss": self.loss.result().to_json(),
-            "accuracy": accuracy.to_json(),
-            "train_accuracy": train_accuracy.to_json(),
-            "overfit_percent": {k: None if v is None else 100 * v for k, v in overfit.to_json().items()},
-            **{key: first[key] for key in shared},
-            "heads": heads,
-        }
+def _summary(run: Run, loss: Estimate, accuracy: Estimate, heads: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    # as recorded while the kept weights' epoch ran: augmented, with dropout
+    n_train = int(run.environment["data"]["images"]["train"])
+    train_accuracy = proportion(round(float(kept_epoch(run)["train_accuracy"]) * n_train), n_train)
+    overfit = difference(train_accuracy, accuracy).to_json()
+    first = heads[run.task.heads[0].target]
+    return {
+        "loss": loss.to_json(),
+        "accuracy": accuracy.to_json(),
+        "train_accuracy": train_accuracy.to_json(),
+        "overfit_percent": {name: None if value is None else 100 * value for name, value in overfit.items()},
+        **{name: first[name] for name in ("top5", "precision", "recall", "f1", "calibration_error")},
+        "heads": heads,
+    }
 
 
 def class_counts(images: ImageSet, head: Head) -> list[int]:
@@ -252,8 +226,9 @@ def class_counts(images: ImageSet, head: Head) -> list[int]:
     return images.targets_of(head.target).bincount(minlength=len(head.classes)).tolist()
 
 
-def _summary_of_head(scans: _OfHead, train_images: list[int]) -> dict[str, Any]:
-    matrix = scans.confusion.result().numpy()
+def _summary_of_head(head: Head, scans: dict[str, Any], train_images: list[int]) -> dict[str, Any]:
+    results = {name: each.result() for name, each in scans.items()}
+    matrix, calibration = results["confusion"].numpy(), results["calibration"]
     right, images, predicted = (counts.tolist() for counts in (matrix.diagonal(), matrix.sum(1), matrix.sum(0)))
     shares = {
         "precision": list(map(proportion, right, predicted)),
@@ -262,25 +237,24 @@ def _summary_of_head(scans: _OfHead, train_images: list[int]) -> dict[str, Any]:
     }
     unknown = sum(n > 0 and not p for n, p in zip(images, predicted, strict=True))
     most = max(range(len(images)), key=images.__getitem__)
-    calibration = scans.calibration.result()
     bins = zip(
         *(each.tolist() for each in (calibration.count, calibration.accuracy, calibration.confidence)), strict=True
     )
     return {
-        "kind": scans.head.kind,
-        "classes": list(scans.head.classes),
-        "loss": scans.loss.result().to_json(),
+        "kind": head.kind,
+        "classes": list(head.classes),
+        "loss": results["loss"].to_json(),
         "accuracy": proportion(sum(right), sum(images)).to_json(),
-        "most_frequent": {"class": scans.head.classes[most], "share": proportion(images[most], sum(images)).value},
+        "most_frequent": {"class": head.classes[most], "share": proportion(images[most], sum(images)).value},
         "train_images": train_images,
-        "top5": (scans.top5.result() if scans.top5 else UNDEFINED).to_json(),
+        "top5": results.get("top5", UNDEFINED).to_json(),
         "precision": _mean_json(shares["precision"], unknown=unknown),
         "recall": _mean_json(shares["recall"]),
         "f1": _mean_json(shares["f1"], 2),
         "calibration_error": calibration.error.to_json(),
         "per_class": [
             {"class": name, "images": images[k], **{key: shares[key][k].to_json() for key in shares}}
-            for k, name in enumerate(scans.head.classes)
+            for k, name in enumerate(head.classes)
         ],
         "confusion": matrix.tolist(),
         "reliability": [{"images": n, "accuracy": a, "confidence": c} for n, a, c in bins if n],

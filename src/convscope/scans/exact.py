@@ -1,15 +1,17 @@
-"""Sums of real numbers that depend neither on the order of the addends nor on how they were cut into parts."""
+"""Reducers that depend neither on the order of their parts nor on how they were cut: exact sums, and what is made of parts."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from convscope.errors import FailedError
-from convscope.graph import is_finite
+from convscope.errors import RequestError
+from convscope.graph import check_finite
 
 _BITS = 32
 _LEAST = -1074
@@ -46,10 +48,10 @@ class ExactSum:
             FailedError: one of them is NaN or infinite; the sums then hold part of them, or none.
         """
         rest = values.detach().to("cpu", torch.float64)
-        if not is_finite(rest):  # its digits would never come to an end
-            raise FailedError(
-                "numbers to be summed are NaN or infinite: the network's are too large, or its weights are broken"
-            )
+        # the digits of others would never come to an end
+        check_finite(
+            rest, "numbers to be summed are NaN or infinite: the network's are too large, or its weights are broken"
+        )
         largest = float(rest.abs().max()) if rest.numel() else 0.0
         place = (math.frexp(largest)[1] - 1) // _BITS if largest else None  # of its leading digit
         while place is not None:
@@ -82,8 +84,7 @@ class ExactSum:
                 lost = lost + ((total - (bigger - added)) + (term - added))  # what the rounding left out, exactly
                 total = bigger
         value = total + lost
-        if not is_finite(value):
-            raise FailedError("a sum is too large for a number of 64 bits: the network's numbers are out of scale")
+        check_finite(value, "a sum is too large for a number of 64 bits: the network's numbers are out of scale")
         return value
 
     def _add_digits(self, place: int, digits: Tensor) -> None:
@@ -94,3 +95,63 @@ class ExactSum:
 def _unit(place: int) -> float:
     """What a one at that place is worth."""
     return 2.0 ** max(_BITS * place, _LEAST)
+
+
+class Summed:
+    """A reducer that merges by adding up some of its attributes.
+
+    Attributes:
+        adds: their names; they are numbers, tensors, lists, other reducers, and dicts of these.
+    """
+
+    adds: ClassVar[tuple[str, ...]]
+
+    def merge(self, other: Any) -> None:
+        """Takes in all that another of the same kind has seen; the images must be others."""
+        for name in self.adds:
+            setattr(self, name, _added(getattr(self, name), getattr(other, name)))
+
+
+class ByLayer(Summed):
+    """A reducer that has one for each layer, in the network's order, and gives what each of them gives by the layer's name."""
+
+    adds = ("parts",)
+    parts: dict[str, Any]
+
+    def result(self) -> dict[str, Any]:
+        return {layer: part.result() for layer, part in self.parts.items()}
+
+
+class ByImage(Summed):
+    """A scan that measures each image by itself: a row an image, in whatever order they come."""
+
+    adds = ("parts",)
+
+    @cached_property
+    def parts(self) -> list[dict[str, Tensor]]:
+        return []
+
+    def keep(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
+        """Takes in tensors with a row for each image."""
+        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
+
+    def result(self) -> Any:
+        """`index` and all that was measured, by name, in the order of the images.
+
+        Raises:
+            RequestError: nothing was.
+        """
+        if not self.parts:
+            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
+        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
+        order = joined["index"].argsort()
+        return {name: tensor[order] for name, tensor in joined.items()}
+
+
+def _added(own: Any, other: Any) -> Any:
+    if isinstance(own, dict):
+        return {name: _added(part, other[name]) for name, part in own.items()}
+    if hasattr(own, "merge"):
+        own.merge(other)
+        return own
+    return own + other

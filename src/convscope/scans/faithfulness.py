@@ -13,8 +13,9 @@ from torch import Tensor
 from convscope.errors import RequestError, SettingError
 from convscope.lenses import Attribution, Fill
 from convscope.scans.by_image import Answers, Questions, TiedLens, check_map, cover_of, one_by_one
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage, check_count
+from convscope.scans.scan import check_count
 
 GRADIENTS = frozenset({"saliency", "guided_backprop", "deconvnet", "smooth_grad"})
 """Lenses that say how much a pixel matters, not what it adds; their channels are taken together by size."""
@@ -167,13 +168,11 @@ class Faithfulness(ByImage):
             order = first.argsort(descending=True, stable=True).to(image.device)
             chance = np.random.default_rng((self.seed, int(one.index))).permutation(len(order))
             curves = self._curves(image, cover, target, order, torch.from_numpy(chance).to(image.device))
-            self.rows.add(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
+            self.keep(one.index, target=one.target, **{name: curve[None] for name, curve in curves.items()})
 
     def result(self) -> FaithfulnessCurves:
         fill = "own pixels" if isinstance(self.fill, Tensor) else str(self.fill)
-        return FaithfulnessCurves(
-            self.method, fill, shares=self.counts.double() / self.counts[-1], **self.rows.result()
-        )
+        return FaithfulnessCurves(self.method, fill, shares=self.counts.double() / self.counts[-1], **super().result())
 
     def _curves(
         self, image: Tensor, cover: Tensor, target: Tensor, order: Tensor, chance: Tensor

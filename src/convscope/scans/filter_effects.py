@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from math import prod
 from typing import Any, Unpack
 
@@ -17,18 +18,33 @@ from convscope.nets import Head
 from convscope.scans.answered import Answered, answered, head_of
 from convscope.scans.cached import cached_scan
 from convscope.scans.effects import LayerEffects
-from convscope.scans.exact import ExactSum
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.room import MAX_MEMORY, rows_that_fit
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, check_count, scan, sizes
+from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, check_count, scan, shown, sizes
 
 
-class FirstOrder:
+class _UnitMeans(Summed):
+    """A scan of a number for each unit of some layers, averaged over the images."""
+
+    adds = ("n", "sums")
+
+    def __init__(self, interventions: Mapping[str, Intervention]) -> None:
+        self.interventions, self.n = dict(interventions), 0
+        self.sums = {name: ExactSum((len(each.values),)) for name, each in interventions.items()}
+
+    def result(self) -> dict[str, Float64[Tensor, " U"]]:
+        """By the layer's name."""
+        return {name: total.value / self.n for name, total in self.sums.items()}
+
+
+class FirstOrder(_UnitMeans):
     """A scan that estimates, for each unit of some layers, how much its ablation would matter.
 
     The change of an image's cross-entropy is ∂C/∂z · (v - z), summed over the positions of the unit's map z, with v what
     the layer gives in its place. Its size is averaged over the images. What lies behind a unit is not linear, so the
     estimate serves to rank units, not to tell their effects. The source divides by the number of positions, which is
     the same for all units of a layer, and scales the layers against each other; here layers are not compared.
+    The result has for each layer its units' mean size of change, in nats; 0 for a unit on which the answers do not depend.
 
     Args:
         scope: the network that is scanned.
@@ -45,8 +61,8 @@ class FirstOrder:
     def __init__(
         self, scope: Subject, interventions: Mapping[str, Intervention], head: Head, max_memory: int | None = None
     ) -> None:
-        self.scope, self.interventions, self.head, self.max_memory = scope, dict(interventions), head, max_memory
-        self.n, self.sums = 0, {name: ExactSum((len(each.values),)) for name, each in interventions.items()}
+        super().__init__(interventions)
+        self.scope, self.head, self.max_memory = scope, head, max_memory
 
     def update(self, seen: BatchOutputs) -> None:
         graph, images, labels = self.scope.graph, seen.activations[INPUT], seen.targets[self.head.target]
@@ -55,15 +71,6 @@ class FirstOrder:
         for rows in torch.arange(len(images)).split(max(1, budget // (4 * values_each))):
             self._add(graph, images[rows.to(images.device)], labels[rows])
         self.n += len(seen.index)
-
-    def merge(self, other: FirstOrder) -> None:
-        self.n += other.n
-        for name, total in self.sums.items():
-            total.merge(other.sums[name])
-
-    def result(self) -> dict[str, Float64[Tensor, " U"]]:
-        """For each layer the units' mean size of change, in nats; 0 for a unit on which the answers do not depend."""
-        return {name: total.value / self.n for name, total in self.sums.items()}
 
     def _add(self, graph: TracedGraph, images: Float[Tensor, "N C H W"], labels: Int64[Tensor, " N"]) -> None:
         check_gradient(graph, images)
@@ -86,7 +93,7 @@ class FirstOrder:
 
 def filter_effects(
     scope: Subject,
-    images: Images,
+    images: AnyImages,
     layers: UnitsOf = "conv",
     how: str = "zero_weights",
     screen: int | None = None,
@@ -129,6 +136,7 @@ def filter_effects(
         >>> effects = filter_effects(scope, data.test)["conv3"]
         >>> effects.accuracy_after.argmin(), effects.change(7), effects.lost_images(7)
     """
+    images = shown(scope, images)
     check_how(how)
     if screen is not None:
         check_count("screen", screen)
@@ -161,26 +169,18 @@ def interventions_over(
     return {name: replace(each, values=means[name]) for name, each in zeros.items()}
 
 
-class _Means:
+class _Means(_UnitMeans):
     """A scan of the mean of each unit over all that an intervention replaces: over a class token, too."""
 
     def __init__(self, interventions: Mapping[str, Intervention]) -> None:
-        self.interventions, self.layers, self.n = interventions, tuple(interventions), 0
-        self.sums = {name: ExactSum((len(each.values),)) for name, each in interventions.items()}
+        super().__init__(interventions)
+        self.layers = tuple(interventions)
 
     def update(self, seen: BatchOutputs) -> None:
         self.n += len(seen.index)
         for name, each in self.interventions.items():
             units_last = seen.activations[name].movedim(each.unit_axis, -1).double()
             self.sums[name].add(units_last.reshape(len(units_last), -1, len(each.values)).mean(1))
-
-    def merge(self, other: _Means) -> None:
-        self.n += other.n
-        for name, total in self.sums.items():
-            total.merge(other.sums[name])
-
-    def result(self) -> dict[str, Float64[Tensor, " U"]]:
-        return {name: total.value / self.n for name, total in self.sums.items()}
 
 
 def _screened(each: Intervention, estimate: Tensor, n: int) -> Intervention:
@@ -189,7 +189,7 @@ def _screened(each: Intervention, estimate: Tensor, n: int) -> Intervention:
     return each.of(torch.tensor(each.units)[order].tolist())
 
 
-class FilterEffects:
+class FilterEffects(ByLayer):
     """A scan of the effects of ablating units, one at a time; see `filter_effects`.
 
     Args:
@@ -212,57 +212,45 @@ class FilterEffects:
         estimates: Mapping[str, Tensor] | None = None,
         max_memory: int | None = None,
     ) -> None:
-        self.scope, self.interventions, self.head, self.how = scope, dict(interventions), head, how
-        self.estimates, self.max_memory = dict(estimates or {}), max_memory
-        self._runs = self._plan()
+        self.scope, self.head, self.max_memory = scope, head, max_memory
+        estimates = estimates or {}
+        self.parts = {name: _Sums(name, each, head, how, estimates.get(name)) for name, each in interventions.items()}
         self.layers = tuple(dict.fromkeys(name for run in self._runs.values() for name in run.needs))
-        self.sums = {name: _Sums(len(each.units), len(head.classes)) for name, each in interventions.items()}
+
+    @cached_property
+    def _runs(self) -> dict[str, UnitRuns]:
+        return {name: UnitRuns(self.scope.graph, sums.intervention) for name, sums in self.parts.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process plans anew, over the graph that it traces itself."""
-        return vars(self) | {"_runs": None}
+        """Another process plans its runs anew, over the graph that it traces itself."""
+        return {name: value for name, value in vars(self).items() if name != "_runs"}
 
     def update(self, seen: BatchOutputs) -> None:
-        self._runs = self._runs or self._plan()
         labels = seen.targets[self.head.target]
         before = answered(self.head, seen.outputs, labels)
         on_cpu = all(p.device.type == "cpu" for p in self.scope.net.parameters())
         for name, runs in self._runs.items():
-            column = self.interventions[name].chosen.cumsum(0) - 1  # of each unit that is ablated
+            sums = self.parts[name]
+            column = sums.intervention.chosen.cumsum(0) - 1  # of each unit that is ablated
             # As they are, to be overwritten where a unit makes a difference; the last column stays.
-            after = Answered(*(each[:, None].repeat(1, len(self.interventions[name].units) + 1) for each in before))
+            after = Answered(*(each[:, None].repeat(1, len(sums.intervention.units) + 1) for each in before))
             for rows in runs.run(seen.activations, rows_that_fit(runs.values_each, on_cpu, self.max_memory)):
                 some = answered(self.head, rows.outputs, labels[rows.image])
                 for all_rows, values in zip(after, some, strict=True):
                     all_rows[rows.image, column[rows.unit]] = values
-            self.sums[name].update(after, seen.index, labels)
-
-    def merge(self, other: FilterEffects) -> None:
-        for name, sums in self.sums.items():
-            sums.merge(other.sums[name])
-
-    def result(self) -> dict[str, LayerEffects]:
-        """By the layer's name, in the network's order."""
-        return {
-            name: LayerEffects(
-                layer=name,
-                how=self.how,
-                classes=list(self.head.classes),
-                measured=self.interventions[name].chosen.clone(),
-                estimate=self.estimates.get(name),
-                **sums.figures(self.interventions[name].chosen),
-            )
-            for name, sums in self.sums.items()
-        }
-
-    def _plan(self) -> dict[str, UnitRuns]:
-        return {name: UnitRuns(self.scope.graph, each) for name, each in self.interventions.items()}
+            sums.update(after, seen.index, labels)
 
 
-class _Sums:
+class _Sums(Summed):
     """Answers summed up by class: a column for each unit that is ablated, and the last for the network as it is."""
 
-    def __init__(self, n_units: int, n_classes: int) -> None:
+    adds = ("images", "right", "probability", "change", "squares", "flips")
+
+    def __init__(
+        self, layer: str, intervention: Intervention, head: Head, how: str, estimate: Float64[Tensor, " U"] | None
+    ) -> None:
+        self.layer, self.intervention, self.head, self.how, self.estimate = layer, intervention, head, how, estimate
+        n_units, n_classes = len(intervention.units), len(head.classes)
         self.images, self.right = torch.zeros(2, n_classes, dtype=torch.int64)
         self.probability = ExactSum((n_classes, n_units + 1))
         self.change, self.squares = ExactSum((n_units,)), ExactSum((n_units,))
@@ -283,14 +271,9 @@ class _Sums:
         columns = (unit, index[image], labels[image], before[image], answers.predicted[image, unit])
         self.flips.append(torch.stack(columns, 1))
 
-    def merge(self, other: _Sums) -> None:
-        self.images, self.right = self.images + other.images, self.right + other.right
-        for name in ("probability", "change", "squares"):
-            getattr(self, name).merge(getattr(other, name))
-        self.flips += other.flips
-
-    def figures(self, chosen: Tensor) -> dict[str, Tensor]:
-        """Those of `LayerEffects`, with a row for each unit of the layer, of which some were chosen."""
+    def result(self) -> LayerEffects:
+        """With a row for each unit of the layer, of which some were chosen."""
+        chosen = self.intervention.chosen
         units, n_classes, n = chosen.nonzero()[:, 0], len(self.images), int(self.images.sum())
         flips = torch.cat(self.flips)
         flips = flips[flips[:, 1].argsort(stable=True)]
@@ -303,13 +286,18 @@ class _Sums:
         after[units] = probability[:-1]
         deviation = torch.full((len(chosen),), torch.nan, dtype=torch.float64)
         deviation[units] = (self.squares.value / n - (self.change.value / n).square()).clamp(min=0).sqrt()
-        return {
-            "images_per_class": self.images.clone(),
-            "right": self.right.clone(),
-            "probability": probability[-1].clone(),
-            "lost": lost.view(-1, n_classes),
-            "gained": gained.view(-1, n_classes),
-            "probability_after": after,
-            "deviation": deviation,
-            "flips": flips,
-        }
+        return LayerEffects(
+            layer=self.layer,
+            how=self.how,
+            classes=list(self.head.classes),
+            images_per_class=self.images.clone(),
+            right=self.right.clone(),
+            probability=probability[-1].clone(),
+            lost=lost.view(-1, n_classes),
+            gained=gained.view(-1, n_classes),
+            probability_after=after,
+            deviation=deviation,
+            flips=flips,
+            measured=chosen.clone(),
+            estimate=self.estimate,
+        )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convscope.data import DataBundle
 from convscope.runs import Recipe, Run
 from convscope.scans.evaluate import class_counts, feed_set, kept_epoch
@@ -25,11 +28,11 @@ def imbalance_in_words(metrics: Mapping[str, Any], recipe: Recipe) -> list[str]:
     heads, sentences = metrics["heads"], []
     for target, head in heads.items():
         about = f"{target.capitalize()}: test" if len(heads) > 1 else "Test"
-        images = [sum(row) for row in head["confusion"]]
-        right = sum(row[k] for k, row in enumerate(head["confusion"]))
+        matrix = np.array(head["confusion"])
+        images = matrix.sum(1).tolist()
         faults = [
-            *_not_better(f"{about} accuracy", right, images, head["classes"]),
-            *_never_predicted(f"{target.capitalize()}: " if len(heads) > 1 else "", head, images),
+            *_not_better(f"{about} accuracy", int(matrix.trace()), images, head["classes"]),
+            *_never_predicted(f"{target.capitalize()}: " if len(heads) > 1 else "", matrix, head["classes"]),
         ]
         sentences += _advised(faults, head.get("train_images", images), recipe)
     return sentences
@@ -95,14 +98,16 @@ def _not_better(accuracy: str, right: int, images: Sequence[int], classes: Seque
     ]
 
 
-def _never_predicted(about: str, head: Mapping[str, Any], images: Sequence[int]) -> list[str]:
-    predicted = [sum(column) for column in zip(*head["confusion"], strict=True)]
-    names = [f"“{name}”" for k, name in enumerate(head["classes"]) if images[k] and not predicted[k]]
+def _never_predicted(about: str, matrix: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    images, predicted = matrix.sum(1), matrix.sum(0)
+    names = [f"“{classes[k]}”" for k in np.flatnonzero((images > 0) & (predicted == 0)).tolist()]
     if not names:
         return []
     listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES))
-    n, verb = sum(n > 0 for n in images), "is" if len(names) == 1 else "are"
-    return [f"{about}{len(names)} of {n} classes with test images {verb} never predicted: {listed}."]
+    verb = "is" if len(names) == 1 else "are"
+    return [
+        f"{about}{len(names)} of {np.count_nonzero(images)} classes with test images {verb} never predicted: {listed}."
+    ]
 
 
 def _advised(sentences: list[str], train_images: Sequence[int], recipe: Recipe) -> list[str]:

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convscope.data import Change, transform
-from convscope.errors import FailedError, RequestError, SettingError, shortened
-from convscope.graph import is_finite
+from convscope.errors import RequestError, SettingError, shortened
+from convscope.graph import check_finite
 from convscope.lenses import Fill, select_layers
 from convscope.scans.by_image import Answers, Questions, cover_of, one_by_one
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of, proportion
-from convscope.scans.scan import ByImage
 
 Shift = float | tuple[float, float]
 """Pixels down, or (down, right)."""
@@ -161,26 +161,24 @@ class Invariance(ByImage):
             changed = transform(one.images, cover_of(one, self.fill), self.changes)
             variants = torch.cat([one.images, changed])
             measured = self._measure(variants, one.target[0])
-            self.rows.add(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
+            self.keep(one.index, target=one.target, **{name: value[None] for name, value in measured.items()})
 
     def result(self) -> InvarianceCurves:
         amounts = [list(c.amount) if isinstance(c.amount, tuple) else c.amount for c in self.changes]
-        return InvarianceCurves(list(self.layers), [c.kind for c in self.changes], amounts, **self.rows.result())
+        return InvarianceCurves(list(self.layers), [c.kind for c in self.changes], amounts, **super().result())
 
     def _measure(self, variants: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The first of the variants is the unchanged image."""
         unchanged: dict[str, Tensor] = {}
-        distances, probabilities, classes = [], [], []
+        parts = []
         for results in self.answers.portions(variants, self.layers):
             unchanged = unchanged or {layer: results[layer][:1] for layer in self.layers}
-            distances.append(torch.stack([distance(results[layer], unchanged[layer]) for layer in self.layers], 1))
-            probabilities.append(self.answers.probability(results, target))
-            classes.append(self.answers.classes(results, target))
-        probability, answer = torch.cat(probabilities), torch.cat(classes)
-        if not is_finite(torch.cat(distances)):
-            raise FailedError(f"features of {', '.join(self.layers)} are NaN, infinite or too large to be compared")
+            distances = torch.stack([distance(results[layer], unchanged[layer]) for layer in self.layers], 1)
+            parts.append((distances, self.answers.probability(results, target), self.answers.classes(results, target)))
+        moved, probability, answer = (torch.cat(values) for values in zip(*parts, strict=True))
+        check_finite(moved, f"features of {', '.join(self.layers)} are NaN, infinite or too large to be compared")
         return {
-            "distance": torch.cat(distances)[1:],
+            "distance": moved[1:],
             "probability": probability[1:],
             "unchanged": probability[0],
             "kept": answer[1:] == answer[0],

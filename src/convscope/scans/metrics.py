@@ -11,28 +11,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.nets import Head, Task
-from convscope.scans.exact import ExactSum
+from convscope.scans.exact import ByImage, ExactSum, Summed
 from convscope.scans.intervals import UNDEFINED, Estimate, bootstrap, mean, proportion
-from convscope.scans.scan import BatchOutputs, ByImage
+from convscope.scans.scan import BatchOutputs
 
 
 class Predictions(ByImage):
-    """Keeps every output and target; the result is in the order of the images."""
+    """Keeps every output and target: `index` (N,), `logits` (N, U), and `target.NAME` (N,) for every head, in the order of the
+    images."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def update(self, seen: BatchOutputs) -> None:
         targets = {f"target.{head.target}": seen.targets[head.target] for head in self.task.heads}
-        self.rows.add(seen.index, logits=seen.outputs, **targets)
-
-    def result(self) -> dict[str, Tensor]:
-        """`index` (N,), `logits` (N, U), and `target.NAME` (N,) for every head."""
-        return self.rows.result()
+        self.keep(seen.index, logits=seen.outputs, **targets)
 
 
-class Loss:
+class Loss(Summed):
     """Mean cross-entropy in nats with its interval; of one head, or of the weighted sum of all."""
+
+    adds = ("n", "sum", "squares")
 
     def __init__(self, heads: tuple[Head, ...]) -> None:
         self.heads = heads
@@ -44,25 +43,18 @@ class Loss:
         self.sum.add(losses)
         self.squares.add(losses.double().square())
 
-    def merge(self, other: Loss) -> None:
-        self.n += other.n
-        self.sum.merge(other.sum)
-        self.squares.merge(other.squares)
-
     def result(self) -> Estimate:
         return mean(float(self.sum.value), float(self.squares.value), self.n, lowest=0)
 
 
-class _Share:
+class _Share(Summed):
     """A share of images, in some sense right."""
 
+    adds = ("right", "n")
     right, n = 0, 0
 
     def _add(self, right: Bool[Tensor, "*images"], n: int) -> None:
         self.right, self.n = self.right + int(right.sum()), self.n + n
-
-    def merge(self, other: _Share) -> None:
-        self.right, self.n = self.right + other.right, self.n + other.n
 
     def result(self) -> Estimate:
         return proportion(self.right, self.n)
@@ -78,8 +70,10 @@ class AllRight(_Share):
         self._add(self.task.correct(seen.outputs, seen.targets), len(seen.index))
 
 
-class Confusion:
+class Confusion(Summed):
     """The confusion matrix of a head: rows are true classes, columns predicted ones."""
+
+    adds = ("counts",)
 
     def __init__(self, head: Head) -> None:
         self.head, self.counts = head, torch.zeros(len(head.classes), len(head.classes), dtype=torch.int64)
@@ -88,9 +82,6 @@ class Confusion:
         n_classes = len(self.counts)
         cells = seen.targets[self.head.target] * n_classes + self.head.logits(seen.outputs).argmax(1)
         self.counts += torch.bincount(cells, minlength=n_classes**2).view(n_classes, n_classes)
-
-    def merge(self, other: Confusion) -> None:
-        self.counts += other.counts
 
     def result(self) -> Int[Tensor, "K K"]:
         return self.counts.clone()
@@ -122,13 +113,15 @@ class Reliability:
     confidence: NDArray[np.float64]
 
 
-class Calibration:
+class Calibration(Summed):
     """Expected calibration error over equal bins of the highest probability.
 
     It keeps three numbers a bin, and merges exactly.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 2.
     """
+
+    adds = ("counts", "confidence")
 
     def __init__(self, head: Head, bins: int = 15) -> None:
         self.head, self.bins = head, bins
@@ -142,10 +135,6 @@ class Calibration:
         cells = torch.nn.functional.one_hot(place * 2 + right, 2 * self.bins).view(-1, self.bins, 2)
         self.counts += cells.sum(0)
         self.confidence.add(cells * confidence.view(-1, 1, 1))
-
-    def merge(self, other: Calibration) -> None:
-        self.counts += other.counts
-        self.confidence.merge(other.confidence)
 
     def result(self) -> Reliability:
         counts = self.counts.numpy()

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from convscope.scans.exact import ExactSum
+from convscope.scans.exact import ExactSum, Summed
 
 _BLOCK = 128
 """Units at once in the matrix of products: large enough for full speed, small enough to save half of it."""
 
 
-class Moments:
+class Moments(Summed):
     """Sums of the numbers that each unit gives, and of their products with those of the others.
 
     A batch's products are taken about the batch's own means in the network's number format, as one matrix product, and
@@ -23,6 +23,8 @@ class Moments:
         n_units: of the layer.
         products: with those of other units, U (U + 1) / 2 sums; else only each unit's square.
     """
+
+    adds = ("n", "sums", "second")
 
     def __init__(self, n_units: int, products: bool) -> None:
         self.products, self.n = products, 0
@@ -48,12 +50,6 @@ class Moments:
         self.n += n
         self.sums.add((left + n * shift)[None])
         self.second.add(second[None])
-
-    def merge(self, other: Moments) -> None:
-        """Takes in what another has seen."""
-        self.n += other.n
-        self.sums.merge(other.sums)
-        self.second.merge(other.second)
 
     @property
     def mean(self) -> Float64[Tensor, " U"]:

@@ -14,8 +14,18 @@ from torch.nn import functional as F
 from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import Positions, TracedGraph, positions
-from convscope.scans.cached import cached_scan
-from convscope.scans.scan import BatchOutputs, ByImage, Images, PassSettings, Subject, check_count, scan, sizes
+from convscope.scans.cached import cached_record
+from convscope.scans.exact import ByImage
+from convscope.scans.scan import (
+    AnyImages,
+    BatchOutputs,
+    PassSettings,
+    Subject,
+    check_count,
+    scan,
+    shown,
+    sizes,
+)
 
 MOST = 20_000
 """Images among which nearest ones are looked for: of a larger set so many, evenly."""
@@ -78,7 +88,7 @@ def largest(values: Float[Tensor, "Q N"], n: int) -> tuple[Float[Tensor, "Q n"],
 
 
 def embeddings(
-    scope: Subject, images: Images, layer: str | None = None, **settings: Unpack[PassSettings]
+    scope: Subject, images: AnyImages, layer: str | None = None, **settings: Unpack[PassSettings]
 ) -> Embeddings:
     """The features of images at a layer. In the folder of a run those of a set are kept, and found again.
 
@@ -93,21 +103,23 @@ def embeddings(
         RequestError: there are no images, or no layer is given and the network reads its logits from the image itself.
         UnknownNameError: there is no such layer; the message lists those there are.
     """
-    key = sizes(settings, ["layer"])
+    images, key = shown(scope, images), sizes(settings, ["layer"])
     name = read_by_logits(scope.graph) if layer is None else scope.graph.operation(layer).name
     place = None if layer is None else positions(scope.graph).get(name)
 
-    def make() -> dict[str, Embeddings]:
-        [result] = scan(scope, images, [_Embedding(name, place)], **settings)
-        return {"embeddings": result}
+    def make() -> Embeddings:
+        [embedded] = scan(scope, images, [_Embedding(name, place)], **settings)
+        return embedded
 
     if not isinstance(images, ImageSet):
-        return make()["embeddings"]
+        return make()
     mean_of = {} if layer is None else {"mean_of": name}
-    return cached_scan(scope, "embeddings", images, key | mean_of, Embeddings, make)["embeddings"]
+    return cached_record(scope, "embeddings", images, key | mean_of, Embeddings, make)
 
 
-def nearest(scope: Subject, images: Images, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]) -> Nearest:
+def nearest(
+    scope: Subject, images: AnyImages, among: ImageSet, n: int = 8, **settings: Unpack[PassSettings]
+) -> Nearest:
     """The n images of a set that are nearest to each of some images, by the features that the logits are read from.
 
     The measure is the cosine of the angle between features. Of a set of more than 20,000 images so many, evenly, are looked
@@ -165,7 +177,7 @@ class _Embedding(ByImage):
         features = seen.activations[self.layers[0]].float()
         if self._place is not None:
             features = self._place.as_map(features).mean(dim=(2, 3))
-        self.rows.add(seen.index, features=F.normalize(features.flatten(1), dim=1))
+        self.keep(seen.index, features=F.normalize(features.flatten(1), dim=1))
 
     def result(self) -> Embeddings:
-        return Embeddings(self.layers[0], **self.rows.result())
+        return Embeddings(self.layers[0], **super().result())

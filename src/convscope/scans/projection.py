@@ -14,12 +14,12 @@ from torch import Tensor
 
 from convscope.base.optional import import_optional
 from convscope.data import ImageSet
-from convscope.errors import FailedError, RequestError, UnknownNameError
-from convscope.graph import is_finite
+from convscope.errors import RequestError, UnknownNameError
+from convscope.graph import check_finite
 from convscope.runs import EMBEDDINGS, Run
-from convscope.scans.cached import cached_scan
+from convscope.scans.cached import cached_record
 from convscope.scans.neighbours import MOST, embeddings, evenly, largest
-from convscope.scans.scan import Images, PassSettings, Subject, sizes
+from convscope.scans.scan import AnyImages, PassSettings, Subject, shown, sizes
 
 NEIGHBOURS = 10
 """Of each image, that are compared."""
@@ -60,7 +60,7 @@ class Projection:
 
 
 def project(
-    scope: Subject, images: Images, layer: str | None = None, method: str = "pca", **settings: Unpack[PassSettings]
+    scope: Subject, images: AnyImages, layer: str | None = None, method: str = "pca", **settings: Unpack[PassSettings]
 ) -> Projection:
     """Images as points, so that those of similar features are near each other.
 
@@ -89,10 +89,11 @@ def project(
     Example:
         >>> project(scope, data.test, "conv3").kept
     """
+    images = shown(scope, images)
     if method not in _METHODS:
         raise UnknownNameError("method", method, _METHODS, "one of a projection's")
 
-    def make() -> dict[str, Projection]:
+    def make() -> Projection:
         embedded = embeddings(scope, images, layer, **settings)
         rows = evenly(len(embedded.index), MOST_SHOWN[method])
         features = _checked(embedded.features[rows], embedded.layer)
@@ -103,14 +104,10 @@ def project(
             lambda some, others: -torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist"),
         )
         share = (near[:, :, None] == near_points[:, None, :]).any(dim=2).double().mean()
-        return {
-            "projection": Projection(
-                embedded.layer, method, embedded.index[rows], points, near, similarity, float(share)
-            )
-        }
+        return Projection(embedded.layer, method, embedded.index[rows], points, near, similarity, float(share))
 
     request = {"layer": layer, "method": method}
-    return cached_scan(scope, "projection", images, request | sizes(settings, request), Projection, make)["projection"]
+    return cached_record(scope, "projection", images, request | sizes(settings, request), Projection, make)
 
 
 def write_embeddings(run: Run, images: ImageSet, shown: Projection) -> Path:
@@ -148,8 +145,7 @@ def _checked(features: Float[Tensor, "N D"], layer: str) -> Float[Tensor, "N D"]
     n, dimensions = features.shape
     if n < 3:
         raise RequestError(f"a map shows three images or more, and there are {n}; give more")
-    if not is_finite(features):
-        raise FailedError(f"layer {layer!r} gives NaN or infinity for these images; train the network again")
+    check_finite(features, f"layer {layer!r} gives NaN or infinity for these images; train the network again")
     if dimensions < 2 or bool((features == features[0]).all()):
         what = "one number for an image" if dimensions < 2 else "the same features for all images"
         raise RequestError(f"layer {layer!r} gives {what}, of which there is no map; give another layer")

@@ -17,8 +17,9 @@ from convscope.errors import RequestError
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses import Attribution, select_layers
 from convscope.scans.by_image import Questions, TiedLens, check_map
+from convscope.scans.exact import ByImage
 from convscope.scans.intervals import Estimate, mean_of
-from convscope.scans.scan import ByImage, check_count
+from convscope.scans.scan import check_count
 
 SIMILAR, UNLIKE = 0.7, 0.3
 """Rank correlations with the original map above and below which a verdict is given."""
@@ -84,8 +85,8 @@ class RandomizationCheck:
 
 
 def _figures(estimate: Estimate) -> str:
-    value, low, high = (round(figure, 2) + 0.0 for figure in estimate.figures)  # no -0.00
-    return f"rank correlation {value:.2f} (95 % {low:.2f} to {high:.2f})"
+    value, low, high = estimate.figures
+    return f"rank correlation {value:z.2f} (95 % {low:z.2f} to {high:z.2f})"
 
 
 def randomization_check(
@@ -167,10 +168,10 @@ class Randomization(ByImage):
         for number, parameters in enumerate(self.steps.values()):
             randomize(net, parameters, (self.seed, number))
             similar.append(rank_correlation(own, strength(look(asked.images, asked.target))))
-        self.rows.add(asked.index, target=asked.target, similarity=torch.stack(similar, 1))
+        self.keep(asked.index, target=asked.target, similarity=torch.stack(similar, 1))
 
     def result(self) -> RandomizationCheck:
-        return RandomizationCheck(self.method, list(self.steps), **self.rows.result())
+        return RandomizationCheck(self.method, list(self.steps), **super().result())
 
 
 def _cascade(graph: TracedGraph, layers: Sequence[str] | None) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from numbers import Integral
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from convscope.base.console import progress_bar
 from convscope.compute import Executor, LocalProcesses, check_executor, executor_in_use, own_random_state, value_of
-from convscope.data import Batch, ImageSet, batches
+from convscope.data import Batch, ImageSet, ImagesLike, batches
 from convscope.errors import (
-    FailedError,
     NetworkError,
     RequestError,
     SettingError,
@@ -33,12 +32,18 @@ from convscope.errors import (
     WorkerError,
     shortened,
 )
-from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_weights, evaluate, is_finite, left_as_found
+from convscope.graph import INPUT, ReceptiveField, TracedGraph, check_finite, check_weights, evaluate, left_as_found
 from convscope.nets import Task
 from convscope.scans.room import batch_that_fits
 
 Images = ImageSet | Float[Tensor, "N C H W"]
 """What scans are shown: a set, or images in [0, 1], which then have no targets."""
+
+
+AnyImages = ImageSet | ImagesLike
+"""What the methods of a scope take as `images`: tensors, NumPy arrays, PIL images, image files by their path, a list of any of
+these (see `convscope.data.as_images`), or a set.
+"""
 
 
 class PassSettings(TypedDict, total=False):
@@ -87,43 +92,6 @@ class Scan(Protocol):
         """What the data seen so far comes to; may be asked at any time."""
 
 
-class ImageRows:
-    """What was measured of each image; merged in any order, and given back in the order of the images."""
-
-    def __init__(self) -> None:
-        self.parts: list[dict[str, Tensor]] = []
-
-    def add(self, index: Int[Tensor, " N"], **measured: Tensor) -> None:
-        """Takes in tensors with a row for each image."""
-        self.parts.append({"index": index.cpu()} | {name: tensor.cpu() for name, tensor in measured.items()})
-
-    def merge(self, other: ImageRows) -> None:
-        self.parts += other.parts
-
-    def result(self) -> dict[str, Tensor]:
-        """`index` and all that was measured, by name.
-
-        Raises:
-            RequestError: nothing was.
-        """
-        if not self.parts:
-            raise RequestError("this scan has not seen an image yet; update it before asking for its result")
-        joined = {name: torch.cat([part[name] for part in self.parts]) for name in self.parts[0]}
-        order = joined["index"].argsort()
-        return {name: tensor[order] for name, tensor in joined.items()}
-
-
-class ByImage:
-    """A scan that measures each image by itself: a row an image, in whatever order they come."""
-
-    @cached_property
-    def rows(self) -> ImageRows:
-        return ImageRows()
-
-    def merge(self, other: Any) -> None:
-        self.rows.merge(other.rows)
-
-
 @runtime_checkable
 class Untraced(Protocol):
     """A network with its images, which need not be traceable."""
@@ -136,6 +104,9 @@ class Untraced(Protocol):
 
     def prepare(self, images: Tensor) -> Tensor:
         """The images as the network takes them, on its device."""
+
+    def images(self, images: Any) -> Tensor:
+        """Images of any kind as a batch in [0, 1]."""
 
 
 @runtime_checkable
@@ -154,6 +125,14 @@ class Subject(Untraced, Protocol):
 
     def n_units(self, layer: str) -> int:
         """How many units a layer has."""
+
+    def ablate(self, layers: Any, how: str, images: Any = None) -> Subject:
+        """Another, over an edited copy of the network in which some units are ablated."""
+
+
+def shown(scope: Subject, images: AnyImages) -> Images:
+    """Images as scans take them: a set stays one, for it knows the classes and need not fit the memory."""
+    return images if isinstance(images, ImageSet) else scope.images(images)
 
 
 def scan(
@@ -223,11 +202,16 @@ def scan(
             raise WorkerError(
                 f"a process that shared the scan ended before its time: {error}; give workers=1"
             ) from None
+    merge_parts(scans, parts)
+    return [each.result() for each in scans]
+
+
+def merge_parts(scans: Sequence[Scan], parts: Iterable[Sequence[Scan]]) -> None:
+    """Merges what the scans have become in the parts of a pass."""
     for part in parts:
         for each, other in zip(scans, part, strict=True):
             if other is not each:  # from another process
                 each.merge(other)
-    return [each.result() for each in scans]
 
 
 def _executor(
@@ -313,9 +297,13 @@ def checked(seen: BatchOutputs) -> BatchOutputs:
     Raises:
         FailedError: there is one that is not; figures of such a network would be nonsense.
     """
-    if not is_finite(seen.outputs):
-        raise FailedError("the network answers with NaN or infinity; its weights are broken: train it again")
+    check_outputs(seen.outputs)
     return seen
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Raises FailedError where an output of a network is no finite number."""
+    check_finite(outputs, "the network answers with NaN or infinity; its weights are broken: train it again")
 
 
 def cut(images: Images, size: int, device: torch.device | str = "cpu", first: int = 0) -> Iterator[Batch]:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from convscope.errors import RequestError
-
-
-@runtime_checkable
-class _Looks(Protocol):
-    """What is needed of a scope."""
-
-    def activations(self, images: Tensor, layers: list[str]) -> dict[str, Tensor]: ...
+from convscope.lenses import activations
+from convscope.scans.scan import Subject
 
 
 def linear_cka(first: Float[Tensor, "N ..."], second: Float[Tensor, "N ..."]) -> float:
@@ -31,7 +25,11 @@ def linear_cka(first: Float[Tensor, "N ..."], second: Float[Tensor, "N ..."]) ->
 
 
 def layer_similarity(
-    first: _Looks, second: _Looks, images: Float[Tensor, "N C H W"], layers: Mapping[str, list[str]], at_once: int = 64
+    first: Subject,
+    second: Subject,
+    images: Float[Tensor, "N C H W"],
+    layers: Mapping[str, list[str]],
+    at_once: int = 64,
 ) -> Float64[Tensor, "L M"]:
     """Linear CKA of each of some layers of a network with each of another's.
 
@@ -50,17 +48,17 @@ def layer_similarity(
     return torch.tensor([[float(_alignment(a, b)) for b in grams[1]] for a in grams[0]], dtype=torch.float64)
 
 
-def _grams(scope: _Looks, images: Tensor, layers: list[str], at_once: int) -> list[Tensor]:
+def _grams(scope: Subject, images: Tensor, layers: list[str], at_once: int) -> list[Tensor]:
     """The centred products of the images' activations, for each layer."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for part in images.split(at_once):
-        for layer, activations in scope.activations(part, layers).items():
-            rows[layer].append(activations.flatten(1).cpu())
+        for layer, values in activations(scope.graph, scope.prepare(part), layers).items():
+            rows[layer].append(values.flatten(1).cpu())
     return [_gram(torch.cat(rows[layer])) for layer in layers]
 
 
-def _gram(activations: Float[Tensor, "N ..."]) -> Float64[Tensor, "N N"]:
-    values = activations.flatten(1).double()
+def _gram(of_images: Float[Tensor, "N ..."]) -> Float64[Tensor, "N N"]:
+    values = of_images.flatten(1).double()
     values = values - values.mean(0)
     return values @ values.T
 

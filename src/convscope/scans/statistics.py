@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Unpack
 
 import pandas as pd
@@ -13,13 +12,14 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
-from convscope.errors import FailedError, RequestError
-from convscope.graph import relu_after
+from convscope.errors import RequestError
+from convscope.graph import check_finite, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
-from convscope.scans.exact import ExactSum
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.layers import LayerMap, layer_maps
 from convscope.scans.moments import Moments
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject
+from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, shown
+from convscope.scans.top_patches import LayerPatches, Score, patches_request
 
 ALIKE = 0.8
 """Correlation from which pairs of units are recorded. Those of all pairs took 102 MB of a network of 14 MB; pages show 0.95."""
@@ -129,7 +129,11 @@ class LayerStatistics:
 
 
 def statistics(
-    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True, **how: Unpack[PassSettings]
+    scope: Subject,
+    images: AnyImages,
+    layers: Sequence[str] | str,
+    correlations: bool = True,
+    **how: Unpack[PassSettings],
 ) -> dict[str, LayerStatistics]:
     """What every unit of some layers gives over a set of images, in one pass.
 
@@ -155,21 +159,41 @@ def statistics(
         >>> result = statistics(scope, data.test, ["conv"])["conv3"]
         >>> result.dead.nonzero(), result.duplicates(0.95)
     """
-
-    [records] = cached_scans(scope, images, [statistics_request(scope, images, layers, correlations)], how)
+    [records] = cached_scans(scope, shown(scope, images), [_request(layers, correlations)], how)
     return records
 
 
-def statistics_request(
-    scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True
-) -> ScanRequest[LayerStatistics]:
-    """As `statistics`, for a pass that it shares with other scans."""
+def _request(layers: Sequence[str] | str, correlations: bool = True) -> ScanRequest:
     settings = {"layers": layers, "correlations": correlations}
-    make = partial(Statistics.of, scope, images, layers, correlations)
-    return ScanRequest("statistics", settings, LayerStatistics, make)
+    return ScanRequest("statistics", LayerStatistics, Statistics.of, settings)
 
 
-class Statistics:
+def patches_and_statistics(
+    scope: Subject,
+    images: Images,
+    layers: Sequence[str] | str,
+    top: int = 20,
+    score: Score = "sum",
+    **how: Unpack[PassSettings],
+) -> tuple[dict[str, LayerPatches], dict[str, LayerStatistics]]:
+    """What `top_patches` and `statistics` give, from one pass, which is most of the work of either; each is cached by itself.
+
+    Args:
+        scope, images, layers, top, score, how: see `top_patches`.
+
+    Raises:
+        ConvscopeError: those of `top_patches` and `statistics`.
+
+    Example:
+        >>> patches, statistics = patches_and_statistics(scope, data.test, ["conv"])
+        >>> patches["conv3"].mean, statistics["conv3"].dead
+    """
+    of_patches = patches_request(images, layers, top, score)
+    patches, figures = cached_scans(scope, images, [of_patches, _request(layers)], how)
+    return patches, figures
+
+
+class Statistics(ByLayer):
     """Sums up what every unit gives; see `LayerStatistics`.
 
     Args:
@@ -186,9 +210,8 @@ class Statistics:
         n_classes: int | None = None,
         correlations: bool = True,
     ) -> None:
-        self.maps, self.rectified, self.n_classes = maps, rectified, n_classes
         self.layers = tuple(dict.fromkeys(each.name for each in (*maps.values(), *rectified.values())))
-        self.parts = {layer: _Sums(each, n_classes, correlations) for layer, each in maps.items()}
+        self.parts = {layer: _Sums(each, rectified.get(layer), n_classes, correlations) for layer, each in maps.items()}
 
     @classmethod
     def of(cls, scope: Subject, images: Images, layers: Sequence[str] | str, correlations: bool = True) -> Statistics:
@@ -200,84 +223,64 @@ class Statistics:
         return cls(maps, rectified, n_classes, correlations)
 
     def update(self, seen: BatchOutputs) -> None:
-        labels = None if self.n_classes is None else seen.targets["class"]
-        for layer, sums in self.parts.items():
-            maps = self.maps[layer].read(seen.activations[self.maps[layer].name])
-            behind = self.rectified.get(layer)
-            same = behind is not None and behind.name == layer
-            rectified = behind.read(seen.activations[behind.name]) if behind and not same else maps.clamp(min=0)
-            sums.update(maps, rectified, labels)
-
-    def merge(self, other: Statistics) -> None:
-        for layer, sums in self.parts.items():
-            sums.merge(other.parts[layer])
-
-    def result(self) -> dict[str, LayerStatistics]:
-        """By the layer's name, in the network's order."""
-        records = {}
-        for layer, sums in self.parts.items():
-            behind = self.rectified.get(layer)
-            records[layer] = sums.result(layer, behind.name if behind else None)
-        return records
+        for sums in self.parts.values():
+            sums.update(seen)
 
 
-class _Sums:
+class _Sums(Summed):
     """All that is summed up of one layer; on the CPU."""
 
-    def __init__(self, layer: LayerMap, n_classes: int | None, correlations: bool) -> None:
-        self.layer, n_units = layer.name, layer.n_units
+    adds = ("n", "moments", "histogram", "positive", "images_per_class", "by_class")
+
+    def __init__(self, layer: LayerMap, rectified: LayerMap | None, n_classes: int | None, correlations: bool) -> None:
+        self.layer, self.rectified, self.n_classes = layer, rectified, n_classes
+        n_units = layer.n_units
         self.n, self.n_positions = 0, layer.size[0] * layer.size[1]
         self.moments = Moments(n_units, correlations)
         self.low = torch.full((n_units,), torch.inf, dtype=torch.float64)
         self.high, self.peak = -self.low, torch.zeros(n_units, dtype=torch.float64)
         self.histogram = torch.zeros(n_units, len(EDGES) - 1, dtype=torch.int64)
         self.positive = torch.zeros(n_units, dtype=torch.int64)
-        self.images_per_class = None if n_classes is None else torch.zeros(n_classes, dtype=torch.int64)
+        self.images_per_class = torch.zeros(n_classes or 0, dtype=torch.int64)
         self.by_class = ExactSum((n_classes or 0, n_units))
 
-    def update(
-        self, maps: Float[Tensor, "N U P"], rectified: Float[Tensor, "N U P"], labels: Int64[Tensor, " N"] | None
-    ) -> None:
+    def update(self, seen: BatchOutputs) -> None:
+        layer = self.layer.name
+        maps = self.layer.read(seen.activations[layer])  # N, U, P
+        behind = None if self.rectified and self.rectified.name == layer else self.rectified
+        rectified = behind.read(seen.activations[behind.name]) if behind else maps.clamp(min=0)
         low, high = (edge.double().cpu() + 0.0 for edge in (maps.amin(2).amin(0), maps.amax(2).amax(0)))
         peak = rectified.amax(2).amax(0).double().cpu()
-        if not bool((low.isfinite() & high.isfinite() & peak.isfinite()).all()):
-            raise FailedError(
-                f"layer {self.layer!r} or its ReLU gives NaN or infinity; the network's weights are broken"
-            )
-        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
-        self.peak = torch.maximum(self.peak, peak)
+        broken = f"layer {layer!r} or its ReLU gives NaN or infinity; the network's weights are broken"
+        check_finite(torch.cat([low, high, peak]), broken)
+        self._widen(low, high, peak)
         self.n += len(maps)
         self.moments.update(maps)
         self.histogram += histogram(maps.float())
-        self.positive += (
-            rectified.sign().sum(2).long().sum(0).cpu()
-        )  # a float counts to 2^24 exactly: positions are fewer
-        if labels is not None and self.images_per_class is not None:
-            sums = rectified.sum(2).double().cpu()
-            self.by_class.add(
-                torch.zeros(1, *self.by_class.shape, dtype=torch.float64).index_add_(1, labels, sums[None])
-            )
-            self.images_per_class += torch.bincount(labels, minlength=len(self.images_per_class))
+        # a float counts to 2^24 exactly: positions are fewer
+        self.positive += rectified.sign().sum(2).long().sum(0).cpu()
+        if self.n_classes is not None:
+            labels, sums = seen.targets["class"], rectified.sum(2).double().cpu()
+            by_class = torch.zeros(1, *self.by_class.shape, dtype=torch.float64)
+            self.by_class.add(by_class.index_add_(1, labels, sums[None]))
+            self.images_per_class += torch.bincount(labels, minlength=self.n_classes)
 
     def merge(self, other: _Sums) -> None:
-        self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
-        self.peak = torch.maximum(self.peak, other.peak)
-        self.n += other.n
-        self.moments.merge(other.moments)
-        self.histogram = self.histogram + other.histogram
-        self.positive = self.positive + other.positive
-        self.by_class.merge(other.by_class)
-        if self.images_per_class is not None and other.images_per_class is not None:
-            self.images_per_class = self.images_per_class + other.images_per_class
+        super().merge(other)
+        self._widen(other.low, other.high, other.peak)
 
-    def result(self, layer: str, rectified: str | None) -> LayerStatistics:
-        images = self.images_per_class
+    def _widen(self, low: Tensor, high: Tensor, peak: Tensor) -> None:
+        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        self.peak = torch.maximum(self.peak, peak)
+
+    def result(self) -> LayerStatistics:
+        images = None if self.n_classes is None else self.images_per_class.clone()
         means = None if images is None else (self.by_class.value / (images[:, None] * self.n_positions)).T
         correlation = self.moments.correlation(constant=self.low >= self.high)
         pairs = None if correlation is None else (correlation.triu(1) >= ALIKE).nonzero()
         return LayerStatistics(
-            layer=layer,
-            rectified=rectified,
+            layer=self.layer.name,
+            rectified=self.rectified.name if self.rectified else None,
             mean=self.moments.mean,
             deviation=self.moments.deviation.where(self.low < self.high, 0.0),
             low=self.low,
@@ -286,7 +289,7 @@ class _Sums:
             zeros=1 - self.positive.double() / (self.n * self.n_positions),
             peak=self.peak,
             class_means=means,
-            images_per_class=None if images is None else images.clone(),
+            images_per_class=images,
             pairs=None if pairs is None else pairs.int(),
             correlation=None if correlation is None or pairs is None else correlation[pairs[:, 0], pairs[:, 1]],
             n_images=self.n,

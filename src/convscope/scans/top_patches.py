@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Unpack
 
 import pandas as pd
@@ -13,12 +12,12 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from convscope.data import ImageSet
-from convscope.errors import FailedError, RequestError, SettingError
-from convscope.graph import TracedGraph, relu_after
+from convscope.errors import RequestError, SettingError
+from convscope.graph import TracedGraph, check_finite, relu_after
 from convscope.scans.cached import ScanRequest, cached_scans
-from convscope.scans.exact import ExactSum
+from convscope.scans.exact import ByLayer, ExactSum, Summed
 from convscope.scans.layers import LayerMap, layer_maps
-from convscope.scans.scan import BatchOutputs, Images, PassSettings, Subject, check_count
+from convscope.scans.scan import AnyImages, BatchOutputs, Images, PassSettings, Subject, check_count, shown
 
 Score = Literal["sum", "max", "mean"]
 """How one number is made of a unit's feature map: over its positions."""
@@ -96,7 +95,7 @@ class LayerPatches:
         return table.rename(columns={"index": "image"})
 
 
-class TopPatches:
+class TopPatches(ByLayer):
     """Ranks the images by each unit's response, and remembers where on the map the strongest activation was.
 
     See `top_patches` for the arguments that are not explained here.
@@ -123,9 +122,9 @@ class TopPatches:
         if of_class is not None and not (n_classes and 0 <= of_class < n_classes):
             choices = f"0 to {n_classes - 1}" if n_classes else "none, for the images came without"
             raise SettingError(f"of_class: {of_class} is no class; there is {choices}")
-        self.maps, self.boxes, self.score, self.n_classes, self.of_class = maps, boxes, score, n_classes, of_class
+        self.n_classes, self.of_class = n_classes, of_class
         self.layers = tuple(dict.fromkeys(each.name for each in maps.values()))
-        self.parts = {layer: _Ranking(each, top) for layer, each in maps.items()}
+        self.parts = {layer: _Ranking(layer, each, boxes[layer], top, score, n_classes) for layer, each in maps.items()}
 
     @classmethod
     def of(
@@ -152,75 +151,39 @@ class TopPatches:
     def update(self, seen: BatchOutputs) -> None:
         labels = seen.targets["class"] if self.n_classes is not None else torch.full_like(seen.index, -1)
         rows = None if self.of_class is None else (labels == self.of_class).nonzero()[:, 0]
-        if rows is not None:
-            labels = labels[rows]
-        index = seen.index if rows is None else seen.index[rows]
-        if not len(index):
+        if rows is not None and not len(rows):
             return
-        for layer, ranking in self.parts.items():
-            result = seen.activations[self.maps[layer].name]
-            chosen = result if rows is None else result[rows.to(result.device)]
-            ranking.update(self.maps[layer].read(chosen), index, labels, self.score)
-
-    def merge(self, other: TopPatches) -> None:
-        for layer, ranking in self.parts.items():
-            ranking.merge(other.parts[layer])
-
-    def result(self) -> dict[str, LayerPatches]:
-        """By the layer's name, in the network's order."""
-        return {layer: self._of_layer(layer, ranking) for layer, ranking in self.parts.items()}
-
-    def _of_layer(self, layer: str, ranking: _Ranking) -> LayerPatches:
-        fired = ranking.highest > 0
-        best = ranking.ranks.where(fired[:, None], NONE)
-        present = best != NONE
-        columns = self.maps[layer].size[1]
-        position = torch.stack([ranking.position // columns, ranking.position % columns], 2)
-        boxes = self.boxes[layer]
-        flat_position = ranking.position if boxes[0].numel() > 1 else torch.zeros_like(ranking.position)
-        return LayerPatches(
-            layer=layer,
-            looked_at=self.maps[layer].name,
-            score=self.score,
-            index=indices_of(best),
-            response=values_of(best),
-            activation=ranking.activation.where(present, torch.nan),
-            position=position.where(present[:, :, None], 0),
-            box=boxes.flatten(1).T[flat_position].where(present[:, :, None], 0),
-            count=present.sum(1),
-            fired=fired,
-            class_counts=self._class_counts(ranking.label, present),
-            mean=ranking.total.value / ranking.n,
-            largest=ranking.largest.clone(),
-            n_images=ranking.n,
-        )
-
-    def _class_counts(self, label: Tensor, present: Tensor) -> Tensor | None:
-        if self.n_classes is None:
-            return None
-        units = torch.arange(len(label))[:, None].expand_as(label)
-        cells = (units * self.n_classes + label)[present]
-        return torch.bincount(cells, minlength=len(label) * self.n_classes).view(-1, self.n_classes)
+        for ranking in self.parts.values():
+            ranking.update(seen, labels, rows)
 
 
-class _Ranking:
+class _Ranking(Summed):
     """The best images of each unit of one layer, so far; on the CPU."""
 
-    def __init__(self, layer: LayerMap, top: int) -> None:
+    adds = ("n", "total")
+
+    def __init__(
+        self, name: str, layer: LayerMap, boxes: Tensor, top: int, score: Score, n_classes: int | None
+    ) -> None:
         shape = (layer.n_units, top)
-        self.layer, self.n, self.total = layer.name, 0, ExactSum((layer.n_units,))
+        self.name, self.layer, self.boxes, self.score, self.n_classes = name, layer, boxes, score, n_classes
+        self.n, self.total = 0, ExactSum((layer.n_units,))
         self.ranks = torch.full(shape, NONE)
         self.position, self.label = torch.zeros(2, *shape, dtype=torch.int64)
         self.activation = torch.zeros(shape)
         self.largest, self.highest = torch.full((2, layer.n_units), -torch.inf)
 
-    def update(self, maps: Float[Tensor, "N U P"], index: Int64[Tensor, " N"], labels: Tensor, score: Score) -> None:
-        """Takes in the maps of some images: two passes over them, and a third over those that come in among the best."""
+    def update(self, seen: BatchOutputs, labels: Int64[Tensor, " N"], rows: Int64[Tensor, " R"] | None) -> None:
+        """Takes in some rows of a batch: two passes over their maps, and a third over those that come in among the best."""
+        result, index = seen.activations[self.layer.name], seen.index
+        if rows is not None:
+            result, index, labels = result[rows.to(result.device)], index[rows], labels[rows]
+        maps = self.layer.read(result)  # N, U, P
         peak = maps.amax(2)
-        response = peak if score == "max" else maps.sum(2) if score == "sum" else maps.mean(2)
+        response = peak if self.score == "max" else maps.sum(2) if self.score == "sum" else maps.mean(2)
         peak, response = peak.float().cpu(), response.float().cpu()
-        if not bool(response.isfinite().all() & peak.isfinite().all()):
-            raise FailedError(f"layer {self.layer!r} gives NaN or infinity; the network's weights are broken")
+        for values in (response, peak):
+            check_finite(values, f"layer {self.layer.name!r} gives NaN or infinity; the network's weights are broken")
         best, chosen = torch.cat([self.ranks, ranks(response.T, index)], 1).topk(self.ranks.shape[1])
         unit, rank = (chosen >= self.ranks.shape[1]).nonzero().unbind(1)
         image = chosen[unit, rank] - self.ranks.shape[1]
@@ -232,28 +195,56 @@ class _Ranking:
         self.position[unit, rank] = maps[image.to(maps.device), unit.to(maps.device)].argmax(1).cpu()
         self.activation[unit, rank] = peak[image, unit]
         self.label[unit, rank] = labels[image]
-        self._sum_up(
-            len(index), response.amax(0) + 0.0, peak.amax(0) + 0.0
-        )  # no -0, which equals 0 and has other bytes
+        self.n += len(index)
         self.total.add(response)
+        self._raise(response.amax(0) + 0.0, peak.amax(0) + 0.0)  # no -0, which equals 0 and has other bytes
 
     def merge(self, other: _Ranking) -> None:
-        """Takes in what another has seen."""
+        super().merge(other)
         best, chosen = torch.cat([self.ranks, other.ranks], 1).topk(self.ranks.shape[1])
         for name in ("position", "activation", "label"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)], 1).gather(1, chosen))
         self.ranks = best
-        self._sum_up(other.n, other.largest, other.highest)
-        self.total.merge(other.total)
+        self._raise(other.largest, other.highest)
 
-    def _sum_up(self, n: int, largest: Tensor, highest: Tensor) -> None:
-        self.n += n
+    def _raise(self, largest: Tensor, highest: Tensor) -> None:
         self.largest, self.highest = torch.maximum(self.largest, largest), torch.maximum(self.highest, highest)
+
+    def result(self) -> LayerPatches:
+        fired = self.highest > 0
+        best = self.ranks.where(fired[:, None], NONE)
+        present = best != NONE
+        columns = self.layer.size[1]
+        position = torch.stack([self.position // columns, self.position % columns], 2)
+        flat_position = self.position if self.boxes[0].numel() > 1 else torch.zeros_like(self.position)
+        return LayerPatches(
+            layer=self.name,
+            looked_at=self.layer.name,
+            score=self.score,
+            index=indices_of(best),
+            response=values_of(best),
+            activation=self.activation.where(present, torch.nan),
+            position=position.where(present[:, :, None], 0),
+            box=self.boxes.flatten(1).T[flat_position].where(present[:, :, None], 0),
+            count=present.sum(1),
+            fired=fired,
+            class_counts=self._class_counts(present),
+            mean=self.total.value / self.n,
+            largest=self.largest.clone(),
+            n_images=self.n,
+        )
+
+    def _class_counts(self, present: Tensor) -> Tensor | None:
+        if self.n_classes is None:
+            return None
+        units = torch.arange(len(present))[:, None].expand_as(present)
+        cells = (units * self.n_classes + self.label)[present]
+        return torch.bincount(cells, minlength=len(present) * self.n_classes).view(-1, self.n_classes)
 
 
 def top_patches(
     scope: Subject,
-    images: Images,
+    images: AnyImages,
     layers: Sequence[str] | str,
     top: int = 20,
     score: Score = "sum",
@@ -293,26 +284,24 @@ def top_patches(
         >>> patches = top_patches(scope, data.test, ["conv*"])["conv3"]
         >>> patches.patches(data.test, unit=7)[0].shape, patches.class_counts[7]
     """
-
-    request = patches_request(scope, images, layers, top, score, before_relu, of_class)
+    images = shown(scope, images)
+    request = patches_request(images, layers, top, score, before_relu, of_class)
     [records] = cached_scans(scope, images, [request], how)
     return records
 
 
 def patches_request(
-    scope: Subject,
     images: Images,
     layers: Sequence[str] | str,
     top: int,
     score: Score,
     before_relu: bool = True,
     of_class: str | int | None = None,
-) -> ScanRequest[LayerPatches]:
+) -> ScanRequest:
     """As `top_patches`, for a pass that it shares with other scans."""
     _, number = class_number(images, of_class)
     settings = {"layers": layers, "top": top, "score": score, "before_relu": before_relu, "of_class": number}
-    make = partial(TopPatches.of, scope, images, layers, top, score, before_relu, of_class)
-    return ScanRequest("top-patches", settings, LayerPatches, make)
+    return ScanRequest("top-patches", LayerPatches, TopPatches.of, settings)
 
 
 def _behind(graph: TracedGraph, layer: str) -> LayerMap:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import analyses, draw, lenses
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import How, Units
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 
@@ -25,7 +25,7 @@ class Request(SampleRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> Ablation:
     """On all test images by default."""
-    images = sample(inputs, request.images) if request.images else inputs.test
+    images = request.sample(inputs.test) if request.images else inputs.test
     units = request.units or _first_units(scope)
     return analyses.ablation_plan(scope, units, request.how).ablation(images, units)
 

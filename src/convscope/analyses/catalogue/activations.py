@@ -48,8 +48,7 @@ def view(scope: Scope, request: Request, result: tuple[str, Tensor], inputs: Inp
     top = max(float(sample.abs().quantile(0.995)), 1e-12)
     signed = bool((maps < 0).any())
     pictures = [draw.signed_picture(one, top) if signed else draw.map_picture(one, top) for one in maps[:_MOST_UNITS]]
-    size = max(1, 64 // max(pictures[0].shape[:2]))
-    sheet = draw.sheet([draw.enlarge(one, size) for one in pictures], columns=8, gap=3, ground=40)
+    sheet = draw.sheet([draw.enlarge_to(one, 64) for one in pictures], columns=8, gap=3, ground=40)
     colours = (
         f"blue below 0, red above, full colour ±{top:.3g} and beyond"
         if signed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Edits
-from convscope.analyses.testset import SampleRequest, counted, sample, sample_rows
+from convscope.analyses.testset import SampleRequest, counted
 from convscope.analyses.view import Figure, View
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ _SIDE_PX = 264
 class Request(SampleRequest):
     """Edits of all test images: accuracy before and after them, by class, and the images that change most."""
 
+    default_images = 1000
+
     edit: Edits
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> EditEffect:
     """On 1,000 test images by default; edits take from all."""
-    return scope.edit_effect(sample(inputs, _n_images(request)), request.edit, inputs.test)
+    return scope.edit_effect(request.sample(inputs.test), request.edit, inputs.test)
 
 
 def view(scope: Scope, request: Request, result: EditEffect, inputs: Inputs) -> View:
@@ -48,10 +50,6 @@ def view(scope: Scope, request: Request, result: EditEffect, inputs: Inputs) -> 
     return View(heading, figures, tensors, result.table(), remark=remark, side=_SIDE_PX, columns=4)
 
 
-def _n_images(request: Request) -> int:
-    return request.images or 1000
-
-
 def _points(difference: Estimate) -> str:
     """In percentage points with its interval, where there is one."""
     value, *limits = (f"{100 * figure:+.2f}".replace("-", "−") for figure in difference.figures)
@@ -65,7 +63,7 @@ def _most_changed(request: Request, result: EditEffect, inputs: Inputs) -> list[
     from convscope.edits import apply
 
     test, rows = inputs.test, result.most_changed(_SHOWN)
-    numbers = sample_rows(inputs, _n_images(request))[result.index[rows]]
+    numbers = request.rows(test)[result.index[rows]]
     images = test.images(numbers)
     pairs = zip(images, apply(images, request.edit, test), strict=True)
     pictures = [draw.sheet([draw.picture(one) for one in pair], columns=2) for pair in pairs]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Method
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Request(SampleRequest):
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> FaithfulnessCurves:
     """The curves on 50 test images by default."""
-    return scope.faithfulness(request.method, sample(inputs, request.images or 50))
+    return scope.faithfulness(request.method, request.sample(inputs.test))
 
 
 def view(scope: Scope, request: Request, result: FaithfulnessCurves, inputs: Inputs) -> View:

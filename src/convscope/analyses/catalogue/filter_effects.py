@@ -9,7 +9,7 @@ from pydantic import Field
 from convscope import analyses, draw, lenses
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer, How
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Request(SampleRequest):
     """Ablation of each unit alone: how much accuracy it is worth on the test images."""
 
+    default_images = 1000
+
     layer: AnyLayer = None
     how: How = None
     screen: Annotated[
@@ -32,22 +34,18 @@ class Request(SampleRequest):
     ] = None
 
 
-def _layers(scope: Scope, request: Request) -> list[str]:
-    return lenses.select_layers(scope.graph, [request.layer or "conv"])
-
-
 def compute(scope: Scope, request: Request, inputs: Inputs) -> dict[str, LayerEffects]:
     """On 1,000 test images by default, of a layer or of all convolutions."""
-    layers = _layers(scope, request)
-    images = sample(inputs, request.images or 1000)
-    return analyses.ablation_plan(scope, layers, request.how).effects(images, dict.fromkeys(layers), request.screen)
+    layers = lenses.select_layers(scope.graph, [request.layer or "conv"])
+    plan = analyses.ablation_plan(scope, layers, request.how)
+    return plan.effects(request.sample(inputs.test), dict.fromkeys(layers), request.screen)
 
 
 def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs: Inputs) -> View:
     """A point a unit, a line a layer; in the table those come first without which most is lost."""
     import pandas as pd
 
-    plan = analyses.ablation_plan(scope, _layers(scope, request), request.how)
+    plan = analyses.ablation_plan(scope, result, request.how)
     table = pd.concat([one.table() for one in result.values()], ignore_index=True)
     table.insert(2, "off", [plan.in_layer(layer) for layer in table["layer"]])
     n_units, table = len(table), table[table["measured"]]
@@ -60,8 +58,7 @@ def view(scope: Scope, request: Request, result: dict[str, LayerEffects], inputs
     measured = f"each of {n_units}" if everything else f"{len(table)} of {n_units}"
     selection = None if everything else f"in each layer the {request.screen} that an estimate names first"
     procedure = f"{measured} units ablated, each alone ({plan.words})"
-    n_images = len(sample(inputs, request.images or 1000))
-    outcome = f"on {counted(n_images, 'test image')}: {largest_loss(table)}"
+    outcome = f"on {counted(len(request.rows(inputs.test)), 'test image')}: {largest_loss(table)}"
     tensors = {f"accuracy_after.{name}": one.accuracy_after for name, one in result.items()}
     heading = ", ".join(filter(None, (procedure, selection, outcome)))
     return View(heading, figures, tensors, table, f"{procedure}, {outcome}", selection, side=1)

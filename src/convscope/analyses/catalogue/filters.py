@@ -41,14 +41,12 @@ def view(scope: Scope, request: Request, result: dict[str, Tensor], inputs: Inpu
     few = weights.shape[1] in (1, 3)  # inputs: a filter is one picture, or one in colour
     rows, inputs_shown = min(len(weights), _MOST_UNITS if few else _MOST_DEEP), min(weights.shape[1], _MOST_DEEP)
     if weights.shape[1] == 3:
-        size = max(1, 48 // max(weights.shape[2:]))
-        pictures = [draw.enlarge(draw.filter_picture(w), size) for w in weights[:rows]]
+        pictures = [draw.enlarge_to(draw.filter_picture(w), 48) for w in weights[:rows]]
         sheet, caption = draw.sheet(pictures, columns=8, gap=3), "grey is weight 0, each filter on its own scale"
     else:
-        top = float(weights.abs().max())
-        size = max(1, (48 if few else 24) // max(weights.shape[2:]))
+        top, side = float(weights.abs().max()), 48 if few else 24
         cells = [weights[unit, channel] for unit in range(rows) for channel in range(inputs_shown)]
-        pictures = [draw.enlarge(draw.signed_picture(cell, top), size) for cell in cells]
+        pictures = [draw.enlarge_to(draw.signed_picture(cell, top), side) for cell in cells]
         sheet = draw.sheet(pictures, columns=8 if few else inputs_shown, gap=3, ground=90)
         layout = "" if few else "a row a unit, a column an input; "
         caption = f"{layout}blue below 0, red above, full colour ±{top:.2g}"

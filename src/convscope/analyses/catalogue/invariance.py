@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, counted, sample
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 from convscope.errors import RequestError
 
@@ -25,19 +25,13 @@ class Request(SampleRequest):
 def compute(scope: Scope, request: Request, inputs: Inputs) -> InvarianceCurves:
     """On 50 test images by default; of a layer, or where the next layers read the convolutions."""
     layers = [request.layer] if request.layer else _convolutions_as_read(scope)
-    return scope.invariance(sample(inputs, request.images or 50), layers)
+    return scope.invariance(request.sample(inputs.test), layers)
 
 
 def view(scope: Scope, request: Request, result: InvarianceCurves, inputs: Inputs) -> View:
     """A curve for each layer: the distance of its features for each change of the image."""
-    import pandas as pd
-
-    rows = [
-        {"curve": layer, "group": change.kind, "change": str(change), "x": n} | estimate.to_json()
-        for layer in result.layers
-        for n, (change, estimate) in enumerate(zip(result.changes, result.distances(layer), strict=True), start=1)
-    ]
-    table = pd.DataFrame(rows)
+    table = result.table().rename(columns={"layer": "curve", "kind": "group", "distance": "value"})
+    table.insert(3, "x", table.groupby("curve").cumcount() + 1)
     names = [str(change) for change in result.changes]
     figures = [chart(draw.curves(table, "change of the image", "distance of the features", ticks=names))]
     heading = f"invariance on {counted(result.n, 'test image')}: distance of the features, 0 where nothing moved"

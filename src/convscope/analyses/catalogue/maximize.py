@@ -45,8 +45,7 @@ def view(scope: Scope, request: Request, result: Maximized, inputs: Inputs) -> V
     tensors = {"picture": result.picture, "activation": result.activation, "course": result.course}
     pictures = [draw.picture(one) for one in result.picture]
     if len(pictures) > _LABELLED:
-        size = max(1, 64 // max(pictures[0].shape[:2]))
-        sheet = draw.sheet([draw.enlarge(one, size) for one in pictures], columns=8, gap=3)
+        sheet = draw.sheet([draw.enlarge_to(one, 64) for one in pictures], columns=8, gap=3)
         low, high = float(result.activation.min()), float(result.activation.max())
         caption = f"units {result.units[0]} to {result.units[-1]}; {low:.3g} to {high:.3g}"
         return View(heading, [(caption, sheet)], tensors, side=sheet.shape[0])

@@ -9,7 +9,7 @@ from pydantic import Field
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import METHOD, AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, counted, sample, sample_rows
+from convscope.analyses.testset import SampleRequest, chart, counted
 from convscope.analyses.view import View
 
 if TYPE_CHECKING:
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 class Request(SampleRequest):
     """The test images as points, by their features at a layer (PCA or t-SNE), in the colours of their classes."""
 
+    default_images = 2000
+
     layer: AnyLayer = None
     method: Annotated[Literal["pca", "tsne"], Field(description=METHOD)] = "pca"
 
 
 def compute(scope: Scope, request: Request, inputs: Inputs) -> Projection:
     """Of 2,000 test images by default, and the features that the logits are read from."""
-    return scope.projection(sample(inputs, _n_images(request)), request.layer, request.method)
+    return scope.projection(request.sample(inputs.test), request.layer, request.method)
 
 
 def view(scope: Scope, request: Request, result: Projection, inputs: Inputs) -> View:
     """The points, and a row for each: the image's number among the test images, its class, x and y."""
-    images = sample(inputs, _n_images(request))
-    table = result.table()
-    rows = sample_rows(inputs, _n_images(request))[result.index]
+    test, table = inputs.test, result.table()
+    rows = request.rows(test)[result.index]
     table["index"] = rows.numpy()
-    classes = images.classes["class"]
-    targets = images.targets_of("class")[result.index]
-    table.insert(1, "class", [classes[k] for k in targets.tolist()])
+    classes = test.classes["class"]
+    table.insert(1, "class", [classes[k] for k in test.targets_of("class")[rows].tolist()])
     method = {"pca": "PCA", "tsne": "t-SNE"}[result.method]
     heading = f"{method} of {counted(len(table), 'test image')}, by the features of {result.layer}"
     remark = (
@@ -47,7 +47,3 @@ def view(scope: Scope, request: Request, result: Projection, inputs: Inputs) -> 
     tensors = {"index": rows} | {name: getattr(result, name) for name in ("points", "neighbours", "similarity")}
     figures = [chart(draw.points(table, classes))]
     return View(f"{heading}; {remark}", figures, tensors, table, heading, remark, side=1)
-
-
-def _n_images(request: Request) -> int:
-    return request.images or 2000

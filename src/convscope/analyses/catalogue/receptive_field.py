@@ -8,7 +8,7 @@ from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.maps import maps_of, unit_of
 from convscope.analyses.request import ImageRequest, Layer, Position, Unit
-from convscope.analyses.view import Figure, View
+from convscope.analyses.view import Figure, View, framed
 from convscope.errors import RequestError
 
 if TYPE_CHECKING:
@@ -44,12 +44,9 @@ def view(scope: Scope, request: Request, result: tuple[ReceptiveField, int, int]
     top, left, bottom, right = box = field.box(row, column)
     if bottom <= top or right <= left:
         raise RequestError(f"layer {request.layer!r} sees nothing of the image at row {row}, column {column}")
-    picture = draw.picture(inputs.image)
-    scale = max(1, 256 // max(picture.shape[:2]))
-    large = draw.framed(draw.enlarge(picture, scale), tuple(scale * edge for edge in box))
     figures: list[Figure] = [
-        ("image", picture),
-        (f"rows {top} to {bottom - 1}, columns {left} to {right - 1}", large),
+        ("image", draw.picture(inputs.image)),
+        (f"rows {top} to {bottom - 1}, columns {left} to {right - 1}", framed(inputs.image, box, 256)),
         ("receptive field", draw.picture(inputs.image[:, top:bottom, left:right])),
     ]
     place = f"row {row}, column {column} of {rows}×{columns}"

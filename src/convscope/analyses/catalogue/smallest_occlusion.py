@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Fill, ImageRequest
-from convscope.analyses.view import Figure, View
+from convscope.analyses.view import Figure, View, framed
 
 if TYPE_CHECKING:
     from convscope.lenses import SmallestOcclusion
     from convscope.scope import Scope
-
-_SIDE_PX = 256
 
 
 class Request(ImageRequest):
@@ -45,9 +43,7 @@ def view(scope: Scope, request: Request, result: SmallestOcclusion, inputs: Inpu
         f"smallest occlusion: {fill}, {side}×{side} pixels at {left}, {top}, turns {name} ({result.whole:.3f}) into {after}; "
         f"{name} keeps {result.probability:.3f}"
     )
-    scale = max(1, _SIDE_PX // max(image.shape[1:]))
-    frame = (scale * top, scale * left, scale * (top + side), scale * (left + side))
-    figures.append(("the square", draw.framed(draw.enlarge(draw.picture(image), scale), frame)))
+    figures.append(("the square", framed(image, (top, left, top + side, left + side), 256)))
     row = {"left": left, "top": top, "width": side, "height": side, "before": name, "after": after,
            "probability": result.probability, "whole": result.whole}  # fmt: skip
     remark = None if result.step == 1 else f"sizes and positions were tried in steps of {result.step} pixels"

@@ -11,7 +11,7 @@ from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import TOP, Layer, Unit
 from convscope.analyses.testset import TestSetRequest, counted
-from convscope.analyses.view import View
+from convscope.analyses.view import View, framed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,9 +67,7 @@ def _of_unit(unit: int, result: LayerPatches, images: ImageSet, tensors: dict[st
     rows, boxes = result.index[unit, : len(patches)].tolist(), result.box[unit].tolist()
     figures = []
     for row, box, patch, response in zip(rows, boxes, patches, result.response[unit].tolist(), strict=False):
-        image = draw.picture(images[row][0])
-        scale = max(1, 96 // max(image.shape[:2]))
-        large = draw.framed(draw.enlarge(image, scale), tuple(scale * edge for edge in box))
+        large = framed(images[row][0], box, 96)
         figures.append((f"{row}: {response:.3g}", _beside(large, draw.picture(patch))))
     remark = "below each image its number in the test set, and the unit's response: the sum of its map"
     return View(heading, figures, tensors, table, remark=remark, side=96, columns=5)
@@ -113,8 +111,7 @@ def _beside(image: Picture, patch: Picture) -> Picture:
     """An image and its patch on one strip, the patch as high as fits."""
     import torch
 
-    scale = max(1, image.shape[0] // max(patch.shape[:2]))
-    large = draw.enlarge(patch, scale)
+    large = draw.enlarge_to(patch, image.shape[0])
     strip = draw.picture(torch.ones(3, image.shape[0], image.shape[1] + 4 + image.shape[0]))
     strip[:, : image.shape[1]] = image
     strip[: large.shape[0], image.shape[1] + 4 : image.shape[1] + 4 + large.shape[1]] = large
