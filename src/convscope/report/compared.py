@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from convscope.report.page import fill, static
 from convscope.report.subject import thumbnail
 from convscope.runs import write_whole
 from convscope.scans import Estimate
-from convscope.study import Compared, ComparedRun, ImageComparison, Pair, setting_in_words, written_p
+from convscope.study import Compared, ComparedRun, setting_in_words, written_p
 
 _SENTENCES = 6
 _MOST_ALONE = {2: 24}  # images on the sheet of a run, by how many runs there are
@@ -69,7 +68,8 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         ],
         panels=_panels(compared),
         groups=_groups(compared),
-        pairs=[_pair(pair) for pair in chain(compared.over_seeds, compared.pairs)],
+        pairs=[*compared.over_seeds, *compared.pairs],
+        written_p=written_p,
         alone=[] if images is None else _alone(compared, images),
         matrices=[] if images is None else _matrices(compared),
         version=__version__,
@@ -147,21 +147,6 @@ def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
     step = next(power * n for n in (1, 2, 5, 10) if power * n * about >= high - low - 1e-12)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [step * n for n in range(first, last + 1)]
-
-
-def _pair(pair: Pair) -> dict[str, Any]:
-    change = pair.compared.difference
-    words = [
-        None if v is None else f"{100 * v:+z.2f}".replace("-", "−") for v in (change.value, change.low, change.high)
-    ]
-    return {
-        "a": pair.a, "b": pair.b, "difference": words[0], "limits": f"{words[1]} to {words[2]}" if words[1] else "",
-        "only": [getattr(pair.compared, key, None) for key in ("only_a", "only_b")],
-        "p": written_p(pair.compared.p).removeprefix("p = ").removeprefix("p "),
-        "holm": written_p(pair.p).removeprefix("p = ").removeprefix("p ") if pair.p is not None else "",
-        "told_apart": pair.told_apart,
-        "over": "test images" if isinstance(pair.compared, ImageComparison) else "seeds",
-    }  # fmt: skip
 
 
 def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
