@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from convscope import __version__
@@ -82,9 +81,8 @@ def _panels(compared: Compared) -> list[dict[str, Any]]:
     """For each figure an axis, and every run's value with its interval on it."""
     panels = []
     for (metric, name), group in compared.figures().groupby(["metric", "name"], sort=False):
-        scale, digits = (1, _OWN_UNIT[metric]) if metric in _OWN_UNIT else (100, 2)
         rows = [(row["run"], Estimate(row["value"], row["low"], row["high"]), ()) for row in group.to_dict("records")]
-        panels.append(_panel(str(name), rows, scale, "" if metric in _OWN_UNIT else " %", digits))
+        panels.append(_panel(str(name), rows, _OWN_UNIT.get(str(metric))))
     return panels
 
 
@@ -96,47 +94,44 @@ def _groups(compared: Compared) -> list[dict[str, Any]]:
         "validation accuracy": [(g.label, g.val_accuracy.mean, tuple(g.val.values())) for g in compared.groups],
         "test accuracy": [(g.label, g.accuracy.mean, tuple(g.values.values())) for g in compared.groups],
     }
-    return [_panel(name, rows, 100, " %", 2) for name, rows in figures.items()]
+    return [_panel(name, rows) for name, rows in figures.items()]
 
 
 def _panel(
-    name: str, rows: Sequence[tuple[str, Estimate, tuple[float, ...]]], scale: float, unit: str, digits: int
+    name: str, rows: Iterable[tuple[str, Estimate, tuple[float, ...]]], own_digits: int | None = None
 ) -> dict[str, Any]:
     """Places on an axis as shares of its length, and what is written beside them.
 
     Args:
         rows: who, what, and single values that lie behind it.
+        own_digits: of figures that are no shares; shares are written in percent.
     """
-    values = [v for _, one, single in rows for v in (one.value, one.low, one.high, *single) if v is not None and v == v]
-    ticks = axis_ticks(scale * min(values), scale * max(values))
-    low, high = min(ticks[0], scale * min(values)), max(ticks[-1], scale * max(values))
+    scale, unit, digits = (100, " %", 2) if own_digits is None else (1, "", own_digits)
+    scaled = [(who, one.scaled(scale), [scale * v for v in single]) for who, one, single in rows]
+    values = [
+        v for _, one, single in scaled for v in (one.value, one.low, one.high, *single) if v is not None and v == v
+    ]
+    ticks = axis_ticks(min(values), max(values))
+    low, high = min(ticks[0], *values), max(ticks[-1], *values)
     coarse = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
 
     def at(value: float) -> float:
-        return round((scale * value - low) / (high - low), 5)
+        return round((value - low) / (high - low), 5)
 
-    return {
-        "name": name,
-        "ticks": [(round((tick - low) / (high - low), 5), _written(tick, coarse)) for tick in ticks],
-        "unit": unit,
-        "rows": [
-            {
-                "who": who, "at": at(one.figures[0]), "single": [at(v) for v in single],
-                "interval": None if _unbounded(one) else (at(one.figures[1]), at(one.figures[2])),
-                "value": f"{_written(scale * one.figures[0], digits)}{unit}",
-                "limits": "" if _unbounded(one) else " to ".join(_written(scale * v, digits) for v in one.figures[1:]),
-            }
-            for who, one, single in rows
-        ],
-    }  # fmt: skip
+    panel_rows = []
+    for who, one, single in scaled:
+        is_bounded = one.low is not None and one.high is not None and one.low == one.low
+        bounds = one.figures[1:] if is_bounded else ()
+        panel_rows.append({
+            "who": who, "at": at(one.figures[0]), "single": [at(v) for v in single], "interval": [at(v) for v in bounds],
+            "value": f"{_written(one.figures[0], digits)}{unit}",
+            "limits": " to ".join(_written(v, digits) for v in bounds),
+        })  # fmt: skip
+    return {"name": name, "ticks": [(at(tick), _written(tick, coarse)) for tick in ticks], "rows": panel_rows}
 
 
 def _written(value: float, digits: int) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
-
-
-def _unbounded(estimate: Estimate) -> bool:
-    return estimate.low is None or estimate.high is None or bool(pd.isna(estimate.low))
 
 
 def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:

@@ -113,7 +113,8 @@ def _effect(effects: LayerEffects, unit: int, words: str) -> dict[str, Any]:
 
 
 def filters_fit(subject: ReportedRun) -> Fit:
-    """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set.
+    """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set; for a network
+    that `has_filters`.
 
     Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
     """
