@@ -98,7 +98,7 @@ class _Copy(State):
     def files(self) -> Iterator[tuple[str, bytes | str]]:
         """All files, each with its name, the images last."""
         for name, html in self._pages():
-            yield name, _from_disk(html)
+            yield name, _FILE.sub(r'\1="static/', _MODULE.sub(r'<script src="static/\1" defer></script>', html))
         for name in ("app.css", "common.js", "map.js", "mistakes.js", "overview.js", "unit.js"):
             text = (resources.files("convscope.app") / "static" / name).read_text("utf-8")
             yield f"static/{name}", _as_script(text) if name.endswith(".js") else text
@@ -221,11 +221,6 @@ _MODULE = re.compile(r'<script type="module" src="/static/([\w.]+)"></script>')
 _FILE = re.compile(r'\b(href|src)="/static/')
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "./common.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:const|(?:async )?function) ([\w$]+))", re.MULTILINE)
-
-
-def _from_disk(page: str) -> str:
-    """A page whose scripts and styles lie beside it."""
-    return _FILE.sub(r'\1="static/', _MODULE.sub(r'<script src="static/\1" defer></script>', page))
 
 
 def _as_script(module: str) -> str:

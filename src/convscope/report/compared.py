@@ -209,7 +209,9 @@ def comparison_picture(compared: Compared, images: ImageSet) -> bytes:
         about = f" about {target}" if len(compared.runs[0].run.task.heads) > 1 else ""
         chart = chart_picture(moved(change.tolist(), head["classes"]))
         sheets.append(panel([("", chart)], f"confusion matrix{about}: images of {a} less those of {b}", side=1))
-    return png(_stacked(sheets))
+    width = max(one.shape[1] for one in sheets)
+    padded = [np.pad(one, ((0, 12), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in sheets]
+    return png(np.concatenate(padded))
 
 
 def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[int]) -> Picture:
@@ -226,10 +228,3 @@ def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[in
     selection = f"the {_SHEET_MOST} clearest; " if len(rows) > _SHEET_MOST else ""
     note = f"{selection}below each its class, and what the other{'s say' if len(others) > 1 else ' says'}"
     return panel(parts, heading, side=_SHEET_SIDE, columns=columns, note=note)
-
-
-def _stacked(sheets: list[Picture]) -> Picture:
-    width = max(one.shape[1] for one in sheets)
-    return np.concatenate(
-        [np.pad(one, ((0, 12), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in sheets]
-    )

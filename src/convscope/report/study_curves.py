@@ -142,12 +142,7 @@ def _mean(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
 
 
 def _cost(results: StudyResults, group: SettingGroup, key: str) -> float | None:
-    if key == "multiply_adds":
-        return next(filter(None, (_multiply_adds(results, run) for run in group.runs.run)), None)
-    return group.summary(key).mean.value
-
-
-def _multiply_adds(results: StudyResults, run: str) -> int | None:
-    """As the run keeps them, where it does."""
-    value = object_in(results.runs.folder / run / ANATOMY).get("multiply_adds")
-    return value if isinstance(value, int) else None
+    if key != "multiply_adds":
+        return group.summary(key).mean.value
+    stated = (object_in(results.runs.folder / run / ANATOMY).get(key) for run in group.runs.run)
+    return next((value for value in stated if value and isinstance(value, int)), None)
