@@ -155,22 +155,28 @@ def images(state: State, know: Know) -> dict[str, Any]:
     """Test images of a true class, predicted as a class: a cell of the confusion matrix, without the units that are off."""
     run, query = state.run, state.query
     answers, ablation = run.subject.answers[0], _ablation(state, know)
-    predicted = answers.predicted if ablation is None else ablation.after
-    probability = answers.confidence if ablation is None else ablation.probability_after
-    chosen = torch.ones(len(answers.true), dtype=torch.bool)
-    words = []
-    for key, column in (("true", answers.true), ("predicted", predicted)):
+    true, predicted, probability, names = answers.true, answers.predicted, answers.confidence, answers.head.classes
+    if ablation is not None:
+        predicted, probability = ablation.after, ablation.probability_after
+    chosen, words = torch.ones(len(true), dtype=torch.bool), []
+    for key, column, phrase in (("true", true, "true class"), ("predicted", predicted, "predicted as")):
         if key in query:
             k = read_number(query[key], key)
-            if k >= len(answers.head.classes):
-                raise RequestError(f"{key}={k}: there are classes 0 to {len(answers.head.classes) - 1}")
+            if k >= len(names):
+                raise RequestError(f"{key}={k}: there are classes 0 to {len(names) - 1}")
             chosen &= column == k
-            words.append(f"{'true class' if key == 'true' else 'predicted as'} {answers.head.classes[k]}")
+            words.append(f"{phrase} {names[k]}")
     rows = chosen.nonzero()[:, 0]
     ranked = rows[probability[rows].argsort(descending=True, stable=True)].tolist()
-    cards = [{"row": row, "name": run.test.name(row), "true": answers.head.classes[answers.true[row]],
-              "predicted": answers.head.classes[predicted[row]], "probability": float(probability[row])}
-             for row in ranked[:_MOST_IMAGES]]  # fmt: skip
+    cards = [
+        {
+            "row": row,
+            "true": names[true[row]],
+            "predicted": names[predicted[row]],
+            "probability": float(probability[row]),
+        }
+        for row in ranked[:_MOST_IMAGES]
+    ]
     return {"cards": cards, "n": len(ranked), "words": ", ".join(words) or "all test images",
             "of": "predicted" if ablation is None else "true"}  # fmt: skip
 

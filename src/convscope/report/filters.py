@@ -207,13 +207,9 @@ def _layers(subject: ReportedRun, images: ImageSet) -> list[_Layer]:
 
 def _rows(layers: list[_Layer]) -> tuple[list[int], int]:
     """The test images on the page, first those that are shown as pictures; and how many these are."""
-    pictured, ranked = set[int](), set[int]()
-    for layer in layers:
-        index = layer.patches.index[: layer.shown]
-        pictured.update(index[:, :_PICTURES].flatten().tolist())
-        ranked.update(index.flatten().tolist())
-    pictured.discard(-1)
-    ranked.discard(-1)
+    index = torch.cat([layer.patches.index[: layer.shown] for layer in layers])  # -1 where a unit has fewer
+    pictured = set(index[:, :_PICTURES].flatten().tolist()) - {-1}
+    ranked = set(index.flatten().tolist()) - {-1}
     return [*sorted(pictured), *sorted(ranked - pictured)], len(pictured)
 
 
@@ -247,16 +243,17 @@ def _of_layer(
 def _patches(layer: _Layer, place: dict[int, int]) -> dict[str, Any]:
     """For each unit its images, strongest first: their places in the list of images, and what they give."""
     patches = layer.patches
-    columns: dict[str, list[Any]] = {name: [] for name in ("image", "response", "row", "column", "box")}
-    for unit in range(layer.shown):
-        n = int(patches.count[unit])
-        columns["image"].append([place[row] for row in patches.index[unit, :n].tolist()])
-        columns["response"].append(_short(patches.response[unit, :n]))
-        columns["row"].append(patches.position[unit, :n, 0].tolist())
-        columns["column"].append(patches.position[unit, :n, 1].tolist())
-        columns["box"].append(patches.box[unit, : min(n, _PICTURES)].flatten().tolist())
-    side = patches.box[..., 2:] - patches.box[..., :2]
-    return columns | {
+    counts, side = patches.count[: layer.shown].tolist(), patches.box[..., 2:] - patches.box[..., :2]
+
+    def ranked(values: Tensor) -> list[Tensor]:
+        return [of_unit[:n] for of_unit, n in zip(values, counts, strict=False)]
+
+    return {
+        "image": [[place[row] for row in rows.tolist()] for rows in ranked(patches.index)],
+        "response": [_short(responses) for responses in ranked(patches.response)],
+        "row": [rows.tolist() for rows in ranked(patches.position[..., 0])],
+        "column": [columns.tolist() for columns in ranked(patches.position[..., 1])],
+        "box": [boxes[:_PICTURES].flatten().tolist() for boxes in ranked(patches.box)],
         "side": int(side.max()) if side.numel() else 1,
         "response_mean": _short(patches.mean[: layer.shown]),
         "response_max": _short(patches.largest[: layer.shown]),
