@@ -52,7 +52,7 @@ def write_report(run: RunOrFolder, data: DataBundle | None = None, minutes: floa
         run: trained and evaluated; or its folder.
         data: its data set, loaded where not given.
         minutes: that it may take on two cores, about. Of a large network the heavy parts are made of fewer images or units, or
-            left out, and say so; see `Budget`. `math.inf` for no limit.
+            left out, and say so. `math.inf` for no limit.
     Raises:
         RunFolderError: the run is not evaluated yet, or its data has changed.
         ReadOnlyError: nothing may be written in the folder.
@@ -87,7 +87,6 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
     fit = filters_fit(subject) if has_filters(subject) else None
     return fill(
         "report.html",
-        subject=subject,
         run=subject.run,
         data=subject.data,
         called=subject.data.test.called,

@@ -134,12 +134,12 @@ def _written(value: float, digits: int) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
-def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
+def axis_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
     if high - low < 1e-12 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
-    power = 10.0 ** math.floor(math.log10((high - low) / about))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n * about >= high - low - 1e-12)
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(power * n for n in (1, 2, 5, 10) if 4 * power * n >= high - low - 1e-12)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [step * n for n in range(first, last + 1)]
 

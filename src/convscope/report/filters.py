@@ -86,7 +86,7 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     graph, test = subject.scope.graph, subject.data.test
     layers = convolutions(graph)
     n_units = sum(subject.scope.n_units(layer) for layer in layers)
-    afford = _EFFECT_COST * subject.budget.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
+    afford = _EFFECT_COST * subject.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
     n = int(min(_MOST_EFFECT_IMAGES, len(test), afford))
     if n < _FEWEST_EFFECT_IMAGES:
         return None
@@ -124,7 +124,7 @@ def filters_fit(subject: ReportedRun) -> Fit:
     each = subject.work + sum(
         prod(size) * (size[0] / 2 + _PER_NUMBER) + size[0] ** 2 * _PER_PAIR / batch for size in maps.values()
     )
-    return subject.budget.fit("Filters: images and statistics", len(test), partial(mul, each), _FEWEST_IMAGES)
+    return Fit.of(subject.minutes, "Filters: images and statistics", len(test), partial(mul, each), _FEWEST_IMAGES)
 
 
 def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:

@@ -31,6 +31,7 @@ from convscope.report.subject import LARGE_PX, ReportedRun, spread
 _SHEET_PX = 520
 _MOST_UNITS = 64
 _MOST_LAYERS = 4
+_MOST_CLASSES, _EXAMPLES = 24, 6  # training images of each
 
 
 def network(subject: ReportedRun) -> dict[str, Any]:
@@ -106,14 +107,14 @@ def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint:
     }
 
 
-def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
+def class_examples(subject: ReportedRun) -> list[dict[str, Any]]:
     """The first training images of each class, None for a class without any; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
     examples = []
-    for k in spread(len(classes), most_classes):
-        rows = torch.nonzero(targets == k).flatten()[:n]
+    for k in spread(len(classes), _MOST_CLASSES):
+        rows = torch.nonzero(targets == k).flatten()[:_EXAMPLES]
         pictures = [shrink_to(picture(image), LARGE_PX) for image in subject.data.train.images(rows)]
-        shown: Picture | Photo | None = sheet(pictures, columns=n, gap=2) if pictures else None
+        shown: Picture | Photo | None = sheet(pictures, columns=_EXAMPLES, gap=2) if pictures else None
         if isinstance(shown, np.ndarray) and max(subject.run.input_shape[1:]) > LARGE_PX:
             shown = Photo(shown)
         examples.append({"class": classes[k], "picture": shown})

@@ -107,7 +107,7 @@ def _occlusion_fit(subject: ReportedRun) -> tuple[int, Fit]:
     for stride in _strides(side):
         n_positions = sum(positions(subject, {"size": size, "stride": stride}) for size in occlusion_sizes(side))
         work = OF_A_PASS * n_positions * subject.work
-        fit = subject.budget.fit("Saliency maps", n, partial(mul, work))
+        fit = Fit.of(subject.minutes, "Saliency maps", n, partial(mul, work))
         if fit.n:
             break
     return stride, fit

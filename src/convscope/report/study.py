@@ -66,7 +66,7 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
     results = StudyResults(runs)
     curve_panels, spread, costs = panels(results), spread_of(results), fronts(results)
-    charts = {name: chart for panel in curve_panels.panels for name, chart in panel["charts"].items()}
+    charts = {name: chart for panel in curve_panels["panels"] for name, chart in panel["charts"].items()}
     charts |= {f"cost-{place}": front["chart"] for place, front in enumerate(costs)}
     charts |= {} if spread is None else {"spread": spread}
     return fill(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,32 +17,21 @@ _MOST_PANELS = 24
 _MOST_VALUES = 8  # of a setting
 
 
-@dataclass(frozen=True, eq=False)
-class Panels:
-    """All panels; `over` are settings whose values are not told apart in them.
-
-    Attributes:
-        panels: of each combination of values its `label`, how many `runs` have an epoch to show, and its `charts` by name.
-        reach: measure → from where to where its axis goes, the same in all panels.
-        beyond: runs some of whose losses lie above the reach.
-    """
-
-    over: tuple[str, ...]
-    panels: list[dict[str, Any]]
-    reach: dict[str, tuple[float, float]]
-    beyond: int
-
-
-def panels(results: StudyResults) -> Panels:
+def panels(results: StudyResults) -> dict[str, Any]:
     """Accuracy and loss by epoch, of the values of the two most important settings; a line a run. No panel where no run has
-    an epoch."""
+    an epoch.
+
+    Returns:
+        panels: of each combination of values its `label`, how many `runs` have an epoch to show, and its `charts` by name.
+        over: settings whose values are not told apart in them. reach: measure → from where to where its axis goes, the same
+        in all panels. beyond: runs some of whose losses lie above the reach.
+    """
     history = results.runs.histories().replace([np.inf, -np.inf], np.nan)
     by = [key for key in results.by_importance if len(results.runs.groups([key])) <= _MOST_VALUES][:2]
     if len(results.runs.groups(by)) > _MOST_PANELS:  # of two settings
         by = by[:1]
-    over = tuple(key for key in results.settings if key not in by)
     if history.empty:
-        return Panels(over, [], {}, 0)
+        return {"panels": []}
     highest = history.groupby("run")[["train_loss", "val_loss"]].max().max(axis=1)
     reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(highest.tolist())}
     curve_panels: list[dict[str, Any]] = []
@@ -57,7 +45,12 @@ def panels(results: StudyResults) -> Panels:
                 for name in reach
             }
             curve_panels.append({"label": results.label(values), "runs": matching.run.nunique(), "charts": charts})
-    return Panels(over, curve_panels, reach, int((highest > reach["loss"][1]).sum()))
+    return {
+        "panels": curve_panels,
+        "over": [key for key in results.settings if key not in by],
+        "reach": reach,
+        "beyond": int((highest > reach["loss"][1]).sum()),
+    }
 
 
 def reach_of_losses(highest: Sequence[float]) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def validation_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
     passes = curves + OF_A_PASS * covered
     right = int((~subject.answers[0].wrong).sum())
     whole = min(_MOST_IMAGES, right)
-    return subject.budget.fit("Heatmap validation", whole, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
+    return Fit.of(subject.minutes, "Heatmap validation", whole, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
 
 
 def positions(subject: ReportedRun, settings: Mapping[str, Any]) -> int:

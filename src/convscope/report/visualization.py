@@ -84,7 +84,9 @@ def _fit(subject: ReportedRun, part: str, most: int, units: Mapping[Any, int], s
     """By the multiply-adds of one picture of each layer; None among the layers stands for the classes."""
     pixels = _PER_PIXEL * prod(subject.run.input_shape)
     each = {layer: steps * (_WAYS * subject.work_up_to(layer) + pixels) for layer in units}
-    return subject.budget.fit(part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items()))
+    return Fit.of(
+        subject.minutes, part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items())
+    )
 
 
 def _visualize(subject: ReportedRun, counts: dict[str, int]) -> dict[str, Visualizations]:
