@@ -74,15 +74,12 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
                 "answer": scope.class_name(classes[n]),
                 "probability": float(subject.answers[head].confidence[row]),
                 "image": enlarge_to(picture(images[n]), _SIDE_PX),
-                "random": areas["random"],
+                "random": areas.get("random"),
                 "attributed": [
-                    {
-                        "picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX),
-                        "areas": areas["kinds"].get(name),
-                    }
+                    {"picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX), "areas": areas.get(name)}
                     for name, one in heatmaps.items()
                 ],
-                "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")) if occluded else [],
+                "occluded": _occluded(occluded, n, middle, areas.get("occlusion")) if occluded else [],
             }
             for n, (head, row) in enumerate(selection)
             for areas in [areas_of_image(examined if head == 0 else (), row)]
