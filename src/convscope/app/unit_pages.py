@@ -64,13 +64,14 @@ def unit(state: State, know: Know) -> dict[str, Any]:
              "is_off": number in off, "switched": off_in_words({**state.off, layer: sorted(off ^ {number})})}  # fmt: skip
     if operation.kind != "conv":
         return parts
+    strongest = know("strongest", "the strongest images of every unit")  # first, for it is worked out first
     parts |= {
         "statistics": None,
         "effect": _effect(know, layer, number),
         "picture": _visualization(know, layer, number),
         "weights": _weights(run, layer, number),
     }
-    if strongest := know("strongest", "the strongest images of every unit"):
+    if strongest:
         patches, statistics = strongest[0][layer], strongest[1][layer]
         parts |= {
             "patches": _patches(patches, number),
@@ -86,9 +87,8 @@ def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple
     """How many of the strongest images each class has, most first."""
     if patches.class_counts is None:
         return []
-    counts = patches.class_counts[unit]
-    order = counts.argsort(descending=True, stable=True).tolist()
-    return [(classes[k], int(counts[k])) for k in order if counts[k]][:10]
+    counts = zip(classes, patches.class_counts[unit].tolist(), strict=False)
+    return sorted((one for one in counts if one[1]), key=lambda one: one[1], reverse=True)[:10]
 
 
 def _statistics(statistics: Any, unit: int, classes: Sequence[str]) -> dict[str, Any]:
