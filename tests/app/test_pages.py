@@ -223,7 +223,7 @@ def test_an_address_that_is_none_is_a_page(address: str) -> None:
 
 
 def test_a_fault_of_ours_is_a_page_with_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "mistakes", lambda *given: 1 // 0)
+    monkeypatch.setitem(pages.PAGES, "mistakes", lambda *given: 1 // 0)
     assert "this failed, which is a fault of convscope: ZeroDivisionError" in words(page(address, "/mistakes", 500))
 
 

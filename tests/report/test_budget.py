@@ -11,7 +11,7 @@ import torch
 
 from convscope.nets import build_net
 from convscope.report import ReportedRun, ablation, filters, render, saliency, validation, visualization
-from convscope.report.budget import SHARES, WORK_PER_S, Budget, Fit
+from convscope.report.budget import MINUTES, SHARES, WORK_PER_S, Fit
 from convscope.report.filters import effects_of, filters_page
 from convscope.runs import Run
 from convscope.scans import proportion
@@ -27,15 +27,15 @@ MINUTE = 60 * WORK_PER_S * SHARES[PART]
     [(10, 1, 100), (9.99, 1, 50), (5, 1, 50), (4.9, 1, 25), (1.3, 12, 12), (1.3, 13, 0), (1e-9, 1, 0), (math.inf, 1, 100)],
 )  # fmt: skip
 def test_halves_until_it_fits(minutes: float, fewest: int, n: int) -> None:
-    found = Budget(minutes).fit(PART, 100, lambda n: n * MINUTE / 10, fewest)
+    found = Fit.of(minutes, PART, 100, lambda n: n * MINUTE / 10, fewest)
     assert found == Fit(n, 100, minutes, 10)
     assert found.reduced == (n < 100)
-    assert Budget(found.needed).fit(PART, 100, lambda n: n * MINUTE / 10).n == 100
+    assert Fit.of(found.needed, PART, 100, lambda n: n * MINUTE / 10).n == 100
 
 
 def test_less_than_the_fewest_is_enough_where_there_is_no_more() -> None:
-    assert Budget().fit(PART, 3, lambda n: n, fewest=40).n == 3
-    assert Budget().fit(PART, 0, lambda n: n).n == 0
+    assert Fit.of(MINUTES, PART, 3, lambda n: n, fewest=40).n == 3
+    assert Fit.of(MINUTES, PART, 0, lambda n: n).n == 0
 
 
 def test_the_shares_are_of_one_whole() -> None:
@@ -51,7 +51,7 @@ def subject_of(net: torch.nn.Module, shape: tuple[int, ...], classes: int, tests
         true=true, wrong=torch.zeros(tests, dtype=torch.bool), head=SimpleNamespace(classes=names)
     )
     subject.__dict__ |= {
-        "scope": scope, "anatomy": scope.anatomy(), "budget": Budget(), "answers": [answers],
+        "scope": scope, "anatomy": scope.anatomy(), "minutes": MINUTES, "answers": [answers],
         "run": SimpleNamespace(input_shape=shape), "data": SimpleNamespace(test=torch.zeros(()).expand(tests, *shape)),
     }  # fmt: skip
     return subject
@@ -105,21 +105,21 @@ def test_a_network_of_photographs_gets_less_of_each_part_and_the_same_each_time(
     assert first["Ablation"].n in (1000 // 2**k for k in range(1, 6))
 
 
-def within(run: Run, part: str, share: float) -> ReportedRun:
+def within(run: Run, part: str, share: float, monkeypatch: pytest.MonkeyPatch) -> ReportedRun:
     """The run with a budget in which that share of a part fits, but no more."""
-    subject = ReportedRun(run, run.load_data())
+    subject = ReportedRun(run, run.load_data(), math.inf)
     found: list[float] = []
-    fit = Budget.fit
+    fit = Fit.of
 
-    class Measured(Budget):
-        def fit(self, name, whole, work, fewest=1):
-            if name == part:
-                found.append(work(whole) / (60 * WORK_PER_S * SHARES[name]))
-            return fit(self, name, whole, work, fewest)
+    def measured(minutes, name, whole, work, fewest=1):
+        if name == part:
+            found.append(work(whole) / (60 * WORK_PER_S * SHARES[name]))
+        return fit(minutes, name, whole, work, fewest)
 
-    subject.budget = Measured(math.inf)
-    {"Ablation": lambda: ablation.ablation_fit(subject, ablation.chosen_filters(subject)),
-     "Filters: images and statistics": lambda: filters.filters_fit(subject)}[part]()  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(Fit, "of", measured)
+        {"Ablation": lambda: ablation.ablation_fit(subject, ablation.chosen_filters(subject)),
+         "Filters: images and statistics": lambda: filters.filters_fit(subject)}[part]()  # fmt: skip
     return ReportedRun(run, subject.data, found[0] * share)
 
 
@@ -127,7 +127,7 @@ def test_an_ablation_of_fewer_images_has_their_figures_and_says_so(
     reported: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablation, "_FEWEST_IMAGES", 4)
-    subject = within(reported, "Ablation", 0.5)
+    subject = within(reported, "Ablation", 0.5, monkeypatch)
     found, n = ablation.ablation_section(subject), len(subject.data.test)
     rows = torch.linspace(0, n - 1, n // 2).long()
     assert found is not None
@@ -165,7 +165,7 @@ def test_without_a_limit_and_within_it_nothing_is_said(reported: Run) -> None:
 
 def test_filters_of_fewer_images_name_those_of_the_set(reported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "_FEWEST_IMAGES", 4)
-    subject = within(reported, "Filters: images and statistics", 0.5)
+    subject = within(reported, "Filters: images and statistics", 0.5, monkeypatch)
     test, n = subject.data.test, len(subject.data.test)
     chosen = torch.linspace(0, n - 1, n // 2).long()
     found, labels = filters.filters(subject), test.targets_of("class")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -100,13 +100,12 @@ class ExploredRun:
     @cached_property
     def lenses(self) -> tuple[str, ...]:
         """The attributions that pages offer, the one that they show first in front: without maps there is no CAM."""
+        names, first = list(ATTRIBUTIONS), "grad_cam"
         try:
             self.scope.grad_cam(self.image(0))
         except RequestError:
-            return tuple(
-                sorted((name for name in ATTRIBUTIONS if "cam" not in name), key=lambda name: name != "saliency")
-            )
-        return tuple(sorted(ATTRIBUTIONS, key=lambda name: name != "grad_cam"))
+            names, first = [name for name in names if "cam" not in name], "saliency"
+        return tuple(sorted(names, key=lambda name: name != first))
 
     def scope_without(self, off: UnitsOff) -> Scope:
         """Over its network with units switched off: set to 0 where the next layer reads them; itself where there are none.
@@ -115,17 +114,17 @@ class ExploredRun:
             UnknownNameError: there is no such layer.
             RequestError: a layer has no such unit.
         """
-        if not any(off.values()):
+        chosen = {layer: units for layer, units in off.items() if units}
+        if not chosen:
             return self.scope
-        key = repr(sorted((layer, sorted(units)) for layer, units in off.items() if units))
+        key = repr(sorted((layer, sorted(units)) for layer, units in chosen.items()))
         with _LOADING:
             if key not in self._scopes:
-                chosen = {layer: units for layer, units in off.items() if units}
                 for layer, units in chosen.items():
                     self.check_unit(layer, *units)
                 plan = ablation_plan(self.scope, chosen)
                 self._scopes[key] = self.scope.ablate(plan.units_at(chosen), plan.how)
-                while len(self._scopes) > _SCOPES_HELD:
+                if len(self._scopes) > _SCOPES_HELD:
                     self._scopes.popitem(last=False)
             self._scopes.move_to_end(key)
             return self._scopes[key]
@@ -176,46 +175,50 @@ class ExploredRun:
         """The operations whose results are maps or rows of units: what the lab can show, in order of execution.
 
         Each: name, kind, shape (units, rows, columns), `units_of`, the layer by whose name its units go (the convolution in
-        front of a ReLU), and `shown`, whether the lab shows it at first.
+        front of a ReLU), and `shown`, whether the lab shows it at first: the ReLUs behind some of the convolutions, or the
+        convolutions themselves, evenly over the network.
 
         Raises:
             NetworkError: the network cannot be traced.
         """
-        layers, owner = list[dict[str, Any]](), ""
-        for operation in self.scope.graph.operations:
-            place = self.positions.get(operation.name)
-            is_map = place is not None and len(operation.output_shape) > 1
-            has_units = is_map or len(operation.output_shape) == 1
+        graph, layers, owner = self.scope.graph, list[dict[str, Any]](), ""
+        for operation in graph.operations:
+            shape = operation.output_shape
+            place = self.positions.get(operation.name) if len(shape) > 1 else None
+            has_units = place is not None or len(shape) == 1
             if operation.kind in ("conv", "dense"):
                 owner = operation.name if has_units else ""
             if not has_units:
                 continue
-            size = place.size if place is not None and is_map else (1, 1)
-            units = place.n_units(operation.output_shape) if place is not None and is_map else operation.output_shape[0]
+            units, size = (shape[0], (1, 1)) if place is None else (place.n_units(shape), place.size)
             keeps = owner and units == self.scope.n_units(owner)
             layers.append({
                 "name": operation.name, "kind": operation.kind, "shape": [units, *size],
-                "units_of": owner if keeps else operation.name, "shown": False,
+                "units_of": owner if keeps else operation.name,
             })  # fmt: skip
-        for name in self._shown_at_first(layers):
-            next(each for each in layers if each["name"] == name)["shown"] = True
-        return layers
-
-    def _shown_at_first(self, layers: list[dict[str, Any]]) -> list[str]:
-        """The ReLUs behind some of the convolutions, or the convolutions themselves, evenly over the network."""
-        graph = self.scope.graph
         convolutions = [each["name"] for each in layers if each["kind"] == "conv"]
         maps = [relu_after(graph, name) or name for name in convolutions] or [layers[0]["name"]]
         n = min(_ROWS_SHOWN, len(maps))
-        return [maps[round(k * (len(maps) - 1) / max(1, n - 1))] for k in range(n)]
+        shown = {maps[round(k * (len(maps) - 1) / max(1, n - 1))] for k in range(n)}
+        return [each | {"shown": each["name"] in shown} for each in layers]
 
     @property
-    def is_traced(self) -> bool:
-        """Whether its network can be looked into."""
-        try:
-            return bool(self.scope.graph.operations)
-        except NetworkError:
-            return False
+    def unfinished(self) -> str:
+        """Why one cannot look into it; '' where one can."""
+        if not self.run.is_trained:
+            return "This run is being trained. Its curves are on the overview; the rest follows when it is done."
+        if not self.is_evaluated:
+            return f"This run is not evaluated yet: {self.run.command('evaluate')}"
+        with suppress(NetworkError):
+            if self.scope.graph.operations:
+                return ""
+        return "The network of this run cannot be traced, so its layers cannot be shown."
+
+    @property
+    def first_head(self) -> str:
+        """Of several heads the one whose classes and accuracy the pages show; '' of a single one."""
+        heads = self.run.task.heads
+        return heads[0].target if len(heads) > 1 else ""
 
 
 class ExploredRuns:
@@ -233,11 +236,8 @@ class ExploredRuns:
     """
 
     def __init__(self, folders: Sequence[Path], trust: bool = False) -> None:
-        self.trust, self.runs = trust, list[ExploredRun]()
-        self._folders, self._known = [Path(folder) for folder in folders], set[Path]()
-        for folder in self._folders:
-            for path in _run_folders(folder):
-                self._add(path)
+        self.trust, self._folders = trust, [Path(folder) for folder in folders]
+        self.runs = [self._opened(path) for path in self._paths()]
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -255,7 +255,7 @@ class ExploredRuns:
         if not (path / SPEC).exists():
             raise RequestError(f"{path} was removed or renamed; start the explorer again with the folder that is there")
         if explored.made_at != times_of(path):
-            self.runs[number] = ExploredRun(open_run(path, trust=self.trust), self.trust)
+            self.runs[number] = self._opened(path)
         return self.runs[number]
 
     def refresh(self) -> None:
@@ -263,23 +263,23 @@ class ExploredRuns:
         for number in range(len(self.runs)):
             with suppress(RequestError):
                 self[number]
-        for path in {path for folder in self._folders for path in _run_folders(folder)} - self._known:
+        for path in set(self._paths()) - {explored.run.path for explored in self.runs}:
             with suppress(RequestError):
-                self._add(path)
+                self.runs.append(self._opened(path))
 
-    def _add(self, path: Path) -> None:
-        self.runs.append(ExploredRun(open_run(path, trust=self.trust), self.trust))
-        self._known.add(path)
+    def _opened(self, path: Path) -> ExploredRun:
+        return ExploredRun(open_run(path, trust=self.trust), self.trust)
+
+    def _paths(self) -> Iterator[Path]:
+        """The folders themselves, or those of the runs below them."""
+        for folder in self._folders:
+            if (folder / SPEC).exists() or not report.holds_runs(folder):
+                yield folder
+            else:
+                yield from sorted({path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{SPEC}")})
 
 
 def times_of(folder: Path) -> list[int]:
     """When its files of results were written, 0 for none; other times mean that it was trained or evaluated again."""
     files = [folder / name for name in (MODEL, METRICS, PREDICTIONS)]
     return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
-
-
-def _run_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those of the runs below it."""
-    if (folder / SPEC).exists() or not report.holds_runs(folder):
-        return [folder]
-    return sorted({path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{SPEC}")})

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
@@ -20,7 +21,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from convscope import edits
 from convscope.analyses import shown_map
 from convscope.app.explored import ExploredRun
-from convscope.draw import Scale
+from convscope.draw import Scale, picture
 from convscope.errors import FailedError, RequestError
 from convscope.graph import INPUT
 from convscope.lenses import ATTRIBUTIONS, WEIGHINGS, attribute_by_name, class_activation_map, last_map
@@ -138,7 +139,7 @@ class Lab:
             raise FailedError("the network's answer to this image is NaN or infinite; train it again")
         yield {"probabilities": probabilities.tolist(), "before": original_probabilities.tolist()}
         check()
-        yield frame(request.seq, "input", eight_bits(image))
+        yield frame(request.seq, "input", picture(image))
         for name in names:
             check()
             yield layer_frame(request, name, self._as_maps(name, after[name]), self._as_maps(name, before[name]))
@@ -255,25 +256,19 @@ def layer_frame(request: LabRequest, name: str, after: Float[Tensor, "U h w"], b
     return frame(request.seq, name, _scaled(values, low, reach), header)
 
 
-def frame(seq: int, layer: str, values: Tensor, header: Mapping[str, Any] | None = None) -> bytes:
+def frame(seq: int, layer: str, values: np.ndarray, header: Mapping[str, Any] | None = None) -> bytes:
     """A binary message: the header's length (32 bits, little-endian), the header as JSON, and the values as bytes.
 
     The header has `seq`, `layer` and `shape`.
     """
     header_bytes = json.dumps({"seq": seq, "layer": layer, "shape": list(values.shape), **(header or {})}).encode()
-    return struct.pack("<I", len(header_bytes)) + header_bytes + values.numpy().tobytes()
+    return struct.pack("<I", len(header_bytes)) + header_bytes + values.tobytes()
 
 
-def eight_bits(image: Float[Tensor, "C H W"]) -> Tensor:
-    """An image as its pixels are shown: uint8, (H, W, 3)."""
-    rgb = image if len(image) == 3 else image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
-    return (rgb.movedim(0, 2) * 255).round().clamp(0, 255).byte().contiguous()
-
-
-def _scaled(values: Float[Tensor, "U h w"], low: float, high: float) -> Tensor:
+def _scaled(values: Float[Tensor, "U h w"], low: float, high: float) -> UInt8[np.ndarray, "U h w"]:
     """In 8 bits, 0 for `low` and 255 for `high`; maps with a side of more than 64 are averaged down."""
     side = max(values.shape[1:])
     if side > _LARGEST_SIDE:
         height, width = (max(1, edge * _LARGEST_SIDE // side) for edge in values.shape[1:])
         values = adaptive_avg_pool2d(values[None], (height, width))[0]
-    return ((values - low) * (255 / (high - low))).round().clamp(0, 255).byte()
+    return ((values - low) * (255 / (high - low))).round().clamp(0, 255).byte().numpy()

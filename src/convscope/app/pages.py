@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from convscope import __version__, study
 from convscope.analyses import find, names
 from convscope.app.explored import ExploredRun
-from convscope.app.state import Know, State, needs_network, off_in_words, read_number
+from convscope.app.state import Know, State, off_in_words, read_number
 from convscope.app.unit_pages import unit, units
 from convscope.base.bounded import flattened
 from convscope.errors import ConvscopeError, RequestError, UnknownNameError
@@ -28,27 +28,9 @@ COPIED_TITLES = {
     "overview": "Overview", "examples": "Examples", "units": "Units", "map": "Map", "mistakes": "Mistakes",
 }  # fmt: skip
 """Of a copy without a server."""
-PAGES = (*TITLES, "images")
 METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 _MOST_IMAGES = 120
 _MOST_MISTAKES = 1000
-
-
-def page_of(name: str) -> Callable[[State, Know], dict[str, Any]]:
-    """What makes the parts of a page."""
-    of_any_run = {"overview": overview, "compare": compare, "runs": run_table, "api": api}
-    if name in of_any_run:
-        return of_any_run[name]
-    make = {"lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes, "images": images}[
-        name
-    ]
-    return lambda state, know: needs_network(state) or {"first_head": first_head(state.run)} | make(state, know)
-
-
-def first_head(run: ExploredRun) -> str | None:
-    """Of several heads the one whose classes and accuracy the pages show."""
-    heads = run.run.task.heads
-    return heads[0].target if len(heads) > 1 else None
 
 
 def render(
@@ -65,8 +47,7 @@ def render(
     """
     return fill(
         f"{name}.html", "convscope.app", state=state, run=state.run, page=name,
-        titles=COPIED_TITLES if state.is_copy else TITLES, jobs=jobs,
-        off=off_in_words(state.off), off_in_words=off_in_words, version=__version__, **parts,
+        titles=COPIED_TITLES if state.is_copy else TITLES, jobs=jobs, off=off_in_words(state.off), version=__version__, **parts,
         client={"run": state.number, "off": state.off, "copy": state.is_copy, "cells": list(cells)},  # what scripts need
     )  # fmt: skip
 
@@ -81,11 +62,16 @@ def overview(state: State, know: Know) -> dict[str, Any]:
     run = state.run
     if not run.is_evaluated:
         return {"live": True, "charts": {}, "matrices": []}
-    ablation, parts = _ablation(state, know), {"live": False, "without": None, "test": run.test} | run.figures
+    ablation, parts = _ablation(state, know), {"live": False, "without": None} | run.figures
     if ablation is not None:
         first, *others = parts["matrices"]
         parts["matrices"] = [first | {"matrix": ablation.confusion_after.tolist()}, *others]
-        parts["without"] = _without(ablation) | {"head": first_head(run)}
+        changed = [
+            (row, ablation.classes[ablation.before[row]], ablation.classes[ablation.after[row]], words)
+            for words, rows in (("lost", ablation.lost), ("gained", ablation.gained))
+            for row in rows.tolist()
+        ]
+        parts |= {"without": ablation, "changed": changed}
     return parts
 
 
@@ -97,49 +83,22 @@ def _ablation(state: State, know: Know) -> Ablation | None:
     return ablation
 
 
-def _without(ablation: Ablation) -> dict[str, Any]:
-    """What changes when units are switched off: accuracy, and the images that are lost and gained."""
-    place = {int(row): k for k, row in enumerate(ablation.index.tolist())}
-    changed = [
-        {"row": row, "lost": kind == "lost", "true": ablation.classes[ablation.target[place[row]]],
-         "before": ablation.classes[ablation.before[place[row]]], "after": ablation.classes[ablation.after[place[row]]]}
-        for kind in ("lost", "gained") for row in getattr(ablation, kind).tolist()
-    ]  # fmt: skip
-    return {"before": ablation.accuracy_before().to_json(), "after": ablation.accuracy_after().to_json(),
-            "change": ablation.change().to_json(), "changed": changed, "lost": len(ablation.lost),
-            "gained": len(ablation.gained)}  # fmt: skip
-
-
 def lab(state: State, know: Know) -> dict[str, Any]:
-    """The image lab: layers, classes and lenses to choose from; the rest comes by its socket."""
-    run, query = state.run, state.query
-    task = run.scope.task
-    start = {
-        "image": query.get("image", "0"), "edits": query.get("edits", "[]"), "lens": query.get("lens", run.lenses[0]),
-        "layers": query.get("layers", ""), "show": query.get("show", "change"),
-    }  # fmt: skip
+    """The image lab: fields of layers, and how it begins; the rest of the run is read by the template, or comes by the socket.
+
+    For each layer the receptive field of every position: [top, bottom] of the rows, [left, right] of the columns.
+    """
+    run, task = state.run, state.run.scope.task
+    defaults = {"image": "0", "edits": "[]", "lens": run.lenses[0], "layers": "", "show": "change"}
+    boxes = {layer["name"]: run.scope.receptive_field(layer["name"]).boxes for layer in run.layers}
     return {
-        "layers": run.layers,
-        "lenses": run.lenses,
-        "fields": _fields(run),
-        "shape": run.run.input_shape,
-        "classes": run.scope.classes,
+        "fields": {
+            name: {"rows": box[[0, 2], :, 0].T.tolist(), "columns": box[[1, 3], 0].T.tolist()}
+            for name, box in boxes.items()
+        },
         "heads": [(first := task.first_class(n), first + len(head.classes)) for n, head in enumerate(task.heads)],
-        "n_images": len(run.test),
-        "targets": run.test.targets_of("class").tolist(),
-        "test_classes": run.test.classes["class"],
-        "start": start,
+        "start": {key: state.query.get(key, default) for key, default in defaults.items()},
     }
-
-
-def _fields(run: ExploredRun) -> dict[str, Any]:
-    """For each layer the receptive field of every position: [tops, lefts, bottoms, rights]; of separable ones as two lists."""
-    fields = {}
-    for layer in run.layers:
-        boxes = run.scope.receptive_field(layer["name"]).boxes
-        rows, columns = boxes[[0, 2], :, 0], boxes[[1, 3], 0]
-        fields[layer["name"]] = {"rows": rows.T.tolist(), "columns": columns.T.tolist()}
-    return fields
 
 
 def projection_map(state: State, know: Know) -> dict[str, Any]:
@@ -152,8 +111,7 @@ def projection_map(state: State, know: Know) -> dict[str, Any]:
         for each in dict.fromkeys(("pca", method))
         if know("projection", f"{METHODS[each]} of {where}", layer=layer, method=each) is not None
     ]
-    return {"layers": run.layers, "layer": layer, "method": method, "methods": METHODS, "n_images": len(run.test),
-            "shown": ready[-1] if ready else None, "classes": run.subject.answers[0].head.classes}  # fmt: skip
+    return {"layer": layer, "method": method, "methods": METHODS, "shown": ready[-1] if ready else None}
 
 
 def projection_of(run: ExploredRun, layer: str, method: str) -> tuple[str | None, str]:
@@ -190,30 +148,35 @@ def mistakes(state: State, know: Know) -> dict[str, Any]:
         for row in order[:_MOST_MISTAKES]
     ]  # fmt: skip
     n = len(answers.true)
-    return {"queue": queue, "n_wrong": len(order), "test": run.test, "lenses": run.lenses,
-            "accuracy": proportion(n - len(order), n).to_json()}  # fmt: skip
+    return {"queue": queue, "n_wrong": len(order), "lenses": run.lenses, "accuracy": proportion(n - len(order), n)}
 
 
 def images(state: State, know: Know) -> dict[str, Any]:
     """Test images of a true class, predicted as a class: a cell of the confusion matrix, without the units that are off."""
     run, query = state.run, state.query
     answers, ablation = run.subject.answers[0], _ablation(state, know)
-    predicted = answers.predicted if ablation is None else ablation.after
-    probability = answers.confidence if ablation is None else ablation.probability_after
-    chosen = torch.ones(len(answers.true), dtype=torch.bool)
-    words = []
-    for key, column in (("true", answers.true), ("predicted", predicted)):
+    true, predicted, probability, names = answers.true, answers.predicted, answers.confidence, answers.head.classes
+    if ablation is not None:
+        predicted, probability = ablation.after, ablation.probability_after
+    chosen, words = torch.ones(len(true), dtype=torch.bool), []
+    for key, column, phrase in (("true", true, "true class"), ("predicted", predicted, "predicted as")):
         if key in query:
             k = read_number(query[key], key)
-            if k >= len(answers.head.classes):
-                raise RequestError(f"{key}={k}: there are classes 0 to {len(answers.head.classes) - 1}")
+            if k >= len(names):
+                raise RequestError(f"{key}={k}: there are classes 0 to {len(names) - 1}")
             chosen &= column == k
-            words.append(f"{'true class' if key == 'true' else 'predicted as'} {answers.head.classes[k]}")
+            words.append(f"{phrase} {names[k]}")
     rows = chosen.nonzero()[:, 0]
     ranked = rows[probability[rows].argsort(descending=True, stable=True)].tolist()
-    cards = [{"row": row, "name": run.test.name(row), "true": answers.head.classes[answers.true[row]],
-              "predicted": answers.head.classes[predicted[row]], "probability": float(probability[row])}
-             for row in ranked[:_MOST_IMAGES]]  # fmt: skip
+    cards = [
+        {
+            "row": row,
+            "true": names[true[row]],
+            "predicted": names[predicted[row]],
+            "probability": float(probability[row]),
+        }
+        for row in ranked[:_MOST_IMAGES]
+    ]
     return {"cards": cards, "n": len(ranked), "words": ", ".join(words) or "all test images",
             "of": "predicted" if ablation is None else "true"}  # fmt: skip
 
@@ -272,8 +235,8 @@ def compare(state: State, know: Know) -> dict[str, Any]:
     evaluated = [number for number, each in enumerate(state.runs) if each.is_evaluated and number != state.number]
     if not evaluated:
         return {"unfinished": "There is one run that can be looked into. To compare two: convscope serve RUN RUN"}
-    if missing := needs_network(state):
-        return missing
+    if state.run.unfinished:
+        return {"unfinished": state.run.unfinished}
     number = read_number(state.query.get("with", str(evaluated[0])), "with")
     if number not in evaluated:
         raise RequestError(f"with={number}: expected another run that is evaluated, such as {evaluated[0]}")
@@ -285,7 +248,6 @@ def compare(state: State, know: Know) -> dict[str, Any]:
         "lenses": [name for name in run.lenses if name in other.lenses],
         "image": min(image, len(run.test) - 1, len(other.test) - 1), "n_images": min(len(run.test), len(other.test)),
         "edits": _listed(state.query.get("edits", "[]")), "cka": _cka(know, run, other) if same else None,
-        "first_head": first_head(run),
     }  # fmt: skip
 
 
@@ -307,9 +269,9 @@ def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
     only = [(each.name, part.nonzero()[:_ONLY_ONE, 0].tolist(), int(part.sum()))
             for each, part in ((run, first & ~second), (other, second & ~first))]  # fmt: skip
     return {
-        "difference": paired_difference(both, only_first, only_second, neither).to_json(),
-        "first": proportion(both + only_first, len(first)).to_json(),
-        "second": proportion(both + only_second, len(first)).to_json(),
+        "difference": paired_difference(both, only_first, only_second, neither),
+        "first": proportion(both + only_first, len(first)),
+        "second": proportion(both + only_second, len(first)),
         "p": study.written_p(study.mcnemar(only_first, only_second)), "only": only,
     }  # fmt: skip
 
@@ -321,3 +283,17 @@ def _cka(know: Know, run: ExploredRun, other: ExploredRun) -> dict[str, Any] | N
     if similarity is None:
         return None
     return {"second": layers[1], "rows": list(zip(layers[0], similarity["cka"].tolist(), strict=True))}
+
+
+PAGES = {
+    "overview": overview, "compare": compare, "runs": run_table, "api": api,
+    "lab": lab, "units": units, "unit": unit, "map": projection_map, "mistakes": mistakes, "images": images,
+}  # fmt: skip
+"""What makes the parts of each page; all but the first four need a network that can be looked into."""
+
+
+def parts_of(name: str, state: State, know: Know) -> dict[str, Any]:
+    """What a page shows."""
+    if name not in ("overview", "compare", "runs", "api") and state.run.unfinished:
+        return {"unfinished": state.run.unfinished}
+    return PAGES[name](state, know)

@@ -20,11 +20,11 @@ from convscope.analyses import Analysis, find, names, request_of, small_picture
 from convscope.app import pages
 from convscope.app.explored import ExploredRun, UnitsOff
 from convscope.app.explorer import Explorer
-from convscope.app.lab import LIVE_LENSES, LabRequest, eight_bits
+from convscope.app.lab import LIVE_LENSES, LabRequest
 from convscope.app.questions import analysis
 from convscope.app.state import is_number, units_off
 from convscope.data import read_image
-from convscope.draw import Picture, enlarge_to, png
+from convscope.draw import Picture, enlarge_to, picture, png
 from convscope.errors import ConvscopeError, RequestError, first_line
 from convscope.runs import Verdict, read_review, remove_verdict, write_verdict
 from convscope.scans import Nearest, Projection, reviewed_accuracy, write_embeddings
@@ -243,8 +243,8 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
         explored = explorer.runs[run]
         if lens not in LIVE_LENSES:
             raise RequestError(f"lens={lens}: expected one of {', '.join(LIVE_LENSES)}")
-        picture = await explorer.by_network(attribution_of, explored, row, lens, units_off(off))
-        return Response(png(picture), media_type="image/png")
+        shown = await explorer.by_network(attribution_of, explored, row, lens, units_off(off))
+        return Response(png(shown), media_type="image/png")
 
     @app.post("/uploads")
     async def upload(request: Request, run: int = 0) -> Response:
@@ -258,7 +258,7 @@ def add_images(app: FastAPI, explorer: Explorer) -> None:
     async def uploaded(name: str, run: int = 0) -> Response:
         """An uploaded image as the network sees it."""
         image = await explorer.by_page(explorer.uploaded(run), name)
-        return Response(png(eight_bits(image).numpy()), media_type="image/png", headers={"cache-control": "no-store"})
+        return Response(png(picture(image)), media_type="image/png", headers={"cache-control": "no-store"})
 
 
 def attribution_of(explored: ExploredRun, row: int, lens: str, off: UnitsOff) -> Picture:

@@ -107,16 +107,12 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
 
     # A function of its own, for FastAPI reads each parameter of a route from the query.
     def add_page(name: str) -> None:
-        @app.get(f"/{name}", include_in_schema=False)
+        @app.get("/unit/{layer}/{unit}" if name == "unit" else f"/{name}", include_in_schema=False)
         async def page(request: Request) -> Response:
-            return await _page(explorer, name, request.query_params, {})
+            return await _page(explorer, name, {**request.query_params, **request.path_params})
 
     for name in pages.PAGES:
         add_page(name)
-
-    @app.get("/unit/{layer}/{unit}", include_in_schema=False)
-    async def unit(request: Request, layer: str, unit: str) -> Response:
-        return await _page(explorer, "unit", request.query_params, {"layer": layer, "unit": unit})
 
     @app.get("/api/history")
     async def history(run: int = 0) -> Response:
@@ -134,11 +130,11 @@ def _add_pages(app: FastAPI, explorer: Explorer) -> None:
         return JSONResponse(job.to_json())
 
 
-async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: dict[str, str]) -> Response:
+async def _page(explorer: Explorer, name: str, query: Mapping[str, str]) -> Response:
     """A page; what is not known yet is asked for, and the page says that it is being worked out."""
     if name in ("runs", "compare"):
         await explorer.by_page(explorer.runs.refresh)
-    state = State.of(explorer.runs.runs, {**query, **path})
+    state = State.of(explorer.runs.runs, query)
     if name != "runs":  # where one that is gone hides no other
         await explorer.by_page(explorer.runs.__getitem__, state.number)
     cache_misses: list[tuple[str, str, dict[str, Any]]] = []
@@ -150,8 +146,7 @@ async def _page(explorer: Explorer, name: str, query: Mapping[str, str], path: d
             cache_misses.append((question, words, arguments))
             return None
 
-    make = pages.page_of(name)
-    parts = await explorer.by_page(make, state, know)
+    parts = await explorer.by_page(pages.parts_of, name, state, know)
     jobs = [explorer.jobs.ask(state.run, question, words, **arguments) for question, words, arguments in cache_misses]
     return HTMLResponse(await explorer.by_page(pages.render, name, state, parts, [job.to_json() for job in jobs]))
 

@@ -91,17 +91,3 @@ def read_number(text: str, name: str) -> int:
     if not is_number(text):
         raise RequestError(f"{name}={text}: expected a number from 0 on")
     return int(text)
-
-
-def needs_network(state: State) -> dict[str, Any] | None:
-    """What a page says of a run into which one cannot look; None for others."""
-    run = state.run
-    if not run.run.is_trained:
-        return {
-            "unfinished": "This run is being trained. Its curves are on the overview; the rest follows when it is done."
-        }
-    if not run.is_evaluated:
-        return {"unfinished": f"This run is not evaluated yet: {run.run.command('evaluate')}"}
-    if not run.is_traced:
-        return {"unfinished": "The network of this run cannot be traced, so its layers cannot be shown."}
-    return None

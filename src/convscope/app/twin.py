@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from importlib import resources
 from typing import Any, ClassVar
@@ -56,42 +56,38 @@ def write_twin(run: Run, trust: bool = False) -> str:
     check_writable(run.path)
     explored = ExploredRun(run, trust)
     explored.scope.graph  # noqa: B018 (says why it cannot be traced)
-    write_folder_whole(run.path / FOLDER, dict(_Copy(explored).files()))
+    write_folder_whole(run.path / FOLDER, dict(_Copy([explored]).files()))
     return str(run.path / FOLDER / "index.html")
 
 
-@dataclass(frozen=True)
-class _CopiedState(State):
-    """The state of a page of the copy, whose addresses are files.
-
-    Attributes:
-        units: how many units of each convolution have a page.
-        examples: test images on the page of examples.
-        wanted: images that pages show, by split and row.
-    """
+class _Copy(State):
+    """The pages of a copy, whose addresses are files, and what belongs to them."""
 
     is_copy: ClassVar[bool] = True
-    units: dict[str, int] = field(default_factory=dict)
-    examples: Sequence[int] = ()
-    wanted: set[tuple[str, int]] = field(default_factory=set)
+
+    @cached_property
+    def wanted(self) -> set[tuple[str, int]]:
+        """Images that pages show, by split and row."""
+        return set()
+
+    @cached_property
+    def units(self) -> dict[str, int]:
+        """How many units of each convolution have a page."""
+        return report.shown_units(self.run.subject) if report.has_filters(self.run.subject) else {}
 
     def link(self, page: str, **query: Any) -> str:
         kind, _, rest = page.partition("/")
         if kind == "unit":
             layer, number = (unquote(part) for part in rest.rsplit("/", 1))
-            return self.unit_file(layer, int(number))
-        if kind == "units" and "layer" in query:
-            return f"units-{self._place(query['layer'])}.html"
+            if int(number) < self.units.get(layer, 0):
+                return f"unit-{list(self.units).index(layer)}-{number}.html"
+            kind, query = "units", {"layer": layer}  # that of its layer, where it has none
+        if kind == "units" and query.get("layer") in self.units:
+            return f"units-{list(self.units).index(query['layer'])}.html"
         if kind == "lab":
             row = query["image"]
             return f"examples.html#image-{row}" if row in self.examples else self.image(row, 0)
         return "index.html" if kind == "overview" else f"{kind}.html"
-
-    def unit_file(self, layer: str, number: int) -> str:
-        """The page of a unit; that of its layer where it has none."""
-        if number < self.units.get(layer, 0):
-            return f"unit-{self._place(layer)}-{number}.html"
-        return f"units-{self._place(layer)}.html" if layer in self.units else "units.html"
 
     def image(self, row: int, side: int, box: str = "") -> str:
         if box:
@@ -99,50 +95,38 @@ class _CopiedState(State):
         self.wanted.add(("test", row))
         return f"images/test-{row}.png"
 
-    def _place(self, layer: str) -> int:
-        return list(self.units).index(layer)
-
-
-class _Copy:
-    """Makes the files of a copy."""
-
-    def __init__(self, explored: ExploredRun) -> None:
-        self.run, self.subject = explored, explored.subject
-        self.units = report.shown_units(self.subject) if report.has_filters(self.subject) else {}
-        self.state = _CopiedState([explored], query={}, units=self.units)
-
     def files(self) -> Iterator[tuple[str, bytes | str]]:
-        """Each with its name, the images last."""
-        for name, html in self.pages():
-            yield name, _from_disk(html)
+        """All files, each with its name, the images last."""
+        for name, html in self._pages():
+            yield name, _FILE.sub(r'\1="static/', _MODULE.sub(r'<script src="static/\1" defer></script>', html))
         for name in ("app.css", "common.js", "map.js", "mistakes.js", "overview.js", "unit.js"):
             text = (resources.files("convscope.app") / "static" / name).read_text("utf-8")
             yield f"static/{name}", _as_script(text) if name.endswith(".js") else text
         for name in ("report.css", "report.js", "tables.js"):
             yield f"static/{name}", str(report.static(name))
         yield "static/vega.js", str(report.vega())
-        for split, row in sorted(self.state.wanted):
+        lens = self.run.lenses[0]
+        for row in self._mistaken:
+            yield f"images/{lens}-{row}.png", png(attribution_of(self.run, row, lens, {}))
+        for split, row in sorted(self.wanted):
             yield f"images/{split}-{row}.png", self.run.png(split, row)
 
-    def pages(self) -> Iterator[tuple[str, str | bytes]]:
-        """All pages, and the pictures that belong to them alone."""
-        yield from self._mistakes()
-        yield "examples.html", self._render("examples", {"examples": self.examples})
+    def _pages(self) -> Iterator[tuple[str, str]]:
+        yield "mistakes.html", self._mistakes()
+        yield "examples.html", pages.render("examples", self, {"examples": self.examples})
         yield from self._overview()
         yield "map.html", self._map()
         if not self.units:
-            yield "units.html", self._render("units", {"unfinished": "This network has no convolutions."})
+            yield "units.html", pages.render("units", self, {"unfinished": "This network has no convolutions."})
         for place, (layer, n) in enumerate(self.units.items()):
             parts = self._parts("units", layer=layer)
-            html = self._render("units", parts | {"sheet": parts["sheet"][:n]})
+            html = pages.render("units", self, parts | {"sheet": parts["sheet"][:n]})
             yield f"units-{place}.html", html
             if place == 0:
                 yield "units.html", html
             for unit in range(n):
-                yield (
-                    f"unit-{place}-{unit}.html",
-                    self._render("unit", self._parts("unit", layer=layer, unit=str(unit))),
-                )
+                parts = self._parts("unit", layer=layer, unit=str(unit))
+                yield f"unit-{place}-{unit}.html", pages.render("unit", self, parts)
 
     def _overview(self) -> Iterator[tuple[str, str]]:
         parts = self._parts("overview")
@@ -151,35 +135,37 @@ class _Copy:
         cells = [divmod(k, len(matrix)) for k in order if matrix.flatten()[k]]
         for true, predicted in cells:
             cell = self._parts("images", true=str(true), predicted=str(predicted))
-            yield f"images-{true}-{predicted}.html", self._render("images", cell)
-        yield "index.html", self._render("overview", parts, cells=[f"{true}-{predicted}" for true, predicted in cells])
+            yield f"images-{true}-{predicted}.html", pages.render("images", self, cell)
+        names = [f"{true}-{predicted}" for true, predicted in cells]
+        yield "index.html", pages.render("overview", self, parts, cells=names)
 
     def _map(self) -> str:
         points = points_of(self.run, QUESTIONS["projection"](self.run, layer=None, method="pca"))
-        n = len(points["row"])
-        step = -(-n // _MOST_POINTS)
+        step = -(-len(points["row"]) // _MOST_POINTS)
         of_points = ("row", "name", "x", "y", "confidence", "class", "predicted")
         sample = points | {key: points[key][::step] for key in of_points}
-        self.state.wanted.update(("test", row) for row in sample["row"])
-        return self._render("map", self._parts("map"), answers={"projection": sample})
+        self.wanted.update(("test", row) for row in sample["row"])
+        return pages.render("map", self, self._parts("map") | {"answers": {"projection": sample}})
 
-    def _mistakes(self) -> Iterator[tuple[str, str | bytes]]:
-        parts, test = self._parts("mistakes"), self.run.test
-        queue = parts["queue"][: _MANY if self._is_small else _FEW]
-        rows = [one["row"] for one in queue]
-        self.state.wanted.update(("test", row) for row in rows)
-        near: dict[int, dict[str, Any]] = {}
+    @cached_property
+    def _queue(self) -> dict[str, Any]:
+        """The parts of the page of mistakes, with as many of these as the copy shows."""
+        parts = self._parts("mistakes")
+        return parts | {"queue": parts["queue"][: _MANY if self._is_small else _FEW], "lenses": self.run.lenses[:1]}
+
+    @property
+    def _mistaken(self) -> list[int]:
+        return [one["row"] for one in self._queue["queue"]]
+
+    def _mistakes(self) -> str:
+        rows, near = self._mistaken, dict[int, dict[str, Any]]()
+        self.wanted.update(("test", row) for row in rows)
         if rows:
-            nearest = self.run.scope.nearest(test.subset(rows), self.run.data.train)
+            nearest = self.run.scope.nearest(self.run.test.subset(rows), self.run.data.train)
             near = dict(zip(rows, nearest_of(self.run, nearest), strict=True))
-            self.state.wanted.update(("train", k) for k in nearest.index.flatten().tolist())
-        for row in rows:
-            lens = self.run.lenses[0]
-            yield f"images/{lens}-{row}.png", png(attribution_of(self.run, row, lens, {}))
-        answers = {"review": review_of(self.run), "nearest": near}
-        yield (
-            "mistakes.html",
-            self._render("mistakes", parts | {"queue": queue, "lenses": self.run.lenses[:1]}, answers=answers),
+            self.wanted.update(("train", k) for k in nearest.index.flatten().tolist())
+        return pages.render(
+            "mistakes", self, self._queue | {"answers": {"review": review_of(self.run), "nearest": near}}
         )
 
     @property
@@ -188,33 +174,27 @@ class _Copy:
         return height * width <= _SMALL
 
     @cached_property
-    def examples(self) -> list[dict[str, Any]]:
-        """The worst mistakes and some right answers, each with what some lenses show of it."""
-        answers = self.subject.answers[0]
+    def examples(self) -> dict[int, dict[str, Any]]:
+        """The worst mistakes and some right answers, by their test images, each with what some lenses show of it."""
+        answers = self.run.subject.answers[0]
         right = (answers.predicted == answers.true).nonzero()[:, 0].tolist()
-        wrong = [one["row"] for one in self._parts("mistakes")["queue"][:_EXAMPLES]]
-        rows = [*wrong, *right[:: max(1, len(right) // _EXAMPLES)][:_EXAMPLES]]
-        self.state = _CopiedState([self.run], query={}, units=self.units, examples=rows, wanted=self.state.wanted)
         names = answers.head.classes
-        return [
-            {"row": row, "name": self.run.test.name(row), "true": names[answers.true[row]],
-             "predicted": names[answers.predicted[row]], "probability": float(answers.confidence[row]),
-             "looks": list(self._looks(row))}
-            for row in rows
-        ]  # fmt: skip
+        return {
+            row: {"name": self.run.test.name(row), "true": names[answers.true[row]],
+                  "predicted": names[answers.predicted[row]], "probability": float(answers.confidence[row]),
+                  "looks": self._looks(row)}
+            for row in [*self._mistaken[:_EXAMPLES], *right[:: max(1, len(right) // _EXAMPLES)][:_EXAMPLES]]
+        }  # fmt: skip
 
-    def _looks(self, row: int) -> Iterator[dict[str, str]]:
+    def _looks(self, row: int) -> list[dict[str, Any]]:
+        looks = []
         for lens in _LOOKS if self._is_small else _LOOKS[:1]:  # the smallest square of a large image takes minutes
-            try:
-                result = analysis(self.run, lens, self.run.image(row))
-            except (RequestError, NetworkError):
-                continue
-            picture = base64.b64encode(result["png"]).decode()
-            yield {"heading": result["heading"], "note": result["note"], "picture": f"data:image/png;base64,{picture}"}
+            with suppress(RequestError, NetworkError):
+                looks.append(analysis(self.run, lens, self.run.image(row)))
+        return looks
 
     def _parts(self, page: str, **query: str) -> dict[str, Any]:
-        state = State([self.run], query=query)
-        return pages.page_of(page)(state, self._know)
+        return pages.parts_of(page, State([self.run], query=query), self._know)
 
     def _know(self, question: str, words: str, **arguments: Any) -> Any:
         """The answer at once; of single units from what the filter page has of all."""
@@ -230,27 +210,17 @@ class _Copy:
 
     @cached_property
     def _effects(self) -> Any:
-        return report.measured_effects(self.subject)
+        return report.measured_effects(self.run.subject)
 
     @cached_property
     def _visualizations(self) -> dict[str, Any]:
-        return report.visualizations(self.subject, self.units)
-
-    def _render(self, name: str, parts: dict[str, Any], cells: Sequence[str] = (), **more: Any) -> str:
-        return pages.render(name, self.state, parts | more, cells=cells)
+        return report.visualizations(self.run.subject, self.units)
 
 
 _MODULE = re.compile(r'<script type="module" src="/static/([\w.]+)"></script>')
 _FILE = re.compile(r'\b(href|src)="/static/')
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "./common.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:const|(?:async )?function) ([\w$]+))", re.MULTILINE)
-
-
-def _from_disk(page: str | bytes) -> str | bytes:
-    """A page whose scripts and styles lie beside it."""
-    if isinstance(page, bytes):
-        return page
-    return _FILE.sub(r'\1="static/', _MODULE.sub(r'<script src="static/\1" defer></script>', page))
 
 
 def _as_script(module: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convscope.app.explored import ExploredRun
-from convscope.app.state import Know, State, read_number
+from convscope.app.state import Know, State, off_in_words, read_number
 from convscope.draw import enlarge_to, filter_picture, picture, signed_picture
 from convscope.errors import RequestError
 
@@ -26,18 +26,16 @@ def units(state: State, know: Know) -> dict[str, Any]:
     strongest = know("strongest", "the strongest images of every unit")
     layer_effects = know("effects", "the effect of every unit") if strongest else None
     sheet = [] if strongest is None else _sheet(strongest, chosen, layer_effects)
-    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": strongest is not None, "test": run.test,
+    return {"layers": layers, "chosen": chosen, "sheet": sheet, "found": strongest is not None,
             "n_units": run.scope.n_units(chosen)}  # fmt: skip
 
 
 def _sheet(strongest: Any, layer: str, layer_effects: Any) -> list[dict[str, Any]]:
-    patches, statistics = strongest[0][layer], strongest[1][layer]
-    best = statistics.best_class
+    patches, best = strongest[0][layer], strongest[1][layer].best_class
     return [
         {
             "unit": unit,
             "patches": _patches(patches, unit, 4),
-            "dead": bool(statistics.dead[unit]),
             "best": None if best is None else int(best[unit]),
             "effect": layer_effects[layer][unit] if layer_effects and unit < len(layer_effects[layer]) else None,
         }
@@ -62,32 +60,35 @@ def unit(state: State, know: Know) -> dict[str, Any]:
     classes = run.test.classes["class"]
     off = set(state.off.get(layer, ()))
     parts = {"layer": layer, "unit": number, "n_units": run.scope.n_units(layer), "kind": operation.kind,
-             "shape": operation.output_shape, "field": run.scope.receptive_field(layer), "test": run.test,
-             "is_off": number in off, "switched": {**state.off, layer: sorted(off ^ {number})},
-             "classes": classes}  # fmt: skip
+             "shape": operation.output_shape, "field": run.scope.receptive_field(layer), "classes": classes,
+             "is_off": number in off, "switched": off_in_words({**state.off, layer: sorted(off ^ {number})})}  # fmt: skip
     if operation.kind != "conv":
-        return parts | {"patches": None, "picture": None, "effect": None, "weights": None, "statistics": None}
-    strongest = know("strongest", "the strongest images of every unit")
-    results = strongest and (strongest[0][layer], strongest[1][layer])
-    return parts | {
-        "patches": results and _patches(results[0], number),
-        "responses": results and {"mean": float(results[0].mean[number]), "most": float(results[0].largest[number])},
-        "counts": _class_counts(results[0], number, classes) if results else [],
-        "statistics": _statistics(results[1], number, classes) if results else None,
-        "twins": _twins(results[1], number) if results else [],
-        "effect": _effect(state, know, layer, number),
+        return parts
+    strongest = know("strongest", "the strongest images of every unit")  # first, for it is worked out first
+    parts |= {
+        "statistics": None,
+        "effect": _effect(know, layer, number),
         "picture": _visualization(know, layer, number),
         "weights": _weights(run, layer, number),
     }
+    if strongest:
+        patches, statistics = strongest[0][layer], strongest[1][layer]
+        parts |= {
+            "patches": _patches(patches, number),
+            "responses": {"mean": float(patches.mean[number]), "most": float(patches.largest[number])},
+            "counts": _class_counts(patches, number, classes),
+            "statistics": _statistics(statistics, number, classes),
+            "twins": _twins(statistics, number),
+        }
+    return parts
 
 
 def _class_counts(patches: Any, unit: int, classes: Sequence[str]) -> list[tuple[str, int]]:
     """How many of the strongest images each class has, most first."""
     if patches.class_counts is None:
         return []
-    counts = patches.class_counts[unit]
-    order = counts.argsort(descending=True, stable=True).tolist()
-    return [(classes[k], int(counts[k])) for k in order if counts[k]][:10]
+    counts = zip(classes, patches.class_counts[unit].tolist(), strict=False)
+    return sorted((one for one in counts if one[1]), key=lambda one: one[1], reverse=True)[:10]
 
 
 def _statistics(statistics: Any, unit: int, classes: Sequence[str]) -> dict[str, Any]:
@@ -95,9 +96,8 @@ def _statistics(statistics: Any, unit: int, classes: Sequence[str]) -> dict[str,
     top = max([*means, 1e-12])
     shares = sorted(((value / top, name, value) for name, value in zip(classes, means, strict=False)), reverse=True)
     return {
-        "zeros": float(statistics.zeros[unit]), "dead": bool(statistics.dead[unit]), "peak": float(statistics.peak[unit]),
-        "by_class": shares[:12], "selectivity": None if statistics.selectivity is None else float(statistics.selectivity[unit]),
-        "n_images": statistics.n_images,
+        "zeros": float(statistics.zeros[unit]), "dead": bool(statistics.dead[unit]), "by_class": shares[:12],
+        "selectivity": None if statistics.selectivity is None else float(statistics.selectivity[unit]),
     }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _twins(statistics: Any, unit: int) -> list[tuple[int, float]]:
             if unit in (first, second)][:8]  # fmt: skip
 
 
-def _effect(state: State, know: Know, layer: str, unit: int) -> dict[str, Any] | None:
+def _effect(know: Know, layer: str, unit: int) -> dict[str, Any] | None:
     effects = know("effect", f"the effect of unit {unit} of {layer}", layer=layer, unit=unit)
     if effects is None:
         return None
@@ -115,9 +115,9 @@ def _effect(state: State, know: Know, layer: str, unit: int) -> dict[str, Any] |
     changes = (after - before).nan_to_num(0)
     order = changes.abs().argsort(descending=True, stable=True).tolist()
     return {
-        "change": effects.change(unit).to_json(), "before": effects.accuracy_before, "n_images": effects.n_images,
+        "change": effects.change(unit), "n_images": effects.n_images,
         "lost": int(effects.lost[unit].sum()), "gained": int(effects.gained[unit].sum()),
-        "by_class": [(effects.classes[k], effects.change(unit, k).to_json(), int(effects.lost[unit, k]),
+        "by_class": [(effects.classes[k], effects.change(unit, k), int(effects.lost[unit, k]),
                       int(effects.gained[unit, k])) for k in order if effects.lost[unit, k] or effects.gained[unit, k]][:12],
     }  # fmt: skip
 

@@ -110,7 +110,9 @@ class ChainStep:
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
             "receptive_field": list(self.receptive_field),
-            "stride": None if self.stride is None else [_plain(one) for one in self.stride],
+            "stride": None
+            if self.stride is None
+            else [int(one) if one.denominator == 1 else float(one) for one in self.stride],
             "formulas": self.formulas,
         }
 
@@ -333,10 +335,6 @@ def _product(factors: Iterable[int]) -> str:
 
 def _side(pair: tuple[object, object] | None) -> str:
     return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else times(pair)
-
-
-def _plain(value: Fraction) -> int | float:
-    return int(value) if value.denominator == 1 else float(value)
 
 
 def _html(part: str, rows: Iterable[Iterable[str]], cell: str) -> str:

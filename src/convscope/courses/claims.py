@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-import torch
+import numpy as np
+from jaxtyping import Float64
 
 from convscope.analyses import open_subject
 from convscope.base.bounded import is_within
@@ -69,14 +70,12 @@ def measure_networks(study: Study, told: Reproduces) -> None:
     ranking = study.ranking()
     if not metrics or not ranking:
         return
-    number = ranking[0].number
-    run = next(run for run in study.runs if run.number == number and run.state == "done")
+    run = next(run for run in study.runs if run.number == ranking[0].number and run.state == "done")
     entries = object_in(study.path / _MEASURED).items()
     measured = {name: each for name, each in entries if isinstance(each, dict) and each.get("run") == run.path.name}
     for name in metrics:
         if name not in measured:
-            subject = open_subject(run.path)
-            estimate, basis = MEASUREMENTS[name](subject.scope, run.open().load_data().test)
+            estimate, basis = MEASUREMENTS[name](open_subject(run.path).scope, run.open().load_data().test)
             measured[name] = {**estimate.to_json(), "basis": basis, "run": run.path.name}
             write_whole(study.path / _MEASURED, json.dumps(measured, indent=1))
 
@@ -124,39 +123,32 @@ def _alike(claim: Claim, spec: StudySpec, runs: Sequence[StudyRun]) -> list[list
 
 
 def _difference(claim: Claim, groups: Sequence[Sequence[StudyRun]]) -> tuple[Estimate, str]:
-    factors = [factor for factor, _ in claim.terms]
-    what = "pair" if len(factors) == 2 else "group"
+    factors = np.array([factor for factor, _ in claim.terms])
     if claim.metric == EPOCH_SECONDS:
-        times = [[run.open().history.seconds for run in group] for group in groups]
-        sums = [
-            sum(f * s for f, s in zip(factors, row, strict=True))
-            for group in times
-            for row in zip(*group, strict=False)
-        ]
+        epochs = [zip(*(run.open().history.seconds for run in group), strict=False) for group in groups]
+        sums = [float(factors @ seconds) for group in epochs for seconds in group]
         return _over(sums), f"{len(sums)} epochs"
-    values = [[figure(run.open(), claim.metric) for run in group] for group in groups]
-    sums = [sum(f * value for f, (value, _) in zip(factors, group, strict=True)) for group in values]
-    mean, count = fmean(sums), f"{len(groups)} {what}{'s' * (len(groups) > 1)}"
+    figures = [[figure(run.open(), claim.metric) for run in group] for group in groups]
+    values, n = np.array([[value for value, _ in group] for group in figures]), figures[0][0][1]
+    sums = (values @ factors).tolist()
+    count = f"{len(groups)} {'pair' if len(factors) == 2 else 'group'}{'s' * (len(groups) > 1)}"
     if len(groups) >= _ENOUGH or len({run.seed for group in groups for run in group}) > 1:
         return _over(sums), count
-    n = values[0][0][1]
     if claim.metric == "test_accuracy":
         return _on_images(factors, groups), f"{count}, {n:,} test images"
+    mean = fmean(sums)
     if not claim.metric.endswith("accuracy"):
         return Estimate(mean, None, None), count
-    errors = [
-        math.hypot(*(f * _error(value, n) for f, (value, _) in zip(factors, group, strict=True))) for group in values
-    ]
+    errors = [math.hypot(*(factors * [_error(value, n) for value in group])) for group in values]
     half = _Z * fmean(errors)  # as wide as if all groups erred alike, for they are shown the same images
     return Estimate(mean, mean - half, mean + half), f"{count}, {n:,} images"
 
 
-def _on_images(factors: Sequence[float], groups: Sequence[Sequence[StudyRun]]) -> Estimate:
+def _on_images(factors: Float64[np.ndarray, " T"], groups: Sequence[Sequence[StudyRun]]) -> Estimate:
     """Mean over the groups of the sum, image by image, with Student's interval over the test images."""
     runs = compare([run.path for group in groups for run in group]).runs
-    right = torch.stack([run.answers.right.double() for run in runs]).view(len(groups), len(factors), -1)
-    each = (right * torch.tensor(factors, dtype=torch.float64)[:, None]).sum(1).mean(0)
-    return mean_of(each.tolist())
+    right = np.stack([run.answers.right.numpy() for run in runs]).reshape(len(groups), len(factors), -1)
+    return mean_of((factors @ right).mean(0).tolist())
 
 
 def _over(sums: Sequence[float]) -> Estimate:

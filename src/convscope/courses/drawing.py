@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from itertools import product
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -98,17 +97,36 @@ def _unlike_a_page(columns: int, n: int, width: float, height: float) -> float:
     return abs(math.log(columns * width / (rows * height) * _PAGE)) + (rows * columns > n)
 
 
-@dataclass(frozen=True, eq=False)
-class _Channel:
-    """A row of a drawing: the input with its padding, which of it are padding and which the window reads; the products."""
+@dataclass(frozen=True)
+class _Grid:
+    """Numbers in squares; marked ones tinted, with a frame in the colour `edge`; grey ones are no part of the input."""
 
-    name: str
     numbers: Float[np.ndarray, "H W"]
-    padding: Bool[np.ndarray, "H W"]
-    taps: Bool[np.ndarray, "H W"]
-    weights: Float[np.ndarray, "h w"] | None
-    products: Float[np.ndarray, "h w"]
-    total: float
+    marked: Bool[np.ndarray, "H W"]
+    grey: Bool[np.ndarray, "H W"] | None = None
+    tint: str = _PALE_BLUE
+    edge: str = ""
+    label: str = ""
+
+    def svg(self, x: float, y: float, size: float) -> str:
+        pieces = []
+        for (row, column), value in np.ndenumerate(self.numbers):
+            out = self.grey is not None and self.grey[row, column]
+            fill = self.tint if self.marked[row, column] else _PAD if out else "#ffffff"
+            left, top = x + column * size, y + row * _CELL
+            pieces.append(
+                f'<rect x="{left:.1f}" y="{top:.1f}" width="{size:.1f}" height="{_CELL}" fill="{fill}" stroke="{_LINE}"/>'
+            )
+            pieces.append(_text(left + size / 2, top + _CELL / 2 + 5, number(value), colour=_FAINT if out else _INK))
+        if self.edge and self.marked.any():
+            rows, columns = (np.flatnonzero(self.marked.any(axis)) for axis in (1, 0))
+            left, top = x + columns[0] * size, y + rows[0] * _CELL
+            width, height = (columns[-1] - columns[0] + 1) * size, (rows[-1] - rows[0] + 1) * _CELL
+            pieces.append(
+                f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="none" '
+                f'stroke="{self.edge}" stroke-width="2.5"/>'
+            )
+        return "".join(pieces)
 
 
 class _Drawing:
@@ -116,97 +134,81 @@ class _Drawing:
 
     def __init__(self, worked: Worked, window: WorkedWindow) -> None:
         output = worked.output[window.unit].copy()
-        height, width = output.shape
+        marked, (height, width) = np.zeros(output.shape, bool), output.shape
+        marked[window.row, window.column] = True
         output[np.arange(height * width).reshape(height, width) > window.row * width + window.column] = np.nan
-        top, left = (
-            max(0, min(place - MOST_CELLS // 2, n - MOST_CELLS))
-            for place, n in ((window.row, height), (window.column, width))
-        )
+        near = _about(window.row, height), _about(window.column, width)
+        self.output = _Grid(output[near], marked[near], tint=_PALE_ORANGE, edge=_ORANGE)
         unit = f"unit {window.unit}, " if worked.step.output_shape[0] > 1 and worked.weight is not None else ""
         self.heading = f"{unit}row {window.row}, column {window.column}"
         self.operation = "largest" if worked.step.kind == "max_pool" else "sum"
-        self.output = output[top : top + MOST_CELLS, left : left + MOST_CELLS]
-        self.cell = window.row - top, window.column - left
         self.answer = add_up(window)
-        self.channels = [_channel(worked, window, n) for n in range(min(len(window.channels), MOST_CHANNELS))]
-        first = self.channels[0]
-        self.block = 22 + _CELL * max(len(first.numbers), len(first.products))
+        shown = range(min(len(window.channels), MOST_CHANNELS))
+        self.names = [worked.channels[window.channels[n]] or "input" for n in shown]
+        self.totals = [number(window.per_channel[n]) for n in shown]
+        self.rows = [_row(worked, window, n) for n in shown]
+        """Of each channel its grids, and the signs behind them."""
+        self.block = 22 + _CELL * max(len(grid.numbers) for grid in (self.rows[0][0][0], self.rows[0][-1][0]))
         """The height of a channel's row: its name and the tallest of its grids."""
 
     @property
     def size(self) -> float:
         """The width of a cell: as wide as the longest number needs."""
-        parts = [self.output, *(part for c in self.channels for part in (c.numbers, c.weights, c.products))]
-        longest = max(len(number(value)) for part in parts if part is not None for value in part.flat)
+        grids = [self.output, *(grid for row in self.rows for grid, _ in row)]
+        longest = max(len(number(value)) for grid in grids for value in grid.numbers.flat)
         return max(_CELL, _LETTER * longest + 12)
 
     @property
     def totals_width(self) -> float:
-        longest = max(len(number(c.total)) for c in self.channels)
-        return 2 * _SIGN + _LETTER * max(longest, len(self.operation))
+        return _LETTER * max(map(len, (*self.totals, self.operation)))
 
-    def grids_width(self, size: float) -> float:
-        """From the left of the input to the right of the products."""
-        first = self.channels[0]
-        weights = 0 if first.weights is None else first.weights.shape[1] * size + _SIGN
-        return first.numbers.shape[1] * size + weights + _SIGN + first.products.shape[1] * size
+    def rows_width(self, size: float) -> float:
+        """From the left of the input to the left of the output."""
+        grids = sum(grid.numbers.shape[1] * size + _SIGN for grid, _ in self.rows[0])
+        return grids + self.totals_width + _SIGN + _GAP
 
     def width(self, size: float) -> float:
-        output = max(self.output.shape[1] * size, _LETTER * len(self.answer) + 8)
-        return self.grids_width(size) + self.totals_width + _GAP + output
+        return self.rows_width(size) + max(self.output.numbers.shape[1] * size, _LETTER * len(self.answer) + 8)
+
+    @property
+    def output_height(self) -> float:
+        """With its name above it and the answer below."""
+        return 22 + _CELL * len(self.output.numbers) + 30
 
     @property
     def height(self) -> float:
-        blocks = len(self.channels) * (self.block + 12) - 12
-        return 30 + max(blocks, 22 + _CELL * len(self.output) + 30)
+        return 30 + max(len(self.rows) * (self.block + 12) - 12, self.output_height)
 
     def svg(self, x: float, y: float, size: float) -> str:
         pieces = [_text(x, y + 15, self.heading, colour=_FAINT, anchor="start", size=15)]
-        for place, channel in enumerate(self.channels):
-            pieces.append(self._row(x, y + 30 + place * (self.block + 12), channel, size, place == 0))
-        left = x + self.grids_width(size) + self.totals_width + _GAP
-        middle = y + 30 + (self.height - 30 - (22 + _CELL * len(self.output) + 30)) / 2
-        marked = np.zeros(self.output.shape, bool)
-        marked[self.cell] = True
-        pieces.append(_text(left, middle + 13, "output", anchor="start", colour=_FAINT))
-        pieces.append(_grid(left, middle + 22, self.output, size, marked=marked, mark=_PALE_ORANGE, edge=_ORANGE))
-        under = middle + 22 + _CELL * len(self.output) + 21
+        pieces += [self._row_svg(place, x, y + 30 + place * (self.block + 12), size) for place in range(len(self.rows))]
+        left = x + self.rows_width(size)
+        top = y + 30 + (self.height - 30 - self.output_height) / 2
+        pieces.append(_text(left, top + 13, "output", anchor="start", colour=_FAINT))
+        pieces.append(self.output.svg(left, top + 22, size))
+        under = top + self.output_height - 9
         pieces.append(_text(left, under, self.answer, anchor="start", weight=600, colour=_ORANGE, size=15))
         return "".join(pieces)
 
-    def _row(self, x: float, y: float, channel: _Channel, size: float, first: bool) -> str:
+    def _row_svg(self, place: int, x: float, y: float, size: float) -> str:
         middle = y + 22 + (self.block - 22) / 2
-        pieces = [_text(x, y + 13, channel.name or "input", anchor="start", weight=600)]
-
-        def put(x0: float, numbers: np.ndarray, **marks: Any) -> float:
-            pieces.append(_grid(x0, middle - _CELL * len(numbers) / 2, numbers, size, **marks))
-            return x0 + numbers.shape[1] * size
-
-        def sign(x0: float, text: str) -> float:
-            pieces.append(_text(x0 + _SIGN / 2, middle + 6, text, size=18, colour=_FAINT))
-            return x0 + _SIGN
-
-        def label(x0: float, text: str) -> None:
-            if first:
-                pieces.append(_text(x0, y + 13, text, anchor="start", colour=_FAINT))
-
-        parts = ~np.isnan(channel.products)
-        right = put(x, channel.numbers, marked=channel.taps, grey=channel.padding, edge=_BLUE)
-        if channel.weights is not None:
-            left = sign(right, "×")
-            right = put(left, channel.weights, marked=None if parts.all() else parts)
-            label(left, "filter")
-        left = sign(right, "→" if channel.weights is None else "=")
-        label(left, "window" if channel.weights is None else "products")
-        right = put(left, channel.products, marked=parts)
-        centre = sign(right, "→") + (self.totals_width - 2 * _SIGN) / 2
+        pieces = [_text(x, y + 13, self.names[place], anchor="start", weight=600)]
+        for grid, sign in self.rows[place]:
+            if place == 0 and grid.label:
+                pieces.append(_text(x, y + 13, grid.label, anchor="start", colour=_FAINT))
+            pieces.append(grid.svg(x, middle - _CELL * len(grid.numbers) / 2, size))
+            x += grid.numbers.shape[1] * size
+            pieces.append(_text(x + _SIGN / 2, middle + 6, sign, size=18, colour=_FAINT))
+            x += _SIGN
+        centre = x + self.totals_width / 2
         pieces.append(_text(centre, middle - 12, self.operation, colour=_FAINT, size=12.5))
-        pieces.append(_text(centre, middle + 6, number(channel.total), size=16, weight=600, colour=_BLUE))
+        pieces.append(_text(centre, middle + 6, self.totals[place], size=16, weight=600, colour=_BLUE))
         return "".join(pieces)
 
 
-def _channel(worked: Worked, window: WorkedWindow, n: int) -> _Channel:
-    image = worked.image[window.channels[n]]
+def _row(worked: Worked, window: WorkedWindow, n: int) -> list[tuple[_Grid, str]]:
+    """One channel of a window: what lies around the taps, the filter, and the products; each with the sign behind it."""
+    image, products = worked.image[window.channels[n]], window.products[n]
     margins = [_margins(worked, side) for side in (0, 1)]
     (above, _), (before, _) = margins
     numbers = np.pad(image, margins)
@@ -218,9 +220,11 @@ def _channel(worked: Worked, window: WorkedWindow, n: int) -> _Channel:
     if worked.step.kind == "max_pool":
         numbers[padding] = np.nan
     near = _near(taps, 0), _near(taps, 1)
-    weights = None if worked.weight is None else window.weights[n]
-    name, total = worked.channels[window.channels[n]], float(window.per_channel[n])
-    return _Channel(name, numbers[near], padding[near], taps[near], weights, window.products[n], total)
+    read, used = _Grid(numbers[near], taps[near], padding[near], edge=_BLUE), ~np.isnan(products)
+    if worked.weight is None:
+        return [(read, "→"), (_Grid(products, used, label="window"), "→")]
+    filter = _Grid(window.weights[n], np.zeros_like(used) if used.all() else used, label="filter")
+    return [(read, "×"), (filter, "="), (_Grid(products, used, label="products"), "→")]
 
 
 def _margins(worked: Worked, side: int) -> tuple[int, int]:
@@ -232,42 +236,14 @@ def _margins(worked: Worked, side: int) -> tuple[int, int]:
 
 def _near(taps: Bool[np.ndarray, "H W"], side: int) -> slice:
     """The rows or columns of a large input that are shown: about the window."""
-    places, size = np.flatnonzero(taps.any(1 - side)), taps.shape[side]
-    middle = int(places.mean()) if len(places) else 0
-    first = max(0, min(middle - MOST_CELLS // 2, size - MOST_CELLS))
-    return slice(first, first + MOST_CELLS) if size > MOST_CELLS else slice(None)
+    places = np.flatnonzero(taps.any(1 - side))
+    return _about(int(places.mean()) if len(places) else 0, taps.shape[side])
 
 
-def _grid(
-    x: float,
-    y: float,
-    numbers: np.ndarray,
-    size: float,
-    marked: np.ndarray | None = None,
-    grey: np.ndarray | None = None,
-    mark: str = _PALE_BLUE,
-    edge: str | None = None,
-) -> str:
-    """Numbers in squares; marked ones tinted, their box framed; grey ones are no part of the input."""
-    pieces = []
-    for (row, column), value in np.ndenumerate(numbers):
-        on, out = marked is not None and marked[row, column], grey is not None and grey[row, column]
-        fill = mark if on else _PAD if out else "#ffffff"
-        left, top = x + column * size, y + row * _CELL
-        pieces.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{size:.1f}" height="{_CELL}" fill="{fill}" stroke="{_LINE}"/>'
-        )
-        colour = _FAINT if out else _INK
-        pieces.append(_text(left + size / 2, top + _CELL / 2 + 5, number(value), colour=colour))
-    if edge and marked is not None and marked.any():
-        rows, columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
-        left, top = x + columns[0] * size, y + rows[0] * _CELL
-        width, height = (columns[-1] - columns[0] + 1) * size, (rows[-1] - rows[0] + 1) * _CELL
-        pieces.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="none" '
-            f'stroke="{edge}" stroke-width="2.5"/>'
-        )
-    return "".join(pieces)
+def _about(place: int, n: int) -> slice:
+    """At most MOST_CELLS of n rows or columns, with a place in the middle as far as can be."""
+    first = max(0, min(place - MOST_CELLS // 2, n - MOST_CELLS))
+    return slice(first, first + MOST_CELLS)
 
 
 def _text(

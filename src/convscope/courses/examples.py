@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.courses.numbers import nested, read_numbers, read_settings
+from convscope.courses.numbers import read_numbers, read_settings
 from convscope.courses.worked import Worked, worked_conv, worked_pool
 from convscope.errors import SettingError, UnknownNameError
 
@@ -114,10 +114,6 @@ def _refuse(keys: Iterable[str], allowed: tuple[str, ...], what: str) -> None:
             raise SettingError(f"{key.replace('_', ' ')}: it does not go with {what}; leave it out")
 
 
-def _array(name: str, value: Any) -> np.ndarray:
-    return read_numbers(name, value) if isinstance(value, str) else nested(name, value)
-
-
 def _names(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = value.replace(",", " ").split()
@@ -139,7 +135,7 @@ def _switch(name: str, value: object) -> bool:
 
 
 _READ: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("image", "filter", "bias"), _array),
+    **dict.fromkeys(("image", "filter", "bias"), read_numbers),
     **dict.fromkeys(("stride", "dilation", "output_padding", "kernel"), pair),
     **dict.fromkeys(("transposed", "up", "count_padding"), _switch),
     "padding": padding,

@@ -16,8 +16,9 @@ from convscope.errors import DataError, SettingError
 HOW = "rows end with ; (in a file with the line), channels with | (an empty line), filters with || (a line of ---)"
 
 
-def read_numbers(what: str, given: str) -> np.ndarray:
-    """Numbers from a text or a file: (h, w), (channels, h, w) or (filters, channels, h, w), as far as there are parts.
+def read_numbers(what: str, given: Any) -> np.ndarray:
+    """Numbers from a text or a file: (h, w), (channels, h, w) or (filters, channels, h, w), as far as there are parts; or from
+    nested lists, an array or a single number.
 
     Raises:
         SettingError: a text that holds no numbers in even rows; says which part.
@@ -27,6 +28,8 @@ def read_numbers(what: str, given: str) -> np.ndarray:
         >>> read_numbers("filter", "1 2; 3 4 | 5 6; 7 8").shape
         (2, 2, 2)
     """
+    if not isinstance(given, str):
+        return even(what, [[given]] if isinstance(given, int | float) else given)
     path = Path(given)
     match path.suffix.lower():
         case ".npy":
@@ -34,7 +37,8 @@ def read_numbers(what: str, given: str) -> np.ndarray:
         case ".csv" | ".txt":
             return parse_numbers(f"{what} {path}", _text(what, path))
         case ".yaml" | ".yml" | ".json":
-            return nested(f"{what} {path}", _yaml(what, path))
+            found, what = _yaml(what, path), f"{what} {path}"
+            return parse_numbers(what, found) if isinstance(found, str) else read_numbers(what, found)
     return parse_numbers(what, given)
 
 
@@ -86,15 +90,6 @@ def even(what: str, values: ArrayLike) -> np.ndarray:
         raise SettingError(
             f"{what}: rows or channels of different length, or a value that is no number; give each as many numbers"
         ) from None
-
-
-def nested(what: str, found: Any) -> np.ndarray:
-    """Numbers from nested lists, an array, a single number or a text."""
-    if isinstance(found, str):
-        return parse_numbers(what, found)
-    if isinstance(found, int | float):
-        found = [[found]]
-    return even(what, found)
 
 
 def _array(what: str, path: Path) -> np.ndarray:

@@ -137,8 +137,8 @@ def folder_of(out: Path, budget: str, name: str) -> Path:
 def _largest(out: Path, name: str) -> str:
     budgets = [FULL, *reversed(reproduces(find_reproduction(name), name).budgets)]
     begun = [each for each in budgets if (folder_of(out, each, name) / STUDY).is_file()]
-    done = [each for each in begun if _is_done(folder_of(out, each, name))]
-    return [*done, *begun, FULL][0]
+    done = (each for each in begun if _is_done(folder_of(out, each, name)))
+    return next(done, begun[0] if begun else FULL)
 
 
 def _is_done(folder: Path) -> bool:
@@ -224,11 +224,11 @@ def _problems(study: Study, runs: Sequence[StudyRun], spec: StudySpec) -> Iterat
 
 
 def _outcome(reported: Reported, spec: StudySpec, runs: Sequence[StudyRun], budget: str) -> Outcome:
+    if reported.metric == EXACT:
+        return _counted(reported, spec)
     interval = (
         proportion(round(reported.value * reported.n), reported.n) if reported.is_share and reported.n else UNDEFINED
     )
-    if reported.metric == EXACT:
-        return _counted(reported, spec)
     matching = [run for run in runs if matches(spec.run_spec(run.settings, run.seed), reported.at)]
     done = [run for run in matching if run.state == "done"]
     if not done:
@@ -265,24 +265,22 @@ def estimate(values: Sequence[float], n_images: int, told: Reported) -> tuple[Es
     taken to vary as ours do, so that it counts 1 beside our 1/n) and the choice of test images (binomial, on both sides). Of a
     single seed the first is unknown and left out: the interval is then that of these two runs alone.
     """
-    seed_summary = summary(values)
-    mean = sum(values) / len(values)
-    t = float(special.stdtrit(len(values) - 1, 0.975)) if seed_summary.deviation is not None else 0.0
-    seeds = t * (seed_summary.deviation or 0.0)
-    our_error, their_error = (_image_error(p, n) for p, n in ((mean, n_images), (told.value, told.n)))
-    if not told.is_share:
-        return seed_summary.mean, Estimate(mean - told.value, None, None)
-    half = math.hypot(seeds / math.sqrt(len(values)), _Z * our_error)
-    gap_half = math.hypot(seeds * math.sqrt(1 + 1 / len(values)), _Z * math.hypot(our_error, their_error))
+    seed_summary, n = summary(values), len(values)
+    mean = sum(values) / n
     gap = mean - told.value
+    if not told.is_share or told.n is None:
+        return seed_summary.mean, Estimate(gap, None, None)
+    deviation = seed_summary.deviation
+    seeds = 0.0 if deviation is None else float(special.stdtrit(n - 1, 0.975)) * deviation
+    our_error, their_error = _image_error(mean, n_images), _image_error(told.value, told.n)
+    half = math.hypot(seeds / math.sqrt(n), _Z * our_error)
+    gap_half = math.hypot(seeds * math.sqrt(1 + 1 / n), _Z * math.hypot(our_error, their_error))
     ours = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
     return ours, Estimate(gap, max(-1.0, gap - gap_half), min(1.0, gap + gap_half))
 
 
-def _image_error(p: float, n: int | None) -> float:
+def _image_error(p: float, n: int) -> float:
     """Standard error of a share, with one image added on either side, so that it is not 0 at a share of 1."""
-    if not n or not 0 <= p <= 1:
-        return 0.0
     p = (p * n + 1) / (n + 2)
     return math.sqrt(p * (1 - p) / n)
 
@@ -320,12 +318,10 @@ def parameters_of(spec: RunSpec) -> int | None:
     net_spec = spec.net
     if code_in(net_spec) is not None:  # the study's folder may be somebody else's
         return None
-    defaults = {"classes": 1} if spec.task == "sigmoid" else {}
+    options = ({"classes": 1} if spec.task == "sigmoid" else {}) | net_spec.options
     try:
         with torch.device("meta"):
-            net = build_net(
-                net_spec.name, head=net_spec.head, replaces=net_spec.replaces, **{**defaults, **net_spec.options}
-            )
+            net = build_net(net_spec.name, head=net_spec.head, replaces=net_spec.replaces, **options)
     except (ConvscopeError, NotImplementedError):
         return None
     return sum(parameter.numel() for parameter in net.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any, cast
@@ -70,7 +70,6 @@ class Worked:
         weight: as PyTorch stores it: (units, channels / groups, h, w), transposed (channels, units / groups, h, w); None of
             a pool.
         bias: one for each unit.
-        output: what comes out.
         channels: names of the input's channels.
         notes: what was taken for granted, a line each.
         count_padding: whether an average counts padding.
@@ -83,11 +82,11 @@ class Worked:
     channels: tuple[str, ...]
     notes: tuple[str, ...] = ()
     count_padding: bool = True
-    output: Float[np.ndarray, "U H2 W2"] = field(init=False)
 
-    def __post_init__(self) -> None:
-        values = [self.window(*place).value for place in np.ndindex(*self.step.output_shape)]
-        object.__setattr__(self, "output", np.array(values, dtype=np.float64).reshape(self.step.output_shape))
+    @cached_property
+    def output(self) -> Float[np.ndarray, "U H2 W2"]:
+        """What comes out."""
+        return np.array([one.value for one in self.windows()], dtype=np.float64).reshape(self.step.output_shape)
 
     def window(self, unit: int = 0, row: int = 0, column: int = 0) -> WorkedWindow:
         """One number of the output.

@@ -15,7 +15,6 @@ from PIL import Image
 from convscope.draw.letters import tell_missing
 from convscope.draw.pictures import Picture
 
-_SPREAD = ("value", "low", "high")
 _MOST_FIGURES = 12  # classes of a matrix whose cells have room for figures
 _FAINT = "#6e747e"
 _PLAIN = {
@@ -49,10 +48,37 @@ def learning_curve(history: pd.DataFrame, measure: str, test_accuracy: float | N
         measure: "loss" or "accuracy".
         test_accuracy: a dashed line in the accuracy chart, where given.
     """
-    title, form = {"loss": ("loss (nats)", None), "accuracy": ("accuracy", "%")}[measure]
-    chart = _curves(history, measure, title, form, test_accuracy)
-    summary = _ends_in_words(history, measure, ".2%" if form else ".4f")
-    return specification(chart.properties(width="container", description=f"{title} by epoch: {summary}"))
+    percent = measure == "accuracy"
+    title, number, test = ("accuracy", ".2%", test_accuracy) if percent else ("loss (nats)", ".4f", None)
+    wide = history[["epoch", f"train_{measure}", f"val_{measure}"]]
+    wide = wide.rename(columns={f"train_{measure}": "train", f"val_{measure}": "val"})
+    long = wide.melt("epoch", var_name="images", value_name="value")
+    near = alt.selection_point(nearest=True, on="pointerover", fields=["epoch"], empty=False)
+    every = max(1, len(wide) // 10)
+    ticks = alt.Axis(values=wide["epoch"].tolist()[every - 1 :: every], format="d", grid=False)
+    epochs = alt.Scale(domain=axis_domain([1, *wide["epoch"]]), nice=False)
+    x = alt.X("epoch:Q", title="epoch", axis=ticks, scale=epochs)
+    reach = alt.Scale(domain=axis_domain([*long["value"], *([] if test is None else [test])]), nice=True)
+    y = alt.Y("value:Q", title=title, axis=alt.Axis(format="%" if percent else alt.Undefined), scale=reach)
+    legend = alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
+    base = alt.Chart(long).encode(x=x, y=y, color=alt.Color("images:N", scale=COLOURS, legend=legend))
+    shown = alt.condition(near, alt.value(1), alt.value(0))
+    rule = alt.Chart(wide).mark_rule(color="#8888", strokeWidth=1).add_params(near)
+    rule = rule.encode(x=x, opacity=shown, tooltip=["epoch:Q", *tooltips(number, "train", "val")])
+    alone = len(wide) == 1
+    dots = base.mark_point(filled=True, size=60 if alone else 34)
+    layers = [base.mark_line(strokeWidth=2), dots if alone else dots.transform_filter(near), rule]
+    if test is not None:
+        line = alt.Chart(pd.DataFrame({"value": [test], "what": [f"test {test:.2%}"]}))
+        layers += [line.mark_rule(strokeDash=[5, 4], color="#888").encode(y="value:Q", tooltip="what:N")]
+    about = f"{title} by epoch: {_ends_in_words(history, measure, number)}"
+    chart = alt.layer(*_stages(history, x), *layers)
+    return specification(chart.properties(width="container", height=230, description=about))
+
+
+def tooltips(form: str, *columns: str) -> list[alt.Tooltip]:
+    """Numbers that the pointer reads, in one format."""
+    return [alt.Tooltip(f"{column}:Q", format=form) for column in columns]
 
 
 def _ends_in_words(history: pd.DataFrame, measure: str, number: str) -> str:
@@ -73,44 +99,6 @@ def axis_domain(values: Iterable[float]) -> list[float] | alt.UndefinedType:
     """
     finite = [float(value) for value in values if np.isfinite(value)]
     return [min(finite), max(finite)] if finite else alt.Undefined
-
-
-def _curves(history: pd.DataFrame, measure: str, title: str, form: str | None, test: float | None) -> alt.LayerChart:
-    wide = history[["epoch", f"train_{measure}", f"val_{measure}"]]
-    wide = wide.rename(columns={f"train_{measure}": "train", f"val_{measure}": "val"})
-    long = wide.melt("epoch", var_name="images", value_name="value")
-    near = alt.selection_point(nearest=True, on="pointerover", fields=["epoch"], empty=False)
-    every = max(1, len(wide) // 10)
-    ticks = alt.Axis(values=wide["epoch"].tolist()[every - 1 :: every], format="d", grid=False)
-    x = alt.X(
-        "epoch:Q", title="epoch", axis=ticks, scale=alt.Scale(domain=axis_domain([1, *wide["epoch"]]), nice=False)
-    )
-    domain = axis_domain([*long["value"], *([test] if test is not None and measure == "accuracy" else [])])
-    y = alt.Y(
-        "value:Q", title=title, axis=alt.Axis(format=form or alt.Undefined), scale=alt.Scale(domain=domain, nice=True)
-    )
-    colour = alt.Color(
-        "images:N", scale=COLOURS, legend=alt.Legend(title=None, orient="top", offset=18 if "stage" in history else 2)
-    )
-    base = alt.Chart(long).encode(x=x, y=y, color=colour)
-    number = ".2%" if form else ".4f"
-    rule = (
-        alt.Chart(wide)
-        .mark_rule(color="#8888", strokeWidth=1)
-        .encode(
-            x=x,
-            opacity=alt.condition(near, alt.value(1), alt.value(0)),
-            tooltip=["epoch:Q", *(alt.Tooltip(f"{name}:Q", format=number) for name in ("train", "val"))],
-        )
-        .add_params(near)
-    )
-    layers = [base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=34).transform_filter(near), rule]
-    if len(wide) == 1:
-        layers[1] = base.mark_point(filled=True, size=60)
-    if test is not None and measure == "accuracy":
-        line = alt.Chart(pd.DataFrame({"value": [test], "what": [f"test {test:.2%}"]}))
-        layers += [line.mark_rule(strokeDash=[5, 4], color="#888").encode(y="value:Q", tooltip="what:N")]
-    return alt.layer(*_stages(history, x), *layers).properties(height=230)
 
 
 def _stages(history: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
@@ -147,10 +135,9 @@ def rate_curve(table: pd.DataFrame, rate: float) -> dict[str, Any]:
     low, high = table["smoothed"].min(), table["smoothed"].max()
     scale = alt.Scale(domain=[float(low - 0.15 * (high - low)), float(high)], nice=True)
     base = alt.Chart(table).encode(x=x)
-    steps = base.mark_circle(size=16, color="#9aa0a8", clip=True).encode(
-        y=alt.Y("loss:Q", title="loss (nats)", scale=scale)
-    )
-    line = base.mark_line(strokeWidth=2, color=TRAIN).encode(y=alt.Y("smoothed:Q", title="loss (nats)", scale=scale))
+    loss, smoothed = (alt.Y(f"{column}:Q", title="loss (nats)", scale=scale) for column in ("loss", "smoothed"))
+    steps = base.mark_circle(size=16, color="#9aa0a8", clip=True).encode(y=loss)
+    line = base.mark_line(strokeWidth=2, color=TRAIN).encode(y=smoothed)
     chosen = alt.Chart(pd.DataFrame({"rate": [rate], "name": [f"{rate:g}"]})).encode(x=x)
     rule = chosen.mark_rule(strokeDash=[5, 4], color=VAL)
     name = chosen.mark_text(align="left", dx=4, baseline="top", color=VAL).encode(y=alt.value(2), text="name:N")
@@ -162,8 +149,7 @@ def rate_curve(table: pd.DataFrame, rate: float) -> dict[str, Any]:
 def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy against confidence, one point a bin, its size the number of images; on the line a network is honest."""
     table = pd.DataFrame(list(bins))
-    shares = alt.Scale(domain=[0, 1])
-    axis = alt.Axis(format="%")
+    shares, axis = alt.Scale(domain=[0, 1]), alt.Axis(format="%")
     points = (
         alt.Chart(table)
         .mark_circle(color=TRAIN, opacity=0.9)
@@ -171,24 +157,14 @@ def reliability(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
             x=alt.X("confidence:Q", title="confidence", scale=shares, axis=axis),
             y=alt.Y("accuracy:Q", title="accuracy", scale=shares, axis=axis),
             size=alt.Size("images:Q", legend=None, scale=alt.Scale(range=[30, 500])),
-            tooltip=[
-                alt.Tooltip("confidence:Q", format=".1%"),
-                alt.Tooltip("accuracy:Q", format=".1%"),
-                alt.Tooltip("images:Q", format=","),
-            ],
+            tooltip=[*tooltips(".1%", "confidence", "accuracy"), *tooltips(",", "images")],
         )
     )
-    honest = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(
-        strokeDash=[4, 4], color="#888", strokeWidth=1
-    )
-    summary = "; ".join(
-        f"{confidence:.0%} {accuracy:.0%} of {images:,}"
-        for confidence, accuracy, images in table[["confidence", "accuracy", "images"]].itertuples(index=False)
-    )
-    chart = alt.layer(honest.encode(x="x:Q", y="y:Q"), points).properties(width="container", height=230)
-    return specification(
-        chart.properties(description=f"at each confidence the accuracy, and of how many images: {summary}")
-    )
+    ends = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).encode(x="x:Q", y="y:Q")
+    honest = ends.mark_line(strokeDash=[4, 4], color="#888", strokeWidth=1)
+    bins_in_words = (f"{b['confidence']:.0%} {b['accuracy']:.0%} of {b['images']:,}" for b in bins)
+    about = f"at each confidence the accuracy, and of how many images: {'; '.join(bins_in_words)}"
+    return specification(alt.layer(honest, points).properties(width="container", height=230, description=about))
 
 
 def curves(
@@ -209,16 +185,10 @@ def curves(
         ticks: names for x = 1, 2, …
         reach: of the axis of y; by default that of the table.
     """
-    options: dict[str, Any] = {}
+    axis = alt.Axis(format="%" if percent else "d", grid=False)
     if ticks:
-        names = f"{json.dumps(list(ticks))}[datum.value - 1]"
-        options = {
-            "values": list(range(1, len(ticks) + 1)),
-            "labelExpr": names,
-            "labelOverlap": False,
-            "labelAngle": -35,
-        }
-    axis = alt.Axis(format="%" if percent else "d", grid=False, **options)
+        axis.values = list(range(1, len(ticks) + 1))
+        axis.labelExpr, axis.labelOverlap, axis.labelAngle = f"{json.dumps(list(ticks))}[datum.value - 1]", False, -35
     base = alt.Chart(table).encode(
         x=alt.X("x:Q", title=x, axis=axis, scale=alt.Scale(nice=False)),
         color=alt.Color("curve:N", sort=None, legend=alt.Legend(title=None, orient="top", symbolOpacity=1)),
@@ -228,7 +198,7 @@ def curves(
     band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y, scale=scale), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24)).encode(
         y=alt.Y("value:Q", title=y, scale=scale),
-        tooltip=["curve:N", "x:Q", *(alt.Tooltip(f"{k}:Q", format=".3f") for k in _SPREAD)],
+        tooltip=["curve:N", "x:Q", *tooltips(".3f", "value", "low", "high")],
     )
     return specification(alt.layer(band, line).properties(width=520, height=260))
 
@@ -256,7 +226,7 @@ def histograms(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> d
             y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=2)),
             y2=alt.datum(0),
             row=alt.Row("name:N", sort=None, title=None, header=alt.Header(labelAngle=0, labelAlign="left")),
-            tooltip=["name:N", *(alt.Tooltip(f"{key}:Q", format=".3g") for key in ("low", "high", "share"))],
+            tooltip=["name:N", *tooltips(".3g", "low", "high", "share")],
         )
         .properties(width=520, height=48)
         .resolve_scale(y="independent")
@@ -276,7 +246,7 @@ def changes(table: pd.DataFrame, x: str) -> dict[str, Any]:
     interval = base.mark_rule(color=TRAIN, opacity=0.35).encode(x=alt.X("low:Q", title=x, axis=axis), x2="high:Q")
     points = base.mark_circle(color=TRAIN, size=42, opacity=0.75).encode(
         x=alt.X("value:Q", title=x, axis=axis),
-        tooltip=["name:N", *(alt.Tooltip(f"{k}:Q", format="+.2%") for k in _SPREAD)],
+        tooltip=["name:N", *tooltips("+.2%", "value", "low", "high")],
     )
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(color="#888", strokeDash=[4, 4]).encode(x="at:Q")
     height = max(60, 24 * table["name"].nunique())
@@ -301,7 +271,7 @@ def moved(change: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, 
     base = alt.Chart(pd.DataFrame(rows)).encode(
         x=alt.X("predicted:N", sort=None, title="predicted class", axis=alt.Axis(labelAngle=-45, **names)),
         y=alt.Y("true:N", sort=None, title="true class", axis=alt.Axis(**names)),
-        tooltip=["true:N", "predicted:N", alt.Tooltip("images:Q", format="+d")],
+        tooltip=["true:N", "predicted:N", *tooltips("+d", "images")],
     )
     colour = alt.Scale(scheme="redblue", reverse=True, domain=[-most, most])
     cells = base.mark_rect().encode(color=alt.Color("images:Q", scale=colour, title="images more"))

@@ -57,16 +57,15 @@ def scale_of(values: Float[Tensor, "H W"], label: str, signed: bool = False, sha
         share: of the positions that it spans; the rest, further from 0, gets the colour of its ends. For maps of which
             single pixels would else leave all others pale.
     """
-    signed = signed or bool((values < 0).any())
     sizes = values.detach().abs()
-    whole = largest(sizes)
-    reach = float(sizes[sizes.isfinite()].float().quantile(share)) if whole and share < 1 else whole
-    reach = reach or whole
+    reach = whole = largest(sizes)
+    if whole and share < 1:
+        reach = float(sizes[sizes.isfinite()].float().quantile(share)) or whole
     beyond = bool((sizes > reach).any())
-    if signed:
+    if signed or bool((values < 0).any()):
         reach = max(reach, 1e-12)
         return Scale(-reach, reach, label, beyond)
-    return Scale(0.0, reach if reach > 0 else 1.0, label, beyond)
+    return Scale(0.0, reach or 1.0, label, beyond)
 
 
 def coloured(values: Float[Tensor, "H W"], scale: Scale) -> Picture:
@@ -134,9 +133,11 @@ def panel(
     if len(rows) > 1:  # columns stand below each other
         widths = [[max(map(max, widths))] * len(row) for row in rows]
     heights = [max(one.shape[0] for _, one in row) for row in rows]
-    bar, bar_height = (_bar_width(scale), _bar_height(scale, heights[0])) if scale else (0, 0)
+    pictures = max(sum(row) + _GAP * (len(row) + 1) for row in widths)
+    # the bar is as high as the pictures beside it, but so that its label and three ticks have room
+    bar_height = max(heights[0], round(length(scale.label, 14)) + 1, 3 * 16) if scale else 0
     lines = max(length(heading, 18), length(note, 15)) + 2 * _GAP
-    width = max(max(sum(row) + _GAP * (len(row) + 1) for row in widths) + bar, lines)
+    width = max(pictures + (_bar_width(scale) if scale else 0), lines)
     below = max(sum(heights) + _LINE * len(rows), bar_height)
     canvas = Image.new("RGB", (round(width), _TOP + below + (28 if note else 6)), _PAPER)
     write(canvas, (_GAP, 11), heading, 18, _INK)
@@ -151,7 +152,7 @@ def panel(
     if note:
         write(canvas, (_GAP, _TOP + below + 2), note, 15, _FAINT)
     if scale:
-        _bar(canvas, scale, max(sum(row) + _GAP * (len(row) + 1) for row in widths), _TOP, bar_height)
+        _bar(canvas, scale, pictures, bar_height)
     return np.asarray(canvas)
 
 
@@ -171,14 +172,14 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _bar(canvas: Any, scale: Scale, x: int, top: int, height: int) -> None:
+def _bar(canvas: Any, scale: Scale, x: int, height: int) -> None:
     steps = torch.linspace(scale.high, scale.low, height)[:, None].expand(-1, 14)
-    canvas.paste(Image.fromarray(coloured(steps, scale)), (x, top))
+    canvas.paste(Image.fromarray(coloured(steps, scale)), (x, _TOP))
     for place, tick in enumerate(_ticks(scale)):
-        write(canvas, (x + 19, top + place * (height - 13) // 2 - 1), tick, 14, _INK)
+        write(canvas, (x + 19, _TOP + place * (height - 13) // 2 - 1), tick, 14, _INK)
     turned = Image.new("RGB", (height, 17), _PAPER)
     write(turned, (0, 0), scale.label, 14, _FAINT)
-    canvas.paste(turned.rotate(90, expand=True), (x + _bar_width(scale) - 24, top))
+    canvas.paste(turned.rotate(90, expand=True), (x + _bar_width(scale) - 24, _TOP))
 
 
 def _ticks(scale: Scale) -> list[str]:
@@ -191,8 +192,3 @@ def _ticks(scale: Scale) -> list[str]:
 def _bar_width(scale: Scale) -> int:
     """Of the bar with its ticks and its label, in pixels."""
     return max(_BAR, 19 + round(max(length(tick, 14) for tick in _ticks(scale))) + 4 + 24)
-
-
-def _bar_height(scale: Scale, beside: int) -> int:
-    """That of the pictures beside it, but so that its label and three ticks have room."""
-    return max(beside, round(length(scale.label, 14)) + 1, 3 * 16)

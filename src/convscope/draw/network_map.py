@@ -8,12 +8,14 @@ from html import escape
 from typing import Any
 
 _FAMILIES = {
+    "input": ("input",),
     "conv": ("conv", "conv_transpose"),
     "pool": ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "global_avg_pool", "pool"),
     "dense": ("dense", "matmul", "attention"),
     "join": ("add", "concat", "mul"),
+    "none": ("flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand", "contiguous", "part"),
 }
-_SIZES_ONLY = ("flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand", "contiguous", "part")
+"""Kinds of operations by how they are drawn: those that change sizes alone not at all, all others as thin slabs."""
 _HEIGHT, _TALLEST, _GAP = 190, 120, 14
 _THIN, _DEPTH = 3, 9
 
@@ -29,19 +31,24 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
     all_layers = [{"name": "image", "kind": "input", "output_shape": input_shape, "parameters": 0}, *layers]
     x, pieces, labels_end = 6.0, [], 0.0
     for layer in all_layers:
-        family = _family(layer["kind"])
+        shape = layer["output_shape"]
+        family = next((family for family, kinds in _FAMILIES.items() if layer["kind"] in kinds), "other")
         if family == "none":
             continue
         if family == "other":  # norms, activations, dropout: a thin slab right behind the one they work on
-            pieces.append(_slab(x, _THIN, _side(layer, largest), family, layer))
+            pieces.append(_slab(x, _THIN, _side(shape, largest), family, layer))
             x += _THIN + 2
             continue
-        shape, name = layer["output_shape"], str(layer["name"]).split(".")[-1]
-        label = max(6.8 * len(name), 6.1 * len(_shape(shape)))  # about its width; SVG text cannot be measured here
+        name, size = str(layer["name"]).split(".")[-1], "×".join(map(str, shape))
+        label = max(6.8 * len(name), 6.1 * len(size))  # about its width; SVG text cannot be measured here
         thickness = 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
         centre = max(x + _GAP + thickness / 2, labels_end + label / 2)  # labels of neighbours must not touch
         x, labels_end = centre - thickness / 2, centre + label / 2 + 8
-        pieces.append(_slab(x, thickness, _side(layer, largest), family, layer) + _label(centre, layer))
+        pieces.append(
+            f"{_slab(x, thickness, _side(shape, largest), family, layer)}"
+            f'<text x="{centre:.1f}" y="{_HEIGHT - 24}" text-anchor="middle">{escape(name)}</text>'
+            f'<text class="shape" x="{centre:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{size}</text>'
+        )
         x += thickness + _DEPTH + 2
     width = max(x + _DEPTH, labels_end)
     return (
@@ -50,15 +57,8 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
     )
 
 
-def _family(kind: str) -> str:
-    if kind == "input" or kind in _SIZES_ONLY:
-        return "input" if kind == "input" else "none"
-    return next((family for family, kinds in _FAMILIES.items() if kind in kinds), "other")
-
-
-def _side(layer: Mapping[str, Any], largest: int) -> float:
+def _side(shape: Sequence[int], largest: int) -> float:
     """Height of the slab: the map's side to the power of ½, so that 4×4 maps can still be seen."""
-    shape = layer["output_shape"]
     if len(shape) < 3:
         return min(_TALLEST, 14 + 10 * math.log2(1 + shape[-1]) if shape else 14)
     return max(8.0, _TALLEST * math.sqrt(max(shape[1:]) / largest))
@@ -68,34 +68,22 @@ def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[s
     """A box seen from the front: a face, and the top and right side that give it depth."""
     top, depth = 12 + (_TALLEST - side) / 2 + 10, min(float(_DEPTH), side / 6)
     right, bottom = x + thickness, top + side
-    lid = f"{x:.1f},{top:.1f} {x + depth:.1f},{top - depth:.1f} {right + depth:.1f},{top - depth:.1f} {right:.1f},{top:.1f}"
-    edge = (
-        f"{right:.1f},{top:.1f} {right + depth:.1f},{top - depth:.1f} {right + depth:.1f},{bottom - depth:.1f} "
-        f"{right:.1f},{bottom:.1f}"
-    )
+    lid = ((x, top), (x + depth, top - depth), (right + depth, top - depth), (right, top))
+    edge = ((right, top), (right + depth, top - depth), (right + depth, bottom - depth), (right, bottom))
+    polygons = []
+    for name, corners in (("lid", lid), ("edge", edge)):
+        points = " ".join(f"{across:.1f},{down:.1f}" for across, down in corners)
+        polygons.append(f'<polygon class="{name}" points="{points}"/>')
     return (
         f'<g class="slab {family}"><title>{escape(_title(layer))}</title>'
-        f'<rect x="{x:.1f}" y="{top:.1f}" width="{thickness:.1f}" height="{side:.1f}"/>'
-        f'<polygon class="lid" points="{lid}"/><polygon class="edge" points="{edge}"/></g>'
+        f'<rect x="{x:.1f}" y="{top:.1f}" width="{thickness:.1f}" height="{side:.1f}"/>{"".join(polygons)}</g>'
     )
 
 
 def _title(layer: Mapping[str, Any]) -> str:
-    parts = [f"{layer['name']} ({layer['kind']})", _shape(layer["output_shape"])]
+    parts = [f"{layer['name']} ({layer['kind']})", "×".join(map(str, layer["output_shape"]))]
     if layer["parameters"]:
         parts.append(f"{layer['parameters']:,} parameters")
     if layer.get("receptive_field"):
         parts.append(f"receptive field {layer['receptive_field']}")
     return " · ".join(parts)
-
-
-def _label(x: float, layer: Mapping[str, Any]) -> str:
-    name = str(layer["name"]).split(".")[-1]
-    return (
-        f'<text x="{x:.1f}" y="{_HEIGHT - 24}" text-anchor="middle">{escape(name)}</text>'
-        f'<text class="shape" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{_shape(layer["output_shape"])}</text>'
-    )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(str(n) for n in shape)

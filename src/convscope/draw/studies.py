@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from convscope.draw.charts import COLOURS, TRAIN, VAL, specification
+from convscope.draw.charts import COLOURS, TRAIN, VAL, specification, tooltips
 
 _LOW_PANEL, _MOST_TICKS = 150, 8
 _NAME_LETTERS = 28  # in a line of a row's name
@@ -43,7 +43,7 @@ def run_curves(history: pd.DataFrame, measure: str, reach: tuple[float, float]) 
     line = base.mark_line(strokeWidth=1.5, opacity=0.8, clip=True)
     inside = alt.FieldRangePredicate("value", list(reach))  # a clipped dot would be half a dot at the edge
     points = base.mark_circle(size=22 if last > 1 else 40, opacity=0.8).transform_filter(inside)
-    n, number = history["run"].nunique(), ".2%" if percent else ".4f"
+    n, number = history["run"].nunique(), _tooltip(percent)
     ends = long[long["epoch"] == last].groupby("images", sort=False)["value"].agg(["min", "max"])
     ranges = "; ".join(f"{split} {low:{number}} to {high:{number}}" for split, low, high in ends.itertuples())
     about = f"{measure} by epoch of {n} run{'' if n == 1 else 's'}, at epoch {last}: {ranges}"
@@ -71,7 +71,7 @@ def spread(
     lines = f"{json.dumps(names)}[datum.label]"  # all of a name, in lines: cut ones would look alike
     axis = alt.Axis(labelExpr=lines, labelLimit=0, labelLineHeight=12, grid=True, ticks=False, domain=False)
     y = alt.Y("setting:N", sort=None, title=None, axis=axis)
-    figures = [alt.Tooltip(f"{key}:Q", format=_tooltip(percent)) for key in ("value", "low", "high")]
+    figures = tooltips(_tooltip(percent), "value", "low", "high")
     means = alt.Chart(groups).encode(x=x, y=y, tooltip=["setting:N", *figures, "n:Q"])
     interval = means.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, color=TRAIN, clip=True
@@ -80,7 +80,7 @@ def spread(
     layers = [
         interval.encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
         means.mark_circle(size=80, opacity=1, color=TRAIN, clip=True),
-        single.encode(x=x, y=y, tooltip=["run:N", alt.Tooltip("value:Q", format=_tooltip(percent))]),
+        single.encode(x=x, y=y, tooltip=["run:N", *tooltips(_tooltip(percent), "value")]),
     ]
     row_px = 8 + 12 * max(map(len, names.values()))
     first, last = (f"{row.setting} {row.value:{_tooltip(percent)}}" for row in groups.iloc[[0, -1]].itertuples())
@@ -110,7 +110,7 @@ def cost(table: pd.DataFrame, key: str, title: str, metric: str, *, percent: boo
         axis=alt.Axis(format=_axis(percent), tickCount=5),
         scale=alt.Scale(zero=False, padding=10),
     )
-    figures = [alt.Tooltip(f"{one}:Q", format=_tooltip(percent)) for one in ("value", "low", "high")]
+    figures = tooltips(_tooltip(percent), "value", "low", "high")
     base = alt.Chart(table).encode(x=x, y=y)
     front = base.transform_filter("datum.front").mark_line(interpolate="step-after", color=TRAIN, strokeWidth=1.5)
     colour = alt.condition("datum.front", alt.value(TRAIN), alt.value("#9aa0a8"))

@@ -63,7 +63,9 @@ def ablation_section(subject: ReportedRun) -> dict[str, Any] | None:
         "units": names,
         "before": together.accuracy_before().to_json(),
         "rows": unit_rows,
-        "together": _figures(together.accuracy_after(), together.change(), len(together.lost), len(together.gained)),
+        "together": _figures(
+            together.accuracy_after().value, together.change(), len(together.lost), len(together.gained)
+        ),
         "words": in_words(filters, together),
         "details": [_details(subject, one, title, rows) for title, one in details.items()],
     }
@@ -80,7 +82,7 @@ def chosen_filters(subject: ReportedRun) -> dict[str, list[int]]:
 def ablation_fit(subject: ReportedRun, units: dict[str, list[int]]) -> Fit:
     """How many test images: about a pass over each for each filter, and two for each of two comparisons."""
     passes, n = sum(map(len, units.values())) + 4, min(_MOST_IMAGES, len(subject.data.test))
-    return subject.budget.fit("Ablation", n, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
+    return Fit.of(subject.minutes, "Ablation", n, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
 
 
 def in_words(filters: Sequence[UnitOf], together: Ablation) -> str:
@@ -113,13 +115,12 @@ def _points(change: Estimate, note: str = "") -> str:
 
 def _of_unit(effects: LayerEffects, unit: int) -> dict[str, Any]:
     accuracy, lost, gained = (t[unit] for t in (effects.accuracy_after, effects.lost.sum(1), effects.gained.sum(1)))
-    after = Estimate(float(accuracy), None, None)
     names = {"name": f"{effects.layer} · {unit}", "layer": effects.layer, "unit": unit}
-    return names | _figures(after, effects.change(unit), int(lost), int(gained))
+    return names | _figures(float(accuracy), effects.change(unit), int(lost), int(gained))
 
 
-def _figures(after: Estimate, change: Estimate, lost: int, gained: int) -> dict[str, Any]:
-    return {"after": after.value, "difference": change.to_json(), "lost": lost, "gained": gained}
+def _figures(after: float | None, change: Estimate, lost: int, gained: int) -> dict[str, Any]:
+    return {"after": after, "difference": change.to_json(), "lost": lost, "gained": gained}
 
 
 def _details(subject: ReportedRun, ablation: Ablation, title: str, rows: Int64[Tensor, " N"]) -> dict[str, Any]:

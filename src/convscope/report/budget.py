@@ -29,13 +29,16 @@ SHARES: Mapping[str, float] = MappingProxyType({
 
 @dataclass(frozen=True)
 class Fit:
-    """How much of a part fits.
+    """How much of a part fits what a report may take.
+
+    The same run has the same report whatever else the machine does: sizes are 1, 1/2, 1/4 … of the whole, and which of them is
+    taken hangs on the minutes and on the multiply-adds of the network alone.
 
     Attributes:
         n: how many of its images or units; 0 where not even the fewest fit.
         whole: how many there would be without a limit.
-        minutes: the budget.
-        needed: the whole minutes of a budget that holds the whole.
+        minutes: what the report may take on two cores; infinite for no limit.
+        needed: the whole minutes that hold the whole.
     """
 
     n: int
@@ -43,28 +46,12 @@ class Fit:
     minutes: float
     needed: int
 
-    @property
-    def reduced(self) -> bool:
-        return self.n < self.whole
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a report may take.
-
-    The same run has the same report whatever else the machine does: sizes are 1, 1/2, 1/4 … of the whole, and which of them is
-    taken hangs on `Budget.minutes` and on the multiply-adds of the network alone.
-
-    Attributes:
-        minutes: on two cores; infinite for no limit.
-    """
-
-    minutes: float = MINUTES
-
-    def fit(self, part: str, whole: int, work: Callable[[int], float], fewest: int = 1) -> Fit:
+    @classmethod
+    def of(cls, minutes: float, part: str, whole: int, work: Callable[[int], float], fewest: int = 1) -> Fit:
         """The largest of `whole`, half of it, a quarter … whose work fits the part's share; 0 if it is below `fewest`.
 
         Args:
+            minutes: of the whole report.
             part: of `SHARES`.
             whole: all that there is to look at.
             work: of so many of them, in multiply-adds.
@@ -72,6 +59,10 @@ class Budget:
         """
         per_minute = 60 * WORK_PER_S * SHARES[part]
         n = whole
-        while n and work(n) > self.minutes * per_minute:
+        while n and work(n) > minutes * per_minute:
             n //= 2
-        return Fit(n if n >= min(fewest, whole) else 0, whole, self.minutes, math.ceil(work(whole) / per_minute))
+        return cls(n if n >= min(fewest, whole) else 0, whole, minutes, math.ceil(work(whole) / per_minute))
+
+    @property
+    def reduced(self) -> bool:
+        return self.n < self.whole

@@ -52,7 +52,7 @@ def write_report(run: RunOrFolder, data: DataBundle | None = None, minutes: floa
         run: trained and evaluated; or its folder.
         data: its data set, loaded where not given.
         minutes: that it may take on two cores, about. Of a large network the heavy parts are made of fewer images or units, or
-            left out, and say so; see `Budget`. `math.inf` for no limit.
+            left out, and say so. `math.inf` for no limit.
     Raises:
         RunFolderError: the run is not evaluated yet, or its data has changed.
         ReadOnlyError: nothing may be written in the folder.
@@ -66,15 +66,11 @@ def write_report(run: RunOrFolder, data: DataBundle | None = None, minutes: floa
     path = run.path / REPORT
     with progress_of_parts("report", len(_PARTS) + 1) as part:
         write_whole(path, render(subject, part))
-        if _is_filter_page_made(subject):
+        if has_filters(subject) and filters_fit(subject).n:
             with part("Filters"):
                 page = filters_page(subject, effects_of(subject))
             write_whole(run.path / FILTERS, page)
     return path
-
-
-def _is_filter_page_made(subject: ReportedRun) -> bool:
-    return has_filters(subject) and filters_fit(subject).n > 0
 
 
 def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
@@ -88,9 +84,9 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
     for name, (heading, make) in _PARTS.items():
         with part(heading):
             parts[name] = make(subject)
+    fit = filters_fit(subject) if has_filters(subject) else None
     return fill(
         "report.html",
-        subject=subject,
         run=subject.run,
         data=subject.data,
         called=subject.data.test.called,
@@ -102,8 +98,8 @@ def render(subject: ReportedRun, part: _Part = nullcontext) -> str:
         matrices=mistakes.confusion_matrices(subject),
         pairs=mistakes.confused_pairs(subject),
         confident=mistakes.confident_errors(subject),
-        every_filter=FILTERS if _is_filter_page_made(subject) else None,
-        filters_fit=filters_fit(subject) if has_filters(subject) else None,
+        every_filter=FILTERS if fit and fit.n else None,
+        filters_fit=fit,
         spec=dump_spec(shareable(subject.run.spec)),
         command=f"convscope study {SPEC} --out again",
         from_spec=subject.run.environment.get("first_weights") == "spec",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from convscope import __version__
@@ -22,7 +20,7 @@ from convscope.report.page import fill, static
 from convscope.report.subject import thumbnail
 from convscope.runs import write_whole
 from convscope.scans import Estimate
-from convscope.study import Compared, ComparedRun, ImageComparison, Pair, setting_in_words, written_p
+from convscope.study import Compared, ComparedRun, setting_in_words, written_p
 
 _SENTENCES = 6
 _MOST_ALONE = {2: 24}  # images on the sheet of a run, by how many runs there are
@@ -69,7 +67,8 @@ def comparison_page(compared: Compared, images: ImageSet | None) -> str:
         ],
         panels=_panels(compared),
         groups=_groups(compared),
-        pairs=[_pair(pair) for pair in chain(compared.over_seeds, compared.pairs)],
+        pairs=[*compared.over_seeds, *compared.pairs],
+        written_p=written_p,
         alone=[] if images is None else _alone(compared, images),
         matrices=[] if images is None else _matrices(compared),
         version=__version__,
@@ -82,9 +81,8 @@ def _panels(compared: Compared) -> list[dict[str, Any]]:
     """For each figure an axis, and every run's value with its interval on it."""
     panels = []
     for (metric, name), group in compared.figures().groupby(["metric", "name"], sort=False):
-        scale, digits = (1, _OWN_UNIT[metric]) if metric in _OWN_UNIT else (100, 2)
         rows = [(row["run"], Estimate(row["value"], row["low"], row["high"]), ()) for row in group.to_dict("records")]
-        panels.append(_panel(str(name), rows, scale, "" if metric in _OWN_UNIT else " %", digits))
+        panels.append(_panel(str(name), rows, _OWN_UNIT.get(str(metric))))
     return panels
 
 
@@ -96,72 +94,54 @@ def _groups(compared: Compared) -> list[dict[str, Any]]:
         "validation accuracy": [(g.label, g.val_accuracy.mean, tuple(g.val.values())) for g in compared.groups],
         "test accuracy": [(g.label, g.accuracy.mean, tuple(g.values.values())) for g in compared.groups],
     }
-    return [_panel(name, rows, 100, " %", 2) for name, rows in figures.items()]
+    return [_panel(name, rows) for name, rows in figures.items()]
 
 
 def _panel(
-    name: str, rows: Sequence[tuple[str, Estimate, tuple[float, ...]]], scale: float, unit: str, digits: int
+    name: str, rows: Iterable[tuple[str, Estimate, tuple[float, ...]]], own_digits: int | None = None
 ) -> dict[str, Any]:
     """Places on an axis as shares of its length, and what is written beside them.
 
     Args:
         rows: who, what, and single values that lie behind it.
+        own_digits: of figures that are no shares; shares are written in percent.
     """
-    values = [v for _, one, single in rows for v in (one.value, one.low, one.high, *single) if v is not None and v == v]
-    ticks = axis_ticks(scale * min(values), scale * max(values))
-    low, high = min(ticks[0], scale * min(values)), max(ticks[-1], scale * max(values))
+    scale, unit, digits = (100, " %", 2) if own_digits is None else (1, "", own_digits)
+    scaled = [(who, one.scaled(scale), [scale * v for v in single]) for who, one, single in rows]
+    values = [
+        v for _, one, single in scaled for v in (one.value, one.low, one.high, *single) if v is not None and v == v
+    ]
+    ticks = axis_ticks(min(values), max(values))
+    low, high = min(ticks[0], *values), max(ticks[-1], *values)
     coarse = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
 
     def at(value: float) -> float:
-        return round((scale * value - low) / (high - low), 5)
+        return round((value - low) / (high - low), 5)
 
-    return {
-        "name": name,
-        "ticks": [(round((tick - low) / (high - low), 5), _written(tick, coarse)) for tick in ticks],
-        "unit": unit,
-        "rows": [
-            {
-                "who": who, "at": at(one.figures[0]), "single": [at(v) for v in single],
-                "interval": None if _unbounded(one) else (at(one.figures[1]), at(one.figures[2])),
-                "value": f"{_written(scale * one.figures[0], digits)}{unit}",
-                "limits": "" if _unbounded(one) else " to ".join(_written(scale * v, digits) for v in one.figures[1:]),
-            }
-            for who, one, single in rows
-        ],
-    }  # fmt: skip
+    panel_rows = []
+    for who, one, single in scaled:
+        is_bounded = one.low is not None and one.high is not None and one.low == one.low
+        bounds = one.figures[1:] if is_bounded else ()
+        panel_rows.append({
+            "who": who, "at": at(one.figures[0]), "single": [at(v) for v in single], "interval": [at(v) for v in bounds],
+            "value": f"{_written(one.figures[0], digits)}{unit}",
+            "limits": " to ".join(_written(v, digits) for v in bounds),
+        })  # fmt: skip
+    return {"name": name, "ticks": [(at(tick), _written(tick, coarse)) for tick in ticks], "rows": panel_rows}
 
 
 def _written(value: float, digits: int) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
-def _unbounded(estimate: Estimate) -> bool:
-    return estimate.low is None or estimate.high is None or bool(pd.isna(estimate.low))
-
-
-def axis_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
+def axis_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
     if high - low < 1e-12 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
-    power = 10.0 ** math.floor(math.log10((high - low) / about))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n * about >= high - low - 1e-12)
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(power * n for n in (1, 2, 5, 10) if 4 * power * n >= high - low - 1e-12)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [step * n for n in range(first, last + 1)]
-
-
-def _pair(pair: Pair) -> dict[str, Any]:
-    change = pair.compared.difference
-    words = [
-        None if v is None else f"{100 * v:+z.2f}".replace("-", "−") for v in (change.value, change.low, change.high)
-    ]
-    return {
-        "a": pair.a, "b": pair.b, "difference": words[0], "limits": f"{words[1]} to {words[2]}" if words[1] else "",
-        "only": [getattr(pair.compared, key, None) for key in ("only_a", "only_b")],
-        "p": written_p(pair.compared.p).removeprefix("p = ").removeprefix("p "),
-        "holm": written_p(pair.p).removeprefix("p = ").removeprefix("p ") if pair.p is not None else "",
-        "told_apart": pair.told_apart,
-        "over": "test images" if isinstance(pair.compared, ImageComparison) else "seeds",
-    }  # fmt: skip
 
 
 def _alone(compared: Compared, images: ImageSet) -> list[dict[str, Any]]:
@@ -229,7 +209,9 @@ def comparison_picture(compared: Compared, images: ImageSet) -> bytes:
         about = f" about {target}" if len(compared.runs[0].run.task.heads) > 1 else ""
         chart = chart_picture(moved(change.tolist(), head["classes"]))
         sheets.append(panel([("", chart)], f"confusion matrix{about}: images of {a} less those of {b}", side=1))
-    return png(_stacked(sheets))
+    width = max(one.shape[1] for one in sheets)
+    padded = [np.pad(one, ((0, 12), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in sheets]
+    return png(np.concatenate(padded))
 
 
 def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[int]) -> Picture:
@@ -246,10 +228,3 @@ def _sheet(compared: Compared, run: ComparedRun, images: ImageSet, rows: list[in
     selection = f"the {_SHEET_MOST} clearest; " if len(rows) > _SHEET_MOST else ""
     note = f"{selection}below each its class, and what the other{'s say' if len(others) > 1 else ' says'}"
     return panel(parts, heading, side=_SHEET_SIDE, columns=columns, note=note)
-
-
-def _stacked(sheets: list[Picture]) -> Picture:
-    width = max(one.shape[1] for one in sheets)
-    return np.concatenate(
-        [np.pad(one, ((0, 12), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in sheets]
-    )

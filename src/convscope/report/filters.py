@@ -86,7 +86,7 @@ def measured_effects(subject: ReportedRun) -> dict[str, LayerEffects] | None:
     graph, test = subject.scope.graph, subject.data.test
     layers = convolutions(graph)
     n_units = sum(subject.scope.n_units(layer) for layer in layers)
-    afford = _EFFECT_COST * subject.budget.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
+    afford = _EFFECT_COST * subject.minutes / MINUTES / (n_units * subject.anatomy.multiply_adds)
     n = int(min(_MOST_EFFECT_IMAGES, len(test), afford))
     if n < _FEWEST_EFFECT_IMAGES:
         return None
@@ -113,7 +113,8 @@ def _effect(effects: LayerEffects, unit: int, words: str) -> dict[str, Any]:
 
 
 def filters_fit(subject: ReportedRun) -> Fit:
-    """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set.
+    """How many test images are scanned for the strongest and the statistics: all, or some evenly over the set; for a network
+    that `has_filters`.
 
     Beside the pass itself, each number of the maps is ranked and counted, and all pairs of a layer's units are correlated.
     """
@@ -123,7 +124,7 @@ def filters_fit(subject: ReportedRun) -> Fit:
     each = subject.work + sum(
         prod(size) * (size[0] / 2 + _PER_NUMBER) + size[0] ** 2 * _PER_PAIR / batch for size in maps.values()
     )
-    return subject.budget.fit("Filters: images and statistics", len(test), partial(mul, each), _FEWEST_IMAGES)
+    return Fit.of(subject.minutes, "Filters: images and statistics", len(test), partial(mul, each), _FEWEST_IMAGES)
 
 
 def filters_page(subject: ReportedRun, effects: Effects | None = None) -> str:
@@ -206,13 +207,9 @@ def _layers(subject: ReportedRun, images: ImageSet) -> list[_Layer]:
 
 def _rows(layers: list[_Layer]) -> tuple[list[int], int]:
     """The test images on the page, first those that are shown as pictures; and how many these are."""
-    pictured, ranked = set[int](), set[int]()
-    for layer in layers:
-        index = layer.patches.index[: layer.shown]
-        pictured.update(index[:, :_PICTURES].flatten().tolist())
-        ranked.update(index.flatten().tolist())
-    pictured.discard(-1)
-    ranked.discard(-1)
+    index = torch.cat([layer.patches.index[: layer.shown] for layer in layers])  # -1 where a unit has fewer
+    pictured = set(index[:, :_PICTURES].flatten().tolist()) - {-1}
+    ranked = set(index.flatten().tolist()) - {-1}
     return [*sorted(pictured), *sorted(ranked - pictured)], len(pictured)
 
 
@@ -246,16 +243,17 @@ def _of_layer(
 def _patches(layer: _Layer, place: dict[int, int]) -> dict[str, Any]:
     """For each unit its images, strongest first: their places in the list of images, and what they give."""
     patches = layer.patches
-    columns: dict[str, list[Any]] = {name: [] for name in ("image", "response", "row", "column", "box")}
-    for unit in range(layer.shown):
-        n = int(patches.count[unit])
-        columns["image"].append([place[row] for row in patches.index[unit, :n].tolist()])
-        columns["response"].append(_short(patches.response[unit, :n]))
-        columns["row"].append(patches.position[unit, :n, 0].tolist())
-        columns["column"].append(patches.position[unit, :n, 1].tolist())
-        columns["box"].append(patches.box[unit, : min(n, _PICTURES)].flatten().tolist())
-    side = patches.box[..., 2:] - patches.box[..., :2]
-    return columns | {
+    counts, side = patches.count[: layer.shown].tolist(), patches.box[..., 2:] - patches.box[..., :2]
+
+    def ranked(values: Tensor) -> list[Tensor]:
+        return [of_unit[:n] for of_unit, n in zip(values, counts, strict=False)]
+
+    return {
+        "image": [[place[row] for row in rows.tolist()] for rows in ranked(patches.index)],
+        "response": [_short(responses) for responses in ranked(patches.response)],
+        "row": [rows.tolist() for rows in ranked(patches.position[..., 0])],
+        "column": [columns.tolist() for columns in ranked(patches.position[..., 1])],
+        "box": [boxes[:_PICTURES].flatten().tolist() for boxes in ranked(patches.box)],
         "side": int(side.max()) if side.numel() else 1,
         "response_mean": _short(patches.mean[: layer.shown]),
         "response_max": _short(patches.largest[: layer.shown]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -79,8 +80,8 @@ def _classes(head: dict[str, Any]) -> str:
     if len(rows) < 2 or all(row["recall"]["value"] == 1 for row in rows):
         return ""
     worst, best = (pick(rows, key=lambda row: row["recall"]["value"]) for pick in (min, max))
-    high, low = (_widened(row, len(rows)) for row in (worst, best))
-    if high[1] >= low[0]:
+    low, high = (_widened(row["recall"]["value"], row["images"], len(rows)) for row in (worst, best))
+    if low[1] >= high[0]:
         return "The recall of no class differs significantly from that of the others."
     return (
         f"Recall differs between classes: it is lowest for {_name(worst)}, {_percent(worst['recall'])}, "
@@ -88,10 +89,9 @@ def _classes(head: dict[str, Any]) -> str:
     )
 
 
-def _widened(row: dict[str, Any], classes: int) -> tuple[float, float]:
-    """The interval of a class's recall at 1 - 0.05 / classes (Bonferroni)."""
-    right = round(row["recall"]["value"] * row["images"])
-    _, low, high = proportion(right, row["images"], 1 - 0.05 / classes).figures
+def _widened(share: float, images: int, looks: int) -> tuple[float, float]:
+    """The interval of a share of some images, widened for so many looks: at 1 - 0.05 / looks (Bonferroni)."""
+    _, low, high = proportion(round(share * images), images, 1 - 0.05 / looks).figures
     return low, high
 
 
@@ -133,8 +133,8 @@ def _calibration(head: dict[str, Any]) -> str:
 
 
 def _apart(confidence: float, accuracy: float, images: int, looks: int = 1) -> bool:
-    """Whether a confidence lies outside the interval of the accuracy, widened for so many looks (Bonferroni)."""
-    _, low, high = proportion(round(accuracy * images), images, 1 - 0.05 / looks).figures
+    """Whether a confidence lies outside the interval of the accuracy."""
+    low, high = _widened(accuracy, images, looks)
     return not low <= confidence <= high
 
 
@@ -201,18 +201,28 @@ def underfitting(run: Run, data: DataBundle) -> str:
     train, val = float(row["train_accuracy"]), float(row["val_accuracy"])
     if max(train, val) >= _LOW or train - val > _CLOSE:
         return ""
-    advice = (_smaller_batch(run, data), _longer(run), _wider(run), _pretrained(run, data), _larger(data))
-    steps = [step for step in advice if step]
     sentence = f"The network underfits: train accuracy is {100 * train:.1f} %, validation accuracy {100 * val:.1f} %"
-    return f"{sentence}. Try, in this order: {'; '.join(steps)}." if steps else f"{sentence}."
+    steps = "; ".join(_advice(run, data))
+    return f"{sentence}. Try, in this order: {steps}." if steps else f"{sentence}."
 
 
-def _smaller_batch(run: Run, data: DataBundle) -> str:
-    images = min(run.spec.recipe.batch, len(data.train))
+def _advice(run: Run, data: DataBundle) -> Iterator[str]:
+    """What to try against underfitting, the first first."""
+    images, is_pretrained = min(run.spec.recipe.batch, len(data.train)), bool(run.spec.net.options.get("pretrained"))
     steps = len(data.train) // images
-    if steps >= _FEW_STEPS:
-        return ""
-    return f"a smaller recipe.batch (an epoch has {steps} step{'s' if steps > 1 else ''} of {images:,} images)"
+    if steps < _FEW_STEPS:
+        yield f"a smaller recipe.batch (an epoch has {steps} step{'s' if steps > 1 else ''} of {images:,} images)"
+    if longer := _longer(run):
+        yield longer
+    if not is_pretrained:
+        yield f"a wider network (this one has {run.environment['parameters']:,} parameters)"
+    # photographs and other images in colour are what the weights of most libraries were trained on
+    in_colour = data.spec.source != LINES and data.input_shape[0] == 3 and not data.repeats_grey
+    if in_colour and not is_pretrained:
+        yield f"a pretrained network (there are {len(data.train):,} training images in colour)"
+    side = min(data.input_shape[1:])
+    if data.own_side is not None and data.own_side > side:
+        yield f"a larger data.image_size (it is {side}, the median shorter side of the images {data.own_side} px)"
 
 
 def _longer(run: Run) -> str:
@@ -231,27 +241,3 @@ def _longer(run: Run) -> str:
         return ""
     annealed = "" if len(losses) == len(rows) else " before the rate was annealed"
     return f"more epochs (the training loss was still falling{annealed})"
-
-
-def _wider(run: Run) -> str:
-    if _is_pretrained(run):
-        return ""
-    return f"a wider network (this one has {run.environment['parameters']:,} parameters)"
-
-
-def _pretrained(run: Run, data: DataBundle) -> str:
-    """For photographs and other images in colour: what the weights of most libraries were trained on."""
-    if _is_pretrained(run) or data.spec.source == LINES or data.input_shape[0] != 3 or data.repeats_grey:
-        return ""
-    return f"a pretrained network (there are {len(data.train):,} training images in colour)"
-
-
-def _is_pretrained(run: Run) -> bool:
-    return bool(run.spec.net.options.get("pretrained"))
-
-
-def _larger(data: DataBundle) -> str:
-    side = min(data.input_shape[1:])
-    if data.own_side is None or data.own_side <= side:
-        return ""
-    return f"a larger data.image_size (it is {side}, the median shorter side of the images {data.own_side} px)"

@@ -20,7 +20,7 @@ from convscope.draw import (
     sheet,
     shrink_to,
     signed_picture,
-    tinted_picture as tinted,
+    tinted_picture,
 )
 from convscope.errors import NetworkError
 from convscope.graph import relu_after
@@ -31,6 +31,7 @@ from convscope.report.subject import LARGE_PX, ReportedRun, spread
 _SHEET_PX = 520
 _MOST_UNITS = 64
 _MOST_LAYERS = 4
+_MOST_CLASSES, _EXAMPLES = 24, 6  # training images of each
 
 
 def network(subject: ReportedRun) -> dict[str, Any]:
@@ -45,12 +46,13 @@ def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
     modules = dict(subject.run.net.named_modules())
     if layer is None or layer not in modules or not hasattr(modules[layer], "weight"):  # none, or a functional one
         return None
-    weights = subject.scope.filters(layer)[:_MOST_UNITS]
+    filters = subject.scope.filters(layer)
+    weights = filters[:_MOST_UNITS]
     in_colour = weights.shape[1] == 3
     pictures = [filter_picture(w) if in_colour else signed_picture(w[0]) for w in weights]
     return {
         "layer": layer,
-        "units": len(subject.scope.filters(layer)),
+        "units": len(filters),
         "shown": len(pictures),
         "size": "×".join(str(n) for n in weights.shape[1:]),
         "channels": weights.shape[1],
@@ -94,27 +96,25 @@ def _maps_of(subject: ReportedRun, row: int, image: Tensor, units: Tensor, tint:
     answers, maps = subject.answers[0], units[:_MOST_UNITS]
     # of at most a million values, evenly: a quantile needs no more, and PyTorch's takes no more than 16 million
     top = max(float(maps.flatten()[:: max(1, maps.numel() // 1_000_000)].quantile(0.995)), 1e-12)
-    small = picture(image)
     return {
         "row": row,
         "class": answers.head.classes[answers.true[row]],
-        "image": enlarge_to(small, 160),
+        "image": enlarge_to(picture(image), 160),
         "grey": _enlarged([map_picture(unit, top) for unit in maps], ground=40),
-        "tinted": _enlarged([tinted(unit, image, top) for unit in maps], ground=40) if tint else None,
+        "tinted": _enlarged([tinted_picture(unit, image, top) for unit in maps], ground=40) if tint else None,
         "silent": int((units.flatten(1).amax(1) <= 0).sum()),
         "top": top,
     }
 
 
-def class_examples(subject: ReportedRun, n: int = 6, most_classes: int = 24) -> list[dict[str, Any]]:
+def class_examples(subject: ReportedRun) -> list[dict[str, Any]]:
     """The first training images of each class, None for a class without any; of many classes an even choice."""
     classes, targets = subject.data.classes, subject.data.train.targets_of("class")
-    chosen = spread(len(classes), most_classes)
     examples = []
-    for k in chosen:
-        rows = torch.nonzero(targets == k).flatten()[:n]
+    for k in spread(len(classes), _MOST_CLASSES):
+        rows = torch.nonzero(targets == k).flatten()[:_EXAMPLES]
         pictures = [shrink_to(picture(image), LARGE_PX) for image in subject.data.train.images(rows)]
-        shown: Picture | Photo | None = sheet(pictures, columns=n, gap=2) if pictures else None
+        shown: Picture | Photo | None = sheet(pictures, columns=_EXAMPLES, gap=2) if pictures else None
         if isinstance(shown, np.ndarray) and max(subject.run.input_shape[1:]) > LARGE_PX:
             shown = Photo(shown)
         examples.append({"class": classes[k], "picture": shown})

@@ -14,11 +14,13 @@ _PAIRS, _EXAMPLES, _CONFIDENT = 8, 8, 24
 
 def confusion_matrices(subject: ReportedRun) -> list[dict[str, Any]]:
     """For each head: its classes, its matrix, and orders of the classes to choose from."""
-    matrices = []
-    for target, head in subject.metrics["heads"].items():
-        matrix = head["confusion"]
-        matrices.append({"target": target, "classes": head["classes"], "matrix": matrix, "orders": orders(matrix)})
-    return matrices
+    return [
+        {
+            "target": target, "classes": head["classes"], "matrix": head["confusion"],
+            "orders": orders(head["confusion"]),
+        }
+        for target, head in subject.metrics["heads"].items()
+    ]  # fmt: skip
 
 
 def orders(confusion: list[list[int]]) -> dict[str, list[int]]:

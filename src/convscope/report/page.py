@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, pass_environment, select_autoescape
 from markupsafe import Markup
 
 from convscope import draw
@@ -87,10 +87,13 @@ def _points(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+z.1f}".replace("+0.0", "0.0").replace("-", "−")
 
 
-def _interval(figure: dict[str, float | None], scale: float = 100, digits: int = 1) -> str:
-    if figure["low"] is None or figure["high"] is None:
+@pass_environment
+def _interval(environment: Environment, figure: Any, scale: float = 100, digits: int = 1) -> str:
+    """Of an `Estimate`, or of what it is in JSON."""
+    low, high = (environment.getattr(figure, key) for key in ("low", "high"))
+    if low is None or high is None:
         return ""
-    return f"{scale * figure['low']:z.{digits}f} to {scale * figure['high']:z.{digits}f}".replace("-", "−")
+    return f"{scale * low:z.{digits}f} to {scale * high:z.{digits}f}".replace("-", "−")
 
 
 def _side(value: int | list[int] | None) -> str:

@@ -44,13 +44,13 @@ def write_predictions_page(run: Run, files: Sequence[str], lens: str, path: Path
         UnknownNameError: there is no such lens.
     """
     check_predictions_page(lens, path)
-    scope, page_files, cards = Scope(run), files[:_MOST], list[dict[str, Any]]()
-    answers = run.predict(list(page_files), top=_TOP).to_dict("records")
+    scope, page_files, cards = Scope(run), list(files[:_MOST]), list[dict[str, Any]]()
+    answers = run.predict(page_files, top=_TOP).to_dict("records")
     name = "class" if len(run.task.heads) == 1 else run.task.heads[0].target
     probability = "probability" if name == "class" else f"{name} probability"
     ranks = ["", *(f" {n}" for n in range(2, _TOP + 1))]
     for start in range(0, len(page_files), _AT_ONCE):
-        images = load_images(list(page_files[start : start + _AT_ONCE]), run)
+        images = load_images(page_files[start : start + _AT_ONCE], run)
         for image, answer in zip(images, answers[start : start + _AT_ONCE], strict=True):
             attribution = scope.attribute(lens, image)
             cards.append({

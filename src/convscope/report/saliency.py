@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from operator import mul
 from typing import Any
-
-from torch import Tensor
 
 from convscope.analyses import drop_scale, small_picture, sum_in_words
 from convscope.draw import coloured, enlarge_to, picture
@@ -51,10 +50,12 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
         occluded = (
             scope.occlusion(images, list[Size](sizes), stride=stride, target=classes, fill=_FILL) if fit.n else []
         )
-        attributed = {name: _attributed(subject, name, images, classes) for name in ("guided_backprop", "grad_cam")}
+        heatmaps = dict[str, Attribution]()
+        for name in _KINDS:
+            with suppress(RequestError):  # no rectifier to guide through, or no map to weigh
+                heatmaps[name] = scope.attribute(name, images, classes)
     except NetworkError:  # it cannot be traced; the anatomy's note says so
         return None
-    heatmaps = {name: one for name, one in attributed.items() if one is not None}
     middle = len(sizes) // 2
     kinds = _kinds(subject, heatmaps, sizes[middle] if fit.n else None)
     examined = validate(subject, [row for head, row in selection if head == 0], kinds)
@@ -73,15 +74,12 @@ def saliency_maps(subject: ReportedRun) -> dict[str, Any] | None:
                 "answer": scope.class_name(classes[n]),
                 "probability": float(subject.answers[head].confidence[row]),
                 "image": enlarge_to(picture(images[n]), _SIDE_PX),
-                "random": areas["random"],
+                "random": areas.get("random"),
                 "attributed": [
-                    {
-                        "picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX),
-                        "areas": areas["kinds"].get(name),
-                    }
+                    {"picture": enlarge_to(small_picture(one, images[n], n), _SIDE_PX), "areas": areas.get(name)}
                     for name, one in heatmaps.items()
                 ],
-                "occluded": _occluded(occluded, n, middle, areas["kinds"].get("occlusion")) if occluded else [],
+                "occluded": _occluded(occluded, n, middle, areas.get("occlusion")) if occluded else [],
             }
             for n, (head, row) in enumerate(selection)
             for areas in [areas_of_image(examined if head == 0 else (), row)]
@@ -97,25 +95,16 @@ def occlusion_sizes(side: int) -> list[int]:
 def _shown(subject: ReportedRun) -> list[tuple[int, int]]:
     """Head and test image of each row."""
     n = len(subject.answers)
-    if n == 1:
-        return [(0, row) for row in subject.chosen_images(_MOST_CLASSES)]
     return [(head, row) for head in range(n) for row in subject.chosen_images(max(2, _MOST_CLASSES // n), head)]
-
-
-def _attributed(subject: ReportedRun, name: str, images: Tensor, classes: list[int]) -> Attribution | None:
-    try:
-        return subject.scope.attribute(name, images, classes)
-    except RequestError:  # no rectifier to guide through, or no map to weigh
-        return None
 
 
 def _occlusion_fit(subject: ReportedRun) -> tuple[int, Fit]:
     """How far the square moves, and on how many images: on one at least, if need be in steps of twice the length."""
     side, n = min(subject.run.input_shape[1:]), len(_shown(subject))
-    for stride in (_stride(side), max(1, side // 8)):
+    for stride in _strides(side):
         n_positions = sum(positions(subject, {"size": size, "stride": stride}) for size in occlusion_sizes(side))
         work = OF_A_PASS * n_positions * subject.work
-        fit = subject.budget.fit("Saliency maps", n, partial(mul, work))
+        fit = Fit.of(subject.minutes, "Saliency maps", n, partial(mul, work))
         if fit.n:
             break
     return stride, fit
@@ -124,22 +113,20 @@ def _occlusion_fit(subject: ReportedRun) -> tuple[int, Fit]:
 def _kinds(subject: ReportedRun, attributed: Iterable[str], size: int | None) -> list[HeatmapKind]:
     """The kinds of heatmaps as they are drawn; the covering square, if there is one, moves by more where the network is
     large."""
-    side = min(subject.run.input_shape[1:])
-    stride, coarse = _stride(side), max(1, side // 8)
-    plain = [_KINDS[name] for name in attributed]
-    if size is None:
-        return plain
-    kinds = [*plain, _covered(size, stride, coarse)]
-    return kinds if validation_fit(subject, kinds).n >= _ENOUGH else [*plain, _covered(size, coarse, coarse)]
+    kinds = plain = [_KINDS[name] for name in attributed]
+    fine, coarse = _strides(min(subject.run.input_shape[1:]))
+    for stride in (fine, coarse) if size else ():
+        settings = {"size": size, "stride": stride, "occlusion_fill": _FILL}
+        at_random = settings | {"stride": coarse}
+        kinds = [*plain, HeatmapKind("occlusion", f"Occlusion {size}×{size}", settings, at_random)]
+        if validation_fit(subject, kinds).n >= _ENOUGH:
+            break
+    return kinds
 
 
-def _covered(size: int, stride: int, at_random: int) -> HeatmapKind:
-    settings = {"size": size, "stride": stride, "occlusion_fill": _FILL}
-    return HeatmapKind("occlusion", f"Occlusion {size}×{size}", settings, settings | {"stride": at_random})
-
-
-def _stride(side: int) -> int:
-    return max(1, side // 16)
+def _strides(side: int) -> tuple[int, int]:
+    """How far the square of an occlusion moves over images of that many pixels, and how far in a large network."""
+    return max(1, side // 16), max(1, side // 8)
 
 
 def _occluded(maps: list[OcclusionMap], n: int, middle: int, areas: list[float] | None) -> list[dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convscope.data import ImageSet
@@ -55,13 +53,10 @@ def _image_sheet(
     images: ImageSet, rows: list[int], size: tuple[int, int], pitch: tuple[int, ...], columns: int
 ) -> Picture:
     margins = ((0, pitch[0] - size[0]), (0, pitch[1] - size[1]), (0, 0))
-    cells = [np.pad(picture(one), margins, "edge") for one in _small(images, rows, size)]
-    return sheet(cells, columns, gap=0, ground=0)
-
-
-def _small(images: ImageSet, rows: list[int], size: tuple[int, int]) -> Iterator[Tensor]:
+    cells = list[Picture]()
     for start in range(0, len(rows), 256):
         batch = images.images(torch.tensor(rows[start : start + 256]))
         if tuple(batch.shape[2:]) != size:
             batch = interpolate(batch, size, mode="bilinear", antialias=True)
-        yield from batch
+        cells += [np.pad(picture(one), margins, "edge") for one in batch]
+    return sheet(cells, columns, gap=0, ground=0)

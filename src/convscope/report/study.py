@@ -16,9 +16,9 @@ from convscope import __version__
 from convscope.report.page import fill, static, vega
 from convscope.report.study_curves import fronts, panels, spread_of
 from convscope.report.study_findings import study_findings
-from convscope.report.study_results import SettingGroup, StudyResults, largest_near, value_in_words
+from convscope.report.study_results import StudyResults, largest_near, value_in_words
 from convscope.runs import ENVIRONMENT, REPORT, SPEC, check_writable, object_in, write_whole
-from convscope.study import ENDED, Matrix, Metric, Runs, Summary, written_p
+from convscope.study import ENDED, Matrix, Metric, Runs, written_p
 
 STUDY = "study.yaml"
 
@@ -66,7 +66,7 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
     """The report's HTML."""
     results = StudyResults(runs)
     curve_panels, spread, costs = panels(results), spread_of(results), fronts(results)
-    charts = {name: chart for panel in curve_panels.panels for name, chart in panel["charts"].items()}
+    charts = {name: chart for panel in curve_panels["panels"] for name, chart in panel["charts"].items()}
     charts |= {f"cost-{place}": front["chart"] for place, front in enumerate(costs)}
     charts |= {} if spread is None else {"spread": spread}
     return fill(
@@ -78,11 +78,14 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
         runs=runs,
         notes=runs.notes(),
         findings=study_findings(results),
-        values={key: _listed(results.values_of(key)) for key in results.settings},
+        importance=results.importance,
+        value_in_words=value_in_words,
+        written_p=written_p,
+        values={key: _listed(list(results.by_value(key))) for key in results.settings},
         seeds=_listed(sorted(results.rows.seed.dropna().unique().tolist())),
-        best=None if results.best is None else _row(results, results.best),
+        best=results.best,
         tested=int(results.rows.test_accuracy.notna().sum()),
-        groups=[_row(results, group) for group in results.groups],
+        groups=results.groups,
         panels=curve_panels,
         unfinished=results.rows[~results.rows.state.isin(ENDED)].to_dict("records"),
         commands=_commands(results),
@@ -91,7 +94,6 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
         costs=costs,
         sections=sections,
         matrices=matrices(results),
-        terms=terms(results),
         version=__version__,
         style=static("report.css") + static("study.css"),
         script=static("tables.js") + static("report.js"),
@@ -102,29 +104,6 @@ def study_page(runs: Runs, sections: Sequence[Section] = ()) -> str:
 def _listed(values: Sequence[Any], most: int = 12) -> str:
     words = [value_in_words(value) for value in values]
     return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
-
-
-def _row(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
-    """A setting's figures for the page."""
-    return {
-        "label": group.label,
-        "values": [value_in_words(value) for value in group.values.values()],
-        "runs": len(group.runs),
-        "not_finished": group.not_finished,
-        "figures": {metric.name: _figure(metric, group.summary(metric.name)) for metric in results.shown},
-        **{name: group.summary(name).mean.value for name in ("parameters", "seconds")},
-    }
-
-
-def _figure(metric: Metric, summary: Summary) -> dict[str, Any]:
-    """A mean as it is written: in full, and its interval in full and with fewer digits."""
-    return {
-        "value": summary.mean.value,
-        "written": metric.written(summary.mean.value),
-        "interval": metric.interval(summary.mean),
-        "short": metric.interval(summary.mean, 1 if metric.is_share else 3),
-        "n": summary.n,
-    }
 
 
 def _commands(results: StudyResults) -> str:
@@ -152,26 +131,6 @@ def _environment(results: StudyResults) -> dict[str, Any]:
 
 
 _MOST_MATRICES = 15
-
-
-def terms(results: StudyResults) -> list[dict[str, Any]]:
-    """Settings, interactions and the rest, a row each; none where the runs cannot tell."""
-    importance = results.importance
-    if isinstance(importance, str):
-        return []
-    rows = [
-        {
-            "name": term.name, "share": round(term.share, 5), "corrected": term.corrected_share,
-            "p": written_p(term.corrected_p).removeprefix("p = ").removeprefix("p "),
-            "matters": term in importance.matter,
-        }
-        for term in importance.terms
-    ]  # fmt: skip
-    rest = [
-        {"name": part.name, "share": round(part.share, 5), "corrected": None, "p": "", "matters": False}
-        for part in importance.rest
-    ]
-    return rows + rest
 
 
 def matrices(results: StudyResults) -> list[dict[str, Any]]:

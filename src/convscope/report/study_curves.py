@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,43 +17,40 @@ _MOST_PANELS = 24
 _MOST_VALUES = 8  # of a setting
 
 
-@dataclass(frozen=True, eq=False)
-class Panels:
-    """All panels; `over` are settings whose values are not told apart in them.
-
-    Attributes:
-        panels: of each combination of values its `label`, how many `runs` have an epoch to show, and its `charts` by name.
-        reach: measure → from where to where its axis goes, the same in all panels.
-        beyond: runs some of whose losses lie above the reach.
-    """
-
-    by: tuple[str, ...]
-    over: tuple[str, ...]
-    panels: list[dict[str, Any]]
-    reach: dict[str, tuple[float, float]]
-    beyond: int
-
-
-def panels(results: StudyResults) -> Panels:
+def panels(results: StudyResults) -> dict[str, Any]:
     """Accuracy and loss by epoch, of the values of the two most important settings; a line a run. No panel where no run has
-    an epoch."""
+    an epoch.
+
+    Returns:
+        panels: of each combination of values its `label`, how many `runs` have an epoch to show, and its `charts` by name.
+        over: settings whose values are not told apart in them. reach: measure → from where to where its axis goes, the same
+        in all panels. beyond: runs some of whose losses lie above the reach.
+    """
     history = results.runs.histories().replace([np.inf, -np.inf], np.nan)
-    by = tuple([key for key in results.by_importance if len(results.values_of(key)) <= _MOST_VALUES][:2])
-    if len(_combinations(results, by)) > _MOST_PANELS:  # of two settings
+    by = [key for key in results.by_importance if len(results.runs.groups([key])) <= _MOST_VALUES][:2]
+    if len(results.runs.groups(by)) > _MOST_PANELS:  # of two settings
         by = by[:1]
-    over = tuple(key for key in results.settings if key not in by)
     if history.empty:
-        return Panels(by, over, [], {}, 0)
-    reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(_highest(history).tolist())}
+        return {"panels": []}
+    highest = history.groupby("run")[["train_loss", "val_loss"]].max().max(axis=1)
+    reach = {"accuracy": _reach_of_shares(history), "loss": reach_of_losses(highest.tolist())}
     curve_panels: list[dict[str, Any]] = []
-    for values in _combinations(results, by):
-        matching = history[[row == values for row in _keys(history, by)]]
+    for values, members in results.runs.groups(by):
+        matching = history[history.run.isin(results.rows.run.iloc[members])]
         if len(matching):
-            charts = {f"curves-{len(curve_panels)}-{name}": _chart(matching, name, reach[name]) for name in reach}
-            label = results.label(dict(zip(by, values, strict=True)))
-            curve_panels.append({"label": label, "runs": matching.run.nunique(), "charts": charts})
-    beyond = int((_highest(history) > reach["loss"][1]).sum())
-    return Panels(by, over, curve_panels, reach, beyond)
+            charts = {
+                f"curves-{len(curve_panels)}-{name}": run_curves(
+                    matching[["run", "epoch", f"train_{name}", f"val_{name}"]], name, reach[name]
+                )
+                for name in reach
+            }
+            curve_panels.append({"label": results.label(values), "runs": matching.run.nunique(), "charts": charts})
+    return {
+        "panels": curve_panels,
+        "over": [key for key in results.settings if key not in by],
+        "reach": reach,
+        "beyond": int((highest > reach["loss"][1]).sum()),
+    }
 
 
 def reach_of_losses(highest: Sequence[float]) -> tuple[float, float]:
@@ -69,25 +65,6 @@ def reach_of_losses(highest: Sequence[float]) -> tuple[float, float]:
     top = largest_near(highest)
     step = 10.0 ** np.floor(np.log10(top)) / 2 if top > 0 else 1.0
     return 0.0, float(max(top, np.ceil(top / step) * step))
-
-
-def _highest(history: pd.DataFrame) -> pd.Series:
-    """The highest loss of each run."""
-    return history.groupby("run")[["train_loss", "val_loss"]].max().max(axis=1)
-
-
-def _chart(history: pd.DataFrame, measure: str, reach: tuple[float, float]) -> dict[str, Any]:
-    return run_curves(history[["run", "epoch", f"train_{measure}", f"val_{measure}"]], measure, reach)
-
-
-def _combinations(results: StudyResults, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    if not by:
-        return [()]
-    return list(results.runs.grouped(by)[list(by)].itertuples(index=False, name=None))
-
-
-def _keys(history: pd.DataFrame, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    return list(history[list(by)].itertuples(index=False, name=None)) if by else [()] * len(history)
 
 
 def _reach_of_shares(history: pd.DataFrame) -> tuple[float, float]:
@@ -158,12 +135,7 @@ def _mean(results: StudyResults, group: SettingGroup) -> dict[str, Any]:
 
 
 def _cost(results: StudyResults, group: SettingGroup, key: str) -> float | None:
-    if key == "multiply_adds":
-        return next(filter(None, (_multiply_adds(results, run) for run in group.runs.run)), None)
-    return group.summary(key).mean.value
-
-
-def _multiply_adds(results: StudyResults, run: str) -> int | None:
-    """As the run keeps them, where it does."""
-    value = object_in(results.runs.folder / run / ANATOMY).get("multiply_adds")
-    return value if isinstance(value, int) else None
+    if key != "multiply_adds":
+        return group.summary(key).mean.value
+    stated = (object_in(results.runs.folder / run / ANATOMY).get(key) for run in group.runs.run)
+    return next((value for value in stated if value and isinstance(value, int)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from convscope.report.study_results import StudyResults, gaps, value_in_words
+from convscope.report.study_results import StudyResults, value_in_words
 from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
 from convscope.study import (
@@ -51,7 +51,8 @@ class Finding:
 
 def study_findings(results: StudyResults) -> list[Finding]:
     """All that is clear; nothing where nothing is."""
-    findings = [_importance(results), _instability(results), _overfitting(results), *_returns(results)]
+    findings = [_importance(results), _instability(results), _overfitting(results)]
+    findings += [_diminishing(results, key) for key in results.settings]
     return [finding for finding in findings if finding is not None]
 
 
@@ -110,7 +111,8 @@ def _overfitting(results: StudyResults) -> Finding | None:
     large = []
     for key, value, rows in cases:
         overlap = results.runs.overlap(rows.index)
-        gap = summary(gaps(rows).tolist(), level, lowest=-1.0, highest=1.0, overlap=overlap)
+        gaps = (rows.train_accuracy - rows.val_accuracy).to_numpy(np.float64)
+        gap = summary(gaps.tolist(), level, lowest=-1.0, highest=1.0, overlap=overlap)
         if gap.mean.low is not None and gap.mean.low > 0 and gap.mean.figures[0] > _LARGE_GAP:
             large.append((gap.mean.figures[0], key, value, gap))
     if not large:
@@ -129,31 +131,24 @@ def _overfitting(results: StudyResults) -> Finding | None:
 
 def _by_value(results: StudyResults) -> Iterator[tuple[str, Any, pd.DataFrame]]:
     for key in results.settings:
-        values = results.values_of(key)
-        for value in values if len(values) <= _MOST_STEPS else ():
-            yield key, value, results.ended[[entry == value for entry in results.ended[key]]]
+        by_value = results.by_value(key)
+        for value, rows in by_value.items() if len(by_value) <= _MOST_STEPS else ():
+            yield key, value, rows
 
 
-def _returns(results: StudyResults) -> Iterator[Finding]:
-    """Numeric settings whose first steps gain clearly, and whose later ones do not."""
-    for key in results.settings:
-        values = [value for value in results.values_of(key) if value is not None]
-        if not 3 <= len(values) <= _MOST_STEPS or not _numeric(pd.Series(values, dtype=object)):
-            continue
-        finding = _diminishing(results, key, values)
-        if finding:
-            yield finding
-
-
-def _diminishing(results: StudyResults, key: str, values: list[Any]) -> Finding | None:
-    """Steps that clearly gain, up to one after which none can be told from nothing and each gains less than every one before.
+def _diminishing(results: StudyResults, key: str) -> Finding | None:
+    """A numeric setting with steps that clearly gain, up to one after which none can be told from nothing and each gains less
+    than every one before.
 
     Less, that is: the intervals of what a step gains lie apart.
     """
-    steps = [step(results, key, low, high) for low, high in pairwise(values)]
-    if any(one is None for one in steps):
+    values = [value for value in results.by_value(key) if value is not None]
+    if not 3 <= len(values) <= _MOST_STEPS or not _numeric(values):
         return None
+    steps = [step(results, key, low, high) for low, high in pairwise(values)]
     comparisons = [one for one in steps if one is not None]
+    if len(comparisons) < len(steps):
+        return None
     ps = holm([one.p for one in comparisons])
     gains = [results.metric.gain(one.difference) for one in comparisons]
     gained = [differs(one, p) and gain.figures[0] > 0 for one, gain, p in zip(comparisons, gains, ps, strict=True)]
@@ -192,14 +187,14 @@ def step(results: StudyResults, key: str, low: Any, high: Any) -> SeedComparison
 
 def _blocks(results: StudyResults, key: str, value: Any) -> dict[tuple[Any, ...], float]:
     """The metric at a value, by all other settings and the seed."""
-    rows = results.ended[[entry == value for entry in results.ended[key]]].dropna(subset=[results.metric.name])
+    rows = results.by_value(key)[value].dropna(subset=[results.metric.name])
     others = [*(other for other in results.settings if other != key), "seed"]
     return dict(
         zip(rows[others].itertuples(index=False, name=None), map(float, rows[results.metric.name]), strict=True)
     )
 
 
-def _numeric(values: pd.Series) -> bool:
+def _numeric(values: Iterable[Any]) -> bool:
     return all(isinstance(v, int | float | np.number) and not isinstance(v, bool | np.bool_) for v in values)
 
 

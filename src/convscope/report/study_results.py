@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from convscope.errors import RequestError
-from convscope.scans import Estimate
 from convscope.study import ENDED, Importance, Metric, Runs, Summary, metric_of, setting_in_words, summary_of
 
 SHOWN = ("val_accuracy", "test_accuracy", "train_accuracy", "val_loss", "test_loss", "train_loss")
@@ -67,19 +65,12 @@ class StudyResults:
     @cached_property
     def groups(self) -> list[SettingGroup]:
         """In the order of the settings' values."""
-        if not self.settings:
-            return [self._group({}, self.rows)]
-        keys = self.runs.grouped(self.settings)[list(self.settings)]
-        row_values = list(self.rows[list(self.settings)].itertuples(index=False, name=None))
-        return [
-            self._group(dict(zip(self.settings, values, strict=True)), self.rows[[row == values for row in row_values]])
-            for values in keys.itertuples(index=False, name=None)
-        ]
-
-    def _group(self, values: dict[str, Any], rows: pd.DataFrame) -> SettingGroup:
-        counted = self.runs.counted[rows.index]
-        missing = int((~rows.state.isin(ENDED)).sum())
-        return SettingGroup(self.label(values), values, rows[counted], missing, self.runs.overlap(rows.index))
+        groups = []
+        for values, members in self.runs.groups(self.settings):
+            rows = self.rows.iloc[members]
+            missing, overlap = int((~rows.state.isin(ENDED)).sum()), self.runs.overlap(members)
+            groups.append(SettingGroup(self.label(values), values, rows[self.runs.counted[members]], missing, overlap))
+        return groups
 
     def label(self, values: dict[str, Any]) -> str:
         """Some settings in short."""
@@ -103,12 +94,11 @@ class StudyResults:
     @cached_property
     def by_metric(self) -> list[SettingGroup]:
         """All groups with figures, the best mean first; of equal ones that whose first run comes first."""
-        groups = [group for group in self.groups if group.summary(self.metric.name).n]
-        return sorted(groups, key=lambda group: (-self.metric.sign * self.mean(group).figures[0], group.runs.index[0]))
 
-    def mean(self, group: SettingGroup) -> Estimate:
-        """A group's mean of the metric, with its interval."""
-        return group.summary(self.metric.name).mean
+        def rank(group: SettingGroup) -> tuple[float, int]:
+            return -self.metric.sign * group.summary(self.metric.name).mean.figures[0], group.runs.index[0]
+
+        return sorted((group for group in self.groups if group.summary(self.metric.name).n), key=rank)
 
     @property
     def best(self) -> SettingGroup | None:
@@ -131,9 +121,10 @@ class StudyResults:
         ranked = [term.settings[0] for term in self.importance.terms if len(term.settings) == 1]
         return ranked + [key for key in self.settings if key not in ranked]
 
-    def values_of(self, key: str) -> list[Any]:
-        """Values of a setting, in order."""
-        return self.runs.grouped([key])[key].tolist()
+    def by_value(self, key: str) -> dict[Any, pd.DataFrame]:
+        """By each value of a setting, in order, the runs that came to their end."""
+        groups = self.runs.groups([key])
+        return {values[key]: self.ended[self.ended.index.isin(members)] for values, members in groups}
 
 
 def largest_near(losses: Sequence[float]) -> float:
@@ -150,8 +141,3 @@ def value_in_words(value: Any) -> str:
     if value is None:
         return "–"
     return setting_in_words(value.item() if isinstance(value, np.generic) else value)
-
-
-def gaps(rows: pd.DataFrame) -> Float[np.ndarray, " N"]:
-    """Train accuracy less validation accuracy of each run, as shares."""
-    return rows.train_accuracy.to_numpy(np.float64) - rows.val_accuracy.to_numpy(np.float64)

@@ -16,7 +16,7 @@ from convscope.data import DataBundle, ImageSet
 from convscope.draw import Picture, enlarge_to, picture, shrink_to
 from convscope.graph import Anatomy
 from convscope.nets import Head
-from convscope.report.budget import MINUTES, PER_VALUE, Budget
+from convscope.report.budget import MINUTES, PER_VALUE
 from convscope.report.page import Photo
 from convscope.runs import ANATOMY, Run
 from convscope.scans import digest_of_scope
@@ -41,7 +41,7 @@ class ReportedRun:
     """A trained and evaluated run, and what its report needs of it."""
 
     def __init__(self, run: Run, data: DataBundle, minutes: float = MINUTES) -> None:
-        self.run, self.data, self.budget = run, data, Budget(minutes)
+        self.run, self.data, self.minutes = run, data, minutes
         self.metrics: dict[str, Any] = run.metrics
         self.scope = Scope(run)
 
@@ -67,7 +67,7 @@ class ReportedRun:
 
     @cached_property
     def work(self) -> float:
-        """What a pass of the network over an image takes, in multiply-adds; see `Budget`."""
+        """What a pass of the network over an image takes, in multiply-adds; see `Fit`."""
         return sum(self._work_by_layer.values())
 
     def work_up_to(self, layer: str | None) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from convscope.base.console import progress_bar
 from convscope.report.budget import Fit
@@ -77,7 +76,7 @@ def validation_fit(subject: ReportedRun, kinds: Sequence[HeatmapKind]) -> Fit:
     passes = curves + OF_A_PASS * covered
     right = int((~subject.answers[0].wrong).sum())
     whole = min(_MOST_IMAGES, right)
-    return subject.budget.fit("Heatmap validation", whole, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
+    return Fit.of(subject.minutes, "Heatmap validation", whole, lambda n: n * passes * subject.work, _FEWEST_IMAGES)
 
 
 def positions(subject: ReportedRun, settings: Mapping[str, Any]) -> int:
@@ -129,18 +128,16 @@ def _row(one: HeatmapValidation) -> dict[str, Any]:
 
 
 def areas_of_image(found: Sequence[HeatmapValidation], row: int) -> dict[str, Any]:
-    """The areas of a test image: under the random order, and by lens (deletion, insertion); none where it was left out."""
+    """The areas of a test image: by lens (deletion, insertion), and for "random" that under the random order; none where it
+    was left out."""
     if not found or row not in found[0].rows:
-        return {"random": None, "kinds": {}}
-    place = found[0].rows.index(row)
-
-    def area(curves: FaithfulnessCurves, curve: Tensor) -> float:
-        return float(curves.areas(curve)[place])
-
-    kinds = {
-        one.kind.lens: [area(one.curves, one.curves.deletion), area(one.curves, one.curves.insertion)] for one in found
-    }
-    return {"random": area(found[0].curves, found[0].curves.random), "kinds": kinds}
+        return {}
+    place, chance = found[0].rows.index(row), found[0].curves
+    areas: dict[str, Any] = {"random": float(chance.areas(chance.random)[place])}
+    for one in found:
+        both = (one.curves.deletion, one.curves.insertion)
+        areas[one.kind.lens] = [float(one.curves.areas(curve)[place]) for curve in both]
+    return areas
 
 
 def in_words(one: HeatmapValidation) -> str:

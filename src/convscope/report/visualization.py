@@ -28,8 +28,7 @@ Out = TypeVar("Out")
 
 _STEPS = 48  # of gradient ascent: enough for form
 _SHOWN_STEPS = 64  # in the report, where pictures are larger
-_UNITS = {"first": 24, "deep": 12}
-_CLASSES = 10
+_FIRST_UNITS, _LAST_UNITS, _CLASSES = 24, 12, 10  # shown of the first convolution, of the last, and of the classes
 _ALL, _FIRST = 512, 64  # units up to which all are visualized, else of each layer
 _AT_ONCE = 32
 _WAYS = 3  # forwards and backwards, in passes forwards
@@ -85,7 +84,9 @@ def _fit(subject: ReportedRun, part: str, most: int, units: Mapping[Any, int], s
     """By the multiply-adds of one picture of each layer; None among the layers stands for the classes."""
     pixels = _PER_PIXEL * prod(subject.run.input_shape)
     each = {layer: steps * (_WAYS * subject.work_up_to(layer) + pixels) for layer in units}
-    return subject.budget.fit(part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items()))
+    return Fit.of(
+        subject.minutes, part, most, lambda most: sum(min(n, most) * each[layer] for layer, n in units.items())
+    )
 
 
 def _visualize(subject: ReportedRun, counts: dict[str, int]) -> dict[str, Visualizations]:
@@ -146,10 +147,9 @@ def _asked(subject: ReportedRun) -> dict[str | None, int]:
     """How many units of each layer; None stands for the classes."""
     graph, scope = subject.scope.graph, subject.scope
     names = convolutions(graph)
-    most = [(name, _UNITS["deep"]) for name in names[1:][-1:]]
-    most = [(name, _UNITS["first"]) for name in names[:1]] + most
-    layers: list[tuple[str | None, int]] = [(relu_after(graph, name) or name, n) for name, n in most]
-    return {layer: min(n, scope.n_units(layer)) for layer, n in [*layers, (None, _CLASSES)]}
+    most = dict.fromkeys(names[:1], _FIRST_UNITS) | dict.fromkeys(names[1:][-1:], _LAST_UNITS)
+    layers: dict[str | None, int] = {relu_after(graph, name) or name: n for name, n in most.items()}
+    return {layer: min(n, scope.n_units(layer)) for layer, n in (layers | {None: _CLASSES}).items()}
 
 
 def _shown(subject: ReportedRun, layer: str | None, n: int) -> dict[str, Any]:

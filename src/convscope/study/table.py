@@ -158,7 +158,7 @@ class Runs:
         counted = self.counted
         values = {name: self._metric(name, places) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
         rows = []
-        for group, members in self._groups(by):
+        for group, members in self.groups(by):
             used = members[counted[members]]
             row = {**group, "runs": len(used), "not_finished": int((~ended[members]).sum())}
             for name in values:
@@ -393,21 +393,21 @@ class Runs:
                 raise UnknownNameError("setting", key, self.settings, "in these runs")
         return list(dict.fromkeys(keys))
 
-    def _groups(self, settings: Sequence[str]) -> list[tuple[dict[str, Any], Int[np.ndarray, " M"]]]:
-        """Each combination of values that is there, in order, with the places of its runs."""
+    def groups(self, settings: Sequence[str]) -> list[tuple[dict[str, Any], Int[np.ndarray, " M"]]]:
+        """Each combination of values that is there, in order, with the places of its runs; without settings a single one."""
         keys = self._keys(settings)
-        members: dict[tuple[Any, ...], list[int]] = {}
-        for place, values in enumerate(zip(*map(self._values, keys), strict=True)):
-            members.setdefault(values, []).append(place)
+        columns, members = [self._values(key) for key in keys], dict[tuple[Any, ...], list[int]]()
+        for place in range(len(self)):
+            members.setdefault(tuple(column[place] for column in columns), []).append(place)
         ordered = sorted(members, key=lambda values: [_order(value) for value in values])
         return [(dict(zip(keys, values, strict=True)), np.array(members[values])) for values in ordered]
 
     def _matrix(
         self, pair: tuple[str, str], over: tuple[str, ...], metric: str, values: Float[np.ndarray, " N"]
     ) -> Matrix:
-        down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
+        down, across = ([group[key] for group, _ in self.groups([key])] for key in pair)
         cells = pd.DataFrame(np.nan, *(pd.Index(values, dtype=object) for values in (down, across)))
-        for group, members in self._groups(pair):
+        for group, members in self.groups(pair):
             used = values[members[self.counted[members]]]
             if np.isfinite(used).any():
                 cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
