@@ -109,18 +109,23 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
         facts["seed"] = _whole(settings.pop(SEED, None))
         settings = without_fold(settings)
         facts["settings"] = json.dumps(settings, ensure_ascii=False)
-        environment = _read_json(folder / ENVIRONMENT)
-        counted = environment if "parameters" in environment else _read_json(folder / ANATOMY)
+        environment = _mapping(folder / ENVIRONMENT)
+        counted = environment if "parameters" in environment else _mapping(folder / ANATOMY)
         facts["parameters"] = _whole(counted.get("parameters"))
         data = _as(dict, environment.get("data")) or {}
         facts["data"], facts["digest"] = _as(str, data.get("name")), _as(str, data.get("digest"))
         history = _history(folder / HISTORY)
-        facts["test"] = list(_figures(_read_json(folder / METRICS)))
-        outcome = _read_json(folder / OUTCOME)
+        facts["test"] = list(_figures(_mapping(folder / METRICS)))
+        outcome = _mapping(folder / OUTCOME)
     except _DamagedError as error:
         damaged = str(error)
-    state = "damaged" if damaged else _as(str, outcome.get("state")) or _state(folder)
-    return {**facts, "state": state, "message": damaged or _as(str, outcome.get("message"))}, history
+    ended = "finished" if (folder / METRICS).exists() else "trained"
+    state = _as(str, outcome.get("state")) or (ended if (folder / MODEL).exists() else "unfinished")
+    return {
+        **facts,
+        "state": "damaged" if damaged else state,
+        "message": damaged or _as(str, outcome.get("message")),
+    }, history
 
 
 def _as(kind: Any, value: Any) -> Any:
@@ -133,26 +138,22 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
-def _text(path: Path) -> str | None:
-    """What is in a file; None where there is none."""
+def _mapping(path: Path, parse: Callable[[str], Any] = json.loads, what: str = "object is") -> dict[str, Any]:
+    """What is in a file; nothing where there is none."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise _DamagedError(f"{path.name} is no file")
         if status.st_size > _MOST_BYTES.get(path.name, _MOST_BYTES_OF_OTHERS):
             raise _DamagedError(f"{path.name} is damaged: it has {status.st_size:,} bytes")
-        return path.read_text(encoding="utf-8")
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise _DamagedError(f"{path.name} is damaged") from None
-
-
-def _state(folder: Path) -> str:
-    """Of a run without an outcome."""
-    if not (folder / MODEL).exists():
-        return "unfinished"
-    return "finished" if (folder / METRICS).exists() else "trained"
+    if not isinstance(content, dict):
+        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
+    return content
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -172,35 +173,15 @@ def without_fold(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in OF_FOLDS}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no such file."""
-    return _mapping(path, json.loads, "object is")
-
-
-def _mapping(path: Path, parse: Callable[[str], Any], what: str) -> dict[str, Any]:
-    text = _text(path)
-    if text is None:
-        return {}
-    try:
-        content = parse(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        raise _DamagedError(f"{path.name} is damaged") from None
-    if not isinstance(content, dict):
-        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
-    return content
-
-
 def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures that the test images give, with their intervals; overfit % is one of them."""
     for key, figure in metrics.items():
         if key != "train_accuracy" and isinstance(figure, dict) and {"value", "low", "high"} <= figure.keys():
-            values = {
-                part: float(figure[part])
-                if isinstance(figure.get(part), float) or _whole(figure.get(part)) is not None
-                else None
-                for part in FIGURE[1:]
-            }
-            yield {"name": key if key == OVERFIT else f"test_{key}", **values}
+            row: dict[str, Any] = {"name": key if key == OVERFIT else f"test_{key}"}
+            for part in FIGURE[1:]:
+                value: Any = figure.get(part)
+                row[part] = float(value) if isinstance(value, float) or _whole(value) is not None else None
+            yield row
 
 
 def _history(path: Path) -> pa.Table:

@@ -82,42 +82,29 @@ def read_runs(folder: Path) -> Indexed:
 
 def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:
     """The index with a row for each name, in their order; the very same table where nothing has changed."""
-    indexed = dict(
-        zip(index["run"].to_pylist(), zip(index["stamp"].to_pylist(), range(len(index)), strict=True), strict=True)
-    )
-    current = {
-        name: indexed[name][1] for name, now in zip(names, stamps, strict=True) if indexed.get(name, ("",))[0] == now
-    }
-    if len(current) == len(names) == len(index) and list(current) == list(indexed):
+    wanted = list(zip(names, stamps, strict=True))
+    indexed = list(zip(index["run"].to_pylist(), index["stamp"].to_pylist(), strict=True))
+    if wanted == indexed:
         return index
-    stale = [(name, now) for name, now in zip(names, stamps, strict=True) if name not in current]
-    table = pa.concat_tables([index.take(pa.array(current.values(), pa.int64())), *_read(folder, stale)])
-    places = {name: place for place, name in enumerate([*current, *(name for name, _ in stale)])}
-    return table.take(pa.array([places[name] for name in names], pa.int64()))
+    stale = sorted(set(wanted) - set(indexed))
+    table = pa.concat_tables([index, *_read(folder, stale)])
+    places = {run: place for place, run in enumerate([*indexed, *stale])}
+    return table.take(pa.array([places[run] for run in wanted], pa.int64()))
 
 
 def _read(folder: Path, stale: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
-    """Rows of the runs whose files have changed, read from them."""
+    """Rows of the runs whose files have changed, by name and stamp, read from them."""
     with progress_bar("reading runs", len(stale), "runs") as advance:
         for first in range(0, len(stale), _PORTION):
             portion = stale[first : first + _PORTION]
-            yield _read_portion(folder, portion)
+            facts, histories = zip(*(read_facts(folder / name) for name, _ in portion), strict=True)
+            rows = [{"run": name, "stamp": now, **of_run} for (name, now), of_run in zip(portion, facts, strict=True)]
+            batches = pa.concat_tables(histories).to_batches()  # none where no run has an epoch
+            epochs = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *(b.to_struct_array() for b in batches)])
+            ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
+            table, lists = pa.concat_tables(_rows(rows)), pa.ListArray.from_arrays(ends, epochs)
+            yield table.append_column(_SCHEMA.field("history"), lists).cast(_SCHEMA)
             advance(len(portion))
-
-
-def _read_portion(folder: Path, stale: Sequence[tuple[str, str]]) -> pa.Table:
-    rows, histories = [], []
-    for name, now in stale:
-        facts, history = read_facts(folder / name)
-        rows.append({"run": name, "stamp": now, **facts})
-        histories.append(history)
-    flat = [
-        batch.to_struct_array() for batch in pa.concat_tables(histories).to_batches()
-    ]  # none where no run has an epoch
-    joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat])
-    ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
-    table = pa.concat_tables(_rows(rows))
-    return table.append_column(_SCHEMA.field("history"), pa.ListArray.from_arrays(ends, joined)).cast(_SCHEMA)
 
 
 def _rows(rows: list[dict[str, Any]]) -> list[pa.Table]:
