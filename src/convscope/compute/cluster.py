@@ -98,9 +98,14 @@ class Ray(Executor):
         self._owns = not self._ray.is_initialized()
         if self._owns:
             self._connect(address)
+        errors = self._ray.exceptions
+        self._lost = (
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+            errors.TaskUnschedulableError,
+        )  # the node is no more
         try:
-            self._check_room()
-            self._check_versions()
+            self._check_nodes()
         except BaseException:
             self._disconnect()
             raise
@@ -228,12 +233,6 @@ class Ray(Executor):
 
         return NodeAffinitySchedulingStrategy(node, soft=False)
 
-    @property
-    def _lost(self) -> tuple[type[BaseException], ...]:
-        """What Ray raises of work whose node is no more."""
-        errors = self._ray.exceptions
-        return errors.NodeDiedError, errors.ObjectLostError, errors.TaskUnschedulableError
-
     def _done(self, future: Future[Any], inner: Future[Any]) -> None:
         self._going.pop(future, None)
         errors = self._ray.exceptions
@@ -286,20 +285,15 @@ class Ray(Executor):
             ) from None
         return str(head)
 
-    def _check_room(self) -> None:
-        most = {kind: max(_has(node, kind) for node in self.nodes()) for kind in ("CPU", "GPU")}
-        for option, amount, kind in (
-            ("--cpus-per-run", self.cpus, "CPU"),
-            ("--gpus-per-run", self.gpus, "GPU"),
-        ):
-            if amount > most[kind]:
-                raise SettingError(f"{option} {amount:g}: the largest node of the cluster has {most[kind]:g} {kind}s")
-
-    def _check_versions(self) -> None:
-        own = versions()
+    def _check_nodes(self) -> None:
+        """Refuses a cluster in which no node has room for a task, or one has other versions than this machine."""
+        for option, amount, kind in (("--cpus-per-run", self.cpus, "CPU"), ("--gpus-per-run", self.gpus, "GPU")):
+            most = max(_has(node, kind) for node in self.nodes())
+            if amount > most:
+                raise SettingError(f"{option} {amount:g}: the largest node of the cluster has {most:g} {kind}s")
         for node, theirs in self.on_each_node(versions).items():
             if not self.allow_different:
-                _check_same(own, theirs, node)
+                _check_same(versions(), theirs, node)
 
     def _room(self, node: Mapping[str, Any]) -> int:
         room = int(_has(node, "CPU") // self.cpus)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import blake2b
@@ -25,13 +25,7 @@ from convscope.study.folder import RUNS, STUDY, has_ended, read_files, write_fil
 from convscope.study.spec import StudySpec, dump_study, read_study
 
 _CONTENTS, _DATABASE = "archive.json", "study.db"
-_PACKAGES = {
-    "s3": ("s3fs", "s3"),
-    "s3a": ("s3fs", "s3"),
-    "gs": ("gcsfs", None),
-    "gcs": ("gcsfs", None),
-    "abfs": ("adlfs", None),
-}
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 _AT_ONCE = 4
 
 
@@ -108,22 +102,18 @@ class Archive:
         Returns:
             A line for each reason for which copies have failed.
         """
-        failed = {first_line(error) for name in list(self._going) if (error := self._settled(name))}
+        ended = {name: future.exception() for name, future in self._going.items() if future.done()}
+        for name, error in ended.items():
+            del self._going[name]
+            if error is None:
+                self._there.add(name)
+        failed = {first_line(error) for error in ended.values() if error}
         runs = self.folder / RUNS
         names = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
         for name in sorted(names - self._there - self._going.keys()):
             if has_ended(Run(runs / name)):
                 self._going[name] = self._threads.submit(self._copy, name)
         return [f"archive {self.address}: {reason}; it is tried again" for reason in sorted(failed)]
-
-    def _settled(self, name: str) -> BaseException | None:
-        """What went wrong with a copy that is done."""
-        if not self._going[name].done():
-            return None
-        error = self._going.pop(name).exception()
-        if error is None:
-            self._there.add(name)
-        return error
 
     def _copy(self, name: str) -> None:
         place, files = f"{self._root}/{RUNS}/{name}", read_files(self.folder / RUNS / name)
@@ -171,8 +161,8 @@ def _opened(address: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.url_to_fs(address, **({"auto_mkdir": True} if protocol == "file" else {}))
     except ImportError:
-        package, extra = _PACKAGES.get(protocol, (protocol, None))
-        raise MissingPackageError(package, f"--archive {protocol}://", extra) from None
+        package = _PACKAGES.get(protocol, protocol)
+        raise MissingPackageError(package, f"--archive {protocol}://", "s3" if package == "s3fs" else None) from None
     except ValueError as error:
         raise SettingError(
             f"--archive {address}: {first_line(error)}; expected an address such as s3://bucket/folder"
@@ -184,7 +174,7 @@ def _entry(content: bytes) -> list[Any]:
     return [len(content), blake2b(content, digest_size=16).hexdigest()]
 
 
-def _checked_contents(text: bytes) -> Mapping[str, Any]:
+def _checked_contents(text: bytes) -> dict[str, Any]:
     """What archive.json lists; no name in it leaves the run's folder."""
     listed = json.loads(text)
     if not isinstance(listed, dict):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -178,7 +177,12 @@ class Compared:
             notes.append(
                 "There is one seed of each: this tells these runs apart, not their recipes; for that, give several seeds."
             )
-        return [*notes, _looked(self.looks)]
+        where = " and ".join(f"{name}/" for name in sorted({path.parent.name for path in self.looks}))
+        return [
+            *notes,
+            f"These test images have been looked at for {counted(len(self.looks), 'run')} in {where}. Choose between runs by "
+            "their validation figures: the best of many on the test images looks better there than it is.",
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; confusion of the first run less each other, cells that differ alone."""
@@ -246,31 +250,24 @@ def compare(runs: Sequence[RunOrFolder], *, seeds_by: str = SEED) -> Compared:
     """
     opened = runs_to_compare(runs)
     groups = _groups(opened, seeds_by)
+    on_images = [
+        Pair(a.name, b.name, compare_images(a.answers.right.numpy(), b.answers.right.numpy()))
+        for a, b in combinations(opened, 2)
+        if a.digest == b.digest
+    ]
+    over_seeds = [
+        Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0, overlap=max(a.overlap, b.overlap)))
+        for a, b in combinations(groups, 2)
+        if any(len(group.values) > 1 for group in groups)
+    ]
     return Compared(
         tuple(opened),
         tuple(differing(opened)),
         tuple(groups),
-        _corrected(_pairs_on_images(opened)),
-        _corrected(_pairs_over_seeds(groups)),
+        _corrected(on_images),
+        _corrected(over_seeds),
         tuple(evaluated_beside(opened)),
     )
-
-
-def _pairs_on_images(runs: Sequence[ComparedRun]) -> list[Pair]:
-    return [
-        Pair(a.name, b.name, compare_images(a.answers.right.numpy(), b.answers.right.numpy()))
-        for a, b in combinations(runs, 2)
-        if a.digest == b.digest
-    ]
-
-
-def _pairs_over_seeds(groups: Sequence[Group]) -> list[Pair]:
-    if all(len(group.values) < 2 for group in groups):
-        return []
-    return [
-        Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0, overlap=max(a.overlap, b.overlap)))
-        for a, b in combinations(groups, 2)
-    ]
 
 
 def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:
@@ -290,18 +287,16 @@ def _groups(runs: Sequence[ComparedRun], seeds_by: str) -> list[Group]:
 
 
 def _group(runs: list[ComparedRun], keys: Sequence[str], seeds_by: str) -> Group:
-    test: dict[int, list[float]] = {}
-    val: dict[int, list[float]] = {}
-    for run in runs:
-        seed = _seed(run, seeds_by)
-        test.setdefault(seed, []).append(run.accuracy)
-        val.setdefault(seed, []).append(_figures_of(run)["val_accuracy"].figures[0])
+    figures = {
+        "test": [run.accuracy for run in runs],
+        "val": [_figures_of(run)["val_accuracy"].figures[0] for run in runs],
+    }
+    means = pd.DataFrame(figures, [_seed(run, seeds_by) for run in runs]).groupby(level=0).mean().to_dict()
     label = ", ".join(f"{key} {setting_in_words(runs[0].settings.get(key, MISSING))}" for key in keys)
     if not label or len(label) > _MOST_LABEL:
         label = runs[0].name if len(runs) == 1 else f"{runs[0].name} and its seeds"
-    means = [{seed: fmean(values) for seed, values in sorted(by_seed.items())} for by_seed in (test, val)]
     overlap = max(overlap_of(run.settings) for run in runs)
-    return Group(label, tuple(run.name for run in runs), means[0], means[1], overlap)
+    return Group(label, tuple(run.name for run in runs), means["test"], means["val"], overlap)
 
 
 def _seed(run: ComparedRun, key: str) -> int:
@@ -323,14 +318,6 @@ def _figures_of(run: ComparedRun) -> dict[str, Estimate]:
     figures |= {key: Estimate(**metrics[key]) for key in keys}
     figures |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in heads.items()}
     return {key: figure for key, figure in figures.items() if figure.value is not None}
-
-
-def _looked(looks: Sequence[Path]) -> str:
-    where = " and ".join(f"{name}/" for name in sorted({path.parent.name for path in looks}))
-    return (
-        f"These test images have been looked at for {counted(len(looks), 'run')} in {where}. Choose between runs by their "
-        "validation figures: the best of many on the test images looks better there than it is."
-    )
 
 
 def _summary_json(accuracy: Summary) -> dict[str, Any]:

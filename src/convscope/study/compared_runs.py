@@ -123,7 +123,13 @@ def runs_to_compare(runs: Sequence[RunOrFolder]) -> list[ComparedRun]:
         raise RequestError(f"compare: {twice[0].path} is given twice; give each run once")
     for run in opened:
         _check_evaluated(run)
-    _check_classes(opened)
+    first = opened[0]
+    for run in opened:
+        if run.card.classes != first.card.classes:
+            raise RequestError(
+                f"compare: {run.path} tells {_in_words(run)} apart, and {first.path} {_in_words(first)}; "
+                "give runs of the same classes"
+            )
     names = [run.name for run in opened]
     names = names if len(set(names)) == len(names) else [str(run.path) for run in opened]
     return [ComparedRun(name, run, _settings(run), _digest(run)) for name, run in zip(names, opened, strict=True)]
@@ -171,16 +177,6 @@ def _check_evaluated(run: Run) -> None:
     accuracy = run.metrics.get("accuracy")
     if not (isinstance(accuracy, dict) and isinstance(accuracy.get("value"), int | float)):
         raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; {evaluate}")
-
-
-def _check_classes(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        if run.card.classes != first.card.classes:
-            raise RequestError(
-                f"compare: {run.path} tells {_in_words(run)} apart, and {first.path} {_in_words(first)}; "
-                "give runs of the same classes"
-            )
 
 
 def _in_words(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
 import warnings
@@ -82,9 +83,7 @@ def database_errors_in_one_line() -> Iterator[None]:
 
 def _masked(url: str) -> str:
     """An address without what stands before its host: a user's name and password."""
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at_sign, host = rest.rpartition("@")
-    return f"{scheme}{separator}{'…' if user else ''}{at_sign}{host}"
+    return re.sub(r"^(.*?://)?.*@", r"\1…@", url)
 
 
 def _with_driver(url: str) -> str:

@@ -105,7 +105,12 @@ class Study:
     @property
     def runs(self) -> list[StudyRun]:
         """All runs as the folder has them now, by setting and seed; those of a grid that wait too."""
-        return self._planned() if self.spec.is_grid else self._found()
+        if self.spec.is_grid:
+            grid = self.spec.grid()
+            return [self._run(number, seed, grid[number - 1]) for number, seed in self.spec.places(len(grid))]
+        names = (folder.name for folder in (self.path / RUNS).glob("*-s*") if folder.is_dir())
+        places = sorted((int(match[1]), int(match[2])) for match in map(_RUN_NAME.fullmatch, names) if match)
+        return [self._run(number, seed, None) for number, seed in places]
 
     def ranking(self) -> list[Ranked]:
         """The settings that have finished runs, best first by the study's metric.
@@ -116,27 +121,14 @@ class Study:
         for run in self.runs:
             if run.state != "waiting":
                 runs[run.number].append(run)
-        ranked = [one for number, members in runs.items() if (one := self._ranked(number, members))]
+        ranked = []
+        for number, members in runs.items():
+            done = [run for run in members if run.state == "done"]
+            result = summary([self._values[run.path] for run in done])
+            if result.mean.value is not None:
+                not_finished = len(members) - len(done)
+                ranked.append(Ranked(number, done[0].settings, result.mean.value, result.n, not_finished))
         return sorted(ranked, key=lambda each: (bool(each.not_finished), -self.spec.sign * each.value))
-
-    def _ranked(self, number: int, runs: list[StudyRun]) -> Ranked | None:
-        done = [run for run in runs if run.state == "done"]
-        result = summary([self._values[run.path] for run in done])
-        if result.mean.value is None:
-            return None
-        return Ranked(number, done[0].settings, result.mean.value, result.n, len(runs) - len(done))
-
-    def _planned(self) -> list[StudyRun]:
-        settings = self.spec.grid()
-        places = [(number, seed) for seed in self.spec.run_seeds for number in range(1, len(settings) + 1)]
-        planned = sorted(places[: self.spec.n_runs])
-        return [self._run(number, seed, settings[number - 1]) for number, seed in planned]
-
-    def _found(self) -> list[StudyRun]:
-        folders = (folder for folder in (self.path / RUNS).glob("*-s*") if folder.is_dir())
-        matches = (_RUN_NAME.fullmatch(folder.name) for folder in folders)
-        places = sorted((int(match[1]), int(match[2])) for match in matches if match)
-        return [self._run(number, seed, None) for number, seed in places]
 
     def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
         run = Run(self.path / RUNS / run_name(number, seed))

@@ -142,12 +142,6 @@ def _flat(lists: pa.ChunkedArray) -> tuple[np.ndarray, pa.StructArray]:
 
 def _test_figures(lists: pa.ChunkedArray) -> dict[str, np.ndarray]:
     ends, flat = _flat(lists)
-    run = np.repeat(np.arange(len(lists)), np.diff(ends))
-    codes = flat.field("name").dictionary_encode()
-    values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in FIGURE[1:]], axis=1)
-    figures = {}
-    for code, name in enumerate(codes.dictionary.to_pylist()):
-        mask = codes.indices.to_numpy() == code
-        figures[name] = np.full((len(lists), values.shape[1]), np.nan)
-        figures[name][run[mask]] = values[mask]
-    return figures
+    rows = pa.RecordBatch.from_struct_array(flat).to_pandas()
+    by_name = rows.set_index(np.repeat(np.arange(len(lists)), np.diff(ends))).groupby("name", sort=False)
+    return {name: rows.reindex(range(len(lists)))[list(FIGURE[1:])].to_numpy() for name, rows in by_name}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 from convscope.compute import choose_device, own_random_state, share_of_cores, threads
 from convscope.data import DataBundle, DataSpec, load_data
@@ -19,8 +20,6 @@ from convscope.training import StepCost, make_card, measure_step
 
 _MEASURE_S = 30.0
 """So long networks are measured; those after that are taken to cost what the others do on average."""
-
-Made = TypeVar("Made")
 
 _COSTLY = ("batch", "accumulate", "optimizer", "augmentation", "channels_last", "precision", "class_weights")
 
@@ -75,14 +74,19 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     """
     planned = spec.grid() if spec.is_grid else drawn_beforehand(spec)
     settings = planned or [spec.example]
-    places = [(number, seed) for seed in spec.run_seeds for number in range(1, len(settings) + 1)]
-    places = sorted(places[: spec.n_runs] if spec.is_grid else places)
     meter = _Meter(device)
     with threads(share_of_cores(workers)):
-        runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
+        runs = [
+            _planned(spec, meter, number, seed, settings[number - 1]) for number, seed in spec.places(len(settings))
+        ]
     if runs and all(run.problem for run in runs):
         raise SettingError(f"none of these runs can be trained: {runs[0].problem}")
-    return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(planned))
+    durations = [run.seconds for run in runs if run.seconds is not None]
+    seconds = math.inf if spec.budget.minutes is None else 60 * spec.budget.minutes
+    if durations and spec.n_runs is not None:
+        whole = fmean(durations) * spec.n_runs
+        seconds = min(seconds, max(whole / min(workers, spec.n_runs), max(durations)))
+    return Plan(runs, spec.n_runs, seconds if math.isfinite(seconds) else None, workers, bool(planned))
 
 
 def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
@@ -97,22 +101,12 @@ def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: M
     return PlannedRun(number, seed, settings, size, cost.seconds * cost.steps * run.recipe.epochs)
 
 
-def _total(spec: StudySpec, runs: list[PlannedRun], workers: int) -> float | None:
-    durations = [run.seconds for run in runs if run.seconds is not None]
-    limit = None if spec.budget.minutes is None else 60 * spec.budget.minutes
-    if not durations or spec.n_runs is None:
-        return limit
-    whole = fmean(durations) * spec.n_runs
-    total = max(whole / min(workers, spec.n_runs), max(durations))
-    return total if limit is None else min(total, limit)
-
-
 class _Meter:
     """Measures each kind of run once, as long as there is time for it."""
 
     def __init__(self, device: str) -> None:
         self.device, self.began = device, time.monotonic()
-        self.costs: dict[str, StepCost | ConvscopeError] = {}
+        self.costs: dict[str, StepCost] = {}
         self.sizes: dict[str, int] = {}
         self.whole: list[float] = []
         self.data: tuple[DataSpec, DataBundle | ConvscopeError] | None = None
@@ -123,10 +117,8 @@ class _Meter:
         if key not in self.costs:
             if time.monotonic() - self.began > _MEASURE_S:
                 return None
-            self.costs[key] = _or_why_not(lambda: measure_step(run, self._loaded(run.data), self.device))
+            self.costs[key] = measure_step(run, self._loaded(run.data), self.device)
         cost = self.costs[key]
-        if isinstance(cost, ConvscopeError):
-            raise cost
         self.whole.append(cost.seconds * cost.steps * run.recipe.epochs)
         return cost
 
@@ -141,17 +133,13 @@ class _Meter:
         return self.sizes[key]
 
     def _loaded(self, spec: DataSpec) -> DataBundle:
+        """The data set, or why there is none: to find that it cannot be downloaded takes half a minute."""
         if self.data is None or self.data[0] != spec:
-            self.data = (spec, _or_why_not(load_data, spec))
+            try:
+                self.data = spec, load_data(spec)
+            except ConvscopeError as error:
+                self.data = spec, error
         data = self.data[1]
         if isinstance(data, ConvscopeError):
             raise data
         return data
-
-
-def _or_why_not(work: Callable[..., Made], *arguments: Any) -> Made | ConvscopeError:
-    """The result or the error, to be kept: to find that a data set cannot be downloaded takes half a minute."""
-    try:
-        return work(*arguments)
-    except ConvscopeError as error:
-        return error

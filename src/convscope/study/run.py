@@ -10,12 +10,16 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from shlex import quote
+from typing import Any
+
+import torch
 
 from convscope.base.memory import memory_returned
 from convscope.compute import write_whole
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
-from convscope.nets import check_name
+from convscope.graph import Anatomy, anatomy
+from convscope.nets import build_natural, check_name
 from convscope.runs import (
     CHECKPOINT,
     FIND,
@@ -271,3 +275,23 @@ def shipped_texts() -> dict[str, str]:
     folder = resources.files("convscope.study") / "shipped"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}
+
+
+def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any] | None = None) -> Anatomy:
+    """The anatomy of a network by name.
+
+    Args:
+        name: see convscope.nets.build_net.
+        shape: of the images, "3x32x32"; by default what the network was made for, see convscope.nets.natural_input.
+        options: of its builder; its classes, too, are by default those that it was made for.
+    Raises:
+        SettingError: the shape is not CxHxW.
+
+    Example:
+        >>> anatomy_by_name("net4").parameters
+        4403518
+    """
+    if "name" in (options or {}):
+        raise SettingError("--set name: the network is named by the first argument; leave it out")
+    net, made_for = build_natural(name, shape, options)
+    return anatomy(net, torch.zeros(2, *made_for.shape), name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -216,6 +215,11 @@ class StudySpec(Settings):
         first = {key: values[0] for key, values in lists.items()}
         return [first, *({**first, key: value} for key, values in lists.items() for value in values[1:])]
 
+    def places(self, n_settings: int) -> list[tuple[int, int]]:
+        """Number and seed of each run of so many settings, by number. A grid ends in the order of its seeds."""
+        every = [(number, seed) for seed in self.run_seeds for number in range(1, n_settings + 1)]
+        return sorted(every[: self.n_runs])
+
     @property
     def example(self) -> dict[str, Any]:
         """The first settings of a grid; of a search, the first or least values."""
@@ -227,7 +231,20 @@ class StudySpec(Settings):
         Raises:
             SettingError: the settings do not go together.
         """
-        return _run_spec(self.model_dump(mode="json"), settings, seed)
+        spec = self.model_dump(mode="json", include={"format", "data", "net", "task", "recipe"})
+        spec["recipe"]["seed"] = seed
+        split = spec["data"]["split"]
+        if isinstance(split, dict) and split["fold"] is None:
+            division, split["fold"] = divmod(seed, split["folds"])
+            spec["data"]["seed"] += division
+        if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
+            del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
+        for key, value in settings.items():
+            override(spec, key, value)
+        try:
+            return RunSpec.model_validate(spec)
+        except ValidationError as error:
+            raise SettingError(describe(error, RunSpec)) from None
 
     def differences(self, other: StudySpec) -> list[str]:
         """The keys for which the other study is not this one gone on with. A budget may change; a grid may get more seeds,
@@ -258,21 +275,16 @@ def read_study(
         SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
     """
     mapping = parse_mapping(text, where)
-    _override(mapping, settings or {})
-    _override(mapping, parse_overrides(overrides))
-    lines = KeyLines(text, where)
-    check_format(mapping.get("format", FORMAT), where)
-    return _checked(mapping, lines)
-
-
-def _override(mapping: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
+    for key, value in [*(settings or {}).items(), *parse_overrides(overrides).items()]:
         if key.startswith("sweep."):
             sweep = mapping.setdefault("sweep", {})
             if isinstance(sweep, dict):
                 sweep[key.removeprefix("sweep.")] = value
         else:
             override(mapping, key, value)
+    lines = KeyLines(text, where)
+    check_format(mapping.get("format", FORMAT), where)
+    return _checked(mapping, lines)
 
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
@@ -318,17 +330,20 @@ def _checked(mapping: dict[str, Any], lines: KeyLines) -> StudySpec:
     return spec
 
 
+def _problem(lines: KeyLines, path: list[str], message: str) -> SettingError:
+    """What is wrong at a key, with its file, line and name."""
+    return SettingError(f"{lines.where(path)}: {'.'.join(path)}: {message}")
+
+
 def _check_values(spec: StudySpec, lines: KeyLines) -> None:
     """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
-    base = spec.model_dump(mode="json")
     _check_options(spec, lines)
     for key, values in spec.sweep.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
-                _run_spec(base, {key: value}, spec.run_seeds[0])
+                spec.run_spec({key: value}, spec.run_seeds[0])
             except SettingError as error:
-                problem = str(error).removeprefix("spec: ")
-                raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
+                raise _problem(lines, ["sweep", key], str(error).removeprefix("spec: ")) from None
 
 
 def _check_options(spec: StudySpec, lines: KeyLines) -> None:
@@ -340,32 +355,14 @@ def _check_options(spec: StudySpec, lines: KeyLines) -> None:
         try:
             check_name(name)
         except UnknownNameError as error:
-            path = ["sweep", name_key] if name_key else ["net", "name"]
-            raise SettingError(f"{lines.where(path)}: {'.'.join(path)}: {error}") from None
-    options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
-    options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
-    for place, key, option in options:
+            raise _problem(lines, ["sweep", name_key] if name_key else ["net", "name"], str(error)) from None
+    options = [(["net", key], key) for key in spec.net.options]
+    options += [(["sweep", key], key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
+    for path, option in options:
         try:
             check_options(names, option)
         except UnknownNameError as error:
-            raise SettingError(f"{lines.where(place)}: {key}: {error}") from None
-
-
-def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
-    spec = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
-    spec["recipe"]["seed"] = seed
-    split = spec["data"]["split"]
-    if isinstance(split, dict) and split["fold"] is None:
-        division, split["fold"] = divmod(seed, split["folds"])
-        spec["data"]["seed"] += division
-    if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
-        del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
-    for key, value in settings.items():
-        override(spec, key, value)
-    try:
-        return RunSpec.model_validate(spec)
-    except ValidationError as error:
-        raise SettingError(describe(error, RunSpec)) from None
+            raise _problem(lines, path, str(error)) from None
 
 
 class KeyLines:
