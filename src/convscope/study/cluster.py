@@ -39,7 +39,7 @@ from convscope.errors import (
 from convscope.runs import Run, RunSpec, as_network_wants
 from convscope.study.archive import Archive
 from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
-from convscope.study.folder import STUDY, has_ended, read_files, write_files
+from convscope.study.folder import STUDY, has_ended, read_files, run_of, write_files
 from convscope.study.live import Going
 from convscope.study.store import Claim, Store, deaths_of
 from convscope.study.worker import Ended, Job, Reporter, end_of, is_done, told, trained, value_of
@@ -160,8 +160,7 @@ class ClusterEngine(Engine):
 
     def __init__(self, store: Store, executor: Ray, job: Job, view: Any, archive: Archive | None = None) -> None:
         super().__init__(store, executor, job, view, archive)
-        self.by_key: dict[str, _Unit] = {}
-        self.by_trial: dict[int, _Unit] = {}
+        self.units: dict[int, _Unit] = {}  # by trial
         self.pixels: OrderedDict[str, Kept] = OrderedDict()
         self.is_dry = False
         self.is_shared = executor.shares(store.folder)
@@ -173,7 +172,7 @@ class ClusterEngine(Engine):
     def _submit_work(self) -> None:
         while not self.is_dry and self._seconds_left() and len(self.workers) < self.executor.count:
             if claim := self.store.claim():
-                self.by_trial[claim.trial] = unit = _Unit(claim)
+                self.units[claim.trial] = unit = _Unit(claim)
                 self._advance(unit)
             else:
                 self.is_dry = True
@@ -184,10 +183,10 @@ class ClusterEngine(Engine):
 
     def _advance(self, unit: _Unit) -> None:
         """Goes on to the first of its runs that is not done; after the last the unit is."""
-        claim, path = unit.claim, self.store.folder
+        claim = unit.claim
         try:
             for seed in claim.seeds[len(unit.values) :]:
-                run = Run(claim.folder(path, seed))
+                run = run_of(self.store.folder, claim.number, seed)
                 if not is_done(run):
                     self._submit(unit, run, seed)
                     return
@@ -203,14 +202,9 @@ class ClusterEngine(Engine):
             self.store.fail(unit.claim, end.state, end.message, seconds)
         else:
             self.store.finish(unit.claim, sum(unit.values) / len(unit.values), seconds)
-        self._forget(unit)
-
-    def _forget(self, unit: _Unit) -> None:
-        self.by_key.pop(unit.key, None)
-        self.by_trial.pop(unit.claim.trial, None)
+        self.units.pop(unit.claim.trial, None)
 
     def _submit(self, unit: _Unit, run: Run, seed: int) -> None:
-        self.by_key.pop(unit.key, None)
         begun, spec = run.path.is_dir(), self.spec.run_spec(unit.claim.settings, seed)
         trial = self.store.look(unit.claim) if begun else None
         known, attempts = (trial.intermediate_values, 1 + deaths_of(trial)) if trial else ((), 1)
@@ -225,9 +219,8 @@ class ClusterEngine(Engine):
             data = None if self.is_shared else self._kept_pixels(as_network_wants(spec).data)
         except RequestError as error:  # this run's alone, as a wrong size of its images
             raise end_of(run, "failed", str(error), attempts) from None
-        unit.run, unit.key = run, uuid4().hex
+        unit.run, unit.key = run, f"{unit.claim.trial} {uuid4().hex}"
         unit.going = Going(run.path.name, unit.claim.settings, 0, spec.recipe.epochs, None)
-        self.by_key[unit.key] = unit
         self.workers[self.executor.submit(train_on_node, order, data, self.executor.line(unit.key))] = unit
 
     def _prunes(self, unit: _Unit) -> bool:
@@ -246,8 +239,8 @@ class ClusterEngine(Engine):
     def _hear(self) -> None:
         """Takes in what tasks have sent."""
         for key, message, waits in self.executor.messages():
-            unit, prune = self.by_key.get(key), False
-            if unit:
+            unit, prune = self.units.get(int(key.split()[0])), False
+            if unit and unit.key == key:
                 unit.going = replace(unit.going, node=message.get("node", unit.going.node))
                 if files := message.get("files"):
                     write_files(unit.run.path, files)
@@ -301,7 +294,7 @@ class ClusterEngine(Engine):
             self._retry(trial, f"{error}{f' (node {unit.going.node})' if unit.going.node else ''}")
 
     def _requeue(self, unit: _Unit, died: bool = False) -> FrozenTrial:
-        self._forget(unit)
+        self.units.pop(unit.claim.trial, None)
         self.store.requeue(self.store.look(unit.claim), died)
         self.is_dry = False
         return self.store.look(unit.claim)
@@ -312,7 +305,7 @@ class ClusterEngine(Engine):
         self.is_dry = self.is_dry and not any(trial.state == TrialState.WAITING for trial in self.trials)
 
     def _check_life(self, trial: FrozenTrial) -> None:
-        unit = self.by_trial.get(trial.number)
+        unit = self.units.get(trial.number)
         if unit is None:
             super()._check_life(trial)
         elif self.job.storage and time.monotonic() - self.lives.get(trial.number, (None, 0.0))[1] > HEARTBEAT_S:
@@ -320,5 +313,5 @@ class ClusterEngine(Engine):
             self.store.heartbeat(trial)  # for drivers on other machines
 
     def _going(self, trial: FrozenTrial) -> Going:
-        unit = self.by_trial.get(trial.number)
+        unit = self.units.get(trial.number)
         return unit.going if unit else super()._going(trial)

@@ -17,9 +17,10 @@ from numpy import ndarray
 from convscope.errors import SettingError, UnknownNameError
 from convscope.runs import RunOrFolder
 from convscope.scans import Estimate, kept_epoch, proportion
-from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
+from convscope.study.compared_runs import MISSING, ComparedRun, differing, evaluated_beside, runs_to_compare
 from convscope.study.facts import SEED
-from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of, summary
+from convscope.study.metric import summary_of
+from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of
 from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
 from convscope.study.words import setting_in_words
 
@@ -92,11 +93,11 @@ class Group:
     @property
     def accuracy(self) -> Summary:
         """Test accuracy over seeds; its interval, Student's, is cut off at 0 and 1."""
-        return summary(list(self.values.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
+        return summary_of("test_accuracy", list(self.values.values()), self.overlap)
 
     @property
     def val_accuracy(self) -> Summary:
-        return summary(list(self.val.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
+        return summary_of("val_accuracy", list(self.val.values()), self.overlap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,11 +149,13 @@ class Compared:
         if not self.same_images:
             return {}
         right = torch.stack([run.answers.right for run in self.runs])
-        alone = right.sum(0) == 1
+        of_true = torch.stack([run.answers.of_true for run in self.runs])
         places = {}
         for index, run in enumerate(self.runs):
-            others = [other.answers.of_true for other in self.runs if other is not run]
-            places[run.name] = clearest(run.answers.of_true, others, torch.nonzero(alone & right[index]).flatten())
+            rows = torch.nonzero(right[index] & (right.sum(0) == 1)).flatten()
+            others = torch.cat([of_true[:index], of_true[index + 1 :]])[:, rows]
+            margin = of_true[index, rows] - others.amax(0)  # how much more probable it finds the true class
+            places[run.name] = rows[margin.argsort(descending=True, stable=True)].numpy()
         return places
 
     def confusion_change(self, a: int = 0, b: int = 1) -> dict[str, Int64[ndarray, "K K"]]:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
@@ -200,9 +199,3 @@ def _digest(run: Run) -> str:
     """Of the data that the predictions are on, as their file says."""
     card = read_tensors(run.path / PREDICTIONS)[1]
     return str(card.get("data") or run.environment["data"]["digest"])
-
-
-def clearest(own: Float[Tensor, " N"], others: Sequence[Float[Tensor, " N"]], rows: Int[Tensor, " n"]) -> np.ndarray:
-    """Rows in order of how much more probable the run finds the true class than any other run does."""
-    margin = own[rows] - torch.stack([other[rows] for other in others]).amax(0)
-    return rows[margin.argsort(descending=True, stable=True)].numpy()

@@ -47,7 +47,7 @@ def connect(url: str) -> RDBStorage:
     full = _with_driver(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in names between braces
     is_file = full.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
-    for last in (n == _TRIES - 1 for n in range(_TRIES)):
+    for attempt in range(1, _TRIES + 1):
         try:
             storage = RDBStorage(full, engine_kwargs=options)
             break
@@ -59,7 +59,7 @@ def connect(url: str) -> RDBStorage:
             ImportError,
         ) as error:
             # two who make the tables at the same moment: the second finds them on its next try
-            if last or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+            if attempt == _TRIES or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
                 reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())[:300]
                 reason = reason.replace(full, _masked(full)).replace(url, _masked(url))
                 raise FailedError(f"the store of the study cannot be used: {reason}; check --storage") from None

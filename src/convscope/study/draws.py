@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count, islice, product
 from typing import Any
 
@@ -32,7 +32,7 @@ def draw(spec: StudySpec, number: int, taken: set[Drawn], study: optuna.Study, t
         drawn = {key: sampler.sample_independent(study, trial, key, kind) for key, kind in kinds.items()}
         if identity(spec, drawn) not in taken:
             return drawn
-    every = (dict(zip(kinds, values, strict=True)) for values in product(*map(_values, kinds.values())))
+    every = (dict(zip(kinds, values, strict=True)) for values in product(*map(_all_values, spec.sweep.values())))
     return next((each for each in every if identity(spec, each) not in taken), drawn)
 
 
@@ -49,16 +49,11 @@ def _distribution(values: Any) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, step=values.step, log=values.log)
 
 
-def _values(kind: BaseDistribution) -> Iterable[Any]:
-    """All values of one that is not continuous."""
-    if isinstance(kind, CategoricalDistribution):
-        return kind.choices
-    if isinstance(kind, IntDistribution):
-        return range(kind.low, kind.high + 1, kind.step)
-    assert isinstance(kind, FloatDistribution)
-    if kind.step is None:
-        return ()
-    return [min(kind.low + n * kind.step, kind.high) for n in range(round((kind.high - kind.low) / kind.step) + 1)]
+def _all_values(values: Any) -> list[Any]:
+    """All that can be drawn for a key, as Optuna keeps it; none of a range that is continuous."""
+    if not isinstance(values, Range):
+        return _choices(values)
+    return [min(values.low + n * (values.step or 1), values.high) for n in range(values.n_values or 0)]
 
 
 def identity(spec: StudySpec, params: Mapping[str, Any]) -> Drawn:

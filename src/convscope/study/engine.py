@@ -34,10 +34,10 @@ from convscope.nets import make_task
 from convscope.runs import HISTORY, METRICS, SPEC, Run, as_network_wants, build_from_spec, write_whole
 from convscope.study.archive import Archive
 from convscope.study.database import database_errors_in_one_line
-from convscope.study.folder import RUNS, STUDY, Study, open_study
+from convscope.study.folder import STUDY, Study, open_study, run_of
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
-from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
+from convscope.study.spec import StudySpec, dump_study, load_study, make_study
 from convscope.study.store import (
     MOST_DEATHS,
     STORE,
@@ -230,8 +230,8 @@ class Engine:
 
     def _submit_work(self) -> None:
         """Gives the executor what it has room for."""
-        n_gpus = torch.cuda.device_count() if self.job.device == "auto" else 0
         for _ in range(min(self.executor.count - len(self.workers), self._n_lacking())):
+            n_gpus = torch.cuda.device_count() if self.job.device == "auto" else 0
             slot = min(set(range(self.executor.count)) - {slot for _, slot in self.workers.values()})
             device = f"cuda:{slot % n_gpus}" if n_gpus > 1 else self.job.device  # workers take several in turn
             job = replace(self.job, device=device, owner=uuid4().hex, seconds=self._seconds_left())
@@ -292,7 +292,7 @@ class Engine:
 
     def _runs_of(self, trial: FrozenTrial) -> list[Run]:
         number, seeds = place(self.spec, trial.number)
-        return [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+        return [run_of(self.store.folder, number, seed) for seed in seeds]
 
     def _run_of(self, trial: FrozenTrial) -> Run:
         """The run of a unit of work that is being trained."""
@@ -385,8 +385,9 @@ class Engine:
         return Going(run.name, self.store.settings_of(trial), len(rows), epochs, value)
 
     def _finished(self, trial: FrozenTrial, nth: int) -> Finished:
-        number, seeds = place(self.spec, trial.number)
-        name = run_name(number, seeds[0]) if self.spec.is_grid else f"{number:04d}"
+        name = self._runs_of(trial)[0].name
+        if not self.spec.is_grid:  # whose units are settings
+            name = name.partition("-")[0]
         if trial.state == TrialState.COMPLETE:
             state, words = "done", f"{trial.value:.4f}"
         else:

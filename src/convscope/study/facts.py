@@ -67,34 +67,26 @@ def find_runs(folder: Path) -> list[str]:
     s2 comes before s10. A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left
     out, and of links only those to a run itself are followed.
     """
-    paths = _runs_below(str(folder), "")
+    paths = []
+    for place, folders, _ in os.walk(folder):
+        below = os.path.relpath(place, folder)
+        shown = [name for name in folders if not name.startswith(".")]
+        runs = {name for name in shown if any(os.path.exists(f"{place}/{name}/{file}") for file in (SPEC, OUTCOME))}
+        paths += [os.path.normpath(f"{below}/{name}") for name in runs]
+        folders[:] = [name for name in shown if name not in runs]
     return sorted(paths, key=lambda path: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", path)])
-
-
-def _runs_below(folder: str, name: str) -> Iterator[str]:
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:  # no rights
-        return
-    for entry in entries:
-        path = f"{name}{entry.name}"
-        if any(os.path.exists(f"{entry.path}/{file}") for file in (SPEC, OUTCOME)):
-            yield path
-        elif not entry.is_symlink():
-            yield from _runs_below(entry.path, f"{path}/")
 
 
 def stamp(folder: str) -> str:
     """Size and time of each file that a run's facts are read from: while it is the same, so are they."""
-    return " ".join(_stamp(f"{folder}/{file}") for file in _READ)
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "-"
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    stamps = []
+    for file in _READ:
+        try:
+            status = os.stat(f"{folder}/{file}")
+            stamps.append(f"{status.st_size}:{status.st_mtime_ns}")
+        except OSError:
+            stamps.append("-")
+    return " ".join(stamps)
 
 
 def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:

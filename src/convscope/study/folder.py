@@ -20,7 +20,7 @@ from convscope.base.unfinished import UNFINISHED
 from convscope.errors import ConvscopeError, RunFolderError
 from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, SPEC, Run, RunSpec, write_whole
 from convscope.scans import kept_epoch
-from convscope.study.spec import Range, StudySpec, load_study, run_name
+from convscope.study.spec import Range, StudySpec, load_study
 from convscope.study.statistics import summary
 
 STUDY, RUNS = "study.yaml", "runs"
@@ -28,7 +28,7 @@ _LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
 """Files that say how far a run is: they are written after all that they speak of."""
 
 _RUN_NAME = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})-s(0|[1-9][0-9]*)")
-"""As run_name writes it; a folder of another name, such as a copy, is the user's own."""
+"""As run_of writes it; a folder of another name, such as a copy, is the user's own."""
 
 State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
 
@@ -131,7 +131,7 @@ class Study:
         return sorted(ranked, key=lambda each: (bool(each.not_finished), -self.spec.sign * each.value))
 
     def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
-        run = Run(self.path / RUNS / run_name(number, seed))
+        run = run_of(self.path, number, seed)
         try:
             state, message = state_of(run)
             if state == "done" and run.path not in self._values:
@@ -155,6 +155,11 @@ def open_study(path: str | Path) -> Study:
     study = Study(folder)
     study.spec  # noqa: B018 (refuses here what cannot be read)
     return study
+
+
+def run_of(study: Path, number: int, seed: int) -> Run:
+    """The run of a setting with a seed, in the folder of its study: setting 7 with seed 2 is in `runs/0007-s2`."""
+    return Run(study / RUNS / f"{number:04d}-s{seed}")
 
 
 def state_of(run: Run) -> tuple[State, str]:

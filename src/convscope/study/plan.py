@@ -74,31 +74,23 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     """
     planned = spec.grid() if spec.is_grid else drawn_beforehand(spec)
     settings = planned or [spec.example]
-    meter = _Meter(device)
+    meter, runs = _Meter(device), []
     with threads(share_of_cores(workers)):
-        runs = [
-            _planned(spec, meter, number, seed, settings[number - 1]) for number, seed in spec.places(len(settings))
-        ]
+        for number, seed in spec.places(len(settings)):
+            parameters, seconds, problem = None, None, ""
+            try:
+                parameters, seconds = meter.cost(as_network_wants(spec.run_spec(settings[number - 1], seed)))
+            except ConvscopeError as error:
+                problem = str(error)
+            runs.append(PlannedRun(number, seed, settings[number - 1], parameters, seconds, problem))
     if runs and all(run.problem for run in runs):
         raise SettingError(f"none of these runs can be trained: {runs[0].problem}")
     durations = [run.seconds for run in runs if run.seconds is not None]
-    seconds = math.inf if spec.budget.minutes is None else 60 * spec.budget.minutes
+    total_s = math.inf if spec.budget.minutes is None else 60 * spec.budget.minutes
     if durations and spec.n_runs is not None:
         whole = fmean(durations) * spec.n_runs
-        seconds = min(seconds, max(whole / min(workers, spec.n_runs), max(durations)))
-    return Plan(runs, spec.n_runs, seconds if math.isfinite(seconds) else None, workers, bool(planned))
-
-
-def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
-    try:
-        run = as_network_wants(spec.run_spec(settings, seed))
-        cost = meter.cost(run)
-        size = meter.size(run) if cost is None else cost.parameters
-    except ConvscopeError as error:
-        return PlannedRun(number, seed, settings, None, None, str(error))
-    if cost is None:
-        return PlannedRun(number, seed, settings, size, fmean(meter.whole) if meter.whole else None)
-    return PlannedRun(number, seed, settings, size, cost.seconds * cost.steps * run.recipe.epochs)
+        total_s = min(total_s, max(whole / min(workers, spec.n_runs), max(durations)))
+    return Plan(runs, spec.n_runs, total_s if math.isfinite(total_s) else None, workers, bool(planned))
 
 
 class _Meter:
@@ -111,18 +103,19 @@ class _Meter:
         self.whole: list[float] = []
         self.data: tuple[DataSpec, DataBundle | ConvscopeError] | None = None
 
-    def cost(self, run: RunSpec) -> StepCost | None:
-        """None where the time for measuring is over."""
+    def cost(self, run: RunSpec) -> tuple[int, float | None]:
+        """Parameters of its network, and seconds of its steps: as measured, or, once the time for that is over, what the others
+        take on average."""
         key = repr((run.data, run.net, run.task, [getattr(run.recipe, part) for part in _COSTLY]))
         if key not in self.costs:
             if time.monotonic() - self.began > _MEASURE_S:
-                return None
+                return self._size(run), fmean(self.whole) if self.whole else None
             self.costs[key] = measure_step(run, self._loaded(run.data), self.device)
         cost = self.costs[key]
         self.whole.append(cost.seconds * cost.steps * run.recipe.epochs)
-        return cost
+        return cost.parameters, self.whole[-1]
 
-    def size(self, run: RunSpec) -> int:
+    def _size(self, run: RunSpec) -> int:
         """Parameters of a network that is not measured."""
         key = repr((run.data, run.net, run.task))
         if key not in self.sizes:

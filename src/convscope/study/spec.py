@@ -157,10 +157,12 @@ class StudySpec(Settings):
                 raise ValueError(f"{key}: {twice[0]!r} is there twice")
         if not self.sweep and (self.sampler != "grid" or len(self.run_seeds) == 1):
             raise ValueError("sweep: there is nothing to sweep; name a key and its values, such as net.width: [6, 12]")
-        if not self.is_grid and self.budget.runs is None and self.budget.minutes is None:
-            raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
-        if not self.is_grid and self.budget.runs is not None and self.budget.runs < len(self.run_seeds):
-            raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.run_seeds)} runs")
+        if not self.is_grid:
+            runs, least = self.budget.runs, len(self.run_seeds)
+            if runs is None and self.budget.minutes is None:
+                raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
+            if runs is not None and runs < least:
+                raise ValueError(f"budget.runs: {runs} is less than one setting's {least} runs")
         return self
 
     @property
@@ -308,11 +310,6 @@ def dump_study(spec: StudySpec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def run_name(number: int, seed: int) -> str:
-    """The folder of a run: setting 7 with seed 2 is in `runs/0007-s2`."""
-    return f"{number:04d}-s{seed}"
-
-
 def _checked(mapping: dict[str, Any], lines: KeyLines) -> StudySpec:
     own = {key: value for key, value in mapping.items() if key in RunSpec.model_fields}
     try:
@@ -387,10 +384,11 @@ def _place(error: ValidationError) -> list[Any]:
     """The path of the first error; the message of a validator of the whole study begins with the key."""
     first = error.errors()[0]
     words = first["msg"].removeprefix("Value error, ").split(":")[0].strip()
-    path = [*first["loc"]] or ["sweep", words.removeprefix("sweep.")] if words.startswith("sweep.") else [*first["loc"]]
+    path = [*first["loc"]]
     if path == ["sweep"]:
-        path = ["sweep", words]
-    return path or [words.split(".")[0]]
+        return ["sweep", words]
+    key, _, rest = words.partition(".")
+    return path or ([key, rest] if key == "sweep" and rest else [key])
 
 
 def _numbers(values: list[Any]) -> list[Any]:

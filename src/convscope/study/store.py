@@ -26,7 +26,7 @@ from convscope.compute import is_present, present
 from convscope.errors import FolderInUseError, SettingError
 from convscope.study.database import check_file, close_log, connect, quiet_optuna, write_ahead
 from convscope.study.draws import Drawn, choice_of, draw, identity, random_draws, settings_drawn, space
-from convscope.study.spec import StudySpec, dump_study, read_study, run_name
+from convscope.study.spec import StudySpec, dump_study, read_study
 
 STORE, _LOCK = "study.db", "study.lock"
 MOST_DEATHS = 2
@@ -43,7 +43,7 @@ class Claim:
 
     Attributes:
         trial: its place in the plan.
-        number: of its setting, from 1; the folders of its runs are named after it.
+        number: of its setting, from 1; the folders of its runs are named after it, see `run_of`.
         seeds: to be run one after another.
         settings: dotted keys of a run's spec and their values.
         asked: Optuna's own object, to report to and to ask whether to prune.
@@ -54,10 +54,6 @@ class Claim:
     seeds: tuple[int, ...]
     settings: dict[str, Any]
     asked: Trial
-
-    def folder(self, study: Path, seed: int) -> Path:
-        """Where a run of it is."""
-        return study / "runs" / run_name(self.number, seed)
 
 
 def place(spec: StudySpec, trial: int) -> tuple[int, tuple[int, ...]]:

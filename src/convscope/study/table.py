@@ -231,7 +231,7 @@ class Runs:
             first = ", ".join(listed[:5] + ["…"] * (len(listed) > 5))
             notes.append(f"the runs are of {len(data)} data sets ({first}); their figures cannot be compared")
         places = self._shown(epoch)
-        tested = sum((np.isfinite(figure[:, 0]) for figure in self._read.test.values()), np.zeros(len(self), bool))
+        tested = np.any([np.isfinite(figure[:, 0]) for figure in self._read.test.values()], axis=0)
         other = int(((places != self._kept) & tested).sum())
         if other and any(name in self._read.test for name in metrics or METRICS):
             notes.append(

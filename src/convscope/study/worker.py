@@ -18,7 +18,7 @@ from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
 from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
 from convscope.scans import kept_epoch
-from convscope.study.folder import DAMAGED, STUDY, damage, has_ended, state_of
+from convscope.study.folder import DAMAGED, STUDY, damage, has_ended, run_of, state_of
 from convscope.study.run import run_study
 from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
@@ -199,7 +199,7 @@ class Worker:
 
     def _value(self, claim: Claim, seed: int) -> float:
         """The metric of one run, which is trained and evaluated if it is not there yet."""
-        run = Run(claim.folder(self.folder, seed))
+        run = run_of(self.folder, claim.number, seed)
         if not is_done(run):
             trial = self.store.look(claim)
             reporter = None
