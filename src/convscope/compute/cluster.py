@@ -207,9 +207,9 @@ class Ray(Executor):
                 results[name] = self._ray.get(ref, timeout=_NODE_S)
             except self._ray.exceptions.GetTimeoutError:
                 raise SettingError(f"node {name} of the cluster does not answer within {_NODE_S:.0f} s") from None
+            except self._lost:  # it has just been switched off
+                continue
             except self._ray.exceptions.RayError as error:
-                if isinstance(error, self._lost):  # it has just been switched off
-                    continue
                 lines = [line for line in str(error).splitlines() if "Error" in line] or [first_line(error)]
                 raise SettingError(
                     f"node {name} of the cluster cannot be used: {lines[-1].strip()[:200]}; install the same convscope on "

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs":
 _AT_ONCE = 4
 
 
-class Archive:
+class Archive(AbstractContextManager["Archive"]):
     """Where a study is copied to. As a context manager it waits at its end until all is there.
 
     Args:
@@ -125,9 +125,6 @@ class Archive:
         contents = {file: _entry(content) for file, content in files.items()}
         self._files.pipe_file(f"{place}/{_CONTENTS}", json.dumps(contents, indent=1).encode())
 
-    def __enter__(self) -> Archive:
-        return self
-
     def __exit__(self, *error: object) -> None:
         # of several things that go wrong the first is said
         with self._threads, suppress(FailedError) if error[0] else nullcontext(), self._in_one_line():
@@ -139,9 +136,14 @@ class Archive:
             self._copy_database()
 
     def _copy_database(self) -> None:
-        if (self.folder / _DATABASE).exists():
-            with self._copying:  # so that the newest stays
-                self._files.pipe_file(f"{self._root}/{_DATABASE}", _copy_of(self.folder / _DATABASE))
+        """A SQLite file as of one moment, while others write to it; one copy at a time, so that the newest stays."""
+        if not (self.folder / _DATABASE).exists():
+            return
+        with self._copying, TemporaryDirectory() as folder:
+            path = Path(folder) / _DATABASE
+            with closing(sqlite3.connect(self.folder / _DATABASE)) as source, closing(sqlite3.connect(path)) as copy:
+                source.backup(copy)
+            self._files.pipe_file(f"{self._root}/{_DATABASE}", path.read_bytes())
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -186,12 +188,3 @@ def _checked_contents(text: bytes) -> dict[str, Any]:
                 f"{_CONTENTS} names {name!r}, which is no file of a run; this archive is not to be trusted"
             )
     return listed
-
-
-def _copy_of(database: Path) -> bytes:
-    """A SQLite file as of one moment, while others write to it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / database.name
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as copy:
-            source.backup(copy)
-        return path.read_bytes()

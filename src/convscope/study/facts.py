@@ -113,11 +113,9 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
         damaged = str(error)
     ended = "finished" if (folder / METRICS).exists() else "trained"
     state = _as(str, outcome.get("state")) or (ended if (folder / MODEL).exists() else "unfinished")
-    return {
-        **facts,
-        "state": "damaged" if damaged else state,
-        "message": damaged or _as(str, outcome.get("message")),
-    }, history
+    facts["state"] = "damaged" if damaged else state
+    facts["message"] = damaged or _as(str, outcome.get("message"))
+    return facts, history
 
 
 def _as(kind: Any, value: Any) -> Any:

@@ -271,21 +271,21 @@ def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None
 
 def _terms(fit: _Fit, overlap: float) -> tuple[Term, ...]:
     noise = fit.left / fit.freedom_left * (1 + overlap * fit.n / fit.n_cells)
-    terms = [_term(fit, settings, noise) for settings, (_, freedom) in fit.beyond.items() if freedom]
-    corrected = [p for p in holm([term.p for term in terms]) if p is not None]
-    terms = [replace(term, corrected_p=p) for term, p in zip(terms, corrected, strict=True)]
+    terms = []
+    for settings, (squares, freedom) in fit.beyond.items():
+        if not freedom:
+            continue
+        f, p = None, 1.0
+        if fit.left > _ROUNDING * fit.total:
+            f = squares / freedom / noise
+            p = float(special.fdtrc(freedom, fit.freedom_left, f))
+        elif squares > _ROUNDING * fit.total:
+            p = _p_of_exchange(fit.levels, settings)
+        corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
+        terms.append(Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p))
+    ps = holm([term.p for term in terms])
+    terms = [replace(term, corrected_p=p) for term, p in zip(terms, ps, strict=True) if p is not None]
     return tuple(sorted(terms, key=lambda term: (len(term.settings), -term.share)))
-
-
-def _term(fit: _Fit, settings: tuple[str, ...], noise: float) -> Term:
-    squares, freedom = fit.beyond[settings]
-    if fit.left > _ROUNDING * fit.total:
-        f = squares / freedom / noise
-        p = float(special.fdtrc(freedom, fit.freedom_left, f))
-    else:
-        f, p = None, _p_of_exchange(fit.levels, settings) if squares > _ROUNDING * fit.total else 1.0
-    corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
-    return Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p)
 
 
 def _p_of_exchange(levels: pd.DataFrame, settings: tuple[str, ...]) -> float:

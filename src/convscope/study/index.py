@@ -47,9 +47,6 @@ class Indexed:
     epochs: dict[str, np.ndarray]
     ends: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.settings)
-
 
 def read_runs(folder: Path) -> Indexed:
     """All runs below a folder, from its index as far as that is up to date; the index is brought up to date.

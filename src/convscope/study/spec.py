@@ -138,12 +138,16 @@ class StudySpec(Settings):
     def _lists(cls, sweep: Any) -> Any:
         if not isinstance(sweep, Mapping):
             raise ValueError("expected keys with a list of values each, such as net.width: [6, 12]")
+        checked = {}
         for key, values in sweep.items():
             if not isinstance(values, list | tuple | Mapping | Range):
                 raise ValueError(f"{key}: {values!r}: expected a list such as [6, 12], or a range {{low: …, high: …}}")
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"{key}: the list is empty; give it values, or leave the key out")
-        return {key: _numbers(values) if isinstance(values, list) else values for key, values in sweep.items()}
+            checked[key] = values
+            if isinstance(values, list):  # YAML reads 1e-3, without a point, as text
+                checked[key] = [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in values]
+        return checked
 
     @model_validator(mode="after")
     def _check(self) -> StudySpec:
@@ -389,11 +393,6 @@ def _place(error: ValidationError) -> list[Any]:
         return ["sweep", words]
     key, _, rest = words.partition(".")
     return path or ([key, rest] if key == "sweep" and rest else [key])
-
-
-def _numbers(values: list[Any]) -> list[Any]:
-    """YAML reads 1e-3, without a point, as text; here it is a number."""
-    return [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in values]
 
 
 def _text(value: Any) -> str:

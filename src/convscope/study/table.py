@@ -114,7 +114,7 @@ class Runs:
         self._read: Indexed = read_runs(self.folder)
 
     def __len__(self) -> int:
-        return len(self._read)
+        return len(self._read.settings)
 
     @property
     def states(self) -> dict[str, int]:
@@ -176,16 +176,16 @@ class Runs:
         metric = self._checked(metrics or METRICS)[0]
         values = self._figures(epoch)[metric].to_numpy()
         by = self._keys(by)
-        few = [key for key in by if len(set(self._values(key))) <= _MOST_VALUES]
+        levels = {key: [group[key] for group, _ in self._groups([key])] for key in by}
         matrices = []
-        for pair in combinations(few, 2):
-            down, across = ([group[key] for group, _ in self._groups([key])] for key in pair)
-            cells = pd.DataFrame(np.nan, pd.Index(down, dtype=object), pd.Index(across, dtype=object))
-            for group, members in self._groups(pair):
+        for down, across in combinations([key for key in by if len(levels[key]) <= _MOST_VALUES], 2):
+            cells = pd.DataFrame(np.nan, *(pd.Index(levels[key], dtype=object) for key in (down, across)))
+            for group, members in self._groups([down, across]):
                 used = values[members[self.counted[members]]]
                 if np.isfinite(used).any():
-                    cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
-            matrices.append(Matrix(*pair, metric, tuple(key for key in by if key not in pair), cells))
+                    cells.iloc[levels[down].index(group[down]), levels[across].index(group[across])] = np.nanmean(used)
+            over = tuple(key for key in by if key not in (down, across))
+            matrices.append(Matrix(down, across, metric, over, cells))
         return matrices
 
     def importance(

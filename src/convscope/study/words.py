@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 
@@ -15,7 +16,10 @@ def setting_in_words(value: Any) -> str:
         'frozen (train fc, epochs 3), all (epochs 2)'
     """
     if isinstance(value, str):
-        line = _named(_list_in(value))
+        line = None
+        if value.startswith("[{"):  # a list that a table keeps as JSON
+            with suppress(ValueError):
+                line = _named(json.loads(value))
         return " ".join(value.splitlines()) if line is None else line
     line = _named(value if isinstance(value, list | tuple) else [value])
     return json.dumps(value, ensure_ascii=False) if line is None else line
@@ -26,16 +30,6 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
     values = (f"{value:.4g}" if isinstance(value, float) else setting_in_words(value) for value in settings.values())
     words = (f"{key} {value}" for key, value in zip(settings, values, strict=True))
     return ", ".join(words) or "the settings as they are"
-
-
-def _list_in(text: str) -> Any:
-    """The list that a table keeps as JSON; nothing of any other text."""
-    if not text.startswith("[{"):
-        return []
-    try:
-        return json.loads(text)
-    except ValueError:
-        return []
 
 
 def _named(parts: Any) -> str | None:
