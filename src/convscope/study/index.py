@@ -63,30 +63,22 @@ def read_runs(folder: Path) -> Indexed:
         raise RunFolderError(
             f"{folder} has no runs below it; expected folders with a {SPEC}: convscope train makes one"
         )
-    stamps = [stamp(f"{folder}/{name}") for name in names]
     key = {"version": _VERSION, "schema": _SCHEMA.to_string(), "folder": str(folder.resolve())}
     path = entry_path(cache_folder(), "tables", folder.resolve().name, key)
     entry = read_entry(path, key)
     index = pq.read_table(pa.BufferReader(entry.files[".parquet"])) if entry else _SCHEMA.empty_table()
-    fresh = _refreshed(folder, names, stamps, index)
-    if fresh is not index:
+    current = [(name, stamp(f"{folder}/{name}")) for name in names]
+    indexed = list(zip(index["run"].to_pylist(), index["stamp"].to_pylist(), strict=True))
+    if current != indexed:
+        stale = sorted(set(current) - set(indexed))
+        places = {run: place for place, run in enumerate([*indexed, *stale])}
+        table = pa.concat_tables([index, *_read(folder, stale)])
+        index = table.take(pa.array([places[run] for run in current], pa.int64()))
         buffer = io.BytesIO()
-        pq.write_table(fresh, buffer, compression="zstd")
+        pq.write_table(index, buffer, compression="zstd")
         with suppress(FailedError):
             write_entry(path, key, Entry(files={".parquet": buffer.getvalue()}))
-    return _unpacked(fresh)
-
-
-def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:
-    """The index with a row for each name, in their order; the very same table where nothing has changed."""
-    wanted = list(zip(names, stamps, strict=True))
-    indexed = list(zip(index["run"].to_pylist(), index["stamp"].to_pylist(), strict=True))
-    if wanted == indexed:
-        return index
-    stale = sorted(set(wanted) - set(indexed))
-    table = pa.concat_tables([index, *_read(folder, stale)])
-    places = {run: place for place, run in enumerate([*indexed, *stale])}
-    return table.take(pa.array([places[run] for run in wanted], pa.int64()))
+    return _unpacked(index)
 
 
 def _read(folder: Path, stale: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
