@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field, replace
@@ -42,8 +42,7 @@ from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
 from convscope.study.folder import STUDY, has_ended, read_files, run_of, write_files
 from convscope.study.live import Going
 from convscope.study.store import Claim, Store, deaths_of
-from convscope.study.worker import Ended, Job, Reporter, end_of, is_done, told, trained, value_of
-from convscope.training import LEFT
+from convscope.study.worker import Ended, Job, Reporter, end_of, is_done, notes_in, told, trained, value_of
 
 _WRITERS = 8
 _BUNDLES = 4  # data sets that the cluster keeps for runs to come; those of running ones stay as well
@@ -85,7 +84,7 @@ class Reply:
     message: str
     value: float
     files: Mapping[str, bytes] | None
-    notes: tuple[str, ...]
+    notes: Sequence[str]
 
 
 def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
@@ -127,8 +126,7 @@ def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
             state, message = end.state, end.message
         except StoppedError:
             state = "stopped"
-        notes = tuple(text for text in words.getvalue().splitlines() if text.startswith(LEFT))
-        return Reply(state, message, value, read_files(path) if order.study is None else None, notes)
+        return Reply(state, message, value, read_files(path) if order.study is None else None, notes_in(words))
 
 
 @lru_cache(1)

@@ -21,6 +21,7 @@ from convscope.base.optional import import_optional
 from convscope.errors import FailedError, SettingError
 
 _TRIES = 5
+_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)  # of a database
 
 
 def check_file(path: Path) -> None:
@@ -51,15 +52,9 @@ def connect(url: str) -> RDBStorage:
         try:
             storage = RDBStorage(full, engine_kwargs=options)
             break
-        except (
-            SQLAlchemyError,
-            optuna.exceptions.StorageInternalError,
-            RuntimeError,
-            ValueError,
-            ImportError,
-        ) as error:
+        except (*_ERRORS, RuntimeError, ValueError, ImportError) as error:
             # two who make the tables at the same moment: the second finds them on its next try
-            if attempt == _TRIES or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+            if attempt == _TRIES or not isinstance(error, _ERRORS):
                 reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())[:300]
                 reason = reason.replace(full, _masked(full)).replace(url, _masked(url))
                 raise FailedError(f"the store of the study cannot be used: {reason}; check --storage") from None
@@ -74,7 +69,7 @@ def database_errors_in_one_line() -> Iterator[None]:
     """Turns what a database cannot do, such as to write on a full disk, into a FailedError."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except _ERRORS as error:
         reason = str(error.__cause__ or error).split("\n")[0][:300]
         raise FailedError(
             f"the store of the study cannot be used: {reason}; free space, or check --storage, and give the same command again"

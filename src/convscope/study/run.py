@@ -58,8 +58,12 @@ def find_spec(
         UnknownNameError: neither a shipped study nor a file.
         SettingError: the file or an override is wrong; or nothing says what to train.
     """
-    parts = {key: value for key, value in (("data", data), ("net", net)) if value is not None}
-    overrides = [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in parts.items()), *overrides]
+    parts = [
+        f"{key}={json.dumps(part, ensure_ascii=False)}"
+        for key, part in (("data", data), ("net", net))
+        if part is not None
+    ]
+    overrides = [*parts, *overrides]
     if name is None:
         if data is None or net is None:
             raise SettingError(
@@ -211,11 +215,10 @@ def _with_rate(spec: RunSpec, data: DataBundle, out: Path, device: str) -> RunSp
         rate, losses = find_rate(spec, data, device)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RATE, chart_png(rate_curve(losses, rate)))
-        least = losses["smoothed"].argmin()
-        best_rate, loss, first = losses["rate"].iloc[least], losses["smoothed"].iloc[least], losses["smoothed"].iloc[0]
+        first, best = losses.iloc[0], losses.iloc[losses["smoothed"].argmin()]
         print(  # noqa: T201
-            f"recipe.rate: {rate:g}, a quarter of {best_rate:.2g}, where the smoothed loss of a range test is least "
-            f"({loss:.3g}; {first:.3g} at first); picture: {out / RATE}",
+            f"recipe.rate: {rate:g}, a quarter of {best['rate']:.2g}, where the smoothed loss of a range test is least "
+            f"({best['smoothed']:.3g}; {first['smoothed']:.3g} at first); picture: {out / RATE}",
             file=sys.stderr,
         )
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"rate": rate})})

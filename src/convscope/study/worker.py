@@ -59,6 +59,11 @@ def work(job: Job) -> list[str]:
     """
     with present(job.owner), redirect_stderr(StringIO()) as words, closing(Worker(job)) as worker:
         worker.work()
+    return notes_in(words)
+
+
+def notes_in(words: StringIO) -> list[str]:
+    """What the user is to be told of all that was written to stderr."""
     return [line for line in words.getvalue().splitlines() if line.startswith(LEFT)]
 
 
