@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pickle
@@ -348,15 +349,11 @@ class _Post:
     """An actor beside the process that gave the work, in which messages wait for it."""
 
     def __init__(self) -> None:
-        import asyncio
-
         self.messages: list[tuple[str, Any, bool]] = []
         self.waiting: dict[str, Any] = {}
         self.come = asyncio.Event()
 
     async def tell(self, key: str, message: Any, wait: bool) -> Any:
-        import asyncio
-
         self.messages.append((key, message, wait))
         if wait:
             self.waiting[key] = asyncio.get_running_loop().create_future()
