@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 
@@ -16,10 +15,7 @@ def setting_in_words(value: Any) -> str:
         'frozen (train fc, epochs 3), all (epochs 2)'
     """
     if isinstance(value, str):
-        line = None
-        if value.startswith("[{"):  # a list that a table keeps as JSON
-            with suppress(ValueError):
-                line = _named(json.loads(value))
+        line = _named(_list_in(value))
         return " ".join(value.splitlines()) if line is None else line
     line = _named(value if isinstance(value, list | tuple) else [value])
     return json.dumps(value, ensure_ascii=False) if line is None else line
@@ -30,6 +26,16 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
     values = (f"{value:.4g}" if isinstance(value, float) else setting_in_words(value) for value in settings.values())
     words = (f"{key} {value}" for key, value in zip(settings, values, strict=True))
     return ", ".join(words) or "the settings as they are"
+
+
+def _list_in(text: str) -> Any:
+    """The list that a table keeps as JSON; nothing of any other text."""
+    if not text.startswith("[{"):
+        return []
+    try:
+        return json.loads(text)
+    except ValueError:
+        return []
 
 
 def _named(parts: Any) -> str | None:
