@@ -12,8 +12,7 @@ import pytest
 from convscope.courses import find_reproduction, folder_of
 from convscope.runs import ENVIRONMENT, METRICS
 from convscope.study import dump_study
-from convscope.study.folder import RUNS, STUDY
-from convscope.study.spec import run_name
+from convscope.study.folder import STUDY, run_of
 from tests.conftest import write_spots
 from tests.report.made import make_run
 
@@ -79,7 +78,7 @@ def begin(out: Path, budget: str = "full") -> Path:
 def add(folder: Path, number: int, seed: int, accuracy: float, n: int = 1000, **more: Any) -> Path:
     """A run of setting `number` with that test accuracy; its other figures follow from it as in tests.report.made."""
     width = {1: 4, 2: 8}[number]
-    run = make_run(folder / RUNS / run_name(number, seed), accuracy + 0.01, seed=seed, width=width, **more)
+    run = make_run(run_of(folder, number, seed).path, accuracy + 0.01, seed=seed, width=width, **more)
     figures = {"images": n, "overfit_percent": {"value": 100 * accuracy - 75, "low": None, "high": None}}
     _add_to(run / METRICS, {**figures, "heads": {"angle": {"accuracy": {"value": 0.25, "low": 0.2, "high": 0.3}}}})
     images = {"train": 4 * n, "val": 2 * n, "test": n}

@@ -15,6 +15,7 @@ from convscope.compute import present
 from convscope.errors import FailedError, FolderInUseError, SettingError
 from convscope.study import dump_study, read_study
 from convscope.study.draws import drawn_beforehand
+from convscope.study.folder import run_of
 from convscope.study.store import Store, deaths_of, life_of, outcome_of, owner_of, seconds_of
 from tests.compute.names import name_of_a_dead_process
 from tests.study.databases import postgresql
@@ -52,7 +53,7 @@ def test_a_grid_is_claimed_in_order_every_setting_before_the_next_seed(open_stor
         claims.append(claim)
     assert [(claim.number, claim.seeds) for claim in claims] == [(n, (s,)) for s in (0, 5) for n in (1, 2, 3, 4)]
     assert claims[1].settings == {"net.width": 6, "recipe.augmentation": {"crop": 2}}
-    assert claims[5].folder(Path("study"), 5) == Path("study/runs/0002-s5")
+    assert run_of(Path("study"), claims[5].number, 5).path == Path("study/runs/0002-s5")
     assert [trial.params["net.width"] for trial in store.trials()] == [6, 6, 12, 12] * 2  # for Optuna's own tools
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -198,19 +199,18 @@ def _digest(content: bytes) -> str:
 
 def list_entries(root: Path) -> list[ListedEntry]:
     """The entries of a root, least recently used first; what killed processes left there is removed."""
-    entry_files: dict[tuple[str, str], list[tuple[Path, os.stat_result]]] = {}
+    entries = []
     for kind in KINDS:
         remove_abandoned(root / kind)
+        by_stem = defaultdict(list)
         for path in (root / kind).glob("*-*.*"):
-            with suppress(OSError):  # another process has just removed it
-                stat = path.stat()
-                if _NAME.fullmatch(path.stem):
-                    entry_files.setdefault((kind, path.stem), []).append((path, stat))
-    entries = []
-    for (kind, stem), files in entry_files.items():
-        paths, stats = zip(*files, strict=True)
-        size, used = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
-        entries.append(ListedEntry(kind, stem.rpartition("-")[0], size, used, paths))
+            if _NAME.fullmatch(path.stem):
+                by_stem[path.stem].append(path)
+        for stem, paths in by_stem.items():
+            with suppress(OSError):  # another process is just removing it
+                stats = [path.stat() for path in paths]
+                size, used = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
+                entries.append(ListedEntry(kind, stem.rpartition("-")[0], size, used, tuple(paths)))
     return sorted(entries, key=lambda entry: entry.used)
 
 

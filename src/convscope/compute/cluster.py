@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pickle
@@ -98,9 +99,14 @@ class Ray(Executor):
         self._owns = not self._ray.is_initialized()
         if self._owns:
             self._connect(address)
+        errors = self._ray.exceptions
+        self._lost = (
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+            errors.TaskUnschedulableError,
+        )  # the node is no more
         try:
-            self._check_room()
-            self._check_versions()
+            self._check_nodes()
         except BaseException:
             self._disconnect()
             raise
@@ -202,9 +208,9 @@ class Ray(Executor):
                 results[name] = self._ray.get(ref, timeout=_NODE_S)
             except self._ray.exceptions.GetTimeoutError:
                 raise SettingError(f"node {name} of the cluster does not answer within {_NODE_S:.0f} s") from None
+            except self._lost:  # it has just been switched off
+                continue
             except self._ray.exceptions.RayError as error:
-                if isinstance(error, self._lost):  # it has just been switched off
-                    continue
                 lines = [line for line in str(error).splitlines() if "Error" in line] or [first_line(error)]
                 raise SettingError(
                     f"node {name} of the cluster cannot be used: {lines[-1].strip()[:200]}; install the same convscope on "
@@ -227,12 +233,6 @@ class Ray(Executor):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return NodeAffinitySchedulingStrategy(node, soft=False)
-
-    @property
-    def _lost(self) -> tuple[type[BaseException], ...]:
-        """What Ray raises of work whose node is no more."""
-        errors = self._ray.exceptions
-        return errors.NodeDiedError, errors.ObjectLostError, errors.TaskUnschedulableError
 
     def _done(self, future: Future[Any], inner: Future[Any]) -> None:
         self._going.pop(future, None)
@@ -286,20 +286,15 @@ class Ray(Executor):
             ) from None
         return str(head)
 
-    def _check_room(self) -> None:
-        most = {kind: max(_has(node, kind) for node in self.nodes()) for kind in ("CPU", "GPU")}
-        for option, amount, kind in (
-            ("--cpus-per-run", self.cpus, "CPU"),
-            ("--gpus-per-run", self.gpus, "GPU"),
-        ):
-            if amount > most[kind]:
-                raise SettingError(f"{option} {amount:g}: the largest node of the cluster has {most[kind]:g} {kind}s")
-
-    def _check_versions(self) -> None:
-        own = versions()
+    def _check_nodes(self) -> None:
+        """Refuses a cluster in which no node has room for a task, or one has other versions than this machine."""
+        for option, amount, kind in (("--cpus-per-run", self.cpus, "CPU"), ("--gpus-per-run", self.gpus, "GPU")):
+            most = max(_has(node, kind) for node in self.nodes())
+            if amount > most:
+                raise SettingError(f"{option} {amount:g}: the largest node of the cluster has {most:g} {kind}s")
         for node, theirs in self.on_each_node(versions).items():
             if not self.allow_different:
-                _check_same(own, theirs, node)
+                _check_same(versions(), theirs, node)
 
     def _room(self, node: Mapping[str, Any]) -> int:
         room = int(_has(node, "CPU") // self.cpus)
@@ -354,15 +349,11 @@ class _Post:
     """An actor beside the process that gave the work, in which messages wait for it."""
 
     def __init__(self) -> None:
-        import asyncio
-
         self.messages: list[tuple[str, Any, bool]] = []
         self.waiting: dict[str, Any] = {}
         self.come = asyncio.Event()
 
     async def tell(self, key: str, message: Any, wait: bool) -> Any:
-        import asyncio
-
         self.messages.append((key, message, wait))
         if wait:
             self.waiting[key] = asyncio.get_running_loop().create_future()

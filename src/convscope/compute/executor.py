@@ -11,7 +11,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -74,29 +73,23 @@ class Executor(AbstractContextManager["Executor"]):
             WorkerError: an item's process ended three times.
             ConvscopeError: as in the first call that failed.
         """
-        remaining, going = iter(items), {}
-        tries: Counter[int] = Counter()
-        most = window or 2 * self.count
-
-        def begin(number: int, item: In) -> None:
-            going[self.submit(work, item, *arguments)] = number, item
-
-        numbered = enumerate(remaining)
+        remaining, most = iter(items), window or 2 * self.count
+        going: dict[Future[Out], tuple[In, int]] = {}  # the item, and how often its process has ended
         try:
             while True:
-                for number, item in islice(numbered, most - len(going)):
-                    begin(number, item)
+                for item in islice(remaining, most - len(going)):
+                    going[self.submit(work, item, *arguments)] = item, 0
                 if not going:
                     return
                 for future in wait(going, return_when=FIRST_COMPLETED).done:
-                    number, item = going.pop(future)
+                    item, deaths = going.pop(future)
                     try:
                         result = future.result()
                     except WorkerError as error:
-                        tries[number] += not isinstance(error, NodeLostError)
-                        if tries[number] >= _TRIES:
+                        deaths += not isinstance(error, NodeLostError)
+                        if deaths >= _TRIES:
                             raise
-                        begin(number, item)
+                        going[self.submit(work, item, *arguments)] = item, deaths
                     else:
                         yield item, result
         finally:

@@ -91,10 +91,6 @@ def check_writable(folder: Path) -> None:
 def _failed(path: Path, error: OSError) -> WriteError:
     cure = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --out"
     kind = ReadOnlyError if error.errno in READ_ONLY else WriteError
-    return kind(f"{path} cannot be written: {_reason(path, error)}; {cure}")
-
-
-def _reason(path: Path, error: OSError) -> str:
-    """What the system says, or plainer: which part of the path is a file."""
     file = next((part for part in path.parents if os.path.isfile(part)), None)
-    return f"{file} is a file, not a folder" if file else str(error.strerror or error)
+    reason = f"{file} is a file, not a folder" if file else error.strerror or error
+    return kind(f"{path} cannot be written: {reason}; {cure}")

@@ -10,6 +10,7 @@ import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -47,17 +48,14 @@ def main() -> None:
     with stop_wish() as wish:
         Thread(target=_receive, args=(requests,), daemon=True).start()
         while not wish.asked and (call := _received.get()):
-            send(*_answer(call, drawn()), not wish.asked)
+            send(*answer_of(partial(_result, call, drawn())), not wish.asked)
     os._exit(0)  # all is written; to take PyTorch down in order would take a second
 
 
-def _answer(call: bytes, drawn: Iterator[Any]) -> tuple[str, Any]:
-    def result() -> bytes:
-        work, arguments, draws = pickle.loads(call)  # noqa: S301 (from our own process, not from a file)
-        done: bytes = cloudpickle.dumps(work(*arguments, drawn) if draws else work(*arguments))
-        return done
-
-    return answer_of(result)
+def _result(call: bytes, drawn: Iterator[Any]) -> bytes:
+    work, arguments, draws = pickle.loads(call)  # noqa: S301 (from our own process, not from a file)
+    done: bytes = cloudpickle.dumps(work(*arguments, drawn) if draws else work(*arguments))
+    return done
 
 
 def _receive(requests: int) -> None:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
         metric_of as metric_of,
         summary_of as summary_of,
     )
-    from convscope.study.networks import anatomy_by_name as anatomy_by_name
     from convscope.study.plan import Plan as Plan, PlannedRun as PlannedRun, plan as plan
     from convscope.study.run import (
+        anatomy_by_name as anatomy_by_name,
         find_spec as find_spec,
         find_study as find_study,
         resume_run as resume_run,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -25,17 +25,11 @@ from convscope.study.folder import RUNS, STUDY, has_ended, read_files, write_fil
 from convscope.study.spec import StudySpec, dump_study, read_study
 
 _CONTENTS, _DATABASE = "archive.json", "study.db"
-_PACKAGES = {
-    "s3": ("s3fs", "s3"),
-    "s3a": ("s3fs", "s3"),
-    "gs": ("gcsfs", None),
-    "gcs": ("gcsfs", None),
-    "abfs": ("adlfs", None),
-}
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 _AT_ONCE = 4
 
 
-class Archive:
+class Archive(AbstractContextManager["Archive"]):
     """Where a study is copied to. As a context manager it waits at its end until all is there.
 
     Args:
@@ -108,22 +102,18 @@ class Archive:
         Returns:
             A line for each reason for which copies have failed.
         """
-        failed = {first_line(error) for name in list(self._going) if (error := self._settled(name))}
+        ended = {name: future.exception() for name, future in self._going.items() if future.done()}
+        for name, error in ended.items():
+            del self._going[name]
+            if error is None:
+                self._there.add(name)
+        failed = {first_line(error) for error in ended.values() if error}
         runs = self.folder / RUNS
         names = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
         for name in sorted(names - self._there - self._going.keys()):
             if has_ended(Run(runs / name)):
                 self._going[name] = self._threads.submit(self._copy, name)
         return [f"archive {self.address}: {reason}; it is tried again" for reason in sorted(failed)]
-
-    def _settled(self, name: str) -> BaseException | None:
-        """What went wrong with a copy that is done."""
-        if not self._going[name].done():
-            return None
-        error = self._going.pop(name).exception()
-        if error is None:
-            self._there.add(name)
-        return error
 
     def _copy(self, name: str) -> None:
         place, files = f"{self._root}/{RUNS}/{name}", read_files(self.folder / RUNS / name)
@@ -134,9 +124,6 @@ class Archive:
             self._copy_database()
         contents = {file: _entry(content) for file, content in files.items()}
         self._files.pipe_file(f"{place}/{_CONTENTS}", json.dumps(contents, indent=1).encode())
-
-    def __enter__(self) -> Archive:
-        return self
 
     def __exit__(self, *error: object) -> None:
         # of several things that go wrong the first is said
@@ -149,9 +136,14 @@ class Archive:
             self._copy_database()
 
     def _copy_database(self) -> None:
-        if (self.folder / _DATABASE).exists():
-            with self._copying:  # so that the newest stays
-                self._files.pipe_file(f"{self._root}/{_DATABASE}", _copy_of(self.folder / _DATABASE))
+        """A SQLite file as of one moment, while others write to it; one copy at a time, so that the newest stays."""
+        if not (self.folder / _DATABASE).exists():
+            return
+        with self._copying, TemporaryDirectory() as folder:
+            path = Path(folder) / _DATABASE
+            with closing(sqlite3.connect(self.folder / _DATABASE)) as source, closing(sqlite3.connect(path)) as copy:
+                source.backup(copy)
+            self._files.pipe_file(f"{self._root}/{_DATABASE}", path.read_bytes())
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -171,8 +163,8 @@ def _opened(address: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.url_to_fs(address, **({"auto_mkdir": True} if protocol == "file" else {}))
     except ImportError:
-        package, extra = _PACKAGES.get(protocol, (protocol, None))
-        raise MissingPackageError(package, f"--archive {protocol}://", extra) from None
+        package = _PACKAGES.get(protocol, protocol)
+        raise MissingPackageError(package, f"--archive {protocol}://", "s3" if package == "s3fs" else None) from None
     except ValueError as error:
         raise SettingError(
             f"--archive {address}: {first_line(error)}; expected an address such as s3://bucket/folder"
@@ -184,7 +176,7 @@ def _entry(content: bytes) -> list[Any]:
     return [len(content), blake2b(content, digest_size=16).hexdigest()]
 
 
-def _checked_contents(text: bytes) -> Mapping[str, Any]:
+def _checked_contents(text: bytes) -> dict[str, Any]:
     """What archive.json lists; no name in it leaves the run's folder."""
     listed = json.loads(text)
     if not isinstance(listed, dict):
@@ -196,12 +188,3 @@ def _checked_contents(text: bytes) -> Mapping[str, Any]:
                 f"{_CONTENTS} names {name!r}, which is no file of a run; this archive is not to be trusted"
             )
     return listed
-
-
-def _copy_of(database: Path) -> bytes:
-    """A SQLite file as of one moment, while others write to it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / database.name
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as copy:
-            source.backup(copy)
-        return path.read_bytes()

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import StringIO
 from math import nan
@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from optuna.trial import FrozenTrial, TrialState
 
-from convscope.base.signals import StopWish, stop_wish
+from convscope.base.signals import stop_wish
 from convscope.compute import Kept, Line, Ray, node_name
 from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import (
@@ -36,14 +36,13 @@ from convscope.errors import (
     StoppedError,
     UnknownNameError,
 )
-from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
+from convscope.runs import Run, RunSpec, as_network_wants
 from convscope.study.archive import Archive
 from convscope.study.engine import HEARTBEAT_S, NOT_ITS_OWN, Engine
-from convscope.study.folder import STUDY, has_ended, read_files, write_files
+from convscope.study.folder import STUDY, has_ended, read_files, run_of, write_files
 from convscope.study.live import Going
 from convscope.study.store import Claim, Store, deaths_of
-from convscope.study.worker import Ended, Job, Reporter, is_done, told, trained, value_of
-from convscope.training import LEFT
+from convscope.study.worker import Ended, Job, Reporter, end_of, is_done, notes_in, told, trained, value_of
 
 _WRITERS = 8
 _BUNDLES = 4  # data sets that the cluster keeps for runs to come; those of running ones stay as well
@@ -85,7 +84,7 @@ class Reply:
     message: str
     value: float
     files: Mapping[str, bytes] | None
-    notes: tuple[str, ...]
+    notes: Sequence[str]
 
 
 def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
@@ -108,8 +107,17 @@ def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
                 )
         line.tell({"node": node_name()})
         data = data or _data_here(as_network_wants(order.spec).data.model_dump_json())
-        teller = _Teller(order, path, line)
-        reporter = Reporter(order.metric, order.known, teller.tell)
+        sent_at = time.monotonic()
+
+        def tell(row: dict[str, Any], asks: bool) -> bool:
+            """Sends an epoch back, and now and then all files."""
+            nonlocal sent_at
+            message: dict[str, Any] = {"row": row}
+            if order.study is None and time.monotonic() - sent_at >= order.checkpoint_s:
+                message["files"], sent_at = read_files(path), time.monotonic()
+            return bool(line.tell(message, wait=asks and order.prunes))
+
+        reporter = Reporter(order.metric, order.known, tell)
         state, message, value = "done", "", nan
         try:
             run = trained(order.spec, path, lambda spec: data, order.device, reporter, order.track, order.attempts)
@@ -118,21 +126,7 @@ def train_on_node(order: Order, data: DataBundle | None, line: Line) -> Reply:
             state, message = end.state, end.message
         except StoppedError:
             state = "stopped"
-        notes = tuple(text for text in words.getvalue().splitlines() if text.startswith(LEFT))
-        return Reply(state, message, value, read_files(path) if order.study is None else None, notes)
-
-
-class _Teller:
-    """Sends epochs back, and now and then all files."""
-
-    def __init__(self, order: Order, path: Path, line: Line) -> None:
-        self.order, self.path, self.line, self.sent_at = order, path, line, time.monotonic()
-
-    def tell(self, row: dict[str, Any], asks: bool) -> bool:
-        message: dict[str, Any] = {"row": row}
-        if self.order.study is None and time.monotonic() - self.sent_at >= self.order.checkpoint_s:
-            message["files"], self.sent_at = read_files(self.path), time.monotonic()
-        return bool(self.line.tell(message, wait=asks and self.order.prunes))
+        return Reply(state, message, value, read_files(path) if order.study is None else None, notes_in(words))
 
 
 @lru_cache(1)
@@ -151,11 +145,9 @@ class _Unit:
     claim: Claim
     values: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
-    run: Run | None = None
-    spec: RunSpec | None = None
+    run: Run = field(init=False)
+    going: Going = field(init=False)
     key: str = ""
-    node: str = ""
-    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ClusterEngine(Engine):
@@ -166,8 +158,7 @@ class ClusterEngine(Engine):
 
     def __init__(self, store: Store, executor: Ray, job: Job, view: Any, archive: Archive | None = None) -> None:
         super().__init__(store, executor, job, view, archive)
-        self.by_key: dict[str, _Unit] = {}
-        self.by_trial: dict[int, _Unit] = {}
+        self.units: dict[int, _Unit] = {}  # by trial
         self.pixels: OrderedDict[str, Kept] = OrderedDict()
         self.is_dry = False
         self.is_shared = executor.shares(store.folder)
@@ -176,19 +167,13 @@ class ClusterEngine(Engine):
         """Whether an earlier driver, whose units of work were in its memory, came to its end."""
         return trial.state.is_finished() or all(map(has_ended, self._runs_of(trial)))
 
-    def _tick(self, wish: StopWish) -> None:
-        if wish.asked:
-            self._stop()
-        self._hear()
-        self._tend()
-        while not self.is_dry and not self._is_late() and len(self.workers) < self.executor.count:
+    def _submit_work(self) -> None:
+        while not self.is_dry and self._seconds_left() and len(self.workers) < self.executor.count:
             if claim := self.store.claim():
-                self.by_trial[claim.trial] = unit = _Unit(claim)
+                self.units[claim.trial] = unit = _Unit(claim)
                 self._advance(unit)
             else:
                 self.is_dry = True
-        if time.monotonic() >= self.look_at:
-            self._look()
 
     @property
     def _owners(self) -> list[str]:
@@ -196,10 +181,10 @@ class ClusterEngine(Engine):
 
     def _advance(self, unit: _Unit) -> None:
         """Goes on to the first of its runs that is not done; after the last the unit is."""
-        claim, path = unit.claim, self.store.folder
+        claim = unit.claim
         try:
             for seed in claim.seeds[len(unit.values) :]:
-                run = Run(claim.folder(path, seed))
+                run = run_of(self.store.folder, claim.number, seed)
                 if not is_done(run):
                     self._submit(unit, run, seed)
                     return
@@ -215,33 +200,30 @@ class ClusterEngine(Engine):
             self.store.fail(unit.claim, end.state, end.message, seconds)
         else:
             self.store.finish(unit.claim, sum(unit.values) / len(unit.values), seconds)
-        self._forget(unit)
-
-    def _forget(self, unit: _Unit) -> None:
-        self.by_key.pop(unit.key, None)
-        self.by_trial.pop(unit.claim.trial, None)
+        self.units.pop(unit.claim.trial, None)
 
     def _submit(self, unit: _Unit, run: Run, seed: int) -> None:
-        self.by_key.pop(unit.key, None)
-        prunes, begun = self.spec.prune is not None and seed == unit.claim.seeds[0], run.path.is_dir()
+        begun, spec = run.path.is_dir(), self.spec.run_spec(unit.claim.settings, seed)
         trial = self.store.look(unit.claim) if begun else None
-        unit.run, unit.spec, unit.key, unit.row = run, self.spec.run_spec(unit.claim.settings, seed), uuid4().hex, {}
+        known, attempts = (trial.intermediate_values, 1 + deaths_of(trial)) if trial else ((), 1)
         files = read_files(run.path) if begun and not self.is_shared else {}
         study = str(self.store.folder.resolve()) if self.is_shared else None
         device = "cpu" if self.job.device == "auto" and not self.executor.gpus else self.job.device
         order = Order(
-            unit.spec, run.path.name, study, files, device, self.job.track, self.spec.metric,
-            frozenset(trial.intermediate_values if trial else ()), prunes, 1 + (deaths_of(trial) if trial else 0),
-            self.executor.checkpoint_s,
+            spec, run.path.name, study, files, device, self.job.track, self.spec.metric, frozenset(known),
+            self._prunes(unit), attempts, self.executor.checkpoint_s,
         )  # fmt: skip
         try:
-            data = None if self.is_shared else self._kept_pixels(as_network_wants(unit.spec).data)
+            data = None if self.is_shared else self._kept_pixels(as_network_wants(spec).data)
         except RequestError as error:  # this run's alone, as a wrong size of its images
-            outcome = {"state": "failed", "message": str(error), "attempts": order.attempts}
-            run.write_json(OUTCOME, outcome)
-            raise Ended("failed", str(error)) from None
-        self.by_key[unit.key] = unit
+            raise end_of(run, "failed", str(error), attempts) from None
+        unit.run, unit.key = run, f"{unit.claim.trial} {uuid4().hex}"
+        unit.going = Going(run.path.name, unit.claim.settings, 0, spec.recipe.epochs, None)
         self.workers[self.executor.submit(train_on_node, order, data, self.executor.line(unit.key))] = unit
+
+    def _prunes(self, unit: _Unit) -> bool:
+        """Whether the run that is next of a unit of work may be pruned; of several seeds it is the first one's."""
+        return self.spec.prune is not None and not unit.values
 
     def _kept_pixels(self, spec: DataSpec) -> Kept:
         """The data set in the cluster's memory, from which each node takes it once."""
@@ -255,28 +237,30 @@ class ClusterEngine(Engine):
     def _hear(self) -> None:
         """Takes in what tasks have sent."""
         for key, message, waits in self.executor.messages():
-            unit, prune = self.by_key.get(key), False
-            if unit is not None and unit.run is not None:
-                unit.node = message.get("node", unit.node)
+            unit, prune = self.units.get(int(key.split()[0])), False
+            if unit and unit.key == key:
+                unit.going = replace(unit.going, node=message.get("node", unit.going.node))
                 if files := message.get("files"):
                     write_files(unit.run.path, files)
                 if row := message.get("row"):
-                    unit.row = row
-                    if self.spec.prune is not None and unit.run.path == unit.claim.folder(
-                        self.store.folder, unit.claim.seeds[0]
-                    ):
-                        prune = told(unit.claim, self.spec.metric, row, waits)
+                    unit.going = replace(unit.going, epoch=int(row["epoch"]), value=row[self.spec.metric])
+                    prune = self._prunes(unit) and told(unit.claim, self.spec.metric, row, waits)
             if waits:
                 self.executor.answer(key, prune)
 
     def _tend(self, stopping: bool = False) -> None:
         """Takes in what tasks have come to, and requeues what was lost."""
-        done = [future for future in self.workers if future.done()]
+        if not stopping:
+            self._hear()
+        done = {future: unit for future, unit in self.workers.items() if future.done()}
+        replies = [(unit.run.path, future.result()) for future, unit in done.items() if not future.exception()]
         with ThreadPoolExecutor(_WRITERS) as threads:  # each waits for the disk
-            written = [threads.submit(self._write, self.workers[future].run, future) for future in done]
-        for future, files in zip(done, written, strict=True):
-            unit, error = self.workers.pop(future), future.exception()
+            written = [threads.submit(write_files, path, reply.files) for path, reply in replies if reply.files]
+        for files in written:
             files.result()
+        for future, unit in done.items():
+            del self.workers[future]
+            error = future.exception()
             if error is not None:
                 self._lost(unit, error, stopping)
                 continue
@@ -294,12 +278,6 @@ class ClusterEngine(Engine):
                 else:
                     self._advance(unit)
 
-    @staticmethod
-    def _write(run: Run | None, future: Future[Reply]) -> None:
-        """The files that a task has given back."""
-        if run and not future.exception() and (files := future.result().files):
-            write_files(run.path, files)
-
     def _lost(self, unit: _Unit, error: BaseException, stopping: bool) -> None:
         """After a task that came to nothing."""
         in_use = isinstance(error, FolderInUseError)  # a task of a driver that was killed is about to end
@@ -309,12 +287,12 @@ class ClusterEngine(Engine):
         if isinstance(error, (*NOT_ITS_OWN, RequestError)):
             raise error
         if isinstance(error, NodeLostError):
-            self.view.say(f"{unit.run.path.name if unit.run else ''}: node {unit.node} was lost; it goes on elsewhere")
+            self.view.say(f"{unit.going.name}: node {unit.going.node} was lost; it goes on elsewhere")
         else:
-            self._retry(trial, f"{error}{f' (node {unit.node})' if unit.node else ''}")
+            self._retry(trial, f"{error}{f' (node {unit.going.node})' if unit.going.node else ''}")
 
     def _requeue(self, unit: _Unit, died: bool = False) -> FrozenTrial:
-        self._forget(unit)
+        self.units.pop(unit.claim.trial, None)
         self.store.requeue(self.store.look(unit.claim), died)
         self.is_dry = False
         return self.store.look(unit.claim)
@@ -325,7 +303,7 @@ class ClusterEngine(Engine):
         self.is_dry = self.is_dry and not any(trial.state == TrialState.WAITING for trial in self.trials)
 
     def _check_life(self, trial: FrozenTrial) -> None:
-        unit = self.by_trial.get(trial.number)
+        unit = self.units.get(trial.number)
         if unit is None:
             super()._check_life(trial)
         elif self.job.storage and time.monotonic() - self.lives.get(trial.number, (None, 0.0))[1] > HEARTBEAT_S:
@@ -333,15 +311,5 @@ class ClusterEngine(Engine):
             self.store.heartbeat(trial)  # for drivers on other machines
 
     def _going(self, trial: FrozenTrial) -> Going:
-        unit = self.by_trial.get(trial.number)
-        if unit is None or unit.run is None or unit.spec is None:
-            return super()._going(trial)
-        value = unit.row.get(self.spec.metric)
-        return Going(
-            unit.run.path.name,
-            unit.claim.settings,
-            int(unit.row.get("epoch", 0)),
-            unit.spec.recipe.epochs,
-            value,
-            unit.node,
-        )
+        unit = self.units.get(trial.number)
+        return unit.going if unit else super()._going(trial)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -18,9 +17,10 @@ from numpy import ndarray
 from convscope.errors import SettingError, UnknownNameError
 from convscope.runs import RunOrFolder
 from convscope.scans import Estimate, kept_epoch, proportion
-from convscope.study.compared_runs import MISSING, ComparedRun, clearest, differing, evaluated_beside, runs_to_compare
+from convscope.study.compared_runs import MISSING, ComparedRun, differing, evaluated_beside, runs_to_compare
 from convscope.study.facts import SEED
-from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of, summary
+from convscope.study.metric import summary_of
+from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of
 from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
 from convscope.study.words import setting_in_words
 
@@ -93,11 +93,11 @@ class Group:
     @property
     def accuracy(self) -> Summary:
         """Test accuracy over seeds; its interval, Student's, is cut off at 0 and 1."""
-        return summary(list(self.values.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
+        return summary_of("test_accuracy", list(self.values.values()), self.overlap)
 
     @property
     def val_accuracy(self) -> Summary:
-        return summary(list(self.val.values()), lowest=0.0, highest=1.0, overlap=self.overlap)
+        return summary_of("val_accuracy", list(self.val.values()), self.overlap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +149,13 @@ class Compared:
         if not self.same_images:
             return {}
         right = torch.stack([run.answers.right for run in self.runs])
-        alone = right.sum(0) == 1
+        of_true = torch.stack([run.answers.of_true for run in self.runs])
         places = {}
         for index, run in enumerate(self.runs):
-            others = [other.answers.of_true for other in self.runs if other is not run]
-            places[run.name] = clearest(run.answers.of_true, others, torch.nonzero(alone & right[index]).flatten())
+            rows = torch.nonzero(right[index] & (right.sum(0) == 1)).flatten()
+            others = torch.cat([of_true[:index], of_true[index + 1 :]])[:, rows]
+            margin = of_true[index, rows] - others.amax(0)  # how much more probable it finds the true class
+            places[run.name] = rows[margin.argsort(descending=True, stable=True)].numpy()
         return places
 
     def confusion_change(self, a: int = 0, b: int = 1) -> dict[str, Int64[ndarray, "K K"]]:
@@ -178,7 +180,12 @@ class Compared:
             notes.append(
                 "There is one seed of each: this tells these runs apart, not their recipes; for that, give several seeds."
             )
-        return [*notes, _looked(self.looks)]
+        where = " and ".join(f"{name}/" for name in sorted({path.parent.name for path in self.looks}))
+        return [
+            *notes,
+            f"These test images have been looked at for {counted(len(self.looks), 'run')} in {where}. Choose between runs by "
+            "their validation figures: the best of many on the test images looks better there than it is.",
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; confusion of the first run less each other, cells that differ alone."""
@@ -246,31 +253,24 @@ def compare(runs: Sequence[RunOrFolder], *, seeds_by: str = SEED) -> Compared:
     """
     opened = runs_to_compare(runs)
     groups = _groups(opened, seeds_by)
+    on_images = [
+        Pair(a.name, b.name, compare_images(a.answers.right.numpy(), b.answers.right.numpy()))
+        for a, b in combinations(opened, 2)
+        if a.digest == b.digest
+    ]
+    over_seeds = [
+        Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0, overlap=max(a.overlap, b.overlap)))
+        for a, b in combinations(groups, 2)
+        if any(len(group.values) > 1 for group in groups)
+    ]
     return Compared(
         tuple(opened),
         tuple(differing(opened)),
         tuple(groups),
-        _corrected(_pairs_on_images(opened)),
-        _corrected(_pairs_over_seeds(groups)),
+        _corrected(on_images),
+        _corrected(over_seeds),
         tuple(evaluated_beside(opened)),
     )
-
-
-def _pairs_on_images(runs: Sequence[ComparedRun]) -> list[Pair]:
-    return [
-        Pair(a.name, b.name, compare_images(a.answers.right.numpy(), b.answers.right.numpy()))
-        for a, b in combinations(runs, 2)
-        if a.digest == b.digest
-    ]
-
-
-def _pairs_over_seeds(groups: Sequence[Group]) -> list[Pair]:
-    if all(len(group.values) < 2 for group in groups):
-        return []
-    return [
-        Pair(a.label, b.label, compare_seeds(a.values, b.values, largest=1.0, overlap=max(a.overlap, b.overlap)))
-        for a, b in combinations(groups, 2)
-    ]
 
 
 def _corrected(pairs: list[Pair]) -> tuple[Pair, ...]:
@@ -290,18 +290,16 @@ def _groups(runs: Sequence[ComparedRun], seeds_by: str) -> list[Group]:
 
 
 def _group(runs: list[ComparedRun], keys: Sequence[str], seeds_by: str) -> Group:
-    test: dict[int, list[float]] = {}
-    val: dict[int, list[float]] = {}
-    for run in runs:
-        seed = _seed(run, seeds_by)
-        test.setdefault(seed, []).append(run.accuracy)
-        val.setdefault(seed, []).append(_figures_of(run)["val_accuracy"].figures[0])
+    figures = {
+        "test": [run.accuracy for run in runs],
+        "val": [_figures_of(run)["val_accuracy"].figures[0] for run in runs],
+    }
+    means = pd.DataFrame(figures, [_seed(run, seeds_by) for run in runs]).groupby(level=0).mean().to_dict()
     label = ", ".join(f"{key} {setting_in_words(runs[0].settings.get(key, MISSING))}" for key in keys)
     if not label or len(label) > _MOST_LABEL:
         label = runs[0].name if len(runs) == 1 else f"{runs[0].name} and its seeds"
-    means = [{seed: fmean(values) for seed, values in sorted(by_seed.items())} for by_seed in (test, val)]
     overlap = max(overlap_of(run.settings) for run in runs)
-    return Group(label, tuple(run.name for run in runs), means[0], means[1], overlap)
+    return Group(label, tuple(run.name for run in runs), means["test"], means["val"], overlap)
 
 
 def _seed(run: ComparedRun, key: str) -> int:
@@ -323,14 +321,6 @@ def _figures_of(run: ComparedRun) -> dict[str, Estimate]:
     figures |= {key: Estimate(**metrics[key]) for key in keys}
     figures |= {f"accuracy of {name}": Estimate(**head["accuracy"]) for name, head in heads.items()}
     return {key: figure for key, figure in figures.items() if figure.value is not None}
-
-
-def _looked(looks: Sequence[Path]) -> str:
-    where = " and ".join(f"{name}/" for name in sorted({path.parent.name for path in looks}))
-    return (
-        f"These test images have been looked at for {counted(len(looks), 'run')} in {where}. Choose between runs by their "
-        "validation figures: the best of many on the test images looks better there than it is."
-    )
 
 
 def _summary_json(accuracy: Summary) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
@@ -123,7 +122,13 @@ def runs_to_compare(runs: Sequence[RunOrFolder]) -> list[ComparedRun]:
         raise RequestError(f"compare: {twice[0].path} is given twice; give each run once")
     for run in opened:
         _check_evaluated(run)
-    _check_classes(opened)
+    first = opened[0]
+    for run in opened:
+        if run.card.classes != first.card.classes:
+            raise RequestError(
+                f"compare: {run.path} tells {_in_words(run)} apart, and {first.path} {_in_words(first)}; "
+                "give runs of the same classes"
+            )
     names = [run.name for run in opened]
     names = names if len(set(names)) == len(names) else [str(run.path) for run in opened]
     return [ComparedRun(name, run, _settings(run), _digest(run)) for name, run in zip(names, opened, strict=True)]
@@ -173,16 +178,6 @@ def _check_evaluated(run: Run) -> None:
         raise RunFolderError(f"{run.path / METRICS} is damaged: it has no accuracy; {evaluate}")
 
 
-def _check_classes(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        if run.card.classes != first.card.classes:
-            raise RequestError(
-                f"compare: {run.path} tells {_in_words(run)} apart, and {first.path} {_in_words(first)}; "
-                "give runs of the same classes"
-            )
-
-
 def _in_words(run: Run) -> str:
     heads = [f"{len(names)} of {target!r} ({names[0]} …)" for target, names in run.card.classes.items()]
     return " and ".join(heads)
@@ -204,9 +199,3 @@ def _digest(run: Run) -> str:
     """Of the data that the predictions are on, as their file says."""
     card = read_tensors(run.path / PREDICTIONS)[1]
     return str(card.get("data") or run.environment["data"]["digest"])
-
-
-def clearest(own: Float[Tensor, " N"], others: Sequence[Float[Tensor, " N"]], rows: Int[Tensor, " n"]) -> np.ndarray:
-    """Rows in order of how much more probable the run finds the true class than any other run does."""
-    margin = own[rows] - torch.stack([other[rows] for other in others]).amax(0)
-    return rows[margin.argsort(descending=True, stable=True)].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
 import warnings
@@ -20,6 +21,7 @@ from convscope.base.optional import import_optional
 from convscope.errors import FailedError, SettingError
 
 _TRIES = 5
+_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)  # of a database
 
 
 def check_file(path: Path) -> None:
@@ -46,19 +48,13 @@ def connect(url: str) -> RDBStorage:
     full = _with_driver(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in names between braces
     is_file = full.startswith("sqlite")
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
-    for last in (n == _TRIES - 1 for n in range(_TRIES)):
+    for attempt in range(1, _TRIES + 1):
         try:
             storage = RDBStorage(full, engine_kwargs=options)
             break
-        except (
-            SQLAlchemyError,
-            optuna.exceptions.StorageInternalError,
-            RuntimeError,
-            ValueError,
-            ImportError,
-        ) as error:
+        except (*_ERRORS, RuntimeError, ValueError, ImportError) as error:
             # two who make the tables at the same moment: the second finds them on its next try
-            if last or not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+            if attempt == _TRIES or not isinstance(error, _ERRORS):
                 reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())[:300]
                 reason = reason.replace(full, _masked(full)).replace(url, _masked(url))
                 raise FailedError(f"the store of the study cannot be used: {reason}; check --storage") from None
@@ -73,7 +69,7 @@ def database_errors_in_one_line() -> Iterator[None]:
     """Turns what a database cannot do, such as to write on a full disk, into a FailedError."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except _ERRORS as error:
         reason = str(error.__cause__ or error).split("\n")[0][:300]
         raise FailedError(
             f"the store of the study cannot be used: {reason}; free space, or check --storage, and give the same command again"
@@ -82,9 +78,7 @@ def database_errors_in_one_line() -> Iterator[None]:
 
 def _masked(url: str) -> str:
     """An address without what stands before its host: a user's name and password."""
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at_sign, host = rest.rpartition("@")
-    return f"{scheme}{separator}{'…' if user else ''}{at_sign}{host}"
+    return re.sub(r"^(.*?://)?.*@", r"\1…@", url)
 
 
 def _with_driver(url: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count, islice, product
 from typing import Any
 
@@ -21,44 +21,27 @@ Drawn = tuple[float, ...]
 """Settings that a search has drawn, a number for each key of the sweep; equal where the settings are."""
 
 
-class Distinct(BaseSampler):
-    """Asks the study's sampler until it draws settings that were not taken; where it draws the same again and again, the
-    first that is left. Settings and seed fix a run to the bit, so a second one of them would tell nothing."""
+def draw(spec: StudySpec, number: int, taken: set[Drawn], study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """The settings of a unit of work of a search, as Optuna keeps them.
 
-    def __init__(self, spec: StudySpec, trial: int, taken: set[Drawn]) -> None:
-        self.spec, self.taken, self.sampler = spec, taken, _sampler(spec, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return _space(self.spec)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self.draw(study, trial)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def draw(self, study: optuna.Study, trial: FrozenTrial | None = None) -> dict[str, Any]:
-        """A value, as Optuna keeps it, for each key of the sweep."""
-        trial = trial or optuna.trial.create_trial(state=TrialState.RUNNING)
-        space = _space(self.spec)
-        for _ in range(_DRAWS):
-            drawn = {key: self.sampler.sample_independent(study, trial, key, kind) for key, kind in space.items()}
-            if identity(self.spec, drawn) not in self.taken:
-                return drawn
-        every = (dict(zip(space, values, strict=True)) for values in product(*map(_values, space.values())))
-        return next((each for each in every if identity(self.spec, each) not in self.taken), drawn)
+    The study's sampler is asked until it draws settings that are not taken; where it draws the same again and again, it is the
+    first that is left. Settings and seed fix a run to the bit, so a second one of them would tell nothing.
+    """
+    sampler, kinds = _sampler(spec, number), space(spec)
+    for _ in range(_DRAWS):
+        drawn = {key: sampler.sample_independent(study, trial, key, kind) for key, kind in kinds.items()}
+        if identity(spec, drawn) not in taken:
+            return drawn
+    every = (dict(zip(kinds, values, strict=True)) for values in product(*map(_all_values, spec.sweep.values())))
+    return next((each for each in every if identity(spec, each) not in taken), drawn)
 
 
-def _space(spec: StudySpec) -> dict[str, BaseDistribution]:
-    return {key: distribution(values) for key, values in spec.sweep.items()}
+def space(spec: StudySpec) -> dict[str, BaseDistribution]:
+    """What the values of each key are drawn from."""
+    return {key: _distribution(values) for key, values in spec.sweep.items()}
 
 
-def distribution(values: Any) -> BaseDistribution:
-    """What the values of a key are drawn from."""
+def _distribution(values: Any) -> BaseDistribution:
     if not isinstance(values, Range):
         return CategoricalDistribution(_choices(values))
     if values.is_whole:
@@ -66,26 +49,21 @@ def distribution(values: Any) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, step=values.step, log=values.log)
 
 
-def _values(kind: BaseDistribution) -> Iterable[Any]:
-    """All values of one that is not continuous."""
-    if isinstance(kind, CategoricalDistribution):
-        return kind.choices
-    if isinstance(kind, IntDistribution):
-        return range(kind.low, kind.high + 1, kind.step)
-    assert isinstance(kind, FloatDistribution)
-    if kind.step is None:
-        return ()
-    return [min(kind.low + n * kind.step, kind.high) for n in range(round((kind.high - kind.low) / kind.step) + 1)]
+def _all_values(values: Any) -> list[Any]:
+    """All that can be drawn for a key, as Optuna keeps it; none of a range that is continuous."""
+    if not isinstance(values, Range):
+        return _choices(values)
+    return [min(values.low + n * (values.step or 1), values.high) for n in range(values.n_values or 0)]
 
 
 def identity(spec: StudySpec, params: Mapping[str, Any]) -> Drawn:
     """Equal for two draws of the same settings; from their values as Optuna keeps them."""
-    return tuple(float(f"{kind.to_internal_repr(params[key]):.12g}") for key, kind in _space(spec).items())
+    return tuple(float(f"{kind.to_internal_repr(params[key]):.12g}") for key, kind in space(spec).items())
 
 
-def _sampler(spec: StudySpec, trial: int) -> BaseSampler:
+def _sampler(spec: StudySpec, number: int) -> BaseSampler:
     """A new one for each unit of work, from seed and number alone: so a random search is the same with any workers."""
-    seed = int(np.random.SeedSequence((spec.recipe["seed"], trial)).generate_state(1)[0])
+    seed = int(np.random.SeedSequence((spec.recipe["seed"], number)).generate_state(1)[0])
     if spec.sampler != "tpe":
         return RandomSampler(seed)
     # Optuna 4 warns of constant_liar, by which trials that go on count as bad, so that workers spread out.
@@ -105,26 +83,28 @@ def choice_of(values: tuple[Any, ...], value: Any) -> Any:
     return value if value in choices else repr(value)
 
 
-def value_of(values: Any, drawn: Any) -> Any:
-    """The value itself of what Optuna keeps."""
-    return drawn if isinstance(values, Range) else values[_choices(values).index(drawn)]
+def settings_drawn(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings themselves of what Optuna keeps, as far as they are drawn."""
+    return {
+        key: params[key] if isinstance(values, Range) else values[_choices(values).index(params[key])]
+        for key, values in spec.sweep.items()
+        if key in params
+    }
 
 
 def random_draws(spec: StudySpec) -> Iterator[dict[str, Any]]:
     """What a random search draws for one unit of work after another, as Optuna keeps it."""
     with quiet_optuna():
         study = optuna.create_study()
-    taken: set[Drawn] = set()
-    for trial in count():
-        yield (params := Distinct(spec, trial, taken).draw(study))
+    trial, taken = optuna.trial.create_trial(state=TrialState.RUNNING), set[Drawn]()
+    for number in count():
+        params = draw(spec, number, taken, study, trial)
         taken.add(identity(spec, params))
+        yield params
 
 
 def drawn_beforehand(spec: StudySpec) -> list[dict[str, Any]]:
     """The settings that a random search of so many runs will draw; none where they follow from results or time."""
     if spec.sampler != "random" or spec.n_trials is None:
         return []
-    return [
-        {key: value_of(values, params[key]) for key, values in spec.sweep.items()}
-        for params in islice(random_draws(spec), spec.n_trials)
-    ]
+    return [settings_drawn(spec, params) for params in islice(random_draws(spec), spec.n_trials)]

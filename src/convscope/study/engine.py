@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, nullcontext
@@ -30,13 +31,13 @@ from convscope.errors import (
     WriteError,
 )
 from convscope.nets import make_task
-from convscope.runs import HISTORY, METRICS, OUTCOME, SPEC, Run, as_network_wants, build_from_spec, write_whole
+from convscope.runs import HISTORY, METRICS, SPEC, Run, as_network_wants, build_from_spec, write_whole
 from convscope.study.archive import Archive
 from convscope.study.database import database_errors_in_one_line
-from convscope.study.folder import RUNS, STUDY, Study, open_study
+from convscope.study.folder import STUDY, Study, open_study, run_of
 from convscope.study.live import Best, Finished, Going, Standing, View, default_view
 from convscope.study.run import find_study
-from convscope.study.spec import StudySpec, dump_study, load_study, make_study, run_name
+from convscope.study.spec import StudySpec, dump_study, load_study, make_study
 from convscope.study.store import (
     MOST_DEATHS,
     STORE,
@@ -48,7 +49,7 @@ from convscope.study.store import (
     place,
     seconds_of,
 )
-from convscope.study.worker import Job, work
+from convscope.study.worker import Job, end_of, work
 from convscope.training import check_trackers, make_card
 
 HEARTBEAT_S = 20.0
@@ -181,8 +182,7 @@ class Engine:
         self.store, self.spec, self.executor, self.job, self.view = store, store.spec, executor, job, view
         self.archive = archive
         self.workers: dict[Future[list[str]], tuple[Job, int]] = {}  # with the slot, of `executor.count`, that each has
-        minutes = store.spec.budget.minutes
-        self.end = None if minutes is None else time.monotonic() + 60 * minutes
+        self.end = time.monotonic() + 60 * (store.spec.budget.minutes or math.inf)
         self.lives: dict[int, tuple[Any, float]] = {}
         self.seen: set[int] = set()
         self.in_vain, self.look_at = 0, 0.0
@@ -195,10 +195,11 @@ class Engine:
         if not self.spec.is_grid and choices is not None and choices < n_settings:
             self.view.say(f"there are {choices:,} different settings, not {n_settings:,}: the search ends with them")
         self.trials = self.store.trials()
-        self.seen = {trial.number for trial in self.trials if self._was_finished(trial)}
+        ended = [trial for trial in self.trials if self._was_finished(trial)]
+        self.seen = {trial.number for trial in ended}
         if self.spec.is_grid and self.job.storage is None:
-            ended = [run for trial in self.trials if self._was_finished(trial) for run in self._runs_of(trial)]
-            if gone := [run.name for run in ended if not run.path.exists()]:
+            runs = [run for trial in ended for run in self._runs_of(trial)]
+            if gone := [run.name for run in runs if not run.path.exists()]:
                 self.view.say(
                     f"{', '.join(gone[:5])}{', …' * (len(gone) > 5)}: done before, and now without a folder; to train "
                     f"what is gone again, delete {self.store.folder / STORE} too"
@@ -223,32 +224,33 @@ class Engine:
         if wish.asked:
             self._stop()
         self._tend()
-        while len(self.workers) < min(self.executor.count, len(self.workers) + self._n_lacking()):
-            self._start()
+        self._submit_work()
         if time.monotonic() >= self.look_at:
             self._look()
 
-    def _start(self) -> None:
-        slot = min(set(range(self.executor.count)) - {slot for _, slot in self.workers.values()})
-        device = device_in_turn(self.job.device, slot)
-        job = replace(self.job, device=device, owner=uuid4().hex, seconds=self._seconds_left())
-        self.workers[self.executor.submit(work, job)] = job, slot
+    def _submit_work(self) -> None:
+        """Gives the executor what it has room for."""
+        for _ in range(min(self.executor.count - len(self.workers), self._n_lacking())):
+            n_gpus = torch.cuda.device_count() if self.job.device == "auto" else 0
+            slot = min(set(range(self.executor.count)) - {slot for _, slot in self.workers.values()})
+            device = f"cuda:{slot % n_gpus}" if n_gpus > 1 else self.job.device  # workers take several in turn
+            job = replace(self.job, device=device, owner=uuid4().hex, seconds=self._seconds_left())
+            self.workers[self.executor.submit(work, job)] = job, slot
 
     @property
     def _owners(self) -> list[str]:
         return [job.owner for job, _ in self.workers.values()]
 
     def _goes_on(self) -> bool:
-        if self.workers or (not self.trials and not self._is_late()):
+        if self.workers or (not self.trials and self._seconds_left()):
             return True
         self._look()  # what the last worker did
-        return self._n_lacking() > 0 or (
-            not self._is_late() and any(t.state == TrialState.RUNNING for t in self.trials)
-        )
+        somebody_is_at_work = any(trial.state == TrialState.RUNNING for trial in self.trials)
+        return self._n_lacking() > 0 or (self._seconds_left() > 0 and somebody_is_at_work)
 
     def _n_lacking(self) -> int:
         """How many more workers would find something to do."""
-        if self._is_late():
+        if not self._seconds_left():
             return 0
         if self.spec.n_trials is None and not self.store.is_used_up(len(self.trials)):
             return self.executor.count - len(self.workers)
@@ -256,50 +258,41 @@ class Engine:
         busy = {owner_of(trial) for trial in self.trials if trial.state == TrialState.RUNNING}
         return waiting - sum(owner not in busy for owner in self._owners)  # those are about to take one
 
-    def _is_late(self) -> bool:
-        return self.end is not None and time.monotonic() > self.end
-
-    def _seconds_left(self) -> float | None:
-        return None if self.end is None else max(0.0, self.end - time.monotonic())
+    def _seconds_left(self) -> float:
+        return max(0.0, self.end - time.monotonic())
 
     def _tend(self, stopping: bool = False) -> None:
         """Requeues what workers had that have ended."""
         for future in [future for future in self.workers if future.done()]:
             job, _ = self.workers.pop(future)
             error = future.exception()
-            died = error is not None and not stopping and not isinstance(error, NOT_ITS_OWN)
-            trial = self.store.requeue_of(job.owner, died)
+            is_its_own = error is not None and not isinstance(error, NOT_ITS_OWN)
+            trial = self.store.requeue_of(job.owner, died=is_its_own and not stopping)
             if error is None:
                 for line in future.result():
                     self.view.say(line)
             elif not stopping:
-                self._replace(trial, error)
-
-    def _replace(self, trial: FrozenTrial | None, error: BaseException) -> None:
-        """After the death of a worker, which `trial` is the unit of work of."""
-        if isinstance(error, NOT_ITS_OWN):
-            raise error
-        self.look_at = 0.0
-        self.in_vain = 0 if trial else self.in_vain + 1
-        if trial is not None:
-            self._retry(trial, str(error))
-        elif self.in_vain >= _MOST_IN_VAIN:
-            raise FailedError(f"workers end before they have begun: {error}")
+                if not is_its_own:
+                    raise error
+                self.look_at = 0.0
+                self.in_vain = 0 if trial else self.in_vain + 1
+                if trial:
+                    self._retry(trial, str(error))
+                elif self.in_vain >= _MOST_IN_VAIN:
+                    raise FailedError(f"workers end before they have begun: {error}")
 
     def _retry(self, trial: FrozenTrial, reason: str) -> None:
         """Once; then it has failed."""
         if deaths_of(trial) < MOST_DEATHS:
-            number, seeds = place(self.spec, trial.number)
-            self.view.say(f"{run_name(number, seeds[0])}: its worker died and is replaced: {reason}")
+            self.view.say(f"{self._runs_of(trial)[0].name}: its worker died and is replaced: {reason}")
             return
         message = f"its worker died {deaths_of(trial)} times: {reason}"
         if self.store.mark_failed(trial, message):
-            outcome = {"state": "failed", "message": message, "attempts": deaths_of(trial)}
-            self._run_of(trial).write_json(OUTCOME, outcome)
+            end_of(self._run_of(trial), "failed", message, deaths_of(trial))
 
     def _runs_of(self, trial: FrozenTrial) -> list[Run]:
         number, seeds = place(self.spec, trial.number)
-        return [Run(self.store.folder / RUNS / run_name(number, seed)) for seed in seeds]
+        return [run_of(self.store.folder, number, seed) for seed in seeds]
 
     def _run_of(self, trial: FrozenTrial) -> Run:
         """The run of a unit of work that is being trained."""
@@ -349,23 +342,37 @@ class Engine:
             self.store.requeue(trial, died=True)
 
     def _standing(self) -> Standing:
-        n = {state: sum(trial.state == state for trial in self.trials) for state in TrialState}
+        n = Counter(trial.state for trial in self.trials)
         going = [self._going(trial) for trial in self.trials if trial.state == TrialState.RUNNING]
         total = self.spec.n_trials
         waiting = None if total is None else n[TrialState.WAITING]
-        done, pruned, failed = n[TrialState.COMPLETE], n[TrialState.PRUNED], n[TrialState.FAIL]
-        best, left_s = best_of(self.store, self.trials), self._left(len(going), waiting)
-        return Standing(total, done, pruned, failed, going, waiting, best, left_s)
+        left_s = self._seconds_left()
+        durations = [s for t in self.trials if t.state == TrialState.COMPLETE and (s := seconds_of(t))]
+        if durations and waiting is not None:
+            left_s = min(left_s, fmean(durations) * (waiting + len(going) / 2) / self.executor.count)
+        return Standing(
+            total,
+            n[TrialState.COMPLETE],
+            n[TrialState.PRUNED],
+            n[TrialState.FAIL],
+            going,
+            waiting,
+            self._best(),
+            left_s if math.isfinite(left_s) else None,
+        )
 
-    def _left(self, n_going: int, waiting: int | None) -> float | None:
-        if waiting is None:
-            return self._seconds_left()
-        durations = [
-            seconds for trial in self.trials if trial.state == TrialState.COMPLETE and (seconds := seconds_of(trial))
-        ]
-        left_s = fmean(durations) * (waiting + n_going / 2) / self.executor.count if durations else None
-        ends = [each for each in (left_s, self._seconds_left()) if each is not None]
-        return min(ends) if ends else None
+    def _best(self) -> Best | None:
+        """The setting with the best mean metric over its finished seeds."""
+        values: dict[int, list[float]] = defaultdict(list)
+        for trial in self.trials:
+            if trial.state == TrialState.COMPLETE and trial.value is not None:
+                values[place(self.spec, trial.number)[0]].append(trial.value)
+        if not values:
+            return None
+        number = max(values, key=lambda each: self.spec.sign * fmean(values[each]))
+        n = len(values[number]) if self.spec.is_grid else len(self.spec.run_seeds)
+        first = self.trials[number - 1]  # every setting comes once before the next seed
+        return Best(self.store.settings_of(first), fmean(values[number]), n)
 
     def _going(self, trial: FrozenTrial) -> Going:
         run = self._run_of(trial)
@@ -378,32 +385,12 @@ class Engine:
         return Going(run.name, self.store.settings_of(trial), len(rows), epochs, value)
 
     def _finished(self, trial: FrozenTrial, nth: int) -> Finished:
-        number, seeds = place(self.spec, trial.number)
-        name = run_name(number, seeds[0]) if self.spec.is_grid else f"{number:04d}"
-        settings = self.store.settings_of(trial)
+        name = self._runs_of(trial)[0].name
+        if not self.spec.is_grid:  # whose units are settings
+            name = name.partition("-")[0]
         if trial.state == TrialState.COMPLETE:
-            return Finished(nth, name, settings, "done", f"{trial.value:.4f}", seconds_of(trial))
-        outcome = outcome_of(trial)
-        return Finished(nth, name, settings, outcome["state"], outcome["message"], seconds_of(trial))
-
-
-def device_in_turn(device: str, slot: int) -> str:
-    """Where there are several GPUs the workers take them in turn."""
-    n_gpus = torch.cuda.device_count() if device == "auto" else 0
-    return f"cuda:{slot % n_gpus}" if n_gpus > 1 else device
-
-
-def best_of(store: Store, trials: list[FrozenTrial]) -> Best | None:
-    """The setting with the best mean metric over its finished seeds."""
-    values: dict[int, list[float]] = defaultdict(list)
-    settings: dict[int, Mapping[str, Any]] = {}
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            number, _ = place(store.spec, trial.number)
-            values[number].append(trial.value)
-            settings[number] = store.settings_of(trial)
-    if not values:
-        return None
-    number = max(values, key=lambda each: store.spec.sign * fmean(values[each]))
-    n = len(values[number]) if store.spec.is_grid else len(store.spec.run_seeds)
-    return Best(settings[number], fmean(values[number]), n)
+            state, words = "done", f"{trial.value:.4f}"
+        else:
+            outcome = outcome_of(trial)
+            state, words = outcome["state"], outcome["message"]
+        return Finished(nth, name, self.store.settings_of(trial), state, words, seconds_of(trial))

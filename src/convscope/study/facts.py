@@ -67,34 +67,26 @@ def find_runs(folder: Path) -> list[str]:
     s2 comes before s10. A run is a folder with a spec or an outcome; what lies inside one is its own. Hidden folders are left
     out, and of links only those to a run itself are followed.
     """
-    paths = _runs_below(str(folder), "")
+    paths = []
+    for place, folders, _ in os.walk(folder):
+        below = os.path.relpath(place, folder)
+        shown = [name for name in folders if not name.startswith(".")]
+        runs = {name for name in shown if any(os.path.exists(f"{place}/{name}/{file}") for file in (SPEC, OUTCOME))}
+        paths += [os.path.normpath(f"{below}/{name}") for name in runs]
+        folders[:] = [name for name in shown if name not in runs]
     return sorted(paths, key=lambda path: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", path)])
-
-
-def _runs_below(folder: str, name: str) -> Iterator[str]:
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:  # no rights
-        return
-    for entry in entries:
-        path = f"{name}{entry.name}"
-        if any(os.path.exists(f"{entry.path}/{file}") for file in (SPEC, OUTCOME)):
-            yield path
-        elif not entry.is_symlink():
-            yield from _runs_below(entry.path, f"{path}/")
 
 
 def stamp(folder: str) -> str:
     """Size and time of each file that a run's facts are read from: while it is the same, so are they."""
-    return " ".join(_stamp(f"{folder}/{file}") for file in _READ)
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "-"
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    stamps = []
+    for file in _READ:
+        try:
+            status = os.stat(f"{folder}/{file}")
+            stamps.append(f"{status.st_size}:{status.st_mtime_ns}")
+        except OSError:
+            stamps.append("-")
+    return " ".join(stamps)
 
 
 def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
@@ -109,18 +101,21 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], pa.Table]:
         facts["seed"] = _whole(settings.pop(SEED, None))
         settings = without_fold(settings)
         facts["settings"] = json.dumps(settings, ensure_ascii=False)
-        environment = _read_json(folder / ENVIRONMENT)
-        counted = environment if "parameters" in environment else _read_json(folder / ANATOMY)
+        environment = _mapping(folder / ENVIRONMENT)
+        counted = environment if "parameters" in environment else _mapping(folder / ANATOMY)
         facts["parameters"] = _whole(counted.get("parameters"))
         data = _as(dict, environment.get("data")) or {}
         facts["data"], facts["digest"] = _as(str, data.get("name")), _as(str, data.get("digest"))
         history = _history(folder / HISTORY)
-        facts["test"] = list(_figures(_read_json(folder / METRICS)))
-        outcome = _read_json(folder / OUTCOME)
+        facts["test"] = list(_figures(_mapping(folder / METRICS)))
+        outcome = _mapping(folder / OUTCOME)
     except _DamagedError as error:
         damaged = str(error)
-    state = "damaged" if damaged else _as(str, outcome.get("state")) or _state(folder)
-    return {**facts, "state": state, "message": damaged or _as(str, outcome.get("message"))}, history
+    ended = "finished" if (folder / METRICS).exists() else "trained"
+    state = _as(str, outcome.get("state")) or (ended if (folder / MODEL).exists() else "unfinished")
+    facts["state"] = "damaged" if damaged else state
+    facts["message"] = damaged or _as(str, outcome.get("message"))
+    return facts, history
 
 
 def _as(kind: Any, value: Any) -> Any:
@@ -133,26 +128,22 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
-def _text(path: Path) -> str | None:
-    """What is in a file; None where there is none."""
+def _mapping(path: Path, parse: Callable[[str], Any] = json.loads, what: str = "object is") -> dict[str, Any]:
+    """What is in a file; nothing where there is none."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise _DamagedError(f"{path.name} is no file")
         if status.st_size > _MOST_BYTES.get(path.name, _MOST_BYTES_OF_OTHERS):
             raise _DamagedError(f"{path.name} is damaged: it has {status.st_size:,} bytes")
-        return path.read_text(encoding="utf-8")
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise _DamagedError(f"{path.name} is damaged") from None
-
-
-def _state(folder: Path) -> str:
-    """Of a run without an outcome."""
-    if not (folder / MODEL).exists():
-        return "unfinished"
-    return "finished" if (folder / METRICS).exists() else "trained"
+    if not isinstance(content, dict):
+        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
+    return content
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -172,35 +163,15 @@ def without_fold(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in OF_FOLDS}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no such file."""
-    return _mapping(path, json.loads, "object is")
-
-
-def _mapping(path: Path, parse: Callable[[str], Any], what: str) -> dict[str, Any]:
-    text = _text(path)
-    if text is None:
-        return {}
-    try:
-        content = parse(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        raise _DamagedError(f"{path.name} is damaged") from None
-    if not isinstance(content, dict):
-        raise _DamagedError(f"{path.name} is damaged: no {what} in it")
-    return content
-
-
 def _figures(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures that the test images give, with their intervals; overfit % is one of them."""
     for key, figure in metrics.items():
         if key != "train_accuracy" and isinstance(figure, dict) and {"value", "low", "high"} <= figure.keys():
-            values = {
-                part: float(figure[part])
-                if isinstance(figure.get(part), float) or _whole(figure.get(part)) is not None
-                else None
-                for part in FIGURE[1:]
-            }
-            yield {"name": key if key == OVERFIT else f"test_{key}", **values}
+            row: dict[str, Any] = {"name": key if key == OVERFIT else f"test_{key}"}
+            for part in FIGURE[1:]:
+                value: Any = figure.get(part)
+                row[part] = float(value) if isinstance(value, float) or _whole(value) is not None else None
+            yield row
 
 
 def _history(path: Path) -> pa.Table:

@@ -20,7 +20,7 @@ from convscope.base.unfinished import UNFINISHED
 from convscope.errors import ConvscopeError, RunFolderError
 from convscope.runs import CHECKPOINT, METRICS, MODEL, OUTCOME, SPEC, Run, RunSpec, write_whole
 from convscope.scans import kept_epoch
-from convscope.study.spec import Range, StudySpec, load_study, run_name
+from convscope.study.spec import Range, StudySpec, load_study
 from convscope.study.statistics import summary
 
 STUDY, RUNS = "study.yaml", "runs"
@@ -28,7 +28,7 @@ _LAST = (CHECKPOINT, MODEL, METRICS, OUTCOME)
 """Files that say how far a run is: they are written after all that they speak of."""
 
 _RUN_NAME = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})-s(0|[1-9][0-9]*)")
-"""As run_name writes it; a folder of another name, such as a copy, is the user's own."""
+"""As run_of writes it; a folder of another name, such as a copy, is the user's own."""
 
 State = Literal["waiting", "unfinished", "done", "pruned", "diverged", "failed"]
 
@@ -105,7 +105,12 @@ class Study:
     @property
     def runs(self) -> list[StudyRun]:
         """All runs as the folder has them now, by setting and seed; those of a grid that wait too."""
-        return self._planned() if self.spec.is_grid else self._found()
+        if self.spec.is_grid:
+            grid = self.spec.grid()
+            return [self._run(number, seed, grid[number - 1]) for number, seed in self.spec.places(len(grid))]
+        names = (folder.name for folder in (self.path / RUNS).glob("*-s*") if folder.is_dir())
+        places = sorted((int(match[1]), int(match[2])) for match in map(_RUN_NAME.fullmatch, names) if match)
+        return [self._run(number, seed, None) for number, seed in places]
 
     def ranking(self) -> list[Ranked]:
         """The settings that have finished runs, best first by the study's metric.
@@ -116,30 +121,17 @@ class Study:
         for run in self.runs:
             if run.state != "waiting":
                 runs[run.number].append(run)
-        ranked = [one for number, members in runs.items() if (one := self._ranked(number, members))]
+        ranked = []
+        for number, members in runs.items():
+            done = [run for run in members if run.state == "done"]
+            result = summary([self._values[run.path] for run in done])
+            if result.mean.value is not None:
+                not_finished = len(members) - len(done)
+                ranked.append(Ranked(number, done[0].settings, result.mean.value, result.n, not_finished))
         return sorted(ranked, key=lambda each: (bool(each.not_finished), -self.spec.sign * each.value))
 
-    def _ranked(self, number: int, runs: list[StudyRun]) -> Ranked | None:
-        done = [run for run in runs if run.state == "done"]
-        result = summary([self._values[run.path] for run in done])
-        if result.mean.value is None:
-            return None
-        return Ranked(number, done[0].settings, result.mean.value, result.n, len(runs) - len(done))
-
-    def _planned(self) -> list[StudyRun]:
-        settings = self.spec.grid()
-        places = [(number, seed) for seed in self.spec.run_seeds for number in range(1, len(settings) + 1)]
-        planned = sorted(places[: self.spec.n_runs])
-        return [self._run(number, seed, settings[number - 1]) for number, seed in planned]
-
-    def _found(self) -> list[StudyRun]:
-        folders = (folder for folder in (self.path / RUNS).glob("*-s*") if folder.is_dir())
-        matches = (_RUN_NAME.fullmatch(folder.name) for folder in folders)
-        places = sorted((int(match[1]), int(match[2])) for match in matches if match)
-        return [self._run(number, seed, None) for number, seed in places]
-
     def _run(self, number: int, seed: int, settings: Mapping[str, Any] | None) -> StudyRun:
-        run = Run(self.path / RUNS / run_name(number, seed))
+        run = run_of(self.path, number, seed)
         try:
             state, message = state_of(run)
             if state == "done" and run.path not in self._values:
@@ -163,6 +155,11 @@ def open_study(path: str | Path) -> Study:
     study = Study(folder)
     study.spec  # noqa: B018 (refuses here what cannot be read)
     return study
+
+
+def run_of(study: Path, number: int, seed: int) -> Run:
+    """The run of a setting with a seed, in the folder of its study: setting 7 with seed 2 is in `runs/0007-s2`."""
+    return Run(study / RUNS / f"{number:04d}-s{seed}")
 
 
 def state_of(run: Run) -> tuple[State, str]:

@@ -126,10 +126,10 @@ def importance(
         0.925
     """
     values = _values(table, metric)
-    levels = {name: _levels(table, name, metric) for name in settings}
-    if not levels:
+    levels = pd.DataFrame({name: _levels(table, name, metric) for name in settings})
+    if levels.empty:
         raise RequestError("no settings were named; expected columns that differ between the runs, such as net.width")
-    pairs = list(combinations(levels, 2)) if interactions else []
+    pairs = list(combinations(levels.columns.tolist(), 2)) if interactions else []
     fit = _Fit(values, levels, pairs)
     if pairs and (not fit.freedom_left or fit.tied):
         fit = _Fit(values, levels, [])
@@ -140,7 +140,7 @@ def importance(
         )
     if not fit.freedom_left:
         raise RequestError(
-            f"{fit.n} runs leave nothing to judge {', '.join(fit.levels)} by, for there are as many levels; add seeds, or "
+            f"{fit.n} runs leave nothing to judge {', '.join(fit.settings)} by, for there are as many levels; add seeds, or "
             "name settings of few values"
         )
     terms, rest = _terms(fit, overlap), _rest(fit)
@@ -149,7 +149,7 @@ def importance(
         fit.n,
         terms,
         rest,
-        math.prod(int(codes.max()) + 1 for codes in levels.values()) - fit.n_cells,
+        math.prod(levels.nunique().tolist()) - fit.n_cells,
         tuple(pair for pair in pairs if all(term.settings != pair for term in terms)),
         abs(sum(term.share for term in terms) + sum(part.share for part in rest) - 1) < 1e-9,
     )
@@ -208,14 +208,11 @@ class _Fit:
     """Least squares on any of the terms, from one matrix of products of their one-hot columns."""
 
     def __init__(
-        self,
-        values: Float64[np.ndarray, " N"],
-        levels: Mapping[str, Int64[np.ndarray, " N"]],
-        pairs: Sequence[tuple[str, str]],
+        self, values: Float64[np.ndarray, " N"], levels: pd.DataFrame, pairs: Sequence[tuple[str, str]]
     ) -> None:
         self.n, self.levels, self.pairs = len(values), levels, pairs
-        coded: dict[tuple[str, ...], Int64[np.ndarray, " N"]] = {(name,): codes for name, codes in levels.items()}
-        coded |= {tuple(pair): _together([levels[name] for name in pair]) for pair in pairs}
+        self.settings: list[str] = levels.columns.tolist()
+        coded = {term: _combined(levels, term) for term in [*combinations(self.settings, 1), *pairs]}
         _check_few(coded)
         blocks = [np.eye(codes.max() + 1)[codes] for codes in coded.values()]
         ends = np.cumsum([block.shape[1] for block in blocks])
@@ -224,7 +221,7 @@ class _Fit:
         design -= design.mean(0)
         centred = values - values.mean()
         self.products, self.slopes, self.total = design.T @ design, design.T @ centred, float(centred @ centred)
-        cells = _together(list(levels.values()))
+        cells = _combined(levels, self.settings)
         self.n_cells = int(cells.max()) + 1
         means = np.bincount(cells, centred) / np.bincount(cells)
         self.within = float(((centred - means[cells]) ** 2).sum())
@@ -235,7 +232,7 @@ class _Fit:
     @property
     def tied(self) -> list[str]:
         """Settings whose effect the runs do not tell from other terms."""
-        return [name for name, codes in self.levels.items() if self.beyond[name,][1] < codes.max()]
+        return [name for name in self.settings if self.beyond[name,][1] < self.levels[name].max()]
 
     def explained(self, terms: Iterable[tuple[str, ...]]) -> tuple[float, int]:
         """The sum of squares that a fit on these terms explains, and its degrees of freedom.
@@ -257,9 +254,11 @@ class _Fit:
         return max(0.0, squares - less), freedom - fewer
 
 
-def _together(codes: Sequence[Int64[np.ndarray, " N"]]) -> Int64[np.ndarray, " N"]:
-    """The number of each run's combination of levels, of those that are there."""
-    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+def _combined(levels: pd.DataFrame, settings: Sequence[str]) -> Int64[np.ndarray, " N"]:
+    """The number of each run's combination of the settings' levels, of those that are there."""
+    if not settings:
+        return np.zeros(len(levels), np.int64)
+    return levels.groupby(list(settings)).ngroup().to_numpy()
 
 
 def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None:
@@ -272,33 +271,30 @@ def _check_few(coded: Mapping[tuple[str, ...], Int64[np.ndarray, " N"]]) -> None
 
 def _terms(fit: _Fit, overlap: float) -> tuple[Term, ...]:
     noise = fit.left / fit.freedom_left * (1 + overlap * fit.n / fit.n_cells)
-    terms = [_term(fit, settings, noise) for settings, (_, freedom) in fit.beyond.items() if freedom]
-    corrected = [p for p in holm([term.p for term in terms]) if p is not None]
-    terms = [replace(term, corrected_p=p) for term, p in zip(terms, corrected, strict=True)]
+    terms = []
+    for settings, (squares, freedom) in fit.beyond.items():
+        if not freedom:
+            continue
+        f, p = None, 1.0
+        if fit.left > _ROUNDING * fit.total:
+            f = squares / freedom / noise
+            p = float(special.fdtrc(freedom, fit.freedom_left, f))
+        elif squares > _ROUNDING * fit.total:
+            p = _p_of_exchange(fit.levels, settings)
+        corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
+        terms.append(Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p))
+    ps = holm([term.p for term in terms])
+    terms = [replace(term, corrected_p=p) for term, p in zip(terms, ps, strict=True) if p is not None]
     return tuple(sorted(terms, key=lambda term: (len(term.settings), -term.share)))
 
 
-def _term(fit: _Fit, settings: tuple[str, ...], noise: float) -> Term:
-    squares, freedom = fit.beyond[settings]
-    if fit.left > _ROUNDING * fit.total:
-        f = squares / freedom / noise
-        p = float(special.fdtrc(freedom, fit.freedom_left, f))
-    else:
-        f, p = None, _p_of_exchange(fit.levels, settings) if squares > _ROUNDING * fit.total else 1.0
-    corrected = max(0.0, (squares - freedom * noise) / (fit.total + noise))
-    return Term(settings, squares, freedom, squares / fit.total, corrected, f, p, p)
-
-
-def _p_of_exchange(levels: Mapping[str, Int64[np.ndarray, " N"]], settings: tuple[str, ...]) -> float:
+def _p_of_exchange(levels: pd.DataFrame, settings: tuple[str, ...]) -> float:
     """How likely runs that were exchanged among the levels of a term would fit without any spread too.
 
     They are exchanged where all other settings are equal; of these ways those are as good that only rename the levels.
     """
-    others = [codes for name, codes in levels.items() if name not in settings]
-    term = _together([levels[name] for name in settings])
-    strata = _together(others) if others else np.zeros_like(term)
-    table = np.zeros((strata.max() + 1, term.max() + 1))
-    np.add.at(table, (strata, term), 1)
+    others = [name for name in levels.columns.tolist() if name not in settings]
+    table = pd.crosstab(_combined(levels, others), _combined(levels, settings)).to_numpy()
     log_ways = special.gammaln(table.sum(1) + 1).sum() - special.gammaln(table + 1).sum()
     return min(1.0, math.exp(special.gammaln(table.shape[1] + 1) - log_ways))
 

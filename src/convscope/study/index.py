@@ -47,9 +47,6 @@ class Indexed:
     epochs: dict[str, np.ndarray]
     ends: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.settings)
-
 
 def read_runs(folder: Path) -> Indexed:
     """All runs below a folder, from its index as far as that is up to date; the index is brought up to date.
@@ -66,58 +63,37 @@ def read_runs(folder: Path) -> Indexed:
         raise RunFolderError(
             f"{folder} has no runs below it; expected folders with a {SPEC}: convscope train makes one"
         )
-    stamps = [stamp(f"{folder}/{name}") for name in names]
     key = {"version": _VERSION, "schema": _SCHEMA.to_string(), "folder": str(folder.resolve())}
     path = entry_path(cache_folder(), "tables", folder.resolve().name, key)
     entry = read_entry(path, key)
     index = pq.read_table(pa.BufferReader(entry.files[".parquet"])) if entry else _SCHEMA.empty_table()
-    fresh = _refreshed(folder, names, stamps, index)
-    if fresh is not index:
+    current = [(name, stamp(f"{folder}/{name}")) for name in names]
+    indexed = list(zip(index["run"].to_pylist(), index["stamp"].to_pylist(), strict=True))
+    if current != indexed:
+        stale = sorted(set(current) - set(indexed))
+        places = {run: place for place, run in enumerate([*indexed, *stale])}
+        table = pa.concat_tables([index, *_read(folder, stale)])
+        index = table.take(pa.array([places[run] for run in current], pa.int64()))
         buffer = io.BytesIO()
-        pq.write_table(fresh, buffer, compression="zstd")
+        pq.write_table(index, buffer, compression="zstd")
         with suppress(FailedError):
             write_entry(path, key, Entry(files={".parquet": buffer.getvalue()}))
-    return _unpacked(fresh)
-
-
-def _refreshed(folder: Path, names: Sequence[str], stamps: Sequence[str], index: pa.Table) -> pa.Table:
-    """The index with a row for each name, in their order; the very same table where nothing has changed."""
-    indexed = dict(
-        zip(index["run"].to_pylist(), zip(index["stamp"].to_pylist(), range(len(index)), strict=True), strict=True)
-    )
-    current = {
-        name: indexed[name][1] for name, now in zip(names, stamps, strict=True) if indexed.get(name, ("",))[0] == now
-    }
-    if len(current) == len(names) == len(index) and list(current) == list(indexed):
-        return index
-    stale = [(name, now) for name, now in zip(names, stamps, strict=True) if name not in current]
-    table = pa.concat_tables([index.take(pa.array(current.values(), pa.int64())), *_read(folder, stale)])
-    places = {name: place for place, name in enumerate([*current, *(name for name, _ in stale)])}
-    return table.take(pa.array([places[name] for name in names], pa.int64()))
+    return _unpacked(index)
 
 
 def _read(folder: Path, stale: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
-    """Rows of the runs whose files have changed, read from them."""
+    """Rows of the runs whose files have changed, by name and stamp, read from them."""
     with progress_bar("reading runs", len(stale), "runs") as advance:
         for first in range(0, len(stale), _PORTION):
             portion = stale[first : first + _PORTION]
-            yield _read_portion(folder, portion)
+            facts, histories = zip(*(read_facts(folder / name) for name, _ in portion), strict=True)
+            rows = [{"run": name, "stamp": now, **of_run} for (name, now), of_run in zip(portion, facts, strict=True)]
+            batches = pa.concat_tables(histories).to_batches()  # none where no run has an epoch
+            epochs = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *(b.to_struct_array() for b in batches)])
+            ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
+            table, lists = pa.concat_tables(_rows(rows)), pa.ListArray.from_arrays(ends, epochs)
+            yield table.append_column(_SCHEMA.field("history"), lists).cast(_SCHEMA)
             advance(len(portion))
-
-
-def _read_portion(folder: Path, stale: Sequence[tuple[str, str]]) -> pa.Table:
-    rows, histories = [], []
-    for name, now in stale:
-        facts, history = read_facts(folder / name)
-        rows.append({"run": name, "stamp": now, **facts})
-        histories.append(history)
-    flat = [
-        batch.to_struct_array() for batch in pa.concat_tables(histories).to_batches()
-    ]  # none where no run has an epoch
-    joined = pa.concat_arrays([pa.array([], _EPOCHS.value_type), *flat])
-    ends = pa.array(np.cumsum([0, *map(len, histories)]), pa.int32())
-    table = pa.concat_tables(_rows(rows))
-    return table.append_column(_SCHEMA.field("history"), pa.ListArray.from_arrays(ends, joined)).cast(_SCHEMA)
 
 
 def _rows(rows: list[dict[str, Any]]) -> list[pa.Table]:
@@ -155,12 +131,6 @@ def _flat(lists: pa.ChunkedArray) -> tuple[np.ndarray, pa.StructArray]:
 
 def _test_figures(lists: pa.ChunkedArray) -> dict[str, np.ndarray]:
     ends, flat = _flat(lists)
-    run = np.repeat(np.arange(len(lists)), np.diff(ends))
-    codes = flat.field("name").dictionary_encode()
-    values = np.stack([flat.field(key).to_numpy(zero_copy_only=False) for key in FIGURE[1:]], axis=1)
-    figures = {}
-    for code, name in enumerate(codes.dictionary.to_pylist()):
-        mask = codes.indices.to_numpy() == code
-        figures[name] = np.full((len(lists), values.shape[1]), np.nan)
-        figures[name][run[mask]] = values[mask]
-    return figures
+    rows = pa.RecordBatch.from_struct_array(flat).to_pandas()
+    by_name = rows.set_index(np.repeat(np.arange(len(lists)), np.diff(ends))).groupby("name", sort=False)
+    return {name: rows.reindex(range(len(lists)))[list(FIGURE[1:])].to_numpy() for name, rows in by_name}

@@ -156,7 +156,11 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
             counts.append(f" · {number} {word}", style)
     parts: list[Any] = [counts]
     if standing.total:
-        parts.append(_bar(ended, standing.total))
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        bar.add_row(ProgressBar(total=standing.total, completed=ended), f"{ended}/{standing.total}")
+        parts.append(bar)
     if standing.left_s is not None and (standing.going or standing.waiting):
         end_time = time.strftime("%a %H:%M", time.localtime(time.time() + standing.left_s))
         parts.append(Text(f"about {duration(standing.left_s)} left, until {end_time}"))
@@ -166,14 +170,6 @@ def screen(name: str, metric: str, standing: Standing) -> Group:
         words = settings_in_words(best.settings)
         parts.append(Text(f"best so far: {metric} {best.value:.4f}{seeds}  {words}", "green"))
     return Group(*parts, _going(metric, standing.going)) if standing.going else Group(*parts)
-
-
-def _bar(ended: int, total: int) -> Table:
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(justify="right", no_wrap=True)
-    row.add_row(ProgressBar(total=total, completed=ended), f"{ended}/{total}")
-    return row
 
 
 def _going(metric: str, going: list[Going]) -> Table:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 from convscope.compute import choose_device, own_random_state, share_of_cores, threads
 from convscope.data import DataBundle, DataSpec, load_data
@@ -19,8 +20,6 @@ from convscope.training import StepCost, make_card, measure_step
 
 _MEASURE_S = 30.0
 """So long networks are measured; those after that are taken to cost what the others do on average."""
-
-Made = TypeVar("Made")
 
 _COSTLY = ("batch", "accumulate", "optimizer", "augmentation", "channels_last", "precision", "class_weights")
 
@@ -75,36 +74,23 @@ def plan(spec: StudySpec, workers: int = 1, device: str = "auto") -> Plan:
     """
     planned = spec.grid() if spec.is_grid else drawn_beforehand(spec)
     settings = planned or [spec.example]
-    places = [(number, seed) for seed in spec.run_seeds for number in range(1, len(settings) + 1)]
-    places = sorted(places[: spec.n_runs] if spec.is_grid else places)
-    meter = _Meter(device)
+    meter, runs = _Meter(device), []
     with threads(share_of_cores(workers)):
-        runs = [_planned(spec, meter, number, seed, settings[number - 1]) for number, seed in places]
+        for number, seed in spec.places(len(settings)):
+            parameters, seconds, problem = None, None, ""
+            try:
+                parameters, seconds = meter.cost(as_network_wants(spec.run_spec(settings[number - 1], seed)))
+            except ConvscopeError as error:
+                problem = str(error)
+            runs.append(PlannedRun(number, seed, settings[number - 1], parameters, seconds, problem))
     if runs and all(run.problem for run in runs):
         raise SettingError(f"none of these runs can be trained: {runs[0].problem}")
-    return Plan(runs, spec.n_runs, _total(spec, runs, workers), workers, bool(planned))
-
-
-def _planned(spec: StudySpec, meter: _Meter, number: int, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
-    try:
-        run = as_network_wants(spec.run_spec(settings, seed))
-        cost = meter.cost(run)
-        size = meter.size(run) if cost is None else cost.parameters
-    except ConvscopeError as error:
-        return PlannedRun(number, seed, settings, None, None, str(error))
-    if cost is None:
-        return PlannedRun(number, seed, settings, size, fmean(meter.whole) if meter.whole else None)
-    return PlannedRun(number, seed, settings, size, cost.seconds * cost.steps * run.recipe.epochs)
-
-
-def _total(spec: StudySpec, runs: list[PlannedRun], workers: int) -> float | None:
     durations = [run.seconds for run in runs if run.seconds is not None]
-    limit = None if spec.budget.minutes is None else 60 * spec.budget.minutes
-    if not durations or spec.n_runs is None:
-        return limit
-    whole = fmean(durations) * spec.n_runs
-    total = max(whole / min(workers, spec.n_runs), max(durations))
-    return total if limit is None else min(total, limit)
+    total_s = math.inf if spec.budget.minutes is None else 60 * spec.budget.minutes
+    if durations and spec.n_runs is not None:
+        whole = fmean(durations) * spec.n_runs
+        total_s = min(total_s, max(whole / min(workers, spec.n_runs), max(durations)))
+    return Plan(runs, spec.n_runs, total_s if math.isfinite(total_s) else None, workers, bool(planned))
 
 
 class _Meter:
@@ -112,25 +98,24 @@ class _Meter:
 
     def __init__(self, device: str) -> None:
         self.device, self.began = device, time.monotonic()
-        self.costs: dict[str, StepCost | ConvscopeError] = {}
+        self.costs: dict[str, StepCost] = {}
         self.sizes: dict[str, int] = {}
         self.whole: list[float] = []
         self.data: tuple[DataSpec, DataBundle | ConvscopeError] | None = None
 
-    def cost(self, run: RunSpec) -> StepCost | None:
-        """None where the time for measuring is over."""
+    def cost(self, run: RunSpec) -> tuple[int, float | None]:
+        """Parameters of its network, and seconds of its steps: as measured, or, once the time for that is over, what the others
+        take on average."""
         key = repr((run.data, run.net, run.task, [getattr(run.recipe, part) for part in _COSTLY]))
         if key not in self.costs:
             if time.monotonic() - self.began > _MEASURE_S:
-                return None
-            self.costs[key] = _or_why_not(lambda: measure_step(run, self._loaded(run.data), self.device))
+                return self._size(run), fmean(self.whole) if self.whole else None
+            self.costs[key] = measure_step(run, self._loaded(run.data), self.device)
         cost = self.costs[key]
-        if isinstance(cost, ConvscopeError):
-            raise cost
         self.whole.append(cost.seconds * cost.steps * run.recipe.epochs)
-        return cost
+        return cost.parameters, self.whole[-1]
 
-    def size(self, run: RunSpec) -> int:
+    def _size(self, run: RunSpec) -> int:
         """Parameters of a network that is not measured."""
         key = repr((run.data, run.net, run.task))
         if key not in self.sizes:
@@ -141,17 +126,13 @@ class _Meter:
         return self.sizes[key]
 
     def _loaded(self, spec: DataSpec) -> DataBundle:
+        """The data set, or why there is none: to find that it cannot be downloaded takes half a minute."""
         if self.data is None or self.data[0] != spec:
-            self.data = (spec, _or_why_not(load_data, spec))
+            try:
+                self.data = spec, load_data(spec)
+            except ConvscopeError as error:
+                self.data = spec, error
         data = self.data[1]
         if isinstance(data, ConvscopeError):
             raise data
         return data
-
-
-def _or_why_not(work: Callable[..., Made], *arguments: Any) -> Made | ConvscopeError:
-    """The result or the error, to be kept: to find that a data set cannot be downloaded takes half a minute."""
-    try:
-        return work(*arguments)
-    except ConvscopeError as error:
-        return error

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from shlex import quote
+from typing import Any
+
+import torch
 
 from convscope.base.memory import memory_returned
 from convscope.compute import write_whole
 from convscope.data import DataBundle, data_names, load_data
 from convscope.errors import RunFolderError, SettingError, UnknownNameError
-from convscope.nets import check_name
+from convscope.graph import Anatomy, anatomy
+from convscope.nets import build_natural, check_name
 from convscope.runs import (
     CHECKPOINT,
     FIND,
@@ -54,8 +58,12 @@ def find_spec(
         UnknownNameError: neither a shipped study nor a file.
         SettingError: the file or an override is wrong; or nothing says what to train.
     """
-    parts = {key: value for key, value in (("data", data), ("net", net)) if value is not None}
-    overrides = [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in parts.items()), *overrides]
+    parts = [
+        f"{key}={json.dumps(part, ensure_ascii=False)}"
+        for key, part in (("data", data), ("net", net))
+        if part is not None
+    ]
+    overrides = [*parts, *overrides]
     if name is None:
         if data is None or net is None:
             raise SettingError(
@@ -207,11 +215,10 @@ def _with_rate(spec: RunSpec, data: DataBundle, out: Path, device: str) -> RunSp
         rate, losses = find_rate(spec, data, device)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RATE, chart_png(rate_curve(losses, rate)))
-        least = losses["smoothed"].argmin()
-        best_rate, loss, first = losses["rate"].iloc[least], losses["smoothed"].iloc[least], losses["smoothed"].iloc[0]
+        first, best = losses.iloc[0], losses.iloc[losses["smoothed"].argmin()]
         print(  # noqa: T201
-            f"recipe.rate: {rate:g}, a quarter of {best_rate:.2g}, where the smoothed loss of a range test is least "
-            f"({loss:.3g}; {first:.3g} at first); picture: {out / RATE}",
+            f"recipe.rate: {rate:g}, a quarter of {best['rate']:.2g}, where the smoothed loss of a range test is least "
+            f"({best['smoothed']:.3g}; {first['smoothed']:.3g} at first); picture: {out / RATE}",
             file=sys.stderr,
         )
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"rate": rate})})
@@ -271,3 +278,23 @@ def shipped_texts() -> dict[str, str]:
     folder = resources.files("convscope.study") / "shipped"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}
+
+
+def anatomy_by_name(name: str, shape: str | None = None, options: dict[str, Any] | None = None) -> Anatomy:
+    """The anatomy of a network by name.
+
+    Args:
+        name: see convscope.nets.build_net.
+        shape: of the images, "3x32x32"; by default what the network was made for, see convscope.nets.natural_input.
+        options: of its builder; its classes, too, are by default those that it was made for.
+    Raises:
+        SettingError: the shape is not CxHxW.
+
+    Example:
+        >>> anatomy_by_name("net4").parameters
+        4403518
+    """
+    if "name" in (options or {}):
+        raise SettingError("--set name: the network is named by the first argument; leave it out")
+    net, made_for = build_natural(name, shape, options)
+    return anatomy(net, torch.zeros(2, *made_for.shape), name)

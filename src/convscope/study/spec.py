@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -139,12 +138,16 @@ class StudySpec(Settings):
     def _lists(cls, sweep: Any) -> Any:
         if not isinstance(sweep, Mapping):
             raise ValueError("expected keys with a list of values each, such as net.width: [6, 12]")
+        checked = {}
         for key, values in sweep.items():
             if not isinstance(values, list | tuple | Mapping | Range):
                 raise ValueError(f"{key}: {values!r}: expected a list such as [6, 12], or a range {{low: …, high: …}}")
             if isinstance(values, list | tuple) and not values:
                 raise ValueError(f"{key}: the list is empty; give it values, or leave the key out")
-        return {key: _numbers(values) if isinstance(values, list) else values for key, values in sweep.items()}
+            checked[key] = values
+            if isinstance(values, list):  # YAML reads 1e-3, without a point, as text
+                checked[key] = [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in values]
+        return checked
 
     @model_validator(mode="after")
     def _check(self) -> StudySpec:
@@ -158,10 +161,12 @@ class StudySpec(Settings):
                 raise ValueError(f"{key}: {twice[0]!r} is there twice")
         if not self.sweep and (self.sampler != "grid" or len(self.run_seeds) == 1):
             raise ValueError("sweep: there is nothing to sweep; name a key and its values, such as net.width: [6, 12]")
-        if not self.is_grid and self.budget.runs is None and self.budget.minutes is None:
-            raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
-        if not self.is_grid and self.budget.runs is not None and self.budget.runs < len(self.run_seeds):
-            raise ValueError(f"budget.runs: {self.budget.runs} is less than one setting's {len(self.run_seeds)} runs")
+        if not self.is_grid:
+            runs, least = self.budget.runs, len(self.run_seeds)
+            if runs is None and self.budget.minutes is None:
+                raise ValueError(f"budget: a search by {self.sampler} does not end by itself; give runs or minutes")
+            if runs is not None and runs < least:
+                raise ValueError(f"budget.runs: {runs} is less than one setting's {least} runs")
         return self
 
     @property
@@ -216,6 +221,11 @@ class StudySpec(Settings):
         first = {key: values[0] for key, values in lists.items()}
         return [first, *({**first, key: value} for key, values in lists.items() for value in values[1:])]
 
+    def places(self, n_settings: int) -> list[tuple[int, int]]:
+        """Number and seed of each run of so many settings, by number. A grid ends in the order of its seeds."""
+        every = [(number, seed) for seed in self.run_seeds for number in range(1, n_settings + 1)]
+        return sorted(every[: self.n_runs])
+
     @property
     def example(self) -> dict[str, Any]:
         """The first settings of a grid; of a search, the first or least values."""
@@ -227,7 +237,20 @@ class StudySpec(Settings):
         Raises:
             SettingError: the settings do not go together.
         """
-        return _run_spec(self.model_dump(mode="json"), settings, seed)
+        spec = self.model_dump(mode="json", include={"format", "data", "net", "task", "recipe"})
+        spec["recipe"]["seed"] = seed
+        split = spec["data"]["split"]
+        if isinstance(split, dict) and split["fold"] is None:
+            division, split["fold"] = divmod(seed, split["folds"])
+            spec["data"]["seed"] += division
+        if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
+            del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
+        for key, value in settings.items():
+            override(spec, key, value)
+        try:
+            return RunSpec.model_validate(spec)
+        except ValidationError as error:
+            raise SettingError(describe(error, RunSpec)) from None
 
     def differences(self, other: StudySpec) -> list[str]:
         """The keys for which the other study is not this one gone on with. A budget may change; a grid may get more seeds,
@@ -258,21 +281,16 @@ def read_study(
         SettingError: no YAML, or a key or value that a study does not have; file, line and key are named.
     """
     mapping = parse_mapping(text, where)
-    _override(mapping, settings or {})
-    _override(mapping, parse_overrides(overrides))
-    lines = KeyLines(text, where)
-    check_format(mapping.get("format", FORMAT), where)
-    return _checked(mapping, lines)
-
-
-def _override(mapping: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
+    for key, value in [*(settings or {}).items(), *parse_overrides(overrides).items()]:
         if key.startswith("sweep."):
             sweep = mapping.setdefault("sweep", {})
             if isinstance(sweep, dict):
                 sweep[key.removeprefix("sweep.")] = value
         else:
             override(mapping, key, value)
+    lines = KeyLines(text, where)
+    check_format(mapping.get("format", FORMAT), where)
+    return _checked(mapping, lines)
 
 
 def load_study(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
@@ -296,11 +314,6 @@ def dump_study(spec: StudySpec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def run_name(number: int, seed: int) -> str:
-    """The folder of a run: setting 7 with seed 2 is in `runs/0007-s2`."""
-    return f"{number:04d}-s{seed}"
-
-
 def _checked(mapping: dict[str, Any], lines: KeyLines) -> StudySpec:
     own = {key: value for key, value in mapping.items() if key in RunSpec.model_fields}
     try:
@@ -318,17 +331,20 @@ def _checked(mapping: dict[str, Any], lines: KeyLines) -> StudySpec:
     return spec
 
 
+def _problem(lines: KeyLines, path: list[str], message: str) -> SettingError:
+    """What is wrong at a key, with its file, line and name."""
+    return SettingError(f"{lines.where(path)}: {'.'.join(path)}: {message}")
+
+
 def _check_values(spec: StudySpec, lines: KeyLines) -> None:
     """Tries each value of the sweep by itself, so that a wrong one is named with its key and line."""
-    base = spec.model_dump(mode="json")
     _check_options(spec, lines)
     for key, values in spec.sweep.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
-                _run_spec(base, {key: value}, spec.run_seeds[0])
+                spec.run_spec({key: value}, spec.run_seeds[0])
             except SettingError as error:
-                problem = str(error).removeprefix("spec: ")
-                raise SettingError(f"{lines.where(('sweep', key))}: sweep.{key}: {problem}") from None
+                raise _problem(lines, ["sweep", key], str(error).removeprefix("spec: ")) from None
 
 
 def _check_options(spec: StudySpec, lines: KeyLines) -> None:
@@ -340,32 +356,14 @@ def _check_options(spec: StudySpec, lines: KeyLines) -> None:
         try:
             check_name(name)
         except UnknownNameError as error:
-            path = ["sweep", name_key] if name_key else ["net", "name"]
-            raise SettingError(f"{lines.where(path)}: {'.'.join(path)}: {error}") from None
-    options = [(("net", key), f"net.{key}", key) for key in spec.net.options]
-    options += [(("sweep", key), f"sweep.{key}", key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
-    for place, key, option in options:
+            raise _problem(lines, ["sweep", name_key] if name_key else ["net", "name"], str(error)) from None
+    options = [(["net", key], key) for key in spec.net.options]
+    options += [(["sweep", key], key.split(".")[1]) for key in spec.sweep if key.startswith("net.")]
+    for path, option in options:
         try:
             check_options(names, option)
         except UnknownNameError as error:
-            raise SettingError(f"{lines.where(place)}: {key}: {error}") from None
-
-
-def _run_spec(study: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> RunSpec:
-    spec = deepcopy({key: study[key] for key in ("format", "data", "net", "task", "recipe")})
-    spec["recipe"]["seed"] = seed
-    split = spec["data"]["split"]
-    if isinstance(split, dict) and split["fold"] is None:
-        division, split["fold"] = divmod(seed, split["folds"])
-        spec["data"]["seed"] += division
-    if any(key.startswith("recipe.stages") and value is not None for key, value in settings.items()):
-        del spec["recipe"]["epochs"], spec["recipe"]["rate"]  # these follow from the stages
-    for key, value in settings.items():
-        override(spec, key, value)
-    try:
-        return RunSpec.model_validate(spec)
-    except ValidationError as error:
-        raise SettingError(describe(error, RunSpec)) from None
+            raise _problem(lines, path, str(error)) from None
 
 
 class KeyLines:
@@ -390,15 +388,11 @@ def _place(error: ValidationError) -> list[Any]:
     """The path of the first error; the message of a validator of the whole study begins with the key."""
     first = error.errors()[0]
     words = first["msg"].removeprefix("Value error, ").split(":")[0].strip()
-    path = [*first["loc"]] or ["sweep", words.removeprefix("sweep.")] if words.startswith("sweep.") else [*first["loc"]]
+    path = [*first["loc"]]
     if path == ["sweep"]:
-        path = ["sweep", words]
-    return path or [words.split(".")[0]]
-
-
-def _numbers(values: list[Any]) -> list[Any]:
-    """YAML reads 1e-3, without a point, as text; here it is a number."""
-    return [float(v) if isinstance(v, str) and _EXPONENT.fullmatch(v) else v for v in values]
+        return ["sweep", words]
+    key, _, rest = words.partition(".")
+    return path or ([key, rest] if key == "sweep" and rest else [key])
 
 
 def _text(value: Any) -> str:

@@ -237,42 +237,25 @@ def compare_seeds(
         if bad := [f"seed {seed} has {value}" for seed, value in values.items() if not math.isfinite(value)]:
             raise RequestError(f"{name}: {', '.join(bad)}; expected finite numbers: leave out the runs that diverged")
     n_a, n_b, paired = len(a), len(b), set(a) == set(b)
-    value, deviation, error, freedom = (
-        _paired(a, b, overlap) if paired else _welch([*a.values()], [*b.values()], overlap)
-    )
-    difference, p = Estimate(value, None, None), None
+    # Welch's formulas give those of Student for one sample, the differences of pairs.
+    samples = [[a[seed] - b[seed] for seed in a]] if paired else [[*a.values()], [*b.values()]]
+    value = float(np.mean(samples[0])) - (0.0 if paired else float(np.mean(samples[1])))
+    difference, deviation, p = Estimate(value, None, None), None, None
     size = max(map(abs, [*a.values(), *b.values()]))
-    if deviation is not None and deviation <= _NO_SPREAD * size:
-        deviation = 0.0
-        p = p_without_spread(n_a, n_b, paired) if abs(value) > _NO_SPREAD * size else 1.0
-    elif deviation is not None:
-        half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
-        difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
-        p = 2 * float(special.stdtr(freedom, -abs(value / error)))
+    n = np.array([len(sample) for sample in samples])
+    if n.min() > 1:
+        variances = np.array([np.var(sample, ddof=1) for sample in samples])
+        deviation = math.sqrt(variances.mean())
+        if deviation <= _NO_SPREAD * size:
+            deviation = 0.0
+            p = p_without_spread(n_a, n_b, paired) if abs(value) > _NO_SPREAD * size else 1.0
+        else:
+            errors = variances * (1 / n + overlap)
+            error, freedom = math.sqrt(errors.sum()), errors.sum() ** 2 / (errors**2 / (n - 1)).sum()
+            half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+            difference = Estimate(value, max(-largest, value - half), min(largest, value + half))
+            p = 2 * float(special.stdtr(freedom, -abs(value / error)))
     return SeedComparison(n_a, n_b, paired, difference, deviation, p, level, overlap > 0)
-
-
-_Moments = tuple[float, float | None, float, float]
-"""Mean difference, deviation (None from a single run of either), standard error, degrees of freedom."""
-
-
-def _paired(a: Mapping[int, float], b: Mapping[int, float], overlap: float) -> _Moments:
-    differences, n = [a[seed] - b[seed] for seed in sorted(a)], len(a)
-    value = math.fsum(differences) / n
-    if n == 1:
-        return value, None, 0.0, 0.0
-    deviation = float(np.std(differences, ddof=1))
-    return value, deviation, deviation * math.sqrt(1 / n + overlap), n - 1
-
-
-def _welch(a: Sequence[float], b: Sequence[float], overlap: float) -> _Moments:
-    value, n = float(np.mean(a) - np.mean(b)), np.array([len(a), len(b)])
-    if n.min() < 2:
-        return value, None, 0.0, 0.0
-    variances = np.array([np.var(a, ddof=1), np.var(b, ddof=1)])
-    errors = variances * (1 / n + overlap)
-    freedom = errors.sum() ** 2 / max((errors**2 / (n - 1)).sum(), np.finfo(float).tiny)  # 0 without spread
-    return value, math.sqrt(variances.mean()), math.sqrt(errors.sum()), float(freedom)
 
 
 def p_without_spread(n_a: int, n_b: int, paired: bool) -> float:

@@ -6,8 +6,9 @@ claimed by one worker, and ends complete, pruned or failed; where its worker sto
 
 from __future__ import annotations
 
+import math
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 import optuna
 from filelock import FileLock
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, _filter_study
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -24,8 +25,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from convscope.compute import is_present, present
 from convscope.errors import FolderInUseError, SettingError
 from convscope.study.database import check_file, close_log, connect, quiet_optuna, write_ahead
-from convscope.study.draws import Distinct, Drawn, choice_of, distribution, identity, random_draws, value_of
-from convscope.study.spec import StudySpec, dump_study, read_study, run_name
+from convscope.study.draws import Drawn, choice_of, draw, identity, random_draws, settings_drawn, space
+from convscope.study.spec import StudySpec, dump_study, read_study
 
 STORE, _LOCK = "study.db", "study.lock"
 MOST_DEATHS = 2
@@ -42,21 +43,17 @@ class Claim:
 
     Attributes:
         trial: its place in the plan.
-        number: of its setting, from 1; the folders of its runs are named after it.
-        settings: dotted keys of a run's spec and their values.
+        number: of its setting, from 1; the folders of its runs are named after it, see `run_of`.
         seeds: to be run one after another.
+        settings: dotted keys of a run's spec and their values.
         asked: Optuna's own object, to report to and to ask whether to prune.
     """
 
     trial: int
     number: int
-    settings: dict[str, Any]
     seeds: tuple[int, ...]
+    settings: dict[str, Any]
     asked: Trial
-
-    def folder(self, study: Path, seed: int) -> Path:
-        """Where a run of it is."""
-        return study / "runs" / run_name(self.number, seed)
 
 
 def place(spec: StudySpec, trial: int) -> tuple[int, tuple[int, ...]]:
@@ -84,7 +81,8 @@ class Store:
     def __init__(self, folder: Path, spec: StudySpec, url: str | None = None, owner: str = "") -> None:
         self.folder, self.spec, self.name = folder, spec, folder.resolve().name
         self.owner = owner or uuid4().hex
-        self._grid, self._n_trials = spec.grid() if spec.is_grid else [], spec.n_trials
+        self._grid = spec.grid() if spec.is_grid else []
+        self._n_trials = math.inf if spec.n_trials is None else spec.n_trials
         self._queue: list[FrozenTrial] = []
         self._draws, self._random = random_draws(spec), list[Drawn]()
         self._url, self._alone, self._held = url, False, ExitStack()
@@ -109,15 +107,15 @@ class Store:
 
     def fill(self) -> None:
         """Adds the units of work that are not there yet; those of a study that only minutes limit come one by one."""
-        if self._n_trials is None:
+        if self.spec.n_trials is None:
             return
         with self.lock:
-            for trial in range(len(self.study.get_trials(deepcopy=False)), self._n_trials):
-                self.study.enqueue_trial(self._fixed(trial))
+            for _ in range(len(self.study.get_trials(deepcopy=False)), self.spec.n_trials):
+                self.study.enqueue_trial({})
 
     def trials(self) -> list[FrozenTrial]:
         """Every unit of work, in order."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if self._is_planned(trial)]
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number < self._n_trials]
 
     def claim(self) -> Claim | None:
         """The next unit of work that waits, ours from now on; None where none waits."""
@@ -125,18 +123,13 @@ class Store:
             self._queue = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))[::-1]
         while self._queue:
             trial = self._queue.pop()
-            if self._is_planned(trial) and self._take(trial):
+            if trial.number < self._n_trials and self._take(trial):
                 return self._claimed(trial)
-        if self._n_trials is None and (one_more := self._one_more()):
-            return self._claimed(one_more)
+        if self.spec.n_trials is None:
+            with self.lock:
+                if not self.is_used_up(len(self.study.get_trials(deepcopy=False))):
+                    return self._claimed(self.backend.get_trial(self.study.ask()._trial_id))
         return None
-
-    def _one_more(self) -> FrozenTrial | None:
-        """A unit of work of a study that only minutes limit; None where every setting there is has one."""
-        with self.lock:
-            if self.is_used_up(len(self.study.get_trials(deepcopy=False))):
-                return None
-            return self.backend.get_trial(self.study.ask()._trial_id)
 
     def is_used_up(self, n_trials: int) -> bool:
         """Whether so many units of work are all the settings that a search can draw."""
@@ -215,9 +208,7 @@ class Store:
         """The settings of a unit of work; of a search, those that are drawn so far."""
         if self.spec.is_grid:
             return self._grid[trial.number % len(self._grid)]
-        return {
-            key: value_of(self.spec.sweep[key], trial.params[key]) for key in self.spec.sweep if key in trial.params
-        }
+        return settings_drawn(self.spec, trial.params)
 
     def drive(self) -> None:
         """From now on this process takes all units of work, as the driver of a cluster does, and many at a time.
@@ -270,9 +261,6 @@ class Store:
         """Another machine that took us for dead may have given it back; whoever claims it next finds the folder finished."""
         return self._alone or self.look(claim).state == TrialState.RUNNING
 
-    def _is_planned(self, trial: FrozenTrial) -> bool:
-        return self._n_trials is None or trial.number < self._n_trials
-
     def _take(self, trial: FrozenTrial) -> bool:
         try:
             return self.backend.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
@@ -281,17 +269,27 @@ class Store:
 
     def _claimed(self, trial: FrozenTrial) -> Claim:
         self.backend.set_trial_user_attr(trial._trial_id, _OWNER, self.owner)
-        number, seeds = place(self.spec, trial.number)
-        with ExitStack() as drawing:
-            if not self._grid:  # two who draw at the same moment would not know of one another's settings
-                drawing.enter_context(self.lock)
-                self.study.sampler = Distinct(self.spec, trial.number, self._taken(trial.number))
-            optuna_trial = Trial(self.study, trial._trial_id)
-            drawn = {
-                key: value_of(values, optuna_trial._suggest(key, distribution(values)))
-                for key, values in self.spec.sweep.items()
-            }
-        return Claim(trial.number, number, self._grid[number - 1] if self._grid else drawn, seeds, optuna_trial)
+        asked = Trial(self.study, trial._trial_id)
+        # Two who draw at the same moment would not know of one another's settings.
+        with nullcontext() if self._grid else self.lock:
+            trial = self.backend.get_trial(trial._trial_id)
+            params = self._params(trial)
+            for key, kind in space(self.spec).items():
+                if key not in trial.params:
+                    self.backend.set_trial_param(trial._trial_id, key, kind.to_internal_repr(params[key]), kind)
+        settings = self.settings_of(trial) if self._grid else settings_drawn(self.spec, params)
+        return Claim(trial.number, *place(self.spec, trial.number), settings, asked)
+
+    def _params(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The settings of a unit of work as Optuna keeps them: of a grid, for its own tools; of a search drawn, unless
+        they were before."""
+        if self._grid:
+            lists = self.spec.lists
+            return {key: choice_of(lists[key], value) for key, value in self.settings_of(trial).items()}
+        if trial.params.keys() >= self.spec.sweep.keys():
+            return trial.params
+        study = _filter_study(self.study, trial)
+        return draw(self.spec, trial.number, self._taken(trial.number), study, trial) | trial.params
 
     def _taken(self, trial: int) -> set[Drawn]:
         """The settings that are not to be drawn again. Those of a random search are the draws before, whoever makes them."""
@@ -302,13 +300,6 @@ class Store:
             others = others[:trial]
         drawn = [other for other in others if other.number != trial and other.params.keys() >= self.spec.sweep.keys()]
         return {*self._random[:trial], *(identity(self.spec, other.params) for other in drawn)}
-
-    def _fixed(self, trial: int) -> dict[str, Any]:
-        """What Optuna is told of a grid's run, so that its own tools show it."""
-        if not self._grid:
-            return {}
-        settings, lists = self._grid[trial % len(self._grid)], self.spec.lists
-        return {key: choice_of(lists[key], value) for key, value in settings.items()}
 
     def _agree(self) -> None:
         """Writes the spec into a new study, or one that gets more seeds; refuses another one's."""

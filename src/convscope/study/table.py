@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, compress
+from itertools import combinations, compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class Runs:
         self._read: Indexed = read_runs(self.folder)
 
     def __len__(self) -> int:
-        return len(self._read)
+        return len(self._read.settings)
 
     @property
     def states(self) -> dict[str, int]:
@@ -141,28 +141,28 @@ class Runs:
         self, metrics: Sequence[str] = (), epoch: str | int | None = None, *, all_settings: bool = False
     ) -> pd.DataFrame:
         """A row a run."""
-        facts, places = self._read.facts, self._shown(epoch)
-        columns: dict[str, Any] = {"run": facts["run"]}
-        columns |= {key: self._setting(key) for key in (self._all_settings if all_settings else self.settings)}
-        columns |= {"seed": _integers(facts["seed"]), "state": facts["state"]}
-        epochs = _at(self._read.epochs["epoch"], places)
-        columns |= {"epoch": _integers([None if np.isnan(epoch) else int(epoch) for epoch in epochs])}
-        for name in self._checked(metrics or METRICS):
-            columns |= self._with_interval(name, places)
-        columns |= {"parameters": _integers(facts["parameters"]), "seconds": self._metric("seconds", places)}
+        facts, figures = self._read.facts, self._figures(epoch)
+        settings = self._all_settings if all_settings else self.settings
+        names = [name for name in self._checked(metrics or METRICS) if name not in _OF_RUN]
+        limits = [part for name in names for part in (name, f"{name}_low", f"{name}_high")]
+        shown = figures.reindex(columns=[name for name in limits if name in names or name in figures])
+        columns: dict[str, Any] = {"run": facts["run"], **{key: self._setting(key) for key in settings}}
+        columns |= {"seed": _integers(facts["seed"]), "state": facts["state"], "epoch": _integers(figures["epoch"])}
+        columns |= {str(name): shown[name] for name in shown}
+        columns |= {"parameters": _integers(facts["parameters"]), "seconds": figures["seconds"]}
         return pd.DataFrame({**columns, "message": facts["message"]})
 
     def grouped(self, by: Sequence[str], metrics: Sequence[str] = (), epoch: str | int | None = None) -> pd.DataFrame:
         """A row for each combination of the settings' values that is there."""
-        places, ended = self._shown(epoch), self._ended
-        counted = self.counted
-        values = {name: self._metric(name, places) for name in self._checked(metrics or (*METRICS, *_OF_RUN))}
+        figures = self._figures(epoch)[self._checked(metrics or (*METRICS, *_OF_RUN))]
+        values = {str(name): figures[name].to_numpy() for name in figures}
         rows = []
         for group, members in self.groups(by):
-            used = members[counted[members]]
-            row = {**group, "runs": len(used), "not_finished": int((~ended[members]).sum())}
+            used = members[self.counted[members]]
+            row = {**group, "runs": len(used), "not_finished": int((~self._ended[members]).sum())}
+            overlap = self.overlap(used)
             for name in values:
-                row |= _summarised(name, values[name][used], self.overlap(used))
+                row |= _summarised(name, values[name][used], overlap)
             rows.append(row)
         return pd.DataFrame({name: _column([row[name] for row in rows]) for name in rows[0]})
 
@@ -174,13 +174,19 @@ class Runs:
         """The first metric's mean for every pair of the settings, over all runs that are counted; settings of more than
         50 values, as a search draws them, are in no matrix."""
         metric = self._checked(metrics or METRICS)[0]
-        values = self._metric(metric, self._shown(epoch))
+        values = self._figures(epoch)[metric].to_numpy()
         by = self._keys(by)
-        few = [key for key in by if len(set(self._values(key))) <= _MOST_VALUES]
-        return [
-            self._matrix(pair, tuple(key for key in by if key not in pair), metric, values)
-            for pair in combinations(few, 2)
-        ]
+        levels = {key: [group[key] for group, _ in self.groups([key])] for key in by}
+        matrices = []
+        for down, across in combinations([key for key in by if len(levels[key]) <= _MOST_VALUES], 2):
+            cells = pd.DataFrame(np.nan, *(pd.Index(levels[key], dtype=object) for key in (down, across)))
+            for group, members in self.groups([down, across]):
+                used = values[members[self.counted[members]]]
+                if np.isfinite(used).any():
+                    cells.iloc[levels[down].index(group[down]), levels[across].index(group[across])] = np.nanmean(used)
+            over = tuple(key for key in by if key not in (down, across))
+            matrices.append(Matrix(down, across, metric, over, cells))
+        return matrices
 
     def importance(
         self, by: Sequence[str] = (), metrics: Sequence[str] = (), epoch: str | int | None = None
@@ -191,7 +197,7 @@ class Runs:
             RequestError: fewer than two runs came to their end, or the runs cannot tell; the message says why.
         """
         metric = self._checked(metrics or METRICS)[0]
-        values = self._metric(metric, self._shown(epoch))
+        values = self._figures(epoch)[metric].to_numpy()
         used = self.counted & np.isfinite(values)
         settings = self._keys(by) if by else self._differing(used)
         if not settings:
@@ -202,16 +208,12 @@ class Runs:
     def histories(self) -> pd.DataFrame:
         """A row for each run and epoch."""
         facts = self._read.facts
-        of_runs = {
-            "run": facts["run"],
-            **{key: self._setting(key) for key in self.settings},
-            "seed": _integers(facts["seed"]),
-        }
-        place = np.repeat(np.arange(len(self)), np.diff(self._read.ends))
-        repeated = {name: pd.Series(values).take(place).reset_index(drop=True) for name, values in of_runs.items()}
-        staged = any(stage is not None for stage in self._read.epochs["stage"])
-        of_epochs = {name: values for name, values in self._read.epochs.items() if staged or name != "stage"}
-        return pd.DataFrame({**repeated, **of_epochs})
+        settings = {key: self._setting(key) for key in self.settings}
+        of_runs = pd.DataFrame({"run": facts["run"], **settings, "seed": _integers(facts["seed"])})
+        of_epochs = pd.DataFrame(self._read.epochs)
+        if of_epochs["stage"].isna().all():
+            of_epochs = of_epochs.drop(columns="stage")
+        return pd.concat([of_runs.take(self._run).reset_index(drop=True), of_epochs], axis=1)
 
     def notes(self, metrics: Sequence[str] = (), epoch: str | int | None = None) -> list[str]:
         """What one must know to read the table, a line each."""
@@ -229,7 +231,7 @@ class Runs:
             first = ", ".join(listed[:5] + ["…"] * (len(listed) > 5))
             notes.append(f"the runs are of {len(data)} data sets ({first}); their figures cannot be compared")
         places = self._shown(epoch)
-        tested = sum((np.isfinite(figure[:, 0]) for figure in self._read.test.values()), np.zeros(len(self), bool))
+        tested = np.any([np.isfinite(figure[:, 0]) for figure in self._read.test.values()], axis=0)
         other = int(((places != self._kept) & tested).sum())
         if other and any(name in self._read.test for name in metrics or METRICS):
             notes.append(
@@ -238,12 +240,12 @@ class Runs:
         if copies := int((self._ended & ~self.counted).sum()):
             are = "run is" if copies == 1 else "runs are"
             notes.append(f"{copies} {are} the same to the bit as another of these, and counted once with it")
-        for name in metrics:
-            fewer = int((self._read.test[name][:, 3] > 0).sum()) if name in self._read.test else 0
-            if fewer:
-                notes.append(
-                    f"{name} is the mean over the classes that have one: {fewer} of {len(self)} runs lack some"
-                )
+        lacking = {name: int((self._read.test[name][:, 3] > 0).sum()) for name in metrics if name in self._read.test}
+        notes += [
+            f"{name} is the mean over the classes that have one: {fewer} of {len(self)} runs lack some"
+            for name, fewer in lacking.items()
+            if fewer
+        ]
         return notes
 
     @cached_property
@@ -305,80 +307,80 @@ class Runs:
     def counted(self) -> Bool[np.ndarray, " N"]:
         """The runs that came to their end, each once: of those that are the same to the bit (settings, seed, data and
         learning curve) the first. A copy tells nothing new, and would make every interval too narrow."""
-        facts, distinct = self._read.facts, set()
-        counted = self._ended.copy()
-        keys = list(zip(map(id, self._read.settings), facts["seed"], facts["digest"], strict=True))
-        often = Counter(keys)
-        for run in (run for run in np.flatnonzero(counted) if often[keys[run]] > 1):
-            rows = slice(*self._read.ends[run : run + 2])
-            curve = b"".join(self._read.epochs[name][rows].tobytes() for name in _CURVE)
-            counted[run] = not curve or (keys[run], curve) not in distinct
-            distinct.add((keys[run], curve))
+        read, counted = self._read, self._ended.copy()
+        curves = [
+            b"".join(read.epochs[name][first:end].tobytes() for name in _CURVE) for first, end in pairwise(read.ends)
+        ]
+        of_runs = {"settings": [*map(id, read.settings)], "seed": read.facts["seed"], "digest": read.facts["digest"]}
+        ended = pd.DataFrame({**of_runs, "curve": curves})[counted]
+        counted[counted] = ~ended.duplicated() | (ended["curve"] == b"")
         return counted
+
+    @cached_property
+    def _run(self) -> Int[np.ndarray, " E"]:
+        """Of each epoch, the place of its run."""
+        return np.repeat(np.arange(len(self)), np.diff(self._read.ends))
+
+    @cached_property
+    def _last(self) -> Int[np.ndarray, " N"]:
+        """Of each run, the place of its last epoch in the histories; -1 where it has none."""
+        ends = self._read.ends
+        return np.where(np.diff(ends) > 0, ends[1:] - 1, -1)
 
     def _shown(self, epoch: str | int | None) -> Int[np.ndarray, " N"]:
         """Of each run, the place of the epoch in the histories; -1 where it has none."""
-        ends = self._read.ends
-        last = np.where(np.diff(ends) > 0, ends[1:] - 1, -1)
         if epoch is None:
             return self._kept
         if epoch == "last":
-            return last
+            return self._last
         if epoch == "best":
-            return self._best
-        number = _number(epoch)
-        place = ends[:-1] + number - 1
-        places = np.where(place <= last, place, -1)
+            return self._best(np.zeros(len(self._run), bool))
+        try:
+            number = int(epoch)
+        except ValueError:
+            number = 0
+        if number < 1:
+            raise SettingError(f"epoch {epoch!r}: expected best, last, or a number from 1")
+        ends = self._read.ends
+        places = np.where(ends[:-1] + number - 1 <= self._last, ends[:-1] + number - 1, -1)
         if (places < 0).all():
             raise RequestError(f"no run has an epoch {number}; the longest has {np.diff(ends).max()}: take a lower one")
         return places
 
     @cached_property
     def _kept(self) -> Int[np.ndarray, " N"]:
-        """The place of the epoch whose weights a run kept."""
-        patient = [settings.get("recipe.patience") is not None for settings in self._read.settings]
-        if not any(patient):
-            return self._shown("last")
-        best = [self._best_of(run, last_stage=True) if is_patient else -1 for run, is_patient in enumerate(patient)]
-        return np.where(patient, best, self._shown("last"))
+        """The place of the epoch whose weights a run kept: the last, or with patience the best of its last stage."""
+        patient = np.array([settings.get("recipe.patience") is not None for settings in self._read.settings])
+        if not patient.any():
+            return self._last
+        stages = self._read.epochs["stage"]
+        return np.where(patient, self._best(stages != stages[self._last[self._run]]), self._last)
 
-    @cached_property
-    def _best(self) -> Int[np.ndarray, " N"]:
-        return np.array([self._best_of(run) for run in range(len(self))])
+    def _best(self, behind: np.ndarray) -> Int[np.ndarray, " N"]:
+        """The place of each run's best epoch by what its recipe watches, the first of equal ones; an epoch that is `behind`
+        comes after all that are not."""
+        by_accuracy = np.array([settings.get("recipe.watch") == "val_accuracy" for settings in self._read.settings])
+        epochs = self._read.epochs
+        worse = np.where(by_accuracy[self._run], -epochs["val_accuracy"], epochs["val_loss"])
+        # NaN, which no training writes, is not the best
+        order = np.lexsort((np.fmin(worse, np.inf), behind, self._run))
+        places, begun = self._last.copy(), self._last >= 0
+        places[begun] = order[self._read.ends[:-1][begun]]
+        return places
 
-    def _best_of(self, run: int, last_stage: bool = False) -> int:
-        """The place of a run's best epoch by what its recipe watches, the first of equal ones; of its last stage alone where
-        the weights that it kept are wanted."""
-        first, end = self._read.ends[run : run + 2]
-        if last_stage and end > first:
-            stages = self._read.epochs["stage"][first:end]
-            first += int((stages == stages[-1]).argmax())
-        watch = self._read.settings[run].get("recipe.watch", "val_loss")
-        values = self._read.epochs["val_accuracy" if watch == "val_accuracy" else "val_loss"][first:end]
-        if not len(values):
-            return -1
-        worse = -values if watch == "val_accuracy" else values
-        return int(first + np.fmin(worse, np.inf).argmin())  # NaN, which no training writes, is not the best
-
-    def _metric(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-        if name == "seconds":
-            total = np.concatenate([[0.0], np.nancumsum(self._read.epochs["seconds"])])[self._read.ends]
-            return np.where(np.diff(self._read.ends) > 0, np.diff(total), np.nan)
-        if name == "parameters":
-            return np.array([np.nan if n is None else n for n in self._read.facts["parameters"]], np.float64)
-        if name in EPOCH_FIGURES:
-            return _at(self._read.epochs[name], places)
-        return self._test(name, places)[:, 0]
-
-    def _test(self, name: str, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 3"]:
-        """A test figure with its interval, where the epoch shown is that of the weights that were tested."""
-        figure = self._read.test.get(name, np.full((len(self), 4), np.nan))
-        return np.where((places == self._kept)[:, None], figure[:, :3], np.nan)
-
-    def _with_interval(self, name: str, places: Int[np.ndarray, " N"]) -> dict[str, Any]:
-        if name not in self._read.test:
-            return {} if name in _OF_RUN else {name: self._metric(name, places)}
-        return dict(zip((name, f"{name}_low", f"{name}_high"), self._test(name, places).T, strict=True))
+    def _figures(self, epoch: str | int | None) -> pd.DataFrame:
+        """Every figure of each run at an epoch, a column each; a test figure with its interval, where the epoch is that of the
+        weights that were tested."""
+        read, places = self._read, self._shown(epoch)
+        begun = places >= 0
+        of_epoch = pd.DataFrame({name: read.epochs[name] for name in ("epoch", *EPOCH_FIGURES)})
+        figures = of_epoch.take(places[begun]).set_index(np.flatnonzero(begun)).reindex(range(len(self)))
+        figures["seconds"] = pd.Series(read.epochs["seconds"]).groupby(self._run).sum().reindex(range(len(self)))
+        figures["parameters"] = np.array(read.facts["parameters"], float)
+        for name, figure in read.test.items():
+            limits = [name, f"{name}_low", f"{name}_high"]
+            figures[limits] = np.where((places == self._kept)[:, None], figure[:, :3], np.nan)
+        return figures.assign(**{name: np.nan for name in self.metrics if name not in figures})
 
     def _checked(self, metrics: Sequence[str]) -> list[str]:
         for name in metrics:
@@ -402,44 +404,13 @@ class Runs:
         ordered = sorted(members, key=lambda values: [_order(value) for value in values])
         return [(dict(zip(keys, values, strict=True)), np.array(members[values])) for values in ordered]
 
-    def _matrix(
-        self, pair: tuple[str, str], over: tuple[str, ...], metric: str, values: Float[np.ndarray, " N"]
-    ) -> Matrix:
-        down, across = ([group[key] for group, _ in self.groups([key])] for key in pair)
-        cells = pd.DataFrame(np.nan, *(pd.Index(values, dtype=object) for values in (down, across)))
-        for group, members in self.groups(pair):
-            used = values[members[self.counted[members]]]
-            if np.isfinite(used).any():
-                cells.iloc[down.index(group[pair[0]]), across.index(group[pair[1]])] = np.nanmean(used)
-        return Matrix(*pair, metric, over, cells)
-
-
-def _number(epoch: str | int) -> int:
-    try:
-        number = int(epoch)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise SettingError(f"epoch {epoch!r}: expected best, last, or a number from 1")
-    return number
-
-
-def _at(values: np.ndarray, places: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Values at places; NaN where a place is -1."""
-    result = np.full(len(places), np.nan)
-    result[places >= 0] = values[places[places >= 0]]
-    return result
-
 
 def _summarised(name: str, values: Float[np.ndarray, " M"], overlap: float) -> dict[str, Any]:
     summary = summary_of(name, values.tolist(), overlap)
-    figures = {
-        "": summary.mean.value,
-        "_deviation": summary.deviation,
-        "_low": summary.mean.low,
-        "_high": summary.mean.high,
-    }
-    return {**{f"{name}{part}": np.nan if v is None else v for part, v in figures.items()}, f"{name}_n": summary.n}
+    mean = summary.mean
+    figures = np.array([mean.value, summary.deviation, mean.low, mean.high], float)  # NaN for None
+    names = (name, f"{name}_deviation", f"{name}_low", f"{name}_high")
+    return {**dict(zip(names, figures.tolist(), strict=True)), f"{name}_n": summary.n}
 
 
 def _column(values: list[Any]) -> pd.Series:
@@ -448,7 +419,7 @@ def _column(values: list[Any]) -> pd.Series:
     return column if any(value is None for value in values) else column.infer_objects()
 
 
-def _integers(values: list[int | None]) -> pd.Series:
+def _integers(values: Any) -> pd.Series:
     return pd.Series(values, dtype="Int64")
 
 

@@ -53,15 +53,19 @@ def verdict(
         `basis`.
     """
     difference = compared.difference.scaled(scale)
+    shown_p = written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
     if not differs(compared, p):
-        return _undecided(a, b, compared, p, n_open, difference, unit)
+        value, low, high = _written(difference)
+        limits = f"{low} to {high}" if low else "no interval"
+        sentence = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {shown_p})"
+        return f"{sentence}; {_needed(compared, (1 - compared.level) / n_open)}"
     if (difference.figures[0] > 0) != higher_is_better:
         a, b = b, a
     if difference.figures[0] < 0:
         difference = difference.scaled(-1)
     value, low, high = _written(difference)
     within = f" ({low} to {high})" if low else ""
-    return f"{a} is better than {b} by {value} {unit}{within}, {_shown(compared, p)}"
+    return f"{a} is better than {b} by {value} {unit}{within}, {shown_p}"
 
 
 def basis(compared: Comparison) -> str:
@@ -86,20 +90,6 @@ def written_p(p: float | None) -> str:
         return "p < 0.0001"
     digits = next(d for d in range(2, 18) if (float(f"{p:.{d}g}") < 0.05) == (p < 0.05))
     return f"p = {p:.{digits}g}"
-
-
-def _shown(compared: Comparison, p: float | None) -> str:
-    return written_p(compared.p) if p is None or p == compared.p else f"{written_p(p)} (Holm)"
-
-
-def _undecided(
-    a: str, b: str, compared: Comparison, p: float | None, n_open: int, difference: Estimate, unit: str
-) -> str:
-    value, low, high = _written(difference)
-    limits = f"{low} to {high}" if low else "no interval"
-    p_in_words = _shown(compared, p)
-    sentence = f"{a} and {b} cannot be told apart with these data (difference {value} {unit}, {limits}; {p_in_words})"
-    return f"{sentence}; {_needed(compared, (1 - compared.level) / n_open)}"
 
 
 def _needed(compared: Comparison, alpha: float) -> str:

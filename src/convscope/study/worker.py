@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, redirect_stderr
@@ -17,7 +18,7 @@ from convscope.data import DataBundle, DataSpec, load_data
 from convscope.errors import DivergedError, FolderInUseError, RequestError, StoppedError
 from convscope.runs import OUTCOME, Run, RunSpec, as_network_wants
 from convscope.scans import kept_epoch
-from convscope.study.folder import DAMAGED, STUDY, damage, has_ended, state_of
+from convscope.study.folder import DAMAGED, STUDY, damage, has_ended, run_of, state_of
 from convscope.study.run import run_study
 from convscope.study.spec import load_study
 from convscope.study.store import Claim, Store, deaths_of
@@ -35,7 +36,7 @@ class Job:
         storage: of the store; None is SQLite in the folder.
         device: as given to --device.
         owner: the worker's name in the store.
-        seconds: begin nothing new after so long; None is no limit.
+        seconds: begin nothing new after so long.
         track: see convscope.train.
     """
 
@@ -43,7 +44,7 @@ class Job:
     storage: str | None
     device: str
     owner: str = ""
-    seconds: float | None = None
+    seconds: float = math.inf
     track: tuple[str, ...] = ()
 
 
@@ -58,6 +59,11 @@ def work(job: Job) -> list[str]:
     """
     with present(job.owner), redirect_stderr(StringIO()) as words, closing(Worker(job)) as worker:
         worker.work()
+    return notes_in(words)
+
+
+def notes_in(words: StringIO) -> list[str]:
+    """What the user is to be told of all that was written to stderr."""
     return [line for line in words.getvalue().splitlines() if line.startswith(LEFT)]
 
 
@@ -116,15 +122,19 @@ def trained(
         watcher = reporter or Silent()
         return run_study(spec, path, data=load(spec.data), device=device, watcher=watcher, track=track)
     except _Pruned as pruned:
-        end = Ended("pruned", str(pruned))
+        raise end_of(Run(path), "pruned", str(pruned), attempts) from None
     except DivergedError as error:
-        end = Ended("diverged", str(error).removeprefix(f"{path}: "))
+        raise end_of(Run(path), "diverged", str(error).removeprefix(f"{path}: "), attempts) from None
     except FolderInUseError:
         raise
     except RequestError as error:
-        end = Ended("failed", str(error))
-    Run(path).write_json(OUTCOME, {"state": end.state, "message": end.message, "attempts": attempts})
-    raise end
+        raise end_of(Run(path), "failed", str(error), attempts) from None
+
+
+def end_of(run: Run, state: str, message: str, attempts: int) -> Ended:
+    """The end of a run that came to no value, which is written into its folder."""
+    run.write_json(OUTCOME, {"state": state, "message": message, "attempts": attempts})
+    return Ended(state, message)
 
 
 def is_done(run: Run) -> bool:
@@ -170,12 +180,11 @@ class Worker:
     def work(self) -> None:
         """Until there is nothing left to do. What cannot be stopped and resumed is taken to its end first."""
         with stop_wish() as self.wish:
-            while not self._is_over() and (claim := self.store.claim()):
+            while not self.wish.asked and time.monotonic() - self.began <= self.job.seconds:
+                claim = self.store.claim()
+                if claim is None:
+                    return
                 self._do(claim)
-
-    def _is_over(self) -> bool:
-        late = self.job.seconds is not None and time.monotonic() - self.began > self.job.seconds
-        return late or self.wish.asked
 
     def _do(self, claim: Claim) -> None:
         values, began = [], time.perf_counter()
@@ -184,11 +193,10 @@ class Worker:
                 values.append(self._value(claim, seed))
                 if self.wish.asked and len(values) < len(claim.seeds):
                     raise StoppedError("between two seeds")
-        except StoppedError:
+        except (StoppedError, FolderInUseError) as error:
             self.store.requeue(self.store.look(claim))
-        except FolderInUseError:  # somebody trains this very run: it waits until that is over
-            self.store.requeue(self.store.look(claim))
-            time.sleep(_IN_USE_S)
+            if isinstance(error, FolderInUseError):  # somebody trains this very run: it waits until that is over
+                time.sleep(_IN_USE_S)
         except Ended as end:
             self.store.fail(claim, end.state, end.message, time.perf_counter() - began)
         else:
@@ -196,7 +204,7 @@ class Worker:
 
     def _value(self, claim: Claim, seed: int) -> float:
         """The metric of one run, which is trained and evaluated if it is not there yet."""
-        run = Run(claim.folder(self.folder, seed))
+        run = run_of(self.folder, claim.number, seed)
         if not is_done(run):
             trial = self.store.look(claim)
             reporter = None
