@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, count, islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
 from convscope.training.features import Features, NoFeaturesError, tail_of
 from convscope.training.imbalance import class_weights
+from convscope.training.live import Watcher
 from convscope.training.optimizers import Averaging, make_optimizer, rate_at, set_rate
 from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
@@ -33,17 +34,6 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 _CHANCE_MULTIPLE = 1e4
 """A loss this many times that of guessing counts as exploded."""
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Someone who looks on while a network trains; it must not touch anything."""
-
-    def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None: ...
-    def stage(self, name: str, about: str) -> None: ...
-    def step(self, epoch: int, step: int, loss: float | None) -> None: ...
-    def epoch(self, row: dict[str, Any]) -> None: ...
-    def end(self) -> None: ...
 
 
 class Trainer:
@@ -79,6 +69,7 @@ class Trainer:
         self.class_weights = {target: values.to(device) for target, values in weights.items()}
         self.balance = task.heads[0].target if recipe.sampling == "balanced" else None
         self.dtype = number_format(recipe, device)
+        self.sum_type = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
         self.normalize = Normalizer(data.mean, data.std, device)
         self.part = min(recipe.batch, len(data.train))  # images at once
         self.batch = self.part * min(recipe.accumulate, len(data.train) // self.part)
@@ -177,11 +168,11 @@ class Trainer:
         if self.ranks.count > 1:
             raise NoFeaturesError("several processes train together")
         self.net.eval()
-        shape = (1, *self.data.input_shape)
-        tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
+        image = torch.zeros(1, *self.data.input_shape, device=self.device)
+        tail = tail_of(self.net, self.stages.learning, self.normalize(image))
         features = Features(
-            lambda images: self._logits(self.net, self.normalize(images)),
-            partial(self._logits, tail.module), tail, self.dtype,
+            partial(self._outputs, self.net, are_features=False),
+            partial(self._outputs, tail.module, are_features=True), tail, self.dtype,
         )  # fmt: skip
         batch = evaluation_batch(self.data.input_shape, self.device, self.part)
         for images in (self.data.train, self.data.val):
@@ -191,10 +182,13 @@ class Trainer:
         features.check(self.data.train, min(batch, self.part), self.device)
         return features
 
-    def _logits(self, net: nn.Module, inputs: Tensor) -> Tensor:
-        """A network's or its tail's outputs for normalised images or features."""
+    def _outputs(self, net: nn.Module, inputs: Tensor, *, are_features: bool) -> Tensor:
+        """Of a network for images in [0, 1], or of its tail for features; in number format and memory layout of the recipe."""
+        inputs = inputs if are_features else self.normalize(inputs)
+        channels_last = self.recipe.channels_last and inputs.ndim == 4
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         with autocast(self.device, self.dtype):
-            return net(self._laid_out(inputs))
+            return net(inputs.contiguous(memory_format=layout))
 
     def _batches(self, images: ImageSet, size: int, **order: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """What `forward` takes, and targets: of each batch its images, or their features where these are kept."""
@@ -219,7 +213,8 @@ class Trainer:
         state = self.state
         self.stages.train()
         started, before = time.perf_counter(), state.sums["seconds"]
-        sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
+        sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=self.sum_type).to(self.device)
+        stops = False
         for images, targets in self._training_batches(state.epoch, state.step):
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
@@ -229,16 +224,14 @@ class Trainer:
             state.step += 1
             state.sums["images"] += len(images)
             watcher.step(state.epoch, state.step, value)
-            if self._stops(wish, look):
-                self._keep(sums, before + time.perf_counter() - started)
-                self._stop()
-        self._keep(sums, before + time.perf_counter() - started)
-
-    def _stops(self, wish: StopWish, look: bool) -> bool:
-        """Whether the user wished to stop; of several processes all stop at the same step, at which the host waits anyway."""
-        if self.ranks.count == 1:
-            return wish.asked
-        return look and self.ranks.any(wish.asked, self.device)
+            # several processes stop at the same step, at which the host waits anyway
+            stops = wish.asked if self.ranks.count == 1 else look and self.ranks.any(wish.asked, self.device)
+            if stops:
+                break
+        state.sums["loss"], state.sums["correct"] = self.ranks.total(sums).tolist()
+        state.sums["seconds"] = before + time.perf_counter() - started
+        if stops:
+            self._stop()
 
     def _step(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One optimizer step; gives the loss and the number of right images, still on the device."""
@@ -275,8 +268,7 @@ class Trainer:
             end = min(first + self.part, len(images))
             rows = self.ranks.rows(first, end)
             with self.ranks.summing(self.forward, now=end == len(images)):
-                with autocast(self.device, self.dtype):
-                    outputs = self.forward(self._prepare(images[rows]))
+                outputs = self._outputs(self.forward, images[rows], are_features=self.features is not None)
                 losses = [share * self._loss(outputs, mixed_targets, rows) for share, mixed_targets in mixed]
                 part_loss = torch.stack(losses).sum()
                 self.ranks.backward(part_loss)
@@ -297,14 +289,6 @@ class Trainer:
     @property
     def _step_of_stage(self) -> int:
         return self._epoch_of_stage * self.steps + self.state.step
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        """Images normalised, kept features as they are; both in the recipe's memory layout."""
-        return self._laid_out(self.normalize(images) if self.features is None else images)
-
-    def _laid_out(self, inputs: Tensor) -> Tensor:
-        layout = torch.channels_last if self.recipe.channels_last and inputs.ndim == 4 else torch.contiguous_format
-        return inputs.contiguous(memory_format=layout)
 
     def _end_epoch(self) -> None:
         """Measures the epoch, and writes history and checkpoint."""
@@ -337,21 +321,16 @@ class Trainer:
         """Mean loss (without label smoothing and class weights) and accuracy over a set, in evaluation mode."""
         self.net.eval()
         self.ranks.share(self.net.buffers())
-        sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
+        sums = torch.zeros(2, dtype=self.sum_type, device=self.device)
         net = self.features.tail.module if self.features else self.net
         shape = self.features.shape if self.features else self.data.input_shape
         all_batches = self._batches(images, evaluation_batch(shape, self.device, self.part))
         for inputs, targets in islice(all_batches, self.ranks.rank, None, self.ranks.count):
-            with autocast(self.device, self.dtype):
-                outputs = net(self._prepare(inputs))
+            outputs = self._outputs(net, inputs, are_features=self.features is not None)
             loss = self.task.loss(outputs.float(), targets) * len(inputs)
             sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
         loss, correct = (self.ranks.total(sums) / max(1, len(images))).tolist()
         return loss, correct
-
-    def _keep(self, sums: Tensor, seconds: float) -> None:
-        self.state.sums["loss"], self.state.sums["correct"] = self.ranks.total(sums).tolist()
-        self.state.sums["seconds"] = seconds
 
     def _keep_best(self) -> None:
         """With patience, remembers the weights of the best epoch."""
@@ -403,7 +382,3 @@ def step_seed(seed: int, step: int, rank: int = 0) -> int:
 
 def _rows(targets: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
     return {name: values[rows] for name, values in targets.items()}
-
-
-def _sum_type(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no doubles

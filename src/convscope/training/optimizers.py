@@ -165,21 +165,18 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: counted from 0 over the whole training.
         steps_per_epoch: length of an epoch.
     """
-    return recipe.peak_rate * _factor(recipe, step, steps_per_epoch)
-
-
-def _factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    total = recipe.epochs * steps_per_epoch
-    if recipe.schedule == "step":
-        return recipe.step_factor ** (step // steps_per_epoch // recipe.step_epochs)
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / total))
-    if recipe.schedule == "inverse":
-        return 1 / (1 + recipe.decay * step)
-    if recipe.schedule == "one-cycle":
-        peak = recipe.warmup * total
-        return (step + 1) / (peak + 1) if step < peak else (total - step) / (total - peak + 1)
-    return 1.0
+    total, factor = recipe.epochs * steps_per_epoch, 1.0
+    match recipe.schedule:
+        case "step":
+            factor = recipe.step_factor ** (step // steps_per_epoch // recipe.step_epochs)
+        case "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * step / total))
+        case "inverse":
+            factor = 1 / (1 + recipe.decay * step)
+        case "one-cycle":
+            peak = recipe.warmup * total
+            factor = (step + 1) / (peak + 1) if step < peak else (total - step) / (total - peak + 1)
+    return recipe.peak_rate * factor
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

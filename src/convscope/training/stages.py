@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 from torch import nn
 
@@ -34,10 +33,11 @@ class Stages:
 
     def __init__(self, net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
         self.net, self.stages, self._shape = net, recipe.learning_stages, input_shape
-        keys = [
-            f"recipe.stages.{place}.train" if recipe.stages else "recipe.train" for place in range(len(self.stages))
+        self._parts: dict[str, list[str]] = {}  # what the words stand for
+        self.modules = [
+            self._learning(stage, f"recipe.stages.{place}.train" if recipe.stages else "recipe.train")
+            for place, stage in enumerate(self.stages)
         ]
-        self.modules = [self._learning(stage, key) for stage, key in zip(self.stages, keys, strict=True)]
         self.factors = {
             parameter: factor
             for name, factor in (recipe.rates or {}).items()
@@ -74,8 +74,8 @@ class Stages:
 
     def words_of(self, number: int) -> str:
         """What the words `head` and `last_block` stand for in a stage: "head is fc1; "; nothing where it has none."""
-        words = [word for word in self.stages[number].train if word in WORDS and not self._matching(word)]
-        return "".join(f"{word} is {', '.join(self._part(word))}; " for word in words)
+        words = [word for word in self.stages[number].train if word in self._parts]
+        return "".join(f"{word} is {', '.join(self._parts[word])}; " for word in words)
 
     def _learning(self, stage: Stage, key: str) -> list[nn.Module]:
         """The modules that a stage names; those inside them learn as well."""
@@ -88,24 +88,15 @@ class Stages:
     def _named(self, pattern: str, key: str) -> list[nn.Module]:
         if pattern == _ALL:
             return [self.net]
-        names = self._matching(pattern)
+        own = [name for name, _ in self.net.named_modules() if name]
+        names = [name for name in own if fnmatchcase(name, pattern)]
         if not names and pattern in WORDS:
             try:
-                names = self._part(pattern)
+                names = self._parts[pattern] = named_part(self.net, pattern, self._shape)
             except NetworkError as error:
                 raise SettingError(
                     f"{key}: {pattern!r} cannot be found in this network: {error}; name modules (convscope anatomy lists them)"
                 ) from None
         if not names:
-            raise UnknownNameError(f"{key}: module", pattern, [*self._names, *WORDS, _ALL], "in this network")
+            raise UnknownNameError(f"{key}: module", pattern, [*own, *WORDS, _ALL], "in this network")
         return [self.net.get_submodule(name) for name in names]
-
-    def _matching(self, pattern: str) -> list[str]:
-        return [name for name in self._names if fnmatchcase(name, pattern)]
-
-    @cached_property
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.net.named_modules() if name]
-
-    def _part(self, word: str) -> list[str]:
-        return named_part(self.net, word, self._shape)

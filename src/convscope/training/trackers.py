@@ -15,7 +15,7 @@ from typing import Any
 from convscope.base.optional import import_optional
 from convscope.errors import DivergedError, SettingError, StoppedError, TrackerError, UnknownNameError, first_line
 from convscope.runs import HISTORY, Run
-from convscope.training.loop import Watcher
+from convscope.training.live import Watcher
 from convscope.training.tracker_clients import CLIENTS, Status, Tracker
 
 Rows = Sequence[Mapping[Any, Any]]
@@ -77,10 +77,14 @@ def track_results(run: Run, metrics: Mapping[str, Any], names: Sequence[str]) ->
         names: see check_trackers.
     """
     rows = run.history.to_dict("records")
-    for one in (_Told(name, run) for name in dict.fromkeys(names)):
-        one.tell(lambda tracker: _catch_up(tracker, run, rows))
-        one.tell(lambda tracker: tracker.results(len(rows), flat_metrics(metrics)))
-        one.tell(lambda tracker: tracker.close("finished"))
+
+    def add(tracker: Tracker) -> None:
+        _catch_up(tracker, run, rows)
+        tracker.results(len(rows), flat_metrics(metrics))
+        tracker.close("finished")
+
+    for name in dict.fromkeys(names):
+        _Told(name, run).tell(add)
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -47,8 +47,8 @@ from convscope.runs import (
 )
 from convscope.training.checks import check_fit, check_images, check_shares
 from convscope.training.imbalance import class_weights
-from convscope.training.live import Silent, default_watcher
-from convscope.training.loop import Trainer, Watcher
+from convscope.training.live import Lines, LiveTable, Silent, Watcher
+from convscope.training.loop import Trainer
 from convscope.training.precision import settled_precision
 from convscope.training.ranks import FollowedRun, together
 from convscope.training.state import save_state
@@ -160,7 +160,9 @@ def train_spec(
             trainer = Trainer(run, net, data, task, recipe, where, goes_on, ranks)
             if given and not goes_on:  # its first weights cannot be made again from the spec
                 save_state(run, trainer.state, net, trainer.optimizer)
-            watcher, track = (watcher or default_watcher(), track) if ranks.is_first else (Silent(), ())
+            if not ranks.is_first:
+                watcher, track = Silent(), ()
+            watcher = watcher or (LiveTable() if sys.stderr.isatty() else Lines())
             with stop_wish() as wish, tracked(watcher, track, run, trainer.state.history) as watcher:
                 trainer.fit(watcher, wish)
             run.check_there()
