@@ -60,7 +60,7 @@ def worked(
     chosen = _chosen(worked_example, window, unit)
     picture = None if out is None else _draw(worked_example, chosen, out)
     if as_json:
-        print_json({**worked_example.to_json(chosen), **({"picture": str(picture)} if picture else {})})
+        print_json({**worked_example.to_json(chosen), **({"picture": picture} if picture else {})})
         return
     _print_worked(worked_example, chosen)
     if picture:
