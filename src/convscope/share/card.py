@@ -124,25 +124,19 @@ def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
         "about": _cell(run.spec.about or "").rstrip("."),
         "net": _code(run.spec.net.name),
         "parameters": subject.anatomy.parameters,
-        "shape": "×".join(map(str, run.input_shape)),
-        "classes": len(run.task.classes),
         "data": data | {"name": _cell(data["name"])},
-        "digest": data["digest"],
         "findings": [_cell(sentence) for sentence in findings(subject)],
-        "heads": {
-            _cell(target): [_row(row) for row in head["per_class"]] for target, head in metrics["heads"].items()
-        },
+        "heads": {_cell(target): [_row(row) for row in head["per_class"]] for target, head in metrics["heads"].items()},
         "accuracy": _percent(metrics["accuracy"]),
-        "loss": metrics["loss"]["value"],
-        "images": metrics["images"],
         "failures": FAILURES if has_failures else None,
         "timms": is_timms(run),
         "given": run.spec.net.name == GIVEN,
         "code": _code(code_in(shareable(run.spec).net) or ""),
-        "packages": environment["packages"],
-        "date": str(environment.get("date", ""))[:10],
         "version": __version__,
-    }  # fmt: skip
+        "run": run,
+        "metrics": metrics,
+        "environment": environment,
+    }
 
 
 def _front_matter(subject: ReportedRun, repo: str | None, metadata: dict[str, Any]) -> str:

@@ -198,14 +198,12 @@ def _onnx(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
     import onnx
     import onnxruntime
 
+    exported = _exported(run, deployed)
     try:
         with silenced():
             program = torch.onnx.export(
-                _exported(run, deployed), dynamo=True, input_names=["images"], output_names=["probabilities"],
-                external_data=False,
-            )  # fmt: skip
-    except FailedError:
-        raise
+                exported, dynamo=True, input_names=["images"], output_names=["probabilities"], external_data=False
+            )
     except Exception as error:
         raise FailedError(f"{run.path}: its network cannot be written as ONNX: {first_line(error)}") from error
     assert program is not None
@@ -265,9 +263,8 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
 
 def _answers(run: Run, probabilities: Tensor) -> Tensor:
     """The most probable class of each head, (N, heads)."""
-    firsts = [run.task.first_class(head) for head in range(len(run.task.heads))]
-    ends = [*firsts[1:], probabilities.shape[1]]
-    return torch.stack([probabilities[:, a:b].argmax(1) for a, b in zip(firsts, ends, strict=True)], 1)
+    by_head = probabilities.split([len(head.classes) for head in run.task.heads], 1)
+    return torch.stack([each.argmax(1) for each in by_head], 1)
 
 
 _LUMA = (19595, 38470, 7471)  # 65536ths of red, green and blue in a grey image (ITU-R BT.601), as Pillow's
