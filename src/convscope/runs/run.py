@@ -196,14 +196,10 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
-        environment = self.read_json(ENVIRONMENT)
-        data = environment["data"] if isinstance(environment.get("data"), dict) else {}
-        images = data.get("images")
-        counted = isinstance(images, dict) and {"train", "val", "test"} <= images.keys()
-        whole = counted and isinstance(data.get("digest"), str)
-        if "packages" not in environment or not whole:
-            raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
-        return environment
+        match environment := self.read_json(ENVIRONMENT):
+            case {"packages": _, "data": {"digest": str(), "images": {"train": _, "val": _, "test": _}}}:
+                return environment
+        raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
 
     def load_data(self) -> DataBundle:
         """The run's data set, loaded again.

@@ -7,23 +7,23 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, count, islice
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convscope.base.signals import StopWish
+from convscope.base.words import times
 from convscope.compute import evaluation_batch
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
 from convscope.errors import DivergedError, FailedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
-from convscope.training.features import Features, NoFeaturesError, tail_of
+from convscope.training.features import NoFeaturesError, check_tail, features_of, tail_of
 from convscope.training.imbalance import class_weights
 from convscope.training.live import Watcher
-from convscope.training.optimizers import Averaging, make_optimizer, rate_at, set_rate
+from convscope.training.optimizers import Averaging, make_optimizer, rate_at
 from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages
@@ -103,7 +103,8 @@ class Trainer:
         self.net.zero_grad()  # of what its owner did with it before
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
         self.averaging = Averaging(self.net, self.recipe, state.average)
-        self.features: Features | None = None
+        self.train_set, self.val_set = self.data.train, self.data.val
+        self.part_that_runs = self.net
         self.forward = self.ranks.joined(self._compiled(self.net))
         return self.optimizer
 
@@ -126,8 +127,10 @@ class Trainer:
 
     @property
     def _stage_name(self) -> str | None:
-        """None where the recipe has no stages."""
-        return self.stages.stages[self.state.stage].name if self.stages.stages else None
+        """None where all learns from beginning to end."""
+        if self.whole.stages:
+            return self.whole.stages[self.state.stage].name
+        return None if self.whole.train == ("all",) else ", ".join(self.whole.train)
 
     def _stage_goes_on(self) -> bool:
         patience, best = self.recipe.patience, self.state.best_epoch
@@ -141,22 +144,22 @@ class Trainer:
     def _prepare_stage(self, wish: StopWish) -> str:
         """Computes the features that the stage can be trained on, and says in words what will be done."""
         n_all = sum(parameter.numel() for parameter in self.net.parameters())
-        words = f"{self.stages.words_of(self.state.stage)}{self.stages.n_learning:,} of {n_all:,} parameters learn"
+        words = f"{self.stages.words_of(self.recipe.train)}{self.stages.n_learning:,} of {n_all:,} parameters learn"
         if self.stages.n_learning == n_all:
             return words
         began = time.perf_counter()
         try:
-            features = self._keep_features(wish)
+            self._keep_features(wish)
         except NoFeaturesError as reason:
             return f"{words}; each step runs the whole network: {reason}"
         finally:
             self.state.sums["seconds"] += time.perf_counter() - began
-        self.features, self.forward = features, self._compiled(features.tail.module)
-        return f"{words}, on kept features of the images ({features.nbytes / 2**20:,.1f} MiB)"
+        n_bytes = self.train_set.pixels.nbytes + self.val_set.pixels.nbytes
+        return f"{words}, on kept features of the images ({n_bytes / 2**20:,.1f} MiB)"
 
     @torch.no_grad()
-    def _keep_features(self, wish: StopWish) -> Features:
-        """What reaches the part that learns, of the training and validation images."""
+    def _keep_features(self, wish: StopWish) -> None:
+        """From now on runs only the part that learns, on what reaches it of the training and validation images."""
         if not self.recipe.keep_features:
             raise NoFeaturesError("recipe.keep_features is off")
         if not self.recipe.augmentation.is_off:
@@ -170,17 +173,25 @@ class Trainer:
         self.net.eval()
         image = torch.zeros(1, *self.data.input_shape, device=self.device)
         tail = tail_of(self.net, self.stages.learning, self.normalize(image))
-        features = Features(
-            partial(self._outputs, self.net, are_features=False),
-            partial(self._outputs, tail.module, are_features=True), tail, self.dtype,
-        )  # fmt: skip
         batch = evaluation_batch(self.data.input_shape, self.device, self.part)
-        for images in (self.data.train, self.data.val):
-            features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
+        outputs = partial(self._outputs, self.net, are_features=False)
+
+        def stop_if_asked() -> None:
             if wish.asked:
                 self._stop()
-        features.check(self.data.train, min(batch, self.part), self.device)
-        return features
+
+        train_set, val_set = (
+            features_of(images, outputs, tail, batch, self.device, self.run.path, stop_if_asked)
+            for images in (self.data.train, self.data.val)
+        )
+        by_tail = partial(self._outputs, tail.module, are_features=True)
+        check_tail(self.data.train, outputs, train_set, by_tail, min(batch, self.part), self.device, self.dtype)
+        self.train_set, self.val_set, self.part_that_runs = train_set, val_set, tail.module
+        self.forward = self._compiled(tail.module)
+
+    @property
+    def _on_features(self) -> bool:
+        return self.part_that_runs is not self.net
 
     def _outputs(self, net: nn.Module, inputs: Tensor, *, are_features: bool) -> Tensor:
         """Of a network for images in [0, 1], or of its tail for features; in number format and memory layout of the recipe."""
@@ -190,20 +201,13 @@ class Trainer:
         with autocast(self.device, self.dtype):
             return net(inputs.contiguous(memory_format=layout))
 
-    def _batches(self, images: ImageSet, size: int, **order: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """What `forward` takes, and targets: of each batch its images, or their features where these are kept."""
-        if self.features is not None:
-            order.pop("augmentation", None)
-            yield from self.features.batches(images, size, device=self.device, **order)
-            return
-        for batch in batches(images, size, device=self.device, **order):
-            yield batch.images, batch.targets
-
     def _training_batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        return self._batches(
-            self.data.train, self.batch, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
-            augmentation=self.recipe.augmentation, drop_last=True, balance=self.balance,
+        augmentation = None if self._on_features else self.recipe.augmentation
+        made = batches(
+            self.train_set, self.batch, device=self.device, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
+            augmentation=augmentation, drop_last=True, balance=self.balance,
         )  # fmt: skip
+        return ((batch.images, batch.targets) for batch in made)
 
     def endless_batches(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """The images and targets of the steps of one epoch after the other."""
@@ -241,7 +245,8 @@ class Trainer:
             torch.random.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
-        set_rate(self.optimizer, self._rate(self.state.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.state.step) * group["share"]
         try:
             loss, correct = self._backward(images, targets)
             if self.recipe.clip_norm is not None:
@@ -250,10 +255,10 @@ class Trainer:
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _NO_MEMORY):
                 raise
-            shape = "×".join(map(str, self.data.input_shape))
             raise FailedError(
-                f"the memory of {self.device} does not hold a step of {self.part} images of {shape}; take a smaller "
-                "recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller network"
+                f"the memory of {self.device} does not hold a step of {self.part} images of {times(self.data.input_shape)}; "
+                "take a smaller recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller "
+                "network"
             ) from error
         self.optimizer.zero_grad()
         return loss, correct
@@ -268,7 +273,7 @@ class Trainer:
             end = min(first + self.part, len(images))
             rows = self.ranks.rows(first, end)
             with self.ranks.summing(self.forward, now=end == len(images)):
-                outputs = self._outputs(self.forward, images[rows], are_features=self.features is not None)
+                outputs = self._outputs(self.forward, images[rows], are_features=self._on_features)
                 losses = [share * self._loss(outputs, mixed_targets, rows) for share, mixed_targets in mixed]
                 part_loss = torch.stack(losses).sum()
                 self.ranks.backward(part_loss)
@@ -304,7 +309,7 @@ class Trainer:
     def _measure_epoch(self, train_loss: float) -> None:
         """Validates, adds the epoch's row to the history, and keeps the weights where they are the best so far."""
         state, sums = self.state, self.state.sums
-        val_loss, val_accuracy = self.validate(self.data.val)
+        val_loss, val_accuracy = self.validate(self.val_set)
         if not math.isfinite(train_loss + val_loss):
             raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
         state.history.append({
@@ -322,13 +327,12 @@ class Trainer:
         self.net.eval()
         self.ranks.share(self.net.buffers())
         sums = torch.zeros(2, dtype=self.sum_type, device=self.device)
-        net = self.features.tail.module if self.features else self.net
-        shape = self.features.shape if self.features else self.data.input_shape
-        all_batches = self._batches(images, evaluation_batch(shape, self.device, self.part))
-        for inputs, targets in islice(all_batches, self.ranks.rank, None, self.ranks.count):
-            outputs = self._outputs(net, inputs, are_features=self.features is not None)
-            loss = self.task.loss(outputs.float(), targets) * len(inputs)
-            sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
+        size = evaluation_batch(images.pixels.shape[1:], self.device, self.part)
+        all_batches = batches(images, size, device=self.device)
+        for batch in islice(all_batches, self.ranks.rank, None, self.ranks.count):
+            outputs = self._outputs(self.part_that_runs, batch.images, are_features=self._on_features)
+            loss = self.task.loss(outputs.float(), batch.targets) * len(batch.index)
+            sums += torch.stack([loss, self.task.correct(outputs, batch.targets).sum()]).to(sums.dtype)
         loss, correct = (self.ranks.total(sums) / max(1, len(images))).tolist()
         return loss, correct
 

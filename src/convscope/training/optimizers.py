@@ -117,11 +117,9 @@ def make_optimizer(
     assert recipe.momentum is not None, "a recipe fills it in"
     muon = recipe.optimizer == "muon"
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
     output = next((one for one in reversed(list(net.parameters())) if one.ndim > 1), None)
     members = defaultdict(list)
-    for parameter in weights + others:
+    for parameter in sorted(trained, key=lambda one: one.ndim <= 1):  # weights first
         matrices = muon and parameter.ndim > 1 and parameter is not output and not parameter.is_complex()
         share = recipe.adam_rate / rate if muon and not matrices else 1.0
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
@@ -177,12 +175,6 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
             peak = recipe.warmup * total
             factor = (step + 1) / (peak + 1) if step < peak else (total - step) / (total - peak + 1)
     return recipe.peak_rate * factor
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all groups, of each its share."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
 
 
 _LOOKAHEAD_STEPS = 5

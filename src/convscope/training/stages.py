@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from convscope.errors import NetworkError, SettingError, UnknownNameError
-from convscope.runs import Recipe, Stage
+from convscope.runs import Recipe
 from convscope.training.parts import WORDS, named_part
 
 _ALL = "all"
@@ -32,11 +32,11 @@ class Stages:
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
-        self.net, self.stages, self._shape = net, recipe.learning_stages, input_shape
+        self.net, self._shape = net, input_shape
         self._parts: dict[str, list[str]] = {}  # what the words stand for
         self.modules = [
-            self._learning(stage, f"recipe.stages.{place}.train" if recipe.stages else "recipe.train")
-            for place, stage in enumerate(self.stages)
+            self._learning(part.train, f"recipe.stages.{place}.train" if recipe.stages else "recipe.train")
+            for place, part in enumerate(recipe.parts)
         ]
         self.factors = {
             parameter: factor
@@ -45,12 +45,10 @@ class Stages:
             for parameter in module.parameters()
         }
         self._before = {parameter: parameter.requires_grad for parameter in net.parameters()}
-        self.learning = [net]
+        self.learning = self.modules[0]
 
     def begin(self, number: int) -> None:
         """Freezes all but what the stage trains."""
-        if not self.stages:
-            return
         self.learning = self.modules[number]
         trained = {parameter for module in self.learning for parameter in module.parameters()}
         for parameter, before in self._before.items():
@@ -72,17 +70,15 @@ class Stages:
         """Parameters that learn now."""
         return sum(parameter.numel() for parameter in self.net.parameters() if parameter.requires_grad)
 
-    def words_of(self, number: int) -> str:
-        """What the words `head` and `last_block` stand for in a stage: "head is fc1; "; nothing where it has none."""
-        words = [word for word in self.stages[number].train if word in self._parts]
-        return "".join(f"{word} is {', '.join(self._parts[word])}; " for word in words)
+    def words_of(self, patterns: tuple[str, ...]) -> str:
+        """What the words `head` and `last_block` stand for among names of modules: "head is fc1; "; nothing without such."""
+        return "".join(f"{word} is {', '.join(self._parts[word])}; " for word in patterns if word in self._parts)
 
-    def _learning(self, stage: Stage, key: str) -> list[nn.Module]:
+    def _learning(self, patterns: tuple[str, ...], key: str) -> list[nn.Module]:
         """The modules that a stage names; those inside them learn as well."""
-        modules = [module for pattern in stage.train for module in self._named(pattern, key)]
+        modules = [module for pattern in patterns for module in self._named(pattern, key)]
         if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
-            names = ", ".join(stage.train)
-            raise SettingError(f"{key}: {names} has no parameters to train; name a layer with weights")
+            raise SettingError(f"{key}: {', '.join(patterns)} has no parameters to train; name a layer with weights")
         return modules
 
     def _named(self, pattern: str, key: str) -> list[nn.Module]:

@@ -55,9 +55,8 @@ class TrainingState:
 
 def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Writes the checkpoint, whole or not at all."""
-    packed = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    packed |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    packed |= {f"average.{name}": tensor for name, tensor in state.average.items()}
+    parts = {"net": net.state_dict(), "best": state.best, "average": state.average}
+    packed = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         packed |= {f"optimizer.{number}.{key}": value for key, value in slots.items() if isinstance(value, Tensor)}
     card = {key: getattr(state, key) for key in _CARD}

@@ -38,7 +38,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in CLIENTS:
             raise UnknownNameError("tracker", name, CLIENTS, "known")
-        import_optional(name, f"tracking with {name}", CLIENTS[name].extra)
+        import_optional(name, f"tracking with {name}", "wandb" if name == "wandb" else "track")
 
 
 @contextmanager

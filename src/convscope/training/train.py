@@ -197,9 +197,21 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
     """A new run folder."""
     check_free(out)
     run = Run(out)
-    about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
-    about = {**about_net, "precision": precision, "data": describe_data(data)}
-    run.write_json(ENVIRONMENT, {**describe_environment(), **about})
+    environment = {
+        **describe_environment(),
+        "first_weights": "given" if given else "spec",
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "precision": precision,
+        "data": {
+            "name": data.name,
+            "source": data.shared_source,
+            "digest": data.digest,
+            "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "duplicates": data.duplicates,
+            "left_out": [list(pair) for pair in data.left_out],
+        },
+    }
+    run.write_json(ENVIRONMENT, environment)
     run.write_spec(spec)
     return run
 
@@ -236,18 +248,6 @@ def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
             f"{out}: the data set {data.name!r} has changed since this run began; train again elsewhere"
         )
     return run
-
-
-def describe_data(data: DataBundle) -> dict[str, object]:
-    """What environment.json says of the data."""
-    return {
-        "name": data.name,
-        "source": data.shared_source,
-        "digest": data.digest,
-        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
-        "duplicates": data.duplicates,
-        "left_out": [list(pair) for pair in data.left_out],
-    }
 
 
 def fit_whitening(net: nn.Module, data: DataBundle) -> None:
