@@ -235,6 +235,6 @@ def stroke(points: Sequence[tuple[float, float]], radius: float, height: int, wi
     row = covered.nonzero()[1] * (width + 1)
     steps = np.zeros(height * (width + 1), dtype=int)
     for edge, step in ((np.ceil(low[covered] - 0.5), 1), (np.floor(high[covered] + 0.5), -1)):
-        place = np.minimum(np.maximum(edge, 0), width).astype(int)
+        place = np.clip(edge, 0, width).astype(int)
         steps += step * np.bincount(row + place, minlength=len(steps))
     return steps.reshape(height, width + 1).cumsum(1)[:, :width] > 0

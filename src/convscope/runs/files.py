@@ -64,12 +64,15 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Pat
     """
     own = net.state_dict()
     # of what get_extra_state gives the shape may be any
-    values = {name: tensor for name, tensor in own.items() if name.rpartition(".")[2] != "_extra_state"}
+    common = [n for n in own if n in tensors and n.rpartition(".")[2] != "_extra_state"]
+    pairs = [(n, tensors[n], own[n]) for n in common]
     wrong = [f"{n} missing" for n in own if n not in tensors] + [f"{n} unknown" for n in tensors if n not in own]
-    wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in values.items()
-              if n in tensors and tensors[n].shape != t.shape]  # fmt: skip
-    wrong += [f"{n} is of type {str(tensors[n].dtype)[6:]}, not {str(t.dtype)[6:]}" for n, t in values.items()
-              if n in tensors and _kind(tensors[n]) != _kind(t)]  # fmt: skip
+    wrong += [f"{n} is {tuple(new.shape)}, not {tuple(old.shape)}" for n, new, old in pairs if new.shape != old.shape]
+    wrong += [
+        f"{n} is of type {str(new.dtype)[6:]}, not {str(old.dtype)[6:]}"
+        for n, new, old in pairs
+        if _kind(new) != _kind(old)
+    ]
     if wrong:
         raise RunFolderError(f"{where} does not belong to this network: {'; '.join(wrong[:3])}")
     own.update(tensors)  # with the versions of its modules, which a file of tensors lacks

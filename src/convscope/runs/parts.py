@@ -87,8 +87,7 @@ def predict_parts(
     for n in done:
         advance(min(size, len(stream) - n * size))
     names_alone = not executor.is_remote or _seen(executor, stream.files)
-    shards = ((n, part) for n, part in enumerate(chunks(stream, size)) if n not in done)
-    todo = ((n, _named(part, names_alone)) for n, part in shards)
+    todo = ((n, _named(part, names_alone)) for n, part in enumerate(chunks(stream, size)) if n not in done)
     run.net, run.task  # noqa: B018 (so that they travel, and no folder is needed there)
     options = {**settings, "device": device}
     for (n, items), content in executor.map(_predicted, todo, executor.put(run), options):
