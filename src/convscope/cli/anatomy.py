@@ -49,18 +49,17 @@ def _print(table: Anatomy) -> None:
         [_row(layer) for layer in table.to_json()["layers"]],
         left=2,
     )
-    parts = table.to_json()
     print_line(
         f"\n{table.parameters:,} parameters ({table.trainable:,} trainable), {table.neurons:,} neurons, "
         f"{table.multiply_adds:,} multiply-adds an image"
     )
-    for kind in ("convolutional", "recurrent", "dense"):
-        part = parts[kind]
-        if kind == "recurrent" and not part["parameters"]:
+    parts = {"convolutional": table.convolutional, "recurrent": table.recurrent, "dense": table.dense}
+    for kind, part in parts.items():
+        if kind == "recurrent" and not part.parameters:
             continue
         print_line(
-            f"  {kind:13} {part['parameters']:>12,} parameters ({100 * part['parameters'] / max(1, table.parameters):.2f} %) "
-            f"{part['neurons']:>10,} neurons ({100 * part['neurons'] / max(1, table.neurons):.2f} %)"
+            f"  {kind:13} {part.parameters:>12,} parameters ({100 * part.parameters_share:.2f} %) "
+            f"{part.neurons:>10,} neurons ({100 * part.neurons_share:.2f} %)"
         )
     if table.note:
         print_line(f"note: {table.note}")

@@ -143,14 +143,14 @@ def look(
     with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
         path, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
     if json:
-        rows = {} if view.table is None else {"rows": json_rows(view.table)}
         values = {
             "picture": path,
             "heading": view.heading,
             "random_weights": subject.random_weights,
             "note": view.note,
+            "raw": raw,
         }
-        print_json(values | {"raw": raw} | rows)
+        print_json(values | ({} if view.table is None else {"rows": json_rows(view.table)}))
     else:
         if view.table is not None:
             print_frame(view.table)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from math import inf, nan
+from contextlib import AbstractContextManager, nullcontext, suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,13 +130,10 @@ def read_minutes(text: str) -> float:
     """
     if text == "all":
         return inf
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = nan
-    if not 0 < minutes < inf:
-        raise SettingError(f"--minutes {text}: expected a number above 0, such as 20, or all for no limit")
-    return minutes
+    with suppress(ValueError):
+        if 0 < float(text) < inf:
+            return float(text)
+    raise SettingError(f"--minutes {text}: expected a number above 0, such as 20, or all for no limit")
 
 
 def opened(folder: Path, trust_code: bool) -> Run:

@@ -120,16 +120,15 @@ def print_metrics(metrics: dict[str, Any], recipe: Recipe) -> None:
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
-    single = len(metrics["heads"]) == 1
-    if single:
-        rows += _of_classes(metrics)
-    rows += [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
-    if single:
-        rows.append(("calibration error", share(metrics["calibration_error"])))
-    for name, head in {} if single else metrics["heads"].items():
-        own = [("accuracy", share(head["accuracy"])), *_of_classes(head)]
-        own.append(("calibration error", share(head["calibration_error"])))
-        rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
+    of_all = [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
+    if len(metrics["heads"]) == 1:
+        rows += [*_of_classes(metrics), *of_all, ("calibration error", share(metrics["calibration_error"]))]
+    else:
+        rows += of_all
+        for name, head in metrics["heads"].items():
+            calibration = ("calibration error", share(head["calibration_error"]))
+            own = [("accuracy", share(head["accuracy"])), *_of_classes(head), calibration]
+            rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
     for sentence in imbalance_in_words(metrics, recipe):
         print_line(sentence)

@@ -27,7 +27,7 @@ from convscope.training.optimizers import Averaging, make_optimizer, rate_at
 from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages
-from convscope.training.state import TrainingState, load_state, save_state
+from convscope.training.state import TrainingState, load_optimizer, load_state, save_state
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 """What PyTorch says on a CPU, on Linux and on Windows, for which it has no error of its own."""
@@ -51,20 +51,19 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device, resume: bool,
-        ranks: Ranks = Ranks(),
+        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device,
+        resume: bool = False, ranks: Ranks = Ranks(),
     ) -> None:  # fmt: skip
         self.run, self.data, self.task, self.whole, self.device = run, data, task, recipe, device
         self.ranks = ranks
         self.net = place(net, recipe, device)
         self.stages = Stages(self.net, recipe, data.input_shape)
-        self.state = TrainingState()
+        self.state, slots = load_state(run, self.net) if resume else (TrainingState(), {})
+        self._begin_stage()
         if resume:
-            self.state = load_state(run, self.net, self._begin_stage)
+            load_optimizer(self.optimizer, slots)
             if not ranks.is_first:
                 self.state.sums |= {"loss": 0.0, "correct": 0.0}  # the first process has those of all
-        else:
-            self._begin_stage(self.state)
         weights = class_weights(recipe, task, data.train)
         self.class_weights = {target: values.to(device) for target, values in weights.items()}
         self.balance = task.heads[0].target if recipe.sampling == "balanced" else None
@@ -89,24 +88,23 @@ class Trainer:
             self._train_stage(watcher, wish)
             for _ in self.whole.parts[self.state.stage + 1 :]:
                 self.state.begin_stage()
-                self._begin_stage(self.state)
+                self._begin_stage()
                 self._train_stage(watcher, wish)
         finally:
             watcher.end()
             self.stages.end()
         self.net.eval()
 
-    def _begin_stage(self, state: TrainingState) -> torch.optim.Optimizer:
+    def _begin_stage(self) -> None:
         """Freezes what the stage does not train, and makes its optimizer."""
-        self.stages.begin(state.stage)
-        self.recipe = self.whole.parts[state.stage]
+        self.stages.begin(self.state.stage)
+        self.recipe = self.whole.parts[self.state.stage]
         self.net.zero_grad()  # of what its owner did with it before
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
-        self.averaging = Averaging(self.net, self.recipe, state.average)
+        self.averaging = Averaging(self.net, self.recipe, self.state.average)
         self.train_set, self.val_set = self.data.train, self.data.val
         self.part_that_runs = self.net
         self.forward = self.ranks.joined(self._compiled(self.net))
-        return self.optimizer
 
     def _compiled(self, net: nn.Module) -> nn.Module:
         by_size = False if self.recipe.resize else None  # a program for each of the few sizes, in place of one for any
@@ -160,16 +158,16 @@ class Trainer:
     @torch.no_grad()
     def _keep_features(self, wish: StopWish) -> None:
         """From now on runs only the part that learns, on what reaches it of the training and validation images."""
-        if not self.recipe.keep_features:
-            raise NoFeaturesError("recipe.keep_features is off")
-        if not self.recipe.augmentation.is_off:
-            raise NoFeaturesError("the training images are augmented")
-        if self.recipe.mixup or self.recipe.cutmix:
-            raise NoFeaturesError("the training images are mixed")
-        if self.recipe.resize:
-            raise NoFeaturesError("the training images are resized")
-        if self.ranks.count > 1:
-            raise NoFeaturesError("several processes train together")
+        obstacles = {
+            "recipe.keep_features is off": not self.recipe.keep_features,
+            "the training images are augmented": not self.recipe.augmentation.is_off,
+            "the training images are mixed": self.recipe.mixup or self.recipe.cutmix,
+            "the training images are resized": self.recipe.resize,
+            "several processes train together": self.ranks.count > 1,
+        }
+        for reason, holds in obstacles.items():
+            if holds:
+                raise NoFeaturesError(reason)
         self.net.eval()
         image = torch.zeros(1, *self.data.input_shape, device=self.device)
         tail = tail_of(self.net, self.stages.learning, self.normalize(image))

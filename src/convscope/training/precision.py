@@ -76,7 +76,7 @@ def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBund
     """What a step of the network takes, which is then put back."""
     recipe = timed_recipe(recipe, precision)
     with undone(net):
-        return step_seconds(Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu"), resume=False))
+        return step_seconds(Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu")))
 
 
 def timed_recipe(recipe: Recipe, precision: str) -> Recipe:

@@ -45,7 +45,6 @@ class Stages:
             for parameter in module.parameters()
         }
         self._before = {parameter: parameter.requires_grad for parameter in net.parameters()}
-        self.learning = self.modules[0]
 
     def begin(self, number: int) -> None:
         """Freezes all but what the stage trains."""

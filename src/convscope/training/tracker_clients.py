@@ -160,12 +160,11 @@ class _MLflow:
         from mlflow.exceptions import MlflowException
 
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-        if self.client.get_experiment_by_name(name) is None:
-            try:
-                return str(self.client.create_experiment(name))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training may have been quicker
-                    raise
+        try:
+            return str(self.client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         return str(self.client.get_experiment_by_name(name).experiment_id)
 
     def row(self, epoch: int, figures: dict[str, float]) -> None:
