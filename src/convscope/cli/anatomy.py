@@ -66,15 +66,9 @@ def _print(table: Anatomy) -> None:
 
 
 def _row(layer: dict[str, Any]) -> tuple[str, ...]:
-    def side(value: int | list[int] | None) -> str:
-        return "" if value is None else times(value) if isinstance(value, list) else str(value)
-
     count = (f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "neurons", "multiply_adds"))
-    return (
-        layer["name"],
-        layer["kind"],
-        times(layer["output_shape"]),
-        *count,
-        side(layer["receptive_field"]),
-        side(layer["stride"]),
-    )
+    sides = [
+        "" if side is None else times(side) if isinstance(side, list) else str(side)
+        for side in (layer["receptive_field"], layer["stride"])
+    ]
+    return (layer["name"], layer["kind"], times(layer["output_shape"]), *count, *sides)

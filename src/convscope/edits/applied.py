@@ -104,12 +104,8 @@ def _mean(images: Images) -> Float[Tensor, "N C 1 1"]:
     return images.mean((2, 3), keepdim=True, dtype=operations.exact(images)).to(images)
 
 
-def _moved(kind: str) -> Callable[..., Images]:
-    def apply_change(images: Images, *amounts: float) -> Images:
-        change = Change(kind, (amounts[1], amounts[0]) if kind == "shift" else amounts[0])
-        return transform(images, _mean(images), [change])
-
-    return apply_change
+def _moved(images: Images, change: Change) -> Images:
+    return transform(images, _mean(images), [change])
 
 
 def _contrast(images: Images, factor: float) -> Images:
@@ -145,7 +141,9 @@ _APPLIED: dict[str, Callable[..., Images]] = {
     "rectangle": _rectangle,
     "paste": _paste,
     "blend": lambda images, other, share: (1 - share) * images + share * other,
-    **{kind: _moved(kind) for kind in ("shift", "rotate", "scale")},
+    "shift": lambda images, right, down: _moved(images, Change("shift", (down, right))),
+    "rotate": lambda images, degrees: _moved(images, Change("rotate", degrees)),
+    "scale": lambda images, factor: _moved(images, Change("scale", factor)),
     "brightness": lambda images, factor: operations.brightness(images, images.new_full((len(images),), factor)),
     "contrast": _contrast,
     "saturation": lambda images, factor: operations.saturation(images, images.new_full((len(images),), factor)),

@@ -133,7 +133,10 @@ def export_run(
     if form == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             import_optional(package, "an ONNX file", "export")
-    test = _test_images(run) if verify else None
+    try:
+        test = run.load_data().test if verify else None
+    except DataError as error:
+        raise DataError(f"{error}; --unverified (verify=False) writes the file without them") from None
     deployed = Deployed(run)
     _, example, make = _FORMATS[form]
     content, program = make(run, deployed)
@@ -145,13 +148,6 @@ def export_run(
         )
     write_whole(path, content)
     return Export(path, form, images, largest, changed, example.replace("PATH", repr(str(path))))
-
-
-def _test_images(run: Run) -> ImageSet:
-    try:
-        return run.load_data().test
-    except DataError as error:
-        raise DataError(f"{error}; --unverified (verify=False) writes the file without them") from None
 
 
 def _form_and_path(run: Run, out: Path | None, to: str | None) -> tuple[str, Path]:

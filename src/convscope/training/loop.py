@@ -141,9 +141,11 @@ class Trainer:
 
     def _prepare_stage(self, wish: StopWish) -> str:
         """Computes the features that the stage can be trained on, and says in words what will be done."""
-        n_all = sum(parameter.numel() for parameter in self.net.parameters())
-        words = f"{self.stages.words_of(self.recipe.train)}{self.stages.n_learning:,} of {n_all:,} parameters learn"
-        if self.stages.n_learning == n_all:
+        parameters = list(self.net.parameters())
+        n_all = sum(one.numel() for one in parameters)
+        n_learning = sum(one.numel() for one in parameters if one.requires_grad)
+        words = f"{self.stages.words_of(self.recipe.train)}{n_learning:,} of {n_all:,} parameters learn"
+        if n_learning == n_all:
             return words
         began = time.perf_counter()
         try:

@@ -64,11 +64,6 @@ class Stages:
         for parameter, before in self._before.items():
             parameter.requires_grad_(before)
 
-    @property
-    def n_learning(self) -> int:
-        """Parameters that learn now."""
-        return sum(parameter.numel() for parameter in self.net.parameters() if parameter.requires_grad)
-
     def words_of(self, patterns: tuple[str, ...]) -> str:
         """What the words `head` and `last_block` stand for among names of modules: "head is fc1; "; nothing without such."""
         return "".join(f"{word} is {', '.join(self._parts[word])}; " for word in patterns if word in self._parts)

@@ -57,7 +57,15 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
     status: Status = "failed"
     try:
         for name in dict.fromkeys(names):
-            trackers.append(_begun(name, run, rows))  # noqa: PERF401 (those before one that fails are ended below)
+            one = _Told(name, run)
+            try:
+                _catch_up(one.tracker, run, rows)
+            except Exception as error:  # the packages have errors of many kinds
+                raise TrackerError(
+                    f"tracking with {name} cannot begin: {first_line(error).rstrip('.')}; so nothing was trained: "
+                    "put that right, or leave this tracker out"
+                ) from error
+            trackers.append(one)
         yield _Beside(watcher, trackers) if trackers else watcher
         status = "finished"
     except (StoppedError, KeyboardInterrupt, DivergedError) as error:
@@ -126,25 +134,13 @@ class _Told:
             return
         try:
             act(self.tracker)
-        except Exception as error:  # of any kind, see _begun
+        except Exception as error:  # of any kind, as in `tracked`
             self.failed = True
             print(  # noqa: T201
                 f"{LEFT} {self.name}, which failed: {first_line(error).rstrip('.')}; nothing of the run is lost: "
                 f"all epochs are in {self.run.path / HISTORY}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-
-
-def _begun(name: str, run: Run, rows: Rows) -> _Told:
-    one = _Told(name, run)
-    try:
-        _catch_up(one.tracker, run, rows)
-    except Exception as error:  # the packages have errors of many kinds
-        raise TrackerError(
-            f"tracking with {name} cannot begin: {first_line(error).rstrip('.')}; so nothing was trained: "
-            "put that right, or leave this tracker out"
-        ) from error
-    return one
 
 
 def _catch_up(tracker: Tracker, run: Run, rows: Rows) -> None:
