@@ -119,7 +119,8 @@ def _bare_step(trainer: Trainer) -> Callable[[], None]:
     net = copy.deepcopy(trainer.net)
     optimizer = make_optimizer(net, trainer.recipe)
     batch = next(batches(trainer.data.train, trainer.batch, device=trainer.device, drop_last=True))
-    images, targets = trainer._prepare(batch.images), batch.targets["class"]
+    layout = torch.channels_last if trainer.recipe.channels_last else torch.contiguous_format
+    images, targets = trainer.normalize(batch.images).contiguous(memory_format=layout), batch.targets["class"]
 
     def step() -> None:
         with autocast(trainer.device, trainer.dtype):

@@ -17,7 +17,7 @@ from convscope.data import Augmentation, DataBundle, batches
 from convscope.errors import SettingError, StoppedError, UnknownNameError
 from convscope.nets import build_net
 from convscope.runs import MODEL, Recipe, Run, open_run
-from convscope.training import Lines, Silent, features, train
+from convscope.training import Lines, Silent, features, loop, train
 from tests.gpus import on_gpu
 
 Make = Callable[..., DataBundle]
@@ -314,13 +314,13 @@ def test_features_of_large_images_are_computed_a_few_at_a_time(
     spots: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU so many that their maps do not fill the memory; sums in another order, so to 10⁻⁴ of the losses."""
-    sizes, keep = [], features.Features.keep
+    sizes, features_of = [], loop.features_of
 
-    def told(self: features.Features, images: Any, batch: int, *rest: Any) -> None:
+    def told(images: Any, outputs: Any, tail: Any, batch: int, *rest: Any) -> Any:
         sizes.append(batch)
-        keep(self, images, batch, *rest)
+        return features_of(images, outputs, tail, batch, *rest)
 
-    monkeypatch.setattr(features.Features, "keep", told)
+    monkeypatch.setattr(loop, "features_of", told)
     data, runs = spots(60, image_size=200), []
     for keep_features in (True, False):
         torch.manual_seed(0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convscope.base.words import times
 from convscope.cli.options import Json
 from convscope.cli.show import print_json, print_line, print_table
 
@@ -19,7 +20,7 @@ def anatomy(
         typer.Argument(help="A name of the catalogue, a plain text, timm:NAME, torchvision:NAME or module:callable."),
     ],
     input: Annotated[
-        str | None, typer.Option("--input", metavar="CxHxW", help="Shape of the images; the network's own by default.")
+        str | None, typer.Option(metavar="CxHxW", help="Shape of the images; the network's own by default.")
     ] = None,
     set_: Annotated[
         list[str],
@@ -41,30 +42,33 @@ def anatomy(
 
 
 def _print(table: Anatomy) -> None:
-    shape = "×".join(str(n) for n in table.input)
     columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-\nadds", "receptive\nfield", "stride")
-    print_table(f"{table.network} on {shape}", columns, [_row(layer) for layer in table.to_json()["layers"]], left=2)
-    parts = table.to_json()
+    print_table(
+        f"{table.network} on {times(table.input)}",
+        columns,
+        [_row(layer) for layer in table.to_json()["layers"]],
+        left=2,
+    )
     print_line(
         f"\n{table.parameters:,} parameters ({table.trainable:,} trainable), {table.neurons:,} neurons, "
         f"{table.multiply_adds:,} multiply-adds an image"
     )
-    for kind in ("convolutional", "recurrent", "dense"):
-        part = parts[kind]
-        if kind == "recurrent" and not part["parameters"]:
+    parts = {"convolutional": table.convolutional, "recurrent": table.recurrent, "dense": table.dense}
+    for kind, part in parts.items():
+        if kind == "recurrent" and not part.parameters:
             continue
         print_line(
-            f"  {kind:13} {part['parameters']:>12,} parameters ({100 * part['parameters'] / max(1, table.parameters):.2f} %) "
-            f"{part['neurons']:>10,} neurons ({100 * part['neurons'] / max(1, table.neurons):.2f} %)"
+            f"  {kind:13} {part.parameters:>12,} parameters ({100 * part.parameters_share:.2f} %) "
+            f"{part.neurons:>10,} neurons ({100 * part.neurons_share:.2f} %)"
         )
     if table.note:
         print_line(f"note: {table.note}")
 
 
 def _row(layer: dict[str, Any]) -> tuple[str, ...]:
-    def side(value: int | list[int] | None) -> str:
-        return "" if value is None else "×".join(map(str, value)) if isinstance(value, list) else str(value)
-
     count = (f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "neurons", "multiply_adds"))
-    shape = "×".join(str(n) for n in layer["output_shape"])
-    return (layer["name"], layer["kind"], shape, *count, side(layer["receptive_field"]), side(layer["stride"]))
+    sides = [
+        "" if side is None else times(side) if isinstance(side, list) else str(side)
+        for side in (layer["receptive_field"], layer["stride"])
+    ]
+    return (layer["name"], layer["kind"], times(layer["output_shape"]), *count, *sides)

@@ -20,7 +20,6 @@ def cache(
     limit: Annotated[
         str | None,
         typer.Option(
-            "--limit",
             metavar="SIZE",
             help="What --prune leaves, such as 2GB; CONVSCOPE_CACHE_LIMIT, or 256MB of a run, if left out.",
         ),
@@ -52,7 +51,7 @@ def cache(
     ]
     if json:
         records = [dict(zip(("kind", "name", "bytes", "used"), row, strict=True)) for row in rows]
-        print_json({"folder": str(root), "entries": records, "removed": len(removed)})
+        print_json({"folder": root, "entries": records, "removed": len(removed)})
         return
     total = sum(each.size_bytes for each in entries) / 1e6
     print_line(f"{root}: {len(entries)} entries, {total:,.1f} MB" + (f"; {len(removed)} removed" if removed else ""))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from convscope.cli.options import RunDir, TrustCode, opened
+from convscope.cli.options import CardFolder, RunDir, TrustCode, opened
 from convscope.cli.show import print_line
 
 
 def card(
     run: RunDir,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
-    ] = None,
+    out: CardFolder = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a model card.

@@ -18,10 +18,10 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write a page there, .html, or the pictures alone, .png."),
+        typer.Option(metavar="FILE", help="Write a page there, .html, or the pictures alone, .png."),
     ] = None,
     seeds_by: Annotated[
-        str, typer.Option("--seeds-by", metavar="KEY", help="Runs that differ in this setting alone are a group.")
+        str, typer.Option(metavar="KEY", help="Runs that differ in this setting alone are a group.")
     ] = "recipe.seed",
     json: Json = False,
 ) -> None:
@@ -38,7 +38,7 @@ def compare(
     if out:
         write_comparison(compared, out)
     if json:
-        print_json({**compared.to_json(), "out": str(out) if out else None})
+        print_json({**compared.to_json(), "out": out})
         return
     print_compared(compared)
     if out:

@@ -31,69 +31,52 @@ def conv(
     ] = None,
     filters: Annotated[
         int | None,
-        typer.Option("--filters", metavar="N", help="In place of LAYER: one convolution with so many filters."),
+        typer.Option(metavar="N", help="In place of LAYER: one convolution with so many filters."),
     ] = None,
-    pool: Annotated[
-        str | None, typer.Option("--pool", metavar="max|average", help="In place of LAYER: one pool.")
-    ] = None,
+    pool: Annotated[str | None, typer.Option(metavar="max|average", help="In place of LAYER: one pool.")] = None,
     kernel: Annotated[
-        str | None, typer.Option("--kernel", metavar="K", help="Size of the window: 3, or 3x5, rows×columns.")
+        str | None, typer.Option(metavar="K", help="Size of the window: 3, or 3x5, rows×columns.")
     ] = None,
     stride: Annotated[
         str | None,
-        typer.Option(
-            "--stride", metavar="S", help="Step of the window: 2, or 2x1; if left out 1, of a pool the kernel."
-        ),
+        typer.Option(metavar="S", help="Step of the window: 2, or 2x1; if left out 1, of a pool the kernel."),
     ] = None,
     padding: Annotated[
         str | None,
-        typer.Option(
-            "--padding", metavar="P", help="Zeros around the input: a number, 1x2, same or valid; 0 if left out."
-        ),
+        typer.Option(metavar="P", help="Zeros around the input: a number, 1x2, same or valid; 0 if left out."),
     ] = None,
     dilation: Annotated[
-        str | None, typer.Option("--dilation", metavar="D", help="Distance of the taps: 2, or 2x1; 1 if left out.")
+        str | None, typer.Option(metavar="D", help="Distance of the taps: 2, or 2x1; 1 if left out.")
     ] = None,
-    groups: Annotated[
-        int | None, typer.Option("--groups", metavar="G", help="Groups of a convolution, 1 if left out.")
-    ] = None,
+    groups: Annotated[int | None, typer.Option(metavar="G", help="Groups of a convolution, 1 if left out.")] = None,
     transposed: Annotated[bool, typer.Option("--transposed", help="Transposed convolution, which enlarges.")] = False,
     output_padding: Annotated[
         str | None,
-        typer.Option(
-            "--output-padding", metavar="O", help="Rows and columns added to its output: 1, or 1x0; 0 if left out."
-        ),
+        typer.Option(metavar="O", help="Rows and columns added to its output: 1, or 1x0; 0 if left out."),
     ] = None,
     no_bias: Annotated[bool, typer.Option("--no-bias", help="Convolution without biases.")] = False,
     order: Annotated[
         Literal["chw", "hwc"] | None,
-        typer.Option(
-            "--order", help="Order of the input's shape: channels first or last, where it can be read either way."
-        ),
+        typer.Option(help="Order of the input's shape: channels first or last, where it can be read either way."),
     ] = None,
-    image: Annotated[
-        str | None, typer.Option("--image", metavar="NUMBERS", help=f"Work it out on numbers: {_NUMBERS}.")
-    ] = None,
+    image: Annotated[str | None, typer.Option(metavar="NUMBERS", help=f"Work it out on numbers: {_NUMBERS}.")] = None,
     filter: Annotated[
         str | None,
-        typer.Option("--filter", metavar="NUMBERS", help="The filter in the same form; several with || between them."),
+        typer.Option(metavar="NUMBERS", help="The filter in the same form; several with || between them."),
     ] = None,
-    bias: Annotated[str | None, typer.Option("--bias", metavar="NUMBERS", help="A number for each filter.")] = None,
+    bias: Annotated[str | None, typer.Option(metavar="NUMBERS", help="A number for each filter.")] = None,
     example: Annotated[
         str | None,
         typer.Option(
-            "--example",
             metavar="NAME|FILE",
             help="An example that is there: report-e, edges, upsample; or your .yaml file.",
         ),
     ] = None,
     window: Annotated[
-        str | None, typer.Option("--window", metavar="ROW,COLUMN", help="Show only this position of the output.")
+        str | None, typer.Option(metavar="ROW,COLUMN", help="Show only this position of the output.")
     ] = None,
-    unit: Annotated[int | None, typer.Option("--unit", metavar="N", help="Show only this unit of the output.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="A picture of the windows: .svg or .png.")
-    ] = None,
+    unit: Annotated[int | None, typer.Option(metavar="N", help="Show only this unit of the output.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A picture of the windows: .svg or .png.")] = None,
     json: Json = False,
 ) -> None:
     """Work a convolution out by hand.

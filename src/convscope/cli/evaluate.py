@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from convscope.cli import options
-from convscope.cli.show import print_json, print_metrics
+from convscope.cli.show import print_aside, print_json, print_metrics
 from convscope.errors import ReadOnlyError
 
 
@@ -32,7 +30,7 @@ def evaluate(
     try:
         check_writable(run)
     except ReadOnlyError:
-        print(f"note: {run} is read-only, so these figures are not kept", file=sys.stderr)  # noqa: T201
+        print_aside(f"note: {run} is read-only, so these figures are not kept")
     if json:
         print_json(metrics)
     else:

@@ -16,7 +16,6 @@ def export(
     to: Annotated[
         str | None,
         typer.Option(
-            "--to",
             metavar="FORMAT",
             help="onnx, torch (torch.export) or safetensors (weights alone); if left out by the ending of --out, else onnx.",
         ),
@@ -24,7 +23,6 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
             metavar="FILE",
             help="The file; model.onnx, model.pt2 or model-export.safetensors in the run folder if left out.",
         ),

@@ -47,12 +47,11 @@ def look(
         ),
     ] = [],  # noqa: B006 (typer copies it)
     image: Annotated[
-        str | None, typer.Option("--image", metavar="FILE|INDEX", help="A file, or a test image by its number or name.")
+        str | None, typer.Option(metavar="FILE|INDEX", help="A file, or a test image by its number or name.")
     ] = None,
     edit: Annotated[
         str | None,
         typer.Option(
-            "--edit",
             metavar="JSON",
             help='Edits of the image before the lens: a list such as [["rectangle", [0, 0, 8, 8], "grey"], ["rotate", 15]].',
         ),
@@ -60,7 +59,6 @@ def look(
     net: Annotated[
         str | None,
         typer.Option(
-            "--net",
             metavar="NAME",
             help="A network that is no run: timm:NAME, torchvision:NAME, module:callable, or a name of the catalogue.",
         ),
@@ -72,7 +70,7 @@ def look(
         ),
     ] = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="With --net: seed of the random weights, 0 if left out.")
+        int | None, typer.Option(metavar="N", help="With --net: seed of the random weights, 0 if left out.")
     ] = None,
     set_: Annotated[
         list[str],
@@ -81,41 +79,37 @@ def look(
         ),
     ] = [],  # noqa: B006 (typer copies it)
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="With --net: its weights, a .safetensors file.")
+        Path | None, typer.Option(metavar="FILE", help="With --net: its weights, a .safetensors file.")
     ] = None,
     input: Annotated[
         str | None,
-        typer.Option(
-            "--input", metavar="CxHxW", help="With --net: shape of the images, the network's own if left out."
-        ),
+        typer.Option(metavar="CxHxW", help="With --net: shape of the images, the network's own if left out."),
     ] = None,
     mean: Annotated[
         str | None,
         typer.Option(
-            "--mean",
             metavar="M,…",
             help="With --net: mean that images are normalised by, a number a channel; the network's own if left out.",
         ),
     ] = None,
     deviation: Annotated[
-        str | None, typer.Option("--deviation", metavar="D,…", help="With --net: standard deviation, likewise.")
+        str | None, typer.Option(metavar="D,…", help="With --net: standard deviation, likewise.")
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option("--classes", metavar="FILE", help="With --net: names of the classes, one a line.")
+        Path | None, typer.Option(metavar="FILE", help="With --net: names of the classes, one a line.")
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            "--output",
             metavar="NAME|INDEX",
             help="With --net: which of several results is the answer; the one called logits or out if left out.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png if left out.")
+        Path | None, typer.Option(metavar="FILE", help="The picture, a PNG; RUN/look-LENS.png if left out.")
     ] = None,
     raw: Annotated[
-        Path | None, typer.Option("--raw", metavar="FILE", help="Also write the tensors there, as safetensors.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the tensors there, as safetensors.")
     ] = None,
     catalogue: Annotated[
         bool, typer.Option("--list", help="List the lenses and scans; with --json the schemas of their requests.")
@@ -135,7 +129,7 @@ def look(
     from convscope.runs import parse_overrides
 
     if catalogue:
-        print_json(_schemas()) if json else print_line(_listing())
+        _print_catalogue(json)
         return
     names, settings = _split(words)
     if not 1 <= len(names) <= 2:
@@ -152,14 +146,14 @@ def look(
     with cluster(ray, cpus_per_run, 0.0, allow_different) as executor, using(executor):
         path, view = look_at(subject, lens, image, edit=edit, out=out, raw=raw, **settings)
     if json:
-        rows = {} if view.table is None else {"rows": json_rows(view.table)}
         values = {
-            "picture": str(path),
+            "picture": path,
             "heading": view.heading,
             "random_weights": subject.random_weights,
             "note": view.note,
+            "raw": raw,
         }
-        print_json(values | {"raw": str(raw) if raw else None} | rows)
+        print_json(values | ({} if view.table is None else {"rows": json_rows(view.table)}))
     else:
         if view.table is not None:
             print_frame(view.table)
@@ -185,19 +179,16 @@ def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
     return names, settings
 
 
-def _listing() -> str:
-    from convscope.analyses import find, names
-
-    width = max(map(len, names()))
-    return "\n".join(f"{name:{width}}  {find(name).about}" for name in names())
-
-
-def _schemas() -> list[dict[str, Any]]:
-    """Of each analysis: what it looks at, and the JSON schema of its request."""
+def _print_catalogue(json: bool) -> None:
+    """Of each analysis what it looks at; as JSON with the schema of its request."""
     from convscope.analyses import find, names
 
     analyses = [find(name) for name in names()]
-    return [
-        {"name": each.name, "about": each.about, "reads": each.reads, "request": each.request.model_json_schema()}
-        for each in analyses
-    ]
+    if json:
+        print_json([
+            {"name": each.name, "about": each.about, "reads": each.reads, "request": each.request.model_json_schema()}
+            for each in analyses
+        ])  # fmt: skip
+        return
+    width = max(map(len, names()))
+    print_line("\n".join(f"{each.name:{width}}  {each.about}" for each in analyses))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convscope.base.words import times
 from convscope.cli.options import Json
 from convscope.cli.show import print_json, print_line, print_table
 
@@ -18,9 +19,7 @@ _TAGS_SHOWN = 3
 def nets(
     search: Annotated[
         str | None,
-        typer.Option(
-            "--search", metavar="TEXT", help="List those whose names hold TEXT, or match it: vit, 'timm:*lite*'."
-        ),
+        typer.Option(metavar="TEXT", help="List those whose names hold TEXT, or match it: vit, 'timm:*lite*'."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -34,17 +33,22 @@ def nets(
     own, zoos = listed_catalogue(), listed_zoos()
     networks = searched(search, own, zoos) if search is not None else own
     if json:
-        print_json({"networks": [net.to_json() for net in networks], "libraries": [_counts(zoo) for zoo in zoos]})
+        libraries = [
+            {
+                "name": zoo.name,
+                "networks": len(zoo.nets),
+                "pretrained": zoo.n_pretrained,
+                "problem": zoo.problem or None,
+            }
+            for zoo in zoos
+        ]
+        print_json({"networks": [net.to_json() for net in networks], "libraries": libraries})
         return
     _print(networks)
     lines = [_line(zoo) for zoo in zoos if zoo.problem or search is None]
     if search is None:
         lines.append("a plain text: --net 'c32b M c64b M f128'; a callable: --net package.module:callable")
     print_line("\n".join(lines))
-
-
-def _counts(zoo: ListedZoo) -> dict[str, object]:
-    return {"name": zoo.name, "networks": len(zoo.nets), "pretrained": zoo.n_pretrained, "problem": zoo.problem or None}
 
 
 def _line(zoo: ListedZoo) -> str:
@@ -58,7 +62,7 @@ def _print(networks: list[ListedNet]) -> None:
     rows = [
         (
             net.name,
-            "×".join(map(str, net.input)),
+            times(net.input),
             ", ".join(net.weights[:_TAGS_SHOWN]) + (" …" if len(net.weights) > _TAGS_SHOWN else ""),
             f"{net.parameters:,}" if net.parameters else "",
             net.about,

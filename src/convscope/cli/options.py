@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager, nullcontext
-from math import inf, nan
+from contextlib import AbstractContextManager, nullcontext, suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convscope.cli.show import print_aside
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ Net = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Folder of the run, new or of the same spec; runs/NAME if left out."),
+]
+CardFolder = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Compute on auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[
@@ -102,10 +105,9 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, suc
 
 
 def cluster(
-    address: str | None, cpus: int = 1, gpus: float = 0.0, allow_different: bool = False, tasks: int | None = None
+    address: str | None, cpus: int, gpus: float, allow_different: bool, tasks: int | None = None
 ) -> AbstractContextManager[Executor | None]:
     """The cluster of --ray and the options that belong to it; None without it."""
-
     if address is None:
         for option, given in (
             ("--cpus-per-run", cpus != 1),
@@ -126,16 +128,12 @@ def read_minutes(text: str) -> float:
     Raises:
         SettingError: it is neither a number above 0 nor "all".
     """
-
     if text == "all":
         return inf
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = nan
-    if not 0 < minutes < inf:
-        raise SettingError(f"--minutes {text}: expected a number above 0, such as 20, or all for no limit")
-    return minutes
+    with suppress(ValueError):
+        if 0 < float(text) < inf:
+            return float(text)
+    raise SettingError(f"--minutes {text}: expected a number above 0, such as 20, or all for no limit")
 
 
 def opened(folder: Path, trust_code: bool) -> Run:
@@ -145,7 +143,7 @@ def opened(folder: Path, trust_code: bool) -> Run:
 
     run = open_run(folder, trust=trust_code)
     if trust_code and (code := code_in(run.spec.net)):
-        print(f"note: {folder} runs {code}", file=sys.stderr)  # noqa: T201
+        print_aside(f"note: {folder} runs {code}")
     return run
 
 
@@ -153,6 +151,5 @@ def overrides(
     given: list[str], seed: int | None = None, skip_bad: bool = False, threads: int | None = None
 ) -> list[str]:
     """--set, --seed, --skip-bad and --threads as one list of overrides of a run's spec."""
-    of_recipe = {"seed": seed, "threads": threads}
-    own = [f"recipe.{key}={value}" for key, value in of_recipe.items() if value is not None]
-    return [*given, *own, *(["data.skip_bad=true"] if skip_bad else [])]
+    own = {"recipe.seed": seed, "recipe.threads": threads, "data.skip_bad": "true" if skip_bad else None}
+    return [*given, *(f"{key}={value}" for key, value in own.items() if value is not None)]

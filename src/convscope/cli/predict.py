@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,32 +21,26 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
             metavar="FILE|FOLDER",
             help="Write there: .csv, .tsv, .jsonl or .parquet. A folder takes a parquet file for each shard of the images, "
             "also of those in parquet files, and the same command goes on after a kill.",
         ),
     ] = None,
-    top: Annotated[
-        int, typer.Option("--top", metavar="K", min=1, help="The K most probable classes of each image.")
-    ] = 1,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="The K most probable classes of each image.")] = 1,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Add a column for each class.")] = False,
     tta: Annotated[
         str,
         typer.Option(
-            "--tta",
             metavar="VIEW,…",
             help="Mean over changed images: mirror, shifts (four ways, by a sixteenth of the side), or mirror,shifts.",
         ),
     ] = "",
     explain: Annotated[
         str | None,
-        typer.Option(
-            "--explain", metavar="LENS", help="Write a page with the map of each answer, such as grad_cam; see --page."
-        ),
+        typer.Option(metavar="LENS", help="Write a page with the map of each answer, such as grad_cam; see --page."),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--page", metavar="FILE", help="File of that page; predictions.html if left out.")
+        Path | None, typer.Option(metavar="FILE", help="File of that page; predictions.html if left out.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a file could not be read.")] = False,
     device: options.Device = "auto",
@@ -76,10 +70,8 @@ def predict(
             )
         with (
             options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as cluster,
-            ExitStack() as stack,
+            nullcontext(cluster) if cluster else LocalProcesses(workers) if workers else Executor() as executor,
         ):
-            local = LocalProcesses(workers) if workers and not cluster else Executor()
-            executor = cluster or stack.enter_context(local)
             trained = options.opened(run, trust_code)
             problems = write_parts(trained, images, out, executor, **how)
         return 1 if strict and problems else 0

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convscope.base.console import printable_json, progress_bar
-from convscope.cli.show import json_rows
+from convscope.base.words import counted
+from convscope.cli.show import json_rows, print_aside
 from convscope.errors import DataError, SettingError
 from convscope.runs import PROBLEM, Run, check_writable, class_columns, write_whole
 
@@ -67,11 +68,11 @@ def write_rows(
         _write(counted(), out, form)
         _say_counts(len(files), counts, problems)
         if out:
-            _say(f"answers: {out}")
+            print_aside(f"answers: {out}")
         if explain is not None:
             bad = {name for name, _ in problems}
             readable = [file for file in files if file not in bad]
-            _say(f"page: {write_predictions_page(run, readable, explain, page)}")
+            print_aside(f"page: {write_predictions_page(run, readable, explain, page)}")
     return problems
 
 
@@ -87,7 +88,7 @@ def write_parts(run: Run, given: list[str], out: Path, executor: Executor, **how
     counts, problems = counts_of(files, list(columns.values()))
     _check_readable(problems, len(stream))
     _say_counts(len(stream), {head: counts[column] for head, column in columns.items()}, problems)
-    _say(f"answers: {out}, {len(files):,} parquet file{'' if len(files) == 1 else 's'}")
+    print_aside(f"answers: {out}, {counted(len(files), 'parquet file')}")
     return problems
 
 
@@ -103,15 +104,11 @@ def _say_counts(total: int, counts_of: dict[str, Counter[str]], problems: list[t
         classes = ", ".join(f"{name} ({n:,})" for name, n in counts.most_common(8))
         more = f" and {len(counts) - 8} other classes" if len(counts) > 8 else ""
         about = f" by {head}" if len(counts_of) > 1 else ""
-        _say(f"{total - unread:,} image{'' if total - unread == 1 else 's'}{about}: {classes}{more}")
+        print_aside(f"{counted(total - unread, 'image')}{about}: {classes}{more}")
     if problems:
         details = "; ".join(f"{name} {problem}" for name, problem in problems[:_MOST_NAMED])
         more = f" and {unread - _MOST_NAMED:,} more" if unread > _MOST_NAMED else ""
-        _say(f"{unread:,} file{'' if unread == 1 else 's'} could not be read: {details}{more}")
-
-
-def _say(line: str) -> None:
-    print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
+        print_aside(f"{counted(unread, 'file')} could not be read: {details}{more}")
 
 
 def _names(given: list[str]) -> list[str]:
@@ -120,11 +117,10 @@ def _names(given: list[str]) -> list[str]:
     Raises:
         DataError: there are none.
     """
-
-    def on_stdin() -> list[str]:
-        return [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
-
-    names = [name for one in given for name in (on_stdin() if one == "-" else [one]) if name]
+    names: list[str] = []
+    for one in given:
+        names += [line.removesuffix("\r") for line in sys.stdin.read().split("\n")] if one == "-" else [one]
+    names = list(filter(None, names))
     if not names:
         raise DataError("no images are given; give image files or folders, or their names on stdin")
     return names

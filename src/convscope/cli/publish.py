@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convscope.cli.options import Json, RunDir, TrustCode, opened
+from convscope.cli.options import CardFolder, Json, RunDir, TrustCode, opened
 from convscope.cli.show import print_json, print_line
 
 
 def publish(
     run: RunDir,
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hub.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The folder; card in the run folder if left out.")
-    ] = None,
+    out: CardFolder = None,
     private: Annotated[
         bool, typer.Option("--private", help="Make a private repository, which nobody else sees.")
     ] = False,
@@ -25,9 +22,7 @@ def publish(
     ] = False,
     message: Annotated[
         str | None,
-        typer.Option(
-            "--message", metavar="TEXT", help="Message of the commit; a line with name and version if left out."
-        ),
+        typer.Option(metavar="TEXT", help="Message of the commit; a line with name and version if left out."),
     ] = None,
     trust_code: TrustCode = False,
     json: Json = False,

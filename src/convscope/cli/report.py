@@ -52,7 +52,7 @@ def report(
 
                 copy = write_twin(run, trust_code)
     if json:
-        print_json({"report": str(path), "bytes": path.stat().st_size, **({"explorer": copy} if copy else {})})
+        print_json({"report": path, "bytes": path.stat().st_size, **({"explorer": copy} if copy else {})})
     else:
         print_line(f"report: {path}")
         if copy:

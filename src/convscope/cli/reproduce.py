@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope.cli.options import Device, Json
-from convscope.cli.show import print_json, print_line, print_table
+from convscope.cli.show import print_aside, print_json, print_line, print_table
 from convscope.errors import ConvscopeError, FailedError, StoppedError
 
 if TYPE_CHECKING:
@@ -25,16 +24,14 @@ def reproduce(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="smoke|laptop|full", help="Run them at this budget; full is as reported."),
+        typer.Option(metavar="smoke|laptop|full", help="Run them at this budget; full is as reported."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the runs.")] = Path("runs/reproduce"),
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that share the cores.")] = 1,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")] = Path("runs/reproduce"),
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share the cores.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the time of each at the budget; train none.")
     ] = False,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table as a page, too.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as a page, too.")] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -78,7 +75,7 @@ def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, devi
     failed = []
     with LocalProcesses(workers) as executor:
         for number, each in enumerate(studies, 1):
-            print(f"{number}/{len(studies)} {each.name}, {budget_in_words(each)}", file=sys.stderr)  # noqa: T201
+            print_aside(f"{number}/{len(studies)} {each.name}, {budget_in_words(each)}")
             try:
                 study = run_one(each.name, budget, out, device=device, executor=executor)
                 write_study_report(study.path, study_sections(study.path))
@@ -88,7 +85,7 @@ def _run(studies: list[Reproduction], budget: str, out: Path, workers: int, devi
                 if len(studies) == 1:
                     raise
                 failed.append(f"{each.name}: {error}")
-                print(f"{each.name}: {error}", file=sys.stderr)  # noqa: T201
+                print_aside(f"{each.name}: {error}")
     return failed
 
 
@@ -120,13 +117,12 @@ def _print_plans(names: list[str], budget: str, workers: int, device: str, json:
     from convscope.courses import find_reproduction, reproductions
     from convscope.study import duration, plan
 
-    rows = []
-    for name in names or reproductions():
-        planned = plan(find_reproduction(name, budget), workers, device)
-        rows.append((name, planned.n_runs, planned.seconds))
+    plans = {name: plan(find_reproduction(name, budget), workers, device) for name in names or reproductions()}
     if json:
-        print_json([dict(zip(("study", "runs", "seconds"), row, strict=True)) for row in rows])
+        print_json([{"study": name, "runs": one.n_runs, "seconds": one.seconds} for name, one in plans.items()])
         return
-    cells = [(name, str(n), "" if seconds is None else duration(seconds)) for name, n, seconds in rows]
+    cells = [
+        (name, str(one.n_runs), "" if one.seconds is None else duration(one.seconds)) for name, one in plans.items()
+    ]
     print_table(f"{budget} budget", ["study", "runs", "time"], cells)
     print_line(f"with --workers {workers} (training steps alone, from a measured step)")

@@ -21,14 +21,13 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            "--host",
             metavar="ADDRESS",
             help="Listen at this address; if others can reach it, they need the token that is printed.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Listen at this port; 0 takes any that is free."),
+        typer.Option(metavar="N", min=0, max=65535, help="Listen at this port; 0 takes any that is free."),
     ] = 8765,
     trust_code: TrustCode = False,
 ) -> None:

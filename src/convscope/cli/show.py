@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 
 
 def print_json(values: Any) -> None:
-    """JSON on stdout, with other letters than ASCII escaped where the terminal has no room for all."""
+    """JSON on stdout, paths as text, with other letters than ASCII escaped where the terminal has no room for all."""
     whole = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    print(printable_json(json.dumps(values, indent=1, ensure_ascii=not whole)))  # noqa: T201
+    print(printable_json(json.dumps(values, indent=1, ensure_ascii=not whole, default=os.fspath)))  # noqa: T201
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A pandas table as JSON values, a mapping a row; null where there is no value, for JSON knows no NaN."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+def print_aside(line: str) -> None:
+    """A line on stderr."""
+    print(line.replace("\n", "\\n"), file=sys.stderr)  # noqa: T201
 
 
 def print_line(text: str) -> None:
@@ -100,8 +106,9 @@ def number(figure: dict[str, float | None], form: str = ".4f", scale: float = 1,
     """A number with its interval: '0.0213 (0.0195 to 0.0231)'; without limits, as from a single image, '0.0213'."""
     if figure["value"] is None:
         return "not defined"
-    limits = [scale * limit for limit in (figure["low"], figure["high"]) if limit is not None and limit == limit]
-    interval = f" ({' to '.join(f'{limit:{form}}' for limit in limits)})" if limits else ""
+    limits = (figure["low"], figure["high"])
+    ends = [f"{scale * limit:{form}}" for limit in limits if limit is not None and limit == limit]  # no NaN
+    interval = f" ({' to '.join(ends)})" if ends else ""
     return f"{scale * figure['value']:{form}}{unit}{interval}"
 
 
@@ -113,28 +120,27 @@ def print_metrics(metrics: dict[str, Any], recipe: Recipe) -> None:
     rows = [("accuracy", share(metrics["accuracy"]))]
     if metrics["top5"]["value"] is not None:
         rows.append(("top-5 accuracy", share(metrics["top5"])))
-    single = len(metrics["heads"]) == 1
-    if single:
-        rows += _of_classes(metrics)
-    rows += [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
-    if single:
-        rows.append(("calibration error", share(metrics["calibration_error"])))
-    for name, head in {} if single else metrics["heads"].items():
-        own = [("accuracy", share(head["accuracy"])), *_of_classes(head)]
-        own.append(("calibration error", share(head["calibration_error"])))
-        rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
+    of_all = [("loss", number(metrics["loss"])), ("overfit %", number(metrics["overfit_percent"], ".2f"))]
+    if len(metrics["heads"]) == 1:
+        rows += [*_of_classes(metrics), *of_all, ("calibration error", share(metrics["calibration_error"]))]
+    else:
+        rows += of_all
+        for name, head in metrics["heads"].items():
+            calibration = ("calibration error", share(head["calibration_error"]))
+            own = [("accuracy", share(head["accuracy"])), *_of_classes(head), calibration]
+            rows += [(name, ""), *((f"  {figure}", value) for figure, value in own)]
     print_table(f"{metrics['images']:,} test images (95 % interval)", ("", ""), rows)
     for sentence in imbalance_in_words(metrics, recipe):
         print_line(sentence)
 
 
 def _of_classes(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f"{name}, mean of classes", _of_some(figures[name])) for name in ("precision", "recall", "f1")]
-
-
-def _of_some(figure: dict[str, Any]) -> str:
-    n = figure.get("left_out", 0)
-    return share(figure) + (f", {n:,} class{'es' if n > 1 else ''} left out: not defined" if n else "")
+    rows = []
+    for name in ("precision", "recall", "f1"):
+        n = figures[name].get("left_out", 0)
+        left_out = f", {n:,} class{'es' if n > 1 else ''} left out: not defined" if n else ""
+        rows.append((f"{name}, mean of classes", share(figures[name]) + left_out))
+    return rows
 
 
 _MOST_SENTENCES = 6

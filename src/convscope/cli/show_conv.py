@@ -58,13 +58,14 @@ def worked(
     """A worked example: its windows as a table, as JSON, and as a picture."""
     worked_example = courses.worked_example(example, **settings)
     chosen = _chosen(worked_example, window, unit)
-    picture = None if out is None else _draw(worked_example, chosen, out)
+    if out:
+        _draw(worked_example, chosen, out)
     if as_json:
-        print_json({**worked_example.to_json(chosen), **({"picture": str(picture)} if picture else {})})
+        print_json(worked_example.to_json(chosen) | ({"picture": out} if out else {}))
         return
     _print_worked(worked_example, chosen)
-    if picture:
-        print_line(f"\npicture: {picture}")
+    if out:
+        print_line(f"\npicture: {out}")
     elif example == "report-e" and not any(settings.values()):
         print_line("\nwith zero padding: --padding same; dilated: --padding same --dilation 2; pooled: --pool max")
 
@@ -81,16 +82,17 @@ def _chain(shape: tuple[int, int, int], layers: Sequence[str], settings: dict[st
         if key in settings:
             parse = courses.padding if key == "padding" else courses.pair
             settings[key] = parse(_option(key), settings[key])
-    kind = settings.pop("pool", None)
-    if kind is None and "filters" not in settings:
+    if "pool" in settings:
+        kind = settings.pop("pool")
+        for key in settings:
+            if key not in ("kernel", "stride", "padding", "dilation"):
+                raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
+        return courses.pool(shape, kind, **settings)
+    if "filters" not in settings:
         raise SettingError(
             "conv: which layer? write words behind the shape, such as c64k3s2, or --filters 64, or --pool max"
         )
-    allowed = ("kernel", "stride", "padding", "dilation") if kind else tuple(settings)
-    for key in settings:
-        if key not in allowed:
-            raise SettingError(f"{_option(key)}: it does not go with a pool; leave it out")
-    return courses.pool(shape, kind, **settings) if kind else courses.conv(shape, **settings)
+    return courses.conv(shape, **settings)
 
 
 def _option(key: str) -> str:
@@ -136,8 +138,6 @@ def _sizes_of(step: ChainStep) -> list[tuple[str, str]]:
 
 def _chosen(example: Worked, window: str | None, unit: int | None) -> list[WorkedWindow]:
     if window is None:
-        if unit is not None:
-            example.window(unit)  # refuses a unit that is not there
         return example.windows(unit)
     parts = window.replace(";", ",").split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
@@ -147,7 +147,7 @@ def _chosen(example: Worked, window: str | None, unit: int | None) -> list[Worke
     return [example.window(one, row, column) for one in units]
 
 
-def _draw(example: Worked, chosen: Sequence[WorkedWindow], out: Path) -> Path:
+def _draw(example: Worked, chosen: Sequence[WorkedWindow], out: Path) -> None:
     from convscope.courses import worked_drawing, worked_picture
     from convscope.runs import write_whole
 
@@ -156,7 +156,6 @@ def _draw(example: Worked, chosen: Sequence[WorkedWindow], out: Path) -> Path:
         raise SettingError(f"--out: {out} ends with {kind or 'nothing'}; expected .svg or .png")
     content = worked_picture(example, chosen) if kind == ".png" else worked_drawing(example, chosen).encode("utf-8")
     write_whole(out, content)
-    return out
 
 
 def _print_worked(example: Worked, chosen: Sequence[WorkedWindow]) -> None:

@@ -41,6 +41,6 @@ def study(
         print_metrics(run.metrics, run.spec.recipe)
     report = write_report(run, minutes=limit)
     if json:
-        print_json({"run": str(run.path), "report": str(report), **run.metrics})
+        print_json({"run": run.path, "report": report, **run.metrics})
     else:
         print_line(f"\nreport: {report}")

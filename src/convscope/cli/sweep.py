@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +21,10 @@ _MOST = 20
 def sweep(
     spec: Annotated[str, typer.Argument(help="A YAML file of a study with sweep: or seeds:, or a shipped study.")],
     set_: options.Set = [],  # noqa: B006 (typer copies it)
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study; runs/NAME if left out.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the study; runs/NAME if left out.")] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers",
             metavar="N",
             min=1,
             help="Processes that share the cores, 1 if left out; each has its share of the threads, see --threads. With --ray: "
@@ -36,7 +34,6 @@ def sweep(
     storage: Annotated[
         str | None,
         typer.Option(
-            "--storage",
             metavar="URL",
             help="Database for several machines, postgresql://…; a file in the folder if left out.",
         ),
@@ -44,7 +41,6 @@ def sweep(
     archive: Annotated[
         str | None,
         typer.Option(
-            "--archive",
             metavar="URL",
             help="Copy each run that has ended there, such as s3://bucket/widths, and fetch what is missing here.",
         ),
@@ -77,7 +73,7 @@ def sweep(
     study_spec = check_reproduces(study_spec, spec)  # before anything is trained
     if dry_run:
         planned = plan(study_spec, workers or 1, device)
-        print_json(_plan_values(planned)) if json else _print_plan(planned)
+        print_json(asdict(planned)) if json else _print_plan(planned)
         return
     folder = out or Path("runs") / name
     with options.cluster(ray, cpus_per_run, gpus_per_run, allow_different, workers) as executor:
@@ -86,7 +82,12 @@ def sweep(
             archive=archive,
         )  # fmt: skip
     report = write_study_report(study.path, study_sections(study.path))
-    print_json(_study_values(study, report)) if json else _print_study(study, report)
+    if json:
+        ranking, runs = ([asdict(each) for each in rows] for rows in (study.ranking(), study.runs))
+        values = {"study": study.path, "report": report, "metric": study.spec.metric}
+        print_json({**values, "ranking": ranking, "runs": runs})
+    else:
+        _print_study(study, report)
 
 
 def _print_plan(planned: Plan) -> None:
@@ -107,11 +108,6 @@ def _print_plan(planned: Plan) -> None:
     count = "runs until the time is over" if planned.n_runs is None else f"{planned.n_runs} runs"
     about = "" if planned.seconds is None else f", about {duration(planned.seconds)} with --workers {planned.workers}"
     print_line(f"{count}{about} (training steps alone, from a measured step)")
-
-
-def _plan_values(planned: Plan) -> dict[str, Any]:
-    runs = [{**vars(run), "settings": dict(run.settings)} for run in planned.runs]
-    return {**vars(planned), "runs": runs}
 
 
 def _print_study(study: Study, report: Path) -> None:
@@ -138,15 +134,3 @@ def _print_study(study: Study, report: Path) -> None:
             print_line(f"{run.path.name} {run.state}: {run.message}")
     print_line(f"report: {report}")
     print_line(f"next: convscope table {quote(str(study.path))}")
-
-
-def _study_values(study: Study, report: Path) -> dict[str, Any]:
-    ranking = [{**vars(each), "settings": dict(each.settings)} for each in study.ranking()]
-    runs = [{**vars(run), "settings": dict(run.settings), "path": str(run.path)} for run in study.runs]
-    return {
-        "study": str(study.path),
-        "report": str(report),
-        "metric": study.spec.metric,
-        "ranking": ranking,
-        "runs": runs,
-    }

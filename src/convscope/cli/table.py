@@ -12,28 +12,23 @@ from convscope.cli.options import Json
 
 def table(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder, or any with runs below it.")],
-    by: Annotated[
-        str, typer.Option("--by", metavar="KEY,…", help="Group by these settings: net.width,net.kernel.")
-    ] = "",
+    by: Annotated[str, typer.Option(metavar="KEY,…", help="Group by these settings: net.width,net.kernel.")] = "",
     metric: Annotated[
         list[str],
-        typer.Option(
-            "--metric", metavar="NAME", help="Show this metric, such as test_accuracy; may be given several times."
-        ),
+        typer.Option(metavar="NAME", help="Show this metric, such as test_accuracy; may be given several times."),
     ] = [],  # noqa: B006 (typer copies it)
     epoch: Annotated[
         str | None,
         typer.Option(
-            "--epoch",
             metavar="best|last|N",
             help="Figures of this epoch; that of the weights which the run kept if left out.",
         ),
     ] = None,
     format: Annotated[
         Literal["text", "md", "csv", "parquet", "json"] | None,
-        typer.Option("--format", help="Format of the table; if left out as the ending of --out says, else text."),
+        typer.Option(help="Format of the table; if left out as the ending of --out says, else text."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the table there.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there.")] = None,
     all_settings: Annotated[
         bool, typer.Option("--all", help="Show every setting, not only those that differ.")
     ] = False,

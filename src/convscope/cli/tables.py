@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from convscope.cli.show import json_rows, print_frame, print_json, print_line
+from convscope.base.words import counted
+from convscope.cli.show import json_rows, print_aside, print_frame, print_json, print_line
 from convscope.compute import write_whole
 from convscope.errors import SettingError
 from convscope.study import SHARES, Importance, Matrix, Runs, importance_in_words, setting_in_words
@@ -71,10 +72,10 @@ def hand_over(answer: Answer, form: str, out: Path | None) -> None:
     if out is None and form == "json":
         print_json(_as_json(answer))
         return
-    content = _WRITERS[form](answer)
+    content = _content(answer, form)
     if form in ("csv", "parquet"):
         for note in answer.notes:
-            print(f"note: {note}", file=sys.stderr)  # noqa: T201
+            print_aside(f"note: {note}")
     if out is None:
         sys.stdout.write(str(content))
         return
@@ -82,8 +83,21 @@ def hand_over(answer: Answer, form: str, out: Path | None) -> None:
     print_line(f"{out}: {len(answer.frame):,} {'groups' if answer.grouped else 'runs'}")
 
 
-def _joined(answer: Answer, tabled: Callable[[pd.DataFrame, int], str]) -> str:
-    return "\n\n".join(part.strip() if isinstance(part, str) else tabled(*part) for part in _parts(answer)) + "\n"
+def _content(answer: Answer, form: str) -> str | bytes:
+    """Of a file."""
+    match form:
+        case "csv":
+            return answer.frame.to_csv(index=False)
+        case "parquet":
+            return _parquet(answer.frame)
+        case "json":
+            return json.dumps(_as_json(answer), indent=1, ensure_ascii=False) + "\n"
+    table = _markdown_table if form == "md" else _text_table
+    return "\n\n".join(part.strip() if isinstance(part, str) else table(*part) for part in _parts(answer)) + "\n"
+
+
+def _text_table(cells: pd.DataFrame, left: int) -> str:
+    return cells.rename(columns=_in_one_line).to_string(index=False)
 
 
 def _markdown_table(cells: pd.DataFrame, left: int) -> str:
@@ -100,13 +114,14 @@ def _in_one_line(name: str) -> str:
 def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
     """Lines and tables, in order; a table with the number of its columns that are words."""
     n, states = len(answer.runs), (f"{n:,} {state}" for state, n in answer.runs.states.items())
-    yield f"{n:,} run{'s' if n > 1 else ''}: {', '.join(states)}"
+    yield f"{counted(n, 'run')}: {', '.join(states)}"
     yield from (f"note: {note}" for note in answer.notes)
+    columns = list(answer.frame.columns)
     if answer.grouped:
         yield "mean ± standard deviation (95 % interval of the mean) over the runs that came to their end"
-        yield _group_cells(answer.frame), list(answer.frame.columns).index("runs")
+        yield _cells(answer, columns.index("not_finished") + 1), columns.index("runs")
     else:
-        yield _run_cells(answer.frame), list(answer.frame.columns).index("state") + 1
+        yield _cells(answer, columns.index("state") + 1), columns.index("state") + 1
         yield from _messages(answer.frame)
     for matrix in answer.matrices:
         over = f", averaged over {' and '.join(matrix.over)}" if matrix.over else ""
@@ -118,22 +133,19 @@ def _parts(answer: Answer) -> Iterator[str | tuple[pd.DataFrame, int]]:
         yield _importance_note(answer.importance, answer.runs.settings)
 
 
-def _run_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    state = list(frame.columns).index("state")
-    figures = [name for name in frame.columns[state + 1 :] if name != "message" and not name.endswith(_DETAILS)]
-    cells = {_setting_header(name): [*map(_cell, frame[name])] for name in frame.columns[: state + 1]}
-    return pd.DataFrame(
-        {**cells, **{_header(name): [_figure(name, value) for value in frame[name]] for name in figures}}
-    )
-
-
-def _group_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    place = list(frame.columns).index("not_finished")
-    keys = [*frame.columns[: place + 1]] if frame.not_finished.any() else [*frame.columns[:place]]
-    metrics = [name for name in frame.columns[place + 1 :] if not name.endswith(_DETAILS)]
-    cells = {_setting_header(name): [*map(_cell, frame[name])] for name in keys}
+def _cells(answer: Answer, n_words: int) -> pd.DataFrame:
+    """The runs or groups as they are shown; the first columns are settings and counts, the others figures."""
+    frame, cells = answer.frame, {}
+    for name in frame.columns[:n_words]:
+        if name != "not_finished" or frame[name].any():
+            cells[_setting_header(name)] = [*map(_cell, frame[name])]
     rows = json_rows(frame)
-    return pd.DataFrame({**cells, **{_header(name): [_mean_cell(name, row) for row in rows] for name in metrics}})
+    for name in frame.columns[n_words:]:
+        if name != "message" and not name.endswith(_DETAILS):
+            cells[_header(name)] = [
+                _mean_cell(name, row) if answer.grouped else _figure(name, row[name]) for row in rows
+            ]
+    return pd.DataFrame(cells)
 
 
 def _mean_cell(name: str, row: dict[str, Any]) -> str:
@@ -220,9 +232,9 @@ def _figure(name: str, value: Any) -> str:
     return _cell(value)
 
 
-def _parquet(answer: Answer) -> bytes:
+def _parquet(frame: pd.DataFrame) -> bytes:
     """Settings of several kinds, such as 6 and "six", become words, for a column has one kind."""
-    frame = answer.frame.copy()
+    frame = frame.copy()
     for name in (name for name, kind in frame.dtypes.items() if kind.kind == "O"):
         if len({type(value) for value in frame[name] if value is not None}) > 1:
             frame[name] = [None if value is None else str(value) for value in frame[name]]
@@ -250,14 +262,3 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     if answer.importance:
         values["importance"] = {**asdict(answer.importance), "in_words": importance_in_words(answer.importance)}
     return values
-
-
-_WRITERS: dict[str, Callable[[Answer], str | bytes]] = {
-    "text": lambda answer: _joined(
-        answer, lambda cells, left: cells.rename(columns=_in_one_line).to_string(index=False)
-    ),
-    "md": lambda answer: _joined(answer, _markdown_table),
-    "csv": lambda answer: answer.frame.to_csv(index=False),
-    "parquet": _parquet,
-    "json": lambda answer: json.dumps(_as_json(answer), indent=1, ensure_ascii=False) + "\n",
-}

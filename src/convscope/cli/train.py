@@ -24,9 +24,7 @@ def train(
     threads: options.Threads = None,
     skip_bad: options.SkipBad = False,
     track: options.Track = [],  # noqa: B006
-    resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an unfinished run.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
     find_rate: Annotated[
         bool, typer.Option("--find-rate", help="Find the learning rate by a range test, and train with it.")
     ] = False,
@@ -55,7 +53,7 @@ def train(
     if launched()[0]:  # the first process speaks
         return
     if json:
-        print_json({"run": str(run.path), "history": run.history.to_dict("records")})
+        print_json({"run": run.path, "history": run.history.to_dict("records")})
     else:
         for sentence in validation_in_words(run, run.load_data(), device):
             print_line(sentence)

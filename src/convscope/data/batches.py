@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -30,12 +30,12 @@ class Batch:
     """Some images of a set with their targets, on one device.
 
     Args:
-        images: floats in [0, 1], before normalization.
+        images: floats in [0, 1], before normalization; of a set of features these.
         targets: for each target of the set its indices.
         index: the position of each image in the set.
     """
 
-    images: Float[Tensor, "N C H W"]
+    images: Float[Tensor, "N ..."]
     targets: dict[str, Int64[Tensor, " N"]]
     index: Int64[Tensor, " N"]
 
@@ -133,9 +133,9 @@ def _moved(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device)
 
 
-def _on_device(pixels: UInt[Tensor, "M C H W"], device: torch.device) -> UInt[Tensor, "M C H W"]:
+def _on_device(pixels: Num[Tensor, "M ..."], device: torch.device) -> Num[Tensor, "M ..."]:
     """The pixels on a CUDA device where they fit, copied once for all sets over them; else as they are."""
-    if device.type != "cuda":
+    if device.type != "cuda" or pixels.is_cuda:
         return pixels
     copies = _resident.setdefault(pixels, {})
     if device not in copies:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from convscope.base.words import times
 from convscope.data import Change, ImageSet, operations, transform
 from convscope.edits.read import OF_OTHERS, Others, check
 from convscope.errors import SettingError
@@ -55,8 +55,8 @@ def apply(images: Images, edits: str | Sequence[Any], others: Others | None = No
 def _other(others: Any, index: int, images: Images) -> Image:
     image: Tensor = others[index][0] if isinstance(others, ImageSet) else others[index]
     if image.shape != images.shape[1:]:
-        given, expected = ("×".join(map(str, shape)) for shape in (image.shape, images.shape[1:]))
-        raise SettingError(f"others: images of {given}; expected {expected}, as those that are edited")
+        expected = times(images.shape[1:])
+        raise SettingError(f"others: images of {times(image.shape)}; expected {expected}, as those that are edited")
     return image.to(images)
 
 
@@ -78,7 +78,8 @@ def _paste(images: Images, other: Image, box: Box, place: tuple[int, int]) -> Im
     return images
 
 
-def _part(images: Tensor, box: Any) -> Tensor:
+def _part(images: Any, box: Sequence[int]) -> Any:
+    """The pixels of a box, of images or of a mask, to be read or written."""
     x, y, width, height = box
     return images[..., y : y + height, x : x + width]
 
@@ -103,12 +104,8 @@ def _mean(images: Images) -> Float[Tensor, "N C 1 1"]:
     return images.mean((2, 3), keepdim=True, dtype=operations.exact(images)).to(images)
 
 
-def _moved(kind: str) -> Callable[..., Images]:
-    def apply_change(images: Images, *amounts: float) -> Images:
-        change = Change(kind, (amounts[1], amounts[0]) if kind == "shift" else amounts[0])
-        return transform(images, _mean(images), [change])
-
-    return apply_change
+def _moved(images: Images, change: Change) -> Images:
+    return transform(images, _mean(images), [change])
 
 
 def _contrast(images: Images, factor: float) -> Images:
@@ -122,17 +119,21 @@ def _noise(images: Images, deviation: float, seed: int) -> Images:
 
 
 def _jpeg(images: Images, quality: int) -> Images:
-    pixels = (images * 255).round().byte().permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()  # (N, H, W) or (N, H, W, 3)
-    decoded = np.stack([_through_jpeg(one, quality) for one in pixels])
-    return torch.from_numpy(decoded).to(images).div_(255).view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2)
-
-
-def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     from PIL import Image as Pillow
 
-    file = io.BytesIO()
-    Pillow.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return np.asarray(Pillow.open(file, formats=["JPEG"]))
+    pixels = (images * 255).round().byte().permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()  # (N, H, W) or (N, H, W, 3)
+    decoded = []
+    for one in pixels:
+        file = io.BytesIO()
+        Pillow.fromarray(one).save(file, "JPEG", quality=quality)
+        decoded.append(np.asarray(Pillow.open(file, formats=["JPEG"])))
+    return (
+        torch.from_numpy(np.stack(decoded))
+        .to(images)
+        .div_(255)
+        .view(len(images), *images.shape[2:], -1)
+        .permute(0, 3, 1, 2)
+    )
 
 
 _APPLIED: dict[str, Callable[..., Images]] = {
@@ -140,7 +141,9 @@ _APPLIED: dict[str, Callable[..., Images]] = {
     "rectangle": _rectangle,
     "paste": _paste,
     "blend": lambda images, other, share: (1 - share) * images + share * other,
-    **{kind: _moved(kind) for kind in ("shift", "rotate", "scale")},
+    "shift": lambda images, right, down: _moved(images, Change("shift", (down, right))),
+    "rotate": lambda images, degrees: _moved(images, Change("rotate", degrees)),
+    "scale": lambda images, factor: _moved(images, Change("scale", factor)),
     "brightness": lambda images, factor: operations.brightness(images, images.new_full((len(images),), factor)),
     "contrast": _contrast,
     "saturation": lambda images, factor: operations.saturation(images, images.new_full((len(images),), factor)),
@@ -153,8 +156,6 @@ _APPLIED: dict[str, Callable[..., Images]] = {
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in whole pixels."""
-
-_NOTHING = (0, 0, 0, 0)
 
 
 def touched(edits: str | Sequence[Any], shape: Sequence[int]) -> Box | None:
@@ -176,29 +177,27 @@ def touched(edits: str | Sequence[Any], shape: Sequence[int]) -> Box | None:
         (0, 3, 3, 4)
     """
     height, width = shape[-2:]
-    boxes = []
+    changed = np.zeros((height, width), dtype=bool)
     for name, *values in check(edits):
         if name == "paint":
-            boxes.append(_box_of(stroke(values[0], values[1], height, width)))
+            changed |= stroke(values[0], values[1], height, width)
         elif name == "rectangle":
-            boxes.append(inside(values[0], height, width))
+            _part(changed, inside(values[0], height, width))[:] = True
         elif name == "paste":
-            boxes.append(pasted(values[1], values[2], height, width))
+            _part(changed, pasted(values[1], values[2], height, width))[:] = True
         else:
             return None
-    boxes = [box for box in boxes if box[2] and box[3]]
-    if not boxes:
-        return _NOTHING
-    left, top = (min(box[axis] for box in boxes) for axis in (0, 1))
-    right, below = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
-    return left, top, right - left, below - top
+    rows, columns = (np.flatnonzero(changed.any(axis)).tolist() for axis in (1, 0))
+    if not rows:
+        return 0, 0, 0, 0
+    return columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
 
 
 def inside(box: tuple[float, float, float, float], height: int, width: int) -> Box:
     """The pixels of an image whose centre is inside a rectangle: x ≤ centre < x + width, and so for y."""
     x, y, across, down = box
-    left, right = (min(max(ceil(edge - 0.5), 0), width) for edge in (x, x + across))
-    top, below = (min(max(ceil(edge - 0.5), 0), height) for edge in (y, y + down))
+    edges = np.ceil(np.array([x, y, x + across, y + down]) - 0.5)
+    left, top, right, below = np.clip(edges, 0, [width, height, width, height]).astype(int).tolist()
     return left, top, right - left, below - top
 
 
@@ -234,14 +233,6 @@ def stroke(points: Sequence[tuple[float, float]], radius: float, height: int, wi
     row = covered.nonzero()[1] * (width + 1)
     steps = np.zeros(height * (width + 1), dtype=int)
     for edge, step in ((np.ceil(low[covered] - 0.5), 1), (np.floor(high[covered] + 0.5), -1)):
-        place = np.minimum(np.maximum(edge, 0), width).astype(int)
+        place = np.clip(edge, 0, width).astype(int)
         steps += step * np.bincount(row + place, minlength=len(steps))
     return steps.reshape(height, width + 1).cumsum(1)[:, :width] > 0
-
-
-def _box_of(mask: Bool[np.ndarray, "H W"]) -> Box:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return _NOTHING
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top

@@ -118,7 +118,7 @@ def check(edits: str | Sequence[Any], channels: int | None = None, n_others: int
         >>> check('[["rotate", 15]]')
         (('rotate', 15.0),)
     """
-    checked = edits if isinstance(edits, Edits) else Edits(_read(_listed(edits)))
+    checked = edits if isinstance(edits, Edits) else Edits(_read(edits))
     for place, (name, *values) in enumerate(checked, start=1):
         if wrong := _misfit(name, values, channels, n_others):
             raise SettingError(f"edit {place} ({name}): {wrong}")
@@ -140,18 +140,14 @@ def with_own(edits: str | Sequence[Any], others: Others | None) -> tuple[Edits, 
     return Edits(numbered), own
 
 
-def _listed(edits: Any) -> Any:
-    if not isinstance(edits, str):
-        return edits
-    if len(edits) > MAX_CHARACTERS:
-        raise SettingError(f"edits: a text of {len(edits):,} characters; expected at most {MAX_CHARACTERS:,}")
-    try:
-        return json.loads(edits)
-    except (ValueError, RecursionError) as error:
-        raise SettingError(f"edits: {shortened(edits)} is no JSON ({error}); {_EXAMPLE}") from None
-
-
 def _read(edits: Any) -> list[tuple[Any, ...]]:
+    if isinstance(edits, str):
+        if len(edits) > MAX_CHARACTERS:
+            raise SettingError(f"edits: a text of {len(edits):,} characters; expected at most {MAX_CHARACTERS:,}")
+        try:
+            edits = json.loads(edits)
+        except (ValueError, RecursionError) as error:
+            raise SettingError(f"edits: {shortened(edits)} is no JSON ({error}); {_EXAMPLE}") from None
     if not isinstance(edits, list | tuple):
         raise SettingError(f"edits: {shortened(edits)}; {_EXAMPLE}")
     if len(edits) > MAX_EDITS:

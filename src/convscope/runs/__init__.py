@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from convscope.runs.spec import (
         FORMAT as FORMAT,
         RunSpec as RunSpec,
+        as_network_wants as as_network_wants,
         check_format as check_format,
         dump_spec as dump_spec,
         load_spec as load_spec,
@@ -72,6 +73,5 @@ if TYPE_CHECKING:
         read_spec as read_spec,
         shareable as shareable,
     )
-    from convscope.runs.wanted import as_network_wants as as_network_wants
 else:
     load_when_used(__name__)

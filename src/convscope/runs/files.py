@@ -19,6 +19,9 @@ from convscope.compute import (
 )
 from convscope.errors import RunFolderError
 
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How what torch.save writes begins: a zip, or before PyTorch 1.6 a bare pickle."""
+
 _OF_PICKLE = (
     "{path} is a pickle, as torch.save writes it, which may run any code when opened; convert it: python -c "
     "\"import torch, safetensors.torch as s; s.save_file({{k: v.clone() for k, v in torch.load('{path}', "
@@ -47,17 +50,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing") from None
     except (SafetensorError, OSError, ValueError) as error:
-        if _is_pickle(path):
-            raise RunFolderError(_OF_PICKLE.format(path=path, new=path.with_suffix(".safetensors"))) from None
+        with suppress(OSError), path.open("rb") as file:
+            if file.read(4).startswith(_PICKLES):
+                raise RunFolderError(_OF_PICKLE.format(path=path, new=path.with_suffix(".safetensors"))) from None
         raise RunFolderError(f"{path} is damaged and cannot be read: {error}") from None
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether it is what torch.save writes: a zip, or before PyTorch 1.6 a bare pickle."""
-    with suppress(OSError), path.open("rb") as file:
-        first = file.read(4)
-        return first == b"PK\x03\x04" or (first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
-    return False
 
 
 def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
@@ -68,12 +64,15 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: Pat
     """
     own = net.state_dict()
     # of what get_extra_state gives the shape may be any
-    values = {name: tensor for name, tensor in own.items() if name.rpartition(".")[2] != "_extra_state"}
+    common = [n for n in own if n in tensors and n.rpartition(".")[2] != "_extra_state"]
+    pairs = [(n, tensors[n], own[n]) for n in common]
     wrong = [f"{n} missing" for n in own if n not in tensors] + [f"{n} unknown" for n in tensors if n not in own]
-    wrong += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(t.shape)}" for n, t in values.items()
-              if n in tensors and tensors[n].shape != t.shape]  # fmt: skip
-    wrong += [f"{n} is of type {str(tensors[n].dtype)[6:]}, not {str(t.dtype)[6:]}" for n, t in values.items()
-              if n in tensors and _kind(tensors[n]) != _kind(t)]  # fmt: skip
+    wrong += [f"{n} is {tuple(new.shape)}, not {tuple(old.shape)}" for n, new, old in pairs if new.shape != old.shape]
+    wrong += [
+        f"{n} is of type {str(new.dtype)[6:]}, not {str(old.dtype)[6:]}"
+        for n, new, old in pairs
+        if _kind(new) != _kind(old)
+    ]
     if wrong:
         raise RunFolderError(f"{where} does not belong to this network: {'; '.join(wrong[:3])}")
     own.update(tensors)  # with the versions of its modules, which a file of tensors lacks

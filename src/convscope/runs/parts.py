@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,10 @@ def predict_parts(
     where = torch.device("cpu") if executor.is_remote else choose_device(device)
     size = shard or _BATCHES * evaluation_batch(run.input_shape, where)
     settings = {"top": top, "probabilities": probabilities, "views": list(views)}
+    with open(run.path / MODEL, "rb") as file:
+        weights = file_digest(file, "blake2b").hexdigest()[:32]
     about = {
-        "weights": _digest(run),
+        "weights": weights,
         "settings": settings,
         "images": len(stream),
         "digest": stream.digest,
@@ -84,8 +87,7 @@ def predict_parts(
     for n in done:
         advance(min(size, len(stream) - n * size))
     names_alone = not executor.is_remote or _seen(executor, stream.files)
-    shards = ((n, part) for n, part in enumerate(chunks(stream, size)) if n not in done)
-    todo = ((n, _named(part, names_alone)) for n, part in shards)
+    todo = ((n, _named(part, names_alone)) for n, part in enumerate(chunks(stream, size)) if n not in done)
     run.net, run.task  # noqa: B018 (so that they travel, and no folder is needed there)
     options = {**settings, "device": device}
     for (n, items), content in executor.map(_predicted, todo, executor.put(run), options):
@@ -118,16 +120,13 @@ def _predicted(shard: tuple[int, NamedItems], run: Run, options: dict[str, Any])
 
 def _named(part: list[tuple[str, Item]], names_alone: bool) -> NamedItems:
     """A shard, as it travels."""
-    return NamedItems([name for name, _ in part], [_sent(item, names_alone) for _, item in part])
-
-
-def _sent(item: Item, names_alone: bool) -> Item:
-    if not isinstance(item, Path):
-        return item
-    try:
-        return item.absolute() if names_alone else item.read_bytes()
-    except OSError:
-        return item  # what is wrong with it is said there
+    items = []
+    for _, item in part:
+        if isinstance(item, Path):
+            with suppress(OSError):  # what is wrong with it is said there
+                item = item.absolute() if names_alone else item.read_bytes()
+        items.append(item)
+    return NamedItems([name for name, _ in part], items)
 
 
 def _seen(executor: Executor, files: Sequence[Path]) -> bool:
@@ -153,8 +152,3 @@ def _begin(out: Path, about: dict[str, Any]) -> None:
         raise RunFolderError(f"{out} exists and holds no predictions; choose another --out")
     check_writable(out.parent)
     write_whole(path, json.dumps(about, indent=1) + "\n")
-
-
-def _digest(run: Run) -> str:
-    with open(run.path / MODEL, "rb") as file:
-        return file_digest(file, "blake2b").hexdigest()[:32]

@@ -75,24 +75,11 @@ def predict_batches(
     with moved(run.net, where) as net:
         for names, pixels, problems in _decoded(images, run.input_shape, size, run.bits, decoders):
             readable = [place for place, problem in enumerate(problems) if not problem]
-            rows = pd.DataFrame({"file": names})
+            by_head = [torch.zeros(0, len(head.classes)) for head in heads]
             if readable:
                 by_head = _probabilities(net, normalize, heads, pixels[readable].to(where), views)
-            else:
-                by_head = [torch.zeros(0, len(head.classes)) for head in heads]
-            columns: dict[str, Any] = {}
-            for head, each in zip(heads, by_head, strict=True):
-                more = _columns(
-                    head, each, class_columns(heads)[head.target], top, probabilities, alone=len(heads) == 1
-                )
-                if twice := sorted(columns.keys() & more.keys()):
-                    raise SettingError(
-                        f"two columns of the answers would be called {twice[0]!r}; give the targets of the data other names, "
-                        "and train again"
-                    )
-                columns |= more
-            answers = pd.DataFrame(columns, index=readable)
-            rows = rows.join(answers)
+            answers = pd.DataFrame(_columns(heads, by_head, top, probabilities), index=readable)
+            rows = pd.DataFrame({"file": names}).join(answers)
             rows[PROBLEM] = problems
             yield rows
 
@@ -132,20 +119,26 @@ def _views(images: Float[Tensor, "N C H W"], views: Sequence[str]) -> list[Float
     return variants + [one.flip(-1) for one in variants] if "mirror" in views else variants
 
 
-def _columns(
-    head: Head, probabilities: Float[Tensor, "N K"], name: str, top: int, every: bool, alone: bool
-) -> dict[str, Any]:
-    """The columns of one head, `name` that of its classes; those of one of several begin with its target."""
-    values, classes = probabilities.topk(min(top, probabilities.shape[1]))
-    probability = "probability" if alone else f"{head.target} probability"
+def _columns(heads: Sequence[Head], by_head: Sequence[Float[Tensor, "N K"]], top: int, every: bool) -> dict[str, Any]:
+    """The columns of the heads' answers; of several heads they begin with its target."""
     columns: dict[str, Any] = {}
-    for place in range(values.shape[1]):
-        rank = f" {place + 1}" if place else ""
-        columns[f"{name}{rank}"] = pd.array([head.classes[k] for k in classes[:, place].tolist()], "string")
-        columns[f"{probability}{rank}"] = values[:, place].numpy()
-    if every:
-        before = "" if alone else f"{head.target}="
-        columns |= {f"p({before}{one})": probabilities[:, k].numpy() for k, one in enumerate(head.classes)}
+    for head, probabilities in zip(heads, by_head, strict=True):
+        name, before = class_columns(heads)[head.target], "" if len(heads) == 1 else f"{head.target} "
+        values, classes = probabilities.topk(min(top, probabilities.shape[1]))
+        own: dict[str, Any] = {}
+        for place in range(values.shape[1]):
+            rank = f" {place + 1}" if place else ""
+            own[f"{name}{rank}"] = pd.array([head.classes[k] for k in classes[:, place].tolist()], "string")
+            own[f"{before}probability{rank}"] = values[:, place].numpy()
+        if every:
+            of_head = "" if len(heads) == 1 else f"{head.target}="
+            own |= {f"p({of_head}{one})": probabilities[:, k].numpy() for k, one in enumerate(head.classes)}
+        if twice := sorted(columns.keys() & own.keys()):
+            raise SettingError(
+                f"two columns of the answers would be called {twice[0]!r}; give the targets of the data other names, "
+                "and train again"
+            )
+        columns |= own
     return columns
 
 

@@ -210,15 +210,12 @@ class Recipe(Settings):
     def _check(self) -> Recipe:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0; set momentum, or nesterov: false")
-        if self.stages is not None:
-            self._check_stages(self.stages)
-        return self
-
-    def _check_stages(self, stages: tuple[Stage, ...]) -> None:
-        names = [stage.name for stage in stages]
+        if self.stages is None:
+            return self
+        names = [stage.name for stage in self.stages]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"stages: two have the name {twice[0]!r}; give each its own")
-        if self.epochs != (total := sum(stage.epochs for stage in stages)):
+        if self.epochs != (total := sum(stage.epochs for stage in self.stages)):
             raise ValueError(f"epochs: {self.epochs}, but those of the stages add up to {total}; leave it out")
         if self.train != ("all",):
             raise ValueError("train: each stage says itself what it trains; leave it out, or the stages")
@@ -226,8 +223,9 @@ class Recipe(Settings):
             raise ValueError("resize: is for a recipe without stages; leave it out, or the stages")
         if self.rate == FIND:
             raise ValueError("rate: find (--find-rate) is for a recipe without stages; each of these has its own rate")
-        if self.rate != stages[0].rate:
+        if self.rate != self.stages[0].rate:
             raise ValueError(f"rate: {self.peak_rate:g}, but each stage has a rate of its own; leave it out")
+        return self
 
     @property
     def peak_rate(self) -> float:
@@ -236,16 +234,9 @@ class Recipe(Settings):
         return self.rate
 
     @property
-    def learning_stages(self) -> tuple[Stage, ...]:
-        """The stages; one for `train` where that names modules; none where all learns from beginning to end."""
-        if self.stages or self.train == ("all",):
-            return self.stages or ()
-        return (Stage(name=", ".join(self.train), train=self.train, epochs=self.epochs, rate=self.peak_rate),)
-
-    @property
     def parts(self) -> tuple[Recipe, ...]:
         """The recipe of each stage by itself; this recipe alone where it has no stages."""
-        keys = ("epochs", "rate", "schedule", "augmentation")
+        keys = ("train", "epochs", "rate", "schedule", "augmentation")
         own = ({k: value for k in keys if (value := getattr(stage, k)) is not None} for stage in self.stages or ())
         return tuple(self.model_copy(update={"stages": None, **each}) for each in own) or (self,)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from convscope.compute import write_whole
@@ -38,7 +39,7 @@ from convscope.runs.prediction import View, predict_batches
 from convscope.runs.spec import RunSpec, dump_spec, load_spec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(allow_inf_nan=False))
 class Card:
     """What one must know beside the weights to use a network: it travels in the header of model.safetensors.
 
@@ -49,24 +50,15 @@ class Card:
         task: each head by its target, as a spec writes it: its kind, or {"kind", "weight"}.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
     classes: dict[str, tuple[str, ...]]
     task: dict[str, Any]
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Card:
-        """From the header of a file; KeyError, TypeError, ValueError or AttributeError where it holds no valid one."""
-        classes = {target: tuple(names) for target, names in values["classes"].items()}
-        shape, mean, std = (tuple(values[key]) for key in ("input_shape", "mean", "std"))
-        if [type(side) for side in shape] != [int] * 3 or min(shape) < 1 or not {len(mean), len(std)} == {shape[0]}:
-            raise ValueError(f"input_shape {shape}, mean {mean}, std {std}")
-        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
-            raise ValueError(f"mean {mean}, std {std}")
-        if not all(isinstance(name, str) for names in classes.values() for name in names):
-            raise TypeError(f"classes {classes}")
-        return cls(shape, mean, std, classes, dict(values["task"]))
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.input_shape[0]:
+            raise ValueError(f"input_shape {self.input_shape}, mean {self.mean}, std {self.std}")
 
 
 class Run:
@@ -103,8 +95,8 @@ class Run:
     def card(self) -> Card:
         """Input shape, normalisation, classes and task."""
         try:
-            return Card.from_json(self._model[1])
-        except (KeyError, TypeError, ValueError, AttributeError):
+            return Card(**self._model[1])
+        except (TypeError, ValueError):
             raise RunFolderError(
                 f"{self.path / MODEL} lacks the card that convscope writes; take the run's own file"
             ) from None
@@ -182,11 +174,11 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What the test images come to, each figure with its interval; see convscope.scans.evaluate."""
-        metrics = self.read_json(METRICS)
-        figures = [metrics.get(name) for name in ("accuracy", "loss")]
-        if not (all(map(_is_figure, figures)) and isinstance(metrics.get("heads"), dict) and "images" in metrics):
-            raise RunFolderError(f"{self.path / METRICS} is damaged; {_CURES[METRICS]} anew")
-        return metrics
+        match metrics := self.read_json(METRICS):
+            case {"accuracy": accuracy, "loss": loss, "heads": dict(), "images": _}:
+                if _is_figure(accuracy) and _is_figure(loss):
+                    return metrics
+        raise RunFolderError(f"{self.path / METRICS} is damaged; {_CURES[METRICS]} anew")
 
     @cached_property
     def predictions(self) -> dict[str, Tensor]:
@@ -196,14 +188,10 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware, date, and the digest of the data."""
-        environment = self.read_json(ENVIRONMENT)
-        data = environment["data"] if isinstance(environment.get("data"), dict) else {}
-        images = data.get("images")
-        counted = isinstance(images, dict) and {"train", "val", "test"} <= images.keys()
-        whole = counted and isinstance(data.get("digest"), str)
-        if "packages" not in environment or not whole:
-            raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
-        return environment
+        match environment := self.read_json(ENVIRONMENT):
+            case {"packages": _, "data": {"digest": str(), "images": {"train": _, "val": _, "test": _}}}:
+                return environment
+        raise RunFolderError(f"{self.path / ENVIRONMENT} is damaged: it does not name data and packages")
 
     def load_data(self) -> DataBundle:
         """The run's data set, loaded again.

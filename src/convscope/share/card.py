@@ -73,7 +73,18 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         front=_front_matter(subject, repo, metadata),
         intended_use=intended_use,
         repo=repo,
-        **_parts(subject, bool(failures)),
+        cell=_cell,
+        code=_code,
+        run=run,
+        metrics=subject.metrics,
+        environment=run.environment,
+        parameters=subject.anatomy.parameters,
+        findings=findings(subject),
+        failures=FAILURES if failures else None,
+        timms=is_timms(run),
+        given=run.spec.net.name == GIVEN,
+        makers_code=code_in(shareable(run.spec).net),
+        version=__version__,
     )
     if failures:
         write_whole(folder / FAILURES, failures)
@@ -117,35 +128,6 @@ def check_repo(repo: str) -> None:
         raise SettingError(f"{repo!r} is no name for a repository; expected owner/name of letters, digits, -, _ and .")
 
 
-def _parts(subject: ReportedRun, has_failures: bool) -> dict[str, Any]:
-    run, metrics = subject.run, subject.metrics
-    environment, data = run.environment, run.environment["data"]
-    return {
-        "name": _cell(run.name),
-        "about": _cell(run.spec.about or "").rstrip("."),
-        "net": _code(run.spec.net.name),
-        "parameters": subject.anatomy.parameters,
-        "shape": "×".join(map(str, run.input_shape)),
-        "classes": len(run.task.classes),
-        "data": data | {"name": _cell(data["name"])},
-        "digest": data["digest"],
-        "findings": [_cell(sentence) for sentence in findings(subject)],
-        "heads": {
-            _cell(target): [_row(row) for row in head["per_class"]] for target, head in metrics["heads"].items()
-        },
-        "accuracy": _percent(metrics["accuracy"]),
-        "loss": metrics["loss"]["value"],
-        "images": metrics["images"],
-        "failures": FAILURES if has_failures else None,
-        "timms": is_timms(run),
-        "given": run.spec.net.name == GIVEN,
-        "code": _code(code_in(shareable(run.spec).net) or ""),
-        "packages": environment["packages"],
-        "date": str(environment.get("date", ""))[:10],
-        "version": __version__,
-    }  # fmt: skip
-
-
 def _front_matter(subject: ReportedRun, repo: str | None, metadata: dict[str, Any]) -> str:
     """The metadata block that the Hugging Face Hub reads, with the result as its `model-index`; keys that are not ours stay."""
     run, accuracy = subject.run, subject.metrics["accuracy"]
@@ -173,18 +155,6 @@ def _front_matter(subject: ReportedRun, repo: str | None, metadata: dict[str, An
         "model-index": [{"name": repo.split("/")[1] if repo else printable(run.name), "results": [result]}],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-
-
-def _row(row: dict[str, Any]) -> dict[str, str]:
-    figures = {key: _percent(row[key]) for key in ("recall", "precision", "f1")}
-    return {"class": _cell(row["class"]), "images": f"{row['images']:,}"} | figures
-
-
-def _percent(figure: dict[str, float | None]) -> str:
-    if figure["value"] is None:
-        return "–"
-    limits = [f"{100 * limit:.1f}" for limit in (figure["low"], figure["high"]) if limit is not None]
-    return f"{100 * figure['value']:.2f} %" + (f" ({' to '.join(limits)})" if len(limits) == 2 else "")
 
 
 _MARKUP = re.compile(r"[\\|`*_\[\]<>#~&$]|^[-+=]")

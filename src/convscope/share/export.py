@@ -133,7 +133,10 @@ def export_run(
     if form == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             import_optional(package, "an ONNX file", "export")
-    test = _test_images(run) if verify else None
+    try:
+        test = run.load_data().test if verify else None
+    except DataError as error:
+        raise DataError(f"{error}; --unverified (verify=False) writes the file without them") from None
     deployed = Deployed(run)
     _, example, make = _FORMATS[form]
     content, program = make(run, deployed)
@@ -145,13 +148,6 @@ def export_run(
         )
     write_whole(path, content)
     return Export(path, form, images, largest, changed, example.replace("PATH", repr(str(path))))
-
-
-def _test_images(run: Run) -> ImageSet:
-    try:
-        return run.load_data().test
-    except DataError as error:
-        raise DataError(f"{error}; --unverified (verify=False) writes the file without them") from None
 
 
 def _form_and_path(run: Run, out: Path | None, to: str | None) -> tuple[str, Path]:
@@ -198,14 +194,12 @@ def _onnx(run: Run, deployed: Deployed) -> tuple[bytes, Program]:
     import onnx
     import onnxruntime
 
+    exported = _exported(run, deployed)
     try:
         with silenced():
             program = torch.onnx.export(
-                _exported(run, deployed), dynamo=True, input_names=["images"], output_names=["probabilities"],
-                external_data=False,
-            )  # fmt: skip
-    except FailedError:
-        raise
+                exported, dynamo=True, input_names=["images"], output_names=["probabilities"], external_data=False
+            )
     except Exception as error:
         raise FailedError(f"{run.path}: its network cannot be written as ONNX: {first_line(error)}") from error
     assert program is not None
@@ -265,9 +259,8 @@ def _verified(run: Run, test: ImageSet, deployed: Deployed, program: Program) ->
 
 def _answers(run: Run, probabilities: Tensor) -> Tensor:
     """The most probable class of each head, (N, heads)."""
-    firsts = [run.task.first_class(head) for head in range(len(run.task.heads))]
-    ends = [*firsts[1:], probabilities.shape[1]]
-    return torch.stack([probabilities[:, a:b].argmax(1) for a, b in zip(firsts, ends, strict=True)], 1)
+    by_head = probabilities.split([len(head.classes) for head in run.task.heads], 1)
+    return torch.stack([each.argmax(1) for each in by_head], 1)
 
 
 _LUMA = (19595, 38470, 7471)  # 65536ths of red, green and blue in a grey image (ITU-R BT.601), as Pillow's

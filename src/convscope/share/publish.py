@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,37 +82,31 @@ def publish_run(
     url = f"{api.endpoint}/{repo}"
     if dry_run:
         return Published(repo, url, folder, files)
-    with _failures_in_words(repo, api.endpoint):
-        api.create_repo(repo, private=private or None, exist_ok=True)
-        before = api.repo_info(repo)
-        if private and not before.private:
-            raise SettingError(f"{url} is there and public: make it private on its page, or choose another name")
-        commit = api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            commit_message=message or f"{run.name}, by convscope {__version__}",
-            allow_patterns=list(files),
-            delete_patterns=FAILURES,  # of a network before that had some
-        )
+    try:
+        with silenced():
+            api.create_repo(repo, private=private or None, exist_ok=True)
+            before = api.repo_info(repo)
+            if private and not before.private:
+                raise SettingError(f"{url} is there and public: make it private on its page, or choose another name")
+            commit = api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                commit_message=message or f"{run.name}, by convscope {__version__}",
+                allow_patterns=list(files),
+                delete_patterns=FAILURES,  # of a network before that had some
+            )
+    except SettingError:
+        raise
+    except Exception as error:  # of huggingface_hub, its HTTP client, or hf_xet
+        raise FailedError(_in_words(error, repo, api.endpoint)) from error
     return Published(repo, url, folder, files, commit.commit_url, commit.oid != before.sha)
 
 
 _FILES = (CARD, CONFIG, MODEL, SPEC, FAILURES)
 
 
-@contextmanager
-def _failures_in_words(repo: str, endpoint: str) -> Iterator[None]:
-    """What the Hub or the way to it objects, as one line."""
-    try:
-        with silenced():
-            yield
-    except SettingError:
-        raise
-    except Exception as error:  # of huggingface_hub, its HTTP client, or hf_xet
-        raise FailedError(_in_words(error, repo, endpoint)) from error
-
-
 def _in_words(error: BaseException, repo: str, endpoint: str) -> str:
+    """What the Hub or the way to it objects, as one line."""
     chain: list[Any] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(inner)

@@ -6,8 +6,13 @@ from convscope.base.lazy import load_when_used
 
 if TYPE_CHECKING:
     from convscope.training.device import autocast as autocast, number_format as number_format
-    from convscope.training.live import Lines as Lines, LiveTable as LiveTable, Silent as Silent
-    from convscope.training.loop import Trainer as Trainer, Watcher as Watcher
+    from convscope.training.live import (
+        Lines as Lines,
+        LiveTable as LiveTable,
+        Silent as Silent,
+        Watcher as Watcher,
+    )
+    from convscope.training.loop import Trainer as Trainer
     from convscope.training.optimizers import make_optimizer as make_optimizer, rate_at as rate_at
     from convscope.training.ranks import together as together
     from convscope.training.rates import (

@@ -84,7 +84,8 @@ def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
     if recipe.batch == 1 and _has_batch_norm(net):
         raise SettingError("recipe.batch: 1 image has no spread for batch norm to measure; take 2 or more")
     side = min(data.input_shape[1:])
-    for augmentation in (part.augmentation for part in recipe.parts):
+    for part in recipe.parts:
+        augmentation = part.augmentation
         if augmentation.padding == "reflect" and augmentation.crop >= side:
             raise SettingError(
                 f"recipe.augmentation.crop: {augmentation.crop} with padding reflect needs images larger than "
@@ -95,12 +96,14 @@ def check_images(net: nn.Module, data: DataBundle, recipe: Recipe) -> None:
 
 def check_shares(net: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> None:
     """Whether each of several processes has something to do in a step."""
+    if ranks.count == 1:
+        return
     least = 2 if _has_batch_norm(net) and not recipe.sync_batch_norm else 1
-    if ranks.count > 1 and recipe.batch < least * ranks.count:
+    if recipe.batch < least * ranks.count:
         raise SettingError(
             f"recipe.batch: {recipe.batch} for {ranks.count} processes; each needs {least} or more of its images"
         )
-    if ranks.count > 1 and recipe.sync_batch_norm and device.type != "cuda":
+    if recipe.sync_batch_norm and device.type != "cuda":
         raise SettingError("recipe.sync_batch_norm: PyTorch has it for several GPUs alone; leave it out on a CPU")
 
 

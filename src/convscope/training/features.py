@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope.base.unfinished import UNFINISHED, mark
@@ -19,6 +20,9 @@ MEMORY = 2**30
 
 _APART = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """How far outputs may be from the whole network's, relative to the largest: batches of other sizes add up in another order."""
+
+
+Outputs = Callable[[Tensor], Tensor]
 
 
 class NoFeaturesError(Exception):
@@ -56,19 +60,14 @@ def tail_of(net: nn.Module, learning: list[nn.Module], image: Tensor) -> Tail:
     """
     holding = [module for module in net.modules() if set(learning) <= set(module.modules())]
     inner = next(module for module in reversed(holding) if _ends(net, module, image))
-    tail = _from_first(inner, learning)
+    tail = Tail(inner, inner)
+    if inner not in learning and type(inner).forward is nn.Sequential.forward:
+        children = list(inner.children())
+        first = next(place for place, child in enumerate(children) if not set(learning).isdisjoint(child.modules()))
+        tail = Tail(nn.Sequential(*children[first:]), children[first])
     if set(net.parameters()) <= set(tail.module.parameters()):
         raise NoFeaturesError("what learns is no end of the network that runs by itself")
     return tail
-
-
-def _from_first(module: nn.Module, learning: list[nn.Module]) -> Tail:
-    """A module from its first child that learns on, where its children follow each other; else all of it."""
-    if module in learning or type(module).forward is not nn.Sequential.forward:
-        return Tail(module, module)
-    children = list(module.children())
-    first = next(place for place, child in enumerate(children) if not set(learning).isdisjoint(child.modules()))
-    return Tail(nn.Sequential(*children[first:]), children[first])
 
 
 @torch.no_grad()
@@ -83,101 +82,86 @@ def _ends(net: nn.Module, module: nn.Module, image: Tensor) -> bool:
     return len(results) == 1 and results[0] is outputs
 
 
-class Features:
-    """What reaches the tail of a network, of every image of some sets.
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureSet(ImageSet):
+    """A set of images with what reaches the tail, fp32, in the place of their pixels."""
+
+    pixels: Float[Tensor, "M ..."]
+
+
+@torch.no_grad()
+def features_of(
+    images: ImageSet,
+    outputs: Outputs,
+    tail: Tail,
+    batch: int,
+    device: torch.device,
+    folder: Path,
+    after_batch: Callable[[], object],
+) -> FeatureSet:
+    """What reaches the tail of a network, of every image of a set, which is not empty.
 
     Args:
-        logits: of a batch of images in [0, 1], by the whole network in its number format.
-        logits_by_tail: of a batch of features, by the tail.
+        images: the set.
+        outputs: of a batch of images in [0, 1], by the whole network in its number format.
         tail: of the network.
-        dtype: the number format, which says how far the tail's outputs may be from the whole network's.
+        batch: images at once.
+        device: where the network is; there they stay if they are small.
+        folder: of the file for large ones.
+        after_batch: may leave off by an exception.
+    Raises:
+        NoFeaturesError: the tail does not take one tensor, or there is no room.
     """
+    features = None
+    for chunk in batches(images, batch, device=device):
+        reached = _reach(outputs, tail, chunk.images)
+        if features is None:
+            features = _room((len(images), *reached.shape[1:]), device, folder)
+        features[chunk.index.to(features.device)] = reached.to(features)
+        after_batch()
+    assert features is not None
+    targets = {name: images.targets_of(name) for name in images.targets}
+    return FeatureSet(features, torch.arange(len(images)), targets, images.classes)
 
-    def __init__(
-        self,
-        logits: Callable[[Tensor], Tensor],
-        logits_by_tail: Callable[[Tensor], Tensor],
-        tail: Tail,
-        dtype: torch.dtype,
-    ) -> None:
-        self.logits, self.logits_by_tail, self.tail, self.dtype = logits, logits_by_tail, tail, dtype
-        self._kept: dict[ImageSet, Tensor] = {}
 
-    @property
-    def nbytes(self) -> int:
-        """Of all that is kept."""
-        return sum(features.nbytes for features in self._kept.values())
+def _reach(outputs: Outputs, tail: Tail, images: Tensor) -> Tensor:
+    """What reaches the tail; the pass ends there."""
 
-    @property
-    def shape(self) -> torch.Size:
-        """Of an image's features."""
-        return next(iter(self._kept.values())).shape[1:]
+    def end(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        raise _ReachedError(*inputs)
 
-    @torch.no_grad()
-    def keep(
-        self, images: ImageSet, batch: int, device: torch.device, folder: Path, stopping: Callable[[], bool]
-    ) -> None:
-        """Computes the features of a set.
+    hook = tail.first.register_forward_pre_hook(end)
+    try:
+        outputs(images)
+    except _ReachedError as error:
+        if len(error.args) == 1 and isinstance(error.args[0], Tensor):
+            return error.args[0]
+    finally:
+        hook.remove()
+    raise NoFeaturesError("the part that learns does not take one tensor")
 
-        Args:
-            images: the set.
-            batch: images at once.
-            device: where the network is; there they stay if they are small.
-            folder: of the file for large ones.
-            stopping: is asked after each batch whether to leave off.
-        """
-        features: Tensor | None = None
-        for chunk in batches(images, batch, device=device):
-            reached = self._reach(chunk.images)
-            if features is None:
-                features = _room((len(images), *reached.shape[1:]), device, folder)
-            features[chunk.index.to(features.device)] = reached.to(features)
-            if stopping():
-                return
-        if features is not None:
-            self._kept[images] = features
 
-    @torch.no_grad()
-    def check(self, images: ImageSet, batch: int, device: torch.device) -> None:
-        """Compares the tail on features with the whole network, on every other of some images.
+@torch.no_grad()
+def check_tail(
+    images: ImageSet,
+    outputs: Outputs,
+    features: FeatureSet,
+    outputs_by_tail: Outputs,
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Compares the tail on features with the whole network, on every other of some images.
 
-        Raises:
-            NoFeaturesError: they differ by more than rounding.
-        """
-        rows = torch.arange(0, min(len(images), 2 * batch), 2)[:batch]
-        whole = self.logits(next(batches(images.subset(rows), len(rows), device=device)).images).float()
-        by_tail = self.logits_by_tail(self._at(images, rows, device)).float()
-        same = whole.shape == by_tail.shape
-        if not same or (whole - by_tail).abs().max() > _APART[self.dtype] * whole.abs().max().clamp(min=1):
-            raise NoFeaturesError("the part that learns gives something else by itself")
-
-    def batches(
-        self, images: ImageSet, size: int, *, device: torch.device, **order: int | bool | str | None
-    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """As `convscope.data.batches`, with features in the place of images: pairs of features and targets."""
-        blank = replace(images, pixels=images.pixels.new_zeros(len(images.pixels), 1, 1, 1))
-        for batch in batches(blank, size, device=device, **order):  # type: ignore[arg-type]
-            yield self._at(images, batch.index, device), batch.targets
-
-    def _at(self, images: ImageSet, index: Tensor, device: torch.device) -> Tensor:
-        features = self._kept[images]
-        return features[index.to(features.device)].to(device)
-
-    def _reach(self, images: Tensor) -> Tensor:
-        """What reaches the tail; the pass ends there."""
-
-        def end(module: nn.Module, inputs: tuple[object, ...]) -> None:
-            raise _ReachedError(*inputs)
-
-        hook = self.tail.first.register_forward_pre_hook(end)
-        try:
-            self.logits(images)
-        except _ReachedError as error:
-            if len(error.args) == 1 and isinstance(error.args[0], Tensor):
-                return error.args[0]
-        finally:
-            hook.remove()
-        raise NoFeaturesError("the part that learns does not take one tensor")
+    Raises:
+        NoFeaturesError: they differ by more than the rounding of the number format.
+    """
+    rows = torch.arange(0, min(len(images), 2 * batch), 2)[:batch]
+    whole = outputs(next(batches(images.subset(rows), len(rows), device=device)).images).float()
+    by_tail = outputs_by_tail(next(batches(features.subset(rows), len(rows), device=device)).images).float()
+    same = whole.shape == by_tail.shape
+    if not same or (whole - by_tail).abs().max() > _APART[dtype] * whole.abs().max().clamp(min=1):
+        raise NoFeaturesError("the part that learns gives something else by itself")
 
 
 def _room(shape: tuple[int, ...], device: torch.device, folder: Path) -> Tensor:

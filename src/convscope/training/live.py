@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Group
 from rich.live import Live
@@ -27,28 +27,28 @@ _COLUMNS = (
 )
 
 
-def default_watcher() -> LiveTable | Lines:
-    """A live table where stderr is a terminal, else lines."""
-    return LiveTable() if sys.stderr.isatty() else Lines()
-
-
-class Silent:
-    """Nothing at all."""
+@runtime_checkable
+class Watcher(Protocol):
+    """Someone who looks on while a network trains; it must not touch anything. As a base class it does nothing."""
 
     def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None:
-        pass
+        return
 
     def stage(self, name: str, about: str) -> None:
-        pass
+        return
 
     def step(self, epoch: int, step: int, loss: float | None) -> None:
-        pass
+        return
 
     def epoch(self, row: dict[str, Any]) -> None:
-        pass
+        return
 
     def end(self) -> None:
-        pass
+        return
+
+
+class Silent(Watcher):
+    """Nothing at all."""
 
 
 class Lines(Silent):

@@ -7,43 +7,33 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, count, islice
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convscope.base.signals import StopWish
+from convscope.base.words import times
 from convscope.compute import evaluation_batch
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
 from convscope.errors import DivergedError, FailedError, StoppedError
 from convscope.nets import Task
 from convscope.runs import GIVEN, HISTORY, Recipe, Run
 from convscope.training.device import autocast, number_format, place
-from convscope.training.features import Features, NoFeaturesError, tail_of
+from convscope.training.features import NoFeaturesError, check_tail, features_of, tail_of
 from convscope.training.imbalance import class_weights
-from convscope.training.optimizers import Averaging, make_optimizer, rate_at, set_rate
+from convscope.training.live import Watcher
+from convscope.training.optimizers import Averaging, make_optimizer, rate_at
 from convscope.training.ranks import Ranks
 from convscope.training.resizing import resized
 from convscope.training.stages import Stages
-from convscope.training.state import TrainingState, load_state, save_state
+from convscope.training.state import TrainingState, load_optimizer, load_state, save_state
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 """What PyTorch says on a CPU, on Linux and on Windows, for which it has no error of its own."""
 
 _CHANCE_MULTIPLE = 1e4
 """A loss this many times that of guessing counts as exploded."""
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Someone who looks on while a network trains; it must not touch anything."""
-
-    def begin(self, epochs: int, steps: int, history: list[dict[str, Any]]) -> None: ...
-    def stage(self, name: str, about: str) -> None: ...
-    def step(self, epoch: int, step: int, loss: float | None) -> None: ...
-    def epoch(self, row: dict[str, Any]) -> None: ...
-    def end(self) -> None: ...
 
 
 class Trainer:
@@ -61,24 +51,24 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device, resume: bool,
-        ranks: Ranks = Ranks(),
+        self, run: Run, net: nn.Module, data: DataBundle, task: Task, recipe: Recipe, device: torch.device,
+        resume: bool = False, ranks: Ranks = Ranks(),
     ) -> None:  # fmt: skip
         self.run, self.data, self.task, self.whole, self.device = run, data, task, recipe, device
         self.ranks = ranks
         self.net = place(net, recipe, device)
         self.stages = Stages(self.net, recipe, data.input_shape)
-        self.state = TrainingState()
+        self.state, slots = load_state(run, self.net) if resume else (TrainingState(), {})
+        self._begin_stage()
         if resume:
-            self.state = load_state(run, self.net, self._begin_stage)
+            load_optimizer(self.optimizer, slots)
             if not ranks.is_first:
                 self.state.sums |= {"loss": 0.0, "correct": 0.0}  # the first process has those of all
-        else:
-            self._begin_stage(self.state)
         weights = class_weights(recipe, task, data.train)
         self.class_weights = {target: values.to(device) for target, values in weights.items()}
         self.balance = task.heads[0].target if recipe.sampling == "balanced" else None
         self.dtype = number_format(recipe, device)
+        self.sum_type = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
         self.normalize = Normalizer(data.mean, data.std, device)
         self.part = min(recipe.batch, len(data.train))  # images at once
         self.batch = self.part * min(recipe.accumulate, len(data.train) // self.part)
@@ -98,23 +88,23 @@ class Trainer:
             self._train_stage(watcher, wish)
             for _ in self.whole.parts[self.state.stage + 1 :]:
                 self.state.begin_stage()
-                self._begin_stage(self.state)
+                self._begin_stage()
                 self._train_stage(watcher, wish)
         finally:
             watcher.end()
             self.stages.end()
         self.net.eval()
 
-    def _begin_stage(self, state: TrainingState) -> torch.optim.Optimizer:
+    def _begin_stage(self) -> None:
         """Freezes what the stage does not train, and makes its optimizer."""
-        self.stages.begin(state.stage)
-        self.recipe = self.whole.parts[state.stage]
+        self.stages.begin(self.state.stage)
+        self.recipe = self.whole.parts[self.state.stage]
         self.net.zero_grad()  # of what its owner did with it before
         self.optimizer = make_optimizer(self.net, self.recipe, self.stages.factors)
-        self.averaging = Averaging(self.net, self.recipe, state.average)
-        self.features: Features | None = None
+        self.averaging = Averaging(self.net, self.recipe, self.state.average)
+        self.train_set, self.val_set = self.data.train, self.data.val
+        self.part_that_runs = self.net
         self.forward = self.ranks.joined(self._compiled(self.net))
-        return self.optimizer
 
     def _compiled(self, net: nn.Module) -> nn.Module:
         by_size = False if self.recipe.resize else None  # a program for each of the few sizes, in place of one for any
@@ -135,8 +125,10 @@ class Trainer:
 
     @property
     def _stage_name(self) -> str | None:
-        """None where the recipe has no stages."""
-        return self.stages.stages[self.state.stage].name if self.stages.stages else None
+        """None where all learns from beginning to end."""
+        if self.whole.stages:
+            return self.whole.stages[self.state.stage].name
+        return None if self.whole.train == ("all",) else ", ".join(self.whole.train)
 
     def _stage_goes_on(self) -> bool:
         patience, best = self.recipe.patience, self.state.best_epoch
@@ -149,67 +141,73 @@ class Trainer:
 
     def _prepare_stage(self, wish: StopWish) -> str:
         """Computes the features that the stage can be trained on, and says in words what will be done."""
-        n_all = sum(parameter.numel() for parameter in self.net.parameters())
-        words = f"{self.stages.words_of(self.state.stage)}{self.stages.n_learning:,} of {n_all:,} parameters learn"
-        if self.stages.n_learning == n_all:
+        parameters = list(self.net.parameters())
+        n_all = sum(one.numel() for one in parameters)
+        n_learning = sum(one.numel() for one in parameters if one.requires_grad)
+        words = f"{self.stages.words_of(self.recipe.train)}{n_learning:,} of {n_all:,} parameters learn"
+        if n_learning == n_all:
             return words
         began = time.perf_counter()
         try:
-            features = self._keep_features(wish)
+            self._keep_features(wish)
         except NoFeaturesError as reason:
             return f"{words}; each step runs the whole network: {reason}"
         finally:
             self.state.sums["seconds"] += time.perf_counter() - began
-        self.features, self.forward = features, self._compiled(features.tail.module)
-        return f"{words}, on kept features of the images ({features.nbytes / 2**20:,.1f} MiB)"
+        n_bytes = self.train_set.pixels.nbytes + self.val_set.pixels.nbytes
+        return f"{words}, on kept features of the images ({n_bytes / 2**20:,.1f} MiB)"
 
     @torch.no_grad()
-    def _keep_features(self, wish: StopWish) -> Features:
-        """What reaches the part that learns, of the training and validation images."""
-        if not self.recipe.keep_features:
-            raise NoFeaturesError("recipe.keep_features is off")
-        if not self.recipe.augmentation.is_off:
-            raise NoFeaturesError("the training images are augmented")
-        if self.recipe.mixup or self.recipe.cutmix:
-            raise NoFeaturesError("the training images are mixed")
-        if self.recipe.resize:
-            raise NoFeaturesError("the training images are resized")
-        if self.ranks.count > 1:
-            raise NoFeaturesError("several processes train together")
+    def _keep_features(self, wish: StopWish) -> None:
+        """From now on runs only the part that learns, on what reaches it of the training and validation images."""
+        obstacles = {
+            "recipe.keep_features is off": not self.recipe.keep_features,
+            "the training images are augmented": not self.recipe.augmentation.is_off,
+            "the training images are mixed": self.recipe.mixup or self.recipe.cutmix,
+            "the training images are resized": self.recipe.resize,
+            "several processes train together": self.ranks.count > 1,
+        }
+        for reason, holds in obstacles.items():
+            if holds:
+                raise NoFeaturesError(reason)
         self.net.eval()
-        shape = (1, *self.data.input_shape)
-        tail = tail_of(self.net, self.stages.learning, self._prepare(torch.zeros(shape, device=self.device)))
-        features = Features(
-            lambda images: self._logits(self.net, self.normalize(images)),
-            partial(self._logits, tail.module), tail, self.dtype,
-        )  # fmt: skip
+        image = torch.zeros(1, *self.data.input_shape, device=self.device)
+        tail = tail_of(self.net, self.stages.learning, self.normalize(image))
         batch = evaluation_batch(self.data.input_shape, self.device, self.part)
-        for images in (self.data.train, self.data.val):
-            features.keep(images, batch, self.device, self.run.path, lambda: wish.asked)
+        outputs = partial(self._outputs, self.net, are_features=False)
+
+        def stop_if_asked() -> None:
             if wish.asked:
                 self._stop()
-        features.check(self.data.train, min(batch, self.part), self.device)
-        return features
 
-    def _logits(self, net: nn.Module, inputs: Tensor) -> Tensor:
-        """A network's or its tail's outputs for normalised images or features."""
+        train_set, val_set = (
+            features_of(images, outputs, tail, batch, self.device, self.run.path, stop_if_asked)
+            for images in (self.data.train, self.data.val)
+        )
+        by_tail = partial(self._outputs, tail.module, are_features=True)
+        check_tail(self.data.train, outputs, train_set, by_tail, min(batch, self.part), self.device, self.dtype)
+        self.train_set, self.val_set, self.part_that_runs = train_set, val_set, tail.module
+        self.forward = self._compiled(tail.module)
+
+    @property
+    def _on_features(self) -> bool:
+        return self.part_that_runs is not self.net
+
+    def _outputs(self, net: nn.Module, inputs: Tensor, *, are_features: bool) -> Tensor:
+        """Of a network for images in [0, 1], or of its tail for features; in number format and memory layout of the recipe."""
+        inputs = inputs if are_features else self.normalize(inputs)
+        channels_last = self.recipe.channels_last and inputs.ndim == 4
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         with autocast(self.device, self.dtype):
-            return net(self._laid_out(inputs))
-
-    def _batches(self, images: ImageSet, size: int, **order: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """What `forward` takes, and targets: of each batch its images, or their features where these are kept."""
-        if self.features is not None:
-            order.pop("augmentation", None)
-            yield from self.features.batches(images, size, device=self.device, **order)
-            return
-        for batch in batches(images, size, device=self.device, **order):
-            yield batch.images, batch.targets
+            return net(inputs.contiguous(memory_format=layout))
 
     def _training_batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        return self._batches(
-            self.data.train, self.batch, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
-            augmentation=self.recipe.augmentation, drop_last=True, balance=self.balance,
+        augmentation = None if self._on_features else self.recipe.augmentation
+        made = batches(
+            self.train_set, self.batch, device=self.device, seed=self.recipe.seed, epoch=epoch, first_step=first_step,
+            augmentation=augmentation, drop_last=True, balance=self.balance,
         )  # fmt: skip
+        return ((batch.images, batch.targets) for batch in made)
 
     def endless_batches(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """The images and targets of the steps of one epoch after the other."""
@@ -219,7 +217,8 @@ class Trainer:
         state = self.state
         self.stages.train()
         started, before = time.perf_counter(), state.sums["seconds"]
-        sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=_sum_type(self.device)).to(self.device)
+        sums = torch.tensor([state.sums["loss"], state.sums["correct"]], dtype=self.sum_type).to(self.device)
+        stops = False
         for images, targets in self._training_batches(state.epoch, state.step):
             loss, correct = self._step(images, targets)
             sums += torch.stack([loss * len(images), correct]).to(sums.dtype)
@@ -229,16 +228,14 @@ class Trainer:
             state.step += 1
             state.sums["images"] += len(images)
             watcher.step(state.epoch, state.step, value)
-            if self._stops(wish, look):
-                self._keep(sums, before + time.perf_counter() - started)
-                self._stop()
-        self._keep(sums, before + time.perf_counter() - started)
-
-    def _stops(self, wish: StopWish, look: bool) -> bool:
-        """Whether the user wished to stop; of several processes all stop at the same step, at which the host waits anyway."""
-        if self.ranks.count == 1:
-            return wish.asked
-        return look and self.ranks.any(wish.asked, self.device)
+            # several processes stop at the same step, at which the host waits anyway
+            stops = wish.asked if self.ranks.count == 1 else look and self.ranks.any(wish.asked, self.device)
+            if stops:
+                break
+        state.sums["loss"], state.sums["correct"] = self.ranks.total(sums).tolist()
+        state.sums["seconds"] = before + time.perf_counter() - started
+        if stops:
+            self._stop()
 
     def _step(self, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One optimizer step; gives the loss and the number of right images, still on the device."""
@@ -248,7 +245,8 @@ class Trainer:
             torch.random.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
-        set_rate(self.optimizer, self._rate(self.state.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.state.step) * group["share"]
         try:
             loss, correct = self._backward(images, targets)
             if self.recipe.clip_norm is not None:
@@ -257,10 +255,10 @@ class Trainer:
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _NO_MEMORY):
                 raise
-            shape = "×".join(map(str, self.data.input_shape))
             raise FailedError(
-                f"the memory of {self.device} does not hold a step of {self.part} images of {shape}; take a smaller "
-                "recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller network"
+                f"the memory of {self.device} does not hold a step of {self.part} images of {times(self.data.input_shape)}; "
+                "take a smaller recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller "
+                "network"
             ) from error
         self.optimizer.zero_grad()
         return loss, correct
@@ -275,8 +273,7 @@ class Trainer:
             end = min(first + self.part, len(images))
             rows = self.ranks.rows(first, end)
             with self.ranks.summing(self.forward, now=end == len(images)):
-                with autocast(self.device, self.dtype):
-                    outputs = self.forward(self._prepare(images[rows]))
+                outputs = self._outputs(self.forward, images[rows], are_features=self._on_features)
                 losses = [share * self._loss(outputs, mixed_targets, rows) for share, mixed_targets in mixed]
                 part_loss = torch.stack(losses).sum()
                 self.ranks.backward(part_loss)
@@ -298,14 +295,6 @@ class Trainer:
     def _step_of_stage(self) -> int:
         return self._epoch_of_stage * self.steps + self.state.step
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        """Images normalised, kept features as they are; both in the recipe's memory layout."""
-        return self._laid_out(self.normalize(images) if self.features is None else images)
-
-    def _laid_out(self, inputs: Tensor) -> Tensor:
-        layout = torch.channels_last if self.recipe.channels_last and inputs.ndim == 4 else torch.contiguous_format
-        return inputs.contiguous(memory_format=layout)
-
     def _end_epoch(self) -> None:
         """Measures the epoch, and writes history and checkpoint."""
         state, sums = self.state, self.state.sums
@@ -320,7 +309,7 @@ class Trainer:
     def _measure_epoch(self, train_loss: float) -> None:
         """Validates, adds the epoch's row to the history, and keeps the weights where they are the best so far."""
         state, sums = self.state, self.state.sums
-        val_loss, val_accuracy = self.validate(self.data.val)
+        val_loss, val_accuracy = self.validate(self.val_set)
         if not math.isfinite(train_loss + val_loss):
             raise self._diverged(val_loss if math.isfinite(train_loss) else train_loss, self.steps - 1)
         state.history.append({
@@ -337,21 +326,15 @@ class Trainer:
         """Mean loss (without label smoothing and class weights) and accuracy over a set, in evaluation mode."""
         self.net.eval()
         self.ranks.share(self.net.buffers())
-        sums = torch.zeros(2, dtype=_sum_type(self.device), device=self.device)
-        net = self.features.tail.module if self.features else self.net
-        shape = self.features.shape if self.features else self.data.input_shape
-        all_batches = self._batches(images, evaluation_batch(shape, self.device, self.part))
-        for inputs, targets in islice(all_batches, self.ranks.rank, None, self.ranks.count):
-            with autocast(self.device, self.dtype):
-                outputs = net(self._prepare(inputs))
-            loss = self.task.loss(outputs.float(), targets) * len(inputs)
-            sums += torch.stack([loss, self.task.correct(outputs, targets).sum()]).to(sums.dtype)
+        sums = torch.zeros(2, dtype=self.sum_type, device=self.device)
+        size = evaluation_batch(images.pixels.shape[1:], self.device, self.part)
+        all_batches = batches(images, size, device=self.device)
+        for batch in islice(all_batches, self.ranks.rank, None, self.ranks.count):
+            outputs = self._outputs(self.part_that_runs, batch.images, are_features=self._on_features)
+            loss = self.task.loss(outputs.float(), batch.targets) * len(batch.index)
+            sums += torch.stack([loss, self.task.correct(outputs, batch.targets).sum()]).to(sums.dtype)
         loss, correct = (self.ranks.total(sums) / max(1, len(images))).tolist()
         return loss, correct
-
-    def _keep(self, sums: Tensor, seconds: float) -> None:
-        self.state.sums["loss"], self.state.sums["correct"] = self.ranks.total(sums).tolist()
-        self.state.sums["seconds"] = seconds
 
     def _keep_best(self) -> None:
         """With patience, remembers the weights of the best epoch."""
@@ -403,7 +386,3 @@ def step_seed(seed: int, step: int, rank: int = 0) -> int:
 
 def _rows(targets: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
     return {name: values[rows] for name, values in targets.items()}
-
-
-def _sum_type(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no doubles

@@ -117,11 +117,9 @@ def make_optimizer(
     assert recipe.momentum is not None, "a recipe fills it in"
     muon = recipe.optimizer == "muon"
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
     output = next((one for one in reversed(list(net.parameters())) if one.ndim > 1), None)
     members = defaultdict(list)
-    for parameter in weights + others:
+    for parameter in sorted(trained, key=lambda one: one.ndim <= 1):  # weights first
         matrices = muon and parameter.ndim > 1 and parameter is not output and not parameter.is_complex()
         share = recipe.adam_rate / rate if muon and not matrices else 1.0
         members[parameter.ndim > 1, matrices, share * (factors or {}).get(parameter, 1.0)].append(parameter)
@@ -165,27 +163,18 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: counted from 0 over the whole training.
         steps_per_epoch: length of an epoch.
     """
-    return recipe.peak_rate * _factor(recipe, step, steps_per_epoch)
-
-
-def _factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    total = recipe.epochs * steps_per_epoch
-    if recipe.schedule == "step":
-        return recipe.step_factor ** (step // steps_per_epoch // recipe.step_epochs)
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / total))
-    if recipe.schedule == "inverse":
-        return 1 / (1 + recipe.decay * step)
-    if recipe.schedule == "one-cycle":
-        peak = recipe.warmup * total
-        return (step + 1) / (peak + 1) if step < peak else (total - step) / (total - peak + 1)
-    return 1.0
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all groups, of each its share."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
+    total, factor = recipe.epochs * steps_per_epoch, 1.0
+    match recipe.schedule:
+        case "step":
+            factor = recipe.step_factor ** (step // steps_per_epoch // recipe.step_epochs)
+        case "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * step / total))
+        case "inverse":
+            factor = 1 / (1 + recipe.decay * step)
+        case "one-cycle":
+            peak = recipe.warmup * total
+            factor = (step + 1) / (peak + 1) if step < peak else (total - step) / (total - peak + 1)
+    return recipe.peak_rate * factor
 
 
 _LOOKAHEAD_STEPS = 5

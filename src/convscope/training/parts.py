@@ -14,6 +14,7 @@ layer. Modules count in the order in which they are registered, and only if the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 
 import torch
@@ -44,8 +45,13 @@ def named_part(net: nn.Module, word: str, input_shape: tuple[int, int, int]) -> 
         raise NetworkError("no module with weights gives the output by itself")
     if word == HEAD:
         return head
-    ndims = {name: parameter.ndim for name, parameter in net.named_parameters() if name in reached}
-    return _Trunk(net, ndims, [*head, HEAD] if hasattr(net, HEAD) else head).last_block()
+    head_prefixes = tuple(f"{name}." for name in ([*head, HEAD] if hasattr(net, HEAD) else head))
+    ndims = {
+        name: parameter.ndim
+        for name, parameter in net.named_parameters()
+        if name in reached and not name.startswith(head_prefixes)
+    }
+    return _Trunk(net, ndims, head_prefixes).last_block()
 
 
 def _owner(parameter: str) -> str:
@@ -54,7 +60,7 @@ def _owner(parameter: str) -> str:
     return module if computed else parameter.rpartition(".")[0]
 
 
-def _parameters_of_output(net: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[str], set[str]]:
+def _parameters_of_output(net: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[str], list[str]]:
     """The names of the parameters that come first on the ways from the output to the image, to the first matrix; and of all."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     first = next(iter(names))
@@ -66,64 +72,39 @@ def _parameters_of_output(net: nn.Module, input_shape: tuple[int, int, int]) -> 
         outputs = net(image.clone())  # a forward may change its input in place
         if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
             raise NetworkError("its output is no tensor that depends on its weights")
-        graph = _Graph(outputs.grad_fn, image)
-    nearest = [names[one] for one in graph.nearest() if one in names]
-    return nearest, {names[one] for one in graph.leaves if one in names}
+        nearest, reached = _leaves(outputs.grad_fn, image)
+    return [names[one] for one in nearest if one in names], [names[one] for one in reached if one in names]
 
 
-class _Graph:
-    """Autograd's record of a pass, from the output back.
-
-    Attributes:
-        leaves: the tensors it ends in.
-    """
-
-    def __init__(self, output: Any, image: Tensor) -> None:
-        self.output = output
-        self.before: dict[Any, list[Any]] = {}
-        waiting, order = [output], []
-        while waiting:
-            node = waiting.pop()
-            if node not in self.before:
-                self.before[node] = [earlier for earlier, _ in node.next_functions if earlier is not None]
-                order.append(node)
-                waiting += self.before[node]
-        self.leaves = [node.variable for node in order if hasattr(node, "variable")]
-        later: dict[Any, list[Any]] = {node: [] for node in order}
-        for node, earlier in self.before.items():
-            for one in earlier:
-                later[one].append(node)
-        start = [node for node in order if getattr(node, "variable", None) is image]
-        self.of_image = set(_closure(start, later))
-
-    def nearest(self) -> list[Tensor]:
-        """The leaves that enter first, going back on each way to the image until a matrix has entered."""
-        leaves: list[Tensor] = []
-        ways = [self.output]
-        visited = set()
-        while ways:
-            node = ways.pop()
-            if node in visited:
-                continue
-            visited.add(node)
-            beside = [one for one in self.before[node] if one not in self.of_image]
-            entering = [one.variable for one in _closure(beside, self.before) if hasattr(one, "variable")]
-            leaves += entering
-            if not any(one.ndim > 1 for one in entering):
-                ways += [one for one in self.before[node] if one in self.of_image]
-        return leaves
-
-
-def _closure(start: list[Any], edges: dict[Any, list[Any]]) -> list[Any]:
-    """All that can be reached, itself included."""
-    nodes: dict[Any, None] = {}
-    waiting = list(start)
+def _leaves(output: Any, image: Tensor) -> tuple[set[Tensor], set[Tensor]]:
+    """The leaves of autograd's record of a pass: those that enter first, going back from the output on each way to the image
+    until a matrix has entered; and all."""
+    inputs: dict[Any, list[Any]] = {}
+    waiting = [output]
     while waiting:
         node = waiting.pop()
-        if node not in nodes:
-            nodes[node] = None
-            waiting += edges[node]
-    return list(nodes)
+        if node not in inputs:
+            inputs[node] = [earlier for earlier, _ in node.next_functions if earlier is not None]
+            waiting += inputs[node]
+    order = list(TopologicalSorter(inputs).static_order())  # from the leaves to the output
+    of_image, beside = (
+        set[Any](),
+        dict[Any, set[Tensor]](),
+    )  # nodes that depend on the image; the leaves behind all others
+    for node in order:
+        variable = getattr(node, "variable", None)
+        if variable is image or not of_image.isdisjoint(inputs[node]):
+            of_image.add(node)
+        else:
+            beside[node] = {variable} if variable is not None else set().union(*(beside[one] for one in inputs[node]))
+    nearest, ways = set[Tensor](), {output}
+    for node in reversed(order):
+        if node in ways:
+            entering = set[Tensor]().union(*(beside[one] for one in inputs[node] if one in beside))
+            nearest |= entering
+            if not any(one.ndim > 1 for one in entering):
+                ways |= of_image.intersection(inputs[node])
+    return nearest, {node.variable for node in order if hasattr(node, "variable")}
 
 
 @dataclass(frozen=True)
@@ -131,61 +112,51 @@ class _Trunk:
     """A network without its head.
 
     Attributes:
-        ndims: of each parameter on which the output depends, by name.
-        head: names of modules.
+        ndims: of each parameter outside the head on which the output depends, by name.
+        head_prefixes: the names of the head's modules, each with a dot.
     """
 
     net: nn.Module
     ndims: dict[str, int]
-    head: list[str]
+    head_prefixes: tuple[str, ...]
 
-    def last_block(self) -> list[str]:
-        """See the top of this module; the block, and what follows it."""
-        block = self._block("")
-        path = block.split(".")
-        following = []
-        for depth in range(len(path) - 1, -1, -1):
-            siblings = self._children(".".join(path[:depth]))
-            later = siblings[siblings.index(".".join(path[: depth + 1])) + 1 :]
-            following += [name for one in later for name in self._outside_head(one)]
-        return [block, *following]
-
-    def _block(self, level: str) -> str:
-        """The last block among what a module is made of, or the module itself if it is made of nothing."""
-        counts = {one: self._matrices(one) for one in self._children(level)}
-        inside = next((one for one in counts if self._holds_head(one) and counts[one]), None)
-        candidates = {one: n for one, n in counts.items() if n and not self._holds_head(one)}
-        total = sum(candidates.values())
+    def last_block(self, level: str = "") -> list[str]:
+        """See the top of this module: the last block in a module, or the module itself if it is made of nothing; and what
+        follows it."""
+        children = self._children(level)
+        counts = {one: sum(n > 1 for n in self._ndims_in(one)) for one in children}
+        inside = next((one for one in children if self._holds_head(one) and counts[one]), None)
+        candidates = [one for one in children if counts[one] and not self._holds_head(one)]
+        total = sum(counts[one] for one in candidates)
+        blocks = [one for one in candidates if counts[one] > 1]
         if inside is not None and counts[inside] > total:
-            return self._block(inside)
-        if not candidates:
-            if not level:
-                raise NetworkError("there is no layer with weights before the head")
-            return level
-        last = next((one for one in reversed(candidates) if candidates[one] > 1), None)
-        if last is not None:
-            return self._block(last) if 2 * candidates[last] > total else last
-        convolutions = [one for one in candidates if any(n > 2 for n in self._of(one).values())]
-        return (convolutions or list(candidates))[-1]
+            last, goes_on = inside, True
+        elif blocks:
+            last, goes_on = blocks[-1], 2 * counts[blocks[-1]] > total
+        elif candidates:
+            convolutions = [one for one in candidates if any(n > 2 for n in self._ndims_in(one))]
+            last, goes_on = (convolutions or candidates)[-1], False
+        elif level:
+            return [level]
+        else:
+            raise NetworkError("there is no layer with weights before the head")
+        later = children[children.index(last) + 1 :]
+        following = [name for one in later for name in self._outside_head(one)]
+        return [*(self.last_block(last) if goes_on else [last]), *following]
 
     def _children(self, level: str) -> list[str]:
         above = f"{level}." if level else ""
         return [above + name for name, _ in self.net.get_submodule(level).named_children()]
 
-    def _of(self, module: str) -> dict[str, int]:
-        """The parameters in a module that are outside the head."""
-        own = {name: n for name, n in self.ndims.items() if name.startswith(f"{module}.")}
-        return {name: n for name, n in own.items() if not any(name.startswith(f"{one}.") for one in self.head)}
-
-    def _matrices(self, module: str) -> int:
-        return sum(n > 1 for n in self._of(module).values())
+    def _ndims_in(self, module: str) -> list[int]:
+        return [n for name, n in self.ndims.items() if name.startswith(f"{module}.")]
 
     def _holds_head(self, module: str) -> bool:
-        return any(f"{one}.".startswith(f"{module}.") for one in self.head)
+        return any(prefix.startswith(f"{module}.") for prefix in self.head_prefixes)
 
     def _outside_head(self, module: str) -> list[str]:
         """The names of the modules in it, itself included, that have weights and nothing of the head."""
-        if not self._of(module):
+        if not self._ndims_in(module):
             return []
         if not self._holds_head(module):
             return [module]

@@ -76,14 +76,13 @@ def _step_seconds(recipe: Recipe, precision: str, net: nn.Module, data: DataBund
     """What a step of the network takes, which is then put back."""
     recipe = timed_recipe(recipe, precision)
     with undone(net):
-        return step_seconds(Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu"), resume=False))
+        return step_seconds(Trainer(Run(Path()), net, data, task, recipe, torch.device("cpu")))
 
 
 def timed_recipe(recipe: Recipe, precision: str) -> Recipe:
     """The recipe of the last stage, in which as a rule most learns, neither compiled nor on smaller images. What is frozen
     takes no memory for gradients: all of EfficientNet-Lite0 would take 13 GB for 128 images of 224 px, its head 1 GB."""
-    train = recipe.stages[-1].train if recipe.stages else recipe.train
-    change = {"precision": precision, "train": train, "compile": False, "resize": None, "rate": 1e-3}
+    change = {"precision": precision, "compile": False, "resize": None, "rate": 1e-3}
     return recipe.parts[-1].model_copy(update=change)
 
 

@@ -58,7 +58,7 @@ def find_rate(spec: RunSpec, data: DataBundle, device: str = "auto") -> tuple[fl
         check_fit(net, card, task, recipe)
         check_images(net, data, spec.recipe)
         fit_whitening(net, data)
-        test = _RangeTest(Run(Path()), net, data, task, recipe, where, resume=False)
+        test = _RangeTest(Run(Path()), net, data, task, recipe, where)
         losses = pd.DataFrame(test.steps_taken(), columns=["rate", "loss", "smoothed"])
     if len(losses) < 2:
         raise DivergedError("recipe.rate: find: the loss is no number at any rate; look at the images, or give a rate")
@@ -113,7 +113,7 @@ def measure_step(spec: RunSpec, data: DataBundle, device: str = "auto") -> StepC
     with own_random_state(where):
         net = build_from_spec(spec, make_card(data, task))
         recipe = timed_recipe(spec.recipe, settled_precision(spec.recipe, net, data, task, where)["format"])
-        trainer = Trainer(Run(Path()), net, data, task, recipe, where, resume=False)
+        trainer = Trainer(Run(Path()), net, data, task, recipe, where)
         seconds = step_seconds(trainer)
     n_parameters = sum(parameter.numel() for parameter in net.parameters())
     return StepCost(n_parameters, trainer.steps, seconds)

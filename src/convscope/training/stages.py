@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 from torch import nn
 
 from convscope.errors import NetworkError, SettingError, UnknownNameError
-from convscope.runs import Recipe, Stage
+from convscope.runs import Recipe
 from convscope.training.parts import WORDS, named_part
 
 _ALL = "all"
@@ -33,11 +32,12 @@ class Stages:
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int]) -> None:
-        self.net, self.stages, self._shape = net, recipe.learning_stages, input_shape
-        keys = [
-            f"recipe.stages.{place}.train" if recipe.stages else "recipe.train" for place in range(len(self.stages))
+        self.net, self._shape = net, input_shape
+        self._parts: dict[str, list[str]] = {}  # what the words stand for
+        self.modules = [
+            self._learning(part.train, f"recipe.stages.{place}.train" if recipe.stages else "recipe.train")
+            for place, part in enumerate(recipe.parts)
         ]
-        self.modules = [self._learning(stage, key) for stage, key in zip(self.stages, keys, strict=True)]
         self.factors = {
             parameter: factor
             for name, factor in (recipe.rates or {}).items()
@@ -45,12 +45,9 @@ class Stages:
             for parameter in module.parameters()
         }
         self._before = {parameter: parameter.requires_grad for parameter in net.parameters()}
-        self.learning = [net]
 
     def begin(self, number: int) -> None:
         """Freezes all but what the stage trains."""
-        if not self.stages:
-            return
         self.learning = self.modules[number]
         trained = {parameter for module in self.learning for parameter in module.parameters()}
         for parameter, before in self._before.items():
@@ -67,45 +64,29 @@ class Stages:
         for parameter, before in self._before.items():
             parameter.requires_grad_(before)
 
-    @property
-    def n_learning(self) -> int:
-        """Parameters that learn now."""
-        return sum(parameter.numel() for parameter in self.net.parameters() if parameter.requires_grad)
+    def words_of(self, patterns: tuple[str, ...]) -> str:
+        """What the words `head` and `last_block` stand for among names of modules: "head is fc1; "; nothing without such."""
+        return "".join(f"{word} is {', '.join(self._parts[word])}; " for word in patterns if word in self._parts)
 
-    def words_of(self, number: int) -> str:
-        """What the words `head` and `last_block` stand for in a stage: "head is fc1; "; nothing where it has none."""
-        words = [word for word in self.stages[number].train if word in WORDS and not self._matching(word)]
-        return "".join(f"{word} is {', '.join(self._part(word))}; " for word in words)
-
-    def _learning(self, stage: Stage, key: str) -> list[nn.Module]:
+    def _learning(self, patterns: tuple[str, ...], key: str) -> list[nn.Module]:
         """The modules that a stage names; those inside them learn as well."""
-        modules = [module for pattern in stage.train for module in self._named(pattern, key)]
+        modules = [module for pattern in patterns for module in self._named(pattern, key)]
         if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
-            names = ", ".join(stage.train)
-            raise SettingError(f"{key}: {names} has no parameters to train; name a layer with weights")
+            raise SettingError(f"{key}: {', '.join(patterns)} has no parameters to train; name a layer with weights")
         return modules
 
     def _named(self, pattern: str, key: str) -> list[nn.Module]:
         if pattern == _ALL:
             return [self.net]
-        names = self._matching(pattern)
+        own = [name for name, _ in self.net.named_modules() if name]
+        names = [name for name in own if fnmatchcase(name, pattern)]
         if not names and pattern in WORDS:
             try:
-                names = self._part(pattern)
+                names = self._parts[pattern] = named_part(self.net, pattern, self._shape)
             except NetworkError as error:
                 raise SettingError(
                     f"{key}: {pattern!r} cannot be found in this network: {error}; name modules (convscope anatomy lists them)"
                 ) from None
         if not names:
-            raise UnknownNameError(f"{key}: module", pattern, [*self._names, *WORDS, _ALL], "in this network")
+            raise UnknownNameError(f"{key}: module", pattern, [*own, *WORDS, _ALL], "in this network")
         return [self.net.get_submodule(name) for name in names]
-
-    def _matching(self, pattern: str) -> list[str]:
-        return [name for name in self._names if fnmatchcase(name, pattern)]
-
-    @cached_property
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.net.named_modules() if name]
-
-    def _part(self, word: str) -> list[str]:
-        return named_part(self.net, word, self._shape)

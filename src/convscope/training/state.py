@@ -6,7 +6,6 @@ no random state, and going on from one gives the same bits as never having stopp
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,22 +54,17 @@ class TrainingState:
 
 def save_state(run: Run, state: TrainingState, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Writes the checkpoint, whole or not at all."""
-    packed = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    packed |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    packed |= {f"average.{name}": tensor for name, tensor in state.average.items()}
+    parts = {"net": net.state_dict(), "best": state.best, "average": state.average}
+    packed = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         packed |= {f"optimizer.{number}.{key}": value for key, value in slots.items() if isinstance(value, Tensor)}
     card = {key: getattr(state, key) for key in _CARD}
     run.write_tensors(CHECKPOINT, packed, card)
 
 
-def load_state(run: Run, net: nn.Module, begin: Callable[[TrainingState], torch.optim.Optimizer]) -> TrainingState:
-    """Reads the checkpoint into the network and its optimizer, and gives the state.
+def load_state(run: Run, net: nn.Module) -> tuple[TrainingState, dict[str, Tensor]]:
+    """Reads the checkpoint's weights into the network; gives the state, and what `load_optimizer` takes.
 
-    Args:
-        run: whose checkpoint is read.
-        net: takes the weights.
-        begin: makes the optimizer of the stage in which that state is.
     Raises:
         RunFolderError: the checkpoint is damaged or belongs to another network.
     """
@@ -80,15 +74,14 @@ def load_state(run: Run, net: nn.Module, begin: Callable[[TrainingState], torch.
         raise RunFolderError(f"{path} is no checkpoint of this convscope")
     load_weights(net, _under("net.", tensors), path)
     state = TrainingState(**card, best=_under("best.", tensors), average=_under("average.", tensors))
-    _load_optimizer(begin(state), _under("optimizer.", tensors))
-    return state
+    return state, _under("optimizer.", tensors)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Fills the optimizer's slots, each laid out in memory like its parameter, as the optimizer itself would have."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from convscope.base.bounded import flattened
 from convscope.runs import TENSORBOARD, TRACKERS, Run
@@ -22,8 +22,6 @@ _LAST = "images_per_s"
 @runtime_checkable
 class Tracker(Protocol):
     """What is asked of a tracker. Each method may fail in any way."""
-
-    extra: ClassVar[str]
 
     def open(self, run: Run) -> int:
         """Begins the tracker's run, or goes on with it; gives the last epoch that is there."""
@@ -44,12 +42,12 @@ def flat_settings(values: Mapping[str, Any]) -> dict[str, bool | int | float | s
     return {key: value if isinstance(value, plain) else json.dumps(value) for key, value in flattened(values)}
 
 
-def _kept_id(run: Run, name: str) -> str | None:
-    return run.read_json(TRACKERS).get(name) if run.has(TRACKERS) else None
+def _kept_ids(run: Run) -> dict[str, str]:
+    return run.read_json(TRACKERS) if run.has(TRACKERS) else {}
 
 
 def _keep_id(run: Run, name: str, number: str) -> None:
-    ids = run.read_json(TRACKERS) if run.has(TRACKERS) else {}
+    ids = _kept_ids(run)
     if ids.get(name) != number:
         run.write_json(TRACKERS, {**ids, name: number})
 
@@ -59,8 +57,6 @@ class _TensorBoard:
 
     TensorBoard's record writer writes them at once. Its usual one does so in a thread, where a full disk ends in a traceback.
     """
-
-    extra: ClassVar[str] = "track"
 
     def __init__(self) -> None:
         self.marks: set[str] = set()
@@ -72,8 +68,7 @@ class _TensorBoard:
         folder = run.path / TENSORBOARD
         folder.mkdir(exist_ok=True)
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-        tags = events.Tags()["scalars"]
-        self.figures = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+        self.tags = events.Tags()["scalars"]
         with suppress(KeyError):  # raised where nothing is there
             self.marks = set(events.PluginTagToContent("hparams"))
         self.file = folder / f"events.out.tfevents.{time.time_ns()}.convscope"
@@ -82,7 +77,7 @@ class _TensorBoard:
         experiment, start, self.ending = hparams(flat_settings(run.spec.model_dump(mode="json")), metrics)
         self._mark(experiment)
         self._mark(start)
-        return max((step for step, _ in self.figures.get(_LAST, [])), default=0)
+        return max((event.step for event in events.Scalars(_LAST)), default=0) if _LAST in self.tags else 0
 
     def row(self, epoch: int, figures: dict[str, float]) -> None:
         from torch.utils.tensorboard.summary import scalar
@@ -91,7 +86,7 @@ class _TensorBoard:
             self._write(step=epoch, summary=scalar(tag, value))
 
     def results(self, epoch: int, figures: dict[str, float]) -> None:
-        self.row(epoch, {tag: value for tag, value in figures.items() if tag not in self.figures})
+        self.row(epoch, {tag: value for tag, value in figures.items() if tag not in self.tags})
 
     def close(self, status: Status) -> None:
         """The first end is final there; so none is written where the training can go on."""
@@ -124,13 +119,11 @@ class _TensorBoard:
 class _MLflow:
     """A run of MLflow's experiment convscope (or MLFLOW_EXPERIMENT_NAME), at MLFLOW_TRACKING_URI."""
 
-    extra: ClassVar[str] = "track"
-
     def open(self, run: Run) -> int:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
-        number = self._same(_kept_id(run, "mlflow"))
+        number = self._same(_kept_ids(run).get("mlflow"))
         if number is None:
             number = self._create(run)
         else:
@@ -167,12 +160,11 @@ class _MLflow:
         from mlflow.exceptions import MlflowException
 
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-        if self.client.get_experiment_by_name(name) is None:
-            try:
-                return str(self.client.create_experiment(name))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training may have been quicker
-                    raise
+        try:
+            return str(self.client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         return str(self.client.get_experiment_by_name(name).experiment_id)
 
     def row(self, epoch: int, figures: dict[str, float]) -> None:
@@ -198,15 +190,13 @@ def _plain(key: str) -> str:
 class _WandB:
     """A run of the project convscope (or WANDB_PROJECT) of Weights & Biases; its other variables decide the rest."""
 
-    extra: ClassVar[str] = "wandb"
-
     def open(self, run: Run) -> int:
         import wandb
 
         settings = flat_settings(run.spec.model_dump(mode="json"))
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, config=settings,
-            id=_kept_id(run, "wandb"), resume="allow", reinit="create_new",
+            id=_kept_ids(run).get("wandb"), resume="allow", reinit="create_new",
         )  # fmt: skip
         _keep_id(run, "wandb", self.run.id)
         return max(0, self.run.starting_step - 1)  # its steps are our epochs, and this is the next one

@@ -15,7 +15,7 @@ from typing import Any
 from convscope.base.optional import import_optional
 from convscope.errors import DivergedError, SettingError, StoppedError, TrackerError, UnknownNameError, first_line
 from convscope.runs import HISTORY, Run
-from convscope.training.loop import Watcher
+from convscope.training.live import Watcher
 from convscope.training.tracker_clients import CLIENTS, Status, Tracker
 
 Rows = Sequence[Mapping[Any, Any]]
@@ -38,7 +38,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in CLIENTS:
             raise UnknownNameError("tracker", name, CLIENTS, "known")
-        import_optional(name, f"tracking with {name}", CLIENTS[name].extra)
+        import_optional(name, f"tracking with {name}", "wandb" if name == "wandb" else "track")
 
 
 @contextmanager
@@ -57,7 +57,15 @@ def tracked(watcher: Watcher, names: Sequence[str], run: Run, rows: Rows) -> Ite
     status: Status = "failed"
     try:
         for name in dict.fromkeys(names):
-            trackers.append(_begun(name, run, rows))  # noqa: PERF401 (those before one that fails are ended below)
+            one = _Told(name, run)
+            try:
+                _catch_up(one.tracker, run, rows)
+            except Exception as error:  # the packages have errors of many kinds
+                raise TrackerError(
+                    f"tracking with {name} cannot begin: {first_line(error).rstrip('.')}; so nothing was trained: "
+                    "put that right, or leave this tracker out"
+                ) from error
+            trackers.append(one)
         yield _Beside(watcher, trackers) if trackers else watcher
         status = "finished"
     except (StoppedError, KeyboardInterrupt, DivergedError) as error:
@@ -77,10 +85,14 @@ def track_results(run: Run, metrics: Mapping[str, Any], names: Sequence[str]) ->
         names: see check_trackers.
     """
     rows = run.history.to_dict("records")
-    for one in (_Told(name, run) for name in dict.fromkeys(names)):
-        one.tell(lambda tracker: _catch_up(tracker, run, rows))
-        one.tell(lambda tracker: tracker.results(len(rows), flat_metrics(metrics)))
-        one.tell(lambda tracker: tracker.close("finished"))
+
+    def add(tracker: Tracker) -> None:
+        _catch_up(tracker, run, rows)
+        tracker.results(len(rows), flat_metrics(metrics))
+        tracker.close("finished")
+
+    for name in dict.fromkeys(names):
+        _Told(name, run).tell(add)
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -122,25 +134,13 @@ class _Told:
             return
         try:
             act(self.tracker)
-        except Exception as error:  # of any kind, see _begun
+        except Exception as error:  # of any kind, as in `tracked`
             self.failed = True
             print(  # noqa: T201
                 f"{LEFT} {self.name}, which failed: {first_line(error).rstrip('.')}; nothing of the run is lost: "
                 f"all epochs are in {self.run.path / HISTORY}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-
-
-def _begun(name: str, run: Run, rows: Rows) -> _Told:
-    one = _Told(name, run)
-    try:
-        _catch_up(one.tracker, run, rows)
-    except Exception as error:  # the packages have errors of many kinds
-        raise TrackerError(
-            f"tracking with {name} cannot begin: {first_line(error).rstrip('.')}; so nothing was trained: "
-            "put that right, or leave this tracker out"
-        ) from error
-    return one
 
 
 def _catch_up(tracker: Tracker, run: Run, rows: Rows) -> None:

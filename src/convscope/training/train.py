@@ -47,8 +47,8 @@ from convscope.runs import (
 )
 from convscope.training.checks import check_fit, check_images, check_shares
 from convscope.training.imbalance import class_weights
-from convscope.training.live import Silent, default_watcher
-from convscope.training.loop import Trainer, Watcher
+from convscope.training.live import Lines, LiveTable, Silent, Watcher
+from convscope.training.loop import Trainer
 from convscope.training.precision import settled_precision
 from convscope.training.ranks import FollowedRun, together
 from convscope.training.state import save_state
@@ -160,7 +160,9 @@ def train_spec(
             trainer = Trainer(run, net, data, task, recipe, where, goes_on, ranks)
             if given and not goes_on:  # its first weights cannot be made again from the spec
                 save_state(run, trainer.state, net, trainer.optimizer)
-            watcher, track = (watcher or default_watcher(), track) if ranks.is_first else (Silent(), ())
+            if not ranks.is_first:
+                watcher, track = Silent(), ()
+            watcher = watcher or (LiveTable() if sys.stderr.isatty() else Lines())
             with stop_wish() as wish, tracked(watcher, track, run, trainer.state.history) as watcher:
                 trainer.fit(watcher, wish)
             run.check_there()
@@ -195,9 +197,21 @@ def _begin(out: Path, spec: RunSpec, data: DataBundle, net: nn.Module, given: bo
     """A new run folder."""
     check_free(out)
     run = Run(out)
-    about_net = {"first_weights": "given" if given else "spec", "parameters": sum(p.numel() for p in net.parameters())}
-    about = {**about_net, "precision": precision, "data": describe_data(data)}
-    run.write_json(ENVIRONMENT, {**describe_environment(), **about})
+    environment = {
+        **describe_environment(),
+        "first_weights": "given" if given else "spec",
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "precision": precision,
+        "data": {
+            "name": data.name,
+            "source": data.shared_source,
+            "digest": data.digest,
+            "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "duplicates": data.duplicates,
+            "left_out": [list(pair) for pair in data.left_out],
+        },
+    }
+    run.write_json(ENVIRONMENT, environment)
     run.write_spec(spec)
     return run
 
@@ -234,18 +248,6 @@ def _reopen(out: Path, spec: RunSpec, data: DataBundle) -> Run:
             f"{out}: the data set {data.name!r} has changed since this run began; train again elsewhere"
         )
     return run
-
-
-def describe_data(data: DataBundle) -> dict[str, object]:
-    """What environment.json says of the data."""
-    return {
-        "name": data.name,
-        "source": data.shared_source,
-        "digest": data.digest,
-        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
-        "duplicates": data.duplicates,
-        "left_out": [list(pair) for pair in data.left_out],
-    }
 
 
 def fit_whitening(net: nn.Module, data: DataBundle) -> None:
