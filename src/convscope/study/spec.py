@@ -254,11 +254,14 @@ class StudySpec(Settings):
 
     def differences(self, other: StudySpec) -> list[str]:
         """The keys for which the other study is not this one gone on with. A budget may change; a grid may get more seeds,
-        behind those that it has: its runs are numbered seed by seed, so that they stay what they are."""
+        behind those that it has: its runs are numbered seed by seed, so that they stay what they are. The order of the sweep's
+        keys numbers the settings."""
         parts = [key for key in StudySpec.model_fields if key not in ("format", "about", "budget", "reproduces")]
         different = [part for part in parts if _text(getattr(self, part)) != _text(getattr(other, part))]
         if self.is_grid and other.seeds[: len(self.seeds)] == self.seeds:
             different = [part for part in different if part != "seeds"]
+        if [*self.sweep] != [*other.sweep] and "sweep" not in different:
+            different.append("order of the keys of sweep")
         return different
 
     @property
