@@ -17,6 +17,7 @@ import pytest
 
 from convscope.analyses import names
 from convscope.app import ExploredRuns, pages, unit_pages
+from convscope.app.explored import times_of
 from convscope.app.explorer import Explorer
 from convscope.app.pages import compare
 from convscope.app.state import State
@@ -479,10 +480,10 @@ def test_the_colours_of_classes_are_seen_on_both_grounds() -> None:
         assert min(contrast(rgb(one), rgb(ground)) for one in shown) >= 3
 
 
-def test_a_run_that_is_trusted_is_trusted_by_the_job_that_compares_it(reported: Run, tmp_path: Path) -> None:
+def test_a_comparison_asks_for_the_other_run_as_it_is_now_and_as_it_is_trusted(reported: Run, tmp_path: Path) -> None:
     copy = shutil.copytree(reported.path, tmp_path / "copy")
     for trust in (True, False):
         asked: dict[str, object] = {}
         state = State(ExploredRuns([reported.path, copy], trust).runs)
         compare(state, lambda question, words, **arguments: asked.update(arguments))  # noqa: B023
-        assert (asked["other"], asked["trust"]) == (str(copy), trust)
+        assert (asked["other"], asked["made_at"], asked["trust"]) == (str(copy), times_of(copy), trust)

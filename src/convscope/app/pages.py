@@ -278,8 +278,8 @@ def _pair(run: ExploredRun, other: ExploredRun) -> dict[str, Any]:
 
 def _cka(know: Know, run: ExploredRun, other: ExploredRun) -> dict[str, Any] | None:
     layers = [[layer["name"] for layer in each.layers if layer["shown"]] for each in (run, other)]
-    similarity = know("similarity", f"the similarity of layers of {run.name} and {other.name}",
-                      other=str(other.run.path.absolute()), layers=layers, trust=other.trust)  # fmt: skip
+    path, words = str(other.run.path.absolute()), f"the similarity of layers of {run.name} and {other.name}"
+    similarity = know("similarity", words, other=path, made_at=other.made_at, layers=layers, trust=other.trust)
     if similarity is None:
         return None
     return {"second": layers[1], "rows": list(zip(layers[0], similarity["cka"].tolist(), strict=True))}

@@ -73,9 +73,14 @@ def maximized(explored: ExploredRun, layer: str, unit: int) -> dict[str, Tensor]
     return _cached_tensors(explored, "maximized", {"layer": layer, "unit": unit}, make)
 
 
-def similarity(explored: ExploredRun, other: str, layers: list[list[str]], trust: bool) -> dict[str, Tensor]:
-    """`cka`: of layers of a run with those of another, in the folder `other`, on some test images; see `layer_similarity`."""
-    second, test = _held(other, trust).scope, explored.test
+def similarity(
+    explored: ExploredRun, other: str, made_at: list[int], layers: list[list[str]], trust: bool
+) -> dict[str, Tensor]:
+    """`cka`: of layers of a run with those of another, in the folder `other`, on some test images; see `layer_similarity`.
+
+    With `made_at`, of `times_of`, a question about a run that was trained again is another question.
+    """
+    second, test = _opened(other, trust, *made_at).scope, explored.test
     n_images = min(len(test), _SIMILARITY_IMAGES)
 
     def make() -> dict[str, Tensor]:
