@@ -14,7 +14,7 @@ from convscope.graph.calls import Call
 from convscope.graph.grids import Grid
 from convscope.graph.positions import Positions, positions
 from convscope.graph.table import WHOLE
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.traced import Operation, TracedGraph, last_uses
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     node_bounds: dict = {graph.image: bounds.of_image(graph.input_shape)}
     planes: dict = {graph.image: grids.OF_IMAGE}
     where = positions(graph)
-    last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
+    finished = last_uses([op.node for op in graph.operations])
     fields = {}
     for op in graph.operations:
         call = Call(op.node, ROWS, node_bounds, lambda node: graph.constant(node, ROWS), (height, width))
@@ -91,9 +91,8 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
         planes[op.node] = field.grid(Call(op.node, ROWS, planes))
         node_bounds[op.node] = field.bounds(call)
         fields[op.name] = _summary(op, node_bounds[op.node], planes[op.node], where.get(op.name))
-        for source in op.node.all_input_nodes:
-            if last_reader[source] is op:
-                node_bounds.pop(source, None)
+        for node in finished[op.node]:
+            node_bounds.pop(node, None)
     return fields
 
 

@@ -16,7 +16,7 @@ from torch.fx import Graph, Node
 from convscope.graph import bounds, places
 from convscope.graph.calls import Call, batch_axes, shapes_at
 from convscope.graph.table import REDUCED
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.traced import Operation, TracedGraph, last_uses
 
 _PREFIXES = (0, 1, 2)  # how many tokens there may be before those of the image: a class token, one for distillation
 _MAPS = ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "pixel_shuffle")
@@ -127,15 +127,15 @@ class _Following:
 
     def run(self) -> _Followed:
         unplaced = set()
-        last_reader = {source: op for op in self.graph.operations for source in op.node.all_input_nodes}
-        for op in self.graph.operations:
+        operations = self.graph.operations
+        finished = last_uses([op.node for op in operations])
+        for op in operations:
             self.follow(op)
             if self.is_unplaced(op):
                 unplaced.add(op.name)
-            for source in op.node.all_input_nodes:
-                if last_reader[source] is op:
-                    self.places.pop(source, None)
-        maps = {op.name: where for op in self.graph.operations if (where := self.known[op.node]) is not None}
+            for node in finished[op.node]:
+                self.places.pop(node, None)
+        maps = {op.name: where for op in operations if (where := self.known[op.node]) is not None}
         return _Followed(maps, frozenset(unplaced))
 
     def follow(self, op: Operation) -> None:

@@ -20,6 +20,7 @@ from convscope.graph import bounds, costs, grids
 from convscope.graph.bounds import Bounds
 from convscope.graph.calls import Call
 from convscope.graph.carried import is_carried
+from convscope.graph.windows import adaptive_windows, border_windows, windows
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
 REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
 WHOLE = Field(bounds.whole_image)
-_CONV = Field(bounds.convolution, grids.convolution)
+_CONV = Field(bounds.convolution, grids.windowed(windows))
 _DENSE = _mixed(lambda call: [-1])
-_POOL = Field(bounds.pool, grids.windowed)
-_ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
+_POOL = Field(bounds.pool, grids.windowed(windows))
+_ADAPTIVE = Field(bounds.adaptive_pool, grids.windowed(adaptive_windows))
 # without running statistics batch norm measures each map as a whole
 _BATCH_NORM = _mixed(lambda call: _positions(call) if call["training"] else [])
 _INSTANCE_NORM = _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
@@ -95,7 +96,8 @@ _OPERATORS: dict[Field, str] = {
     "alpha_dropout.default to.dtype _to_copy.default contiguous.default clone.default alias.default detach.default",
     # the same values elsewhere
     Field(bounds.moved, grids.concatenated): "cat.default",
-    Field(bounds.moved, grids.padded): "pad.default constant_pad_nd.default",
+    # padding shifts the plane: with zeros, and as well with copies, which exist at the border only
+    Field(bounds.moved, grids.windowed(border_windows)): "pad.default constant_pad_nd.default",
     Field(bounds.moved, grids.permuted): "permute.default transpose.int",
     Field(bounds.moved, grids.sliced): "slice.Tensor",
     Field(bounds.moved, grids.split): "chunk.default split.Tensor split_with_sizes.default",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,7 +92,7 @@ class TracedGraph:
         results: Mapping[str, Node],
     ) -> None:
         self.net, self._root, self._nodes, self.image, self._weights = net, root, nodes, image, weights
-        self._plans: dict[tuple[Any, ...], list[tuple[Node, list[Node]]]] = {}
+        self._plans: dict[tuple[Any, ...], dict[Node, list[Node]]] = {}
         self.notes: tuple[str, ...] = ()
         self.gradient_checked = False
         self.input_shape: tuple[int, ...] = shape_of_one(image)
@@ -228,7 +228,7 @@ class TracedGraph:
         values = self._start(images, given or {})
         stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
-        for node, finished in self._plan(names, values):
+        for node, finished in self._plan(names, values).items():
             if before_each is not None:
                 before_each()
             if node not in values:
@@ -271,14 +271,14 @@ class TracedGraph:
         self.check(images)
         return {**values, self.image: images}
 
-    def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
+    def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> dict[Node, list[Node]]:
         """The nodes to run for these layers, each with what nobody needs any more once it has run."""
         nodes = tuple(self.operation(name).node for name in layers)
         key = nodes, frozenset(values)
         if key not in self._plans:
             if len(self._plans) >= _PLANS_HELD:
                 self._plans.clear()
-            self._plans[key] = _with_last_uses(self._needed(nodes, values), set(nodes))
+            self._plans[key] = last_uses(self._needed(nodes, values), keep=set(nodes))
         return self._plans[key]
 
     def _needed(self, layers: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
@@ -385,14 +385,14 @@ def _leaves(node: Node) -> list[Any]:
     return leaves
 
 
-def _with_last_uses(nodes: list[Node], keep: set[Node]) -> list[tuple[Node, list[Node]]]:
-    """Each node with those that nobody needs any more once it has run."""
+def last_uses(nodes: Sequence[Node], keep: Collection[Node] = ()) -> dict[Node, list[Node]]:
+    """Each node, in order of execution, with those that nobody needs any more once it has run; without those to keep."""
     last = {source: node for node in nodes for source in (*node.all_input_nodes, node)}
     finished: dict[Node, list[Node]] = {node: [] for node in nodes}
     for source, node in last.items():
         if source not in keep:
             finished[node].append(source)
-    return list(finished.items())
+    return finished
 
 
 def _batch_size(values: Mapping[Node, Any]) -> int:
