@@ -70,7 +70,8 @@ def marked_functions() -> Iterator[list[Result]]:
         result = super(_SingleLevelFunction, function).apply(*arguments, **kwargs)
         slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
         others = [None if i in slots else a for i, a in enumerate(arguments)]
-        if function.__module__.startswith("torch.") or kwargs or _holds_tensors(others):
+        within = any(isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat) for leaf in pytree.tree_leaves(others))
+        if function.__module__.startswith("torch.") or kwargs or within:
             return result
         calls.append(Result(function, tuple(others), slots))
         tensors, number = [arguments[i] for i in slots], len(calls) - 1
@@ -102,8 +103,3 @@ def carry(graph: Graph, calls: list[Result]) -> None:
 def is_carried(node: Node) -> bool:
     """Whether the node is a result of an autograd function."""
     return isinstance(node.target, Result)
-
-
-def _holds_tensors(arguments: list[Any]) -> bool:
-    leaves = pytree.tree_leaves(arguments)
-    return any(isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat) for leaf in leaves)

@@ -102,10 +102,9 @@ def windowed(windows: Callable[[Call], Sequence[Window] | None]) -> Callable[[Ca
         grid, pair = call.input, windows(call)
         if grid is None or grid.axes != (2, 3) or pair is None or len(pair) != 2:
             return None
-        mixes_units = (
-            call.arguments.get("groups") == 1
-        )  # of a convolution, each unit of which then sees all of the input
-        return Grid(grid.rows.through(pair[0]), grid.columns.through(pair[1]), grid.alike or mixes_units)
+        # Without groups each unit of a convolution sees all units of the input.
+        alike = grid.alike or call.arguments.get("groups") == 1
+        return Grid(grid.rows.through(pair[0]), grid.columns.through(pair[1]), alike)
 
     return slid
 

@@ -18,7 +18,7 @@ from torch.fx import Node
 
 from convscope.graph import bounds, costs, grids
 from convscope.graph.bounds import Bounds
-from convscope.graph.calls import Call
+from convscope.graph.calls import Call, named_axes
 from convscope.graph.carried import is_carried
 from convscope.graph.windows import adaptive_windows, border_windows, windows
 
@@ -44,12 +44,6 @@ class Row:
     known: bool = True
 
 
-def _dim(call: Call) -> list[int]:
-    """The axes named by `dim`; none or an empty list means all but the batch's."""
-    dim = call["dim"]
-    return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
-
-
 def _positions(call: Call) -> list[int]:
     return list(range(2, len(call.input_shape)))
 
@@ -59,7 +53,7 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
 
 
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
-REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+REDUCED = _mixed(named_axes)
 WHOLE = Field(bounds.whole_image)
 _CONV = Field(bounds.convolution, grids.windowed(windows))
 _DENSE = _mixed(lambda call: [-1])
@@ -73,7 +67,7 @@ _PART = Row("part", Field(bounds.part, grids.part))
 
 _OPERATORS: dict[Field, str] = {
     _CONV: "conv1d.default conv2d.default conv3d.default conv1d.padding conv2d.padding conv3d.padding",
-    Field(bounds.transposed_convolution): "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input",
+    Field(bounds.convolution): "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input",
     _DENSE: "linear.default rnn_tanh_cell.default rnn_relu_cell.default lstm_cell.default gru_cell.default",
     Field(bounds.matmul): "matmul.default mm.default bmm.default",
     Field(bounds.attention): "scaled_dot_product_attention.default",
@@ -84,7 +78,7 @@ _OPERATORS: dict[Field, str] = {
     _INSTANCE_NORM: "instance_norm.default",
     Field(bounds.group_norm): "group_norm.default",
     _mixed(lambda call: list(range(-len(call["normalized_shape"]), 0))): "layer_norm.default rms_norm.default",
-    _mixed(_dim): "softmax.int log_softmax.int glu.default",
+    _mixed(named_axes): "softmax.int log_softmax.int glu.default",
     _POOL: "max_pool1d.default max_pool2d.default max_pool3d.default max_pool2d_with_indices.default "
     "max_pool3d_with_indices.default avg_pool1d.default avg_pool2d.default avg_pool3d.default",
     _ADAPTIVE: "adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default "
