@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import TracedGraph, positions
-from convscope.lenses.gradients import bytes_of_pass
-from convscope.lenses.memory import portions
+from convscope.graph import TracedGraph
+from convscope.lenses.gradients import portions_of_pass
 from convscope.lenses.targets import ResolvedTarget, Target, resolve_target
-from convscope.lenses.units import count_units
+from convscope.lenses.units import units_and_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ def unit_effects(
     if not at:
         raise RequestError("layers: there is none; give one at least, such as ['conv1']")
     resolved = resolve_target(graph, image, target)
-    axes = {name: _unit_axis(graph, name) for name in at}
+    axes = {name: units_and_axis(graph, name)[1] for name in at}
     with torch.inference_mode(False), torch.enable_grad():
         pixels = image.clone().detach().requires_grad_()
         results = graph.run(pixels, list(dict.fromkeys([*at, resolved.operation])))
@@ -113,23 +112,15 @@ def _ablated(
     """The target's logit and probability with each unit ablated."""
     scores, probabilities = torch.empty((2, len(rows)), dtype=image.dtype)
     assert resolved.target is not None
-    task, bytes_each = resolved.target.task, bytes_of_pass(graph, image, resolved.operation)
+    task = resolved.target.task
     for name, result in layers.items():
         of_layer = [k for k, row in enumerate(rows) if row[0] == name]
-        for some in portions(len(of_layer), bytes_each, image.device):
+        for some in portions_of_pass(graph, resolved.operation, len(of_layer), image):
             part = of_layer[some]
             changed = result.detach().repeat_interleave(len(part), 0)
-            for place, k in enumerate(part):
-                changed[place].select(axes[name] - 1, rows[k][1]).zero_()
+            changed.movedim(axes[name], 1)[torch.arange(len(part)), [rows[k][1] for k in part]] = 0
             images = image.expand(len(part), *image.shape[1:])
             logits = graph.run(images, [resolved.operation], given={name: changed})[resolved.operation]
             scores[part] = task.scores(logits)[:, target].cpu()
             probabilities[part] = task.probabilities(logits)[:, target].cpu()
     return scores, probabilities
-
-
-def _unit_axis(graph: TracedGraph, name: str) -> int:
-    operation = graph.operation(name)
-    place = positions(graph).get(operation.name)
-    count_units(operation, place)  # refuses a result of which no axis is known to be the units'
-    return 1 if place is None else place.unit_axis(len(operation.output_shape) + 1)
