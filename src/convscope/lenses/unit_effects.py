@@ -12,7 +12,7 @@ from torch import Tensor
 from convscope.errors import RequestError
 from convscope.graph import TracedGraph
 from convscope.lenses.gradients import portions_of_pass
-from convscope.lenses.targets import ResolvedTarget, Target, resolve_target
+from convscope.lenses.targets import Target, resolve_target
 from convscope.lenses.units import units_and_axis
 
 
@@ -72,8 +72,7 @@ def unit_effects(
     with torch.inference_mode(False), torch.enable_grad():
         pixels = image.clone().detach().requires_grad_()
         results = graph.run(pixels, list(dict.fromkeys([*at, resolved.operation])))
-        logits = results[resolved.operation]
-        score, fields = resolved.read(logits)
+        score, fields = resolved.read(results[resolved.operation])
         layers = {name: results[name] for name in at}
         gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
     estimates = {
@@ -85,16 +84,18 @@ def unit_effects(
     owner = [(name, unit) for name, values in estimates.items() for unit in range(len(values))]
     chosen = estimate.argsort(stable=True)[:measured]
     rows = [owner[place] for place in chosen.tolist()]
-    scores, probabilities = _ablated(graph, image, layers, axes, rows, resolved, int(fields["target"][0]))
-    change = scores - score.detach().cpu()
+    logits = _ablated(graph, image, layers, axes, rows)
+    assert resolved.target is not None
+    task, target = resolved.target.task, int(fields["target"][0])
+    change = task.scores(logits)[:, target] - score.detach().cpu()
     order = change.argsort(stable=True)
     return UnitEffects(
         layers=[rows[k][0] for k in order.tolist()],
         units=torch.tensor([rows[k][1] for k in order.tolist()], dtype=torch.int64),
         logit_change=change[order],
-        probability_change=(probabilities - fields["probability"].cpu())[order],
+        probability_change=(task.probabilities(logits)[:, target] - fields["probability"].cpu())[order],
         estimate=estimate[chosen[order]],
-        target=int(fields["target"][0]),
+        target=target,
         probability=float(fields["probability"][0]),
     )
 
@@ -106,21 +107,16 @@ def _ablated(
     layers: Mapping[str, Tensor],
     axes: Mapping[str, int],
     rows: Sequence[tuple[str, int]],
-    resolved: ResolvedTarget,
-    target: int,
-) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """The target's logit and probability with each unit ablated."""
-    scores, probabilities = torch.empty((2, len(rows)), dtype=image.dtype)
-    assert resolved.target is not None
-    task = resolved.target.task
+) -> Float[Tensor, "M K"]:
+    """The network's answers with each unit ablated."""
+    output = graph.operation(graph.outputs[0])
+    answers = torch.empty((len(rows), *output.output_shape), dtype=image.dtype)
     for name, result in layers.items():
         of_layer = [k for k, row in enumerate(rows) if row[0] == name]
-        for some in portions_of_pass(graph, resolved.operation, len(of_layer), image):
+        for some in portions_of_pass(graph, output.name, len(of_layer), image):
             part = of_layer[some]
             changed = result.detach().repeat_interleave(len(part), 0)
             changed.movedim(axes[name], 1)[torch.arange(len(part)), [rows[k][1] for k in part]] = 0
             images = image.expand(len(part), *image.shape[1:])
-            logits = graph.run(images, [resolved.operation], given={name: changed})[resolved.operation]
-            scores[part] = task.scores(logits)[:, target].cpu()
-            probabilities[part] = task.probabilities(logits)[:, target].cpu()
-    return scores, probabilities
+            answers[part] = graph.run(images, [output.name], given={name: changed})[output.name].cpu()
+    return answers
