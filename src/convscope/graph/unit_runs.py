@@ -106,6 +106,7 @@ class UnitRuns:
                 each.add(results[name], changes[each.source], weights[name], unit, image)
             pixels, instead = results.pop(INPUT, None), self._instead(unit, values)
             outputs = self.graph.run(pixels, [self.output], results, instead)[self.output]
+            del results  # else the next rows take other memory than these, which is slower
             yield UnitOutputs(unit.cpu(), image.cpu(), outputs)
 
     def _ablated(self, known: Mapping[str, Tensor], values: Tensor) -> dict[str, Tensor]:
