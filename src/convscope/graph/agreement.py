@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -50,40 +50,37 @@ def check_gradient(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> None
 
 def _gradients(graph: TracedGraph, pair: Tensor) -> tuple[Tensor, Tensor] | None:
     """By the network and by its graph; None where they cannot be compared."""
+
+    def of_network(pixels: Tensor) -> list[Tensor]:
+        results = tensors_of(graph.net(pixels * 1))  # it may write on its input
+        return [results[key] for key in graph.results]
+
+    def of_graph(pixels: Tensor) -> list[Tensor]:
+        results = graph.run(pixels, tuple(graph.results.values()))
+        return [results[operation] for operation in graph.results.values()]
+
     with torch.inference_mode(False), torch.enable_grad(), left_as_found(graph.net):
         evaluate(graph.net)
         try:
-            first, second = _of_network(graph, pair), _of_network(graph, pair)
-            pixels = _leaf(pair)
-            results = graph.run(pixels, tuple(graph.results.values()))
-            of_graph = _gradient({key: results[operation] for key, operation in graph.results.items()}, pixels)
+            first, second, traced = (_gradient(results, pair) for results in (of_network, of_network, of_graph))
         except Exception:  # a network may run without gradients only
             return None
         if not _alike(first, second):
             if bool(first.isfinite().all()):
                 graph.notes += ("the network answers at random: the same image gets another answer each time",)
             return None
-        return first, of_graph
+        return first, traced
 
 
-def _of_network(graph: TracedGraph, pair: Tensor) -> Tensor:
-    pixels = _leaf(pair)
-    results = tensors_of(graph.net(pixels * 1))  # it may write on its input
-    return _gradient({key: results[key] for key in graph.results}, pixels)
-
-
-def _gradient(results: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
+def _gradient(results: Callable[[Tensor], list[Tensor]], images: Tensor) -> Tensor:
     """That of a random sum of all results of the first image."""
+    pixels = images.clone().detach().requires_grad_()
     generator = torch.Generator().manual_seed(0)
     total = pixels.sum() * 0
-    for result in results.values():
+    for result in results(pixels):
         weights = torch.randn(result[:1].shape, generator=generator, dtype=torch.float64)
         total = total + (result[:1] * weights.to(pixels)).sum()
     return torch.autograd.grad(total, pixels)[0]
-
-
-def _leaf(images: Tensor) -> Tensor:
-    return images.clone().detach().requires_grad_()
 
 
 def _alike(own: Tensor, other: Tensor) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from math import prod
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope.errors import NetworkError
+from convscope.errors import NetworkError, shape_text
 from convscope.graph.calls import Call
 from convscope.graph.costs import nothing
 from convscope.graph.fields import receptive_fields
@@ -151,7 +152,7 @@ class Anatomy:
         counts = (f"{n:,}" for n in (self.parameters, self.neurons, self.multiply_adds))
         total = _row(["total", "", "", *counts, "", ""])
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        caption = f"<caption>{escape(self.network)}, input {_times(self.input)}</caption>"
+        caption = f"<caption>{escape(self.network)}, input {shape_text(self.input)}</caption>"
         head = f"<thead>{_row(titles, 'th')}</thead>"
         return f"<table>{caption}{head}<tbody>{''.join(rows)}</tbody><tfoot>{total}</tfoot></table>{note}"
 
@@ -183,10 +184,7 @@ def anatomy(net: nn.Module, example: Float[Tensor, "N C H W"], name: str | None 
     try:
         graph = trace(net, example)
     except NetworkError as error:
-        layers = [
-            Layer(**call, neurons=_neurons(call["kind"], call["output_shape"]), receptive_field=None, stride=None)
-            for call in hooked_layers(net, example)
-        ]
+        layers = hooked_layers(net, example)
         note = f"read by forward hooks, so modules only and without receptive fields: {error}"
         return _whole(net, example.shape[1:], layers, name, note)
     return anatomy_of(graph, name=name)
@@ -256,12 +254,8 @@ def _side(pair: tuple[int, int] | None) -> int | list[int] | None:
 
 def _cells(layer: Layer) -> list[str]:
     counts = [f"{n:,}" for n in (layer.parameters, layer.neurons, layer.multiply_adds)]
-    pairs = ["" if pair is None else _times(pair) for pair in (layer.receptive_field, layer.stride)]
-    return [layer.name, layer.kind, _times(layer.output_shape), *counts, *pairs]
-
-
-def _times(shape: Iterable[int]) -> str:
-    return "×".join(map(str, shape))
+    pairs = ["" if pair is None else shape_text(pair) for pair in (layer.receptive_field, layer.stride)]
+    return [layer.name, layer.kind, shape_text(layer.output_shape), *counts, *pairs]
 
 
 def _row(cells: Iterable[str], tag: str = "td") -> str:
@@ -282,29 +276,27 @@ _KINDS: dict[type[nn.Module], str] = {
 }
 
 
-def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dict[str, Any]]:
-    """The modules that have no children, or parameters of their own, in the order in which they finish.
+def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[Layer]:
+    """The calls of modules that have no children, or parameters of their own, in the order in which they finish.
 
-    Of each call its name, kind, output_shape, parameters and multiply_adds, as in `Layer`. Multiply-adds are known for
-    PyTorch's convolutions, dense and recurrent layers. The network is left as it was found.
+    Multiply-adds are known for PyTorch's convolutions, dense and recurrent layers. The network is left as it was found.
 
     Raises:
         NetworkError: the network does not run on the example.
     """
-    layers: list[dict[str, Any]] = []
-    counted: set[int] = set()
+    layers, counted = list[Layer](), set[int]()
     net = opened(net, example)
     with left_as_found(net), torch.no_grad():
         evaluate(net)
         modules = dict(net.named_modules())
         for path, module in modules.items():
             if not any(module.children()) or list(module.parameters(recurse=False)):
-                hook = _hook(path, modules.keys() - {path}, layers, counted)
+                hook = partial(_add_call, path, modules.keys() - {path}, layers, counted)
                 module.register_forward_hook(hook, with_kwargs=True)
         try:
             net(example[:1].detach().clone())
         except Exception as error:  # whatever a network's own code may raise
-            shape = "×".join(map(str, example.shape[1:]))
+            shape = shape_text(example.shape[1:])
             reason = " ".join(str(error).split())[:200]
             raise NetworkError(
                 f"network {type(net).__name__} does not run on {shape} images "
@@ -313,21 +305,26 @@ def hooked_layers(net: nn.Module, example: Float[Tensor, "N C H W"]) -> list[dic
     return layers
 
 
-def _hook(path: str, others: set[str], layers: list[dict[str, Any]], counted: set[int]) -> Callable[..., None]:
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        result = next(iter(tensors_of(output).values()), None)
-        if result is None:
-            return
-        new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
-        counted.update(id(p) for p in new)
-        listed = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
-        kind = listed or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
-        cost = _multiply_adds(listed, module, (*args, kwargs.get("input"))[0], result)
-        name = unused(path or kind, others.union(layer["name"] for layer in layers))
-        numbers = {"parameters": sum(p.numel() for p in new), "multiply_adds": cost}
-        layers.append({"name": name, "kind": kind, "output_shape": tuple(result.shape[1:]), **numbers})
-
-    return note
+def _add_call(
+    path: str,
+    others: set[str],
+    layers: list[Layer],
+    counted: set[int],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    output: Any,
+) -> None:
+    result = next(iter(tensors_of(output).values()), None)
+    if result is None:
+        return
+    new = [p for p in module.parameters(recurse=False) if id(p) not in counted]
+    counted.update(id(p) for p in new)
+    listed = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), None)
+    kind = listed or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(module).__name__).lower()
+    name, shape = unused(path or kind, others.union(layer.name for layer in layers)), tuple(result.shape[1:])
+    cost = _multiply_adds(listed, module, (*args, kwargs.get("input"))[0], result)
+    layers.append(Layer(name, kind, shape, sum(p.numel() for p in new), _neurons(kind, shape), cost, None, None))
 
 
 def _multiply_adds(kind: str | None, module: nn.Module, source: Any, output: Tensor) -> int:

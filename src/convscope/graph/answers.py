@@ -86,10 +86,8 @@ def _width(graph: TracedGraph, name: str) -> int:
 
 def _gives_probabilities(graph: TracedGraph) -> bool:
     """Whether the answer to two images of noise is not negative and sums to 1."""
-    weights = (p for p in graph.net.parameters() if p.is_floating_point())
-    like = next(weights, torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((2, *graph.input_shape), generator=generator).to(like)
+    noise = torch.rand((2, *graph.input_shape), generator=generator).to(graph.like)
     with torch.no_grad():
         answer = graph.run(noise, graph.outputs[:1])[graph.outputs[0]].float()
     one = answer.new_ones(())

@@ -71,24 +71,14 @@ def elementwise(call: Call) -> Tensor:
     return reduce(torch.minimum, [cut_expanded(x) for x in call.inputs]).expand(call.output_shape)
 
 
-def reduced(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
-    """An output that sees all of its input along some axes, which it drops or keeps at size 1."""
-
-    def bounds(call: Call) -> Bounds:
-        union = cut_expanded(call.input).amin(axes(call), keepdim=bool(call["keepdim"]))
-        expanded = tuple(union.expand(shape) for shape in call.output_shapes)
-        return expanded if isinstance(call.node.meta["val"], tuple) else expanded[0]
-
-    return bounds
-
-
 def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
-    """An output that sees all of its input along some axes and keeps them: dense layers, norms, softmax."""
+    """An output that sees all of its input along some axes: dense layers, norms, softmax; means and maxima may drop them."""
 
     def bounds(call: Call) -> Bounds:
         if not (along := axes(call)):  # for amin no axes are all
             return elementwise(call)
-        unions = [cut_expanded(x).amin(along, keepdim=True) for x in call.inputs]
+        keepdim = "keepdim" not in call or bool(call["keepdim"])
+        unions = [cut_expanded(x).amin(along, keepdim) for x in call.inputs]
         return _as_yielded(reduce(torch.minimum, unions).expand(call.output_shape), call)
 
     return bounds
@@ -102,16 +92,12 @@ def group_norm(call: Call) -> Tensor:
 
 
 def convolution(call: Call) -> Tensor:
-    x = _slide(_units(call.input, call["groups"]).amin(2), windows(call), call.output_shape)
-    return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
-
-
-def transposed_convolution(call: Call) -> Tensor:
-    x = _units(call.input, call["groups"]).amin(2)
-    for axis, window in enumerate(windows(call), start=2):
-        x = _insert_gaps(x, axis, window.stride)
-    x = _slide(x, transposed_windows(call), call.output_shape)
-    return _spread_groups(x, call.output_shape[1]).expand(call.output_shape)
+    x, slid = _units(call.input, call["groups"]).amin(2), windows(call)
+    if "output_padding" in call:  # transposed: it slides over its input spread out
+        for axis, window in enumerate(slid, start=2):
+            x = _insert_gaps(x, axis, window.stride)
+        slid = transposed_windows(call)
+    return _spread_groups(_slide(x, slid, call.output_shape), call.output_shape[1]).expand(call.output_shape)
 
 
 def pool(call: Call) -> Bounds:

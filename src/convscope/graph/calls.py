@@ -65,6 +65,12 @@ def axis_order(call: Call) -> list[int]:
     return order
 
 
+def named_axes(call: Call) -> list[int]:
+    """The axes that `dim` names; none or an empty list means all but the batch's."""
+    dim = call["dim"]
+    return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
+
+
 def resolve(argument: Any, values: Callable[[Node], Any], n: int) -> Any:
     """An argument with sizes at a batch of `n` images, and for each tensor node what `values` gives."""
     return map_aggregate(argument, partial(_resolved, values, n))

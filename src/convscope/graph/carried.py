@@ -73,7 +73,8 @@ def marked_functions() -> Iterator[list[Result]]:
         arguments = given[1:] if has_context else given
         slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
         others = [None if i in slots else a for i, a in enumerate(arguments)]
-        if kwargs or _holds_tensors(others) or (has_context and given[0].dirty_tensors):
+        within = any(isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat) for leaf in pytree.tree_leaves(others))
+        if kwargs or within or (has_context and given[0].dirty_tensors):
             return result
         calls.append(Result(function, tuple(others), slots))
         tensors, number = [arguments[i] for i in slots], len(calls) - 1
@@ -116,8 +117,3 @@ def carry(graph: Graph, calls: list[Result]) -> None:
 def is_carried(node: Node) -> bool:
     """Whether the node is a result of an autograd function."""
     return isinstance(node.target, Result)
-
-
-def _holds_tensors(arguments: list[Any]) -> bool:
-    leaves = pytree.tree_leaves(arguments)
-    return any(isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat) for leaf in leaves)

@@ -14,7 +14,7 @@ from convscope.graph.calls import Call
 from convscope.graph.grids import Grid
 from convscope.graph.positions import Positions, positions
 from convscope.graph.table import WHOLE
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.traced import TracedGraph, last_uses
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
     node_bounds: dict = {graph.image: bounds.of_image(graph.input_shape)}
     planes: dict = {graph.image: grids.OF_IMAGE}
     where = positions(graph)
-    last_reader = {source: op for op in graph.operations for source in op.node.all_input_nodes}
+    finished = last_uses([op.node for op in graph.operations])
     fields = {}
     for op in graph.operations:
         call = Call(op.node, ROWS, node_bounds, lambda node: graph.constant(node, ROWS), (height, width))
@@ -90,26 +90,20 @@ def receptive_fields(graph: TracedGraph) -> dict[str, ReceptiveField]:
         field = WHOLE if dynamic_weights else op.row.field
         planes[op.node] = field.grid(Call(op.node, ROWS, planes))
         node_bounds[op.node] = field.bounds(call)
-        fields[op.name] = _summary(op, node_bounds[op.node], planes[op.node], where.get(op.name))
-        for source in op.node.all_input_nodes:
-            if last_reader[source] is op:
-                node_bounds.pop(source, None)
+        fields[op.name] = _summary(node_bounds[op.node], planes[op.node], where.get(op.name))
+        for node in finished[op.node]:
+            node_bounds.pop(node, None)
     return fields
 
 
-def _summary(op: Operation, op_bounds: Bounds, grid: Grid | list | None, where: Positions | None) -> ReceptiveField:
-    grid = grid if isinstance(grid, Grid) else None
-    boxes = _boxes(op_bounds if isinstance(op_bounds, Tensor) else op_bounds[0], grid, where)
-    if grid is not None:
+def _summary(op_bounds: Bounds, grid: Grid | list | None, where: Positions | None) -> ReceptiveField:
+    """The boxes are of the union over the units at each position; over everything where there are no positions."""
+    first = op_bounds if isinstance(op_bounds, Tensor) else op_bounds[0]
+    if where is not None:
+        boxes = bounds.boxes(where.as_map(first), (2, 3))
+    else:
+        boxes = bounds.boxes(first, grid.axes) if isinstance(grid, Grid) else bounds.boxes(first, ()).view(ROWS, 1, 1)
+    if isinstance(grid, Grid):
         return ReceptiveField(grid.size, grid.stride, grid.centre, boxes)
     height, width = (boxes[2] - boxes[0]).max(), (boxes[3] - boxes[1]).max()
     return ReceptiveField((int(height), int(width)), None, None, boxes)
-
-
-def _boxes(op_bounds: Tensor, grid: Grid | None, where: Positions | None) -> Int[Tensor, "4 rows columns"]:
-    """The union over the units at each position; over everything where there are no positions."""
-    if where is not None:
-        return bounds.boxes(where.as_map(op_bounds), (2, 3))
-    if grid is not None:
-        return bounds.boxes(op_bounds, grid.axes)
-    return bounds.boxes(op_bounds, ()).view(ROWS, 1, 1)

@@ -7,45 +7,76 @@ boxes remain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from convscope.graph.calls import Call, axis_order, shapes_at
-from convscope.graph.windows import Window, adaptive_windows, windows
+from convscope.graph.windows import Window, slice_window
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Where the positions of a map look, in input pixels, as if the plane had no border.
+class Line:
+    """Where the positions along one axis look, in input pixels, as if the plane had no border.
 
     Attributes:
-        axes: the tensor's axes for rows and columns.
-        first: top and left of what position (0, 0) sees.
-        last: its bottom and right, exclusive.
-        stride: how far the field moves from one position to the next, down and to the right.
+        axis: of the tensor.
+        first: top or left of what position 0 sees.
+        last: its bottom or right, exclusive.
+        stride: how far the field moves from one position to the next, down or to the right.
+    """
+
+    axis: int
+    first: int = 0
+    last: int = 1
+    stride: int = 1
+
+    def through(self, window: Window) -> Line:
+        """Where the positions of an operation look that slides a window along this axis."""
+        first = self.first - window.before * self.stride
+        last = self.last + (window.span - 1 - window.before) * self.stride
+        return Line(self.axis, first, last, self.stride * window.stride)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the positions of a map look.
+
+    Attributes:
+        rows: from top to bottom.
+        columns: from left to right.
         alike: whether all units see the same; if not, this is their union, and says nothing of some of them.
     """
 
-    axes: Pair
-    first: Pair
-    last: Pair
-    stride: Pair
+    rows: Line
+    columns: Line
     alike: bool = True
 
     @property
+    def axes(self) -> Pair:
+        return self.rows.axis, self.columns.axis
+
+    @property
     def size(self) -> Pair:
-        return (self.last[0] - self.first[0], self.last[1] - self.first[1])
+        return self.rows.last - self.rows.first, self.columns.last - self.columns.first
+
+    @property
+    def stride(self) -> Pair:
+        return self.rows.stride, self.columns.stride
 
     @property
     def centre(self) -> tuple[float, float]:
         """The middle of what position (0, 0) sees; pixel centres are at integers."""
-        return ((self.first[0] + self.last[0] - 1) / 2, (self.first[1] + self.last[1] - 1) / 2)
+        return (self.rows.first + self.rows.last - 1) / 2, (self.columns.first + self.columns.last - 1) / 2
+
+    def each(self, change: Callable[[Line], Line]) -> Grid:
+        """The grid with its rows and its columns changed."""
+        return Grid(change(self.rows), change(self.columns), self.alike)
 
 
-OF_IMAGE = Grid(axes=(2, 3), first=(0, 0), last=(1, 1), stride=(1, 1))
+OF_IMAGE = Grid(Line(axis=2), Line(axis=3))
 
 
 def joined(call: Call) -> Grid | None:
@@ -57,24 +88,25 @@ def joined(call: Call) -> Grid | None:
     row, column = grids[0].axes
     if len({len(shape) for shape in shapes}) > 1 or len({(shape[row], shape[column]) for shape in shapes}) > 1:
         return None
-    first = (min(g.first[0] for g in grids), min(g.first[1] for g in grids))
-    last = (max(g.last[0] for g in grids), max(g.last[1] for g in grids))
-    return replace(grids[0], first=first, last=last, alike=all(g.alike for g in grids))
+    rows, columns = (
+        replace(lines[0], first=min(line.first for line in lines), last=max(line.last for line in lines))
+        for lines in ([g.rows for g in grids], [g.columns for g in grids])
+    )
+    return Grid(rows, columns, all(g.alike for g in grids))
 
 
-def convolution(call: Call) -> Grid | None:
-    """As a window; without groups every unit sees all units of the input."""
-    grid = windowed(call)
-    return replace(grid, alike=grid.alike or call["groups"] == 1) if grid else None
+def windowed(windows: Callable[[Call], Sequence[Window] | None]) -> Callable[[Call], Grid | None]:
+    """That of an operation which slides windows over rows and columns; None where they are not alike."""
 
+    def slid(call: Call) -> Grid | None:
+        grid, pair = call.input, windows(call)
+        if grid is None or grid.axes != (2, 3) or pair is None or len(pair) != 2:
+            return None
+        # Without groups each unit of a convolution sees all units of the input.
+        alike = grid.alike or call.arguments.get("groups") == 1
+        return Grid(grid.rows.through(pair[0]), grid.columns.through(pair[1]), alike)
 
-def windowed(call: Call) -> Grid | None:
-    return _slide(call.input, windows(call))
-
-
-def adaptive(call: Call) -> Grid | None:
-    even = adaptive_windows(call)
-    return _slide(call.input, even) if even else None
+    return slid
 
 
 def kept_beside(axes: Callable[[Call], list[int]]) -> Callable[[Call], Grid | None]:
@@ -89,11 +121,11 @@ def kept_beside(axes: Callable[[Call], list[int]]) -> Callable[[Call], Grid | No
 
 
 def concatenated(call: Call) -> Grid | None:
-    grids = call.inputs
-    axis = call["dim"] % len(call.output_shape)
-    together = None if None in grids or axis in grids[0].axes else joined(call)
-    same = len({(g.first, g.last) for g in grids if g}) == 1
-    return replace(together, alike=together.alike and same) if together else None
+    grids, together = call.inputs, joined(call)
+    if together is None or call["dim"] % len(call.output_shape) in together.axes:
+        return None
+    same = len({(g.rows, g.columns) for g in grids}) == 1
+    return replace(together, alike=together.alike and same)
 
 
 def split(call: Call) -> Any:
@@ -109,41 +141,12 @@ def part(call: Call) -> Grid | None:
 
 
 def sliced(call: Call) -> Grid | None:
-    grid, axis, start, step = call.input, call["dim"], call["start"] or 0, call["step"]
-    if grid is None or (axis % len(call.input_shape) not in grid.axes):
-        return grid if grid and (grid.alike or call.output_shape == call.input_shape) else None
-    axis %= len(call.input_shape)
-    start = max(start + call.input_shape[axis], 0) if start < 0 else start
-    along = grid.axes.index(axis)
-    moved = start * grid.stride[along]
-    first, last, stride = list(grid.first), list(grid.last), list(grid.stride)
-    first[along], last[along], stride[along] = first[along] + moved, last[along] + moved, stride[along] * step
-    return replace(grid, first=tuple(first), last=tuple(last), stride=tuple(stride))
-
-
-def padded(call: Call) -> Grid | None:
-    """Padding shifts the plane: with zeros, and as well with copies, which exist at the border only."""
-    grid, sides = call.input, call["pad"]  # left, right, top, bottom
-    if grid is None or grid.axes != (2, 3):
-        return None
-    top = sides[2] if len(sides) > 2 else 0
-    return _slide(grid, (Window(1, 1, top, 1), Window(1, 1, sides[0], 1)))
+    grid, (axis, window) = call.input, slice_window(call)
+    if grid is None or axis in grid.axes:
+        return grid and grid.each(lambda line: line.through(window) if line.axis == axis else line)
+    return grid if grid.alike or call.output_shape == call.input_shape else None
 
 
 def permuted(call: Call) -> Grid | None:
     grid, order = call.input, axis_order(call)
-    return grid and replace(grid, axes=(order.index(grid.axes[0]), order.index(grid.axes[1])))
-
-
-def _slide(grid: Grid | None, axis_windows: tuple[Window, ...]) -> Grid | None:
-    if grid is None or grid.axes != (2, 3) or len(axis_windows) != 2:
-        return None
-    (top, left), (bottom, right), (down, across) = grid.first, grid.last, grid.stride
-    y, x = axis_windows
-    return Grid(
-        axes=grid.axes,
-        first=(top - y.before * down, left - x.before * across),
-        last=(bottom + (y.span - 1 - y.before) * down, right + (x.span - 1 - x.before) * across),
-        stride=(down * y.stride, across * x.stride),
-        alike=grid.alike,
-    )
+    return grid and grid.each(lambda line: replace(line, axis=order.index(line.axis)))

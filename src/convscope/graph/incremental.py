@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 
@@ -19,7 +18,7 @@ from convscope.graph.boxes import Box, BoxValues, hull, laid_out
 from convscope.graph.calls import batch_axes, is_tensor_node, shapes_at
 from convscope.graph.local import FIRST, Maps, Rule, arranged, restored, rule_of
 from convscope.graph.table import ELEMENTWISE
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.traced import Operation, TracedGraph, last_uses
 
 HEAD = (
     *("flatten", "reshape", "squeeze", "mean", "sum", "max", "part", "adaptive_avg_pool", "adaptive_max_pool"),
@@ -35,23 +34,6 @@ Piece = tuple[Maps, range]
 """Some of the images of a patch, followed to the edge."""
 
 
-@dataclass(frozen=True)
-class IncrementalStep:
-    """One operation that is worked out inside boxes.
-
-    Attributes:
-        sources: its inputs that depend on the image.
-        finished: the maps that nobody inside the boxes reads after it.
-        units: of its output.
-    """
-
-    node: Node
-    sources: tuple[Node, ...]
-    finished: tuple[Node, ...]
-    rule: Rule
-    units: int
-
-
 class Incremental:
     """A traced network that goes over changed images by recomputing at each layer what the change can reach.
 
@@ -62,6 +44,9 @@ class Incremental:
         graph: the traced network.
 
     Attributes:
+        steps: what is worked out in boxes, in order.
+        edge: the maps from which the rest is run.
+        finished: for each step the maps that no later one reads.
         note: one line on what is run whole though it is no classifier's head; None without any.
         sizes: how many values of one image the image and each operation have.
         values_each: at most how many values one image takes while it is run.
@@ -86,12 +71,13 @@ class Incremental:
 
     def _follow(self, n_steps: int) -> list[Operation]:
         """Sets what is worked out in boxes; what is left for whole maps."""
-        rules = dict(list(self._rules.items())[:n_steps])
-        rest = [op for op in self.graph.operations if op.node not in rules]
+        self.steps = self._rules[:n_steps]
+        nodes = dict.fromkeys(step.node for step in self.steps)
+        rest = [op for op in self.graph.operations if op.node not in nodes]
         read = {source for op in rest for source in op.node.all_input_nodes}
         read.add(self.graph.operation(self.graph.outputs[0]).node)
-        self.edge = [node for node in (self.graph.image, *rules) if node in read]
-        self.steps = _steps(rules, set(self.edge))
+        self.edge = [node for node in (self.graph.image, *nodes) if node in read]
+        self.finished = last_uses(list(nodes), keep=self.edge)
         self._largest = max(self.sizes[node] for node in (*self.edge, *(op.node for op in rest)))
         self.values_each = sum(self.sizes[node] for node in self.edge) + 4 * max(self.sizes.values())
         return rest
@@ -115,7 +101,7 @@ class Incremental:
             image: normalised. What its layers answer is kept as long as the result is, and the weights must
                 stay as they are meanwhile.
         """
-        axes = {step.node: step.rule.axes for step in self.steps if isinstance(step.node.meta["val"], Tensor)}
+        axes = {step.node: step.axes for step in self.steps if isinstance(step.node.meta["val"], Tensor)}
         names = {op.name: op.node for op in self.graph.operations if op.node in axes}
         with torch.no_grad():
             image = laid_out(image)
@@ -129,7 +115,7 @@ class Remembered:
 
     def __init__(self, network: Incremental, maps: dict[Node, Tensor]) -> None:
         self.network, self._maps = network, maps
-        self._axes = {step.node: step.rule.axes for step in network.steps}
+        self._axes = {step.node: step.axes for step in network.steps}
         self._on_cpu = maps[network.graph.image].device.type == "cpu"
         self._constants: dict[Node, Tensor] = {}
 
@@ -170,10 +156,10 @@ class Remembered:
             boxes = [maps.patches[source].box for source in step.sources if source in maps.patches]
             if boxes:
                 changed = hull(boxes)
-                box = Box(*(step.rule.reach(axis, span) for axis, span in enumerate(changed)))
+                box = Box(*(step.reach(axis, span) for axis, span in enumerate(changed)))
                 if box.area:
-                    maps.patches[step.node] = BoxValues(box, step.rule.run(maps, changed, box))
-            for node in step.finished:
+                    maps.patches[step.node] = BoxValues(box, step.run(maps, changed, box))
+            for node in self.network.finished[step.node]:
                 maps.patches.pop(node, None)
         return maps
 
@@ -194,35 +180,22 @@ class Remembered:
         return self._constants[node]
 
 
-def _rules(graph: TracedGraph) -> dict[Node, tuple[Rule, list[Node]]]:
-    """For each operation that can be worked out inside boxes its rule and its inputs that depend on the image."""
+def _rules(graph: TracedGraph) -> list[Rule]:
+    """The operations that can be worked out inside boxes."""
     depending = {graph.image, *(op.node for op in graph.operations)}
-    followed: dict[Node, tuple[Rule, list[Node]]] = {}
+    axes = {graph.image: FIRST}
+    rules = []
     for op in graph.operations:
         tensors = [source for source in op.node.all_input_nodes if is_tensor_node(source)]
         sources = [source for source in tensors if source in depending]
-        if not all(source in followed or source is graph.image for source in sources):
+        if not all(source in axes for source in sources):
             continue
         alike = all(batch_axes(source)[0] < 0 for source in tensors if source not in depending)
-        axes = [followed[source][0].axes if source in followed else FIRST for source in sources]
-        rule = rule_of(op.node, sources, axes) if alike else None
+        rule = rule_of(op.node, sources, [axes[source] for source in sources]) if alike else None
         if rule is not None:
-            followed[op.node] = rule, sources
-    return followed
-
-
-def _steps(rules: dict[Node, tuple[Rule, list[Node]]], edge_nodes: set[Node]) -> list[IncrementalStep]:
-    last = {source: node for node, (_, sources) in rules.items() for source in sources}
-    return [
-        IncrementalStep(
-            node=node,
-            sources=tuple(sources),
-            finished=tuple(s for s in sources if last[s] is node and s not in edge_nodes),
-            rule=rule,
-            units=shapes_at(node, 1)[0][rule.axes.index(1)],
-        )
-        for node, (rule, sources) in rules.items()
-    ]
+            axes[op.node] = rule.axes
+            rules.append(rule)
+    return rules
 
 
 def _note(rest: Sequence[Operation], edge: set[Node]) -> str | None:

@@ -40,14 +40,10 @@ class Intervention:
 
     def on(self, result: Tensor) -> Tensor:
         """A result of the layer with all chosen units replaced."""
-        chosen, values = self.constants(result.ndim)
-        return torch.where(chosen.to(result.device), values.to(result.device, result.dtype), result)
+        shape = (-1, *[1] * (result.ndim - 1 - self.unit_axis))  # of the axes from the units' on
+        chosen, values = self.chosen.to(result.device), self.values.to(result)
+        return torch.where(chosen.view(shape), values.view(shape), result)
 
     def instead(self, operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """What the layer gives, to be called in place of its operator; see `TracedGraph.run`."""
         return self.on(operator(*args, **kwargs))
-
-    def constants(self, n_axes: int) -> tuple[Tensor, Tensor]:
-        """`chosen` and `values`, to be stretched over a result of so many axes, behind the batch's."""
-        shape = (-1, *[1] * (n_axes - 1 - self.unit_axis))
-        return self.chosen.view(shape), self.values.view(shape)

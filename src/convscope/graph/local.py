@@ -26,7 +26,7 @@ from convscope.graph.boxes import Box, BoxValues, Span, reached, read
 from convscope.graph.calls import Call, axis_order, batch_axes, is_tensor_node, resolve, shapes_at
 from convscope.graph.carried import is_carried
 from convscope.graph.table import ELEMENTWISE, row_of
-from convscope.graph.windows import Window, adaptive_windows, windows
+from convscope.graph.windows import STILL, Window, adaptive_windows, border_windows, slice_window, windows
 
 PER_WEIGHT = 20
 """What it costs to read a weight for one box, in multiply-adds; see `graph/plans.py`."""
@@ -35,7 +35,6 @@ Axes = tuple[int, ...]
 """What the axes of a map are, as numbers of those in (N, C, H, W): (0, 2, 3, 1) has its units last."""
 
 FIRST: Axes = (0, 1, 2, 3)
-_STILL = Window(1, 1, 0, 1)
 
 
 class Work(NamedTuple):
@@ -51,27 +50,25 @@ class Work(NamedTuple):
     boxes: int
 
 
+@dataclass(frozen=True)
 class Maps:
     """The maps of images that differ from a remembered one in boxes.
 
     Attributes:
         n: number of images.
+        remembered: the maps of the one that is remembered.
         constant: gives a value that does not depend on the image, in the form that an operation takes.
         patches: what is new, for each map that has changed; all `n` images share its box.
     """
 
-    def __init__(
-        self,
-        n: int,
-        remembered: Mapping[Node, Tensor],
-        constant: Callable[[Node], Tensor],
-        patches: dict[Node, BoxValues],
-    ) -> None:
-        self.n, self.patches, self.constant, self._remembered = n, patches, constant, remembered
+    n: int
+    remembered: Mapping[Node, Tensor]
+    constant: Callable[[Node], Tensor]
+    patches: dict[Node, BoxValues]
 
     def before(self, node: Node, box: Box) -> Tensor:
         """The remembered values of a map in a box, (1, C, height, width)."""
-        return box.cut(self._remembered[node])
+        return box.cut(self.remembered[node])
 
     def now(self, node: Node, box: Box) -> Any:
         """The values of a map in a box, (n, C, height, width)."""
@@ -84,18 +81,33 @@ class Rule(ABC):
     """How one operation is worked out inside a box.
 
     Attributes:
+        node: the operation.
+        sources: its inputs that depend on the image.
         axes: of its output in the network.
+        windows: by which it reads rows and columns; by default each position reads its own place alone.
+        units, sizes: of its output, the latter (rows, columns).
+        products: of weights and values, for each position of its output.
     """
 
-    axes: Axes = FIRST
+    def __init__(
+        self, node: Node, sources: Sequence[Node], axes: Axes = FIRST, windows: Sequence[Window] = (STILL, STILL)
+    ) -> None:
+        self.node, self.sources, self.axes, self.windows = node, sources, axes, windows
+        shape = shapes_at(node, 1)[0]
+        self.units, self.sizes = shape[axes.index(1)], _positions(shape, axes)
+        self.products = row_of(node).multiply_adds(Call(node, 1)) / prod(self.sizes)
 
     def reach(self, axis: int, span: Span) -> Span:
         """The output's rows (axis 0) or columns (1) that change with those of the inputs; empty if it stops ≤ starts."""
-        return span
+        return reached(self.windows[axis], span, self.sizes[axis])
+
+    def needed(self, box: Box) -> Box:
+        """What is read of the inputs for a box of the output; it may reach beyond them, into the padding."""
+        return Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
 
     def multiply_adds(self, work: Work) -> float:
         """The products of weights and values that it takes."""
-        return 0
+        return self.products * work.outputs
 
     def copied(self, work: Work) -> float:
         """How many values it reads or writes besides its output."""
@@ -106,21 +118,15 @@ class Rule(ABC):
         """The output's new values in `box`, where the inputs changed in `changed` alone."""
 
 
-@dataclass(frozen=True)
 class Pointwise(Rule):
     """Each position reads the inputs at its own place: sums, ReLUs, batch norm, concatenation of units.
 
     `constants_lie_on_map` where a constant is aligned with the map and is cut like it, unlike a norm's weights.
     """
 
-    node: Node
-    sources: Sequence[Node]
-    constants_lie_on_map: bool = False
-    axes: Axes = FIRST
-    products: float = 0  # for a position
-
-    def multiply_adds(self, work: Work) -> float:
-        return self.products * work.outputs
+    def __init__(self, node: Node, sources: Sequence[Node], axes: Axes, constants_lie_on_map: bool) -> None:
+        super().__init__(node, sources, axes)
+        self.constants_lie_on_map = constants_lie_on_map
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
         def value(node: Node) -> Any:
@@ -133,38 +139,24 @@ class Pointwise(Rule):
         return restored(self.node.target(*args, **kwargs), self.axes)  # type: ignore[operator]
 
 
-@dataclass(frozen=True)
-class Windowed(Rule):
-    """Windows slide over the map of `source`, along rows and columns; the output has `sizes` positions."""
-
-    source: Node
-    windows: Sequence[Window]
-    sizes: Sequence[int]
-
-    def reach(self, axis: int, span: Span) -> Span:
-        return reached(self.windows[axis], span, self.sizes[axis])
-
-
-@dataclass(frozen=True)
-class Convolution(Windowed):
+class Convolution(Rule):
     """Adds to what was there the convolution of what has changed."""
 
-    node: Node
-    weight: Node
-    groups: int
-    n_units: tuple[int, int]  # of input and output
+    def __init__(self, call: Call, sources: Sequence[Node]) -> None:
+        super().__init__(call.node, sources, windows=windows(call))
+        self.weight, self.groups, self.n_inputs = call.arguments["weight"], call["groups"], call.input_shape[1]
 
     def multiply_adds(self, work: Work) -> float:
-        n_weights = prod(w.kernel for w in self.windows) * prod(self.n_units) / self.groups
-        return n_weights * (work.inputs / prod(w.stride for w in self.windows) + PER_WEIGHT * work.boxes)
+        inputs = work.inputs / prod(w.stride for w in self.windows)
+        return self.products * (inputs + PER_WEIGHT * work.boxes)  # as many products as weights
 
     def copied(self, work: Work) -> float:
-        return self.n_units[0] * work.inputs + self.n_units[1] * work.outputs  # what changed; what is added to
+        return self.n_inputs * work.inputs + self.units * work.outputs  # what changed; what is added to
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
-        needed = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
+        [source], needed = self.sources, self.needed(box)
         crop = changed.meet(needed)
-        change = maps.now(self.source, crop) - maps.before(self.source, crop)
+        change = maps.now(source, crop) - maps.before(source, crop)
         stride, dilation = [w.stride for w in self.windows], [w.dilation for w in self.windows]
         zeros = [_zeros(*ends) for ends in zip(crop, needed, stride, strict=True)]
         convolved = F.conv2d(change, maps.constant(self.weight), None, stride, zeros, dilation, self.groups)
@@ -187,36 +179,36 @@ def _zeros(have: Span, need: Span, stride: int) -> int:
     return ahead + max(0, -((ahead - behind) // stride)) * stride
 
 
-@dataclass(frozen=True)
-class Pool(Windowed):
+class Pool(Rule):
     """Pools a crop, with the pool's own padding at each end, and drops the outputs that read false padding."""
 
-    input_sizes: Sequence[int]
-    pool: Callable[[Tensor], Tensor]
+    def __init__(
+        self, call: Call, sources: Sequence[Node], windows: Sequence[Window], pool: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__(call.node, sources, windows=windows)
+        self.pool, self.input_sizes = pool, call.input_shape[2:]
 
     def run(self, maps: Maps, changed: Box, box: Box) -> Tensor:
         # The crop begins with the window of an output so far ahead of the box that the padding is not read in it.
         firsts = [max(0, span.start - ceil(w.before / w.stride)) for w, span in zip(self.windows, box, strict=True)]
         crop = Box(
             *(
-                Span(first * window.stride, min(size, read(window, span).stop))
-                for first, window, size, span in zip(firsts, self.windows, self.input_sizes, box, strict=True)
+                Span(first * window.stride, min(size, span.stop))
+                for first, window, size, span in zip(
+                    firsts, self.windows, self.input_sizes, self.needed(box), strict=True
+                )
             )
         )
-        pooled = self.pool(maps.now(self.source, crop))
+        pooled = self.pool(maps.now(self.sources[0], crop))
         return Box(*(span.moved(-first) for first, span in zip(firsts, box, strict=True))).cut(pooled)
 
 
-@dataclass(frozen=True)
-class Moved(Windowed):
+class Moved(Rule):
     """A cut, a border of a constant, every so many rows or columns, another order of axes: windows of a single position."""
 
-    axes: Axes
-
     def run(self, maps: Maps, changed: Box, box: Box) -> Any:
-        crop = Box(*(read(window, span) for window, span in zip(self.windows, box, strict=True)))
         rows, columns = self.windows
-        return maps.now(self.source, crop)[:, :, :: rows.stride, :: columns.stride]
+        return maps.now(self.sources[0], self.needed(box))[:, :, :: rows.stride, :: columns.stride]
 
 
 def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule | None:
@@ -229,19 +221,19 @@ def rule_of(node: Node, sources: Sequence[Node], laid: Sequence[Axes]) -> Rule |
     """
     if not all(map(_is_map, (node, *sources))) or len(set(laid)) > 1:
         return None
-    axes, target = laid[0], str(node.target)
+    axes, target, call = laid[0], str(node.target), Call(node, 1)
     if target in _PERMUTES:
-        new_axes = tuple(axes[i] for i in axis_order(Call(node, 1)))
-        return Moved(sources[0], (_STILL, _STILL), _positions(shapes_at(node, 1)[0], new_axes), new_axes)
+        return Moved(node, sources, tuple(axes[i] for i in axis_order(call)))
     if target in _WINDOWED:
         alone = sources == [node.args[0]] and axes == FIRST
-        return _WINDOWED[target](Call(node, 1), sources[0]) if alone else None
-    sizes = {_positions(shape, axes) for n in (node, *sources) for shape in shapes_at(n, 1)}
-    if len(sizes) > 1:
-        return _slice(Call(node, 1), sources[0], axes) if target == "aten.slice.Tensor" else None
-    constants = _constants_of(node, sources, axes)
-    products = row_of(node).multiply_adds(Call(node, 1)) / prod(*sizes)
-    return Pointwise(node, sources, constants == "map", axes, products) if constants else None
+        return _WINDOWED[target](call, sources) if alone else None
+    if len({_positions(shape, axes) for n in (node, *sources) for shape in shapes_at(n, 1)}) > 1:
+        if target != "aten.slice.Tensor":
+            return None
+        axis, window = slice_window(call)
+        return Moved(node, sources, axes, [window if axes[axis] == own else STILL for own in (2, 3)])
+    constants = _constants_of(call, sources, axes)
+    return Pointwise(node, sources, axes, constants == "map") if constants else None
 
 
 def arranged(value: Any, axes: Axes) -> Any:
@@ -266,9 +258,9 @@ def _positions(shape: Sequence[int], axes: Axes) -> tuple[int, int]:
     return shape[axes.index(2)], shape[axes.index(3)]
 
 
-def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None:
+def _constants_of(call: Call, sources: Sequence[Node], axes: Axes) -> str | None:
     """What constants are aligned with, "map" or "units", where each position reads its own place alone."""
-    target, call = str(node.target), Call(node, 1)
+    node, target = call.node, str(call.node.target)
     n_mixed = len(call.arguments.get("normalized_shape", [0]))  # axes; of a dense layer the last alone
     if (
         node.target is operator.getitem
@@ -288,44 +280,28 @@ def _constants_of(node: Node, sources: Sequence[Node], axes: Axes) -> str | None
     return "units" if alike else None
 
 
-def _slice(call: Call, source: Node, axes: Axes) -> Rule:
-    axis, size = axes[call["dim"] % 4], call.input_shape[call["dim"]]
-    start, step = slice(call["start"], call["end"], call["step"]).indices(size)[::2]
-    windows = [Window(1, step, -start, 1) if axis == own else _STILL for own in (2, 3)]
-    return Moved(source, windows, _positions(call.output_shape, axes), axes)
-
-
-def _convolution(call: Call, source: Node) -> Rule:
-    weight = call.arguments["weight"]
-    n_units = call.input_shape[1], call.output_shape[1]
-    return Convolution(source, windows(call), call.output_shape[2:], call.node, weight, call["groups"], n_units)
-
-
-def _pool(call: Call, source: Node) -> Rule:
+def _pool(call: Call, sources: Sequence[Node]) -> Rule:
     settings: dict[str, Any] = {name: call[name] for name in call.arguments if name != "self"}
     operation: Any = call.node.target
-    return Pool(source, windows(call), call.output_shape[2:], call.input_shape[2:], lambda x: operation(x, **settings))
+    return Pool(call, sources, windows(call), lambda x: operation(x, **settings))
 
 
-def _adaptive_pool(call: Call, source: Node) -> Rule | None:
+def _adaptive_pool(call: Call, sources: Sequence[Node]) -> Rule | None:
     even = adaptive_windows(call)
     if even is None:
         return None
-    kernel = [window.kernel for window in even]
-    return Pool(source, even, call.output_shape[2:], call.input_shape[2:], lambda x: F.avg_pool2d(x, kernel))
+    return Pool(call, sources, even, lambda x: F.avg_pool2d(x, [window.kernel for window in even]))
 
 
-def _padding(call: Call, source: Node) -> Rule | None:
-    widths = call["pad"]
-    if len(widths) > 4 or ("mode" in call and call["mode"] != "constant"):
+def _padding(call: Call, sources: Sequence[Node]) -> Rule | None:
+    if len(call["pad"]) > 4 or ("mode" in call and call["mode"] != "constant"):
         return None
-    left, _, top, _ = (*widths, 0, 0)[:4]
-    return Moved(source, [Window(1, 1, before, 1) for before in (top, left)], call.output_shape[2:], FIRST)
+    return Moved(call.node, sources, windows=border_windows(call))
 
 
-_WINDOWED: dict[str, Callable[[Call, Node], Rule | None]] = {
-    "aten.conv2d.default": _convolution,
-    "aten.conv2d.padding": _convolution,
+_WINDOWED: dict[str, Callable[[Call, Sequence[Node]], Rule | None]] = {
+    "aten.conv2d.default": Convolution,
+    "aten.conv2d.padding": Convolution,
     "aten.max_pool2d.default": _pool,
     "aten.avg_pool2d.default": _pool,
     "aten.adaptive_avg_pool2d.default": _adaptive_pool,

@@ -44,17 +44,15 @@ def _layer_nodes(nodes: list[Node], net: nn.Module, image: Node) -> set[Node]:
     layers: set[Node] = set()
     for call in calls.values():
         path = module_path(call[0])
-        if path and _is_layer(modules.get(path)):
+        module = modules.get(path)  # None where an export left it out
+        # A layer has no parts, other than those that work out its weights.
+        parts = () if module is None else [name for name, _ in module.named_children() if name != "parametrizations"]
+        if path and not parts:
             with_weights = [
                 node for node in call if any(n.op == "placeholder" and n is not image for n in node.all_input_nodes)
             ]
             layers.add(with_weights[0] if len(with_weights) == 1 else call[-1])
     return layers
-
-
-def _is_layer(module: nn.Module | None) -> bool:
-    """Whether it has no parts, other than those that work out its weights; nor has one that an export left out."""
-    return module is None or all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def _stack(node: Node) -> list[tuple[str, tuple[str, str]]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from convscope.graph import bounds
 from convscope.graph.bounds import NOTHING, is_float
-from convscope.graph.calls import Call
+from convscope.graph.calls import Call, named_axes
 from convscope.graph.windows import windows
 
 IMAGES = 2  # one that holds rows and one that holds columns
@@ -87,9 +87,7 @@ def ascend(places: Tensor) -> bool:
 
 def reduced(call: Call) -> Any:
     """A mean, sum or maximum over some axes."""
-    dim = call["dim"]
-    axes = [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
-    places = call.input
+    axes, places = named_axes(call), call.input
     for axis in axes:
         places = mean_place(places, axis)
     places = places if call["keepdim"] else places.squeeze([axis % places.ndim for axis in axes])

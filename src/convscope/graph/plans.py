@@ -74,7 +74,7 @@ def changed(network: Incremental, axis: int, spans: Sequence[Span]) -> dict[Node
     spans_of = {network.graph.image: list(spans)}
     for step in network.steps:
         together = zip(*(spans_of[source] for source in step.sources), strict=True)
-        spans_of[step.node] = [step.rule.reach(axis, joined(of_box)) for of_box in together]
+        spans_of[step.node] = [step.reach(axis, joined(of_box)) for of_box in together]
     return spans_of
 
 
@@ -111,8 +111,8 @@ def _boxed(network: Incremental, way: Way, per_call: float) -> list[float]:
     costs = []
     for step in network.steps:
         work = Work(positions[step.sources[0]], positions[step.node], n_boxes)
-        values = step.units * work.outputs + step.rule.copied(work)
-        costs.append(IN_BOXES * (step.rule.multiply_adds(work) + PER_VALUE * values) + per_call * n_boxes)
+        values = step.units * work.outputs + step.copied(work)
+        costs.append(IN_BOXES * (step.multiply_adds(work) + PER_VALUE * values) + per_call * n_boxes)
     return costs
 
 

@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
-from torch.fx import Graph, Node
+from torch.fx import Node
 
 from convscope.graph import bounds, places
 from convscope.graph.calls import Call, batch_axes, shapes_at
 from convscope.graph.table import REDUCED
-from convscope.graph.traced import Operation, TracedGraph
+from convscope.graph.traced import Operation, TracedGraph, last_uses
 
 _PREFIXES = (0, 1, 2)  # how many tokens there may be before those of the image: a class token, one for distillation
 _MAPS = ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "pixel_shuffle")
@@ -79,7 +78,7 @@ def positions(graph: TracedGraph) -> dict[str, Positions]:
         >>> positions(graph)["conv1"].size
         (32, 32)
     """
-    return dict(_followed(graph).maps)
+    return dict(_followed(graph)[0])
 
 
 def without_positions(graph: TracedGraph) -> set[str]:
@@ -88,25 +87,14 @@ def without_positions(graph: TracedGraph) -> set[str]:
     After an operation that is not known, or once tokens of the network's own have replaced those of the image. Not the
     layers that have one row of units, such as those behind a global pool.
     """
-    return set(_followed(graph).unplaced)
+    return set(_followed(graph)[1])
 
 
-@dataclass(frozen=True)
-class _Followed:
-    """By names alone, so that nothing here keeps a graph alive."""
-
-    maps: dict[str, Positions]
-    unplaced: frozenset[str]
-
-
-_FOLLOWED: WeakKeyDictionary[Graph, _Followed] = WeakKeyDictionary()  # each lens asks anew, and a graph never changes
-
-
-def _followed(graph: TracedGraph) -> _Followed:
-    key = graph.image.graph
-    if key not in _FOLLOWED:
-        _FOLLOWED[key] = _Following(graph).run()
-    return _FOLLOWED[key]
+def _followed(graph: TracedGraph) -> tuple[dict[str, Positions], set[str]]:
+    """What `positions` and `without_positions` give, found once."""
+    if "positions" not in graph.findings:
+        graph.findings["positions"] = _Following(graph).run()
+    return graph.findings["positions"]
 
 
 class _Following:
@@ -125,18 +113,18 @@ class _Following:
         self.known: dict[Node, Positions | None] = {graph.image: Positions((2, 3), size)}
         self.sizes: dict[Node, Size] = {graph.image: size}
 
-    def run(self) -> _Followed:
-        unplaced = set()
-        last_reader = {source: op for op in self.graph.operations for source in op.node.all_input_nodes}
+    def run(self) -> tuple[dict[str, Positions], set[str]]:
+        maps, unplaced = dict[str, Positions](), set[str]()
+        finished = last_uses([op.node for op in self.graph.operations])
         for op in self.graph.operations:
             self.follow(op)
+            if (where := self.known[op.node]) is not None:
+                maps[op.name] = where
             if self.is_unplaced(op):
                 unplaced.add(op.name)
-            for source in op.node.all_input_nodes:
-                if last_reader[source] is op:
-                    self.places.pop(source, None)
-        maps = {op.name: where for op in self.graph.operations if (where := self.known[op.node]) is not None}
-        return _Followed(maps, frozenset(unplaced))
+            for node in finished[op.node]:
+                self.places.pop(node, None)
+        return maps, unplaced
 
     def follow(self, op: Operation) -> None:
         """Takes down the places and the positions of one operation's result."""
@@ -144,7 +132,9 @@ class _Following:
         sources = [node for node in op.node.all_input_nodes if node in self.sizes]
         size = next((where.size for node in sources if (where := self.known[node])), self.sizes[sources[0]])
         single = isinstance(op.node.meta["val"], Tensor)
-        shape, unfolded = call.output_shape, _is_unfolded(op.node)
+        shape = call.output_shape
+        # Axis 0 is the batch's alone: no windows are folded into it.
+        unfolded = [shapes_at(op.node, n)[0][:1] for n in (1, places.IMAGES)] == [(1,), (places.IMAGES,)]
         coords, where = self.placed(op, call, shape, unfolded), None
         if single and unfolded and coords is None:
             where = found_again(shape, size)
@@ -278,11 +268,6 @@ def _lines(centres: Float[Tensor, " P"]) -> tuple[int, Int64[Tensor, " P"]]:
 
 def _is_map(op: Operation, shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and (op.kind in _MAPS or op.kind.startswith("upsample"))
-
-
-def _is_unfolded(node: Node) -> bool:
-    """Whether axis 0 is the batch's alone: no windows are folded into it."""
-    return [shapes_at(node, n)[0][:1] for n in (1, places.IMAGES)] == [(1,), (places.IMAGES,)]
 
 
 def _is_broadcast(shape: Sequence[int], other: Sequence[int]) -> bool:

@@ -18,8 +18,9 @@ from torch.fx import Node
 
 from convscope.graph import bounds, costs, grids
 from convscope.graph.bounds import Bounds
-from convscope.graph.calls import Call
+from convscope.graph.calls import Call, named_axes
 from convscope.graph.carried import is_carried
+from convscope.graph.windows import adaptive_windows, border_windows, windows
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,6 @@ class Row:
     known: bool = True
 
 
-def _dim(call: Call) -> list[int]:
-    """The axes named by `dim`; none or an empty list means all but the batch's."""
-    dim = call["dim"]
-    return [dim] if isinstance(dim, int) else list(dim or range(1, len(call.input_shape)))
-
-
 def _positions(call: Call) -> list[int]:
     return list(range(2, len(call.input_shape)))
 
@@ -58,12 +53,12 @@ def _mixed(axes: Callable[[Call], list[int]]) -> Field:
 
 
 ELEMENTWISE = Field(bounds.elementwise, grids.joined)
-REDUCED = Field(bounds.reduced(_dim), grids.kept_beside(_dim))
+REDUCED = _mixed(named_axes)
 WHOLE = Field(bounds.whole_image)
-_CONV = Field(bounds.convolution, grids.convolution)
+_CONV = Field(bounds.convolution, grids.windowed(windows))
 _DENSE = _mixed(lambda call: [-1])
-_POOL = Field(bounds.pool, grids.windowed)
-_ADAPTIVE = Field(bounds.adaptive_pool, grids.adaptive)
+_POOL = Field(bounds.pool, grids.windowed(windows))
+_ADAPTIVE = Field(bounds.adaptive_pool, grids.windowed(adaptive_windows))
 # without running statistics batch norm measures each map as a whole
 _BATCH_NORM = _mixed(lambda call: _positions(call) if call["training"] else [])
 _INSTANCE_NORM = _mixed(lambda call: _positions(call) if call["use_input_stats"] else [])
@@ -72,7 +67,7 @@ _PART = Row("part", Field(bounds.part, grids.part))
 
 _OPERATORS: dict[Field, str] = {
     _CONV: "conv1d.default conv2d.default conv3d.default conv1d.padding conv2d.padding conv3d.padding",
-    Field(bounds.transposed_convolution): "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input",
+    Field(bounds.convolution): "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input",
     _DENSE: "linear.default rnn_tanh_cell.default rnn_relu_cell.default lstm_cell.default gru_cell.default",
     Field(bounds.matmul): "matmul.default mm.default bmm.default",
     Field(bounds.attention): "scaled_dot_product_attention.default",
@@ -83,7 +78,7 @@ _OPERATORS: dict[Field, str] = {
     _INSTANCE_NORM: "instance_norm.default",
     Field(bounds.group_norm): "group_norm.default",
     _mixed(lambda call: list(range(-len(call["normalized_shape"]), 0))): "layer_norm.default rms_norm.default",
-    _mixed(_dim): "softmax.int log_softmax.int glu.default",
+    _mixed(named_axes): "softmax.int log_softmax.int glu.default",
     _POOL: "max_pool1d.default max_pool2d.default max_pool3d.default max_pool2d_with_indices.default "
     "max_pool3d_with_indices.default avg_pool1d.default avg_pool2d.default avg_pool3d.default",
     _ADAPTIVE: "adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default "
@@ -95,7 +90,8 @@ _OPERATORS: dict[Field, str] = {
     "alpha_dropout.default to.dtype _to_copy.default contiguous.default clone.default alias.default detach.default",
     # the same values elsewhere
     Field(bounds.moved, grids.concatenated): "cat.default",
-    Field(bounds.moved, grids.padded): "pad.default constant_pad_nd.default",
+    # padding shifts the plane: with zeros, and as well with copies, which exist at the border only
+    Field(bounds.moved, grids.windowed(border_windows)): "pad.default constant_pad_nd.default",
     Field(bounds.moved, grids.permuted): "permute.default transpose.int",
     Field(bounds.moved, grids.sliced): "slice.Tensor",
     Field(bounds.moved, grids.split): "chunk.default split.Tensor split_with_sizes.default",

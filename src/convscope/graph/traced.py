@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from convscope.base.console import silenced
-from convscope.errors import RequestError, UnknownNameError
+from convscope.errors import RequestError, UnknownNameError, shape_text
 from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
 from convscope.graph.naming import module_path, name_operations
 from convscope.graph.table import Row, row_of
@@ -80,6 +81,7 @@ class TracedGraph:
         input_shape: (C, H, W) of the images that it takes.
         notes: what a reader of its answers has to know, a line each.
         gradient_checked: whether the graph's gradient is known to be the network's own.
+        findings: what has been found out of the operations alone, for who asks again; copies of the graph share it.
     """
 
     def __init__(
@@ -92,21 +94,21 @@ class TracedGraph:
         results: Mapping[str, Node],
     ) -> None:
         self.net, self._root, self._nodes, self.image, self._weights = net, root, nodes, image, weights
-        self._plans: dict[tuple[Any, ...], list[tuple[Node, list[Node]]]] = {}
+        self._plans: dict[tuple[Any, ...], dict[Node, list[Node]]] = {}
         self.notes: tuple[str, ...] = ()
         self.gradient_checked = False
+        self.findings: dict[Any, Any] = {}
         self.input_shape: tuple[int, ...] = shape_of_one(image)
         steps = [node for node in reachable(image) if is_tensor_node(node)]
-        names = name_operations(steps, net, image, lambda node: row_of(node).kind) | {image: INPUT}
+        self._name_of = name_operations(steps, net, image, lambda node: row_of(node).kind)
         counted: set[int] = set()
-        self.operations = tuple(self._operation(node, names, counted) for node in steps)
-        self._node_of = {op.name: op.node for op in self.operations} | {INPUT: image}
-        named = {op.node: op.name for op in self.operations}
-        self.results = {name: named[node] for name, node in results.items() if node in named}
+        self.operations = tuple(self._operation(node, self._name_of | {image: INPUT}, counted) for node in steps)
+        self._node_of = {name: node for node, name in self._name_of.items()} | {INPUT: image}
+        self.results = {name: self._name_of[node] for name, node in results.items() if node in self._name_of}
         self.outputs = tuple(dict.fromkeys(self.results.values()))
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.input_shape))
+        shape = shape_text(self.input_shape)
         return f"TracedGraph({type(self.net).__name__}, {shape} images, {len(self.operations)} operations)"
 
     @property
@@ -124,6 +126,12 @@ class TracedGraph:
         """Where the network's weights lie now; of one without weights, where it was traced."""
         weights = chain(self.net.parameters(), self.net.buffers())
         return next((weight.device for weight in weights), self.image.meta["val"].device)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the type and on the device that the network takes images in: one of its weights."""
+        weights = (p for p in self.net.parameters() if p.is_floating_point())
+        return next(weights, torch.zeros(()))
 
     def over(self, net: nn.Module) -> TracedGraph:
         """The same operations over another network: a copy of this one, whose weights have other values."""
@@ -170,8 +178,7 @@ class TracedGraph:
         results = {key: last if result is node else result for key, result in results.items()}
         graph = TracedGraph(self.net, self._root, nodes, copies[self.image], weights, results)
         answer = copies[self._node_of[self.outputs[0]]]
-        named = {op.node: op.name for op in graph.operations}
-        extended = graph.answering(named[last if answer is node else answer], *self.notes)
+        extended = graph.answering(graph._name_of[last if answer is node else answer], *self.notes)
         extended.gradient_checked = self.gradient_checked
         return extended
 
@@ -225,10 +232,18 @@ class TracedGraph:
             >>> logits = graph.run(None, given=hidden)[graph.outputs[0]]
         """
         names = tuple(outputs or self.outputs)
-        values = self._start(images, given or {})
+        values: dict[Node, Any] = {self.operation(name).node: value for name, value in (given or {}).items()}
+        for node in values:
+            if not isinstance(node.meta["val"], Tensor):
+                raise RequestError(
+                    f"layer {self._name_of[node]!r} has several results; give those of its parts instead"
+                )
+        if images is not None:
+            self.check(images)
+            values[self.image] = images
         stand_ins = {self.operation(name).node: function for name, function in (instead or {}).items()}
         n = _batch_size(values)
-        for node, finished in self._plan(names, values):
+        for node, finished in self._plan(names, values).items():
             if before_each is not None:
                 before_each()
             if node not in values:
@@ -240,9 +255,9 @@ class TracedGraph:
     def check(self, images: Tensor) -> None:
         """Raises RequestError where the images have another shape than those traced."""
         if tuple(images.shape[1:]) != self.input_shape or images.ndim != 4:
-            expected, shape = "×".join(map(str, self.input_shape)), "×".join(map(str, images.shape))
+            given, expected = shape_text(images.shape), shape_text(self.input_shape)
             raise RequestError(
-                f"images have the shape {shape}; this graph was traced for N×{expected}: resize, or trace again"
+                f"images have the shape {given}; this graph was traced for N×{expected}: resize, or trace again"
             )
 
     def needed_for(self, name: str) -> tuple[Operation, ...]:
@@ -253,6 +268,14 @@ class TracedGraph:
                 needed.update(op.inputs)
         return tuple(op for op in self.operations if op.name in needed)
 
+    def depending_on(self, names: Iterable[str]) -> set[str]:
+        """These operations, and all that are worked out from them."""
+        dependents = set(names)
+        for op in self.operations:
+            if dependents.intersection(op.inputs):
+                dependents.add(op.name)
+        return dependents
+
     def constant(self, node: Node, n: int) -> Tensor:
         """The value of a tensor that does not depend on the image, for a batch of `n` images."""
         values: dict[Node, Any] = {}
@@ -261,24 +284,14 @@ class TracedGraph:
                 values[needed] = self._execute(needed, values.__getitem__, n)
         return values[node]
 
-    def _start(self, images: Tensor | None, given: Mapping[str, Tensor]) -> dict[Node, Any]:
-        values: dict[Node, Any] = {self.operation(name).node: value for name, value in given.items()}
-        for name in given:
-            if not isinstance(self.by_name[name].node.meta["val"], Tensor):
-                raise RequestError(f"layer {name!r} has several results; give those of its parts instead")
-        if images is None:
-            return values
-        self.check(images)
-        return {**values, self.image: images}
-
-    def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> list[tuple[Node, list[Node]]]:
+    def _plan(self, layers: tuple[str, ...], values: Mapping[Node, Any]) -> dict[Node, list[Node]]:
         """The nodes to run for these layers, each with what nobody needs any more once it has run."""
         nodes = tuple(self.operation(name).node for name in layers)
         key = nodes, frozenset(values)
         if key not in self._plans:
             if len(self._plans) >= _PLANS_HELD:
                 self._plans.clear()
-            self._plans[key] = _with_last_uses(self._needed(nodes, values), set(nodes))
+            self._plans[key] = last_uses(self._needed(nodes, values), keep=set(nodes))
         return self._plans[key]
 
     def _needed(self, layers: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
@@ -320,7 +333,8 @@ class TracedGraph:
     @cached_property
     def _placed(self) -> set[Node]:
         """The nodes that name the device on which the network was traced, such as the making of a range of numbers."""
-        return {node for node in self._nodes.nodes if torch.device in map(type, _leaves(node))}
+        arguments = ((node, leaf) for node in self._nodes.nodes for leaf in tree_leaves((node.args, node.kwargs)))
+        return {node for node, leaf in arguments if isinstance(leaf, torch.device)}
 
     def _here(self, argument: Any) -> Any:
         traced_on = self.image.meta["val"].device.type
@@ -378,21 +392,14 @@ def reachable(start: Node) -> list[Node]:
     return [node for node in start.graph.nodes if node in dependents and node is not start]
 
 
-def _leaves(node: Node) -> list[Any]:
-    """All single values among a node's arguments."""
-    leaves: list[Any] = []
-    map_aggregate((node.args, node.kwargs), leaves.append)
-    return leaves
-
-
-def _with_last_uses(nodes: list[Node], keep: set[Node]) -> list[tuple[Node, list[Node]]]:
-    """Each node with those that nobody needs any more once it has run."""
+def last_uses(nodes: Sequence[Node], keep: Collection[Node] = ()) -> dict[Node, list[Node]]:
+    """Each node, in order of execution, with those that nobody needs any more once it has run; without those to keep."""
     last = {source: node for node in nodes for source in (*node.all_input_nodes, node)}
     finished: dict[Node, list[Node]] = {node: [] for node in nodes}
     for source, node in last.items():
         if source not in keep:
             finished[node].append(source)
-    return list(finished.items())
+    return finished
 
 
 def _batch_size(values: Mapping[Node, Any]) -> int:

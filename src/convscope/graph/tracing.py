@@ -17,7 +17,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Graph, GraphModule, Node
 
 from convscope.base.console import silenced
-from convscope.errors import NetworkError, RequestError
+from convscope.errors import NetworkError, RequestError, shape_text
 from convscope.graph.answers import choose
 from convscope.graph.calls import Call, batch_axes, is_tensor_node
 from convscope.graph.carried import carry, marked_functions
@@ -59,7 +59,7 @@ def trace(
     """
     check_images(example)
     net = opened(net, example)
-    shape = "×".join(map(str, example.shape[1:]))
+    shape = shape_text(example.shape[1:])
     with _ALONE, left_as_found(net), _global_hooks_kept(), silenced():
         evaluate(net)
         try:
@@ -68,7 +68,8 @@ def trace(
             raise NetworkError(
                 f"network {type(net).__name__} cannot be traced for {shape} images; {_reason(error)}"
             ) from error
-    for node in reachable(_image_of(program)):
+    image, weights = _inputs(program)
+    for node in reachable(image):
         if isinstance(node.meta["val"], Tensor) and -1 in batch_axes(node):
             raise NetworkError(
                 f"network {type(net).__name__} cannot be traced: {node.target} works out one value from all "
@@ -76,12 +77,14 @@ def trace(
             )
     returned = next(iter(reversed(program.graph.nodes))).args[0]
     results = dict(zip(names or map(str, range(len(returned))), returned, strict=True))
-    graph = TracedGraph(net, program.graph_module, program.graph, _image_of(program), _weights_of(program), results)
+    graph = TracedGraph(net, program.graph_module, program.graph, image, weights, results)
     if not graph.results:
         raise NetworkError(
             f"network {type(net).__name__} gives no tensor that is worked out from the images; return logits (N, classes)"
         )
-    graph.notes = tuple(_notes(graph))
+    norms = (op for op in graph.operations if op.kind == "batch_norm")
+    if any(Call(op.node, 1).arguments.get("training") for op in norms):
+        graph.notes = (f"batch norm without running statistics: {MIXED}",)
     return choose(graph, output, n_classes)
 
 
@@ -110,7 +113,11 @@ def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]
     """The exported network and the names of its results."""
     # Export takes a batch of one for a fixed size, so it is shown two.
     pair = example.detach()[:1].expand(2, -1, -1, -1).contiguous()
-    sizes, names = {0: Dim.DYNAMIC}, list[str]()
+    sizes: Any = {0: Dim.DYNAMIC}
+    first = next(iter(signature(net.forward).parameters.values()), None)
+    if first is not None and first.kind is first.VAR_POSITIONAL:  # forward(*images)
+        sizes = (sizes,)
+    names: list[str] = []
 
     def flat(module: nn.Module, inputs: Any, result: Any) -> tuple[Tensor, ...]:
         names[:] = tensors_of(result)
@@ -120,7 +127,7 @@ def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]
     # Without no_grad each no_grad() of the network hides its body from the graph.
     eager, by_shape = torch.compiler.set_stance("force_eager"), _recurrent_layers_by_shape()
     with torch.no_grad(), _plain_attention(), eager, by_shape, marked_functions() as calls:
-        program = torch.export.export(net, (pair,), dynamic_shapes=(_as_taken(net, sizes),), strict=False)
+        program = torch.export.export(net, (pair,), dynamic_shapes=(sizes,), strict=False)
     _inline_full_precision(program.graph_module)
     if not _replace_in_place(program.graph):
         _bypass_dropout(program)
@@ -129,12 +136,6 @@ def _export(net: nn.Module, example: Tensor) -> tuple[ExportedProgram, list[str]
     simplify(program.graph)
     program.graph.eliminate_dead_code()
     return program, names
-
-
-def _as_taken(net: nn.Module, sizes: dict[int, Any]) -> Any:
-    """The sizes of the batch in the form of the forward's first parameter, which may be `*images`."""
-    first = next(iter(signature(net.forward).parameters.values()), None)
-    return (sizes,) if first is not None and first.kind is first.VAR_POSITIONAL else sizes
 
 
 def _inline_full_precision(module: GraphModule) -> None:
@@ -207,30 +208,17 @@ def _out_of_place(target: OpOverload) -> OpOverload | None:
     return twin if twin is not None and not twin._schema.is_mutable else None
 
 
-def _notes(graph: TracedGraph) -> Iterator[str]:
-    calls = (Call(op.node, 1) for op in graph.operations if op.kind == "batch_norm")
-    if any("training" in call and call["training"] for call in calls):
-        yield f"batch norm without running statistics: {MIXED}"
-
-
-def _image_of(program: ExportedProgram) -> Node:
-    return next(node for node, kind, _ in _inputs(program) if kind == InputKind.USER_INPUT)
-
-
-def _weights_of(program: ExportedProgram) -> dict[Node, str | Tensor]:
-    """For each other input of the graph the path of the parameter or buffer, or the constant itself."""
+def _inputs(program: ExportedProgram) -> tuple[Node, dict[Node, str | Tensor]]:
+    """The node of the images; and of each other input the path of the parameter or buffer, or the constant itself."""
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    inputs = [(nodes[spec.arg.name], spec.kind, spec.target or "") for spec in program.graph_signature.input_specs]
     own = (InputKind.PARAMETER, InputKind.BUFFER)
-    return {
+    weights = {
         node: target if kind in own else program.constants[target]
-        for node, kind, target in _inputs(program)
+        for node, kind, target in inputs
         if kind != InputKind.USER_INPUT
     }
-
-
-def _inputs(program: ExportedProgram) -> Iterator[tuple[Node, InputKind, str]]:
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    for spec in program.graph_signature.input_specs:
-        yield nodes[spec.arg.name], spec.kind, spec.target or ""
+    return next(node for node, kind, _ in inputs if kind == InputKind.USER_INPUT), weights
 
 
 @contextmanager
@@ -336,13 +324,13 @@ def _copied(graph: Graph, node: Node, result: Tensor) -> Node:
     return graph.call_function(aten.expand.default, (source, list(result.shape)))
 
 
-_zeros, _ones, _given = _filled(lambda node: 0), _filled(lambda node: 1), _filled(lambda node: node.args[-1])
+_zeros = _filled(lambda node: 0)
 _REWRITES: dict[Any, Rewrite] = {
     **dict.fromkeys((aten.new_zeros.default, aten.zeros_like.default), _zeros),
     # What an uninitialised tensor holds counts for nothing: it is written before it is read.
     **dict.fromkeys((aten.new_empty.default, aten.new_empty_strided.default, aten.empty_like.default), _zeros),
-    **dict.fromkeys((aten.new_ones.default, aten.ones_like.default), _ones),
-    **dict.fromkeys((aten.new_full.default, aten.full_like.default), _given),
+    **dict.fromkeys((aten.new_ones.default, aten.ones_like.default), _filled(lambda node: 1)),
+    **dict.fromkeys((aten.new_full.default, aten.full_like.default), _filled(lambda node: node.args[-1])),
     aten.expand_as.default: _reshaped(aten.expand.default),
     # A view holds for the strides of the device that it was traced on.
     **dict.fromkeys(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
@@ -55,8 +56,8 @@ class UnitRuns:
     def __init__(self, graph: TracedGraph, intervention: Intervention) -> None:
         self.graph, self.intervention, self.output = graph, intervention, graph.outputs[0]
         calls = intervention.calls
-        changed = changed_by(graph, calls)
-        needed = {op.name for op in graph.needed_for(self.output)} & set(changed)
+        changed = graph.depending_on(calls)
+        needed = {op.name for op in graph.needed_for(self.output)} & changed
         one_block_each = len(calls) == 1 and intervention.unit_axis == 1
         separate = separate_units(graph, calls[0]) if one_block_each else {}
         self.blocks = {name: block for name, block in separate.items() if name in needed}
@@ -72,9 +73,9 @@ class UnitRuns:
         read = {name for op in rest if op.name not in self.linear for name in op.inputs} | {self.output}
         self.whole = tuple(name for name in self.blocks if name in read)
         self.edge = tuple(dict.fromkeys((*self.whole, *(each.source for each in self.linear.values()))))
-        self.beside = self._with_rows(read - set(changed))
+        self.beside = self._with_rows(read - changed)
         inputs = {i for name in self.blocks if name not in calls for i in graph.operation(name).inputs}
-        self.beside_units = tuple(sorted(inputs - set(changed)))
+        self.beside_units = tuple(sorted(inputs - changed))
         self.needs = tuple(dict.fromkeys((*self.edge, *self.linear, *self.beside, *self.beside_units)))
         computed = [op for op in graph.operations if op in rest or op.name in self.whole]
         self.values_each = max((sum(map(prod, shapes_at(op.node, 1))) for op in computed), default=1)
@@ -92,15 +93,21 @@ class UnitRuns:
         known = {name: laid_out(known[name]) for name in self.needs}
         values = self.intervention.values.to(next(iter(known.values())))
         after = self._ablated(known, values)
-        weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
         changes = {each.source: after[each.source] - known[each.source] for each in self.linear.values()}
-        batch = _Batch(known, after, changes, weights, values)
+        weights = {name: self.graph.constant(each.weight, 1) for name, each in self.linear.items()}
         units = torch.tensor(self.intervention.units, device=values.device)
-        place, image = self._differs(batch).T[units].nonzero().unbind(1)
-        unit = units[place]
-        for start in range(0, len(unit), n_rows):
-            part = _Part(unit[start : start + n_rows], image[start : start + n_rows])
-            yield UnitOutputs(part.unit.cpu(), part.image.cpu(), self._outputs(batch, part))
+        places, images = self._differs(known, after, values)[:, units].T.nonzero().unbind(1)
+        for start in range(0, len(images), n_rows):
+            unit, image = units[places[start : start + n_rows]], images[start : start + n_rows]
+            results = {name: known[name][image] for name in (*self.beside, *self.linear, *self.whole)}
+            for name in self.whole:
+                self.blocks[name].fill(results[name], after[name], unit, image)
+            for name, each in self.linear.items():
+                each.add(results[name], changes[each.source], weights[name], unit, image)
+            pixels, instead = results.pop(INPUT, None), self._instead(unit, values)
+            outputs = self.graph.run(pixels, [self.output], results, instead)[self.output]
+            del results  # else the next rows take other memory than these, which is slower
+            yield UnitOutputs(unit.cpu(), image.cpu(), outputs)
 
     def _ablated(self, known: Mapping[str, Tensor], values: Tensor) -> dict[str, Tensor]:
         """The results at the edge with every unit ablated: all at once, for none depends on another."""
@@ -114,32 +121,26 @@ class UnitRuns:
         results = self.graph.run(images, self.edge, given={call: replaced, **beside})
         return {name: laid_out(result) for name, result in results.items()}
 
-    def _differs(self, batch: _Batch) -> Bool[Tensor, "N U"]:
+    def _differs(self, known: Mapping[str, Tensor], after: Mapping[str, Tensor], values: Tensor) -> Bool[Tensor, "N U"]:
         """Whether a unit's ablation makes a difference to an image at the edge."""
-        n, n_units = len(next(iter(batch.known.values()))), len(batch.values)
-        differs = torch.full((n, n_units), not self.blocks, device=batch.values.device)
+        n, n_units = len(next(iter(known.values()))), len(values)
+        differs = torch.full((n, n_units), not self.blocks, device=values.device)
         for name in self.edge:
             block = self.blocks[name]
-            places = (batch.after[name] != batch.known[name]).narrow(1, block.first, n_units * block.size)
+            places = (after[name] != known[name]).narrow(1, block.first, n_units * block.size)
             differs |= places.reshape(n, n_units, -1).any(2)
         return differs
 
-    def _outputs(self, batch: _Batch, part: _Part) -> Tensor:
-        known = batch.known
-        results = {name: known[name][part.image] for name in self.beside}
-        results |= {name: part.replaced(known[name], batch.after[name], self.blocks[name]) for name in self.whole}
-        for name, each in self.linear.items():
-            results[name] = each.changed(known[name][part.image], batch.changes[each.source], batch.weights[name], part)
-        axis = self.intervention.unit_axis
+    def _instead(self, unit: Int[Tensor, " R"], values: Tensor) -> dict[str, Callable[..., Tensor]]:
+        """The calls with one unit ablated in each row, where units do not stay separate behind them."""
 
         def ablate(operator: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-            result = operator(*args, **kwargs).movedim(axis, 1).clone()
-            rows = torch.arange(len(part.unit), device=result.device)
-            result[rows, part.unit] = batch.values[part.unit].view(-1, *[1] * (result.ndim - 2))
-            return result.movedim(1, axis)
+            result = operator(*args, **kwargs).movedim(self.intervention.unit_axis, 1).clone()
+            rows = torch.arange(len(unit), device=result.device)
+            result[rows, unit] = values[unit].view(-1, *[1] * (result.ndim - 2))
+            return result.movedim(1, self.intervention.unit_axis)
 
-        instead = {} if self.blocks else dict.fromkeys(self.intervention.calls, ablate)
-        return self.graph.run(results.pop(INPUT, None), [self.output], results, instead)[self.output]
+        return {} if self.blocks else dict.fromkeys(self.intervention.calls, ablate)
 
     def _with_rows(self, read: set[str]) -> tuple[str, ...]:
         """What has to be known for some results that do not change: themselves, or where they have no row for each
@@ -147,43 +148,15 @@ class UnitRuns:
         with_rows, pending = set(), set(read)
         while pending:
             name = pending.pop()
-            if name == INPUT or _has_rows(self.graph.operation(name)):
+            if name == INPUT:
+                with_rows.add(name)
+                continue
+            op = self.graph.operation(name)
+            if batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1:
                 with_rows.add(name)
             else:
-                pending.update(self.graph.operation(name).inputs)
+                pending.update(op.inputs)
         return tuple(sorted(with_rows))
-
-
-class _Batch(NamedTuple):
-    """What the rows of a batch are computed from."""
-
-    known: dict[str, Tensor]  # its results as the network is
-    after: dict[str, Tensor]  # those at the edge, with every unit ablated
-    changes: dict[str, Tensor]  # by how much they differ, where a linear operation reads them
-    weights: dict[str, Tensor]  # of the linear operations
-    values: Tensor  # what the layer gives for each unit
-
-
-class _Part(NamedTuple):
-    """Rows that are worked on at once, those of a unit one after another."""
-
-    unit: Int[Tensor, " R"]
-    image: Int[Tensor, " R"]
-
-    def replaced(self, before: Tensor, after: Tensor, block: UnitPlaces) -> Tensor:
-        """A result with one unit ablated in each row."""
-        places = block.first + self.unit[:, None] * block.size + torch.arange(block.size, device=self.unit.device)
-        rows, image = torch.arange(len(self.unit), device=self.unit.device)[:, None], self.image[:, None]
-        result = before[self.image]
-        result[rows, places] = after[image, places]
-        return result
-
-    def by_unit(self) -> Iterator[tuple[int, slice]]:
-        units, counts = (each.tolist() for each in self.unit.unique_consecutive(return_counts=True))
-        start = 0
-        for unit, n in zip(units, counts, strict=True):
-            yield unit, slice(start, start + n)
-            start += n
 
 
 @dataclass(frozen=True)
@@ -194,19 +167,21 @@ class _Linear:
     weight: Any
     block: UnitPlaces  # where the units lie there
     groups: int  # of the units it reads, none of whose blocks lies in two
-    apply: Callable[[Tensor, Tensor], Tensor]  # it without bias, on part of its input, with the weights of that part
+    operator: Callable[..., Tensor]
+    settings: Sequence[Any]  # for part of the input and the weights of that part
 
-    def changed(self, before: Tensor, change: Tensor, weight: Tensor, part: _Part) -> Tensor:
-        """What it gives for each row: what it gave, in memory of its own, and what it makes of the unit's change."""
+    def add(self, rows: Tensor, change: Tensor, weight: Tensor, unit: Tensor, image: Tensor) -> None:
+        """Adds to what it gave for each row what it makes of the unit's change."""
         n_in, n_out = weight.shape[1], weight.shape[0] // self.groups  # of one group
-        for unit, rows in part.by_unit():
-            places = self.block.of(unit)
+        units, counts = (each.tolist() for each in unit.unique_consecutive(return_counts=True))
+        for one, n, stop in zip(units, counts, accumulate(counts), strict=True):
+            of_unit = slice(stop - n, stop)
+            places = self.block.of(one)
             group = places.start // n_in
             outs = slice(group * n_out, (group + 1) * n_out)
             own = slice(places.start - group * n_in, places.stop - group * n_in)
-            unit_change = laid_out(change[:, places][part.image[rows]])
-            before[rows, outs] += self.apply(unit_change, laid_out(weight[outs, own]))
-        return before
+            part, part_weight = laid_out(change[:, places][image[of_unit]]), laid_out(weight[outs, own])
+            rows[of_unit, outs] += self.operator(part, part_weight, None, *self.settings)
 
 
 def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, UnitPlaces]) -> _Linear | None:
@@ -214,23 +189,16 @@ def _linear_of(graph: TracedGraph, op: Operation, blocks: Mapping[str, UnitPlace
     source = op.inputs[0]
     if op.inputs != (source,) or source not in blocks or op.node.args[0] is not graph.operation(source).node:
         return None
-    call, block = Call(op.node, 1), blocks[source]
-    if op.kind == "dense" and len(call.input_shape) == 2 and is_tensor_node(call.arguments["weight"]):
-        return _Linear(source, call.arguments["weight"], block, 1, torch.nn.functional.linear)
-    if op.kind != "conv":
+    call, block, groups, settings = Call(op.node, 1), blocks[source], 1, list[Any]()
+    if op.kind == "conv":
+        groups = call["groups"]
+        settings = [*(call[name] for name in ("stride", "padding", "dilation")), 1]
+    elif op.kind != "dense" or len(call.input_shape) != 2 or not is_tensor_node(call.arguments["weight"]):
         return None
-    groups, n_in = call["groups"], call.shape("weight")[1]
-    if groups > 1 and (n_in % block.size or block.first % block.size):
+    if groups > 1 and (call.shape("weight")[1] % block.size or block.first % block.size):
         return None
-    settings = [call[name] for name in ("stride", "padding", "dilation")]
     operator: Any = op.node.target
-    return _Linear(
-        source, call.arguments["weight"], block, groups, lambda part, weight: operator(part, weight, None, *settings, 1)
-    )
-
-
-def _has_rows(op: Operation) -> bool:
-    return batch_axes(op.node) == (0,) and shapes_at(op.node, 1)[0][0] == 1
+    return _Linear(source, call.arguments["weight"], block, groups, operator, settings)
 
 
 _POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
@@ -249,18 +217,14 @@ class UnitPlaces(NamedTuple):
         start = self.first + unit * self.size
         return slice(start, start + self.size)
 
+    def fill(self, rows: Tensor, after: Tensor, unit: Int[Tensor, " R"], image: Int[Tensor, " R"]) -> None:
+        """Puts into each of some rows the places that one unit has for an image in another result."""
+        places = self.first + unit[:, None] * self.size + torch.arange(self.size, device=unit.device)
+        rows[torch.arange(len(unit), device=unit.device)[:, None], places] = after[image[:, None], places]
+
     def times(self, n: int) -> UnitPlaces:
         """Where they lie once each place has become `n` places."""
         return UnitPlaces(self.first * n, self.size * n)
-
-
-def changed_by(graph: TracedGraph, layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers and all that depends on them, in order of execution."""
-    changed = set(layers)
-    for op in graph.operations:
-        if changed.intersection(op.inputs):
-            changed.add(op.name)
-    return tuple(op.name for op in graph.operations if op.name in changed)
 
 
 def separate_units(graph: TracedGraph, layer: str) -> dict[str, UnitPlaces]:
@@ -273,7 +237,7 @@ def separate_units(graph: TracedGraph, layer: str) -> dict[str, UnitPlaces]:
     op = graph.operation(layer)
     if batch_axes(op.node) != (0,) or len(op.output_shape) not in (1, 3):
         return {}
-    changed = set(changed_by(graph, (layer,)))
+    changed = graph.depending_on([layer])
     blocks = {layer: UnitPlaces(0, 1)}
     for op in graph.operations:
         names = [name for name in op.inputs if name in changed]

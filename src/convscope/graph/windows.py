@@ -22,6 +22,10 @@ class Window:
         return (self.kernel - 1) * self.dilation + 1
 
 
+STILL = Window(1, 1, 0, 1)
+"""Each position reads its own place alone."""
+
+
 def windows(call: Call) -> tuple[Window, ...]:
     """The windows of a convolution or a pool along the spatial axes; axis 2 of the tensor comes first."""
     kernel = call.shape("weight")[2:] if "weight" in call else _each(call["kernel_size"], call.n_spatial)
@@ -49,6 +53,19 @@ def adaptive_windows(call: Call) -> tuple[Window, ...] | None:
     if any(size % n or (n == 1 and size > 1) for size, n in shapes):
         return None
     return tuple(Window(size // n, size // n, 0, 1) for size, n in shapes)
+
+
+def border_windows(call: Call) -> tuple[Window, Window]:
+    """Those of a border around a map: each position of the larger map reads one of the smaller."""
+    left, _, top, _ = (*call["pad"], 0, 0)[:4]
+    return Window(1, 1, top, 1), Window(1, 1, left, 1)
+
+
+def slice_window(call: Call) -> tuple[int, Window]:
+    """The axis of a slice, and its window along it."""
+    axis = call["dim"] % len(call.input_shape)
+    start, _, step = slice(call["start"], call["end"], call["step"]).indices(call.input_shape[axis])
+    return axis, Window(1, step, -start, 1)
 
 
 def adaptive_spans(size: int, n: int) -> list[tuple[int, int]]:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from convscope.compute import own_random_state
 from convscope.errors import NetworkError, RequestError, SettingError, UnknownNameError
 from convscope.graph import Intervention, Operation, Positions, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 from convscope.lenses.memory import portions
-from convscope.lenses.units import Units, choose_units, count_units, layers_with_units
+from convscope.lenses.units import Units, choose_units, layers_with_units, units_and_axis
 
 HOW = ("zero_weights", "zero_activation", "mean_activation")
 """What can become of an ablated unit; see `ablate`."""
@@ -142,14 +143,12 @@ def interventions(graph: TracedGraph, layers: UnitsOf, how: str) -> dict[str, In
         UnknownNameError: a layer is not in this network; the message lists those there are.
         RequestError: a layer's units are not known, or it has no such unit, or with "zero_weights" it has no filters.
     """
-    places, by_layer = positions(graph), dict[str, Intervention]()
+    by_layer: dict[str, Intervention] = {}
     units_of = layers if isinstance(layers, Mapping) else dict.fromkeys(layers_with_units(graph, layers))
     for layer, units in units_of.items():
         for name in select_layers(graph, [layer]):
-            op, where = graph.operation(name), places.get(name)
-            n_units = count_units(op, where)
-            calls = _with_same_filters(graph, op) if how == "zero_weights" else (name,)
-            axis = next(axis for axis in (1, 2, 3) if where is None or axis not in where.axes)
+            n_units, axis = units_and_axis(graph, name)
+            calls = _with_same_filters(graph, graph.operation(name)) if how == "zero_weights" else (name,)
             no_units = torch.zeros(n_units, dtype=torch.bool)
             intervention = by_layer.setdefault(calls[0], Intervention(calls, torch.zeros(n_units), no_units, axis))
             by_layer[calls[0]] = intervention.of({*intervention.units, *choose_units(units, n_units, calls[0])})
@@ -224,24 +223,17 @@ def _with_replaced_activations(
     means = _mean_activations(net, list(layers), images, graph, max_memory)
     copy = _sharing_copy(net)
     for layer, units in layers.items():
-        mean, shape = means[layer]
+        module, mean = copy.get_submodule(layer), means[layer]
         chosen = torch.zeros_like(mean, dtype=torch.bool)
-        chosen[list(choose_units(units, len(mean), layer))] = True
+        chosen.view(-1)[list(choose_units(units, mean.numel(), layer))] = True
         values = mean if how == "mean_activation" else torch.zeros_like(mean)
-        _replace(copy.get_submodule(layer), chosen.view(shape), values.view(shape))
+        number = len(list(module.buffers(recurse=False)))  # a module may be ablated again
+        names = (f"ablated_{number}", f"ablated_values_{number}")
+        # As buffers they move and are cast with the module, and are no part of the state_dict.
+        for name, constant in zip(names, (chosen, values), strict=True):
+            module.register_buffer(name, constant, persistent=False)
+        module.register_forward_hook(partial(_replaced, names))
     return copy
-
-
-def _replace(module: nn.Module, chosen: Tensor, values: Tensor) -> None:
-    """Puts values in place of what the module gives for the chosen units.
-
-    Both are buffers of the module, so that they move and are cast with it, but no part of the state_dict.
-    """
-    number = len(list(module.buffers(recurse=False)))  # a module may be ablated again
-    names = (f"ablated_{number}", f"ablated_values_{number}")
-    for name, constant in zip(names, (chosen, values), strict=True):
-        module.register_buffer(name, constant, persistent=False)
-    module.register_forward_hook(partial(_replaced, names))
 
 
 def _replaced(names: tuple[str, str], module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -250,9 +242,9 @@ def _replaced(names: tuple[str, str], module: nn.Module, inputs: tuple[Any, ...]
 
 def _mean_activations(
     net: nn.Module, layers: list[str], images: Tensor, graph: TracedGraph | None, max_memory: int | None
-) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
-    """For each layer the units' means over images and positions, (U,), in evaluation mode; and the shape in which they
-    stand behind the batch, (U, 1, 1) for a map."""
+) -> dict[str, Tensor]:
+    """For each layer the units' means over images and positions, in evaluation mode, as they stand behind the batch: (U, 1, 1)
+    for a map."""
     probe = _sharing_copy(net).eval()  # so that a forward pass writes nothing on the network
     modules = _modules(probe)
     means = {layer: _Mean(layer, None if graph is None else _positions_of(graph, layer)) for layer in layers}
@@ -260,10 +252,9 @@ def _mean_activations(
         if layer not in modules:
             raise UnknownNameError("layer", layer, modules, "in this network")
         modules[layer].register_forward_hook(mean)
-    gpus = {p.device for p in net.parameters() if p.device.type == "cuda"}
     # A map of 64 units at the image's size, read and written, is about the widest there is.
     bytes_each = 2 * 64 * images[0, 0].numel() * images.element_size()
-    with torch.no_grad(), torch.random.fork_rng(devices=gpus):
+    with torch.no_grad(), own_random_state(images.device):
         parts = list(portions(len(images), bytes_each, images.device, max_memory))
         for part in parts:
             probe(images[part])
@@ -285,17 +276,19 @@ class _Mean:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise RequestError(f"layer {self.layer!r} gives no maps or neurons (N, U, …); ablate another layer")
-        axis = output.ndim - 1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
-        axis = axis if self.where is None else self.where.unit_axis(output.ndim)
+        if self.where is not None:
+            axis = self.where.unit_axis(output.ndim)
+        else:
+            axis = output.ndim - 1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
         self.sums.append(output.sum([other for other in range(output.ndim) if other != axis]))
         self.count += output.numel() // output.shape[axis]
         self.shape = (-1, *[1] * (output.ndim - 1 - axis))
 
-    def result(self, passes: int) -> tuple[Tensor, tuple[int, ...]]:
+    def result(self, passes: int) -> Tensor:
         if len(self.sums) != passes:
             raise RequestError(
                 f"layer {self.layer!r} runs {len(self.sums) // passes} times in a pass; an activation can be replaced where "
                 "it runs once"
             )
         total: Any = sum(each.cpu().double() for each in self.sums)
-        return (total / self.count).to(self.sums[0]), self.shape
+        return (total / self.count).to(self.sums[0]).view(self.shape)

@@ -6,18 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.fx import Graph
 
 from convscope.errors import RequestError
 from convscope.graph import INPUT, Positions, TracedGraph, moves_values, positions, without_positions
 from convscope.lenses.attribution import Attribution, join, remark
-from convscope.lenses.gradients import bytes_of_pass, gradient
-from convscope.lenses.memory import portions
+from convscope.lenses.gradients import gradient, portions_of_pass
 from convscope.lenses.targets import Target, resolve_target
 
 Weighing = Callable[[Tensor, Tensor], Tensor]
@@ -165,9 +162,6 @@ def layer_cam(
     return class_activation_map(graph, images, target, layer, "layer_cam", _layer_cam, relu, max_memory)
 
 
-_LAST_MAPS: WeakKeyDictionary[Graph, dict[str, str]] = WeakKeyDictionary()  # by the operation that gives the answer
-
-
 def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
     """The last operation with several positions that still reach the network's answer.
 
@@ -190,10 +184,10 @@ def last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
         >>> last_map(graph, images)
         'pool3'
     """
-    by_output = _LAST_MAPS.setdefault(graph.image.graph, {})
-    if graph.outputs[0] not in by_output:
-        by_output[graph.outputs[0]] = _find_last_map(graph, images)
-    return by_output[graph.outputs[0]]
+    key = "last map", graph.outputs[0]
+    if key not in graph.findings:
+        graph.findings[key] = _find_last_map(graph, images)
+    return graph.findings[key]
 
 
 def _find_last_map(graph: TracedGraph, images: Float[Tensor, "N C H W"]) -> str:
@@ -236,17 +230,6 @@ def _within_attention(graph: TracedGraph, where: Mapping[str, Positions]) -> set
     return names
 
 
-def _lost_after(graph: TracedGraph, layer: str) -> bool:
-    """Whether layers between this one and the answer have units at positions that are not known."""
-    unplaced, behind = without_positions(graph), {layer}
-    for op in graph.needed_for(graph.outputs[0]):
-        if behind.intersection(op.inputs):
-            behind.add(op.name)
-            if op.name in unplaced:
-                return True
-    return False
-
-
 def class_activation_map(
     graph: TracedGraph,
     images: Tensor,
@@ -269,15 +252,16 @@ def class_activation_map(
     note = None
     if layer is None:
         layer = last_map(graph, images)
-        note = f"the map is taken at {layer}: positions are lost after it" if _lost_after(graph, layer) else None
+        unplaced = without_positions(graph) & graph.depending_on([layer]) - {layer}
+        if any(op.name in unplaced for op in graph.needed_for(graph.outputs[0])):
+            note = f"the map is taken at {layer}: positions are lost after it"
     places = positions(graph)
     if graph.operation(layer).name not in places:
         listed = ", ".join(list(places)[-20:]) or "none"
         raise RequestError(f"layer {layer!r} has no rows and columns, and a map needs them; there is {listed}")
     where = places[layer]
     parts = []
-    bytes_each = bytes_of_pass(graph, images, resolved.operation)
-    for part in portions(len(images), bytes_each, images.device, max_memory):
+    for part in portions_of_pass(graph, resolved.operation, len(images), images, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach()
             given = None if known is None else {layer: known[part].detach().requires_grad_()}

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from numbers import Integral, Real
 from typing import Any, Unpack
@@ -17,12 +18,11 @@ from torch import Tensor, nn
 
 from convscope.base.optional import import_optional
 from convscope.compute import own_random_state
-from convscope.errors import RequestError, SettingError, UnknownNameError, shortened
+from convscope.errors import RequestError, SettingError, UnknownNameError, shape_text, shortened
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses.attribution import Attribution, join
-from convscope.lenses.gradients import bytes_of_pass
-from convscope.lenses.memory import portions
-from convscope.lenses.rectified import PassBack, is_rectifier
+from convscope.lenses.gradients import portions_of_pass
+from convscope.lenses.rectified import is_rectifier, passing_back
 from convscope.lenses.settings import CaptumSettings
 from convscope.lenses.targets import Target, resolve_target
 from convscope.nets import Task
@@ -114,8 +114,7 @@ def attribute(
     assert resolved.target is not None  # a class is asked about
     baselines = _baselines(images, baseline)
     captum = import_optional("captum.attr", "this attribution")
-    bytes_each = bytes_of_pass(graph, images, resolved.operation)
-    at_once = next(portions(2**31, bytes_each, images.device, max_memory)).stop
+    at_once = next(portions_of_pass(graph, resolved.operation, 2**31, images, max_memory)).stop
     attributions, gaps = [], []
     for i in range(len(images)):
         part = slice(i, i + 1)
@@ -218,7 +217,7 @@ def _baselines(images: Tensor, baseline: Tensor | None) -> Tensor:
             "all pixels torch.full_like(images[:1], value)"
         )
     if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
-        given, want = ("×".join(map(str, t.shape)) for t in (baseline, images))
+        given, want = shape_text(baseline.shape), shape_text(images.shape)
         raise RequestError(f"baseline: shape {given}; expected {want}, or one image for all, normalised as they are")
     return baseline.to(images).expand_as(images)
 
@@ -267,7 +266,7 @@ class RelevanceSteps(nn.Module):
         self._instead: dict[str, Callable[..., Tensor]] = {}
         for op in graph.needed_for(output):
             if is_rectifier(op):
-                self._instead[op.name] = _pass_all
+                self._instead[op.name] = partial(passing_back, positive_only=False)
             elif op.kind in _SHARED_OUT:
                 step = _Step(op, {graph.image, *(o.node for o in graph.operations)}, rule())
                 self.add_module(op.name.replace(".", "/"), step)
@@ -300,7 +299,3 @@ class _Step(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         return self._compute(*maps)  # type: ignore[misc]
-
-
-def _pass_all(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **more: Any) -> Tensor:
-    return PassBack.apply(x, operator(x, *settings, **more).detach(), False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -103,8 +103,7 @@ def follow_back(
 ) -> Attribution:
     """The gradient of what is asked with respect to the image, through `instead` in place of some operations."""
     parts = []
-    bytes_each = bytes_of_pass(graph, images, resolved.operation)
-    for part in portions(len(images), bytes_each, images.device, max_memory):
+    for part in portions_of_pass(graph, resolved.operation, len(images), images, max_memory):
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images[part].clone().detach().requires_grad_()
             result = graph.run(pixels, [resolved.operation], instead=instead)[resolved.operation]
@@ -127,12 +126,13 @@ def gradient(answer: Float[Tensor, " N"], source: Tensor) -> Tensor:
     return gradients[0]
 
 
-def bytes_of_pass(graph: TracedGraph, images: Tensor, output: str) -> int:
-    """About what one image takes on the way to an operation and back: each result on it, and its gradient.
+def portions_of_pass(
+    graph: TracedGraph, output: str, n: int, like: Tensor, max_memory: int | None = None
+) -> Iterator[slice]:
+    """Slices of `n` images like these that fit the memory, see `portions`, on the way to an operation and back.
 
-    Without bound where images act on each other, so that each is looked at alone.
+    An image takes about each result on the way, and its gradient. Where images act on each other, each is looked at alone.
     """
-    if graph.mixes_images:
-        return sys.maxsize
     numbers = sum(prod(op.output_shape) for op in graph.needed_for(output))
-    return 2 * numbers * images.element_size()
+    bytes_each = sys.maxsize if graph.mixes_images else 2 * numbers * like.element_size()
+    return portions(n, bytes_each, like.device, max_memory)

@@ -25,8 +25,7 @@ from convscope.graph import (
     positions,
     receptive_fields,
 )
-from convscope.lenses.gradients import bytes_of_pass
-from convscope.lenses.memory import portions
+from convscope.lenses.gradients import portions_of_pass
 from convscope.lenses.parametrize import Fourier, Parametrization
 from convscope.lenses.regularizers import Jitter, Regularizer
 from convscope.lenses.targets import check_position
@@ -133,53 +132,31 @@ def maximize(
     chosen = choose_units(units, count_units(operation, where), operation.name)
     if position is not None:
         check_position(operation.name, position, where)
-    pieces = _default(graph, operation) if regularizers is None else tuple(regularizers)
-    ascent = _Ascent(steps, rate, noise, parametrization, pieces, seed)
+    if not isinstance(steps, Integral) or steps < 1:
+        raise SettingError(f"steps: {shortened(steps)}; expected a whole number above 0")
+    if not isinstance(rate, Real) or not 0 < rate < inf:
+        raise SettingError(f"rate: {shortened(rate)}; expected a number above 0, such as 0.05")
+    if not isinstance(noise, Real) or not 0 <= noise < inf:
+        raise SettingError(f"noise: {shortened(noise)}; expected a number from 0 up, such as 0.1")
+    if not isinstance(seed, Integral):
+        raise SettingError(f"seed: {shortened(seed)}; expected a whole number")
+    if regularizers is None:  # small against what the unit sees: none for 3×3 pixels, 2 px for 32×32, 14 px for 224×224
+        field = receptive_fields(graph)[operation.name]
+        regularizers = [Jitter(round(min(*field.size, *graph.input_shape[1:]) / 16))]
     # A gradient is wanted even where the caller has switched them off.
     with torch.inference_mode(mode=False), torch.enable_grad():
         check_weights(graph.net)
-        network = _Network(graph, operation, where, position, normalize)
+        ascent = _Ascent(graph, operation, where, position, normalize, parametrization, regularizers)
         image = torch.randn((1, *graph.input_shape), generator=torch.Generator().manual_seed(int(seed)))
-        check_gradient(graph, image.to(network.like))
-        bytes_each = bytes_of_pass(graph, image.to(network.like), operation.name)
-        parts = portions(len(chosen), bytes_each, network.like.device, max_memory)
-        results = [ascent.climb(network, chosen[part]) for part in parts]
+        check_gradient(graph, image.to(ascent.like))
+        parts = portions_of_pass(graph, operation.name, len(chosen), ascent.like, max_memory)
+        results = [ascent.climb(chosen[part], steps, rate, noise, seed) for part in parts]
     picture, activation, course = (torch.cat(tensors) for tensors in zip(*results, strict=True))
     if not (course.isfinite().all() and activation.isfinite().all()):
         raise FailedError(
             f"layer {operation.name!r} gives activations that are infinite or not a number; check the network's weights"
         )
     return Maximized(picture, activation, course, operation.name, chosen, graph.note)
-
-
-class _Network:
-    """From pictures in [0, 1] to one unit's activation for each."""
-
-    def __init__(
-        self,
-        graph: TracedGraph,
-        operation: Operation,
-        where: Positions | None,
-        position: tuple[int, int] | None,
-        normalize: Normalization | None,
-    ) -> None:
-        self.graph, self.operation, self.where, self.position = graph, operation, where, position
-        weights = (p for p in graph.net.parameters() if p.is_floating_point())
-        self.like = next(weights, torch.zeros(()))
-        self.instead = redirected_relus(graph)
-        self.mean, self.deviation = (n.to(self.like) for n in normalization(normalize, graph.input_shape[0]))
-        blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
-        self.blank = blank.logit()
-
-    def activation(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> Float[Tensor, " N"]:
-        """Of the n-th unit for the n-th picture."""
-        name, normalised = self.operation.name, (pictures.to(self.like) - self.mean) / self.deviation
-        values = self.graph.run(normalised, [name], instead=self.instead)[name]
-        maps = values if self.where is None else self.where.as_map(values)  # (N, U) or (N, U, H, W)
-        activations = maps[torch.arange(len(units), device=units.device), units]
-        if self.position is not None:
-            return activations[:, *self.position]
-        return activations.flatten(1).mean(1) if activations.ndim > 1 else activations
 
 
 def normalization(
@@ -209,61 +186,66 @@ def normalization(
     return means, deviations
 
 
-@dataclass(frozen=True)
 class _Ascent:
-    """Gradient ascent with Adam, from the same start for every unit."""
+    """Gradient ascent with Adam on pictures of a layer's units, from the same start for each."""
 
-    steps: int
-    rate: float
-    noise: float
-    parametrization: Parametrization
-    regularizers: tuple[Regularizer, ...]
-    seed: int
+    def __init__(
+        self,
+        graph: TracedGraph,
+        operation: Operation,
+        where: Positions | None,
+        position: tuple[int, int] | None,
+        normalize: Normalization | None,
+        parametrization: Parametrization,
+        regularizers: Sequence[Regularizer],
+    ) -> None:
+        self.graph, self.operation, self.where, self.position = graph, operation, where, position
+        self.parametrization, self.regularizers = parametrization, regularizers
+        self.like, self.instead = graph.like, redirected_relus(graph)
+        self.mean, self.deviation = (n.to(self.like) for n in normalization(normalize, graph.input_shape[0]))
+        blank = torch.full_like(self.mean, 0.5) if normalize is None else self.mean.clamp(*_DEPTH)
+        self.blank = blank.logit()
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.steps, Integral) or self.steps < 1:
-            raise SettingError(f"steps: {shortened(self.steps)}; expected a whole number above 0")
-        if not isinstance(self.rate, Real) or not 0 < self.rate < inf:
-            raise SettingError(f"rate: {shortened(self.rate)}; expected a number above 0, such as 0.05")
-        if not isinstance(self.noise, Real) or not 0 <= self.noise < inf:
-            raise SettingError(f"noise: {shortened(self.noise)}; expected a number from 0 up, such as 0.1")
-        if not isinstance(self.seed, Integral):
-            raise SettingError(f"seed: {shortened(self.seed)}; expected a whole number")
-
-    def climb(self, network: _Network, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def climb(
+        self, chosen: tuple[int, ...], steps: int, rate: float, noise: float, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, activations and courses of some units, each climbing for itself."""
-        generator = torch.Generator().manual_seed(int(self.seed))
-        units = torch.tensor(chosen, device=network.like.device)
-        numbers = self._start(network, len(chosen), generator)
-        adam = torch.optim.Adam([numbers], lr=self.rate)
+        generator = torch.Generator().manual_seed(int(seed))
+        units = torch.tensor(chosen, device=self.like.device)
+        shape = self.parametrization.shape(self.graph.input_shape)
+        # Drawn in float64 on the CPU, so that a seed means the same start for each type and device.
+        start = noise * torch.randn(shape, generator=generator, dtype=torch.float64)
+        # The numbers climb by small steps and pass a Fourier transform: too fine for half precision.
+        start = start.to(self.like.device, torch.promote_types(self.like.dtype, torch.float32))
+        numbers = start.repeat(len(chosen), *[1] * len(shape)).requires_grad_()
+        adam = torch.optim.Adam([numbers], lr=rate)
         course = []
-        for _ in range(self.steps):
-            pictures = self._pictures(numbers, network)
-            activation = network.activation(self._shown(pictures, generator), units)
+        for _ in range(steps):
+            shown = pictures = self._pictures(numbers)
+            for piece in self.regularizers:
+                shown = piece.transform(shown, generator)
+            activation = self._activation(shown, units)
             course.append(activation.detach())
             gain = activation - sum(piece.penalty(pictures) for piece in self.regularizers)
-            numbers.grad = _gradient(-gain.sum(), numbers, network.operation)
+            numbers.grad = _gradient(-gain.sum(), numbers, self.operation)
             adam.step()
         with torch.no_grad():
-            pictures = self._pictures(numbers, network).to(network.like)
-            return pictures, network.activation(pictures, units), torch.stack(course, dim=1)
+            pictures = self._pictures(numbers).to(self.like)
+            return pictures, self._activation(pictures, units), torch.stack(course, dim=1)
 
-    def _start(self, network: _Network, n: int, generator: torch.Generator) -> Tensor:
-        """The numbers of `n` equal pictures."""
-        shape = self.parametrization.shape(network.graph.input_shape)
-        # Drawn in float64 on the CPU, so that a seed means the same start for each type and device.
-        numbers = self.noise * torch.randn(shape, generator=generator, dtype=torch.float64)
-        # They climb by small steps and pass a Fourier transform: too fine for half precision.
-        dtype = torch.promote_types(network.like.dtype, torch.float32)
-        return numbers.to(network.like.device, dtype).repeat(n, *[1] * len(shape)).requires_grad_()
+    def _pictures(self, numbers: Tensor) -> Float[Tensor, "N C H W"]:
+        """In [0, 1]."""
+        return (self.blank + self.parametrization.image(numbers, self.graph.input_shape)).sigmoid()
 
-    def _pictures(self, numbers: Tensor, network: _Network) -> Float[Tensor, "N C H W"]:
-        return (network.blank + self.parametrization.image(numbers, network.graph.input_shape)).sigmoid()
-
-    def _shown(self, pictures: Float[Tensor, "N C H W"], generator: torch.Generator) -> Float[Tensor, "N C H W"]:
-        for piece in self.regularizers:
-            pictures = piece.transform(pictures, generator)
-        return pictures
+    def _activation(self, pictures: Float[Tensor, "N C H W"], units: Tensor) -> Float[Tensor, " N"]:
+        """Of the n-th unit for the n-th picture."""
+        name, normalised = self.operation.name, (pictures.to(self.like) - self.mean) / self.deviation
+        values = self.graph.run(normalised, [name], instead=self.instead)[name]
+        maps = values if self.where is None else self.where.as_map(values)  # (N, U) or (N, U, H, W)
+        activations = maps[torch.arange(len(units), device=units.device), units]
+        if self.position is not None:
+            return activations[:, *self.position]
+        return activations.flatten(1).mean(1) if activations.ndim > 1 else activations
 
 
 def _gradient(loss: Tensor, numbers: Tensor, operation: Operation) -> Tensor:
@@ -271,12 +253,6 @@ def _gradient(loss: Tensor, numbers: Tensor, operation: Operation) -> Tensor:
     if gradient is None:
         raise RequestError(f"no gradient leads from layer {operation.name!r} to the image; choose another")
     return gradient
-
-
-def _default(graph: TracedGraph, operation: Operation) -> tuple[Regularizer, ...]:
-    """Jitter that is small against what the unit sees: none for 3×3 pixels, 2 px for 32×32, 14 px for 224×224."""
-    field = receptive_fields(graph)[operation.name]
-    return (Jitter(round(min(*field.size, *graph.input_shape[1:]) / 16)),)
 
 
 def redirected_relus(graph: TracedGraph) -> dict[str, Callable[..., Tensor]]:

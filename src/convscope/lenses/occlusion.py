@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from convscope.base.shown import Shown
 from convscope.data import operations
-from convscope.errors import FailedError, NetworkError, RequestError
+from convscope.errors import FailedError, NetworkError, RequestError, shape_text
 from convscope.graph import Box, BoxValues, Incremental, Remembered, Span, TracedGraph, check_weights, is_finite
 from convscope.lenses.attribution import OVERFLOW
 from convscope.lenses.memory import portions
@@ -326,7 +326,7 @@ def _whole(graph: TracedGraph, images: Tensor, room: int) -> Float[Tensor, "N K"
     with torch.no_grad():
         logits = torch.cat([graph.run(batch)[graph.outputs[0]] for batch in images.split(room)])
     if logits.ndim != 2:
-        shape = "×".join(map(str, logits.shape[1:]))
+        shape = shape_text(logits.shape[1:])
         raise NetworkError(f"occlusion looks at logits (N, K); this network gives {shape} for an image: add its head")
     return logits
 

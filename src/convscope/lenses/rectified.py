@@ -98,7 +98,7 @@ def deconvnet(
         torch.Size([8, 3, 32, 32])
     """
     resolved = resolve_target(graph, images, target, layer, unit, position)
-    return _follow_back(graph, images, resolved, "deconvnet", _deconvolved, max_memory)
+    return _follow_back(graph, images, resolved, "deconvnet", passing_back, max_memory)
 
 
 class PassBack(torch.autograd.Function):
@@ -120,8 +120,11 @@ def _guided(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **more: 
     return PassBack.apply(y, y.detach(), True)
 
 
-def _deconvolved(operator: Callable[..., Tensor], x: Tensor, *settings: Any, **more: Any) -> Tensor:
-    return PassBack.apply(x, operator(x, *settings, **more).detach(), True)
+def passing_back(
+    operator: Callable[..., Tensor], x: Tensor, *settings: Any, positive_only: bool = True, **more: Any
+) -> Tensor:
+    """What the operation gives, to be called in its place; its input gets the gradient of its result, as it comes back."""
+    return PassBack.apply(x, operator(x, *settings, **more).detach(), positive_only)
 
 
 def _follow_back(

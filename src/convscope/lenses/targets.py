@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.errors import RequestError, UnknownNameError
 from convscope.graph import Positions, TracedGraph, check_gradient, check_weights, positions
-from convscope.lenses.units import count_units
+from convscope.lenses.units import count_units, whole_numbers
 from convscope.nets import Task, no_logits, task_over
 
 Classes = int | Sequence[int] | Int[Tensor, " N"] | None
@@ -61,9 +61,6 @@ Of a network of several heads a class is called "angle=45°" or ("angle", "45°"
 """
 
 
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
 def choose_targets(logits: Float[Tensor, "N U"], target: Target) -> Int[Tensor, " N"]:
     """The class to ask about for each image, on the logits' device.
 
@@ -78,25 +75,19 @@ def choose_targets(logits: Float[Tensor, "N U"], target: Target) -> Int[Tensor, 
         tensor([1, 0])
     """
     task_target = with_task(target, logits.shape[1])
-    if task_target.classes is None:
-        return task_target.task.heads[task_target.head].logits(logits).argmax(1) + task_target.task.first_class(
-            task_target.head
-        )
-    n, k, classes = len(logits), len(task_target.task.classes), task_target.classes
-    try:
-        indices = torch.as_tensor(classes, device=logits.device)
-    except (TypeError, ValueError, RuntimeError):  # None among numbers, a mapping, lists of several lengths
-        raise RequestError(
-            f"target: {classes!r} is no class index; expected a whole number, or one for each image"
-        ) from None
-    if indices.dtype not in _WHOLE or indices.ndim > 1:
+    task, head, classes = task_target.task, task_target.head, task_target.classes
+    if classes is None:
+        return task.heads[head].logits(logits).argmax(1) + task.first_class(head)
+    n, k = len(logits), len(task.classes)
+    indices = whole_numbers(classes)
+    if indices is None:
         raise RequestError(f"target: {classes!r} is no class index; expected a whole number, or one for each image")
     if indices.ndim == 1 and len(indices) != n:
         raise RequestError(f"target: {len(indices)} targets for {n} images; give one for all, or one for each")
     outside = indices[(indices < 0) | (indices >= k)].flatten().tolist()
     if outside:
         raise RequestError(f"target: {outside[0]} is not a class of this network; it has 0 to {k - 1}")
-    return indices.expand(n).long()
+    return indices.to(logits.device).expand(n).long()
 
 
 def with_task(target: Target, n_outputs: int) -> TaskTarget:

@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from convscope.errors import RequestError
-from convscope.graph import TracedGraph, positions
-from convscope.lenses.gradients import bytes_of_pass
-from convscope.lenses.memory import portions
-from convscope.lenses.targets import ResolvedTarget, Target, resolve_target
-from convscope.lenses.units import count_units
+from convscope.graph import TracedGraph
+from convscope.lenses.gradients import portions_of_pass
+from convscope.lenses.targets import Target, resolve_target
+from convscope.lenses.units import units_and_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +68,11 @@ def unit_effects(
     if not at:
         raise RequestError("layers: there is none; give one at least, such as ['conv1']")
     resolved = resolve_target(graph, image, target)
-    axes = {name: _unit_axis(graph, name) for name in at}
+    axes = {name: units_and_axis(graph, name)[1] for name in at}
     with torch.inference_mode(False), torch.enable_grad():
         pixels = image.clone().detach().requires_grad_()
         results = graph.run(pixels, list(dict.fromkeys([*at, resolved.operation])))
-        logits = results[resolved.operation]
-        score, fields = resolved.read(logits)
+        score, fields = resolved.read(results[resolved.operation])
         layers = {name: results[name] for name in at}
         gradients = torch.autograd.grad(score.sum(), list(layers.values()), allow_unused=True)
     estimates = {
@@ -86,16 +84,18 @@ def unit_effects(
     owner = [(name, unit) for name, values in estimates.items() for unit in range(len(values))]
     chosen = estimate.argsort(stable=True)[:measured]
     rows = [owner[place] for place in chosen.tolist()]
-    scores, probabilities = _ablated(graph, image, layers, axes, rows, resolved, int(fields["target"][0]))
-    change = scores - score.detach().cpu()
+    logits = _ablated(graph, image, layers, axes, rows)
+    assert resolved.target is not None
+    task, target = resolved.target.task, int(fields["target"][0])
+    change = task.scores(logits)[:, target] - score.detach().cpu()
     order = change.argsort(stable=True)
     return UnitEffects(
         layers=[rows[k][0] for k in order.tolist()],
         units=torch.tensor([rows[k][1] for k in order.tolist()], dtype=torch.int64),
         logit_change=change[order],
-        probability_change=(probabilities - fields["probability"].cpu())[order],
+        probability_change=(task.probabilities(logits)[:, target] - fields["probability"].cpu())[order],
         estimate=estimate[chosen[order]],
-        target=int(fields["target"][0]),
+        target=target,
         probability=float(fields["probability"][0]),
     )
 
@@ -107,29 +107,16 @@ def _ablated(
     layers: Mapping[str, Tensor],
     axes: Mapping[str, int],
     rows: Sequence[tuple[str, int]],
-    resolved: ResolvedTarget,
-    target: int,
-) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """The target's logit and probability with each unit ablated."""
-    scores, probabilities = torch.empty((2, len(rows)), dtype=image.dtype)
-    assert resolved.target is not None
-    task, bytes_each = resolved.target.task, bytes_of_pass(graph, image, resolved.operation)
+) -> Float[Tensor, "M K"]:
+    """The network's answers with each unit ablated."""
+    output = graph.operation(graph.outputs[0])
+    answers = torch.empty((len(rows), *output.output_shape), dtype=image.dtype)
     for name, result in layers.items():
         of_layer = [k for k, row in enumerate(rows) if row[0] == name]
-        for some in portions(len(of_layer), bytes_each, image.device):
+        for some in portions_of_pass(graph, output.name, len(of_layer), image):
             part = of_layer[some]
             changed = result.detach().repeat_interleave(len(part), 0)
-            for place, k in enumerate(part):
-                changed[place].select(axes[name] - 1, rows[k][1]).zero_()
+            changed.movedim(axes[name], 1)[torch.arange(len(part)), [rows[k][1] for k in part]] = 0
             images = image.expand(len(part), *image.shape[1:])
-            logits = graph.run(images, [resolved.operation], given={name: changed})[resolved.operation]
-            scores[part] = task.scores(logits)[:, target].cpu()
-            probabilities[part] = task.probabilities(logits)[:, target].cpu()
-    return scores, probabilities
-
-
-def _unit_axis(graph: TracedGraph, name: str) -> int:
-    operation = graph.operation(name)
-    place = positions(graph).get(operation.name)
-    count_units(operation, place)  # refuses a result of which no axis is known to be the units'
-    return 1 if place is None else place.unit_axis(len(operation.output_shape) + 1)
+            answers[part] = graph.run(images, [output.name], given={name: changed})[output.name].cpu()
+    return answers

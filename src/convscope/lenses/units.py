@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from convscope.errors import RequestError
+from convscope.errors import RequestError, shape_text
 from convscope.graph import Operation, Positions, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 
 Units = int | Sequence[int] | Int[Tensor, " U"] | None
 """What lenses take as `units`: one unit of the layer, several, or None for all of them."""
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
@@ -33,13 +35,10 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     """
     if units is None:
         return tuple(range(n_units))
-    try:
-        indices = torch.as_tensor(units)
-    except (TypeError, ValueError, RuntimeError):  # words, None among numbers, lists of several lengths
-        raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them") from None
-    if indices.is_meta or indices.is_complex() or indices.layout != torch.strided:
+    if isinstance(units, Tensor) and (units.is_meta or units.is_complex() or units.layout != torch.strided):
         raise RequestError(f"units of layer {layer!r}: a tensor without whole numbers; expected a list of them")
-    if indices.numel() == 0 or indices.ndim > 1 or indices.is_floating_point() or indices.dtype == torch.bool:
+    indices = whole_numbers(units)
+    if indices is None or not indices.numel():
         raise RequestError(f"units of layer {layer!r}: {units!r}; expected a whole number or a list of them")
     chosen = indices.reshape(-1).tolist()
     outside = [unit for unit in chosen if not 0 <= unit < n_units]
@@ -48,9 +47,18 @@ def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
     return tuple(chosen)
 
 
+def whole_numbers(value: object) -> Tensor | None:
+    """A whole number, or a list of them, as a tensor; None for anything else."""
+    try:
+        numbers = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):  # words, None among numbers, lists of several lengths
+        return None
+    return numbers if numbers.dtype in _WHOLE and numbers.ndim <= 1 else None
+
+
 def convolutions(graph: TracedGraph) -> list[str]:
     """The convolutions whose units are known, see `count_units`, in the network's order."""
-    return [op.name for op in graph.operations if op.kind == "conv" and _has_units(graph, op)]
+    return [op.name for op in graph.operations if op.kind == "conv" and _has_units(graph, op.name)]
 
 
 def layers_with_units(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
@@ -60,14 +68,26 @@ def layers_with_units(graph: TracedGraph, layers: Sequence[str]) -> list[str]:
     """
     names = select_layers(graph, layers)
     called = [layers] if isinstance(layers, str) else list(layers)
-    return [name for name in names if name in called or _has_units(graph, graph.operation(name))] or names
+    return [name for name in names if name in called or _has_units(graph, name)] or names
 
 
-def _has_units(graph: TracedGraph, operation: Operation) -> bool:
+def _has_units(graph: TracedGraph, layer: str) -> bool:
     try:
-        return count_units(operation, positions(graph).get(operation.name)) > 0
+        return units_and_axis(graph, layer)[0] > 0
     except RequestError:
         return False
+
+
+def units_and_axis(graph: TracedGraph, layer: str) -> tuple[int, int]:
+    """How many units a layer has, and along which axis of its result they lie, the batch's counted.
+
+    Raises:
+        UnknownNameError: there is no such layer.
+        RequestError: as `count_units`.
+    """
+    operation, where = graph.operation(layer), positions(graph).get(layer)
+    n_units = count_units(operation, where)
+    return n_units, where.unit_axis(len(operation.output_shape) + 1) if where else 1
 
 
 def count_units(operation: Operation, where: Positions | None) -> int:
@@ -86,7 +106,7 @@ def count_units(operation: Operation, where: Positions | None) -> int:
         )
     shape = operation.output_shape
     if where is None and len(shape) != 1:
-        size = "×".join(map(str, shape)) or "one"
+        size = shape_text(shape) or "one"
         raise RequestError(
             f"layer {operation.name!r} gives {size} numbers an image, and which are a unit's is not known"
         )
