@@ -42,11 +42,6 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:120]} … {text[-60:]}"
 
 
-def shape_text(shape: Iterable[int]) -> str:
-    """A shape as messages and tables write it: 3×32×32."""
-    return "×".join(map(str, shape))
-
-
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, in a line; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

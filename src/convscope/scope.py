@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope import lenses, scans
+from convscope.base.words import shape_text
 from convscope.data import ImageSet, as_images
 from convscope.errors import NetworkError, RequestError, UnknownNameError
 from convscope.graph import (
@@ -185,7 +186,7 @@ class Scope:
         self._mean, self._deviation = lenses.normalization(normalize, shape[0])
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.input_shape))
+        shape = shape_text(self.input_shape)
         return f"Scope({type(self.net).__name__}, {shape} images, {len(self.classes) or 'unnamed'} classes)"
 
     def __getstate__(self) -> dict[str, Any]:

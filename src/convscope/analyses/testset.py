@@ -37,11 +37,6 @@ class SampleRequest(TestSetRequest):
         return test.subset(self.rows(test))
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def chart(specification: dict[str, Any]) -> tuple[str, Any]:
     """A chart as a figure of a view."""
     return "", draw.chart_picture(specification)

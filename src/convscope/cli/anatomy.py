@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.cli.options import Json
 from convscope.cli.show import print_json, print_line, print_table
 
@@ -44,7 +44,7 @@ def anatomy(
 def _print(table: Anatomy) -> None:
     columns = ("layer", "kind", "output", "parameters", "neurons", "multiply-\nadds", "receptive\nfield", "stride")
     print_table(
-        f"{table.network} on {times(table.input)}",
+        f"{table.network} on {shape_text(table.input)}",
         columns,
         [_row(layer) for layer in table.to_json()["layers"]],
         left=2,
@@ -68,7 +68,7 @@ def _print(table: Anatomy) -> None:
 def _row(layer: dict[str, Any]) -> tuple[str, ...]:
     count = (f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "neurons", "multiply_adds"))
     sides = [
-        "" if side is None else times(side) if isinstance(side, list) else str(side)
+        "" if side is None else shape_text(side) if isinstance(side, list) else str(side)
         for side in (layer["receptive_field"], layer["stride"])
     ]
-    return (layer["name"], layer["kind"], times(layer["output_shape"]), *count, *sides)
+    return (layer["name"], layer["kind"], shape_text(layer["output_shape"]), *count, *sides)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.cli.options import Json, SkipBad
 from convscope.cli.show import print_json, print_line, print_table
 from convscope.errors import SettingError
@@ -73,7 +73,7 @@ def _facts(bundle: DataBundle) -> dict[str, Any]:
 def _print(bundle: DataBundle) -> None:
     facts = _facts(bundle)
     counts = ", ".join(f"{n:,} {split}" for split, n in facts["images"].items())
-    print_line(f"{bundle.name}: {counts} images of {times(bundle.input_shape)}, from {bundle.source}")
+    print_line(f"{bundle.name}: {counts} images of {shape_text(bundle.input_shape)}, from {bundle.source}")
     for line in bundle.layout:
         print_line(f"  {line}")
     per_class = {

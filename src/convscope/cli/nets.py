@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.cli.options import Json
 from convscope.cli.show import print_json, print_line, print_table
 
@@ -62,7 +62,7 @@ def _print(networks: list[ListedNet]) -> None:
     rows = [
         (
             net.name,
-            times(net.input),
+            shape_text(net.input),
             ", ".join(net.weights[:_TAGS_SHOWN]) + (" …" if len(net.weights) > _TAGS_SHOWN else ""),
             f"{net.parameters:,}" if net.parameters else "",
             net.about,

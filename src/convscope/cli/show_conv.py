@@ -16,8 +16,9 @@ from rich.text import Text
 
 from convscope import courses
 from convscope.base.console import open_console
+from convscope.base.words import shape_text
 from convscope.cli.show import print_json, print_line, print_table
-from convscope.courses import Chain, ChainStep, Worked, WorkedWindow, number, times, window_in_words
+from convscope.courses import Chain, ChainStep, Worked, WorkedWindow, number, window_in_words
 from convscope.errors import SettingError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _print_layer(step: ChainStep) -> None:
     print_line(f"output: {maps}; {channels}×{height}×{width}, as {_ORDERS['hwc']} {height}×{width}×{channels}\n")
     formulas = dict(step.formulas)
     lines = [*_sizes_of(step), *((key, formulas[key]) for key in ("parameters", "multiply_adds") if key in formulas)]
-    field = times(step.receptive_field)
+    field = shape_text(step.receptive_field)
     pace = "" if step.stride is None else f" pixels, {step.figures[-1]} from one position to the next"
     for name, text in [*lines, ("receptive field", f"{field}{pace}")]:
         print_line(f"  {name.replace('multiply_adds', 'multiply-adds'):16} {text}")
@@ -196,7 +197,7 @@ def _matrix(name: str, numbers: np.ndarray) -> Group:
     parts: list[Text | Table] = [Text(name, "dim")] if name else []
     parts.append(table)
     if numbers.shape != (len(cells), fit):
-        parts.append(Text(f"… {times(numbers.shape)} in all; --json prints them", "dim"))
+        parts.append(Text(f"… {shape_text(numbers.shape)} in all; --json prints them", "dim"))
     return Group(*parts)
 
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         ChainStep as ChainStep,
         conv as conv,
         pool as pool,
-        times as times,
     )
     from convscope.courses.claims import JudgedClaim as JudgedClaim, judge_claims as judge_claims
     from convscope.courses.drawing import worked_drawing as worked_drawing, worked_picture as worked_picture

@@ -9,6 +9,7 @@ from html import escape
 from math import prod
 from typing import Any, Literal
 
+from convscope.base.words import shape_text
 from convscope.courses.windows import MOST, Axis, Padding, Path, make_axis
 from convscope.errors import SettingError
 
@@ -86,7 +87,7 @@ class ChainStep:
     def figures(self) -> tuple[str, str, str, str, str]:
         """Output, parameters, multiply-adds, receptive field and stride as words; empty where there are none."""
         counts = [f"{n:,}" if n else "" for n in (self.parameters, self.multiply_adds)]
-        return times(self.output_shape), counts[0], counts[1], _side(self.receptive_field), _side(self.stride)
+        return shape_text(self.output_shape), counts[0], counts[1], _side(self.receptive_field), _side(self.stride)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain values; pairs as [height, width]."""
@@ -188,7 +189,7 @@ class Chain:
         """
         shape = self.output_shape
         if len(shape) < 3 or not (0 <= row < shape[1] and 0 <= column < shape[2]):
-            raise SettingError(f"position: ({row}, {column}) is not on the last layer's output of {times(shape)}")
+            raise SettingError(f"position: ({row}, {column}) is not on the last layer's output of {shape_text(shape)}")
         rows, columns = (path.pixels(stop) for path, stop in zip(self._paths, (row, column), strict=True))
         return (min(rows), min(columns), max(rows) + 1, max(columns) + 1) if rows and columns else None
 
@@ -210,7 +211,7 @@ class Chain:
     def _repr_html_(self) -> str:
         rows = [[step.name, step.kind, *step.figures] for step in self.steps]
         total = ["total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", "", ""]
-        caption = f"<caption>input {times(self.input_shape)} (channels, height, width)</caption>"
+        caption = f"<caption>input {shape_text(self.input_shape)} (channels, height, width)</caption>"
         parts = (("thead", [_TITLES], "th"), ("tbody", rows, "td"), ("tfoot", [total], "td"))
         return f"<table>{caption}{''.join(_html(*part) for part in parts)}</table>"
 
@@ -310,11 +311,6 @@ def pool(
     return (behind or Chain(shape)).then(name, _POOLS[kind], (shape[0], axes[0].n, axes[1].n), axes)
 
 
-def times(shape: Iterable[object]) -> str:
-    """A shape as it is written: 3×32×32."""
-    return "×".join(map(str, shape))
-
-
 def _axes(shape: Shape, *settings: Any) -> tuple[Axis, Axis]:
     """The windows along rows and columns, of settings that are pairs or hold for both."""
     rows, columns = zip(*(value if isinstance(value, tuple) else (value, value) for value in settings), strict=True)
@@ -325,7 +321,7 @@ def check_shape(shape: Shape) -> None:
     """Refuses what is no (C, H, W)."""
     if len(shape) != 3 or not all(1 <= n <= MOST for n in shape):
         raise SettingError(
-            f"input: {times(shape)} is no shape of images; expected channels, height and width, each from 1 to {MOST}"
+            f"input: {shape_text(shape)} is no shape of images; expected channels, height and width, each from 1 to {MOST}"
         )
 
 
@@ -334,7 +330,7 @@ def _product(factors: Iterable[int]) -> str:
 
 
 def _side(pair: tuple[object, object] | None) -> str:
-    return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else times(pair)
+    return "" if pair is None else str(pair[0]) if pair[0] == pair[1] else shape_text(pair)
 
 
 def _html(part: str, rows: Iterable[Iterable[str]], cell: str) -> str:

@@ -6,7 +6,8 @@ import re
 from math import isnan
 from typing import Literal
 
-from convscope.courses.chain import ChainStep, times
+from convscope.base.words import shape_text
+from convscope.courses.chain import ChainStep
 from convscope.courses.windows import Axis
 from convscope.courses.worked import Worked, WorkedWindow
 from convscope.errors import SettingError
@@ -29,7 +30,7 @@ def in_words(worked: Worked) -> str:
     """What is worked out, in a line: "convolution 3×3, padding 1: 3×4×4 → 1×4×4"."""
     step = worked.step
     window = ", ".join(window_in_words(step))
-    return f"{_KINDS[step.kind]} {window}: {times(step.input_shape)} → {times(step.output_shape)}"
+    return f"{_KINDS[step.kind]} {window}: {shape_text(step.input_shape)} → {shape_text(step.output_shape)}"
 
 
 def window_in_words(step: ChainStep, short: bool = False) -> list[str]:
@@ -43,7 +44,7 @@ def window_in_words(step: ChainStep, short: bool = False) -> list[str]:
         pair = tuple(_ends(axis) if name == "padding" else str(getattr(axis, name)) for axis in (rows, columns))
         if pair != (str(simplest), str(simplest)):
             lead = name[0] if short else f"{name.replace('_', ' ')} "
-            words.append(lead + (pair[0] if pair[0] == pair[1] else times(pair)))
+            words.append(lead + (pair[0] if pair[0] == pair[1] else shape_text(pair)))
     return [*words, *([f"{step.groups} groups"] if step.groups > 1 else [])]
 
 

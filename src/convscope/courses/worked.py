@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from convscope.courses.chain import Chain, ChainStep, Pair, Pool, conv, pool, times
+from convscope.base.words import shape_text
+from convscope.courses.chain import Chain, ChainStep, Pair, Pool, conv, pool
 from convscope.courses.numbers import even
 from convscope.courses.windows import Axis, Padding
 from convscope.errors import SettingError
@@ -207,7 +208,7 @@ def worked_conv(
     pixels, notes = _image(image), []
     weights = _numbers("filter", weight)
     if weights.ndim == 2 and len(pixels) > 1 and groups == 1:
-        notes.append(f"the filter's {times(weights.shape)} numbers serve each of the {len(pixels)} channels")
+        notes.append(f"the filter's {shape_text(weights.shape)} numbers serve each of the {len(pixels)} channels")
     if transposed:
         notes.append("read backwards: the filter's first row and column meet the last ones of the input in the window")
     weights = _four_axes(weights, len(pixels), groups, transposed)

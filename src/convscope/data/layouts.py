@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from convscope.base.words import counted
 from convscope.data.source import split_of
 from convscope.errors import DataError
 
@@ -143,7 +144,7 @@ def _in_words(root: Path, splits: dict[str, Folder], classes: dict[str, dict[str
         n_files = sum(len(folder.all_files) for folder in classes[split].values())
         path = splits[split].path
         place = "the folder itself" if path == root else path.relative_to(root).as_posix()
-        yield f"{split}: {_counted(len(classes[split]), 'class', 'es')}, {_counted(n_files, 'file')} in {place}"
+        yield f"{split}: {counted(len(classes[split]), 'class', 'es')}, {counted(n_files, 'file')} in {place}"
     for name in dict.fromkeys(name for split in splits for name in classes[split]):
         if split_in(name):
             yield f"{name} is taken for a class, though it is called like a split"
@@ -151,7 +152,7 @@ def _in_words(root: Path, splits: dict[str, Folder], classes: dict[str, dict[str
         deeper = [inner for folder in own for inner in folder.below() if inner.name != name]
         if deeper:
             n_folders = sum(bool(inner.files) for inner in deeper)
-            yield f"{name}: files of {_counted(n_folders, 'sub-folder')} among them"
+            yield f"{name}: files of {counted(n_folders, 'sub-folder')} among them"
 
 
 def split_in(name: str) -> str | None:
@@ -214,7 +215,7 @@ def _classes(level: Folder) -> dict[str, Folder]:
     if level.images:
         n, first = len(level.images), level.images[0]
         raise _unclear(
-            level, f"{_counted(n, 'image')} ({first} …) beside the class folders {'has' if n == 1 else 'have'} no class"
+            level, f"{counted(n, 'image')} ({first} …) beside the class folders {'has' if n == 1 else 'have'} no class"
         )
     if empty := [folder for folder in level.folders if not folder.all_files]:
         raise DataError(f"{empty[0].path}: this class folder is empty; put images into it or remove it")
@@ -250,7 +251,3 @@ def _passed_over(folder: Folder, levels: Collection[Path]) -> Iterator[Path]:
 
 def _unclear(folder: Folder, why: str) -> DataError:
     return DataError(f"{folder.path}: {why}; {LAYOUT}: move or rename folders until it is one of these")
-
-
-def _counted(n: int, what: str, plural: str = "s") -> str:
-    return f"{n:,} {what}{'' if n == 1 else plural}"

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from convscope.base.words import shape_text
 from convscope.data.images import UnreadableError, of_depth, pixels_of
 from convscope.data.sets import in_unit_range
 from convscope.errors import DataError, RequestError
@@ -124,5 +125,5 @@ def _of_array(images: np.ndarray, input_shape: tuple[int, ...], bits: int) -> Fl
 
 
 def _wrong_shape(given: Sequence[int], wanted: Sequence[int]) -> RequestError:
-    got, want = ("×".join(map(str, shape)) for shape in (given, wanted))
+    got, want = (shape_text(shape) for shape in (given, wanted))
     return RequestError(f"images have the shape {got}; this network takes {want} or N×{want}: resize them first")

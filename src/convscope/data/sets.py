@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, Num, UInt
 from torch import Tensor
 
+from convscope.base.words import shape_text
 from convscope.data.spec import DataSpec
 from convscope.errors import RequestError, UnknownNameError, shortened
 
@@ -49,7 +50,7 @@ class ImageSet:
         return in_unit_range(self.pixels[row]), int(self.targets["class"][row])
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.pixels.shape[1:]))
+        shape = shape_text(self.pixels.shape[1:])
         return f"ImageSet({len(self):,} images of {shape}; {_targets_in_words(self.classes)})"
 
     def images(self, rows: Sequence[int] | slice | Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
@@ -191,7 +192,7 @@ class DataBundle:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "val", "test"))
-        shape = "×".join(map(str, self.input_shape))
+        shape = shape_text(self.input_shape)
         targets = _targets_in_words(self.train.classes)
         return f"DataBundle({self.name}: {sizes}; {shape}; {targets}; {self.source}; digest {self.digest[:12]})"
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from convscope.base.words import shape_text
+
 _FAMILIES = {
     "input": ("input",),
     "conv": ("conv", "conv_transpose"),
@@ -39,7 +41,7 @@ def network_map(layers: Sequence[Mapping[str, Any]], input_shape: tuple[int, int
             pieces.append(_slab(x, _THIN, _side(shape, largest), family, layer))
             x += _THIN + 2
             continue
-        name, size = str(layer["name"]).split(".")[-1], "×".join(map(str, shape))
+        name, size = str(layer["name"]).split(".")[-1], shape_text(shape)
         label = max(6.8 * len(name), 6.1 * len(size))  # about its width; SVG text cannot be measured here
         thickness = 9.0 if len(shape) < 3 else 5 + 3.2 * math.log2(1 + shape[0])
         centre = max(x + _GAP + thickness / 2, labels_end + label / 2)  # labels of neighbours must not touch
@@ -81,7 +83,7 @@ def _slab(x: float, thickness: float, side: float, family: str, layer: Mapping[s
 
 
 def _title(layer: Mapping[str, Any]) -> str:
-    parts = [f"{layer['name']} ({layer['kind']})", "×".join(map(str, layer["output_shape"]))]
+    parts = [f"{layer['name']} ({layer['kind']})", shape_text(layer["output_shape"])]
     if layer["parameters"]:
         parts.append(f"{layer['parameters']:,} parameters")
     if layer.get("receptive_field"):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.data import Change, ImageSet, operations, transform
 from convscope.edits.read import OF_OTHERS, Others, check
 from convscope.errors import SettingError
@@ -55,8 +55,10 @@ def apply(images: Images, edits: str | Sequence[Any], others: Others | None = No
 def _other(others: Any, index: int, images: Images) -> Image:
     image: Tensor = others[index][0] if isinstance(others, ImageSet) else others[index]
     if image.shape != images.shape[1:]:
-        expected = times(images.shape[1:])
-        raise SettingError(f"others: images of {times(image.shape)}; expected {expected}, as those that are edited")
+        expected = shape_text(images.shape[1:])
+        raise SettingError(
+            f"others: images of {shape_text(image.shape)}; expected {expected}, as those that are edited"
+        )
     return image.to(images)
 
 

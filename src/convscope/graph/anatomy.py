@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convscope.errors import NetworkError, shape_text
+from convscope.base.words import shape_text
+from convscope.errors import NetworkError
 from convscope.graph.calls import Call
 from convscope.graph.costs import nothing
 from convscope.graph.fields import receptive_fields

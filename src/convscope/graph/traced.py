@@ -18,7 +18,8 @@ from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_leaves
 
 from convscope.base.console import silenced
-from convscope.errors import RequestError, UnknownNameError, shape_text
+from convscope.base.words import shape_text
+from convscope.errors import RequestError, UnknownNameError
 from convscope.graph.calls import batch_axes, is_tensor_node, resolve, shape_of_one, shapes_at
 from convscope.graph.naming import module_path, name_operations
 from convscope.graph.table import Row, row_of

@@ -17,7 +17,8 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Graph, GraphModule, Node
 
 from convscope.base.console import silenced
-from convscope.errors import NetworkError, RequestError, shape_text
+from convscope.base.words import shape_text
+from convscope.errors import NetworkError, RequestError
 from convscope.graph.answers import choose
 from convscope.graph.calls import Call, batch_axes, is_tensor_node
 from convscope.graph.carried import carry, marked_functions

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convscope.base.optional import import_optional
+from convscope.base.words import shape_text
 from convscope.compute import own_random_state
-from convscope.errors import RequestError, SettingError, UnknownNameError, shape_text, shortened
+from convscope.errors import RequestError, SettingError, UnknownNameError, shortened
 from convscope.graph import Operation, TracedGraph
 from convscope.lenses.attribution import Attribution, join
 from convscope.lenses.gradients import portions_of_pass

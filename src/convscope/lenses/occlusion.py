@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.base.shown import Shown
+from convscope.base.words import shape_text
 from convscope.data import operations
-from convscope.errors import FailedError, NetworkError, RequestError, shape_text
+from convscope.errors import FailedError, NetworkError, RequestError
 from convscope.graph import Box, BoxValues, Incremental, Remembered, Span, TracedGraph, check_weights, is_finite
 from convscope.lenses.attribution import OVERFLOW
 from convscope.lenses.memory import portions

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from convscope.errors import RequestError, shape_text
+from convscope.base.words import shape_text
+from convscope.errors import RequestError
 from convscope.graph import Operation, Positions, TracedGraph, positions
 from convscope.lenses.activations import select_layers
 

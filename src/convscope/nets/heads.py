@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.base.words import shape_text
 from convscope.errors import NetworkError, SettingError, UnknownNameError, first_line
 from convscope.nets.plain import Stack
 from convscope.nets.text import parse_layers
@@ -50,7 +51,7 @@ def put_head(
         raise SettingError(f"net.head: {wrong!r} does not go into a head; it takes f256, D0.5, B and G")
     name, features = _place(net, replaces, torch.zeros(1, *input_shape))
     if features.ndim not in (2, 4):
-        shape = "×".join(str(n) for n in features.shape)
+        shape = shape_text(features.shape)
         raise NetworkError(
             f"net.replaces: what reaches {name!r} has shape {shape}; a head takes maps (N, C, H, W) or vectors (N, U): "
             "name another module"
@@ -116,7 +117,7 @@ def outputs_of(net: nn.Module, images: Tensor) -> Any:
         with torch.no_grad():
             return net.eval()(images)
     except Exception as error:  # a forward may fail in any way
-        shape = "×".join(str(n) for n in images.shape[1:])
+        shape = shape_text(images.shape[1:])
         raise NetworkError(f"the network cannot take images of {shape}: {first_line(error)}") from None
     finally:
         for module, mode in modes:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from convscope.analyses import ablation_plan
+from convscope.base.words import shape_text
 from convscope.data import ImageSet
 from convscope.draw import filter_picture, signed_picture
 from convscope.errors import NetworkError, RequestError
@@ -335,7 +336,7 @@ def _weights(subject: ReportedRun, layer: _Layer) -> dict[str, Any] | None:
         return None
     if weights.ndim != 4 or len(weights) != layer.units:  # a transposed one keeps them the other way round
         return None
-    shape, inputs = "×".join(map(str, weights.shape[2:])), weights.shape[1]
+    shape, inputs = shape_text(weights.shape[2:]), weights.shape[1]
     sees_image = "input" in subject.scope.graph.operation(layer.name).inputs
     kind = "colour" if sees_image and inputs == 3 else "signed" if inputs == 1 else "mean"
     if kind == "mean" and weights.shape[2:].numel() == 1:  # a single number says nothing

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convscope.base.words import shape_text
 from convscope.draw import (
     Picture,
     enlarge,
@@ -54,7 +55,7 @@ def first_filters(subject: ReportedRun) -> dict[str, Any] | None:
         "layer": layer,
         "units": len(filters),
         "shown": len(pictures),
-        "size": "×".join(str(n) for n in weights.shape[1:]),
+        "size": shape_text(weights.shape[1:]),
         "channels": weights.shape[1],
         "colour": in_colour,
         "picture": _enlarged(pictures, columns=8),
@@ -81,7 +82,7 @@ def feature_maps(subject: ReportedRun) -> list[dict[str, Any]]:
             "layer": name,
             "units": maps.shape[1],
             "shown": min(maps.shape[1], _MOST_UNITS),
-            "size": "×".join(map(str, maps.shape[2:])),
+            "size": shape_text(maps.shape[2:]),
             "images": [
                 _maps_of(subject, row, image, units, tint=name == layers[0])
                 for row, image, units in zip(rows, images, maps, strict=True)

@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, pa
 from markupsafe import Markup
 
 from convscope import draw
+from convscope.base.words import shape_text
 from convscope.compute import Entry, cache_folder, cached, entry_path
 from convscope.draw import Picture, photo, png
 from convscope.study import duration
@@ -97,7 +98,7 @@ def _interval(environment: Environment, figure: Any, scale: float = 100, digits:
 
 
 def _side(value: int | list[int] | None) -> str:
-    return "" if value is None else "×".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "" if value is None else shape_text(value) if isinstance(value, list) else str(value)
 
 
 def _short(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Unpack
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from convscope.base.words import shape_text
 from convscope.data import ImageSet
 from convscope.errors import RequestError
 from convscope.graph import check_finite
@@ -54,7 +55,7 @@ def head_of(scope: Subject, images: Images) -> Head:
         names = images.classes["class"]
         head = Head("class", "sigmoid" if shape == (1,) else "softmax", names)
         if shape != (head.width,) or len(names) < 2 or (head.kind == "sigmoid" and len(names) != 2):
-            size = "×".join(map(str, shape))
+            size = shape_text(shape)
             raise RequestError(
                 f"the images have {len(names)} classes, and the network answers {size} numbers an image; "
                 "give images of the classes that it was trained on"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from convscope.base.console import progress_bar
+from convscope.base.words import shape_text
 from convscope.compute import Executor, choose_device, evaluation_batch, executor_in_use, value_of
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, check_bundle
 from convscope.errors import ReadOnlyError, RequestError, RunFolderError, shortened
@@ -107,7 +108,7 @@ def _check_alike(run: Run, data: DataBundle) -> None:
                 f"{shortened(head.classes)}; evaluate images of the same classes, in the same order"
             )
     if data.input_shape != run.input_shape:
-        theirs, own = ("×".join(map(str, shape)) for shape in (data.input_shape, run.input_shape))
+        theirs, own = (shape_text(shape) for shape in (data.input_shape, run.input_shape))
         raise RequestError(f"{data.name}: its images are {theirs}, and {run.path} takes {own}; load them in that shape")
 
 

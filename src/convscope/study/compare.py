@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int64
 from numpy import ndarray
 
+from convscope.base.words import counted
 from convscope.errors import SettingError, UnknownNameError
 from convscope.runs import RunOrFolder
 from convscope.scans import Estimate, kept_epoch, proportion
@@ -21,7 +22,7 @@ from convscope.study.compared_runs import MISSING, ComparedRun, differing, evalu
 from convscope.study.facts import SEED
 from convscope.study.metric import summary_of
 from convscope.study.statistics import Summary, compare_images, compare_seeds, holm, overlap_of
-from convscope.study.verdicts import Comparison, basis, counted, differs, verdict
+from convscope.study.verdicts import Comparison, basis, differs, verdict
 from convscope.study.words import setting_in_words
 
 _MOST_LABEL = 48  # letters of settings that still read as a name

@@ -7,6 +7,7 @@ from bisect import bisect_left
 
 from scipy import special
 
+from convscope.base.words import counted
 from convscope.scans import Estimate
 from convscope.study.statistics import ImageComparison, SeedComparison, p_without_spread
 
@@ -109,11 +110,6 @@ def _about(more: int | None, most: int, what: str, each: str = "") -> str:
     unit = 10 ** max(0, len(str(more)) - 2)  # two digits are as much as so rough a figure carries
     rounded = -(-more // unit) * unit
     return f"about {rounded:,} more {what}{'s' if rounded > 1 else ''}{each} would be needed"
-
-
-def counted(n: int, what: str) -> str:
-    """ "1 run", "2,000 runs"."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _written(estimate: Estimate) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.base.signals import StopWish
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.compute import evaluation_batch
 from convscope.data import DataBundle, ImageSet, Normalizer, batches, mix
 from convscope.errors import DivergedError, FailedError, StoppedError
@@ -256,9 +256,9 @@ class Trainer:
             if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _NO_MEMORY):
                 raise
             raise FailedError(
-                f"the memory of {self.device} does not hold a step of {self.part} images of {times(self.data.input_shape)}; "
-                "take a smaller recipe.batch (with recipe.accumulate a step has as many images), smaller images or a smaller "
-                "network"
+                f"the memory of {self.device} does not hold a step of {self.part} images of "
+                f"{shape_text(self.data.input_shape)}; take a smaller recipe.batch (with recipe.accumulate a step has as many "
+                "images), smaller images or a smaller network"
             ) from error
         self.optimizer.zero_grad()
         return loss, correct

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from convscope.base.words import times
+from convscope.base.words import shape_text
 from convscope.errors import NetworkError, SettingError
 from convscope.nets import outputs_of
 from convscope.runs import Recipe
@@ -73,5 +73,5 @@ def check_sizes(net: nn.Module, recipe: Recipe, input_shape: tuple[int, int, int
         except NetworkError as error:
             raise NetworkError(f"recipe.resize: {error}; {_CURE}") from None
     if len(set(shapes.values())) > 1:
-        results = ", ".join(f"{output_shape} for {times(size)}" for size, output_shape in shapes.items())
+        results = ", ".join(f"{output_shape} for {shape_text(size)}" for size, output_shape in shapes.items())
         raise NetworkError(f"recipe.resize: two images give {results} px; {_CURE}")

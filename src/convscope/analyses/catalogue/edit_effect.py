@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Edits
-from convscope.analyses.testset import SampleRequest, counted
+from convscope.analyses.testset import SampleRequest
 from convscope.analyses.view import Figure, View
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     from convscope.scans import EditEffect, Estimate

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import Method
-from convscope.analyses.testset import SampleRequest, chart, counted
+from convscope.analyses.testset import SampleRequest, chart
 from convscope.analyses.view import View
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     from convscope.scans import FaithfulnessCurves

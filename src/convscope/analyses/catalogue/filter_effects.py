@@ -9,8 +9,9 @@ from pydantic import Field
 from convscope import analyses, draw, lenses
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer, How
-from convscope.analyses.testset import SampleRequest, chart, counted
+from convscope.analyses.testset import SampleRequest, chart
 from convscope.analyses.view import View
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from convscope import draw, graph
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, counted
+from convscope.analyses.testset import SampleRequest, chart
 from convscope.analyses.view import View
+from convscope.base.words import counted
 from convscope.errors import RequestError
 
 if TYPE_CHECKING:

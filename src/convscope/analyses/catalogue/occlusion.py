@@ -10,6 +10,7 @@ from convscope.analyses.analysis import Inputs
 from convscope.analyses.attribution import target_of
 from convscope.analyses.request import Fill, ImageRequest, Sizes, Stride, Target
 from convscope.analyses.view import Figure, View
+from convscope.base.words import shape_text
 
 if TYPE_CHECKING:
     from convscope.draw import Scale
@@ -43,12 +44,12 @@ def view(scope: Scope, request: Request, result: list[OcclusionMap], inputs: Inp
     image, scale = inputs.image, drop_scale(result)
     figures: list[Figure] = []
     for one in result:  # a row for each size
-        shape = "×".join(map(str, one.size))
+        shape = shape_text(one.size)
         figures.append(("image", draw.picture(image)))
         figures.append((f"{shape} over the image", draw.overlay(image, one.on_image(*image.shape[1:])[0], scale)))
         figures.append((f"{shape}: {sum_in_words(one)}", draw.coloured(one.drop[0], scale)))
     first = result[0]
-    sizes = ", ".join("×".join(map(str, one.size)) for one in result)
+    sizes = ", ".join(shape_text(one.size) for one in result)
     heading = (
         f"occlusion by {sizes} pixels: {scope.class_name(int(first.targets[0]))}, "
         f"probability {float(first.whole[0]):.3f} uncovered"

@@ -9,8 +9,9 @@ from pydantic import Field
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import METHOD, AnyLayer
-from convscope.analyses.testset import SampleRequest, chart, counted
+from convscope.analyses.testset import SampleRequest, chart
 from convscope.analyses.view import View
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     from convscope.scans import Projection

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from convscope import draw, scans
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import AnyLayer
-from convscope.analyses.testset import TestSetRequest, chart, counted
+from convscope.analyses.testset import TestSetRequest, chart
 from convscope.analyses.view import View
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     from convscope.scans import LayerStatistics

@@ -10,8 +10,9 @@ from pydantic import Field
 from convscope import draw
 from convscope.analyses.analysis import Inputs
 from convscope.analyses.request import TOP, Layer, Unit
-from convscope.analyses.testset import TestSetRequest, counted
+from convscope.analyses.testset import TestSetRequest
 from convscope.analyses.view import View, framed
+from convscope.base.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
