@@ -193,7 +193,7 @@ def duration(seconds: float) -> str:
     """'0.4 s', '50 s', '12 min', '3 h 20 min', '2 d 4 h'."""
     minutes = round(seconds / 60)
     if seconds < 90:
-        return f"{seconds:.{int(seconds < 9.95)}f} s"
+        return f"{seconds:.{int(seconds < 0.95)}f} s"
     if minutes < 120:
         return f"{minutes} min"
     return (
