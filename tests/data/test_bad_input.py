@@ -218,12 +218,12 @@ def test_wrong_arrays(tmp_path: Path, cache: Path, arrays: dict, message: str) -
     fails(cache, tmp_path / "set.npz", message)
 
 
-@pytest.mark.parametrize("label", [-1, 2])
-def test_labels_out_of_range(tmp_path: Path, cache: Path, label: int) -> None:
+@pytest.mark.parametrize(("label", "words"), [(-1, "-1 (none, as -1 or null)"), (2, "2")])
+def test_labels_out_of_range(tmp_path: Path, cache: Path, label: int, words: str) -> None:
     features = {"picture": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["ant", "bee"]}}
     pictures = [encoded(noise(8, 8, 3, k)) for k in range(20)]
     write_parquet(tmp_path / "all.parquet", pictures, [0, 1] * 9 + [0, label], features)
-    fails(cache, tmp_path / "all.parquet", f"all.parquet row 19: has the label {label}, outside 0 … 1")
+    fails(cache, tmp_path / "all.parquet", f"all.parquet row 19: has the label {words}, outside 0 … 1")
     assert load_data(tmp_path / "all.parquet", skip_bad=True).left_out[0][0].endswith("row 19")
 
 

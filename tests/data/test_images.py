@@ -52,7 +52,7 @@ EIGHT = noise(6, 9, 1, 1)
         (saved(Image.fromarray(DEEP)), DEEP, True),
         (saved(Image.fromarray(DEEP), "TIFF"), DEEP, True),
         (saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"), DEEP, True),
-        (saved(Image.fromarray(DEEP), "PPM"), DEEP, True),
+        (b"P5 %d %d 65535\n" % DEEP.shape[::-1] + DEEP.astype(">u2").tobytes(), DEEP, True),  # Pillow 10 writes none
         (Image.fromarray(DEEP), DEEP, True),
         (DEEP, DEEP, True),
         (DEEP / 65535, DEEP, False),

@@ -20,8 +20,8 @@ def stratified(labels: Int64[np.ndarray, " n"], count: int, rng: np.random.Gener
     (n/count)-th is taken, so that each image has the same chance.
 
     Example:
-        >>> stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum()
-        np.int64(2)
+        >>> int(stratified(np.array([0, 0, 1, 1]), 2, np.random.default_rng(0)).sum())
+        2
     """
     n, in_classes = len(labels), _by_class(labels, rng)
     steps = (np.arange(n + 1) * count + rng.integers(max(n, 1))) // max(n, 1)
