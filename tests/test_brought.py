@@ -131,7 +131,7 @@ def test_labels_are_counted_from_0(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["{run}"], "a run's folder without a lens; expected both, such as {run} grad_cam"),
-        (["{run}", "ablate", "--units", ""], "it names no unit"),
+        (["{run}", "ablate", "--units", ""], "--units: expected a value after it"),
         (
             ["--net", "net1", "saliency", "--image", "x.png", "--classes", "no.txt"],
             "--classes no.txt: No such file or directory",

@@ -175,7 +175,9 @@ def test_a_runs_folder_is_not_written_over(command: Command, reported: Run, tmp_
     other = shutil.copytree(reported.path, tmp_path / "other")
     before = {file: file.read_bytes() for file in other.rglob("*") if file.is_file()}
     done = command("card", reported.path, "--out", other)
-    assert (done.status, "holds other files (" in done.complaint) == (2, True)
+    weights = other / "model.safetensors"
+    said = f"{weights} is there, and is of no model card: choose another folder with --out"
+    assert (done.status, done.complaint) == (2, said)
     assert {file: file.read_bytes() for file in other.rglob("*") if file.is_file()} == before
 
 

@@ -96,7 +96,7 @@ class StudyResults:
         """All groups with figures, the best mean first; of equal ones that whose first run comes first."""
 
         def rank(group: SettingGroup) -> tuple[float, int]:
-            return -self.metric.sign * group.summary(self.metric.name).mean.figures[0], group.runs.index[0]
+            return -self.metric.sign * group.summary(self.metric.name).mean.figures[0], int(group.runs.index[0])
 
         return sorted((group for group in self.groups if group.summary(self.metric.name).n), key=rank)
 

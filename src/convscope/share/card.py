@@ -47,7 +47,7 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         repo: `owner/name` on the Hub, where the page is to say how to load it from there.
     Raises:
         RunFolderError: the run is not evaluated, or its data has changed.
-        SettingError: `repo` is no such name; `out` holds other files and no card, as a run's folder does;
+        SettingError: `repo` is no such name; `out` has files of these names and no card, as a run's folder has;
             or a README.md is there that is no such card, or whose metadata block is no YAML.
         ReadOnlyError: nothing may be written there.
     """
@@ -56,10 +56,9 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
-    ours = {CARD, CONFIG, FAILURES, MODEL, SPEC}
-    present = {path.name for path in folder.glob("*") if not path.name.startswith(".")}  # the Hub's clones have .git
-    if present - ours and CARD not in present:  # such as a run's folder, whose weights would be replaced
-        raise SettingError(f"{folder} holds other files ({min(present - ours)}, …): choose another folder with --out")
+    for name in () if (folder / CARD).exists() else (MODEL, SPEC, CONFIG, FAILURES):
+        if (folder / name).exists():  # such as a run's weights
+            raise SettingError(f"{folder / name} is there, and is of no model card: choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)
     try:
@@ -86,6 +85,7 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         makers_code=code_in(shareable(run.spec).net),
         version=__version__,
     )
+    write_whole(folder / CARD, text)  # first, for without it the other files are taken for somebody else's
     if failures:
         write_whole(folder / FAILURES, failures)
     else:
@@ -94,7 +94,6 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
     write_whole(folder / MODEL, (run.path / MODEL).read_bytes())
     write_whole(folder / SPEC, dump_spec(shareable(run.spec)))
     write_whole(folder / CONFIG, printable_json(json.dumps(config, indent=1, ensure_ascii=False)) + "\n")
-    write_whole(folder / CARD, text)
     return folder
 
 
