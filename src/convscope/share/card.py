@@ -17,6 +17,7 @@ from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
 from convscope.runs import (
+    ENVIRONMENT,
     GIVEN,
     MODEL,
     SPEC,
@@ -58,7 +59,8 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
     run.metrics  # noqa: B018 (says at once what is missing)
     ours = {CARD, CONFIG, FAILURES, MODEL, SPEC}
     present = {path.name for path in folder.glob("*") if not path.name.startswith(".")}  # the Hub's clones have .git
-    if present - ours and CARD not in present:  # such as a run's folder, whose weights would be replaced
+    is_run = ENVIRONMENT in present  # whose weights would be replaced; a card has none
+    if present - ours and (is_run or CARD not in present):
         raise SettingError(f"{folder} holds other files ({min(present - ours)}, …): choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)
