@@ -16,7 +16,7 @@ from PIL import Image
 from convscope.base.console import printable
 from convscope.data import DataBundle, hub_name
 from convscope.errors import RunFolderError, SettingError
-from convscope.runs import METRICS, Run, make_spec, open_run
+from convscope.runs import METRICS, SPEC, Run, dump_spec, make_spec, open_run
 from convscope.share import write_card
 from convscope.study import run_study
 from convscope.training import Silent
@@ -79,6 +79,14 @@ def test_names_from_outside_cannot_become_markup(reported: Run, tmp_path: Path) 
     text = (write_card(open_run(tmp_path / "run"), tmp_path / "card") / "README.md").read_text("utf-8")
     assert r"| a\|b \<script\>alert(1)\</script\> \[x\](y) \# heading |" in text
     assert "\n# heading" not in text
+
+
+def test_a_question_without_words_is_left_out(reported: Run, tmp_path: Path) -> None:
+    spec = reported.spec.model_copy(update={"about": " ..."})
+    shutil.copytree(reported.path, tmp_path / "run")
+    (tmp_path / "run" / SPEC).write_text(dump_spec(spec))
+    text = (write_card(open_run(tmp_path / "run"), tmp_path / "card") / "README.md").read_text("utf-8")
+    assert "\n# run\n\nA convolutional image classifier" in text
 
 
 HOSTILE = (
@@ -171,14 +179,26 @@ def test_a_readme_of_somebody_elses_is_not_replaced(command: Command, reported: 
         assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("README.md", text)]
 
 
-def test_a_runs_folder_is_not_written_over(command: Command, reported: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_card", [False, True])
+def test_a_runs_folder_is_not_written_over(
+    command: Command, reported: Run, card: Path, tmp_path: Path, has_card: bool
+) -> None:
     other = shutil.copytree(reported.path, tmp_path / "other")
+    if has_card:
+        shutil.copy(card / "README.md", other)
     before = {file: file.read_bytes() for file in other.rglob("*") if file.is_file()}
     done = command("card", reported.path, "--out", other)
-    weights = other / "model.safetensors"
-    said = f"{weights} is there, and is of no model card: choose another folder with --out"
-    assert (done.status, done.complaint) == (2, said)
+    assert (done.status, done.complaint) == (2, f"{other} is a run's folder: choose another folder with --out")
     assert {file: file.read_bytes() for file in other.rglob("*") if file.is_file()} == before
+
+
+def test_files_of_other_kinds_are_not_replaced(command: Command, reported: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "config.json").write_text("{}")
+    done = command("card", reported.path, "--out", tmp_path)
+    said = f"{tmp_path / 'config.json'} is there, and is of no model card: choose another folder with --out"
+    assert (done.status, done.complaint) == (2, said)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "notes.txt"]
 
 
 def test_the_folder_classifies_and_exports_like_the_run(

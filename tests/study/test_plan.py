@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convscope.errors import DataError, SettingError
+from convscope.errors import DataError, FailedError, SettingError
 from convscope.nets import build_net
 from convscope.runs import RunSpec
 from convscope.study import plan, read_study
@@ -50,6 +50,22 @@ def test_data_that_cannot_be_loaded_are_tried_once(tmp_path: Path, monkeypatch: 
     with pytest.raises(SettingError, match="none of these runs can be trained: no network"):
         plan(spec, device="cpu")
     assert len(tries) == 1
+
+
+def test_a_network_that_cannot_be_trained_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def measured(run: RunSpec, *_: object) -> StepCost:
+        tries.append(run.recipe.seed)
+        if run.net.name.startswith("c4"):
+            monkeypatch.setattr(sys.modules["convscope.study.plan"], "_MEASURE_S", -1.0)
+            raise FailedError("no memory")
+        return StepCost(10, 5, 0.2)
+
+    monkeypatch.setattr(sys.modules["convscope.study.plan"], "measure_step", measured)
+    spec = read_study(study_text(tmp_path, "net.name: [c8b M f8, c4 M f8]", epochs=4, seeds=[0, 1]), "study.yaml")
+    assert [run.problem for run in plan(spec, device="cpu").runs] == ["", "", "no memory", "no memory"]
+    assert len(tries) == 2
 
 
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 16), (2, 12), (5, 12)])

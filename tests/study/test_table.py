@@ -63,6 +63,14 @@ def by_hand(grid: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def test_runs_stand_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = ["s001", "s01", "s1", "s2", "s10"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / OUTCOME).write_text('{"state": "failed"}')
+    assert [*table(tmp_path)["run"]] == names
+
+
 def test_a_row_a_run(grid: Path) -> None:
     found, expected = table(grid), by_hand(grid)
     assert [c for c in found.columns if not c.startswith("overfit_percent_")] == [*expected.columns, "message"]

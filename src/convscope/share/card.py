@@ -17,6 +17,7 @@ from convscope.errors import DataError, RunFolderError, SettingError, shortened
 from convscope.nets import code_in
 from convscope.report import ReportedRun, confident_errors, fill, findings
 from convscope.runs import (
+    ENVIRONMENT,
     GIVEN,
     MODEL,
     SPEC,
@@ -56,8 +57,10 @@ def write_card(run: RunOrFolder, out: str | Path | None = None, repo: str | None
         check_repo(repo)
     folder = Path(out) if out else run.path / "card"
     run.metrics  # noqa: B018 (says at once what is missing)
+    if (folder / ENVIRONMENT).exists():  # a card has none; its weights and spec would take the place of the run's
+        raise SettingError(f"{folder} is a run's folder: choose another folder with --out")
     for name in () if (folder / CARD).exists() else (MODEL, SPEC, CONFIG, FAILURES):
-        if (folder / name).exists():  # such as a run's weights
+        if (folder / name).exists():
             raise SettingError(f"{folder / name} is there, and is of no model card: choose another folder with --out")
     check_writable(folder)
     metadata, intended_use = _publishers_own(folder / CARD)

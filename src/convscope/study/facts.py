@@ -74,7 +74,7 @@ def find_runs(folder: Path) -> list[str]:
         runs = {name for name in shown if any(os.path.exists(f"{place}/{name}/{file}") for file in (SPEC, OUTCOME))}
         paths += [os.path.normpath(f"{below}/{name}") for name in runs]
         folders[:] = [name for name in shown if name not in runs]
-    return sorted(paths, key=lambda path: [int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", path)])
+    return sorted(paths, key=lambda path: ([int(n) if n.isdecimal() else n for n in re.split(r"(\d+)", path)], path))
 
 
 def stamp(folder: str) -> str:

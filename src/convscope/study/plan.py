@@ -98,7 +98,7 @@ class _Meter:
 
     def __init__(self, device: str) -> None:
         self.device, self.began = device, time.monotonic()
-        self.costs: dict[str, StepCost] = {}
+        self.costs: dict[str, StepCost | ConvscopeError] = {}
         self.sizes: dict[str, int] = {}
         self.whole: list[float] = []
         self.data: tuple[DataSpec, DataBundle | ConvscopeError] | None = None
@@ -110,8 +110,13 @@ class _Meter:
         if key not in self.costs:
             if time.monotonic() - self.began > _MEASURE_S:
                 return self._size(run), fmean(self.whole) if self.whole else None
-            self.costs[key] = measure_step(run, self._loaded(run.data), self.device)
+            try:
+                self.costs[key] = measure_step(run, self._loaded(run.data), self.device)
+            except ConvscopeError as error:
+                self.costs[key] = error
         cost = self.costs[key]
+        if isinstance(cost, ConvscopeError):
+            raise cost
         self.whole.append(cost.seconds * cost.steps * run.recipe.epochs)
         return cost.parameters, self.whole[-1]
 
