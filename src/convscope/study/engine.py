@@ -352,13 +352,13 @@ class Engine:
             left_s = min(left_s, fmean(durations) * (waiting + len(going) / 2) / self.executor.count)
         return Standing(
             total,
-            n[TrialState.COMPLETE],
-            n[TrialState.PRUNED],
-            n[TrialState.FAIL],
-            going,
-            waiting,
-            self._best(),
-            left_s if math.isfinite(left_s) else None,
+            done=n[TrialState.COMPLETE],
+            pruned=n[TrialState.PRUNED],
+            failed=n[TrialState.FAIL],
+            going=going,
+            waiting=waiting,
+            best=self._best(),
+            left_s=left_s if math.isfinite(left_s) else None,
         )
 
     def _best(self) -> Best | None:

@@ -356,14 +356,14 @@ class Runs:
         stages = self._read.epochs["stage"]
         return np.where(patient, self._best(stages != stages[self._last[self._run]]), self._last)
 
-    def _best(self, behind: np.ndarray) -> Int[np.ndarray, " N"]:
-        """The place of each run's best epoch by what its recipe watches, the first of equal ones; an epoch that is `behind`
-        comes after all that are not."""
+    def _best(self, excluded: np.ndarray) -> Int[np.ndarray, " N"]:
+        """The place of each run's best epoch by what its recipe watches, the first of equal ones; an `excluded`
+        epoch only where all are."""
         by_accuracy = np.array([settings.get("recipe.watch") == "val_accuracy" for settings in self._read.settings])
         epochs = self._read.epochs
         worse = np.where(by_accuracy[self._run], -epochs["val_accuracy"], epochs["val_loss"])
         # NaN, which no training writes, is not the best
-        order = np.lexsort((np.fmin(worse, np.inf), behind, self._run))
+        order = np.lexsort((np.fmin(worse, np.inf), excluded, self._run))
         places, begun = self._last.copy(), self._last >= 0
         places[begun] = order[self._read.ends[:-1][begun]]
         return places
@@ -372,7 +372,7 @@ class Runs:
         """Every figure of each run at an epoch, a column each; a test figure with its interval, where the epoch is that of the
         weights that were tested."""
         read, places = self._read, self._shown(epoch)
-        begun = places >= 0
+        begun = places >= 0  # the others have no such epoch: their row is NaN
         of_epoch = pd.DataFrame({name: read.epochs[name] for name in ("epoch", *EPOCH_FIGURES)})
         figures = of_epoch.take(places[begun]).set_index(np.flatnonzero(begun)).reindex(range(len(self)))
         figures["seconds"] = pd.Series(read.epochs["seconds"]).groupby(self._run).sum().reindex(range(len(self)))
