@@ -29,6 +29,18 @@ class Sign(torch.autograd.Function):
         return gradients[0], None
 
 
+class HalfSign(torch.autograd.Function):
+    """Calls the forward and the backward of another function, with its own context."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return Sign.forward(ctx, x, 0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return Sign.backward(ctx, *gradients)[0]
+
+
 class Spike(torch.autograd.Function):
     """A step, with the gradient of a fast sigmoid; its result and what is left over."""
 
@@ -76,6 +88,8 @@ class Net(nn.Module):
         h = self.conv(x)
         if self.kind == "straight through":
             h = Sign.apply(h, 0.5)
+        elif self.kind == "through another":
+            h = HalfSign.apply(h)
         elif self.kind == "surrogate":
             left = torch.zeros_like(h)
             total = torch.zeros_like(h)
@@ -102,7 +116,7 @@ def _net(kind: str) -> nn.Module:
 IMAGES = torch.randn(2, 3, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("kind", ["straight through", "surrogate", "checkpoint"])
+@pytest.mark.parametrize("kind", ["straight through", "through another", "surrogate", "checkpoint"])
 def test_saliency_is_the_gradient_of_the_module(kind: str) -> None:
     net = _net(kind)
     pixels = IMAGES.clone().requires_grad_()

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionMeta
+from torch.autograd.function import Function, FunctionMeta
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
@@ -69,7 +69,9 @@ def marked_functions() -> Iterator[list[Result]]:
 
     def marked(function: Any, forward: Callable[..., Any], given: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = forward(*given, **kwargs)
-        has_context = isinstance(given[0], function._backward_cls)
+        has_context = bool(given) and isinstance(given[0], function._backward_cls)
+        if not has_context and function.setup_context is Function.setup_context:
+            return result  # called by the forward of another function, whose backward counts
         arguments = given[1:] if has_context else given
         slots = tuple(i for i, a in enumerate(arguments) if isinstance(a, Tensor))
         others = [None if i in slots else a for i, a in enumerate(arguments)]

@@ -16,7 +16,7 @@ from convscope.lenses.activations import select_layers
 Units = int | Sequence[int] | Int[Tensor, " U"] | None
 """What lenses take as `units`: one unit of the layer, several, or None for all of them."""
 
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8)
 
 
 def choose_units(units: Units, n_units: int, layer: str) -> tuple[int, ...]:
@@ -54,7 +54,7 @@ def whole_numbers(value: object) -> Tensor | None:
         numbers = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):  # words, None among numbers, lists of several lengths
         return None
-    return numbers if numbers.dtype in _WHOLE and numbers.ndim <= 1 else None
+    return numbers.long() if numbers.dtype in _WHOLE and numbers.ndim <= 1 else None
 
 
 def convolutions(graph: TracedGraph) -> list[str]:
