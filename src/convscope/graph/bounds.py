@@ -77,7 +77,7 @@ def mixed(axes: Callable[[Call], list[int]]) -> Callable[[Call], Bounds]:
     def bounds(call: Call) -> Bounds:
         if not (along := axes(call)):  # for amin no axes are all
             return elementwise(call)
-        keepdim = "keepdim" not in call or bool(call["keepdim"])
+        keepdim = "keepdim" not in call or bool(call["keepdim"])  # a layer or norm keeps its axes
         unions = [cut_expanded(x).amin(along, keepdim) for x in call.inputs]
         return _as_yielded(reduce(torch.minimum, unions).expand(call.output_shape), call)
 

@@ -138,6 +138,7 @@ def _fed(images: Any, run: Any, scans: list[Scan], size: int, device: str, steps
     mean, std = run.normalization
     normalize = Normalizer(mean, std, where)
     of_steps = batches(value_of(images), size, device=where, first_step=first)
+    # the numbers are drawn one at a time, so that the progress bar behind them follows the work
     source = (batch for _, batch in zip(chain([first], steps), of_steps, strict=False))
     with moved(run.net, where) as net:
         feed(net, lambda images: (net(normalize(images)), {}), source, scans, lambda n: None)

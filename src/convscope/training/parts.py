@@ -87,10 +87,8 @@ def _leaves(output: Any, image: Tensor) -> tuple[set[Tensor], set[Tensor]]:
             inputs[node] = [earlier for earlier, _ in node.next_functions if earlier is not None]
             waiting += inputs[node]
     order = list(TopologicalSorter(inputs).static_order())  # from the leaves to the output
-    of_image, beside = (
-        set[Any](),
-        dict[Any, set[Tensor]](),
-    )  # nodes that depend on the image; the leaves behind all others
+    of_image = set[Any]()  # nodes that depend on the image
+    beside = dict[Any, set[Tensor]]()  # the leaves behind all others
     for node in order:
         variable = getattr(node, "variable", None)
         if variable is image or not of_image.isdisjoint(inputs[node]):
