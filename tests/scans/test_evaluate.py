@@ -15,6 +15,8 @@ from convscope.errors import FailedError, RequestError
 from convscope.nets import build_net
 from convscope.runs import ANSWERS, PREDICTIONS, Recipe, Run, open_run
 from convscope.scans import evaluate
+from convscope.scans.evaluate import _fed
+from convscope.scans.metrics import AllRight
 from convscope.study import table
 from convscope.training import Silent, train
 from tests.conftest import spots_of, write_spots
@@ -201,3 +203,14 @@ def test_a_kill_between_predictions_and_answers_leaves_no_answers_to_other_image
             evaluate(run, data)
     evaluate(run, data)
     pd.testing.assert_frame_equal(pd.read_parquet(run.path / ANSWERS), whole)
+
+
+def test_a_share_of_no_batches_sees_no_image(trained: tuple[Run, DataBundle]) -> None:
+    """It may not begin with the first batch, whose images another share has."""
+    run, data = trained
+    right = AllRight(run.task)
+    before = dict(vars(right))
+    _fed(data.test, run, [right], 16, "cpu", iter(()))
+    assert vars(right) == before
+    _fed(data.test, run, [right], 16, "cpu", iter((1,)))
+    assert vars(right) != before

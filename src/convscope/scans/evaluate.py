@@ -134,7 +134,9 @@ def feed_set(run: Run, images: ImageSet, scans: Sequence[Scan], device: str = "a
 
 def _fed(images: Any, run: Any, scans: list[Scan], size: int, device: str, steps: Iterator[int]) -> list[Scan]:
     """The scans after they have seen the batches of these numbers, which follow one another; here, or on a node."""
-    first, run, where = next(steps, 0), value_of(run), choose_device(device)
+    if (first := next(steps, None)) is None:
+        return scans
+    run, where = value_of(run), choose_device(device)
     mean, std = run.normalization
     normalize = Normalizer(mean, std, where)
     of_steps = batches(value_of(images), size, device=where, first_step=first)

@@ -261,7 +261,7 @@ class StudySpec(Settings):
         if self.is_grid and other.seeds[: len(self.seeds)] == self.seeds:
             different = [part for part in different if part != "seeds"]
         if [*self.sweep] != [*other.sweep] and "sweep" not in different:
-            different.append("order of the keys of sweep")
+            different.append(f"order of the keys of sweep, there {', '.join(self.sweep)},")
         return different
 
     @property
