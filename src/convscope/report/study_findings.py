@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from convscope.base.words import counted
 from convscope.report.study_results import StudyResults, value_in_words
 from convscope.runs import ENVIRONMENT, METRICS, object_in
 from convscope.scans import proportion
@@ -62,9 +63,8 @@ def _importance(results: StudyResults) -> Finding | None:
         return None
     first = max(importance.matter, key=lambda term: term.share)
     words = f"{first.name} matters most" if len(importance.matter) > 1 else f"Only {first.name} clearly matters"
-    evidence = (
-        f"{importance_in_words(importance)}; analysis of variance, Holm's correction for {len(importance.terms)} terms"
-    )
+    terms = counted(len(importance.terms), "term")
+    evidence = f"{importance_in_words(importance)}; analysis of variance, Holm's correction for {terms}"
     return Finding("importance", f"{words} for {results.metric.words}.", evidence)
 
 
